@@ -1,0 +1,53 @@
+"""KL divergences for Pyro: exact where there is a formula, and honest about which.
+
+`import pyro_kl` registers its pairs with `torch.distributions.kl_divergence`; nothing else
+happens on import.
+"""
+
+from . import compose, enumerate, families, structured, wrappers  # noqa: F401  they register
+from .compare import Comparison, compare
+from .divergence import kl
+from .estimate import Estimate
+from .monte_carlo import monte_carlo
+from .registry import (
+    COUNTS,
+    INFINITE,
+    POSITIVE,
+    REAL,
+    UNIT_INTERVAL,
+    Case,
+    Family,
+    Moment,
+    Pair,
+    Support,
+    above,
+    declare,
+    formula,
+    register,
+    registered,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "COUNTS",
+    "INFINITE",
+    "POSITIVE",
+    "REAL",
+    "UNIT_INTERVAL",
+    "Case",
+    "Comparison",
+    "Estimate",
+    "Family",
+    "Moment",
+    "Pair",
+    "Support",
+    "above",
+    "compare",
+    "declare",
+    "formula",
+    "kl",
+    "monte_carlo",
+    "register",
+    "registered",
+]

@@ -1,0 +1,52 @@
+"""log q(x) for any x, also outside of q's support."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pyro.distributions import Delta
+from torch import Tensor
+from torch.distributions import Distribution, constraints, transform_to
+
+
+def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
+    """log q(x), and -inf where x is outside q's support, with no nan in any gradient.
+
+    torch raises there if the law validates, and returns anything at all if it does not.
+    """
+    inside = _inside(q, x)
+    if inside is None:
+        return q.log_prob(x)
+    event_mask = inside.reshape(inside.shape + (1,) * len(q.event_shape))
+    log_q = q.log_prob(torch.where(event_mask, x, _point_inside(q, x)))
+    return torch.where(inside, log_q, -math.inf)
+
+
+def _inside(q: Distribution, x: Tensor) -> Tensor | None:
+    """Where x is in q's support; None if q does not say what its support is."""
+    try:
+        support = q.support
+    except NotImplementedError:
+        return None
+    if support is None or isinstance(q, Delta):
+        return None  # a Delta's log_prob is -inf outside of its point by itself
+    return support.check(x)
+
+
+def _point_inside(q: Distribution, x: Tensor) -> Tensor:
+    """Some point in q's support, of x's shape or broadcasting to it."""
+    support = q.support
+    assert support is not None
+    if support.is_discrete:
+        return torch.as_tensor(_lowest(support), dtype=x.dtype, device=x.device)
+    try:
+        to_support = transform_to(support)
+    except NotImplementedError:
+        return x
+    return to_support(x.new_zeros(to_support.inverse_shape(x.shape)))
+
+
+def _lowest(support: constraints.Constraint) -> Tensor | float:
+    base = getattr(support, "base_constraint", support)
+    return getattr(base, "lower_bound", 0.0)

@@ -1,0 +1,78 @@
+"""`kl(p, q)`: one question, one number, and how it was made."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl as torch_kl
+
+from .estimate import Estimate
+from .monte_carlo import monte_carlo
+from .registry import describe, pair_of
+from .shapes import check_event_shapes
+
+_told: set[str] = set()
+
+
+def kl(
+    p: Distribution,
+    q: Distribution,
+    num_samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """KL(p || q) = E_p[log p - log q], exactly if there is a formula.
+
+    Args:
+        p: the law that the expectation is over (the guide, the posterior).
+        q: the law that it is compared with (the prior), on the same space.
+        num_samples: how many samples may stand in where there is no formula; None (the default)
+            allows none: nothing is estimated behind your back.
+        generator: source of randomness for these samples.
+
+    Returns:
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method that gave them and
+        why. Exact values keep their graph; sampled ones carry a standard error and no gradient.
+
+    Raises:
+        NotImplementedError: there is no formula and `num_samples` is None.
+        ValueError: event shapes differ or batch shapes do not broadcast.
+
+    Example:
+        >>> p, q = torch.distributions.Gamma(2.0, 1.0), torch.distributions.LogNormal(0.0, 1.0)
+        >>> print(pyro_kl.kl(p, q))
+        0.176348 nats  [closed form: pyro_kl.families.gamma, pyro_kl.families.lognormal]
+    """
+    check_event_shapes(p, q)
+    try:
+        value = kl_divergence(p, q)
+    except NotImplementedError:
+        if num_samples is None:
+            raise
+        return _sampled(p, q, num_samples, generator)
+    value = torch.as_tensor(value)
+    method, reason = _method_of(p, q)
+    return Estimate(value, torch.zeros_like(value.detach()), method, reason=reason)
+
+
+def _method_of(p: Distribution, q: Distribution) -> tuple[str, str]:
+    pair = pair_of(type(p), type(q))
+    if pair is not None:
+        return pair.method, pair.source
+    function = torch_kl._dispatch_kl(type(p), type(q))
+    return "closed form", f"{function.__module__}.{function.__name__}, not replaced by pyro_kl"
+
+
+def _sampled(
+    p: Distribution, q: Distribution, num_samples: int, generator: torch.Generator | None
+) -> Estimate:
+    pair = f"KL({describe(p)} || {describe(q)})"
+    reason = f"no formula for {pair}; {num_samples:,} samples of p"
+    if pair not in _told:
+        _told.add(pair)
+        warnings.warn(f"{pair} is estimated by Monte Carlo: no formula for it.", stacklevel=3)
+    sampled = monte_carlo(p, q, num_samples, generator=generator)
+    return Estimate(
+        sampled.value, sampled.standard_error, sampled.method, num_samples, reason=reason
+    )

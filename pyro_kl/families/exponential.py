@@ -1,0 +1,70 @@
+"""Exponential(rate): the Gamma of concentration 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Exponential, Gamma, Normal
+
+from ..registry import INFINITE, POSITIVE, Case, Family, Moment, declare, formula
+from ..special import itakura_saito
+
+EULER_GAMMA = 0.57721566490153286061
+
+
+def log_density(mp: Any, x: Any, rate: Any) -> Any:
+    return mp.log(rate) - rate * x
+
+
+def as_gamma(rate: Tensor) -> dict[str, Tensor]:
+    return {"concentration": torch.ones_like(rate), "rate": rate}
+
+
+def cross_entropy(mean: Tensor, /, rate: Tensor) -> Tensor:
+    return rate * mean - torch.log(rate)
+
+
+exponential = declare(
+    Family(
+        Exponential,
+        parameters=("rate",),
+        support=POSITIVE,
+        examples=({"rate": 1.0}, {"rate": 0.05}, {"rate": 8.0}),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 19",
+        log_density=log_density,
+        entropy=lambda rate: 1 - torch.log(rate),
+        moments={
+            "mean": Moment(lambda rate: 1 / rate),
+            "variance": Moment(lambda rate: 1 / rate / rate),
+            "mean_log": Moment(lambda rate: -EULER_GAMMA - torch.log(rate)),
+            "variance_log": Moment(lambda rate: torch.full_like(rate, math.pi**2 / 6)),
+            "mean_inverse": INFINITE,
+        },
+        cross_entropy=cross_entropy,
+        special_case_of=(Gamma, as_gamma),
+        replaces={
+            Gamma: "torch loses its digits where the concentration is close to 1",
+            Normal: "torch squares the rate: a false inf in float32 beyond 1e19",
+        },
+    )
+)
+
+
+@formula(
+    exponential,
+    exponential,
+    cases=[
+        Case({"rate": 1.0}, {"rate": 2.0}, 0.0),
+        Case({"rate": 0.01000001}, {"rate": 0.01}, 0.0),
+        Case({"rate": 1e3}, {"rate": 1e-2}, 0.0),
+    ],
+    reference="Gil, Alajaji & Linder (2013), table 3",
+    replaces="torch loses all digits where p is close to q",
+)
+def kl_exponential_exponential(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
+    """KL(Exponential(a) || Exponential(b)) = b/a - 1 - log(b/a)."""
+    return itakura_saito(q["rate"], p["rate"])

@@ -1,0 +1,128 @@
+"""Gamma(concentration, rate)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Exponential, Gamma, Normal
+
+from ..registry import POSITIVE, Case, Family, Moment, above, declare, formula
+from ..special import bregman_stirling, itakura_saito_of, trigamma
+
+_DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
+
+
+def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
+    return (
+        concentration * mp.log(rate)
+        + (concentration - 1) * mp.log(x)
+        - rate * x
+        - mp.loggamma(concentration)
+    )
+
+
+def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
+    a = concentration
+    return a - torch.log(rate) + torch.lgamma(a) + (1 - a) * torch.digamma(a)
+
+
+def mean(concentration: Tensor, rate: Tensor) -> Tensor:
+    return concentration / rate
+
+
+def variance(concentration: Tensor, rate: Tensor) -> Tensor:
+    return concentration / rate / rate
+
+
+def mean_log(concentration: Tensor, rate: Tensor) -> Tensor:
+    return torch.digamma(concentration) - torch.log(rate)
+
+
+def variance_log(concentration: Tensor, rate: Tensor) -> Tensor:
+    return trigamma(concentration)
+
+
+def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
+    return rate / (concentration - 1)
+
+
+def cross_entropy(
+    mean_log: Tensor, mean: Tensor, /, concentration: Tensor, rate: Tensor
+) -> Tensor:
+    a = concentration
+    return torch.lgamma(a) - a * torch.log(rate) + (1 - a) * mean_log + rate * mean
+
+
+gamma = declare(
+    Family(
+        Gamma,
+        parameters=("concentration", "rate"),
+        support=POSITIVE,
+        examples=(
+            {"concentration": 2.0, "rate": 1.0},
+            {"concentration": 0.3, "rate": 5.0},
+            {"concentration": 40.0, "rate": 0.2},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "mean_log": Moment(mean_log),
+            "variance_log": Moment(variance_log),
+            "mean_inverse": Moment(mean_inverse, finite=above(concentration=1)),
+        },
+        cross_entropy=cross_entropy,
+        replaces={Normal: _DIGITS, Exponential: _DIGITS},
+    )
+)
+
+
+@formula(
+    gamma,
+    gamma,
+    cases=[
+        Case(
+            {"concentration": 3.0, "rate": 2.0},
+            {"concentration": 2.0, "rate": 2.0},
+            0.0,
+        ),
+        Case(
+            {"concentration": 1000.0, "rate": 1.0},
+            {"concentration": 1000.1, "rate": 1.0},
+            0.0,
+        ),
+        Case(
+            {"concentration": 1.01e6, "rate": 10.1},
+            {"concentration": 1e6, "rate": 10.0},
+            0.0,
+        ),
+        Case(
+            {"concentration": 0.001, "rate": 1.0},
+            {"concentration": 30.0, "rate": 1e-3},
+            0.0,
+        ),
+    ],
+    reference="Penny (2001), KL divergences of Normal, Gamma, Dirichlet and Wishart densities; "
+    "split derived in the docstring",
+    replaces="torch's difference of lgammas has no digits at large concentrations: float32 "
+    "Gamma(1000) || Gamma(1000.1) is wrong by a factor of 70, others are negative",
+)
+def kl_gamma_gamma(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
+    r"""KL(Gamma(a, b) || Gamma(c, d)), as two terms that are never negative.
+
+    With F(x) = lgamma(x) - x log x + x and the ratio of the means r = (a/b) / (c/d),
+
+        KL = c (r - 1 - log r) + F(c) - F(a) - (c - a) F'(a)
+
+    the first for different means, the second for different shapes of one mean.
+    """
+    a, b = p["concentration"], p["rate"]
+    c, d = q["concentration"], q["rate"]
+    u = (a - c) / c * (d / b) + (d - b) / b
+    log_r = (torch.log(a) - torch.log(c)) + (torch.log(d) - torch.log(b))
+    return c * itakura_saito_of(u, log_r) + bregman_stirling(c, a)

@@ -1,0 +1,103 @@
+"""InverseGamma(concentration, rate): the reciprocal of a Gamma."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Gamma, InverseGamma
+
+from ..registry import POSITIVE, Case, Family, Moment, above, declare, formula, kernel_of
+from ..special import trigamma
+
+
+def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
+    return (
+        concentration * mp.log(rate)
+        - (concentration + 1) * mp.log(x)
+        - rate / x
+        - mp.loggamma(concentration)
+    )
+
+
+def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
+    a = concentration
+    return a + torch.log(rate) + torch.lgamma(a) - (1 + a) * torch.digamma(a)
+
+
+def mean(concentration: Tensor, rate: Tensor) -> Tensor:
+    return rate / (concentration - 1)
+
+
+def variance(concentration: Tensor, rate: Tensor) -> Tensor:
+    return (rate / (concentration - 1)) ** 2 / (concentration - 2)
+
+
+def mean_log(concentration: Tensor, rate: Tensor) -> Tensor:
+    return torch.log(rate) - torch.digamma(concentration)
+
+
+def variance_log(concentration: Tensor, rate: Tensor) -> Tensor:
+    return trigamma(concentration)
+
+
+def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
+    return concentration / rate
+
+
+def cross_entropy(
+    mean_log: Tensor, mean_inverse: Tensor, /, concentration: Tensor, rate: Tensor
+) -> Tensor:
+    a = concentration
+    return torch.lgamma(a) - a * torch.log(rate) + (1 + a) * mean_log + rate * mean_inverse
+
+
+inverse_gamma = declare(
+    Family(
+        InverseGamma,
+        parameters=("concentration", "rate"),
+        support=POSITIVE,
+        examples=(
+            {"concentration": 3.0, "rate": 2.0},
+            {"concentration": 0.6, "rate": 0.1},
+            {"concentration": 25.0, "rate": 60.0},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean, finite=above(concentration=1)),
+            "variance": Moment(variance, finite=above(concentration=2)),
+            "mean_log": Moment(mean_log),
+            "variance_log": Moment(variance_log),
+            "mean_inverse": Moment(mean_inverse),
+        },
+        cross_entropy=cross_entropy,
+    )
+)
+
+_kl_gamma = kernel_of(Gamma, Gamma)
+
+
+@formula(
+    inverse_gamma,
+    inverse_gamma,
+    cases=[
+        Case(
+            {"concentration": 3.0, "rate": 2.0},
+            {"concentration": 2.0, "rate": 5.0},
+            0.0,
+        ),
+        Case(
+            {"concentration": 5e4, "rate": 1e4},
+            {"concentration": 5.0001e4, "rate": 1e4},
+            0.0,
+        ),
+    ],
+    reference="Llera & Beckmann (2016), arXiv:1605.01019, eq. 23",
+)
+def kl_inverse_gamma_inverse_gamma(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
+    """KL(InverseGamma(a, b) || InverseGamma(c, d)): that of the two Gammas, 1/x being injective."""
+    return _kl_gamma(p, q)

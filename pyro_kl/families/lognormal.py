@@ -1,0 +1,81 @@
+"""LogNormal(loc, scale): exp of a Normal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import LogNormal, Normal
+
+from ..registry import POSITIVE, Case, Family, Moment, declare, formula, kernel_of
+
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
+    y = mp.log(x)
+    return -((y - loc) ** 2) / (2 * scale**2) - y - mp.log(scale) - mp.log(2 * mp.pi) / 2
+
+
+def entropy(loc: Tensor, scale: Tensor) -> Tensor:
+    return loc + torch.log(scale) + (0.5 + HALF_LOG_TAU)
+
+
+def mean(loc: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(loc + scale**2 / 2)
+
+
+def variance(loc: Tensor, scale: Tensor) -> Tensor:
+    return torch.expm1(scale**2) * torch.exp(2 * loc + scale**2)
+
+
+def mean_inverse(loc: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(scale**2 / 2 - loc)
+
+
+def cross_entropy(mean_log: Tensor, variance_log: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    spread = (variance_log + (mean_log - loc) ** 2) / (2 * scale**2)
+    return torch.log(scale) + HALF_LOG_TAU + mean_log + spread
+
+
+lognormal = declare(
+    Family(
+        LogNormal,
+        parameters=("loc", "scale"),
+        support=POSITIVE,
+        examples=(
+            {"loc": 0.0, "scale": 1.0},
+            {"loc": 1.2, "scale": 0.3},
+            {"loc": -2.0, "scale": 1.7},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 14",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "mean_log": Moment(lambda loc, scale: loc),
+            "variance_log": Moment(lambda loc, scale: scale**2),
+            "mean_inverse": Moment(mean_inverse),
+        },
+        cross_entropy=cross_entropy,
+    )
+)
+
+_kl_normal = kernel_of(Normal, Normal)
+
+
+@formula(
+    lognormal,
+    lognormal,
+    cases=[
+        Case({"loc": 0.0, "scale": 1.0}, {"loc": 1.0, "scale": 2.0}, 0.0),
+        Case({"loc": 3.0, "scale": 0.500001}, {"loc": 3.0, "scale": 0.5}, 0.0),
+    ],
+    reference="Gil, Alajaji & Linder (2013), table 3",
+)
+def kl_lognormal_lognormal(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
+    """KL(LogNormal(m, s) || LogNormal(mu, sigma)): that of the two Normals, exp being injective."""
+    return _kl_normal(p, q)

@@ -1,0 +1,59 @@
+"""Batch and event shapes: which two laws can be compared, and what shape the answer has."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import Delta
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+
+def check_event_shapes(p: Distribution, q: Distribution) -> None:
+    """A KL compares two laws on one space: event shapes must be equal, not merely broadcast."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"KL({type(p).__name__} || {type(q).__name__}): event shapes {tuple(p.event_shape)} "
+            f"and {tuple(q.event_shape)} differ. Is a `.to_event(n)` or `.expand` missing on one "
+            "side?"
+        )
+
+
+def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
+    """The batch shape of KL(p || q); a ValueError that names both sides if there is none."""
+    check_event_shapes(p, q)
+    try:
+        return torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
+            f"and {tuple(q.batch_shape)} do not broadcast."
+        ) from None
+
+
+def peel(law: Distribution, ndims: int) -> Distribution:
+    """An Independent with `ndims` of its event dimensions given back to the batch."""
+    if not isinstance(law, Independent):
+        return law
+    left = law.reinterpreted_batch_ndims - ndims
+    return Independent(law.base_dist, left, validate_args=False) if left else law.base_dist
+
+
+def sum_events(kl: Tensor, batch_shape: torch.Size, event_shape: torch.Size) -> Tensor:
+    """Sum the KLs of independent coordinates, each of which may have come out of fewer dims."""
+    if not event_shape:
+        return kl.expand(batch_shape)
+    return kl.expand(batch_shape + event_shape).sum(tuple(range(-len(event_shape), 0)))
+
+
+def as_delta(law: Distribution) -> Delta | None:
+    """An Independent over Deltas as one Delta with an event; None for anything else."""
+    if not (isinstance(law, Independent) and isinstance(law.base_dist, Delta)):
+        return None
+    point, ndims = law.base_dist, law.reinterpreted_batch_ndims
+    log_density = torch.as_tensor(point.log_density).expand(point.batch_shape)
+    return Delta(
+        point.v,
+        log_density=sum_events(log_density, law.batch_shape, law.event_shape[:ndims]),
+        event_dim=point.event_dim + ndims,
+        validate_args=False,
+    )

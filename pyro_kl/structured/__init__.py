@@ -1,0 +1,5 @@
+"""Families whose law has structure: multivariate normals."""
+
+from . import multivariate_normal
+
+__all__ = ["multivariate_normal"]
