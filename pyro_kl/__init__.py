@@ -8,24 +8,10 @@ from . import compose, enumerate, families, structured, wrappers  # noqa: F401  
 from .compare import Comparison, compare
 from .divergence import kl
 from .estimate import Estimate
+from .family import COUNTS, INFINITE, POSITIVE, REAL, UNIT_INTERVAL, Family, Moment, Support, above
 from .monte_carlo import monte_carlo
-from .registry import (
-    COUNTS,
-    INFINITE,
-    POSITIVE,
-    REAL,
-    UNIT_INTERVAL,
-    Case,
-    Family,
-    Moment,
-    Pair,
-    Support,
-    above,
-    declare,
-    formula,
-    register,
-    registered,
-)
+from .pair import Case, Pair
+from .registry import declare, formula, register, registered
 
 __version__ = "0.1.0"
 

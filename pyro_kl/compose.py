@@ -8,19 +8,22 @@ where q has none, and those of two families nested in a third one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from .registry import Family, Kernel, Moment, Pair, derivation_rule, kernel_of, lift, upstream_owner
+from .family import Family, Moment, Parameters
+from .pair import Pair
+from .registry import Kernel, derivation_rule, has_kernel, kernel_of, lift, upstream_owner
 
 _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast one"
 
 
 @derivation_rule
 def mass_outside(p: Family, q: Family) -> Pair | None:
-    """p has mass where q has none: the KL is +inf for all parameters."""
+    """P has mass where q has none: the KL is +inf for all parameters."""
     if p.support <= q.support:
         return None
 
@@ -37,8 +40,8 @@ def mass_outside(p: Family, q: Family) -> Pair | None:
     )
 
 
-def _always_inf(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
-    """+inf, as a constant: it has no gradient."""
+def _always_inf(p: Parameters, q: Parameters) -> Tensor:
+    """+inf for all parameters, as a constant: it has no gradient."""
     anchor = next(iter(p.values()))
     return torch.full((), math.inf, dtype=anchor.dtype, device=anchor.device)
 
@@ -47,23 +50,25 @@ def _always_inf(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
 def nested(p: Family, q: Family) -> Pair | None:
     """Both families are special cases of one that has a formula of its own."""
     (p_wider, p_map), (q_wider, q_map) = _wider(p), _wider(q)
-    kernel = kernel_of(p_wider, q_wider)
-    if p is q or p_wider is not q_wider or kernel is None:
+    if p is q or p_wider is not q_wider or not has_kernel(p_wider, q_wider):
         return None
+    kernel = kernel_of(p_wider, q_wider)
 
-    def kl_nested(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    def kl_nested(a: Parameters, b: Parameters) -> Tensor:
         return kernel(p_map(**a), q_map(**b))
 
+    kl_nested.__doc__ = f"KL({p_wider.__name__} || {p_wider.__name__}): both are special cases."
     return _derived_pair(p, q, kl_nested, "always", f"both are {p_wider.__name__}")
 
 
-def _wider(family: Family):  # type: ignore[no-untyped-def]
-    return family.special_case_of or (family.distribution, lambda **parameters: parameters)
+def _wider(family: Family) -> tuple[type[Distribution], Callable[..., Parameters]]:
+    """The family that contains this one, itself if none, and the map of the parameters."""
+    return family.special_case_of or (family.distribution, dict)
 
 
 @derivation_rule
 def composition(p: Family, q: Family) -> Pair | None:
-    """p knows every expectation that the cross-entropy against q asks for."""
+    """P knows every expectation that the cross-entropy against q asks for."""
     if p.entropy is None or q.cross_entropy is None or q.needs is None:
         return None
     if not set(q.needs) <= set(p.moments):
@@ -90,7 +95,7 @@ def _composed(p: Family, q: Family) -> Kernel:
     assert entropy is not None
     assert cross_entropy is not None
 
-    def kl_composed(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    def kl_composed(a: Parameters, b: Parameters) -> Tensor:
         expectations, finite = [], []
         for moment in moments:
             safe = a
@@ -105,6 +110,10 @@ def _composed(p: Family, q: Family) -> Kernel:
             value = torch.where(mask, value, math.inf)
         return value
 
+    kl_composed.__doc__ = (
+        f"KL = -E_p log q - H(p). {q.name} asks for {', '.join(q.needs or ())}; "
+        f"{p.name} knows the answer{'s' if len(moments) > 1 else ''}."
+    )
     return kl_composed
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from .registry import Family, Pair, derivation_rule, lift
+from .family import Family, Parameters
+from .pair import Pair
+from .registry import derivation_rule, lift
 from .special import generalised_kl_of_logs
 
 
 @derivation_rule
 def finite_sum(p: Family, q: Family) -> Pair | None:
-    """p has finitely many atoms, and q says what mass it has there.
+    """P has finitely many atoms, and q says what mass it has there.
 
     KL = sum_k [p_k log(p_k / q_k) - p_k + q_k] + (1 - sum_k q_k): no term is negative, nothing
     cancels to first order, and q's mass outside p's support is added back.
@@ -23,7 +23,7 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         return None
     q_covers = q.num_atoms
 
-    def kl_finite_sum(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    def kl_finite_sum(a: Parameters, b: Parameters) -> Tensor:
         n = num_atoms(**a)
         if q_covers is not None:
             # q's atoms beyond p's belong to the sum: each adds its mass
@@ -35,6 +35,7 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
             total = total - torch.expm1(torch.logsumexp(log_q, -1))
         return total
 
+    kl_finite_sum.__doc__ = "KL = sum_k p_k log(p_k / q_k), in non-negative terms."
     return Pair(
         p.distribution,
         q.distribution,

@@ -1,4 +1,4 @@
-"""Declarations: what a family is, what a pair is, and the only door to torch's KL registry.
+"""The only door to torch's KL registry: declared families, derived pairs, registered formulas.
 
 A univariate family is declared once, by `declare(Family(...))`. Rules (`compose`, `enumerate`)
 then derive its pairs with every family that is already there. A formula written for one pair is
@@ -8,10 +8,7 @@ declared by `@register`; it outranks a derived one. Both end in torch's registry
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
@@ -25,227 +22,13 @@ from torch.distributions import (
 )
 from torch.distributions import kl as torch_kl
 
+from .family import Family, Parameters
+from .pair import Case, Formula, Pair, PairTable
 from .shapes import broadcast_batch
 
-__all__ = [
-    "COUNTS",
-    "INFINITE",
-    "POSITIVE",
-    "REAL",
-    "UNIT_INTERVAL",
-    "Case",
-    "Condition",
-    "Family",
-    "Moment",
-    "Pair",
-    "PairTable",
-    "Support",
-    "above",
-    "declare",
-    "pair_of",
-    "register",
-    "registered",
-]
-
-Formula = Callable[[Any, Any], Tensor]
-#: A formula on the parameters of p and of q, by torch's names, in float64.
-Kernel = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+#: A formula on the parameters of p and of q, in float64.
+Kernel = Callable[[Parameters, Parameters], Tensor]
 F = TypeVar("F", bound=Formula)
-
-
-# --- what a family declares ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Support:
-    """Where a family has mass, up to sets of measure zero."""
-
-    name: str
-    discrete: bool
-    low: float
-    high: float
-
-    def __le__(self, other: Support) -> bool:
-        """Whether this support lies inside the other."""
-        same_measure = self.discrete == other.discrete
-        return same_measure and other.low <= self.low and self.high <= other.high
-
-
-REAL = Support("real line", discrete=False, low=-math.inf, high=math.inf)
-POSITIVE = Support("positive half-line", discrete=False, low=0.0, high=math.inf)
-UNIT_INTERVAL = Support("unit interval", discrete=False, low=0.0, high=1.0)
-COUNTS = Support("counts from 0", discrete=True, low=0.0, high=math.inf)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A parameter must exceed a bound: the mask, and parameters that satisfy it."""
-
-    parameter: str
-    bound: float
-
-    def holds(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        return parameters[self.parameter] > self.bound
-
-    def made_safe(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters, moved inside where the condition fails: no branch may see an inf."""
-        value = parameters[self.parameter]
-        return {
-            **parameters,
-            self.parameter: torch.where(value > self.bound, value, self.bound + 1.0),
-        }
-
-
-def above(**bounds: float) -> tuple[Condition, ...]:
-    """The condition `above(concentration=1)`, as a moment declares it."""
-    return tuple(Condition(name, bound) for name, bound in bounds.items())
-
-
-@dataclass(frozen=True)
-class Moment:
-    """An expectation under p: a function of p's parameters, and when it is finite."""
-
-    value: Callable[..., Tensor]
-    finite: tuple[Condition, ...] = ()
-    never: bool = False
-
-
-#: A moment that is +inf for all parameters: a q that asks for it is infinitely far.
-INFINITE = Moment(lambda **_: torch.tensor(math.inf), never=True)
-
-
-@dataclass(frozen=True)
-class Family:
-    """A univariate family, declared once for both roles, p and q.
-
-    All functions take the family's parameters by keyword, as float64 tensors, and return tensors
-    of their broadcast shape, in nats where that applies.
-
-    Args:
-        distribution: the torch class (Pyro's classes are subclasses of it).
-        parameters: the names that `read` returns.
-        support: where it has mass.
-        examples: constructor arguments; every check and every reference value starts from them.
-        reference: where the entropy and the moments can be looked up.
-        log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
-            the book writes it, on mpmath numbers: the tests integrate it for reference values,
-            no formula uses it.
-        entropy: H(p).
-        moments: what a q may ask of p: `mean`, `variance`, `mean_log`, ...
-        cross_entropy: -E_p log q; its positional-only arguments name the moments it asks of p.
-        log_mass: for a discrete family, `log_mass(k, **parameters)` at integer points k along a
-            new last dimension; -inf outside the support.
-        num_atoms: for a finite support, the number of its atoms, which are 0, 1, 2, ...
-        read: from a distribution to its parameters; by default its attributes of that name.
-        special_case_of: the wider family and the map from these parameters to its own; whatever
-            the wider family can do, this one then can.
-        replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
-    """
-
-    distribution: type[Distribution]
-    parameters: tuple[str, ...]
-    support: Support
-    examples: Sequence[Mapping[str, Any]]
-    reference: str
-    log_density: Callable[..., Any]
-    entropy: Callable[..., Tensor] | None = None
-    moments: Mapping[str, Moment] = field(default_factory=dict)
-    cross_entropy: Callable[..., Tensor] | None = None
-    log_mass: Callable[..., Tensor] | None = None
-    num_atoms: Callable[..., int] | None = None
-    read: Callable[[Any], Mapping[str, Tensor]] | None = None
-    special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
-    replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.distribution.__name__
-
-    @property
-    def home(self) -> str:
-        """The module that declares it."""
-        return self.log_density.__module__
-
-    @property
-    def needs(self) -> tuple[str, ...] | None:
-        """The moments that the cross-entropy against this family asks of p."""
-        if self.cross_entropy is None:
-            return None
-        return tuple(
-            name
-            for name, parameter in inspect.signature(self.cross_entropy).parameters.items()
-            if parameter.kind is parameter.POSITIONAL_ONLY
-        )
-
-    def of(self, distribution: Distribution) -> dict[str, Tensor]:
-        """The parameters of a member of the family, by torch's names."""
-        if self.read is not None:
-            return dict(self.read(distribution))
-        return {name: getattr(distribution, name) for name in self.parameters}
-
-
-# --- what a pair is -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A worked example: constructor arguments of p and q, and the KL in nats at 30 digits."""
-
-    p: Mapping[str, Any]
-    q: Mapping[str, Any]
-    value: float
-    source: str = "50 digits, from the densities"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A registered pair, with all that a user may want to know of it."""
-
-    p: type[Distribution]
-    q: type[Distribution]
-    method: str
-    finite: str
-    reference: str
-    formula: Formula = field(repr=False)
-    cases: tuple[Case, ...] = field(default=(), repr=False)
-    replaces: str | None = None
-    derived: bool = False
-    declared_in: tuple[str, ...] = ()
-    make_p: Callable[..., Distribution] | None = field(default=None, repr=False)
-    make_q: Callable[..., Distribution] | None = field(default=None, repr=False)
-
-    @property
-    def name(self) -> str:
-        return f"{self.p.__name__} || {self.q.__name__}"
-
-    @property
-    def owner(self) -> str:
-        """The function that is the formula."""
-        return f"{self.formula.__module__}.{self.formula.__qualname__}"
-
-    @property
-    def source(self) -> str:
-        """The files that a reader would open."""
-        return ", ".join(dict.fromkeys(self.declared_in)) or self.formula.__module__
-
-
-class PairTable(tuple[Pair, ...]):
-    """The registered pairs; prints as a table."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        rows = [("p || q", "method", "finite", "reference")]
-        rows += [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-            for row in rows
-        ]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
 
 _UPSTREAM = dict(torch_kl._KL_REGISTRY)
 _FAMILIES: dict[type[Distribution], Family] = {}
@@ -301,9 +84,13 @@ def upstream_formula(p: type[Distribution], q: type[Distribution]) -> Formula:
 
 def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
     """The error for a pair that nobody has a formula for, with the next step."""
-    pair = f"{describe(p)} || {describe(q)}"
-    return NotImplementedError(
-        f"No formula for KL({pair}). Estimate it with pyro_kl.monte_carlo(p, q) or "
+    return NotImplementedError(no_formula_for(describe(p), describe(q)))
+
+
+def no_formula_for(p: str, q: str) -> str:
+    """What to say, and what to do next, where there is no formula."""
+    return (
+        f"No formula for KL({p} || {q}). Estimate it with pyro_kl.monte_carlo(p, q) or "
         "pyro_kl.kl(p, q, num_samples=...), or declare one with @pyro_kl.register; "
         "pyro_kl.registered() lists what there is."
     )
@@ -316,10 +103,12 @@ def describe(law: Distribution) -> str:
     return type(law).__name__ + (f"({describe(base)})" if wraps and base is not None else "")
 
 
-@register_kl(Distribution, Distribution)
 def _kl_missing(p: Distribution, q: Distribution) -> Tensor:
     """Where torch's dispatch ends if no pair fits: its own message has no next step."""
     raise no_formula(p, q)
+
+
+register_kl(Distribution, Distribution)(_kl_missing)
 
 
 # --- declaring ----------------------------------------------------------------------------------
@@ -380,9 +169,18 @@ def _derive(p: Family, q: Family) -> None:
             return
 
 
+def _derive_special_cases(wider: type[Distribution]) -> None:
+    """Pairs of the families inside `wider` again, now that it has a formula of its own."""
+    inside = [f for f in _FAMILIES.values() if f.special_case_of and f.special_case_of[0] is wider]
+    for family in inside:
+        for other in [_FAMILIES[wider], *inside]:
+            _derive(family, other)
+            _derive(other, family)
+
+
 def register(
-    p: type[Distribution],
-    q: type[Distribution],
+    p: type[Any],
+    q: type[Any],
     *,
     cases: Sequence[Case],
     finite: str = "always",
@@ -510,7 +308,7 @@ def _promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     return dtype
 
 
-def _in_float64(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _in_float64(values: Parameters) -> dict[str, Tensor]:
     return {
         name: value if value.device.type == "mps" else value.to(torch.float64)
         for name, value in values.items()
@@ -539,11 +337,17 @@ def formula(
             cases=cases, finite=finite, reference=reference, method=method, replaces=replaces,
         )(lift(kernel, p, q))  # fmt: skip
         _KERNELS[p.distribution, q.distribution] = kernel
+        _derive_special_cases(p.distribution)
         return kernel
 
     return decorate
 
 
-def kernel_of(p: type[Distribution], q: type[Distribution]) -> Kernel | None:
-    """The formula on parameters that `@formula` declared for a pair."""
-    return _KERNELS.get((p, q))
+def kernel_of(p: type[Distribution], q: type[Distribution]) -> Kernel:
+    """The formula on parameters that `@formula` declared for a pair; KeyError if there is none."""
+    return _KERNELS[p, q]
+
+
+def has_kernel(p: type[Distribution], q: type[Distribution]) -> bool:
+    """Whether `@formula` has declared the pair."""
+    return (p, q) in _KERNELS

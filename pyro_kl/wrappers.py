@@ -19,7 +19,8 @@ from torch.distributions import (
 from torch.distributions.transforms import TanhTransform
 
 from .densities import log_prob_anywhere
-from .registry import Case, no_formula, register, upstream_formula
+from .pair import Case
+from .registry import no_formula, register, upstream_formula
 from .shapes import as_delta, broadcast_batch, peel, sum_events
 
 

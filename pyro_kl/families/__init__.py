@@ -1,19 +1,10 @@
-"""Univariate families, one file each; a new one is its file and one line here.
+"""Univariate families, one file each; a new one is its file and one line here."""
 
-The order matters only where a family is a special case of another one, which comes first.
-"""
-
-from . import (
-    normal,
-    lognormal,
-    gamma,
-    exponential,
-    inverse_gamma,
-    half_normal,
-    beta,
-    bernoulli,
-    categorical,
-)  # isort: skip
+# isort: off
+from . import normal
+from . import gamma
+from . import lognormal, exponential, inverse_gamma, half_normal, beta, bernoulli, categorical
+# isort: on
 
 __all__ = [
     "bernoulli",

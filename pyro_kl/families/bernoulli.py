@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,10 +11,11 @@ from torch.distributions import Bernoulli
 from torch.nn.functional import logsigmoid
 
 from .. import special
-from ..registry import COUNTS, Family, declare
+from ..family import COUNTS, Family, Parameters
+from ..registry import declare
 
 
-def read(p: Bernoulli) -> Mapping[str, Tensor]:
+def read(p: Bernoulli) -> Parameters:
     """The parameter that was given; torch clamps when it computes the other one."""
     if "probs" in p.__dict__ and p._param is p.__dict__["probs"]:
         return {"probs": p.probs}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from .. import special
-from ..registry import COUNTS, Family, declare
+from ..family import COUNTS, Family, Parameters
+from ..registry import declare
 
 
-def read(p: Categorical) -> Mapping[str, Tensor]:
+def read(p: Categorical) -> Parameters:
     """The parameter that was given; torch clamps when it computes the other one."""
     if "probs" in p.__dict__ and p._param is p.__dict__["probs"]:
         return {"probs": p.probs}

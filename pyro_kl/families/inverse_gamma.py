@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Gamma, InverseGamma
 
-from ..registry import POSITIVE, Case, Family, Moment, above, declare, formula, kernel_of
+from ..family import POSITIVE, Family, Moment, Parameters, above
+from ..pair import Case
+from ..registry import declare, formula, kernel_of
 from ..special import trigamma
 
 
@@ -78,8 +79,6 @@ inverse_gamma = declare(
     )
 )
 
-_kl_gamma = kernel_of(Gamma, Gamma)
-
 
 @formula(
     inverse_gamma,
@@ -88,16 +87,16 @@ _kl_gamma = kernel_of(Gamma, Gamma)
         Case(
             {"concentration": 3.0, "rate": 2.0},
             {"concentration": 2.0, "rate": 5.0},
-            0.0,
+            2.8970556907902116996,
         ),
         Case(
             {"concentration": 5e4, "rate": 1e4},
             {"concentration": 5.0001e4, "rate": 1e4},
-            0.0,
+            1.0000033333333332e-5,
         ),
     ],
     reference="Llera & Beckmann (2016), arXiv:1605.01019, eq. 23",
 )
-def kl_inverse_gamma_inverse_gamma(p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
-    """KL(InverseGamma(a, b) || InverseGamma(c, d)): that of the two Gammas, 1/x being injective."""
-    return _kl_gamma(p, q)
+def kl_inverse_gamma_inverse_gamma(p: Parameters, q: Parameters) -> Tensor:
+    """KL(InverseGamma(a, b) || InverseGamma(c, d)): the two Gammas'."""
+    return kernel_of(Gamma, Gamma)(p, q)

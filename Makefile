@@ -1,0 +1,48 @@
+# Two commands on a machine with Python and make: `make demo` and `make test`.
+# Each builds its own .venv on first use. PYTHON and VENV can be set from outside.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format reference wheel clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.examples  ## Bayesian logistic regression: prior, posterior, KL, ELBO
+	$(BIN)/python -m examples.kl_by_hand $(DEMO_ARGS)
+	$(BIN)/python -m examples.logistic_regression $(DEMO_ARGS)
+
+test: $(VENV)/.test  ## all tests, doctests included
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reference: $(VENV)/.test  ## make the 50-digit reference values again
+	$(BIN)/python -m tests.reference
+
+wheel: $(VENV)/.dev  ## build the wheel and say what is in it
+	$(BIN)/python -m build --wheel
+	$(BIN)/python -m zipfile -l dist/pyro_kl-*.whl
+
+# One stamp per extra, made again when what is installed has changed.
+$(VENV)/.%: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing pyro-kl[$*] under constraints.txt (a few minutes the first time)"
+	$(PIP) install --progress-bar on -c constraints.txt -e '.[$*]'
+	@touch $@
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,83 @@
+"""Command line: `python -m pyro_kl pairs | explain P Q | compare P Q`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import pyro
+import pyro.distributions
+from torch.distributions import Distribution
+
+from . import compare, registered
+from .pair import Pair
+from .registry import family_of, no_formula_for, pair_of
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 2 for bad input, with one line that says what to do."""
+    parser = argparse.ArgumentParser(prog="python -m pyro_kl", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("pairs", help="every registered pair")
+    for name, purpose in (
+        ("explain", "formula, condition and reference of one pair"),
+        ("compare", "exact against sampled, on the families' examples"),
+    ):
+        command = commands.add_parser(name, help=purpose)
+        command.add_argument("p", help="class of the first argument, e.g. Gamma")
+        command.add_argument("q", help="class of the second argument, e.g. LogNormal")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "pairs":
+        print(registered())
+        return 0
+    try:
+        pair = _find(arguments.p, arguments.q)
+    except LookupError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(_explained(pair) if arguments.command == "explain" else _compared(pair))
+    return 0
+
+
+def _find(p: str, q: str) -> Pair:
+    classes = []
+    for name in (p, q):
+        cls = getattr(pyro.distributions, name, None)
+        if not (isinstance(cls, type) and issubclass(cls, Distribution)):
+            raise LookupError(f"{name!r} is not a class of pyro.distributions.")
+        classes.append(cls)
+    pair = pair_of(*classes)
+    if pair is None:
+        raise LookupError(no_formula_for(p, q))
+    return pair
+
+
+def _explained(pair: Pair) -> str:
+    doc = (pair.formula.__doc__ or "").strip()
+    rows = [
+        f"KL({pair.name})",
+        f"  method     {pair.method}",
+        f"  finite     {pair.finite}",
+        f"  reference  {pair.reference}",
+        f"  declared   {pair.source}",
+    ]
+    if pair.replaces:
+        rows.append(f"  replaces   {pair.replaces}")
+    return "\n".join([*rows, "", *(f"  {line.strip()}".rstrip() for line in doc.splitlines())])
+
+
+def _compared(pair: Pair) -> str:
+    p, q = family_of(pair.p), family_of(pair.q)
+    if p is None or q is None:
+        return _explained(pair)
+    pyro.set_rng_seed(0)
+    lines = []
+    for a, b in zip(p.examples, q.examples, strict=False):
+        lines.append(f"p = {a}, q = {b}")
+        lines.append(str(compare(p.make(a), q.make(b))))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What a registered pair is, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+Formula = Callable[[Any, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A worked example: constructor arguments of p and q, and the KL in nats at 30 digits."""
+
+    p: Mapping[str, Any]
+    q: Mapping[str, Any]
+    value: float
+    source: str = "50 digits, from the densities"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A registered pair, with all that a user may want to know of it."""
+
+    p: type[Distribution]
+    q: type[Distribution]
+    method: str
+    finite: str
+    reference: str
+    formula: Formula = field(repr=False)
+    cases: tuple[Case, ...] = field(default=(), repr=False)
+    replaces: str | None = None
+    derived: bool = False
+    declared_in: tuple[str, ...] = ()
+    make_p: Callable[..., Distribution] | None = field(default=None, repr=False)
+    make_q: Callable[..., Distribution] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.p.__name__} || {self.q.__name__}"
+
+    @property
+    def owner(self) -> str:
+        """The function that is the formula."""
+        return f"{self.formula.__module__}.{self.formula.__qualname__}"
+
+    @property
+    def source(self) -> str:
+        """The files that a reader would open."""
+        return ", ".join(dict.fromkeys(self.declared_in)) or self.formula.__module__
+
+
+class PairTable(tuple[Pair, ...]):
+    """The registered pairs; prints as a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = [("p || q", "method", "finite", "reference")]
+        rows += [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]
+            )
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__

@@ -1,0 +1,227 @@
+"""Pictures of KL divergences. Needs matplotlib, imported only when a picture is drawn.
+
+Every function returns a `matplotlib.figure.Figure` of its own, made without ``pyplot``: no
+window opens, no backend is chosen and no global state changes. Save it with
+``figure.savefig("picture.png")``. The colours are those of Okabe and Ito (2008), which stay
+apart under colour blindness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.distributions import Distribution
+
+from .divergence import kl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["convergence", "elbo_terms", "prior_posterior"]
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
+_DPI = 150
+
+
+def elbo_terms(
+    step: Sequence[int],
+    log_likelihood: Sequence[float],
+    kl: Sequence[float],
+    beta: float = 1.0,
+    title: str = "The two terms of the ELBO over the fit",
+) -> Figure:
+    """Draw E_q[log likelihood], the KL and the ELBO over the steps of a fit.
+
+    The two terms get a panel each, because early in a fit the likelihood is larger by orders
+    of magnitude; the vertical axes show the last nine tenths of the fit in full.
+
+    Args:
+        step: Steps done at each record.
+        log_likelihood: Expected log likelihood at each record, nats.
+        kl: KL(q || prior) at each record, nats.
+        beta: Weight of the KL in the ELBO.
+        title: Title of the picture.
+    """
+    figure = _figure(8.0, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    elbo = [a - beta * b for a, b in zip(log_likelihood, kl, strict=True)]
+    upper.plot(step, log_likelihood, color=_BLUE, lw=2, label="E$_q$[log likelihood]")
+    name = "ELBO" if beta == 1 else f"ELBO (beta = {beta:g})"
+    upper.plot(step, elbo, color=_ORANGE, lw=2, ls="--", label=name)
+    lower.plot(step, kl, color=_GREEN, lw=2, label="KL(q || prior)")
+    _zoom(upper, step, [*log_likelihood, *elbo])
+    for axes, key in ((upper, "lower right"), (lower, "lower right")):
+        axes.set_ylabel("nats")
+        axes.legend(loc=key, frameon=False)
+        _tidy(axes)
+    upper.set_title(title, loc="left", fontsize=12)
+    lower.set_ylim(bottom=0.0)
+    lower.set_xlim(step[0], max(step[-1], 1))
+    lower.set_xlabel("gradient steps")
+    last = f"after {step[-1]} steps: {elbo[-1]:.2f} = {log_likelihood[-1]:.2f}"
+    last += f" - {beta:g} × {kl[-1]:.2f}"
+    upper.text(0.98, 0.45, last, transform=upper.transAxes, ha="right", color=_GREY)
+    return figure
+
+
+def prior_posterior(
+    names: Sequence[str],
+    posteriors: Sequence[Distribution],
+    priors: Sequence[Distribution],
+    kls: Sequence[float],
+    title: str = "Prior against posterior",
+) -> Figure:
+    """Draw the densities of univariate priors and posteriors, a panel for each pair.
+
+    Args:
+        names: One name per pair.
+        posteriors: Univariate distributions with a finite mean and variance, scalar batch.
+        priors: The same.
+        kls: KL(posterior || prior) of each pair, nats.
+        title: Title of the picture.
+    """
+    if not names:
+        raise ValueError("prior_posterior needs at least one pair to draw")
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = _figure(2.9 * columns + 0.4, 2.2 * rows + 1.0)
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, *pair in zip(grid, names, posteriors, priors, kls, strict=False):
+        _densities(axes, *pair)
+    for axes in grid[len(names) :]:
+        axes.set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.supxlabel("coefficient", fontsize=10)
+    figure.supylabel("probability density", fontsize=10)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _densities(
+    axes: Axes, name: str, posterior: Distribution, prior: Distribution, value: float
+) -> None:
+    """Draw one pair of densities and their KL."""
+    low = min(_edge(posterior, -4.0), _edge(prior, -3.0))
+    high = max(_edge(posterior, 4.0), _edge(prior, 3.0))
+    x = torch.linspace(low, high, 400, dtype=torch.float64)
+    for density, colour, fill, label in (
+        (prior, _GREY, 0.12, "prior"),
+        (posterior, _BLUE, 0.25, "posterior"),
+    ):
+        y = density.log_prob(x).exp().detach()
+        style = "--" if label == "prior" else "-"
+        axes.plot(x, y, color=colour, lw=1.8, ls=style, label=label)
+        axes.fill_between(x, y, color=colour, alpha=fill, lw=0)
+    axes.axvline(0.0, color=_GREY, lw=0.6)
+    axes.set_title(f"{name}\nKL {value:.2f} nats", fontsize=10)
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlim(low, high)
+    _tidy(axes)
+
+
+def _edge(distribution: Distribution, sds: float) -> float:
+    return float((distribution.mean + sds * distribution.stddev).detach())
+
+
+def convergence(
+    p: Distribution,
+    q: Distribution,
+    num_samples: int = 100_000,
+    title: str = "Sampled KL converging on the exact one",
+) -> Figure:
+    """Draw the Monte Carlo KL(p || q) against the number of samples, and the exact value.
+
+    The line is the running mean of ``log p(x) - log q(x)`` over one sequence of draws from p,
+    the band two standard errors of that mean. Draws come from torch's global random state, so
+    ``pyro.set_rng_seed`` makes the picture reproducible.
+
+    Args:
+        p: Distribution to sample from, scalar batch.
+        q: The other distribution.
+        num_samples: Number of draws, at least 100.
+        title: Title of the picture.
+    """
+    if num_samples < 100:
+        raise ValueError(f"num_samples must be at least 100, got {num_samples}")
+    count, mean, error = _running_mean(p, q, num_samples)
+    figure = _figure(8.0, 4.5)
+    axes = figure.subplots()
+    axes.fill_between(
+        count, mean - 2 * error, mean + 2 * error, color=_BLUE, alpha=0.25, lw=0,
+        label="± 2 standard errors",
+    )  # fmt: skip
+    axes.plot(count, mean, color=_BLUE, lw=1.8, label="Monte Carlo")
+    reference = _reference(p, q)
+    if reference is not None:
+        value, method = reference
+        label = f"{method}: {value:.4f} nats"
+        axes.axhline(value, color=_ORANGE, lw=1.8, ls="--", label=label)
+    axes.set_xscale("log")
+    axes.set_xlim(int(count[0]), int(count[-1]))
+    axes.set_xlabel("number of samples")
+    axes.set_ylabel("KL(p || q), nats")
+    axes.set_title(title, loc="left", fontsize=12)
+    axes.legend(loc="upper right", frameon=False)
+    _tidy(axes)
+    return figure
+
+
+@torch.no_grad()
+def _running_mean(p: Distribution, q: Distribution, num_samples: int) -> tuple[Any, Any, Any]:
+    """Return counts, running means and their standard errors, log-spaced from 10 draws on."""
+    x = p.sample(torch.Size((num_samples,)))
+    ratio = (p.log_prob(x) - q.log_prob(x)).double()
+    if ratio.dim() != 1:
+        raise ValueError(
+            f"convergence draws one KL, but p and q have batch shape {tuple(ratio.shape[1:])}; "
+            "pick one element or call .to_event() on both"
+        )
+    # The sums are taken around the overall mean, or the variance would lose its digits.
+    centre = ratio.mean()
+    ratio = ratio - centre
+    exponents = torch.linspace(1.0, math.log10(num_samples), 300, dtype=torch.float64)
+    count = torch.unique((10.0**exponents).round().long()).clamp(max=num_samples)
+    first = ratio.cumsum(0)[count - 1] / count
+    second = ratio.square().cumsum(0)[count - 1] / count
+    error = ((second - first.square()).clamp(min=0.0) / (count - 1)).sqrt()
+    return count.numpy(), (first + centre).numpy(), error.numpy()
+
+
+def _reference(p: Distribution, q: Distribution) -> tuple[float, str] | None:
+    """Return the exact KL and its method, or None where there is no formula."""
+    try:
+        estimate = kl(p, q)
+    except NotImplementedError:
+        return None
+    return float(torch.as_tensor(estimate.value).detach()), estimate.method
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install matplotlib") from None
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def _zoom(axes: Axes, step: Sequence[int], values: Sequence[float]) -> None:
+    """Set the vertical range by the values after the first tenth of the steps."""
+    late = [
+        value
+        for at, value in zip([*step, *step], values, strict=True)
+        if at >= 0.1 * step[-1] and math.isfinite(value)
+    ]
+    low, high = min(late), max(late)
+    margin = 0.1 * max(high - low, 1e-3 * max(abs(high), 1.0))
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#DDDDDD", lw=0.6)
+    axes.set_axisbelow(True)
