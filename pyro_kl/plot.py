@@ -54,17 +54,20 @@ def elbo_terms(
     upper.plot(step, elbo, color=_ORANGE, lw=2, ls="--", label=name)
     lower.plot(step, kl, color=_GREEN, lw=2, label="KL(q || prior)")
     _zoom(upper, step, [*log_likelihood, *elbo])
-    for axes, key in ((upper, "lower right"), (lower, "lower right")):
+    for axes in (upper, lower):
         axes.set_ylabel("nats")
-        axes.legend(loc=key, frameon=False)
+        axes.legend(loc="lower right", frameon=False)
         _tidy(axes)
-    upper.set_title(title, loc="left", fontsize=12)
+    weight = "" if beta == 1 else f"{beta:g} × "
+    upper.set_title(
+        f"{title}\n{name} {elbo[-1]:.2f} = {log_likelihood[-1]:.2f} - {weight}{kl[-1]:.2f} nats "
+        f"after {step[-1]} steps",
+        loc="left",
+        fontsize=11,
+    )
     lower.set_ylim(bottom=0.0)
     lower.set_xlim(step[0], max(step[-1], 1))
     lower.set_xlabel("gradient steps")
-    last = f"after {step[-1]} steps: {elbo[-1]:.2f} = {log_likelihood[-1]:.2f}"
-    last += f" - {beta:g} × {kl[-1]:.2f}"
-    upper.text(0.98, 0.45, last, transform=upper.transAxes, ha="right", color=_GREY)
     return figure
 
 
@@ -90,8 +93,8 @@ def prior_posterior(
     rows = math.ceil(len(names) / columns)
     figure = _figure(2.9 * columns + 0.4, 2.2 * rows + 1.0)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, *pair in zip(grid, names, posteriors, priors, kls, strict=False):
-        _densities(axes, *pair)
+    for i, name in enumerate(names):
+        _densities(grid[i], name, posteriors[i], priors[i], kls[i])
     for axes in grid[len(names) :]:
         axes.set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
@@ -151,16 +154,20 @@ def convergence(
     count, mean, error = _running_mean(p, q, num_samples)
     figure = _figure(8.0, 4.5)
     axes = figure.subplots()
-    axes.fill_between(
-        count, mean - 2 * error, mean + 2 * error, color=_BLUE, alpha=0.25, lw=0,
-        label="± 2 standard errors",
-    )  # fmt: skip
+    low, high = mean - 2 * error, mean + 2 * error
+    label = "± 2 standard errors"
+    axes.fill_between(count, low, high, color=_BLUE, alpha=0.25, lw=0, label=label)
     axes.plot(count, mean, color=_BLUE, lw=1.8, label="Monte Carlo")
     reference = _reference(p, q)
     if reference is not None:
         value, method = reference
         label = f"{method}: {value:.4f} nats"
         axes.axhline(value, color=_ORANGE, lw=1.8, ls="--", label=label)
+    # The exact line at half height leaves the upper corner to the legend.
+    middle = float(mean[-1]) if reference is None else reference[0]
+    reach = 1.05 * float(max(abs(high - middle).max(), abs(low - middle).max()))
+    if math.isfinite(reach) and reach > 0:
+        axes.set_ylim(middle - reach, middle + reach)
     axes.set_xscale("log")
     axes.set_xlim(int(count[0]), int(count[-1]))
     axes.set_xlabel("number of samples")

@@ -6,7 +6,7 @@ that the data say little about is close to its prior), and there the textbook di
 terms has no digits left.
 
 No branch on values: `torch.func.vmap`, `torch.compile`, forward mode and double backward go
-through. `_with_partials` gives a function its partial derivatives in closed form, which are more
+through. `with_partials` gives a function its partial derivatives in closed form, which are more
 accurate and several times faster than what autograd makes of a series.
 """
 
@@ -23,13 +23,16 @@ __all__ = [
     "bernoulli_excess",
     "bregman_lgamma",
     "bregman_stirling",
+    "excess_over",
     "generalised_kl",
     "generalised_kl_of_logs",
+    "in_float64",
     "itakura_saito",
     "itakura_saito_of",
     "log1p_minus",
     "log_mass",
     "trigamma",
+    "with_partials",
 ]
 
 # B_2k / (2k (2k - 1)), k = 1..8: Stirling's series (Abramowitz & Stegun 1964, 6.1.40).
@@ -52,15 +55,33 @@ _NEAR = 0.1
 Elementwise = Callable[..., Tensor]
 
 
-def _with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elementwise], Any]:
+def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elementwise], Any]:
     """Decorate an elementwise function of tensors with its partial derivatives.
 
     Under `torch.compile` and `torch.jit.trace` the plain composition is used: the first fuses
-    it, the second cannot record a custom function.
+    it, the second cannot record a custom function. So it is where no gradient is wanted.
     """
 
     def decorate(value: Elementwise) -> Elementwise:
-        class Analytic(torch.autograd.Function):
+        class Plain(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+                ctx.save_for_backward(*inputs)
+                ctx.save_for_forward(*inputs)
+                return value(*inputs)
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+                return tuple(grads[0] * d for d in partials(*ctx.saved_tensors))
+
+            @staticmethod
+            def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+                slopes = zip(partials(*ctx.saved_tensors), tangents, strict=True)
+                return torch.stack([d * t for d, t in slopes if t is not None]).sum(0)
+
+        class Transformable(Plain):
+            """The same in the form that `torch.func` asks for; 30 us slower per call."""
+
             generate_vmap_rule = True
 
             @staticmethod
@@ -72,28 +93,27 @@ def _with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Ele
                 ctx.save_for_backward(*inputs)
                 ctx.save_for_forward(*inputs)
 
-            @staticmethod
-            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-                return tuple(grads[0] * d for d in partials(*ctx.saved_tensors))
-
-            @staticmethod
-            def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-                slopes = zip(partials(*ctx.saved_tensors), tangents, strict=True)
-                terms = [slope * t for slope, t in slopes if t is not None]
-                return torch.stack(terms).sum(0)
-
         def function(*inputs: Tensor) -> Tensor:
             if any(x.shape != inputs[0].shape for x in inputs):
                 inputs = torch.broadcast_tensors(*inputs)
             if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
                 return value(*inputs)
-            return Analytic.apply(*inputs)
+            if torch._C._are_functorch_transforms_active():
+                return Transformable.apply(*inputs)
+            if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+                return Plain.apply(*inputs)
+            return value(*inputs)
 
-        function.__name__ = function.__qualname__ = Analytic.__name__ = value.__name__
+        function.__name__ = function.__qualname__ = value.__name__
         function.__doc__, function.__module__ = value.__doc__, value.__module__
         return function
 
     return decorate
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """X in float64 where the device has it; the formulas run in that precision."""
+    return x if x.device.type == "mps" else x.to(torch.float64)
 
 
 def trigamma(x: Tensor) -> Tensor:
@@ -127,7 +147,7 @@ def _excess_series(u: Tensor) -> Tensor:
     return u * w - 2 * w * w2 * series
 
 
-@_with_partials(lambda u: (-u / (1 + u),))
+@with_partials(lambda u: (-u / (1 + u),))
 def log1p_minus(u: Tensor) -> Tensor:
     """log(1 + u) - u without cancellation at u = 0; u > -1."""
     near = u.abs() < _NEAR
@@ -144,7 +164,7 @@ def _itakura_saito_of_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor
     )
 
 
-@_with_partials(_itakura_saito_of_partials)
+@with_partials(_itakura_saito_of_partials)
 def itakura_saito_of(u: Tensor, ratio: Tensor) -> Tensor:
     """R - 1 - log r for r = 1 + u, with u and r given by whoever knows them best."""
     near = u.abs() < _NEAR
@@ -152,7 +172,7 @@ def itakura_saito_of(u: Tensor, ratio: Tensor) -> Tensor:
     return torch.where(near, _excess_series(torch.where(near, u, 0.0)), u - log_ratio)
 
 
-@_with_partials(lambda x, y: ((x - y) / (x * y), (y - x) / (y * y)))
+@with_partials(lambda x, y: ((x - y) / (x * y), (y - x) / (y * y)))
 def itakura_saito(x: Tensor, y: Tensor) -> Tensor:
     """x/y - 1 - log(x/y) for positive x and y: the Itakura-Saito divergence, >= 0.
 
@@ -176,7 +196,7 @@ def _log_ratio(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(near, torch.log1p(torch.where(near, u, 0.0)), far)
 
 
-@_with_partials(lambda x, y: (_log_ratio(x, y), (y - x) / y))
+@with_partials(lambda x, y: (_log_ratio(x, y), (y - x) / y))
 def generalised_kl(x: Tensor, y: Tensor) -> Tensor:
     """X log(x/y) - x + y for positive x and y: the Bregman divergence of x log x, >= 0.
 
@@ -217,7 +237,7 @@ def _generalised_kl_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Ten
     return x * d, torch.where(near, gap, torch.exp(ly) - x)
 
 
-@_with_partials(_generalised_kl_inside_partials)
+@with_partials(_generalised_kl_inside_partials)
 def _generalised_kl_inside(lx: Tensor, ly: Tensor) -> Tensor:
     d = lx - ly
     near = d.abs() < _NEAR
@@ -236,10 +256,9 @@ def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
     It is (x1 + x0) KL(Bernoulli(x1 / (x1 + x0)) || Bernoulli(y1 / (y1 + y0))). The deviation
     from proportionality, x1 y0 - x0 y1, is taken from the differences x - y.
     """
-    total, y_total = x1 + x0, y1 + y0
-    excess = ((x1 - y1) * y0 - (x0 - y0) * y1) / y_total
-    expected1, expected0 = y1 * total / y_total, y0 * total / y_total
-    return _excess_over(x1, expected1, excess) + _excess_over(x0, expected0, -excess)
+    excess = ((x1 - y1) * y0 - (x0 - y0) * y1) / (y1 + y0)
+    scale = (x1 + x0) / (y1 + y0)
+    return excess_over(x1, y1 * scale, excess) + excess_over(x0, y0 * scale, -excess)
 
 
 def _excess_over_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,8 +270,8 @@ def _excess_over_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tens
     return torch.zeros_like(x), log_ratio - u, log_ratio
 
 
-@_with_partials(_excess_over_partials)
-def _excess_over(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
+@with_partials(_excess_over_partials)
+def excess_over(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
     """X log(x/m) - x + m with x - m given."""
     return _generalised_kl(x, m, difference)
 
@@ -342,7 +361,7 @@ def _slope_difference(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(near, close, _stirling_slope(x) - _stirling_slope(y))
 
 
-@_with_partials(lambda x, y: (_slope_difference(x, y), (y - x) * _stirling_curvature(y)))
+@with_partials(lambda x, y: (_slope_difference(x, y), (y - x) * _stirling_curvature(y)))
 def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
     """F(x) - F(y) - (x - y) F'(y) >= 0, for F = lgamma(x) - x log x + x and positive x, y.
 

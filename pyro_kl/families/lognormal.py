@@ -72,7 +72,9 @@ lognormal = declare(
     lognormal,
     cases=[
         Case({"loc": 0.0, "scale": 1.0}, {"loc": 1.0, "scale": 2.0}, 0.44314718055994530942),
-        Case({"loc": 3.0, "scale": 0.500001}, {"loc": 3.0, "scale": 0.5}, 3.999997333567378413e-12),
+        Case(
+            {"loc": 3.0, "scale": 0.500001}, {"loc": 3.0, "scale": 0.5}, 3.999997333567378413e-12
+        ),
     ],
     reference="Gil, Alajaji & Linder (2013), table 3",
 )

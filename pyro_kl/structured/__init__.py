@@ -1,5 +1,5 @@
-"""Families whose law has structure: multivariate normals."""
+"""Families whose law has structure: multivariate normals, Dirichlets."""
 
-from . import multivariate_normal
+from . import dirichlet, multivariate_normal
 
-__all__ = ["multivariate_normal"]
+__all__ = ["dirichlet", "multivariate_normal"]
