@@ -27,10 +27,9 @@ beta-VAE (for ``beta``).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 import pyro
@@ -44,6 +43,35 @@ from tqdm import tqdm
 
 import pyro_kl
 from models.data import Dataset
+from models.kl_table import KLRow, coefficient_kls, site_kls, total_correlation
+from models.predictive import CalibrationBin, Prediction, predict
+from models.quadrature import normal_rule
+
+__all__ = [
+    "GUIDES",
+    "PRIORS",
+    "STUDENT_T_DF",
+    "CalibrationBin",
+    "Fit",
+    "FullRankGuide",
+    "Guide",
+    "GuideName",
+    "History",
+    "KLRow",
+    "LogisticRegression",
+    "MeanFieldGuide",
+    "Prediction",
+    "PriorName",
+    "Quadrature",
+    "coefficient_kls",
+    "expected_log_likelihood",
+    "fit_svi",
+    "joint_kl",
+    "make_guide",
+    "predict",
+    "site_kls",
+    "total_correlation",
+]
 
 PriorName = Literal["normal", "laplace", "studentt"]
 GuideName = Literal["mean-field", "full-rank"]
@@ -287,19 +315,6 @@ def make_guide(name: GuideName, model: LogisticRegression) -> Guide:
 # --------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4)
-def _normal_rule(nodes: int) -> tuple[Tensor, Tensor]:
-    """Return nodes and weights with ``E f(Z) ~ sum(weights * f(nodes))`` for Z ~ N(0, 1).
-
-    This is the trapezoidal rule, which converges exponentially for smooth integrands that
-    vanish at both ends (Trefethen and Weideman, 2014, The Exponentially Convergent Trapezoidal
-    Rule). Unlike Gauss-Hermite it keeps its digits for the steep functions that a sigmoid of a
-    logit with a large standard deviation is.
-    """
-    z = torch.linspace(-9.0, 9.0, nodes, dtype=torch.float64)
-    return z, torch.softmax(-0.5 * z * z, dim=0)
-
-
 @dataclass(frozen=True)
 class Quadrature:
     """A number computed by quadrature.
@@ -334,7 +349,7 @@ def expected_log_likelihood(
     sign = 2.0 * labels - 1.0
 
     def total(count: int) -> float:
-        x, w = _normal_rule(count)
+        x, w = normal_rule(count)
         logits = mean.unsqueeze(-1) + sd.unsqueeze(-1) * x
         return float((logsigmoid(sign.unsqueeze(-1) * logits) @ w).sum())
 
@@ -535,207 +550,3 @@ def _record(
     history.step.append(step)
     history.log_likelihood.append(likelihood.value)
     history.kl.append(float(kl.value))
-
-
-# --------------------------------------------------------------------------------------
-# The KL divergences of a fit
-# --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class KLRow:
-    """One KL divergence of a fit, as computed and as sampled; nats.
-
-    Attributes:
-        name: What it is the KL of.
-        value: The KL.
-        method: How ``value`` was computed, in `pyro_kl`'s words.
-        sampled: Monte Carlo estimate; the same as ``value`` where there is no formula.
-        standard_error: Of ``sampled``.
-        z: ``(sampled - value) / standard_error``; None where there is no formula, or where
-            every draw gives the same log ratio.
-    """
-
-    name: str
-    value: float
-    method: str
-    sampled: float
-    standard_error: float
-    z: float | None
-
-
-def _row(name: str, exact: pyro_kl.Estimate, sampled: pyro_kl.Estimate, index: int = -1) -> KLRow:
-    """Return one row; ``index`` picks from a batch, -1 says there is none."""
-
-    def number(value: Any) -> float:
-        value = torch.as_tensor(value, dtype=torch.float64)
-        return float(value if index < 0 or value.dim() == 0 else value[index])
-
-    value, estimate = number(exact.value), number(sampled.value)
-    error = number(sampled.standard_error)
-    formula = exact is not sampled and error > 0
-    z = (estimate - value) / error if formula else None
-    return KLRow(name, value, exact.method, estimate, error, z)
-
-
-def _both(
-    p: dist.TorchDistribution, q: dist.TorchDistribution, num_samples: int
-) -> tuple[pyro_kl.Estimate, pyro_kl.Estimate]:
-    """Return the exact and the sampled KL; the sampled one twice where there is no formula."""
-    try:
-        comparison = pyro_kl.compare(p, q, num_samples=num_samples)
-    except NotImplementedError:
-        sampled = pyro_kl.monte_carlo(p, q, num_samples)
-        return sampled, sampled
-    return comparison.exact, comparison.sampled
-
-
-@torch.no_grad()
-def coefficient_kls(fit: Fit, names: Sequence[str], num_samples: int = 10_000) -> list[KLRow]:
-    """Return the KL of every coefficient's marginal against its prior, bias first.
-
-    With a full-rank guide these add up to less than the joint KL: the rest is the
-    `total_correlation` of the guide.
-    """
-    exact, sampled = _both(fit.guide.marginals(), fit.model.coefficient_prior(), num_samples)
-    return [_row(name, exact, sampled, i) for i, name in enumerate(["bias", *names])]
-
-
-@torch.no_grad()
-def total_correlation(fit: Fit, num_samples: int = 10_000) -> KLRow:
-    """Return KL(q || product of q's marginals): what the guide's correlations cost.
-
-    Source: Watanabe (1960), Information Theoretical Analysis of Multivariate Correlation.
-    """
-    if isinstance(fit.guide, MeanFieldGuide):
-        return KLRow("total correlation", 0.0, "independent", 0.0, 0.0, None)
-    exact, sampled = _both(fit.guide.joint(), fit.guide.marginals().to_event(1), num_samples)
-    return _row("total correlation", exact, sampled)
-
-
-@torch.no_grad()
-def site_kls(fit: Fit, num_samples: int = 10_000) -> list[KLRow]:
-    """Return the KL of each Pyro site and of all coefficients jointly.
-
-    The rows are ``bias``, then ``weights`` (in a full-rank guide ``weights | bias``: the KL of
-    the conditional, averaged over the bias), then ``joint``, which is their sum by the chain
-    rule of the KL.
-    """
-    guide, model = fit.guide, fit.model
-    bias = _row("bias", *_both(guide.bias(), model.bias_prior(), num_samples))
-    joint = _row("joint", *_both(guide.joint(), model.joint_prior(), num_samples))
-    if isinstance(guide, MeanFieldGuide):
-        q = guide.weights_given(guide.mean()[0])
-        weights = _row("weights", *_both(q, model.weights_prior(), num_samples))
-    else:
-        weights = _conditional_row(guide, model, bias, joint, num_samples)
-    return [bias, weights, joint]
-
-
-def _conditional_row(
-    guide: Guide, model: LogisticRegression, bias: KLRow, joint: KLRow, num_samples: int
-) -> KLRow:
-    """Return the row of ``weights | bias``: exact by the chain rule, and sampled."""
-    q = guide.weights_given(guide.bias().sample((num_samples,)))
-    weights = q.sample()
-    log_ratio = q.log_prob(weights) - model.weights_prior().log_prob(weights)
-    sampled = float(log_ratio.mean())
-    error = float(log_ratio.std()) / math.sqrt(num_samples)
-    if joint.z is None:
-        return KLRow("weights | bias", sampled, joint.method, sampled, error, None)
-    value = joint.value - bias.value
-    return KLRow("weights | bias", value, "chain rule", sampled, error, (sampled - value) / error)
-
-
-# --------------------------------------------------------------------------------------
-# Held-out data
-# --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Rows whose predicted probability falls into one bin.
-
-    Attributes:
-        lower: Lower edge of the bin.
-        upper: Upper edge of the bin.
-        count: Number of rows.
-        probability: Mean predicted probability of label 1.
-        frequency: Fraction of the rows with label 1.
-    """
-
-    lower: float
-    upper: float
-    count: int
-    probability: float
-    frequency: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The posterior predictive on some rows, against their labels.
-
-    Attributes:
-        probability: Predicted probability of label 1, shape ``(N,)``.
-        accuracy: Fraction of rows whose likelier label is right.
-        log_loss: Mean of ``-log p(label)``, nats per row.
-        base_log_loss: The log loss of predicting the rows' own base rate.
-        calibration_error: Expected calibration error: mean over the rows of their bin's
-            ``|frequency - probability|``.
-        bins: The bins that hold rows.
-    """
-
-    probability: Tensor
-    accuracy: float
-    log_loss: float
-    base_log_loss: float
-    calibration_error: float
-    bins: tuple[CalibrationBin, ...]
-
-
-def predict(guide: Guide, data: Dataset, num_bins: int = 10, nodes: int = 401) -> Prediction:
-    """Return the posterior predictive of a fitted guide on labelled rows.
-
-    The probability of a row averages the sigmoid over the guide, by the same one-dimensional
-    quadrature as `expected_log_likelihood`.
-
-    Source of the calibration error: Naeini, Cooper and Hauskrecht (2015), Obtaining Well
-    Calibrated Probabilities Using Bayesian Binning.
-    """
-    mean, sd = guide.logit_moments(data.features)
-    x, w = _normal_rule(nodes)
-    logits = mean.unsqueeze(-1) + sd.unsqueeze(-1) * x
-    sign = (2.0 * data.labels - 1.0).unsqueeze(-1)
-    log_score = torch.logsumexp(logsigmoid(sign * logits) + w.log(), dim=-1)
-    probability = torch.sigmoid(logits) @ w
-    rate = float(data.labels.mean())
-    base = -sum(r * math.log(r) for r in (rate, 1.0 - rate) if r > 0)
-    bins = _calibration(probability, data.labels, num_bins)
-    error = sum(b.count * abs(b.frequency - b.probability) for b in bins) / len(data)
-    return Prediction(
-        probability=probability,
-        accuracy=float(((probability > 0.5) == (data.labels > 0.5)).double().mean()),
-        log_loss=float(-log_score.mean()),
-        base_log_loss=base,
-        calibration_error=error,
-        bins=bins,
-    )
-
-
-def _calibration(probability: Tensor, labels: Tensor, num_bins: int) -> tuple[CalibrationBin, ...]:
-    """Return the occupied bins of equal width."""
-    index = (probability * num_bins).long().clamp(max=num_bins - 1)
-    bins = []
-    for k in range(num_bins):
-        inside = index == k
-        if inside.any():
-            bins.append(
-                CalibrationBin(
-                    lower=k / num_bins,
-                    upper=(k + 1) / num_bins,
-                    count=int(inside.sum()),
-                    probability=float(probability[inside].mean()),
-                    frequency=float(labels[inside].mean()),
-                )
-            )
-    return tuple(bins)
