@@ -67,6 +67,13 @@ def test_the_report_fits_80_columns_and_adds_up(smoke):
     assert text.count("closed form") > 31
 
 
+def test_every_sampled_kl_of_the_report_agrees_with_the_exact_one(smoke):
+    text = (smoke / example.REPORT).read_text()
+    scores = re.findall(r"\+- ?0\.\d+ +(-?\d+\.\d+) +(?:closed form|chain rule)", text)
+    assert len(scores) == 3 + 31
+    assert max(abs(float(z)) for z in scores) < 4
+
+
 def test_threads_are_given_back(tmp_path):
     threads = torch.get_num_threads()
     code_of(["--csv", tmp_path / "none.csv", "--target", "y"])
