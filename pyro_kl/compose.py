@@ -23,7 +23,7 @@ _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast on
 
 @derivation_rule
 def mass_outside(p: Family, q: Family) -> Pair | None:
-    """P has mass where q has none: the KL is +inf for all parameters."""
+    """Infinite for all parameters: p has mass where q has none."""
     if p.support <= q.support:
         return None
 
@@ -68,7 +68,7 @@ def _wider(family: Family) -> tuple[type[Distribution], Callable[..., Parameters
 
 @derivation_rule
 def composition(p: Family, q: Family) -> Pair | None:
-    """P knows every expectation that the cross-entropy against q asks for."""
+    """Closed form: p knows every expectation that the cross-entropy against q asks for."""
     if p.entropy is None or q.cross_entropy is None or q.needs is None:
         return None
     if not set(q.needs) <= set(p.moments):

@@ -13,7 +13,7 @@ from .special import generalised_kl_of_logs
 
 @derivation_rule
 def finite_sum(p: Family, q: Family) -> Pair | None:
-    """P has finitely many atoms, and q says what mass it has there.
+    """Exact sum: p has finitely many atoms, and q says what mass it has there.
 
     KL = sum_k [p_k log(p_k / q_k) - p_k + q_k] + (1 - sum_k q_k): no term is negative, nothing
     cancels to first order, and q's mass outside p's support is added back.

@@ -112,7 +112,7 @@ def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elem
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """X in float64 where the device has it; the formulas run in that precision."""
+    """x in float64 where the device has it; the formulas run in that precision."""
     return x if x.device.type == "mps" else x.to(torch.float64)
 
 
@@ -125,7 +125,7 @@ def trigamma(x: Tensor) -> Tensor:
 
 
 def log_mass(mass: Tensor) -> Tensor:
-    """Log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
+    """log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
     positive = mass > 0
     return torch.where(positive, torch.log(torch.where(positive, mass, 1.0)), -math.inf)
 
@@ -198,7 +198,7 @@ def _log_ratio(x: Tensor, y: Tensor) -> Tensor:
 
 @with_partials(lambda x, y: (_log_ratio(x, y), (y - x) / y))
 def generalised_kl(x: Tensor, y: Tensor) -> Tensor:
-    """X log(x/y) - x + y for positive x and y: the Bregman divergence of x log x, >= 0.
+    """x log(x/y) - x + y for positive x and y: the Bregman divergence of x log x, >= 0.
 
     It is KL(Poisson(x) || Poisson(y)).
     """
@@ -216,7 +216,7 @@ def _generalised_kl(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
 
 
 def generalised_kl_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
-    """X log(x/y) - x + y from log x and log y, either of which may be -inf.
+    """x log(x/y) - x + y from log x and log y, either of which may be -inf.
 
     The term of an exact sum: summed over all atoms the `- x + y` vanish, and without them the
     terms cancel to first order. x = 0 leaves y; y = 0 < x gives inf; both zero gives 0.
@@ -272,7 +272,7 @@ def _excess_over_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tens
 
 @with_partials(_excess_over_partials)
 def excess_over(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
-    """X log(x/m) - x + m with x - m given."""
+    """x log(x/m) - x + m with x - m given."""
     return _generalised_kl(x, m, difference)
 
 

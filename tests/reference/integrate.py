@@ -106,11 +106,11 @@ class Integrand:
         self.to_support, self.log_slope = _from_line(p)
 
     def log_p(self, y: Any) -> Any:
-        """Log density of p as a law on the line."""
+        """log density of p as a law on the line."""
         return log_density(self.p, self.a, self.to_support(y)) + self.log_slope(y)
 
     def log_ratio(self, y: Any) -> Any:
-        """Log p - log q: the same on the line and on the support."""
+        """log p - log q: the same on the line and on the support."""
         x = self.to_support(y)
         return log_density(self.p, self.a, x) - log_density(self.q, self.b, x)
 
