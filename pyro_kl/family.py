@@ -16,19 +16,53 @@ from torch.distributions import Distribution
 Parameters: TypeAlias = Mapping[str, Tensor]
 
 
+#: An end of a support: a number, or a function of the family's parameters.
+End: TypeAlias = "float | Callable[..., Tensor]"
+
+
 @dataclass(frozen=True)
 class Support:
-    """Where a family has mass, up to sets of measure zero."""
+    """Where a family has mass, up to sets of measure zero.
+
+    Args:
+        name: in words.
+        discrete: whether the law has a mass function on integers rather than a density.
+        low: the lower end; a function of the family's parameters if it depends on them.
+        high: the upper end, likewise.
+        above: if `low` is a function, what it is always greater than.
+        below: if `high` is a function, what it is always less than.
+    """
 
     name: str
     discrete: bool
-    low: float
-    high: float
+    low: End
+    high: End
+    above: float = -math.inf
+    below: float = math.inf
 
-    def __le__(self, other: Support) -> bool:
-        """Whether this support lies inside the other."""
-        same_measure = self.discrete == other.discrete
-        return same_measure and other.low <= self.low and self.high <= other.high
+    def never_inside(self, other: Support) -> bool:
+        """Whether some of the mass is outside of `other` for all parameters."""
+        if self.discrete != other.discrete:
+            return True
+        low, high = other.low, other.high
+        too_low = not callable(self.low) and (
+            self.low <= other.above if callable(low) else self.low < low
+        )
+        too_high = not callable(self.high) and (
+            self.high >= other.below if callable(high) else self.high > high
+        )
+        return too_low or too_high
+
+    def inside(self, other: Support) -> tuple[bool, bool]:
+        """Whether the lower and the upper end have to be compared, parameters given."""
+        low = callable(other.low) or (callable(self.low) and self.above < other.low)
+        high = callable(other.high) or (callable(self.high) and self.below > other.high)
+        return low, high
+
+
+def end_at(end: End, parameters: Parameters) -> Tensor | float:
+    """An end of a support, parameters given."""
+    return end(**parameters) if callable(end) else end
 
 
 REAL = Support("real line", discrete=False, low=-math.inf, high=math.inf)
@@ -63,11 +97,28 @@ def above(**bounds: float) -> tuple[Condition, ...]:
 
 @dataclass(frozen=True)
 class Moment:
-    """An expectation under p: a function of p's parameters, and when it is finite."""
+    """An expectation under p, and when it is finite.
+
+    Args:
+        value: of p's parameters, by keyword; a moment with an argument, such as E x^k, takes it
+            first and positional-only, and q's cross-entropy gets a function of it.
+        finite: conditions on p's parameters.
+        argument_below: of p's parameters: the moment is finite for smaller arguments only.
+        below: `argument_below` in words.
+        never: whether it is +inf for all parameters.
+    """
 
     value: Callable[..., Tensor]
     finite: tuple[Condition, ...] = ()
+    argument_below: Callable[..., Tensor] | None = None
+    below: str = ""
     never: bool = False
+
+    @property
+    def takes_argument(self) -> bool:
+        """Whether it is a function of one more number than p's parameters."""
+        kinds = (p.kind for p in inspect.signature(self.value).parameters.values())
+        return any(kind is inspect.Parameter.POSITIONAL_ONLY for kind in kinds)
 
 
 #: A moment that is +inf for all parameters: a q that asks for it is infinitely far.
@@ -99,6 +150,8 @@ class Family:
         read: from a distribution to its parameters; by default its attributes of that name.
         special_case_of: the wider family and the map from these parameters to its own; whatever
             the wider family can do, this one then can.
+        safe: parameters that make no formula overflow, evaluated in place of those whose KL is
+            infinite; the first example by default.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
     """
 
@@ -115,6 +168,7 @@ class Family:
     num_atoms: Callable[..., int] | None = None
     read: Callable[[Any], Parameters] | None = None
     special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
+    safe: Mapping[str, float] | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
 
     @property
@@ -132,6 +186,11 @@ class Family:
     def home(self) -> str:
         """The module that declares it."""
         return self.log_density.__module__
+
+    def where(self, mask: Tensor, parameters: Parameters) -> dict[str, Tensor]:
+        """The parameters where the mask holds, safe ones elsewhere."""
+        safe = self.examples[0] if self.safe is None else self.safe
+        return {name: torch.where(mask, x, safe[name]) for name, x in parameters.items()}
 
     @property
     def needs(self) -> tuple[str, ...] | None:

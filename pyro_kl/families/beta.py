@@ -61,6 +61,13 @@ def mean_inverse(concentration1: Tensor, concentration0: Tensor) -> Tensor:
     return (concentration1 + concentration0 - 1) / (concentration1 - 1)
 
 
+def log_mean_power(k: Tensor, /, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    """Log E x^k."""
+    a, total = concentration1, concentration1 + concentration0
+    raised = torch.lgamma(a + k) - torch.lgamma(total + k)
+    return raised - (torch.lgamma(a) - torch.lgamma(total))
+
+
 def cross_entropy(
     mean_log: Tensor, mean_log1m: Tensor, /, concentration1: Tensor, concentration0: Tensor
 ) -> Tensor:
@@ -82,6 +89,7 @@ beta = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "log_mean_power": Moment(log_mean_power),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "mean_log": Moment(mean_log),
