@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .family import Family, Moment, Parameters, end_at
+from .family import Condition, Family, Moment, Parameters, end_at
 from .pair import Pair
 from .registry import Kernel, derivation_rule, has_kernel, kernel_of, lift, upstream_owner
 
@@ -68,25 +68,24 @@ def _wider(family: Family) -> tuple[type[Distribution], Callable[..., Parameters
 @derivation_rule
 def composition(p: Family, q: Family) -> Pair | None:
     """Closed form: p knows every expectation that the cross-entropy against q asks for."""
-    if p.entropy is None or q.cross_entropy is None or q.needs is None:
+    if q.needs is None:
         return None
-    if not set(q.needs) <= set(p.moments):
-        return None
-    moments = [p.moments[name] for name in q.needs]
     reference = p.reference if p.reference == q.reference else f"{p.reference}; {q.reference}"
-    if any(moment.never for moment in moments):
+    if any(p.moments[name].never for name in q.needs if name in p.moments):
         return _derived_pair(p, q, _always_inf, "never", reference)
+    if p.entropy is None or not set(q.needs) <= set(p.moments):
+        return None
     return _derived_pair(p, q, _composed(p, q), _when_finite(p, q), reference)
 
 
 def _when_finite(p: Family, q: Family) -> str:
     """The conditions in words, the strictest bound for each parameter."""
     moments = [p.moments[name] for name in q.needs or ()]
-    bounds: dict[str, float] = {}
+    strictest: dict[tuple[str, bool], Condition] = {}
     for condition in (c for moment in moments for c in moment.finite):
-        known = bounds.get(condition.parameter, condition.bound)
-        bounds[condition.parameter] = max(known, condition.bound)
-    words = [f"p.{name} > {bound:g}" for name, bound in bounds.items()]
+        key = condition.parameter, condition.is_upper
+        strictest[key] = condition.stricter(strictest.get(key, condition))
+    words = [f"p.{condition}" for condition in strictest.values()]
     words += [
         f"q's {name} < {moment.below}"
         for name, moment in zip(q.needs or (), moments, strict=True)

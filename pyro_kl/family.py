@@ -31,6 +31,7 @@ class Support:
         high: the upper end, likewise.
         above: if `low` is a function, what it is always greater than.
         below: if `high` is a function, what it is always less than.
+        may_reach_infinity: whether `high`, if it is a function, may be inf.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Support:
     high: End
     above: float = -math.inf
     below: float = math.inf
+    may_reach_infinity: bool = False
 
     def never_inside(self, other: Support) -> bool:
         """Whether some of the mass is outside of `other` for all parameters."""
@@ -49,7 +51,9 @@ class Support:
             self.low <= other.above if callable(low) else self.low < low
         )
         too_high = not callable(self.high) and (
-            self.high >= other.below if callable(high) else self.high > high
+            self.high >= other.below and not other.may_reach_infinity
+            if callable(high)
+            else self.high > high
         )
         return too_low or too_high
 
@@ -73,26 +77,39 @@ COUNTS = Support("counts from 0", discrete=True, low=0.0, high=math.inf)
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter must exceed a bound: the mask, and parameters that satisfy it."""
+    """A parameter must be above or below a bound: the mask, and parameters that satisfy it."""
 
     parameter: str
     bound: float
+    is_upper: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {'<' if self.is_upper else '>'} {self.bound:g}"
 
     def holds(self, parameters: Parameters) -> Tensor:
-        return parameters[self.parameter] > self.bound
+        value = parameters[self.parameter]
+        return value < self.bound if self.is_upper else value > self.bound
+
+    def stricter(self, other: Condition) -> Condition:
+        """The one of two conditions on one parameter that implies the other."""
+        keep = self.bound < other.bound if self.is_upper else self.bound > other.bound
+        return self if keep else other
 
     def made_safe(self, parameters: Parameters) -> dict[str, Tensor]:
         """The parameters, moved inside where the condition fails: no branch may see an inf."""
         value = parameters[self.parameter]
-        return {
-            **parameters,
-            self.parameter: torch.where(value > self.bound, value, self.bound + 1.0),
-        }
+        inside = self.bound - 1.0 if self.is_upper else self.bound + 1.0
+        return {**parameters, self.parameter: torch.where(self.holds(parameters), value, inside)}
 
 
 def above(**bounds: float) -> tuple[Condition, ...]:
     """The condition `above(concentration=1)`, as a moment declares it."""
     return tuple(Condition(name, bound) for name, bound in bounds.items())
+
+
+def below(**bounds: float) -> tuple[Condition, ...]:
+    """The condition `below(concentration=1)`, as a moment declares it."""
+    return tuple(Condition(name, bound, is_upper=True) for name, bound in bounds.items())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, Exponential, Gamma, Normal
+from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, Normal, Uniform
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..pair import Case
@@ -98,7 +98,13 @@ beta = declare(
             "mean_inverse": Moment(mean_inverse, finite=above(concentration1=1)),
         },
         cross_entropy=cross_entropy,
-        replaces={Normal: _DIGITS, Gamma: _DIGITS, Exponential: _DIGITS},
+        replaces={
+            Normal: _DIGITS,
+            Gamma: _DIGITS,
+            Exponential: _DIGITS,
+            ContinuousBernoulli: _DIGITS,
+            Uniform: _DIGITS,
+        },
     )
 )
 

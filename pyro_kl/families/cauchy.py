@@ -31,7 +31,12 @@ cauchy = declare(
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 16",
         log_density=log_density,
         entropy=lambda loc, scale: torch.log(4 * math.pi * scale),
-        moments={"mean": INFINITE, "variance": INFINITE, "mean_excess": INFINITE},
+        moments={
+            "mean": INFINITE,
+            "variance": INFINITE,
+            "mean_excess": INFINITE,
+            "log_laplace": INFINITE,
+        },
     )
 )
 
