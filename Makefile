@@ -14,7 +14,7 @@ help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 demo: $(VENV)/.examples  ## Bayesian logistic regression: prior, posterior, KL, ELBO
-	$(BIN)/python -m examples.kl_by_hand $(DEMO_ARGS)
+	$(BIN)/python -m examples.kl_by_hand
 	$(BIN)/python -m examples.logistic_regression $(DEMO_ARGS)
 
 test: $(VENV)/.test  ## all tests, doctests included

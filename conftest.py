@@ -8,6 +8,6 @@ import pyro_kl
 
 
 @pytest.fixture(autouse=True)
-def _names(doctest_namespace):
+def _names(doctest_namespace: dict[str, object]) -> None:
     doctest_namespace.update(torch=torch, pyro=pyro, pyro_kl=pyro_kl)
     pyro.set_rng_seed(0)

@@ -47,12 +47,15 @@ class Comparison:
     def z_score(self) -> Tensor:
         """(sampled - exact) / standard error: beyond 4 or 5, one of the two is wrong.
 
-        Two equal numbers without any spread, two infinities among them, have z = 0.
+        The mean of terms that are all alike still carries their rounding, which is added to the
+        standard error; two infinities have z = 0.
         """
-        exact = self.value.detach()
+        exact, error = self.value.detach(), self.standard_error
+        rounding = 8 * torch.finfo(error.dtype).eps * torch.where(exact.isfinite(), exact, 0.0)
         equal = self.estimate == exact
         gap = torch.where(equal, 0.0, self.estimate - exact)
-        return torch.where(equal, 0.0, gap / torch.where(equal, 1.0, self.standard_error))
+        spread = torch.hypot(error, rounding.to(error.dtype))
+        return torch.where(equal, 0.0, gap / torch.where(equal, 1.0, spread))
 
     def __str__(self) -> str:
         rows = [("exact", str(self.exact)), ("sampled", str(self.sampled))]

@@ -15,6 +15,8 @@ def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
 
     torch raises there if the law validates, and returns anything at all if it does not.
     """
+    if not x.is_floating_point():
+        x = x.to(torch.float64)  # a Categorical's sample: torch's Bernoulli takes no integers
     inside = _inside(q, x)
     if inside is None:
         return q.log_prob(x)

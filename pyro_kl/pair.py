@@ -63,12 +63,13 @@ class PairTable(tuple[Pair, ...]):
         rows = [("p || q", "method", "finite", "reference")]
         rows += [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            "  ".join(
-                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]
-            )
-            for row in rows
-        ]
+        lines = []
+        for name, method, finite, reference in rows:
+            cells = zip((name, method, finite), widths, strict=True)
+            lines.append("  ".join([*(text.ljust(width) for text, width in cells), reference]))
+        reasons = [f"  {pair.name}: {pair.replaces}" for pair in self if pair.replaces]
+        if reasons:
+            lines += ["", "Formulas of torch's or Pyro's that these replace, and why:", *reasons]
         return "\n".join(lines)
 
     __repr__ = __str__

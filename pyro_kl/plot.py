@@ -56,7 +56,9 @@ def elbo_terms(
     _zoom(upper, step, [*log_likelihood, *elbo])
     for axes in (upper, lower):
         axes.set_ylabel("nats")
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2, frameon=False
+        )
         _tidy(axes)
     weight = "" if beta == 1 else f"{beta:g} × "
     upper.set_title(

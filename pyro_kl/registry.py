@@ -24,7 +24,7 @@ from torch.distributions import kl as torch_kl
 
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
-from .shapes import broadcast_batch
+from .shapes import broadcast_batch, check_event_shapes
 from .special import in_float64, with_partials
 
 #: A formula on the parameters of p and of q, in float64.
@@ -107,6 +107,7 @@ def describe(law: Distribution) -> str:
 
 def _kl_missing(p: Distribution, q: Distribution) -> Tensor:
     """Where torch's dispatch ends if no pair fits: its own message has no next step."""
+    check_event_shapes(p, q)
     raise no_formula(p, q)
 
 

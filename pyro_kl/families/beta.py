@@ -142,7 +142,9 @@ def kl_beta_beta(p: Parameters, q: Parameters) -> Tensor:
         KL = (c + d) KL(Bernoulli(c/(c+d)) || Bernoulli(a/(a+b)))
              + D_F(c, a) + D_F(d, b) - D_F(c + d, a + b)
     """
-    a, b = p["concentration1"], p["concentration0"]
-    c, d = q["concentration1"], q["concentration0"]
+    # stacked along a new first dimension: all four must have one shape before
+    a, b, c, d = torch.broadcast_tensors(
+        p["concentration1"], p["concentration0"], q["concentration1"], q["concentration0"]
+    )
     stirling = bregman_stirling(torch.stack([c, d, c + d]), torch.stack([a, b, a + b]))
     return bernoulli_excess(c, d, a, b) + stirling[0] + stirling[1] - stirling[2]

@@ -1,0 +1,1 @@
+"""Models fitted by variational inference with the KL divergences of `pyro_kl`."""

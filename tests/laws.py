@@ -1,0 +1,207 @@
+"""Registered pairs, reference rows and random parameters: what the conformance tests run over.
+
+Nothing here names a family or a pair. A new family joins every test by being declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any
+
+import pyro.distributions
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints, kl_divergence
+
+import pyro_kl
+from pyro_kl import Family, Pair
+from pyro_kl.registry import families
+
+from .reference import load
+
+F64 = torch.float64
+VALUES = load()
+FAMILIES = {family.name: family for family in families()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Parameters of p and q, and the reference value."""
+
+    p: Mapping[str, Any]
+    q: Mapping[str, Any]
+    kl: float
+
+    @property
+    def finite(self) -> bool:
+        return isfinite(self.kl)
+
+
+@dataclass(frozen=True)
+class Duo:
+    """A registered pair of two declared families, with its reference rows."""
+
+    pair: Pair
+    p: Family
+    q: Family
+    rows: tuple[Row, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.p.name}-{self.q.name}"
+
+    def finite_rows(self) -> list[Row]:
+        return [row for row in self.rows if row.finite]
+
+
+def _duo(pair: Pair) -> Duo | None:
+    p, q = FAMILIES.get(pair.p.__name__), FAMILIES.get(pair.q.__name__)
+    if p is None or q is None or (p.distribution, q.distribution) != (pair.p, pair.q):
+        return None
+    stored = VALUES.get(pair.name, [])
+    rows = tuple(Row(row["p"], row["q"], float(row["kl"])) for row in stored)
+    return Duo(pair, p, q, rows)
+
+
+PAIRS = tuple(pyro_kl.registered())
+DUOS = tuple(duo for duo in map(_duo, PAIRS) if duo is not None)
+#: Those that are finite for some parameters.
+FINITE = tuple(duo for duo in DUOS if duo.pair.finite != "never")
+SAME = tuple(duo for duo in FINITE if duo.p is duo.q)
+
+
+def over(duos: Iterable[Duo]) -> pytest.MarkDecorator:
+    """Parametrise a test by pairs, with ids like `Gamma-LogNormal`."""
+    duos = list(duos)
+    return pytest.mark.parametrize("duo", duos, ids=[duo.id for duo in duos])
+
+
+def over_rows(duos: Iterable[Duo]) -> pytest.MarkDecorator:
+    """Parametrise a test by pairs and reference rows, with ids like `Gamma-LogNormal[0]`."""
+    cells = [(duo, row, f"{duo.id}[{i}]") for duo in duos for i, row in enumerate(duo.rows)]
+    ids = [name for _, _, name in cells]
+    return pytest.mark.parametrize(("duo", "row"), [cell[:2] for cell in cells], ids=ids)
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+def tensors(parameters: Mapping[str, Any], dtype: torch.dtype = F64) -> dict[str, Tensor]:
+    """Constructor arguments as tensors."""
+    return {name: torch.as_tensor(x, dtype=dtype) for name, x in parameters.items()}
+
+
+def make(family: Family, parameters: Mapping[str, Any], dtype: torch.dtype = F64) -> Distribution:
+    """A member of the family, of torch's class."""
+    return family.distribution(**tensors(parameters, dtype))
+
+
+def make_pyro(family: Family, parameters: Mapping[str, Any]) -> Distribution:
+    """The same of Pyro's class."""
+    return getattr(pyro.distributions, family.name)(**tensors(parameters))
+
+
+def kl_of(duo: Duo, p: Mapping[str, Any], q: Mapping[str, Any]) -> Tensor:
+    """KL of the members with these parameters, through torch's dispatch."""
+    return kl_divergence(make(duo.p, p), make(duo.q, q))
+
+
+def function_of(duo: Duo, p_names: Iterable[str], q_names: Iterable[str]):
+    """KL as a function of p's tensors, then q's; nothing is validated, so that it traces."""
+    p_names, q_names = tuple(p_names), tuple(q_names)
+
+    def function(*values: Tensor) -> Tensor:
+        a = dict(zip(p_names, values[: len(p_names)], strict=True))
+        b = dict(zip(q_names, values[len(p_names) :], strict=True))
+        return kl_divergence(
+            duo.p.distribution(**a, validate_args=False),
+            duo.q.distribution(**b, validate_args=False),
+        )
+
+    return function
+
+
+# --- random parameters --------------------------------------------------------------------------
+
+
+def draw(family: Family, n: int, decades: float, which: int = 0) -> dict[str, Tensor]:
+    """n random members, positive parameters log-uniform over 10^-decades .. 10^decades.
+
+    The constraints of torch's class say where each parameter lives; the keys and the sizes of
+    vectors are those of the family's example number `which`.
+    """
+    example = family.examples[which]
+    return {
+        name: _draw_one(family.distribution.arg_constraints[name], value, n, decades)
+        for name, value in example.items()
+    }
+
+
+def _draw_one(constraint: Any, value: Any, n: int, decades: float) -> Tensor:
+    spread = 10 ** ((2 * torch.rand(n, dtype=F64) - 1) * decades)
+    if constraint is constraints.simplex:
+        weights = torch.rand(n, len(value), dtype=F64) ** decades
+        return weights / weights.sum(-1, keepdim=True)
+    if constraint is constraints.real_vector or getattr(constraint, "event_dim", 0) == 1:
+        return torch.randn(n, len(value), dtype=F64) * decades
+    if constraint is constraints.unit_interval:
+        return torch.sigmoid(torch.randn(n, dtype=F64) * decades)
+    if constraint is constraints.real:
+        return torch.randn(n, dtype=F64) * spread
+    low = getattr(constraint, "lower_bound", None)
+    if low is None:
+        raise NotImplementedError(f"no way to draw a parameter from {constraint}: add it here")
+    return low + spread
+
+
+def row_of(parameters: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
+    """Element i of a batch of parameters."""
+    return {name: value[i] for name, value in parameters.items()}
+
+
+def draw_finite(
+    duo: Duo, n: int, decades: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """n random pairs with a finite KL, and it; shaped like examples that can have one."""
+    for i in range(len(duo.p.examples)):
+        p, q = draw(duo.p, 40 * n, decades, which=i), draw(duo.q, 40 * n, decades)
+        kl = kl_of(duo, p, q)
+        chosen = torch.nonzero(kl.isfinite()).flatten()[:n]
+        if len(chosen) == n:
+            a, b = ({name: x[chosen] for name, x in values.items()} for values in (p, q))
+            return a, b, kl[chosen]
+    raise AssertionError("too few random parameters with a finite KL")
+
+
+def relative_error(value: Tensor | float, truth: float) -> float:
+    """|value - truth| / |truth|; 0 for two infinities of one sign and for two zeros."""
+    number = float(value)
+    if number == truth:
+        return 0.0
+    return abs(number - truth) / abs(truth) if truth else inf
+
+
+__all__ = [
+    "DUOS",
+    "F64",
+    "FAMILIES",
+    "FINITE",
+    "PAIRS",
+    "SAME",
+    "Duo",
+    "Row",
+    "draw",
+    "draw_finite",
+    "function_of",
+    "kl_of",
+    "make",
+    "make_pyro",
+    "over",
+    "over_rows",
+    "relative_error",
+    "row_of",
+    "tensors",
+]

@@ -1,0 +1,172 @@
+"""`kl` and `compare`: one number, how it was made, and the habit of checking it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch.distributions import (
+    Gamma,
+    Independent,
+    LogNormal,
+    Normal,
+    Uniform,
+    VonMises,
+    kl_divergence,
+)
+
+import pyro_kl
+from pyro_kl import Comparison, Estimate, divergence
+
+# a law on the line that has no formula against another family
+ODD, NORMAL = VonMises(0.0, 2.0), Normal(0.0, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_was_told(monkeypatch):
+    monkeypatch.setattr(divergence, "_told", set())
+
+
+def test_exact():
+    loc = torch.tensor([1.0, 2.0], requires_grad=True)
+    estimate = pyro_kl.kl(Normal(loc, 1.0), NORMAL)
+    assert estimate.exact
+    assert estimate.method == "closed form"
+    assert "pyro_kl.families.normal" in estimate.reason
+    assert estimate.value.tolist() == [0.5, 2.0]
+    assert estimate.standard_error.tolist() == [0.0, 0.0]
+    (gradient,) = torch.autograd.grad(estimate.value.sum(), loc)
+    assert gradient.tolist() == [1.0, 2.0]
+
+
+def test_infinite():
+    estimate = pyro_kl.kl(NORMAL, Gamma(1.0, 1.0))
+    assert estimate.value == math.inf
+    assert estimate.method == "infinite"
+    assert "inf nats" in str(estimate)
+
+
+def test_upstream_formula_is_named():
+    p, q = Uniform(0.2, 0.4), Uniform(0.0, 1.0)
+    estimate = pyro_kl.kl(p, q)
+    assert estimate.value == kl_divergence(p, q)
+    assert estimate.exact
+    assert estimate.reason
+
+
+def test_missing_formula_names_both_and_the_next_step():
+    with pytest.raises(NotImplementedError) as raised:
+        pyro_kl.kl(ODD, NORMAL)
+    message = str(raised.value)
+    assert "KL(VonMises || Normal)" in message
+    for step in ("pyro_kl.monte_carlo", "num_samples=", "@pyro_kl.register", "registered()"):
+        assert step in message
+
+
+def test_missing_formula_inside_a_wrapper():
+    p = Independent(VonMises(torch.zeros(2), 1.0), 1)
+    q = Independent(Normal(torch.zeros(2), 1.0), 1)
+    with pytest.raises(NotImplementedError, match=r"VonMises.* \|\| .*Normal"):
+        pyro_kl.kl(p, q)
+
+
+def test_samples_stand_in_only_if_allowed_and_say_so_once():
+    with pytest.warns(UserWarning, match=r"KL\(VonMises \|\| Normal\) is estimated by Monte") as w:
+        first = pyro_kl.kl(ODD, NORMAL, num_samples=4000)
+    assert len(w) == 1
+    assert w[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = pyro_kl.kl(ODD, NORMAL, num_samples=4000)
+    for estimate in (first, second):
+        assert not estimate.exact
+        assert estimate.num_samples == 4000
+        assert "no formula for KL(VonMises || Normal)" in estimate.reason
+        assert estimate.standard_error > 0
+    gap = (first.value - second.value) / torch.hypot(first.standard_error, second.standard_error)
+    assert abs(gap) < 4.5
+
+
+@pytest.mark.filterwarnings("ignore:KL.VonMises")
+def test_generator_of_the_stand_in():
+    runs = [
+        pyro_kl.kl(ODD, NORMAL, 100, generator=torch.Generator().manual_seed(2)) for _ in range(2)
+    ]
+    assert torch.equal(runs[0].value, runs[1].value)
+
+
+def test_samples_are_not_drawn_where_there_is_a_formula():
+    state = torch.get_rng_state()
+    assert pyro_kl.kl(NORMAL, NORMAL, num_samples=100).exact
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "message"),
+    [
+        (NORMAL, Independent(Normal(torch.zeros(2), 1.0), 1), r"event shapes \(\) and \(2,\)"),
+        (Normal(torch.zeros(3), 1.0), Normal(torch.zeros(2), 1.0), "do not broadcast"),
+    ],
+)
+def test_shapes(p, q, message):
+    with pytest.raises(ValueError, match=message):
+        pyro_kl.kl(p, q)
+
+
+# --- compare ------------------------------------------------------------------------------------
+
+
+def test_compare():
+    comparison = pyro_kl.compare(Gamma(2.0, 1.0), LogNormal(0.0, 1.0), num_samples=5000)
+    assert comparison.exact.exact
+    assert comparison.sampled.num_samples == 5000
+    gap = comparison.estimate - comparison.value
+    assert comparison.z_score.item() == pytest.approx((gap / comparison.standard_error).item())
+    assert abs(comparison.z_score) < 4.5
+    lines = str(comparison).splitlines()
+    assert lines[0] == "KL(Gamma || LogNormal)"
+    assert [line.split()[0] for line in lines[1:]] == ["exact", "sampled", "z"]
+    assert "closed form" in lines[1]
+    assert "monte carlo (k1): 5,000 samples" in lines[2]
+    assert repr(comparison) == str(comparison)
+
+
+def test_compare_notices_a_wrong_formula():
+    right = pyro_kl.compare(Normal(1.0, 1.0), NORMAL, num_samples=5000)
+    wrong = Comparison(
+        right.name, Estimate(right.value + 0.1, right.value * 0, "wrong"), right.sampled
+    )
+    assert abs(right.z_score) < 4.5 < abs(wrong.z_score)
+
+
+def test_compare_of_batches_prints_the_worst():
+    comparison = pyro_kl.compare(Normal(torch.ones(5, 2), 1.0), NORMAL, num_samples=500)
+    assert comparison.z_score.shape == (5, 2)
+    worst = comparison.z_score.abs().max().item()
+    assert f"max |z| = {worst:.2f} over the batch" in str(comparison)
+    assert "(5, 2)" in str(comparison)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [(NORMAL, NORMAL), (NORMAL, Gamma(1.0, 1.0)), (Uniform(0.0, 1.0), Uniform(0.0, 3.0))],
+    ids=["equal", "infinite", "constant ratio"],
+)
+def test_z_score_without_spread(p, q):
+    """No sample differs from another: the two numbers agree or they do not, z is never nan."""
+    comparison = pyro_kl.compare(p, q, num_samples=100)
+    assert abs(comparison.z_score) < 4.5
+    assert "nan" not in str(comparison)
+
+
+def test_z_score_of_finite_against_infinite():
+    finite = Estimate(torch.tensor(1.0), torch.tensor(0.1), "one", 10)
+    infinite = Estimate(torch.tensor(math.inf), torch.tensor(0.0), "other")
+    assert Comparison("p || q", infinite, finite).z_score == -math.inf
+
+
+def test_compare_has_nothing_to_compare_without_a_formula():
+    with pytest.raises(NotImplementedError, match="VonMises"):
+        pyro_kl.compare(ODD, NORMAL)

@@ -1,0 +1,168 @@
+"""Estimates and their standard errors: right on average, and honest about the rest."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import (
+    Beta,
+    Gamma,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    Uniform,
+    kl_divergence,
+)
+
+import pyro_kl
+from pyro_kl import monte_carlo as module_function
+
+P, Q = Normal(0.3, 1.2), Normal(0.0, 1.0)
+SEEDS = 400
+
+
+def over_seeds(estimator, num_samples=200, p=P, q=Q):
+    runs = []
+    for seed in range(SEEDS):
+        generator = torch.Generator().manual_seed(seed)
+        estimate = pyro_kl.monte_carlo(p, q, num_samples, estimator, generator)
+        runs.append((estimate.value.item(), estimate.standard_error.item()))
+    values, errors = torch.tensor(runs, dtype=torch.float64).T
+    return values, errors
+
+
+def expected(estimator):
+    """E_p of the estimator's term, on a grid."""
+    x = torch.linspace(-15, 15, 200_001, dtype=torch.float64)
+    d = P.log_prob(x) - Q.log_prob(x)
+    term = {"k1": d, "k2": d**2 / 2, "k3": torch.expm1(-d) + d}[estimator]
+    return torch.trapezoid(P.log_prob(x).exp() * term, x).item()
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_mean_over_seeds(estimator):
+    values, _ = over_seeds(estimator)
+    z = (values.mean() - expected(estimator)) / (values.std() / math.sqrt(SEEDS))
+    assert abs(z) < 4.5
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_unbiased(estimator):
+    assert expected(estimator) == pytest.approx(kl_divergence(P, Q).item(), rel=1e-5)
+    assert expected("k2") != pytest.approx(kl_divergence(P, Q).item(), rel=0.05)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_standard_error_covers(estimator):
+    """Two standard errors hold about 95 % of the runs, and their size is the runs' spread."""
+    values, errors = over_seeds(estimator, num_samples=2000)
+    inside = ((values - expected(estimator)).abs() < 2 * errors).double().mean().item()
+    assert 0.90 < inside < 0.985
+    assert errors.mean().item() == pytest.approx(values.std().item(), rel=0.15)
+
+
+def test_k3_is_never_negative():
+    estimate = pyro_kl.monte_carlo(Normal(torch.zeros(500), 1.0), Normal(1e-3, 1.0), 2, "k3")
+    assert estimate.value.min() >= 0
+
+
+def test_generator_is_reproducible_and_leaves_the_global_one():
+    state = torch.get_rng_state()
+    generators = [torch.Generator().manual_seed(7) for _ in range(2)]
+    first, second = (pyro_kl.monte_carlo(P, Q, 100, generator=g) for g in generators)
+    assert torch.equal(first.value, second.value)
+    assert torch.equal(torch.get_rng_state(), state)
+    further = pyro_kl.monte_carlo(P, Q, 100, generator=generators[0])
+    assert not torch.equal(further.value, first.value)
+
+
+def test_generator_is_given_back_after_an_error():
+    class Broken(Normal):
+        def log_prob(self, value):
+            raise RuntimeError("broken")
+
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="broken"):
+        pyro_kl.monte_carlo(P, Broken(0.0, 1.0), 10, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_global_randomness_by_default():
+    torch.manual_seed(3)
+    first = pyro_kl.monte_carlo(P, Q, 100)
+    torch.manual_seed(3)
+    assert torch.equal(pyro_kl.monte_carlo(P, Q, 100).value, first.value)
+    assert not torch.equal(pyro_kl.monte_carlo(P, Q, 100).value, first.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_and_batch(dtype):
+    p = Normal(torch.zeros(3, 1, dtype=dtype), torch.ones(3, 1, dtype=dtype))
+    q = Normal(torch.ones(4, dtype=dtype), torch.ones(4, dtype=dtype))
+    estimate = pyro_kl.monte_carlo(p, q, 2000)
+    for tensor in (estimate.value, estimate.standard_error):
+        assert tensor.shape == (3, 4)
+        assert tensor.dtype == dtype
+        assert not tensor.requires_grad
+    assert ((estimate.value - 0.5) / estimate.standard_error).abs().max() < 4.5
+    # elements of the batch have samples of their own
+    assert estimate.value.unique().numel() == 12
+
+
+def test_events():
+    p = MultivariateNormal(torch.ones(3), torch.eye(3)).expand((2,))
+    q = Independent(Normal(torch.zeros(3), 1.0), 1)
+    estimate = pyro_kl.monte_carlo(p, q, 4000)
+    assert estimate.value.shape == (2,)
+    assert ((estimate.value - 1.5) / estimate.standard_error).abs().max() < 4.5
+
+
+@pytest.mark.parametrize("chunk", [7, 100, 999, 1000])
+def test_chunks_merge_to_one(monkeypatch, chunk):
+    """Samples drawn in chunks are those drawn at once, for a law drawn by one call per sample."""
+    generator = torch.Generator()
+    p, q = Uniform(0.0, 1.0), Beta(2.0, 3.0)
+    whole = pyro_kl.monte_carlo(p, q, 1000, generator=generator.manual_seed(5))
+    import sys
+
+    monkeypatch.setattr(sys.modules[module_function.__module__], "_CHUNK", chunk)
+    parts = pyro_kl.monte_carlo(p, q, 1000, generator=generator.manual_seed(5))
+    assert parts.value.item() == pytest.approx(whole.value.item(), rel=1e-5)
+    assert parts.standard_error.item() == pytest.approx(whole.standard_error.item(), rel=1e-5)
+    assert parts.num_samples == 1000
+
+
+@pytest.mark.parametrize("chunk", [10, 2**22])
+def test_mass_outside_is_infinite(monkeypatch, chunk):
+    import sys
+
+    monkeypatch.setattr(sys.modules[module_function.__module__], "_CHUNK", chunk)
+    p = Normal(torch.tensor([0.0, 60.0]), 1.0)
+    estimate = pyro_kl.monte_carlo(p, Gamma(2.0, 1.0), 100)
+    assert estimate.value.isinf().tolist() == [True, False]
+    assert estimate.standard_error.isinf().tolist() == [True, False]
+    assert not estimate.value.isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"estimator": "k4"}, "estimator must be one of k1, k2, k3: 'k4'"),
+        ({"num_samples": 1}, "num_samples must be at least 2, for a standard error: 1"),
+        ({"q": Independent(Normal(torch.zeros(2), 1.0), 1)}, r"event shapes \(\) and \(2,\)"),
+        ({"p": Normal(torch.zeros(3), 1.0), "q": Normal(torch.zeros(2), 1.0)}, "do not broadcast"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        pyro_kl.monte_carlo(**{"p": P, "q": Q, **options})
+
+
+def test_says_how_it_was_made():
+    estimate = pyro_kl.monte_carlo(P, Q, 12_345, "k3")
+    assert not estimate.exact
+    assert estimate.num_samples == 12_345
+    assert "+-" in str(estimate)
+    assert "monte carlo (k3): 12,345 samples of p" in str(estimate)

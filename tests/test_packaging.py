@@ -1,0 +1,69 @@
+"""What is imported is declared where it is imported, and what is declared is needed."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+#: Where a package's name is not that of its module.
+MODULES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+OURS = {"pyro_kl", "models", "examples", "tests", "benchmarks"}
+
+
+def declared(requirements):
+    """The modules that a list of requirements brings."""
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    return {MODULES.get(name, name).replace("-", "_") for name in names} - OURS
+
+
+def imported(folder):
+    """The modules that a folder's files import, anywhere in a file."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - OURS
+
+
+REQUIRED = declared(PROJECT["dependencies"])
+EXAMPLES = REQUIRED | declared(PROJECT["optional-dependencies"]["examples"])
+TEST = EXAMPLES | declared(PROJECT["optional-dependencies"]["test"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "available"),
+    [
+        ("pyro_kl", REQUIRED | {"matplotlib"}),  # pyro_kl.plot imports it when a picture is drawn
+        ("models", EXAMPLES),
+        ("examples", EXAMPLES),
+        ("tests", TEST),
+    ],
+)
+def test_imports_are_declared(folder, available):
+    """Nothing is there only because another package happens to bring it."""
+    assert imported(folder) - available - {"tomli"} == set()
+
+
+def test_the_package_asks_for_its_foundations():
+    """numpy and scipy come with many environments, and must come with the bare package."""
+    assert {"torch", "pyro", "numpy", "scipy"} <= REQUIRED
+
+
+def test_what_is_declared_is_constrained():
+    """Every package that the tests run with has a tested version."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = declared(line for line in lines if line and not line.startswith("#"))
+    extras = PROJECT["optional-dependencies"].values()
+    assert declared([*PROJECT["dependencies"], *(r for group in extras for r in group)]) <= pinned

@@ -1,0 +1,458 @@
+"""The conformance suite: what every registered pair must do, without naming one.
+
+A pair is checked because it is in the registry. Its values start from its families' examples,
+whose KLs `python -m tests.reference` has computed from the densities at 50 digits.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import warnings
+from itertools import product
+
+import numpy as np
+import pyro.distributions
+import pytest
+import torch
+from mpmath import mp
+from scipy.integrate import quad
+from torch.autograd import gradcheck, gradgradcheck
+from torch.distributions import Distribution, biject_to, kl_divergence
+from torch.distributions.kl import _dispatch_kl
+
+import pyro_kl
+from pyro_kl.registry import upstream_owner
+
+from .laws import (
+    DUOS,
+    F64,
+    FAMILIES,
+    FINITE,
+    PAIRS,
+    SAME,
+    draw,
+    draw_finite,
+    function_of,
+    kl_of,
+    make,
+    make_pyro,
+    over,
+    over_rows,
+    relative_error,
+    row_of,
+    tensors,
+)
+from .reference.integrate import Integrand
+
+METHODS = {"closed form", "exact sum", "infinite", "rule", "point density"}
+#: Parameters of the random tests: positive ones from 10^-2 to 10^2.
+DECADES = 2.0
+#: Gradients are compared with finite differences, which have their own digits.
+NEAR_ONE = 0.4
+
+
+def interior(duo, n=2, decades=NEAR_ONE):
+    """Parameters away from all boundaries, with a finite KL, one list for p and one for q."""
+    p, q, _ = draw_finite(duo, n, decades)
+    return p, q
+
+
+def leaves(*groups):
+    """Independent tensors that ask for gradients, in the order of p's names, then q's."""
+    return [x.clone().requires_grad_() for group in groups for x in group.values()]
+
+
+# --- what is declared ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name.replace(" || ", "-"))
+def test_metadata(pair):
+    assert pair.method in METHODS
+    assert pair.finite.strip()
+    assert pair.reference.strip()
+    assert pair.cases or {pair.p.__name__, pair.q.__name__} <= set(FAMILIES)
+    if upstream_owner(pair.p, pair.q) is not None:
+        assert pair.replaces, "replaces torch's or Pyro's formula without a reason"
+    assert (pair.method == "infinite") == (pair.finite == "never")
+
+
+@over(DUOS)
+def test_has_reference_values(duo):
+    assert len(duo.rows) >= 4, "run `python -m tests.reference`"
+    cells = {(repr(dict(row.p)), repr(dict(row.q))) for row in duo.rows}
+    current = {(repr(dict(a)), repr(dict(b))) for a, b in product(duo.p.examples, duo.q.examples)}
+    assert cells == current, "examples have changed: run `python -m tests.reference`"
+
+
+def test_dispatch_is_never_ambiguous():
+    classes = {
+        cls
+        for module in (pyro.distributions, torch.distributions)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, Distribution)
+    }
+    assert len(classes) > 90
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for p, q in product(classes, repeat=2):
+            _dispatch_kl(p, q)
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@over_rows(DUOS)
+def test_value(duo, row):
+    kl = kl_of(duo, row.p, row.q)
+    assert kl.dtype == F64
+    assert kl.shape == ()
+    assert relative_error(kl, row.kl) <= 1e-12 or abs(kl - row.kl) <= 1e-15
+
+
+CASES = [(pair, case, i) for pair in PAIRS for i, case in enumerate(pair.cases)]
+
+
+@pytest.mark.parametrize(
+    ("pair", "case"),
+    [(pair, case) for pair, case, _ in CASES],
+    ids=[f"{pair.name.replace(' || ', '-')}[{i}]" for pair, _, i in CASES],
+)
+def test_declared_case(pair, case):
+    p = (pair.make_p or pair.p)(**tensors(case.p))
+    q = (pair.make_q or pair.q)(**tensors(case.q))
+    kl = kl_divergence(p, q)
+    assert relative_error(kl, case.value) <= 1e-12
+    assert relative_error(pair.formula(p, q), case.value) <= 1e-12
+
+
+@over(FINITE)
+def test_definition(duo):
+    """The integral or the sum of torch's own densities: formula and class agree on parameters."""
+    row = min(duo.finite_rows(), key=lambda row: abs(math.log(row.kl or 1e9)))
+    p, q = make(duo.p, row.p), make(duo.q, row.q)
+    by_definition = summed(p, q) if p.support.is_discrete else integrated(p, q)
+    assert kl_divergence(p, q).item() == pytest.approx(by_definition, rel=1e-6)
+
+
+def summed(p, q):
+    total = 0.0
+    for atom in p.enumerate_support():
+        log_p = p.log_prob(atom)
+        if log_p > -math.inf:
+            atom = atom.double()  # torch's Bernoulli takes no integers
+            log_q = q.log_prob(atom) if q.support.check(atom) else torch.tensor(-math.inf)
+            total += (log_p.exp() * (log_p - log_q)).item()
+    return total
+
+
+def integrated(p, q):
+    """Over the line that torch maps to p's support, where p's density has one bump."""
+    to_support = biject_to(p.support)
+
+    def log_density(y):
+        x = to_support(y)
+        return p.log_prob(x) + to_support.log_abs_det_jacobian(y, x), x
+
+    def integrand(y):
+        log_p, x = log_density(torch.tensor(y, dtype=F64))
+        return (log_p.exp() * (p.log_prob(x) - q.log_prob(x))).item()
+
+    # torch's own densities overflow further out
+    grid = torch.linspace(-100, 100, 20001, dtype=F64)
+    log_p, x = log_density(grid)
+    matters = (log_p + (1 + q.log_prob(x).abs()).log()).nan_to_num(-math.inf) > -40
+    low, high = grid[matters][0].item(), grid[matters][-1].item()
+    middle = grid[log_p.argmax()].item()
+    ends = [(low - 0.01, middle), (middle, high + 0.01)]
+    return sum(quad(integrand, *end, epsabs=1e-8, epsrel=1e-8, limit=500)[0] for end in ends)
+
+
+@over(SAME)
+def test_of_itself_is_zero(duo):
+    for example in duo.p.examples:
+        assert abs(kl_of(duo, example, example)) <= 1e-14
+    parameters = draw(duo.p, 200, 3.0)
+    assert kl_of(duo, parameters, parameters).abs().max() <= 1e-14
+
+
+@over(DUOS)
+def test_never_negative_never_nan(duo):
+    p, q = draw(duo.p, 500, DECADES), draw(duo.q, 500, DECADES)
+    kl = kl_of(duo, p, q)
+    assert not kl.isnan().any()
+    # what cancels between the terms of one KL is a few units in the last place of the largest
+    assert kl.min() >= -1e-12
+
+
+@over(FINITE)
+def test_support_and_infinity(duo):
+    """Where the formula says inf or finite, the tails of the densities must agree."""
+    if duo.p.support.discrete:
+        pytest.skip("the rows of test_value have atoms that q lacks")
+    p, q = draw(duo.p, 6, 0.6), draw(duo.q, 6, 0.6)
+    for name, bound in bounds_of(duo.pair.finite):
+        # on the boundary, a hair beyond it on both sides, and far beyond
+        p[name][:4] = bound + torch.tensor([0.0, -0.01, 0.01, -0.9 * bound], dtype=F64)
+    kl = kl_of(duo, p, q)
+    for i in range(6):
+        a = {name: x.item() for name, x in row_of(p, i).items()}
+        b = {name: x.item() for name, x in row_of(q, i).items()}
+        with mp.workdps(30):
+            assert bool(kl[i].isfinite()) == Integrand(duo.p, a, duo.q, b).converges(), (a, b)
+
+
+def bounds_of(finite):
+    """`p.df > 2 and p.loc > 0` as [("df", 2.0), ("loc", 0.0)]."""
+    clauses = [] if finite == "always" else finite.split(" and ")
+    return [
+        (clause.split(" > ")[0].removeprefix("p."), float(clause.split(" > ")[1]))
+        for clause in clauses
+    ]
+
+
+@over(DUOS)
+def test_support_is_the_classes(duo):
+    """What a family says of its support, its class says too."""
+    p, q = make(duo.p, duo.p.examples[0]), make(duo.q, duo.q.examples[0])
+    assert p.support.is_discrete == duo.p.support.discrete
+    x = p.sample((200,))
+    inside = q.support.check(x) & torch.tensor(p.support.is_discrete == q.support.is_discrete)
+    if duo.pair.finite == "always":
+        assert inside.all()
+    if not (duo.p.support <= duo.q.support):
+        assert duo.pair.finite == "never"
+        assert not inside.all() or p.support.is_discrete != q.support.is_discrete
+
+
+@over(FINITE)
+def test_monte_carlo(duo):
+    # the row whose log ratio has the lightest tails, as far as its KL tells
+    row = min(duo.finite_rows(), key=lambda row: abs(math.log(row.kl or 1e9)))
+    p, q = make(duo.p, row.p), make(duo.q, row.q)
+    comparison = pyro_kl.compare(p, q, num_samples=20_000)
+    assert comparison.standard_error < 0.1 * (1 + comparison.value)
+    assert abs(comparison.z_score) < 4.5
+
+
+# --- shapes and dtypes --------------------------------------------------------------------------
+
+
+@over(DUOS)
+def test_broadcasting(duo):
+    p, q = draw(duo.p, 3, DECADES), draw(duo.q, 4, DECADES)
+    column = {name: x.unsqueeze(1) for name, x in p.items()}
+    kl = kl_of(duo, column, q)
+    assert kl.shape == (3, 4)
+    for i, j in product(range(3), range(4)):
+        alone = kl_of(duo, row_of(p, i), row_of(q, j))
+        assert alone.shape == ()
+        assert kl[i, j] == alone or relative_error(kl[i, j], alone.item()) < 1e-13
+
+
+@over(DUOS)
+def test_expand(duo):
+    p, q = make(duo.p, duo.p.examples[0]), make(duo.q, duo.q.examples[1])
+    kl = kl_divergence(p, q)
+    for a, b in ((p.expand((2, 3)), q), (p, q.expand((2, 3))), (p.expand((2, 1)), q.expand((3,)))):
+        assert torch.equal(kl_divergence(a, b), kl.expand(2, 3))
+
+
+@over(DUOS)
+def test_pyro_class_and_to_event(duo):
+    p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
+    kl = kl_of(duo, p, q)
+    a, b = make_pyro(duo.p, p), make_pyro(duo.q, q)
+    assert torch.equal(kl_divergence(a, b), kl)
+    assert torch.equal(kl_divergence(a, make(duo.q, q)), kl)
+    assert torch.equal(kl_divergence(make(duo.p, p), b), kl)
+    product_kl = kl_divergence(a.to_event(1), b.to_event(1))
+    assert product_kl.shape == ()
+    assert torch.allclose(product_kl, kl.sum(), rtol=1e-14)
+    wider = a.expand((2, 3)).to_event(1)
+    assert torch.allclose(kl_divergence(wider, b.to_event(1)), kl.sum().expand(2), rtol=1e-14)
+
+
+@over(DUOS)
+def test_dtype(duo):
+    """float32 in, float32 out: the float64 answer at the rounded parameters, rounded once."""
+    p, q = draw(duo.p, 50, DECADES), draw(duo.q, 50, DECADES)
+    single = kl_divergence(make(duo.p, p, torch.float32), make(duo.q, q, torch.float32))
+    assert single.dtype == torch.float32
+    mixed = kl_divergence(make(duo.p, p, torch.float32), make(duo.q, q))
+    assert mixed.dtype == F64
+    # the class may change what it is given (a Categorical divides by the sum), so ask it
+    laws = [make(f, x, torch.float32) for f, x in ((duo.p, p), (duo.q, q))]
+    rounded = [
+        {name: getattr(law, name).double() for name in given}
+        for law, given in zip(laws, (p, q), strict=True)
+    ]
+    truth = kl_of(duo, *rounded)
+    fits = truth < torch.finfo(torch.float32).max
+    assert single[~fits].isinf().all()
+    error = (single.double() - truth).abs()[fits]
+    assert (error <= 1e-6 * truth[fits].abs() + 1e-14).all()
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+@over(FINITE)
+def test_gradcheck(duo):
+    p, q = interior(duo)
+    function = function_of(duo, p, q)
+    inputs = leaves(p, q)
+    assert gradcheck(function, inputs, atol=1e-6, rtol=1e-4)
+    assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3)
+
+
+@over(FINITE)
+def test_gradient_at_far_apart_parameters(duo):
+    """Over decades, where a formula changes branches, against central differences."""
+    p, q, _ = draw_finite(duo, 40, DECADES)
+    function = function_of(duo, p, q)
+    inputs = leaves(p, q)
+    kl = function(*inputs)
+    gradients = torch.autograd.grad(kl.sum(), inputs)
+    for i, x in enumerate(inputs):
+        if x.dim() > 1:
+            continue  # the elements of a vector are not free to move alone
+        step = 1e-5 * x.detach().abs().clamp(min=1e-3)
+        if (x.detach() > 0).all() and (x.detach() < 1).all():
+            step = step * (1 - x.detach())
+        moved = [list(inputs), list(inputs)]
+        moved[0][i], moved[1][i] = x + step, x - step
+        up, down = function(*moved[0]), function(*moved[1])
+        both = up.isfinite() & down.isfinite()
+        difference = ((up - down) / (2 * step)).detach()
+        noise = 1e-14 * (1 + kl.detach().abs()) / step + 1e-6 * difference.abs()
+        scale = noise + 1e-5 * gradients[i].abs() + 1e-8
+        assert gradients[i].isfinite().all()
+        assert ((gradients[i] - difference).abs() <= 10 * scale)[both].all()
+
+
+def neighbours(duo):
+    """A finite and an infinite row that share q's parameters, or p's; each may be absent."""
+    for shared, own in (("q", "p"), ("p", "q")):
+        for good, bad in product(duo.rows, repeat=2):
+            mine, theirs = getattr(good, own), getattr(bad, own)
+            alike = mine.keys() == theirs.keys() and getattr(good, shared) == getattr(bad, shared)
+            same_sizes = alike and all(np.shape(mine[k]) == np.shape(theirs[k]) for k in mine)
+            if same_sizes and good.finite and not bad.finite and good.kl > 0:
+                yield own, good, bad
+                break
+
+
+@over(duo for duo in FINITE if any(not row.finite for row in duo.rows))
+def test_infinite_rows_leave_their_neighbours_alone(duo):
+    found = list(neighbours(duo))
+    assert found, "no finite row beside an infinite one: add an example to a family"
+    for own, good, bad in found:
+        alone = leaves(tensors(good.p), tensors(good.q))
+        right = torch.autograd.grad(function_of(duo, good.p, good.q)(*alone), alone)
+        for share in (True, False):
+            p, q = (
+                {
+                    name: torch.stack([x, tensors(getattr(bad, side))[name]])
+                    if side == own or not share
+                    else x
+                    for name, x in tensors(getattr(good, side)).items()
+                }
+                for side in ("p", "q")
+            )
+            check_neighbours(duo, p, q, right)
+
+
+@over(duo for duo in FINITE if not duo.p.support.discrete and bounds_of(duo.pair.finite))
+def test_boundary_rows_leave_their_neighbours_alone(duo):
+    """Exactly on the boundary a moment is 1/0, which is worse than anything beyond it."""
+    good = duo.finite_rows()[0]
+    p, q = tensors(good.p), tensors(good.q)
+    alone = leaves(p, q)
+    right = torch.autograd.grad(function_of(duo, p, q)(*alone), alone)
+    for name, bound in bounds_of(duo.pair.finite):
+        on_it = {**p, name: torch.tensor(bound, dtype=F64)}
+        pair = {key: torch.stack([p[key], on_it[key]]) for key in p}
+        check_neighbours(duo, pair, q, right)
+
+
+def check_neighbours(duo, p, q, right):
+    """Row 0 is finite, row 1 is not: the gradient is row 0's alone, by both ways to mask."""
+    for masked in (
+        lambda kl: kl[kl.isfinite()].sum(),
+        lambda kl: torch.where(kl.isfinite(), kl, 0.0).sum(),
+    ):
+        inputs = leaves(p, q)
+        kl = function_of(duo, p, q)(*inputs)
+        assert kl.isfinite().tolist() == [True, False]
+        gradients = torch.autograd.grad(masked(kl), inputs)
+        for x, gradient, wanted in zip(inputs, gradients, right, strict=True):
+            own = x.dim() > wanted.dim()
+            assert torch.allclose(gradient[0] if own else gradient, wanted, rtol=1e-12)
+            if own:
+                assert (gradient[1] == 0).all()
+
+
+# --- transformations ----------------------------------------------------------------------------
+
+
+@over(DUOS)
+def test_vmap(duo):
+    p, q = draw(duo.p, 5, 1.0), draw(duo.q, 5, 1.0)
+    function = function_of(duo, p, q)
+    inputs = [*p.values(), *q.values()]
+    assert torch.allclose(torch.func.vmap(function)(*inputs), function(*inputs), rtol=1e-12)
+
+
+@over(FINITE)
+def test_functional_gradient(duo):
+    p, q = interior(duo, n=3)
+    function = function_of(duo, p, q)
+    inputs = leaves(p, q)
+    numbers = tuple(range(len(inputs)))
+    by_func = torch.func.vmap(torch.func.grad(function, argnums=numbers))(*inputs)
+    by_autograd = torch.autograd.grad(function(*inputs).sum(), inputs)
+    for a, b in zip(by_func, by_autograd, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def check_compiled(duo, backend):
+    p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
+    function = function_of(duo, p, q)
+    inputs = [*p.values(), *q.values()]
+    right = function(*inputs)  # also warms torch's table of dispatched pairs
+    torch.compiler.reset()
+    compiled = torch.compile(function, fullgraph=True, backend=backend)
+    assert torch.allclose(compiled(*inputs), right, rtol=1e-12)
+
+
+@over(DUOS)
+def test_compile(duo):
+    check_compiled(duo, "eager")
+
+
+@over(SAME[:1])
+# inductor's own import defines a class by the deprecated torch.jit.script_method
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_compile_by_inductor(duo):
+    check_compiled(duo, "inductor")
+
+
+@over(DUOS)
+# torch deprecates the tracer that Pyro's Jit ELBOs are built on; what it warns of beside that is
+# that Categorical's number of categories becomes a constant, which it is
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_jit_trace(duo):
+    first = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
+    function = function_of(duo, duo.p.examples[0], duo.q.examples[0])
+    traced = torch.jit.trace(function, tuple(first), check_trace=False)
+    second = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
+    assert torch.allclose(traced(*second), function(*second), rtol=1e-12)
+
+
+@over(DUOS)
+def test_pickled_distributions(duo):
+    p, q = make_pyro(duo.p, duo.p.examples[0]), make_pyro(duo.q, duo.q.examples[0])
+    again = [pickle.loads(pickle.dumps(law)) for law in (p, q)]
+    assert torch.equal(kl_divergence(*again), kl_divergence(p, q))

@@ -1,0 +1,229 @@
+"""Points, products and maps: rules that call other formulas; what Pyro's ELBO makes of them."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
+from torch.distributions import kl_divergence
+from torch.distributions import transforms as t
+
+from pyro_kl.registry import upstream_formula
+
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+def point(v, log_density=0.0, event_dim=0):
+    return dist.Delta(torch.as_tensor(v), torch.as_tensor(log_density), event_dim)
+
+
+# --- a point ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "value"),
+    [
+        (point(0.0, 2.0), dist.Normal(0.0, 1.0), 2 + HALF_LOG_TAU),
+        (point(0.0, 2.0), point(0.0, 2.0), 0.0),
+        (point(0.0, 2.0), point(1.0, 2.0), math.inf),
+        (point(0.0), torch.distributions.Normal(0.0, 1.0), HALF_LOG_TAU),
+        (point(2.0, -1.0), torch.distributions.Exponential(0.5), -1 + 1 + math.log(2)),
+        (point(1.0), torch.distributions.Bernoulli(0.25), math.log(4)),
+        (point(-1.0), dist.Gamma(2.0, 1.0), math.inf),
+        (point(2.0), dist.Beta(2.0, 1.0), math.inf),
+        (point(0.5), dist.Poisson(1.0), math.inf),
+        (point(3.0), torch.distributions.Uniform(0.0, 1.0), math.inf),
+        (
+            point([0.0, 0.0], 3.0, 1),
+            dist.Normal(torch.zeros(2), 1.0).to_event(1),
+            3 + 2 * HALF_LOG_TAU,
+        ),
+        (
+            point([0.0, 0.0], [3.0, 1.0]).to_event(1),
+            dist.Normal(torch.zeros(2), 1.0).to_event(1),
+            4 + 2 * HALF_LOG_TAU,
+        ),
+        (
+            point([1.0, 0.0], [1.0, 2.0]).to_event(1),
+            dist.MultivariateNormal(torch.zeros(2), torch.eye(2)),
+            3.5 + 2 * HALF_LOG_TAU,
+        ),
+    ],
+)  # fmt: skip
+def test_point(p, q, value):
+    kl = kl_divergence(p, q)
+    assert kl.shape == ()
+    assert kl.item() == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.xfail(raises=NotImplementedError, strict=True, reason="no rule for other events")
+def test_independent_points_against_a_vector():
+    q = dist.Dirichlet(torch.ones(3))
+    inside, outside = point([0.2, 0.3, 0.5]).to_event(1), point([0.2, 0.3, 0.4]).to_event(1)
+    assert kl_divergence(inside, q).item() == pytest.approx(-math.log(2))
+    assert kl_divergence(outside, q) == math.inf
+
+
+def test_independent_points_against_a_multivariate_normal():
+    """Pyro's rule dropped the log density: 2.7568 instead of 5.7568."""
+    log_density = torch.tensor([1.0, 2.0, 0.0])
+    p = dist.Delta(torch.zeros(3), log_density).to_event(1)
+    q = dist.MultivariateNormal(torch.zeros(3), torch.eye(3))
+    assert kl_divergence(p, q).item() == pytest.approx(3 + 3 * HALF_LOG_TAU, rel=1e-6)
+    assert kl_divergence(p, q).item() == pytest.approx(5.7568155996140185, rel=1e-6)
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_points_outside_leave_their_neighbours_alone(validate):
+    v = torch.tensor([2.0, -1.0], requires_grad=True)
+    concentration = torch.tensor(3.0, requires_grad=True)
+    q = torch.distributions.Gamma(concentration, torch.tensor(1.0), validate_args=validate)
+    kl = kl_divergence(dist.Delta(v), q)
+    assert kl.isfinite().tolist() == [True, False]
+    assert kl[1] == math.inf
+    for loss in (kl[kl.isfinite()].sum(), torch.where(kl.isfinite(), kl, 0.0).sum()):
+        by_v, by_c = torch.autograd.grad(loss, (v, concentration), retain_graph=True)
+        assert by_v.tolist() == pytest.approx([1 - 2 / 2.0, 0.0])
+        assert by_c.item() == pytest.approx(torch.digamma(torch.tensor(3.0)).item() - math.log(2))
+
+
+def test_point_batches_broadcast():
+    p = dist.Delta(torch.zeros(3, 1), torch.tensor([[1.0], [2.0], [3.0]]))
+    q = dist.Normal(torch.zeros(4), 1.0)
+    kl = kl_divergence(p, q)
+    assert kl.shape == (3, 4)
+    assert torch.allclose(kl[:, 0], torch.tensor([1.0, 2.0, 3.0]) + HALF_LOG_TAU)
+
+
+# --- products -----------------------------------------------------------------------------------
+
+
+def normals(*shape, loc=0.0):
+    return dist.Normal(torch.full(shape, loc), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "names"),
+    [
+        (normals(3).to_event(1), normals(1).to_event(1), [r"\(3,\)", r"\(1,\)"]),
+        (normals(3).to_event(1), normals(3), [r"\(3,\)", r"\(\)"]),
+        (normals(2, 3).to_event(2), normals(2, 3).to_event(1), [r"\(2, 3\)", r"\(3,\)"]),
+        (point([0.0, 0.0, 0.0], 0.0, 1), normals(3), [r"\(3,\)", r"\(\)"]),
+        (
+            normals(3).to_event(1),
+            dist.MultivariateNormal(torch.zeros(2), torch.eye(2)),
+            [r"\(3,\)", r"\(2,\)"],
+        ),
+        (
+            dist.MultivariateNormal(torch.zeros(2), torch.eye(2)),
+            normals(1).to_event(1),
+            [r"\(2,\)", r"\(1,\)"],
+        ),
+    ],
+)
+def test_event_shapes_must_agree(p, q, names):
+    with pytest.raises((ValueError, NotImplementedError)) as raised:
+        kl_divergence(p, q)
+    assert raised.type is ValueError
+    raised.match(rf"event shapes {names[0]} and {names[1]} differ")
+
+
+def test_batch_shapes_must_broadcast():
+    with pytest.raises(ValueError, match=r"batch shapes \(3,\) and \(2,\) do not broadcast"):
+        kl_divergence(normals(3), normals(2))
+
+
+def test_different_depths():
+    """Independent(MVN) and Independent(Normal, 2) declare the same product."""
+    mvn = dist.MultivariateNormal(torch.ones(2, 3), torch.eye(3))
+    assert kl_divergence(mvn.to_event(1), normals(2, 3).to_event(2)).item() == pytest.approx(3.0)
+    assert kl_divergence(normals(2, 3).to_event(2), mvn.to_event(1)).item() == pytest.approx(3.0)
+
+
+def test_infinite_coordinates_keep_the_batch():
+    p = dist.Normal(torch.zeros(4, 3), 1.0).to_event(1)
+    q = dist.Gamma(torch.ones(3), 1.0).to_event(1)
+    kl = kl_divergence(p, q)
+    assert kl.shape == (4,)
+    assert kl.isinf().all()
+
+
+def test_product_broadcasts():
+    p = dist.Normal(torch.zeros(4, 1, 3), 1.0).to_event(1)
+    q = dist.Normal(torch.ones(2, 3), 1.0).to_event(1)
+    kl = kl_divergence(p, q)
+    assert kl.shape == (4, 2)
+    assert torch.allclose(kl, torch.tensor(1.5))
+
+
+def test_expanded_base_inside_a_product():
+    base = dist.Normal(torch.tensor(1.0), 1.0).expand((3,))
+    assert kl_divergence(base.to_event(1), normals(3).to_event(1)).item() == pytest.approx(1.5)
+
+
+# --- one map ------------------------------------------------------------------------------------
+
+
+def test_shared_map():
+    tanh = t.TanhTransform()
+    p = dist.TransformedDistribution(dist.Normal(torch.tensor([1.0, 2.0]), 1.0), tanh)
+    q = dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0), tanh)
+    assert torch.allclose(kl_divergence(p, q), torch.tensor([0.5, 2.0]))
+
+
+def test_different_maps_have_no_formula():
+    p = dist.TransformedDistribution(dist.Normal(0.0, 1.0), t.TanhTransform())
+    q = dist.TransformedDistribution(dist.Normal(0.0, 1.0), t.SigmoidTransform())
+    with pytest.raises(NotImplementedError, match="No formula for KL"):
+        kl_divergence(p, q)
+
+
+# --- in Pyro's ELBO -----------------------------------------------------------------------------
+
+
+def model():
+    pyro.sample("x", dist.LogNormal(0.0, 1.0))
+
+
+def gradient_at_the_prior(draws=2000):
+    """d ELBO / d loc of AutoNormal set to the prior itself: mean and standard error."""
+    guide = AutoNormal(model, init_scale=1.0, init_loc_fn=lambda site: torch.tensor(1.0))
+    guide()
+    loc = guide.locs.x_unconstrained if hasattr(guide.locs, "x_unconstrained") else guide.locs.x
+    elbo = TraceMeanField_ELBO()
+    gradients = []
+    for _ in range(draws):
+        loc.grad = None
+        elbo.differentiable_loss(model, guide).backward()
+        gradients.append(loc.grad.item())
+    gradients = torch.tensor(gradients, dtype=torch.float64)
+    return gradients.mean().item(), gradients.std().item() / math.sqrt(draws)
+
+
+def test_guide_at_the_prior_has_no_gradient():
+    mean, error = gradient_at_the_prior(400)
+    assert error < 0.2
+    assert abs(mean) < 4.5 * max(error, 1e-6)
+
+
+def test_without_the_jacobian_it_had(monkeypatch):
+    """What Pyro's own rule for a Delta gives: a gradient of 1, and a wrong posterior."""
+    from torch.distributions import kl as torch_kl
+
+    key = next(
+        k for k in torch_kl._KL_REGISTRY if k[0] is dist.Delta and "pyro" in k[1].__module__
+    )
+    monkeypatch.setitem(torch_kl._KL_REGISTRY, key, upstream_formula(*key))
+    torch_kl._KL_MEMOIZE.clear()
+    try:
+        mean, error = gradient_at_the_prior(400)
+    finally:
+        monkeypatch.undo()
+        torch_kl._KL_MEMOIZE.clear()
+    assert abs(abs(mean) - 1.0) < 4.5 * error
+    assert abs(mean) > 10 * error
