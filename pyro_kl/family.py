@@ -158,12 +158,16 @@ class Family:
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
             the book writes it, on mpmath numbers: the tests integrate it for reference values,
             no formula uses it.
+        kinks: where the log density is not smooth inside its support, as a function of the
+            constructor's arguments: integrals are cut there.
         entropy: H(p).
         moments: what a q may ask of p: `mean`, `variance`, `mean_log`, ...
         cross_entropy: -E_p log q; its positional-only arguments name the moments it asks of p.
         log_mass: for a discrete family, `log_mass(k, **parameters)` at integer points k along a
             new last dimension; -inf outside the support.
         num_atoms: for a finite support, the number of its atoms, which are 0, 1, 2, ...
+        tail: for a discrete family without end, `tail(n, **parameters)`, the mass of n and beyond:
+            an exact sum over a finite p takes it as 1 minus the masses below, if it is not given.
         read: from a distribution to its parameters; by default its attributes of that name.
         special_case_of: the wider family and the map from these parameters to its own; whatever
             the wider family can do, this one then can.
@@ -178,11 +182,13 @@ class Family:
     examples: Sequence[Mapping[str, Any]]
     reference: str
     log_density: Callable[..., Any]
+    kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
     cross_entropy: Callable[..., Tensor] | None = None
     log_mass: Callable[..., Tensor] | None = None
     num_atoms: Callable[..., int] | None = None
+    tail: Callable[..., Tensor] | None = None
     read: Callable[[Any], Parameters] | None = None
     special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
     safe: Mapping[str, float] | None = None

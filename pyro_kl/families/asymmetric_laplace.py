@@ -61,6 +61,7 @@ asymmetric_laplace = declare(
         ),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3",
         log_density=log_density,
+        kinks=lambda loc, **_: (loc,),
         entropy=lambda loc, left, right: 1 + torch.log(left + right),
         moments={
             "mean": Moment(lambda loc, left, right: loc + right - left),

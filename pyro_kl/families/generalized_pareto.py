@@ -81,7 +81,7 @@ generalized_pareto = declare(
         support=FROM_LOC,
         examples=(
             {"loc": 0.0, "scale": 1.0, "concentration": 0.25},
-            {"loc": 0.1, "scale": 0.3, "concentration": -0.5},
+            {"loc": 0.125, "scale": 0.25, "concentration": -0.5},
             {"loc": -2.0, "scale": 3.0, "concentration": 0.7},
             {"loc": 1.0, "scale": 2.0, "concentration": 0.0},
         ),

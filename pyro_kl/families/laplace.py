@@ -49,6 +49,7 @@ laplace = declare(
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 24",
         log_density=log_density,
+        kinks=lambda loc, **_: (loc,),
         entropy=lambda loc, scale: 1 + torch.log(2 * scale),
         moments={
             "mean": Moment(lambda loc, scale: loc),
