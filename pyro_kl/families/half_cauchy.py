@@ -53,8 +53,8 @@ half_cauchy = declare(
     half_cauchy,
     half_cauchy,
     cases=[
-        Case({"scale": 1.0}, {"scale": 2.0}, 0.0),
-        Case({"scale": 0.1000001}, {"scale": 0.1}, 0.0),
+        Case({"scale": 1.0}, {"scale": 2.0}, 0.11778303565638345454),
+        Case({"scale": 0.1000001}, {"scale": 0.1}, 2.499997499452076978e-13),
     ],
     reference="as Cauchy || Cauchy with equal loc: both densities double",
 )
