@@ -47,7 +47,9 @@ cauchy = declare(
     cases=[
         Case({"loc": 1.0, "scale": 1.0}, {"loc": 0.0, "scale": 2.0}, 0.22314355131420975577),
         Case({"loc": 1.0, "scale": 1e6}, {"loc": 0.0, "scale": 1e6}, 2.4999999999996875e-13),
-        Case({"loc": 5.0, "scale": 0.1000001}, {"loc": 5.0, "scale": 0.1}, 2.499997499452076978e-13),
+        Case(
+            {"loc": 5.0, "scale": 0.1000001}, {"loc": 5.0, "scale": 0.1}, 2.499997499452076978e-13
+        ),
     ],
     reference="Chyzak & Nielsen (2019), arXiv:1905.10965, theorem 1",
     replaces="torch takes the log of a ratio close to 1, and overflows in float32",

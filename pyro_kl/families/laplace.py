@@ -73,7 +73,9 @@ laplace = declare(
     cases=[
         Case({"loc": 1.0, "scale": 1.0}, {"loc": 0.0, "scale": 2.0}, 0.37708690114566647021),
         Case({"loc": 1.0, "scale": 1e6}, {"loc": 0.0, "scale": 1e6}, 4.9999983333337499999e-13),
-        Case({"loc": 0.3, "scale": 1.000001}, {"loc": 0.3, "scale": 1.0}, 4.9999966658465011079e-13),
+        Case(
+            {"loc": 0.3, "scale": 1.000001}, {"loc": 0.3, "scale": 1.0}, 4.9999966658465011079e-13
+        ),
     ],
     reference="Gil, Alajaji & Linder (2013), table 3",
     replaces="torch loses all digits where p is close to q",

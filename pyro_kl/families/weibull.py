@@ -93,8 +93,16 @@ weibull = declare(
     weibull,
     weibull,
     cases=[
-        Case({"scale": 1.0, "concentration": 1.5}, {"scale": 2.0, "concentration": 0.7}, 0.48465411172557310912),
-        Case({"scale": 3.0, "concentration": 2.02}, {"scale": 3.0, "concentration": 2.0}, 8.9634834848746640065e-5),
+        Case(
+            {"scale": 1.0, "concentration": 1.5},
+            {"scale": 2.0, "concentration": 0.7},
+            0.48465411172557310912,
+        ),
+        Case(
+            {"scale": 3.0, "concentration": 2.02},
+            {"scale": 3.0, "concentration": 2.0},
+            8.9634834848746640065e-5,
+        ),
     ],
     reference="Bauckhage (2013), arXiv:1310.3713; split derived in the docstring",
 )

@@ -16,6 +16,7 @@ The same nodes must give the integral of the density itself as 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -37,6 +38,8 @@ FAR, FAR_IN_INTERVAL = 2000, 500
 #: 1 / FAR is enough, and a power of y is not.
 LEAST_DROP = 1
 MAX_HALVINGS = 12
+#: Nats below its top at which a density has nothing left at the working digits.
+_NOTHING = 1.3 * WORKING_DIGITS * 2.302585
 
 Parameters = Mapping[str, Any]
 
@@ -66,6 +69,11 @@ def exact(value: Any) -> Any:
     return mpf(float(value))
 
 
+def _end(value: float) -> Any:
+    """An end of a support without rounding; a circle's is pi itself."""
+    return mp.sign(value) * mp.pi if abs(value) == math.pi else mpf(value)
+
+
 class Law:
     """A member of a family: its exact parameters, the ends of its support, its kinks."""
 
@@ -74,7 +82,7 @@ class Law:
         self.parameters = {name: exact(x) for name, x in example.items()}
         values = family.of(family.make(example))
         self.low, self.high = (
-            mpf(float(end_at(end, values))) for end in (family.support.low, family.support.high)
+            _end(float(end_at(end, values))) for end in (family.support.low, family.support.high)
         )
         self.kinks = family.kinks(**self.parameters) if family.kinks else ()
 
@@ -221,7 +229,7 @@ def _pieces(cuts: Sequence[Any], mode: Any, width: Any) -> list[Piece]:
 
 def _reach(integrand: Integrand, piece: Piece, top: Any, side: int) -> int:
     """How far the sum goes in t: beyond, nothing is left at the working digits."""
-    nothing = top - 1.3 * WORKING_DIGITS * mp.log(10)
+    nothing = top - _NOTHING
     t = 1
     while True:
         with mp.workdps(_digits_at(integrand.p, 300)):
@@ -245,8 +253,10 @@ def integrate(p: Law, q: Law) -> Any:
         with mp.workdps(_digits_at(p, 300)):
             mode = mode_of(integrand.log_p)
             width = width_of(integrand.log_p, mode)
-            pieces = _pieces(integrand.cuts(), mode, width)
             top = integrand.log_p(mode)
+            # a kink where p has nothing left to integrate would only misplace the nodes
+            cuts = [y for y in integrand.cuts() if integrand.log_p(y) > top - _NOTHING]
+            pieces = _pieces(cuts, mode, width)
         ranges = [
             (piece, -_reach(integrand, piece, top, -1), _reach(integrand, piece, top, 1))
             for piece in pieces
