@@ -335,7 +335,8 @@ def _promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
+    # an Exponential(torch.tensor(2)) has a rate of integers, and nats are not
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
 
 
 def _in_float64(values: Parameters) -> dict[str, Tensor]:

@@ -170,3 +170,10 @@ def test_z_score_of_finite_against_infinite():
 def test_compare_has_nothing_to_compare_without_a_formula():
     with pytest.raises(NotImplementedError, match="VonMises"):
         pyro_kl.compare(ODD, NORMAL)
+
+
+def test_integer_parameters_give_nats_of_the_default_dtype():
+    p, q = (torch.distributions.Exponential(torch.tensor(rate)) for rate in (2, 3))
+    value = torch.distributions.kl_divergence(p, q)
+    assert value.dtype == torch.get_default_dtype()
+    assert value.item() == pytest.approx(0.5 - math.log(1.5), rel=1e-6)
