@@ -16,7 +16,14 @@ from torch.distributions import Distribution
 
 from .family import Family, Moment, Parameters
 from .pair import Pair
-from .registry import Kernel, derivation_rule, has_kernel, kernel_of, lift, upstream_owner
+from .registry import (
+    Kernel,
+    derivation_rule,
+    derived_pair,
+    has_kernel,
+    kernel_of,
+    upstream_owner,
+)
 
 _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast one"
 
@@ -26,17 +33,14 @@ def mass_outside(p: Family, q: Family) -> Pair | None:
     """Infinite for all parameters: p has mass where q has none."""
     if p.support <= q.support:
         return None
-
-    return Pair(
-        p.distribution,
-        q.distribution,
+    return derived_pair(
+        p,
+        q,
+        _always_inf,
         method="infinite",
         finite="never",
         reference=f"p lives on the {p.support.name}, q on the {q.support.name}",
-        formula=lift(_always_inf, p, q),
         replaces=_WRONG_SHAPE if upstream_owner(p.distribution, q.distribution) else None,
-        derived=True,
-        declared_in=(p.home, q.home),
     )
 
 
@@ -58,7 +62,14 @@ def nested(p: Family, q: Family) -> Pair | None:
         return kernel(p_map(**a), q_map(**b))
 
     kl_nested.__doc__ = f"KL({p_wider.__name__} || {p_wider.__name__}): both are special cases."
-    return _derived_pair(p, q, kl_nested, "always", f"both are {p_wider.__name__}")
+    return derived_pair(
+        p,
+        q,
+        kl_nested,
+        method="closed form",
+        finite="always",
+        reference=f"both are {p_wider.__name__}",
+    )
 
 
 def _wider(family: Family) -> tuple[type[Distribution], Callable[..., Parameters]]:
@@ -76,8 +87,17 @@ def composition(p: Family, q: Family) -> Pair | None:
     moments = [p.moments[name] for name in q.needs]
     reference = p.reference if p.reference == q.reference else f"{p.reference}; {q.reference}"
     if any(moment.never for moment in moments):
-        return _derived_pair(p, q, _always_inf, "never", reference)
-    return _derived_pair(p, q, _composed(p, q), _when_finite(moments), reference)
+        return derived_pair(
+            p, q, _always_inf, method="infinite", finite="never", reference=reference
+        )
+    return derived_pair(
+        p,
+        q,
+        _composed(p, q),
+        method="closed form",
+        finite=_when_finite(moments),
+        reference=reference,
+    )
 
 
 def _when_finite(moments: Sequence[Moment]) -> str:
@@ -115,17 +135,3 @@ def _composed(p: Family, q: Family) -> Kernel:
         f"{p.name} knows the answer{'s' if len(moments) > 1 else ''}."
     )
     return kl_composed
-
-
-def _derived_pair(p: Family, q: Family, kernel: Kernel, finite: str, reference: str) -> Pair:
-    return Pair(
-        p.distribution,
-        q.distribution,
-        method="infinite" if finite == "never" else "closed form",
-        finite=finite,
-        reference=reference,
-        formula=lift(kernel, p, q),
-        replaces=p.replaces.get(q.distribution),
-        derived=True,
-        declared_in=(p.home, q.home),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 from torch.distributions import Distribution, kl_divergence
@@ -73,6 +74,4 @@ def _sampled(
         _told.add(pair)
         warnings.warn(f"{pair} is estimated by Monte Carlo: no formula for it.", stacklevel=3)
     sampled = monte_carlo(p, q, num_samples, generator=generator)
-    return Estimate(
-        sampled.value, sampled.standard_error, sampled.method, num_samples, reason=reason
-    )
+    return replace(sampled, reason=reason)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .family import Family, Parameters
 from .pair import Pair
-from .registry import derivation_rule, lift
+from .registry import derivation_rule, derived_pair
 from .special import generalised_kl_of_logs
 
 
@@ -36,14 +36,11 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         return total
 
     kl_finite_sum.__doc__ = "KL = sum_k p_k log(p_k / q_k), in non-negative terms."
-    return Pair(
-        p.distribution,
-        q.distribution,
+    return derived_pair(
+        p,
+        q,
+        kl_finite_sum,
         method="exact sum",
         finite="q has mass wherever p has",
         reference="the definition, summed",
-        formula=lift(kl_finite_sum, p, q),
-        replaces=p.replaces.get(q.distribution),
-        derived=True,
-        declared_in=(p.home, q.home),
     )

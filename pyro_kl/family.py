@@ -149,3 +149,10 @@ class Family:
         if self.read is not None:
             return dict(self.read(distribution))
         return {name: getattr(distribution, name) for name in self.parameters}
+
+
+def probs_or_logits(law: Any) -> Parameters:
+    """The one parameter that was given; torch clamps when it computes the other one."""
+    if "probs" in law.__dict__ and law._param is law.__dict__["probs"]:
+        return {"probs": law.probs}
+    return {"logits": law.logits}

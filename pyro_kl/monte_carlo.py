@@ -66,7 +66,7 @@ def monte_carlo(
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, for a standard error: {num_samples}")
     shape = broadcast_batch(p, q)
-    with torch.no_grad(), _randomness(generator, p):
+    with torch.no_grad(), _randomness(generator):
         mean, standard_error = _mean_and_error(p, q, num_samples, ESTIMATORS[estimator], shape)
     return Estimate(
         value=mean,
@@ -114,24 +114,23 @@ def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> T
 
 
 @contextmanager
-def _randomness(generator: torch.Generator | None, p: Distribution) -> Iterator[None]:
+def _randomness(generator: torch.Generator | None) -> Iterator[None]:
     """Draw from `generator`: torch's samplers take none, so the global state is lent to it."""
     if generator is None:
         yield
         return
-    if generator.device.type == "cpu":
-        state = torch.get_rng_state()
-        torch.set_rng_state(generator.get_state())
-        try:
-            yield
-        finally:
-            generator.set_state(torch.get_rng_state())
-            torch.set_rng_state(state)
-        return
-    state = torch.cuda.get_rng_state(generator.device)
-    torch.cuda.set_rng_state(generator.get_state(), generator.device)
+    on_cpu, device = generator.device.type == "cpu", generator.device
+
+    def get() -> Tensor:
+        return torch.get_rng_state() if on_cpu else torch.cuda.get_rng_state(device)
+
+    def put(state: Tensor) -> None:
+        return torch.set_rng_state(state) if on_cpu else torch.cuda.set_rng_state(state, device)
+
+    before = get()
+    put(generator.get_state())
     try:
         yield
     finally:
-        generator.set_state(torch.cuda.get_rng_state(generator.device))
-        torch.cuda.set_rng_state(state, generator.device)
+        generator.set_state(get())
+        put(before)

@@ -331,6 +331,30 @@ def _in_one_node(
     return value
 
 
+def derived_pair(
+    p: Family,
+    q: Family,
+    kernel: Kernel,
+    *,
+    method: str,
+    finite: str,
+    reference: str,
+    replaces: str | None = None,
+) -> Pair:
+    """What a derivation rule returns; p's family may say why torch's formula is replaced."""
+    return Pair(
+        p.distribution,
+        q.distribution,
+        method=method,
+        finite=finite,
+        reference=reference,
+        formula=lift(kernel, p, q),
+        replaces=replaces or p.replaces.get(q.distribution),
+        derived=True,
+        declared_in=(p.home, q.home),
+    )
+
+
 def _promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import Delta
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, Normal
 
 
 def check_event_shapes(p: Distribution, q: Distribution) -> None:
@@ -45,6 +47,11 @@ def sum_events(kl: Tensor, batch_shape: torch.Size, event_shape: torch.Size) -> 
     if not event_shape:
         return kl.expand(batch_shape)
     return kl.expand(batch_shape + event_shape).sum(tuple(range(-len(event_shape), 0)))
+
+
+def normals(loc: Any, scale: Any) -> Independent:
+    """A product of Normals: how a worked case is written down."""
+    return Independent(Normal(loc, scale), 1)
 
 
 def as_delta(law: Distribution) -> Delta | None:

@@ -52,6 +52,9 @@ _STIRLING_FROM = 12
 # whose result is then so large that cancellation costs at most two digits.
 _NEAR = 0.1
 
+EULER_GAMMA = 0.57721566490153286061
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
 Elementwise = Callable[..., Tensor]
 
 
@@ -134,7 +137,7 @@ def log_mass(mass: Tensor) -> Tensor:
 
 
 def _excess_series(u: Tensor) -> Tensor:
-    """U - log(1 + u) for |u| < 0.1.
+    """u - log(1 + u) for |u| < 0.1.
 
     With w = u / (2 + u), log(1 + u) = 2 atanh(w) and u = 2 w / (1 - w), so that the terms of
     first order cancel by hand: u - log(1 + u) = u w - 2 w^3 (1/3 + w^2/5 + w^4/7 + ...).
@@ -166,10 +169,8 @@ def _itakura_saito_of_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor
 
 @with_partials(_itakura_saito_of_partials)
 def itakura_saito_of(u: Tensor, ratio: Tensor) -> Tensor:
-    """R - 1 - log r for r = 1 + u, with u and r given by whoever knows them best."""
-    near = u.abs() < _NEAR
-    log_ratio = torch.log(torch.where(near, 1.0, ratio))
-    return torch.where(near, _excess_series(torch.where(near, u, 0.0)), u - log_ratio)
+    """r - 1 - log r for r = 1 + u, with u and r given by whoever knows them best."""
+    return _itakura_saito(u, ratio)
 
 
 @with_partials(lambda x, y: ((x - y) / (x * y), (y - x) / (y * y)))
@@ -178,25 +179,24 @@ def itakura_saito(x: Tensor, y: Tensor) -> Tensor:
 
     It is the Bregman divergence of -log, and KL(Exponential(1/x) || Exponential(1/y)).
     """
-    return _itakura_saito(x, y, x - y)
+    return _itakura_saito((x - y) / y, x / y)
 
 
-def _itakura_saito(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
-    u = difference / y
+def _itakura_saito(u: Tensor, ratio: Tensor) -> Tensor:
     near = u.abs() < _NEAR
-    log_ratio = torch.log(torch.where(near, 1.0, x / y))
+    log_ratio = torch.log(torch.where(near, 1.0, ratio))
     return torch.where(near, _excess_series(torch.where(near, u, 0.0)), u - log_ratio)
 
 
-def _log_ratio(x: Tensor, y: Tensor) -> Tensor:
-    """log(x / y), with all its digits also where x is close to y."""
-    u = (x - y) / y
+def _log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
+    """log(x / y), with all its digits also where x is close to y; x - y is given."""
+    u = difference / y
     near = u.abs() < _NEAR
     far = torch.log(torch.where(near, 1.0, x / y))
     return torch.where(near, torch.log1p(torch.where(near, u, 0.0)), far)
 
 
-@with_partials(lambda x, y: (_log_ratio(x, y), (y - x) / y))
+@with_partials(lambda x, y: (_log_ratio(x, y, x - y), (y - x) / y))
 def generalised_kl(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for positive x and y: the Bregman divergence of x log x, >= 0.
 
@@ -206,13 +206,16 @@ def generalised_kl(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _generalised_kl(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
-    """With u = (x - y)/y it is y [u log(1 + u) - (u - log(1 + u))] where u is small."""
     u = difference / y
     near = u.abs() < _NEAR
-    small = torch.where(near, u, 0.0)
-    close = y * (small * torch.log1p(small) - _excess_series(small))
+    close = _close_kl(y, torch.where(near, u, 0.0))
     log_ratio = torch.log(torch.where(near, 1.0, x / y))
     return torch.where(near, close, x * log_ratio - difference)
+
+
+def _close_kl(y: Tensor, u: Tensor) -> Tensor:
+    """generalised_kl(y + u y, y) = y [u log(1 + u) - (u - log(1 + u))] for |u| < 0.1."""
+    return y * (u * torch.log1p(u) - _excess_series(u))
 
 
 def generalised_kl_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
@@ -263,11 +266,8 @@ def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
 
 def _excess_over_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As a function of m and d alone, x being m + d."""
-    u = d / m
-    near = u.abs() < _NEAR
-    far = torch.log(torch.where(near, 1.0, x / m))
-    log_ratio = torch.where(near, torch.log1p(torch.where(near, u, 0.0)), far)
-    return torch.zeros_like(x), log_ratio - u, log_ratio
+    log_ratio = _log_ratio(x, m, d)
+    return torch.zeros_like(x), log_ratio - d / m, log_ratio
 
 
 @with_partials(_excess_over_partials)
@@ -293,7 +293,7 @@ def _stirling(x: Tensor) -> Tensor:
     series = torch.full_like(x, _STIRLING[-1])
     for c in reversed(_STIRLING[:-1]):
         series = series * square + c
-    above = series * inverse - 0.5 * torch.log(big) + 0.5 * math.log(2 * math.pi)
+    above = series * inverse - 0.5 * torch.log(big) + HALF_LOG_TAU
     below = torch.lgamma(little) - little * torch.log(little) + little
     return torch.where(large, above, below)
 
@@ -372,7 +372,7 @@ def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
     shift = _shift(small, y)
     close = _stirling_series_excess(x_near + shift, y_near + shift, d)
     moved = _excess_series(d.unsqueeze(-1) / _steps(small, y_near)).sum(-1)
-    moved = moved + _close_kl(y_near + shift, d) - _close_kl(y_near, d)
+    moved = moved + _close_kl(y_near + shift, d / (y_near + shift)) - _close_kl(y_near, d / y_near)
     close = close + torch.where(small, moved, 0.0)
     far = _stirling(x) - _stirling(y) - (x - y) * _stirling_slope(y)
     return torch.where(near, close, far)
@@ -381,12 +381,6 @@ def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
 def bregman_lgamma(x: Tensor, y: Tensor) -> Tensor:
     """lgamma(x) - lgamma(y) - (x - y) digamma(y) >= 0 for positive x and y."""
     return bregman_stirling(x, y) + generalised_kl(x, y)
-
-
-def _close_kl(y: Tensor, d: Tensor) -> Tensor:
-    """generalised_kl(y + d, y) for |d| < y / 10."""
-    u = d / y
-    return y * (u * torch.log1p(u) - _excess_series(u))
 
 
 def _stirling_series_excess(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from pyro.distributions import Delta
@@ -21,12 +20,7 @@ from torch.distributions.transforms import TanhTransform
 from .densities import log_prob_anywhere
 from .pair import Case
 from .registry import no_formula, register, upstream_formula
-from .shapes import as_delta, broadcast_batch, peel, sum_events
-
-
-def normals(loc: Any, scale: Any) -> Independent:
-    """A product of Normals: how a worked case is written down."""
-    return Independent(Normal(loc, scale), 1)
+from .shapes import as_delta, broadcast_batch, normals, peel, sum_events
 
 
 @register(

@@ -11,15 +11,8 @@ from torch.distributions import Bernoulli
 from torch.nn.functional import logsigmoid
 
 from .. import special
-from ..family import COUNTS, Family, Parameters
+from ..family import COUNTS, Family, probs_or_logits
 from ..registry import declare
-
-
-def read(p: Bernoulli) -> Parameters:
-    """The parameter that was given; torch clamps when it computes the other one."""
-    if "probs" in p.__dict__ and p._param is p.__dict__["probs"]:
-        return {"probs": p.probs}
-    return {"logits": p.logits}
 
 
 def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
@@ -56,7 +49,7 @@ bernoulli = declare(
         log_density=log_density,
         log_mass=log_mass,
         num_atoms=lambda **_: 2,
-        read=read,
+        read=probs_or_logits,
         replaces={
             Bernoulli: "torch clamps: false inf for logits beyond 16.6 (float32), wrong values "
             "for probs below 1.2e-7, wrong shapes"

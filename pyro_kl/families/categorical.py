@@ -10,15 +10,8 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from .. import special
-from ..family import COUNTS, Family, Parameters
+from ..family import COUNTS, Family, probs_or_logits
 from ..registry import declare
-
-
-def read(p: Categorical) -> Parameters:
-    """The parameter that was given; torch clamps when it computes the other one."""
-    if "probs" in p.__dict__ and p._param is p.__dict__["probs"]:
-        return {"probs": p.probs}
-    return {"logits": p.logits}
 
 
 def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
@@ -59,7 +52,7 @@ categorical = declare(
         log_density=log_density,
         log_mass=log_mass,
         num_atoms=num_atoms,
-        read=read,
+        read=probs_or_logits,
         replaces={
             Categorical: "torch clamps probs and reads logit gaps beyond 104 (float32) as inf; "
             "different numbers of categories broadcast to a negative KL"

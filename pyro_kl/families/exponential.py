@@ -12,9 +12,7 @@ from torch.distributions import Exponential, Gamma, Normal
 from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import itakura_saito
-
-EULER_GAMMA = 0.57721566490153286061
+from ..special import EULER_GAMMA, itakura_saito
 
 
 def log_density(mp: Any, x: Any, rate: Any) -> Any:

@@ -12,11 +12,10 @@ from torch.distributions import HalfNormal
 from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import itakura_saito
+from ..special import EULER_GAMMA, itakura_saito
 
 HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
 ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
-EULER_GAMMA = 0.57721566490153286061
 MEAN_LOG = -0.5 * (EULER_GAMMA + math.log(2))  # E log |z|, z standard normal
 
 

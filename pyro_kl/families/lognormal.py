@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,8 +11,7 @@ from torch.distributions import LogNormal, Normal
 from ..family import POSITIVE, Family, Moment, Parameters
 from ..pair import Case
 from ..registry import declare, formula, kernel_of
-
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+from ..special import HALF_LOG_TAU
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,9 +11,7 @@ from torch.distributions import Normal
 from ..family import REAL, Family, Moment, Parameters
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import itakura_saito
-
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+from ..special import HALF_LOG_TAU, itakura_saito
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:

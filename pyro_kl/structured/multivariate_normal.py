@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import (
@@ -17,13 +15,7 @@ from torch.distributions import (
 
 from ..pair import Case
 from ..registry import no_formula, register
-from ..shapes import as_delta, broadcast_batch, check_event_shapes, sum_events
-
-
-def normals(loc: Any, scale: Any) -> Independent:
-    """A product of Normals: how a worked case is written down."""
-    return Independent(Normal(loc, scale), 1)
-
+from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events
 
 _CORRELATED = {"loc": [1.0, -0.5], "scale_tril": [[1.0, 0.0], [0.6, 0.8]]}
 _LOW_RANK = {"loc": [0.5, 0.0], "cov_factor": [[1.0], [-0.5]], "cov_diag": [0.3, 2.0]}
