@@ -4,11 +4,29 @@
 happens on import.
 """
 
-from . import compose, enumerate, families, structured, wrappers  # noqa: F401  they register
+from . import (  # noqa: F401  they register
+    compose,
+    enumerate,
+    families,
+    mixed,
+    structured,
+    wrappers,
+)
 from .compare import Comparison, compare
 from .divergence import kl
 from .estimate import Estimate
-from .family import COUNTS, INFINITE, POSITIVE, REAL, UNIT_INTERVAL, Family, Moment, Support, above
+from .family import (
+    COUNTS,
+    INFINITE,
+    POSITIVE,
+    REAL,
+    UNIT_INTERVAL,
+    Family,
+    Moment,
+    Support,
+    above,
+    below,
+)
 from .monte_carlo import monte_carlo
 from .pair import Case, Pair
 from .registry import declare, formula, register, registered
@@ -29,6 +47,7 @@ __all__ = [
     "Pair",
     "Support",
     "above",
+    "below",
     "compare",
     "declare",
     "formula",

@@ -8,13 +8,13 @@ where q has none, and those of two families nested in a third one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .family import Family, Moment, Parameters
+from .family import Condition, Family, Moment, Parameters, end_at
 from .pair import Pair
 from .registry import (
     Kernel,
@@ -31,7 +31,7 @@ _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast on
 @derivation_rule
 def mass_outside(p: Family, q: Family) -> Pair | None:
     """Infinite for all parameters: p has mass where q has none."""
-    if p.support <= q.support:
+    if not p.support.never_inside(q.support):
         return None
     return derived_pair(
         p,
@@ -80,58 +80,92 @@ def _wider(family: Family) -> tuple[type[Distribution], Callable[..., Parameters
 @derivation_rule
 def composition(p: Family, q: Family) -> Pair | None:
     """Closed form: p knows every expectation that the cross-entropy against q asks for."""
-    if p.entropy is None or q.cross_entropy is None or q.needs is None:
+    if q.needs is None:
         return None
-    if not set(q.needs) <= set(p.moments):
-        return None
-    moments = [p.moments[name] for name in q.needs]
     reference = p.reference if p.reference == q.reference else f"{p.reference}; {q.reference}"
-    if any(moment.never for moment in moments):
+    if any(p.moments[name].never for name in q.needs if name in p.moments):
         return derived_pair(
             p, q, _always_inf, method="infinite", finite="never", reference=reference
         )
+    if p.entropy is None or not set(q.needs) <= set(p.moments):
+        return None
     return derived_pair(
         p,
         q,
         _composed(p, q),
         method="closed form",
-        finite=_when_finite(moments),
+        finite=_when_finite(p, q),
         reference=reference,
     )
 
 
-def _when_finite(moments: Sequence[Moment]) -> str:
-    """The moments' conditions in words, the strictest bound for each parameter."""
-    bounds: dict[str, float] = {}
+def _when_finite(p: Family, q: Family) -> str:
+    """The conditions in words, the strictest bound for each parameter."""
+    moments = [p.moments[name] for name in q.needs or ()]
+    strictest: dict[tuple[str, bool], Condition] = {}
     for condition in (c for moment in moments for c in moment.finite):
-        known = bounds.get(condition.parameter, condition.bound)
-        bounds[condition.parameter] = max(known, condition.bound)
-    return " and ".join(f"p.{name} > {bound:g}" for name, bound in bounds.items()) or "always"
+        key = condition.parameter, condition.is_upper
+        strictest[key] = condition.stricter(strictest.get(key, condition))
+    words = [f"p.{condition}" for condition in strictest.values()]
+    words += [
+        f"q's {name} < {moment.below}"
+        for name, moment in zip(q.needs or (), moments, strict=True)
+        if moment.argument_below is not None
+    ]
+    if any(p.support.inside(q.support)):
+        words.append("p's support is inside q's")
+    return " and ".join(words) or "always"
 
 
 def _composed(p: Family, q: Family) -> Kernel:
     moments = [p.moments[name] for name in q.needs or ()]
     entropy, cross_entropy = p.entropy, q.cross_entropy
+    compare_low, compare_high = p.support.inside(q.support)
     assert entropy is not None
     assert cross_entropy is not None
 
     def kl_composed(a: Parameters, b: Parameters) -> Tensor:
-        expectations, finite = [], []
-        for moment in moments:
-            safe = a
-            for condition in moment.finite:
-                finite.append(condition.holds(a))
-                # Where the moment is infinite it is evaluated elsewhere and masked at the end:
-                # an inf inside would make the gradient of a neighbouring row nan.
-                safe = condition.made_safe(safe)
-            expectations.append(moment.value(**safe))
+        finite: list[Tensor] = []
+        if compare_low:
+            finite.append(_as_tensor(end_at(q.support.low, b) <= end_at(p.support.low, a), a))
+        if compare_high:
+            finite.append(_as_tensor(end_at(p.support.high, a) <= end_at(q.support.high, b), a))
+        # Where the KL is infinite it is evaluated elsewhere and masked at the end: an inf
+        # inside would make the gradient of a neighbouring row nan.
+        for mask in tuple(finite):
+            a, b = p.where(mask, a), q.where(mask, b)
+        expectations = [_expectation(moment, a, finite) for moment in moments]
         value = cross_entropy(*expectations, **b) - entropy(**a)
         for mask in finite:
             value = torch.where(mask, value, math.inf)
         return value
 
+    asks = ", ".join(q.needs or ()) or "nothing but the support"
     kl_composed.__doc__ = (
-        f"KL = -E_p log q - H(p). {q.name} asks for {', '.join(q.needs or ())}; "
-        f"{p.name} knows the answer{'s' if len(moments) > 1 else ''}."
+        f"KL = -E_p log q - H(p). Of p, {q.name} asks for {asks}; {p.name} knows the answer."
     )
     return kl_composed
+
+
+def _as_tensor(mask: Tensor | bool, like: Parameters) -> Tensor:
+    return torch.as_tensor(mask, device=next(iter(like.values())).device)
+
+
+def _expectation(
+    moment: Moment, a: Parameters, finite: list[Tensor]
+) -> Tensor | Callable[[Tensor], Tensor]:
+    """The moment at safe parameters, or the function of its argument; masks go to `finite`."""
+    for condition in moment.finite:
+        finite.append(condition.holds(a))
+        a = condition.made_safe(a)
+    if not moment.takes_argument:
+        return moment.value(**a)
+
+    def of_argument(argument: Tensor) -> Tensor:
+        if moment.argument_below is not None:
+            bound = moment.argument_below(**a)
+            finite.append(argument < bound)
+            argument = torch.where(argument < bound, argument, 0.5 * bound)
+        return moment.value(argument, **a)
+
+    return of_argument

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints, transform_to
 
 
 def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
-    """log q(x), and -inf where x is outside q's support, with no nan in any gradient.
+    """Log q(x), and -inf where x is outside q's support, with no nan in any gradient.
 
     torch raises there if the law validates, and returns anything at all if it does not.
     """

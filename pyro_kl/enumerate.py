@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from .special import generalised_kl_of_logs
 
 @derivation_rule
 def finite_sum(p: Family, q: Family) -> Pair | None:
-    """Exact sum: p has finitely many atoms, and q says what mass it has there.
+    """P has finitely many atoms, and q says what mass it has there.
 
     KL = sum_k [p_k log(p_k / q_k) - p_k + q_k] + (1 - sum_k q_k): no term is negative, nothing
     cancels to first order, and q's mass outside p's support is added back.
@@ -21,7 +23,7 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
     num_atoms, p_mass, q_mass = p.num_atoms, p.log_mass, q.log_mass
     if num_atoms is None or p_mass is None or q_mass is None:
         return None
-    q_covers = q.num_atoms
+    q_covers, q_tail = q.num_atoms, q.tail
 
     def kl_finite_sum(a: Parameters, b: Parameters) -> Tensor:
         n = num_atoms(**a)
@@ -31,7 +33,9 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         k = torch.arange(n, device=next(iter(a.values())).device)
         log_p, log_q = p_mass(k, **a), q_mass(k, **b)
         total = generalised_kl_of_logs(log_p, log_q).sum(-1)
-        if q_covers is None:
+        if q_tail is not None:
+            total = total + q_tail(n, **b)
+        elif q_covers is None:
             total = total - torch.expm1(torch.logsumexp(log_q, -1))
         return total
 
@@ -43,4 +47,30 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         method="exact sum",
         finite="q has mass wherever p has",
         reference="the definition, summed",
+    )
+
+
+@derivation_rule
+def unbounded_in_finite(p: Family, q: Family) -> Pair | None:
+    """P is on all counts, q on finitely many: infinite, unless p degenerates to an atom at 0.
+
+    Poisson(0), Geometric(1) and NegativeBinomial(r, 0) do; a law that cannot, never gets there.
+    """
+    p_mass, q_mass = p.log_mass, q.log_mass
+    if p.num_atoms is not None or q.num_atoms is None or p_mass is None or q_mass is None:
+        return None
+
+    def kl_unbounded_in_finite(a: Parameters, b: Parameters) -> Tensor:
+        zero = torch.zeros(1, dtype=torch.long, device=next(iter(a.values())).device)
+        all_at_zero = p_mass(zero, **a).squeeze(-1) == 0
+        return torch.where(all_at_zero, -q_mass(zero, **b).squeeze(-1), math.inf)
+
+    kl_unbounded_in_finite.__doc__ = "-log q(0) where p is an atom at 0, +inf elsewhere."
+    return derived_pair(
+        p,
+        q,
+        kl_unbounded_in_finite,
+        method="infinite",
+        finite="p is an atom at 0",
+        reference=f"p lives on the {p.support.name}, q on finitely many",
     )

@@ -16,19 +16,57 @@ from torch.distributions import Distribution
 Parameters: TypeAlias = Mapping[str, Tensor]
 
 
+#: An end of a support: a number, or a function of the family's parameters.
+End: TypeAlias = "float | Callable[..., Tensor]"
+
+
 @dataclass(frozen=True)
 class Support:
-    """Where a family has mass, up to sets of measure zero."""
+    """Where a family has mass, up to sets of measure zero.
+
+    Args:
+        name: in words.
+        discrete: whether the law has a mass function on integers rather than a density.
+        low: the lower end; a function of the family's parameters if it depends on them.
+        high: the upper end, likewise.
+        above: if `low` is a function, what it is always greater than.
+        below: if `high` is a function, what it is always less than.
+        may_reach_infinity: whether `high`, if it is a function, may be inf.
+    """
 
     name: str
     discrete: bool
-    low: float
-    high: float
+    low: End
+    high: End
+    above: float = -math.inf
+    below: float = math.inf
+    may_reach_infinity: bool = False
 
-    def __le__(self, other: Support) -> bool:
-        """Whether this support lies inside the other."""
-        same_measure = self.discrete == other.discrete
-        return same_measure and other.low <= self.low and self.high <= other.high
+    def never_inside(self, other: Support) -> bool:
+        """Whether some of the mass is outside of `other` for all parameters."""
+        if self.discrete != other.discrete:
+            return True
+        low, high = other.low, other.high
+        too_low = not callable(self.low) and (
+            self.low <= other.above if callable(low) else self.low < low
+        )
+        too_high = not callable(self.high) and (
+            self.high >= other.below and not other.may_reach_infinity
+            if callable(high)
+            else self.high > high
+        )
+        return too_low or too_high
+
+    def inside(self, other: Support) -> tuple[bool, bool]:
+        """Whether the lower and the upper end have to be compared, parameters given."""
+        low = callable(other.low) or (callable(self.low) and self.above < other.low)
+        high = callable(other.high) or (callable(self.high) and self.below > other.high)
+        return low, high
+
+
+def end_at(end: End, parameters: Parameters) -> Tensor | float:
+    """An end of a support, parameters given."""
+    return end(**parameters) if callable(end) else end
 
 
 REAL = Support("real line", discrete=False, low=-math.inf, high=math.inf)
@@ -39,21 +77,29 @@ COUNTS = Support("counts from 0", discrete=True, low=0.0, high=math.inf)
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter must exceed a bound: the mask, and parameters that satisfy it."""
+    """A parameter must be above or below a bound: the mask, and parameters that satisfy it."""
 
     parameter: str
     bound: float
+    is_upper: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {'<' if self.is_upper else '>'} {self.bound:g}"
 
     def holds(self, parameters: Parameters) -> Tensor:
-        return parameters[self.parameter] > self.bound
+        value = parameters[self.parameter]
+        return value < self.bound if self.is_upper else value > self.bound
+
+    def stricter(self, other: Condition) -> Condition:
+        """The one of two conditions on one parameter that implies the other."""
+        keep = self.bound < other.bound if self.is_upper else self.bound > other.bound
+        return self if keep else other
 
     def made_safe(self, parameters: Parameters) -> dict[str, Tensor]:
         """The parameters, moved inside where the condition fails: no branch may see an inf."""
         value = parameters[self.parameter]
-        return {
-            **parameters,
-            self.parameter: torch.where(value > self.bound, value, self.bound + 1.0),
-        }
+        inside = self.bound - 1.0 if self.is_upper else self.bound + 1.0
+        return {**parameters, self.parameter: torch.where(self.holds(parameters), value, inside)}
 
 
 def above(**bounds: float) -> tuple[Condition, ...]:
@@ -61,13 +107,35 @@ def above(**bounds: float) -> tuple[Condition, ...]:
     return tuple(Condition(name, bound) for name, bound in bounds.items())
 
 
+def below(**bounds: float) -> tuple[Condition, ...]:
+    """The condition `below(concentration=1)`, as a moment declares it."""
+    return tuple(Condition(name, bound, is_upper=True) for name, bound in bounds.items())
+
+
 @dataclass(frozen=True)
 class Moment:
-    """An expectation under p: a function of p's parameters, and when it is finite."""
+    """An expectation under p, and when it is finite.
+
+    Args:
+        value: of p's parameters, by keyword; a moment with an argument, such as E x^k, takes it
+            first and positional-only, and q's cross-entropy gets a function of it.
+        finite: conditions on p's parameters.
+        argument_below: of p's parameters: the moment is finite for smaller arguments only.
+        below: `argument_below` in words.
+        never: whether it is +inf for all parameters.
+    """
 
     value: Callable[..., Tensor]
     finite: tuple[Condition, ...] = ()
+    argument_below: Callable[..., Tensor] | None = None
+    below: str = ""
     never: bool = False
+
+    @property
+    def takes_argument(self) -> bool:
+        """Whether it is a function of one more number than p's parameters."""
+        kinds = (p.kind for p in inspect.signature(self.value).parameters.values())
+        return any(kind is inspect.Parameter.POSITIONAL_ONLY for kind in kinds)
 
 
 #: A moment that is +inf for all parameters: a q that asks for it is infinitely far.
@@ -90,15 +158,21 @@ class Family:
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
             the book writes it, on mpmath numbers: the tests integrate it for reference values,
             no formula uses it.
+        kinks: where the log density is not smooth inside its support, as a function of the
+            constructor's arguments: integrals are cut there.
         entropy: H(p).
         moments: what a q may ask of p: `mean`, `variance`, `mean_log`, ...
         cross_entropy: -E_p log q; its positional-only arguments name the moments it asks of p.
         log_mass: for a discrete family, `log_mass(k, **parameters)` at integer points k along a
             new last dimension; -inf outside the support.
         num_atoms: for a finite support, the number of its atoms, which are 0, 1, 2, ...
+        tail: for a discrete family without end, `tail(n, **parameters)`, the mass of n and beyond:
+            an exact sum over a finite p takes it as 1 minus the masses below, if it is not given.
         read: from a distribution to its parameters; by default its attributes of that name.
         special_case_of: the wider family and the map from these parameters to its own; whatever
             the wider family can do, this one then can.
+        safe: parameters that make no formula overflow, evaluated in place of those whose KL is
+            infinite; the first example by default.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
     """
 
@@ -108,13 +182,16 @@ class Family:
     examples: Sequence[Mapping[str, Any]]
     reference: str
     log_density: Callable[..., Any]
+    kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
     cross_entropy: Callable[..., Tensor] | None = None
     log_mass: Callable[..., Tensor] | None = None
     num_atoms: Callable[..., int] | None = None
+    tail: Callable[..., Tensor] | None = None
     read: Callable[[Any], Parameters] | None = None
     special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
+    safe: Mapping[str, float] | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
 
     @property
@@ -132,6 +209,11 @@ class Family:
     def home(self) -> str:
         """The module that declares it."""
         return self.log_density.__module__
+
+    def where(self, mask: Tensor, parameters: Parameters) -> dict[str, Tensor]:
+        """The parameters where the mask holds, safe ones elsewhere."""
+        safe = self.examples[0] if self.safe is None else self.safe
+        return {name: torch.where(mask, x, safe[name]) for name, x in parameters.items()}
 
     @property
     def needs(self) -> tuple[str, ...] | None:

@@ -107,7 +107,7 @@ def _mean_and_error(
 
 
 def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> Tensor:
-    """log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape)."""
+    """Log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape)."""
     expanded = p.expand(shape) if p.batch_shape != shape else p
     x = expanded.sample(torch.Size((n,)))
     return expanded.log_prob(x) - log_prob_anywhere(q, x)

@@ -120,8 +120,11 @@ register_kl(Distribution, Distribution)(_kl_missing)
 def derivation_rule(
     rule: Callable[[Family, Family], Pair | None],
 ) -> Callable[[Family, Family], Pair | None]:
-    """Add a rule that derives pairs of declared families."""
+    """Add a rule that derives pairs of declared families, those already declared included."""
     _RULES.append(rule)
+    for p in families():
+        for q in families():
+            _derive(p, q)
     return rule
 
 

@@ -24,6 +24,8 @@ __all__ = [
     "bregman_lgamma",
     "bregman_stirling",
     "excess_over",
+    "exp_excess",
+    "exp_excess_of_distance",
     "generalised_kl",
     "generalised_kl_of_logs",
     "in_float64",
@@ -31,6 +33,7 @@ __all__ = [
     "itakura_saito_of",
     "log1p_minus",
     "log_mass",
+    "mean_shortfall",
     "trigamma",
     "with_partials",
 ]
@@ -115,7 +118,7 @@ def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elem
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """x in float64 where the device has it; the formulas run in that precision."""
+    """X in float64 where the device has it; the formulas run in that precision."""
     return x if x.device.type == "mps" else x.to(torch.float64)
 
 
@@ -128,7 +131,7 @@ def trigamma(x: Tensor) -> Tensor:
 
 
 def log_mass(mass: Tensor) -> Tensor:
-    """log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
+    """Log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
     positive = mass > 0
     return torch.where(positive, torch.log(torch.where(positive, mass, 1.0)), -math.inf)
 
@@ -244,13 +247,47 @@ def _generalised_kl_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Ten
 def _generalised_kl_inside(lx: Tensor, ly: Tensor) -> Tensor:
     d = lx - ly
     near = d.abs() < _NEAR
-    small = torch.where(near, d, 0.0)
-    # exp(-d) - 1 + d = d^2/2 - d^3/6 + ..., Horner
-    series = small * (-1 / 10) + 1
-    for k in range(9, 2, -1):
-        series = 1 - small * series / k
     x = torch.exp(lx)
-    return torch.where(near, x * small * small * series / 2, x * (d - 1) + torch.exp(ly))
+    close = x * _exp_excess_series(torch.where(near, d, 0.0))
+    return torch.where(near, close, x * (d - 1) + torch.exp(ly))
+
+
+def _exp_excess_series(d: Tensor) -> Tensor:
+    """exp(-d) - 1 + d = d^2/2 - d^3/6 + ... for |d| < 0.1."""
+    series = d * (-1 / 10) + 1
+    for k in range(9, 2, -1):
+        series = 1 - d * series / k
+    return 0.5 * d * d * series
+
+
+@with_partials(lambda d: (-torch.expm1(-d),))
+def exp_excess(d: Tensor) -> Tensor:
+    """exp(-d) - 1 + d >= 0, without cancellation at d = 0."""
+    near = d.abs() < _NEAR
+    close = _exp_excess_series(torch.where(near, d, 0.0))
+    return torch.where(near, close, torch.expm1(-d) + d)
+
+
+# The derivative of exp_excess(|x|); its own is exp(-|x|), also at x = 0, where sign's is 0.
+_odd_saturation = with_partials(lambda x: (torch.exp(-x.abs()),))(
+    lambda x: -torch.sign(x) * torch.expm1(-x.abs())
+)
+
+
+@with_partials(lambda x: (_odd_saturation(x),))
+def exp_excess_of_distance(x: Tensor) -> Tensor:
+    """exp(-|x|) - 1 + |x|, which is twice differentiable at x = 0."""
+    return exp_excess(x.abs())
+
+
+def mean_shortfall(above: Tensor, shift: Tensor) -> Tensor:
+    """E (m - x)+ from above = E (x - m)+ and shift = E x - m.
+
+    Where `above` overflows so does the shift, and their difference is nan: 0 stands there beside
+    an infinite term.
+    """
+    overflows = torch.isinf(above)
+    return torch.where(overflows, 0.0, above - torch.where(overflows, 0.0, shift))
 
 
 def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
@@ -272,7 +309,7 @@ def _excess_over_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tens
 
 @with_partials(_excess_over_partials)
 def excess_over(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
-    """x log(x/m) - x + m with x - m given."""
+    """Excess x log(x/m) - x + m with x - m given."""
     return _generalised_kl(x, m, difference)
 
 

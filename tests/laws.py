@@ -5,7 +5,9 @@ Nothing here names a family or a pair. A new family joins every test by being de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pyro.distributions
 import pytest
 import torch
+from pyro.distributions.constraints import ordered_vector
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence
 
@@ -23,6 +26,7 @@ from pyro_kl.registry import families
 from .reference import load
 
 F64 = torch.float64
+DEPENDENT = type(constraints.dependent)
 VALUES = load()
 FAMILIES = {family.name: family for family in families()}
 
@@ -69,7 +73,9 @@ def _duo(pair: Pair) -> Duo | None:
 PAIRS = tuple(pyro_kl.registered())
 DUOS = tuple(duo for duo in map(_duo, PAIRS) if duo is not None)
 #: Those that are finite for some parameters.
-FINITE = tuple(duo for duo in DUOS if duo.pair.finite != "never")
+FINITE = tuple(duo for duo in DUOS if duo.pair.method != "infinite")
+#: The others: one light test each.
+INFINITE = tuple(duo for duo in DUOS if duo.pair.method == "infinite")
 SAME = tuple(duo for duo in FINITE if duo.p is duo.q)
 
 
@@ -110,18 +116,63 @@ def kl_of(duo: Duo, p: Mapping[str, Any], q: Mapping[str, Any]) -> Tensor:
 
 
 def function_of(duo: Duo, p_names: Iterable[str], q_names: Iterable[str]):
-    """KL as a function of p's tensors, then q's; nothing is validated, so that it traces."""
+    """KL as a function of p's tensors, then q's.
+
+    `validate_args=False` is not passed: there are constructors that, as soon as it is not None,
+    branch on data. What traces it runs under `without_validation`.
+    """
     p_names, q_names = tuple(p_names), tuple(q_names)
 
     def function(*values: Tensor) -> Tensor:
         a = dict(zip(p_names, values[: len(p_names)], strict=True))
         b = dict(zip(q_names, values[len(p_names) :], strict=True))
-        return kl_divergence(
-            duo.p.distribution(**a, validate_args=False),
-            duo.q.distribution(**b, validate_args=False),
-        )
+        return kl_divergence(duo.p.distribution(**a), duo.q.distribution(**b))
 
     return function
+
+
+# --- what a parameter may be --------------------------------------------------------------------
+
+
+def constraints_of(family: Family) -> Mapping[str, Any]:
+    """Of the first example: in some classes they depend on the parameters."""
+    return family.make(family.examples[0]).arg_constraints
+
+
+def counts_of(family: Family) -> set[str]:
+    """The parameters that are integers: nothing is differentiated by them."""
+    given = constraints_of(family).items()
+    # the flag of a dependent constraint may need the parameters: those are no counts
+    return {x for x, c in given if not isinstance(c, DEPENDENT) and c.is_discrete}
+
+
+def reads_a_count(duo: Duo) -> bool:
+    """Whether the number of atoms depends on the values of parameters."""
+    return bool(counts_of(duo.p) or counts_of(duo.q))
+
+
+def is_ordered(duo: Duo) -> bool:
+    """Whether a parameter is an ordered vector."""
+    given = (*constraints_of(duo.p).values(), *constraints_of(duo.q).values())
+    return any(constraint is ordered_vector for constraint in given)
+
+
+def bounds_of(finite: str) -> list[tuple[str, float, bool]]:
+    """`p.df > 2 and p.b < 1` as [("df", 2.0, False), ("b", 1.0, True)], words apart."""
+    number = r"p\.(\w+) ([<>]) (-?[0-9.]+(?:e-?[0-9]+)?)"
+    found = (re.fullmatch(number, clause.strip()) for clause in re.split(" and |, ", finite))
+    return [(m[1], float(m[3]), m[2] == "<") for m in found if m]
+
+
+@contextmanager
+def without_validation() -> Iterator[None]:
+    """Some constructors validate, by branches on data, what they are made of: not traceable."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 # --- random parameters --------------------------------------------------------------------------
@@ -131,13 +182,29 @@ def draw(family: Family, n: int, decades: float, which: int = 0) -> dict[str, Te
     """n random members, positive parameters log-uniform over 10^-decades .. 10^decades.
 
     The constraints of torch's class say where each parameter lives; the keys and the sizes of
-    vectors are those of the family's example number `which`.
+    vectors are those of the family's example number `which`. What the class itself refuses, as
+    an interval that ends before it begins, is drawn again.
     """
-    example = family.examples[which]
-    return {
-        name: _draw_one(family.distribution.arg_constraints[name], value, n, decades)
-        for name, value in example.items()
-    }
+    example, given = family.examples[which], constraints_of(family)
+    missing = torch.arange(n)
+    drawn: dict[str, Tensor] = {}
+    for _ in range(200):
+        new = {x: _draw_one(given[x], v, len(missing), decades) for x, v in example.items()}
+        for name, x in new.items():
+            drawn[name] = drawn[name].index_put((missing,), x) if name in drawn else x
+        if _accepted(family, drawn):
+            return drawn
+        refused = [i for i in missing.tolist() if not _accepted(family, row_of(drawn, i))]
+        missing = torch.tensor(refused, dtype=torch.long)
+    raise AssertionError(f"no valid parameters of {family.name}")
+
+
+def _accepted(family: Family, parameters: Mapping[str, Tensor]) -> bool:
+    try:
+        family.distribution(**parameters, validate_args=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _draw_one(constraint: Any, value: Any, n: int, decades: float) -> Tensor:
@@ -145,13 +212,19 @@ def _draw_one(constraint: Any, value: Any, n: int, decades: float) -> Tensor:
     if constraint is constraints.simplex:
         weights = torch.rand(n, len(value), dtype=F64) ** decades
         return weights / weights.sum(-1, keepdim=True)
-    if constraint is constraints.real_vector or getattr(constraint, "event_dim", 0) == 1:
-        return torch.randn(n, len(value), dtype=F64) * decades
-    if constraint is constraints.unit_interval:
-        return torch.sigmoid(torch.randn(n, dtype=F64) * decades)
-    if constraint is constraints.real:
+    if constraint is ordered_vector:
+        return (torch.randn(n, len(value), dtype=F64) * decades).sort(-1).values
+    if isinstance(constraint, DEPENDENT) or constraint is constraints.real:
         return torch.randn(n, dtype=F64) * spread
-    low = getattr(constraint, "lower_bound", None)
+    if constraint is constraints.real_vector or constraint.event_dim == 1:
+        return torch.randn(n, len(value), dtype=F64) * decades
+    low, high = (getattr(constraint, f"{end}_bound", None) for end in ("lower", "upper"))
+    if constraint.is_discrete and low is not None:
+        return torch.randint(int(low) + 1, int(low) + 9, (n,)).to(F64)
+    if low is not None and high is not None:
+        return low + (high - low) * torch.sigmoid(torch.randn(n, dtype=F64) * decades)
+    if high is not None:
+        return high - spread
     if low is None:
         raise NotImplementedError(f"no way to draw a parameter from {constraint}: add it here")
     return low + spread
@@ -166,9 +239,16 @@ def draw_finite(
     duo: Duo, n: int, decades: float
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     """n random pairs with a finite KL, and it; shaped like examples that can have one."""
-    for i in range(len(duo.p.examples)):
-        p, q = draw(duo.p, 40 * n, decades, which=i), draw(duo.q, 40 * n, decades)
-        kl = kl_of(duo, p, q)
+    shapes = [(i, j) for j in range(len(duo.q.examples)) for i in range(len(duo.p.examples))]
+    for attempt in range(min(200, 5 * len(shapes))):
+        i, j = shapes[attempt % len(shapes)]
+        # wider and wider: a condition such as df > 4 is not met near 1
+        spread = decades * (1 + attempt // len(shapes))
+        p, q = draw(duo.p, 40 * n, spread, which=i), draw(duo.q, 40 * n, spread, which=j)
+        try:
+            kl = kl_of(duo, p, q)
+        except ValueError:  # vectors of different sizes
+            continue
         chosen = torch.nonzero(kl.isfinite()).flatten()[:n]
         if len(chosen) == n:
             a, b = ({name: x[chosen] for name, x in values.items()} for values in (p, q))
@@ -189,19 +269,26 @@ __all__ = [
     "F64",
     "FAMILIES",
     "FINITE",
+    "INFINITE",
     "PAIRS",
     "SAME",
     "Duo",
     "Row",
+    "bounds_of",
+    "constraints_of",
+    "counts_of",
     "draw",
     "draw_finite",
     "function_of",
+    "is_ordered",
     "kl_of",
     "make",
     "make_pyro",
     "over",
     "over_rows",
+    "reads_a_count",
     "relative_error",
     "row_of",
     "tensors",
+    "without_validation",
 ]

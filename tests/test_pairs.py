@@ -18,7 +18,7 @@ import torch
 from mpmath import mp
 from scipy.integrate import quad
 from torch.autograd import gradcheck, gradgradcheck
-from torch.distributions import Distribution, biject_to, kl_divergence
+from torch.distributions import Distribution, biject_to, constraints, kl_divergence
 from torch.distributions.kl import _dispatch_kl
 
 import pyro_kl
@@ -29,21 +29,27 @@ from .laws import (
     F64,
     FAMILIES,
     FINITE,
+    INFINITE,
     PAIRS,
     SAME,
+    bounds_of,
+    counts_of,
     draw,
     draw_finite,
     function_of,
+    is_ordered,
     kl_of,
     make,
     make_pyro,
     over,
     over_rows,
+    reads_a_count,
     relative_error,
     row_of,
     tensors,
+    without_validation,
 )
-from .reference.integrate import Integrand
+from .reference.integrate import Integrand, Law
 
 METHODS = {"closed form", "exact sum", "infinite", "rule", "point density"}
 #: Parameters of the random tests: positive ones from 10^-2 to 10^2.
@@ -58,9 +64,21 @@ def interior(duo, n=2, decades=NEAR_ONE):
     return p, q
 
 
-def leaves(*groups):
-    """Independent tensors that ask for gradients, in the order of p's names, then q's."""
-    return [x.clone().requires_grad_() for group in groups for x in group.values()]
+def leaves(duo, p, q):
+    """Independent tensors, p's then q's, that ask for gradients unless they are counts."""
+    sides = ((counts_of(duo.p), p), (counts_of(duo.q), q))
+    return [
+        x.detach().clone().requires_grad_(name not in counts)
+        for counts, group in sides
+        for name, x in group.items()
+    ]
+
+
+def gradients_of(value, inputs):
+    """By every input, zeros for those that do not ask for one."""
+    asked = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(value, asked, allow_unused=True, materialize_grads=True))
+    return [next(found) if x.requires_grad else torch.zeros_like(x) for x in inputs]
 
 
 # --- what is declared ---------------------------------------------------------------------------
@@ -74,14 +92,20 @@ def test_metadata(pair):
     assert pair.cases or {pair.p.__name__, pair.q.__name__} <= set(FAMILIES)
     if upstream_owner(pair.p, pair.q) is not None:
         assert pair.replaces, "replaces torch's or Pyro's formula without a reason"
-    assert (pair.method == "infinite") == (pair.finite == "never")
+    if pair.finite == "never":
+        assert pair.method == "infinite"
 
 
 @over(DUOS)
 def test_has_reference_values(duo):
-    assert len(duo.rows) >= 4, "run `python -m tests.reference`"
+    # a pair that is infinite whatever the parameters has one row
+    last = 1 if duo.pair.finite == "never" else None
+    assert len(duo.rows) >= (last or 4), "run `python -m tests.reference`"
     cells = {(repr(dict(row.p)), repr(dict(row.q))) for row in duo.rows}
-    current = {(repr(dict(a)), repr(dict(b))) for a, b in product(duo.p.examples, duo.q.examples)}
+    current = {
+        (repr(dict(a)), repr(dict(b)))
+        for a, b in product(duo.p.examples[:last], duo.q.examples[:last])
+    }
     assert cells == current, "examples have changed: run `python -m tests.reference`"
 
 
@@ -102,12 +126,26 @@ def test_dispatch_is_never_ambiguous():
 # --- values -------------------------------------------------------------------------------------
 
 
-@over_rows(DUOS)
+@over_rows(FINITE)
 def test_value(duo, row):
     kl = kl_of(duo, row.p, row.q)
     assert kl.dtype == F64
     assert kl.shape == ()
     assert relative_error(kl, row.kl) <= 1e-12 or abs(kl - row.kl) <= 1e-15
+
+
+@over(INFINITE)
+def test_infinite(duo):
+    """Infinite for (almost) all parameters: every row, a broadcast shape, a dtype."""
+    for row in duo.rows:
+        assert relative_error(kl_of(duo, row.p, row.q), row.kl) <= 1e-12
+    p, q = draw(duo.p, 3, 1.0), draw(duo.q, 2, 1.0)
+    column = {name: x.unsqueeze(1) for name, x in p.items()}
+    kl = kl_divergence(make(duo.p, column, torch.float32), make(duo.q, q, torch.float32))
+    assert kl.shape == (3, 2)
+    assert kl.dtype == torch.float32
+    assert kl.isinf().all()
+    assert (kl > 0).all()
 
 
 CASES = [(pair, case, i) for pair in PAIRS for i, case in enumerate(pair.cases)]
@@ -131,18 +169,35 @@ def test_definition(duo):
     """The integral or the sum of torch's own densities: formula and class agree on parameters."""
     row = min(duo.finite_rows(), key=lambda row: abs(math.log(row.kl or 1e9)))
     p, q = make(duo.p, row.p), make(duo.q, row.q)
+    skip_if_broken(p, q)
     by_definition = summed(p, q) if p.support.is_discrete else integrated(p, q)
     assert kl_divergence(p, q).item() == pytest.approx(by_definition, rel=1e-6)
 
 
+def skip_if_broken(*laws):
+    """torch's GeneralizedPareto mixes dtypes: its log_prob raises for any float64 parameter."""
+    for law in laws:
+        try:
+            law.log_prob(law.sample())
+        except RuntimeError as error:
+            pytest.skip(f"the class cannot evaluate its own density: {error}")
+
+
 def summed(p, q):
+    if p.has_enumerate_support:
+        atoms = p.enumerate_support()
+    else:
+        atoms = torch.arange(20_000)
     total = 0.0
-    for atom in p.enumerate_support():
-        log_p = p.log_prob(atom)
-        if log_p > -math.inf:
-            atom = atom.double()  # torch's Bernoulli takes no integers
-            log_q = q.log_prob(atom) if q.support.check(atom) else torch.tensor(-math.inf)
-            total += (log_p.exp() * (log_p - log_q)).item()
+    for block in atoms.double().split(1000):
+        log_p = p.log_prob(block)
+        inside = q.support.check(block)
+        log_q = q.log_prob(torch.where(inside, block, 0.0)).masked_fill(~inside, -math.inf)
+        # probs of 0 and 1 are clamped: what has no mass has 2e-16 there
+        has_mass = log_p > math.log(1e-15)
+        total += torch.where(has_mass, log_p.exp() * (log_p - log_q), 0.0).sum().item()
+        if not p.has_enumerate_support and log_p[-1] < -60 and block[-1] > p.mean:
+            break
     return total
 
 
@@ -151,8 +206,13 @@ def integrated(p, q):
     to_support = biject_to(p.support)
 
     def log_density(y):
-        x = to_support(y)
-        return p.log_prob(x) + to_support.log_abs_det_jacobian(y, x), x
+        if p.support is constraints.real:
+            # exponential steps outwards, or a heavy tail is cut off
+            x, log_slope = torch.sinh(y), torch.logaddexp(y, -y) - math.log(2)
+        else:
+            x = to_support(y)
+            log_slope = to_support.log_abs_det_jacobian(y, x)
+        return p.log_prob(x) + log_slope, x
 
     def integrand(y):
         log_p, x = log_density(torch.tensor(y, dtype=F64))
@@ -176,7 +236,7 @@ def test_of_itself_is_zero(duo):
     assert kl_of(duo, parameters, parameters).abs().max() <= 1e-14
 
 
-@over(DUOS)
+@over(FINITE)
 def test_never_negative_never_nan(duo):
     p, q = draw(duo.p, 500, DECADES), draw(duo.q, 500, DECADES)
     kl = kl_of(duo, p, q)
@@ -191,27 +251,23 @@ def test_support_and_infinity(duo):
     if duo.p.support.discrete:
         pytest.skip("the rows of test_value have atoms that q lacks")
     p, q = draw(duo.p, 6, 0.6), draw(duo.q, 6, 0.6)
-    for name, bound in bounds_of(duo.pair.finite):
-        # on the boundary, a hair beyond it on both sides, and far beyond
-        p[name][:4] = bound + torch.tensor([0.0, -0.01, 0.01, -0.9 * bound], dtype=F64)
+    for name, bound, _ in bounds_of(duo.pair.finite):
+        if name in p:
+            # on the boundary, a hair beyond it on both sides, and far beyond
+            steps = [0.0, -0.01, 0.01, -0.9 * bound]
+            p[name][:4] = bound + torch.tensor(steps, dtype=F64)
     kl = kl_of(duo, p, q)
     for i in range(6):
         a = {name: x.item() for name, x in row_of(p, i).items()}
         b = {name: x.item() for name, x in row_of(q, i).items()}
         with mp.workdps(30):
-            assert bool(kl[i].isfinite()) == Integrand(duo.p, a, duo.q, b).converges(), (a, b)
+            left, right = Law(duo.p, a), Law(duo.q, b)
+            inside = right.low <= left.low and left.high <= right.high
+            converges = inside and Integrand(left, right).converges()
+            assert bool(kl[i].isfinite()) == converges, (a, b)
 
 
-def bounds_of(finite):
-    """`p.df > 2 and p.loc > 0` as [("df", 2.0), ("loc", 0.0)]."""
-    clauses = [] if finite == "always" else finite.split(" and ")
-    return [
-        (clause.split(" > ")[0].removeprefix("p."), float(clause.split(" > ")[1]))
-        for clause in clauses
-    ]
-
-
-@over(DUOS)
+@over(FINITE)
 def test_support_is_the_classes(duo):
     """What a family says of its support, its class says too."""
     p, q = make(duo.p, duo.p.examples[0]), make(duo.q, duo.q.examples[0])
@@ -220,8 +276,7 @@ def test_support_is_the_classes(duo):
     inside = q.support.check(x) & torch.tensor(p.support.is_discrete == q.support.is_discrete)
     if duo.pair.finite == "always":
         assert inside.all()
-    if not (duo.p.support <= duo.q.support):
-        assert duo.pair.finite == "never"
+    if duo.p.support.never_inside(duo.q.support):
         assert not inside.all() or p.support.is_discrete != q.support.is_discrete
 
 
@@ -230,6 +285,7 @@ def test_monte_carlo(duo):
     # the row whose log ratio has the lightest tails, as far as its KL tells
     row = min(duo.finite_rows(), key=lambda row: abs(math.log(row.kl or 1e9)))
     p, q = make(duo.p, row.p), make(duo.q, row.q)
+    skip_if_broken(p, q)
     comparison = pyro_kl.compare(p, q, num_samples=20_000)
     assert comparison.standard_error < 0.1 * (1 + comparison.value)
     assert abs(comparison.z_score) < 4.5
@@ -238,7 +294,7 @@ def test_monte_carlo(duo):
 # --- shapes and dtypes --------------------------------------------------------------------------
 
 
-@over(DUOS)
+@over(FINITE)
 def test_broadcasting(duo):
     p, q = draw(duo.p, 3, DECADES), draw(duo.q, 4, DECADES)
     column = {name: x.unsqueeze(1) for name, x in p.items()}
@@ -250,7 +306,7 @@ def test_broadcasting(duo):
         assert kl[i, j] == alone or relative_error(kl[i, j], alone.item()) < 1e-13
 
 
-@over(DUOS)
+@over(FINITE)
 def test_expand(duo):
     p, q = make(duo.p, duo.p.examples[0]), make(duo.q, duo.q.examples[1])
     kl = kl_divergence(p, q)
@@ -258,7 +314,7 @@ def test_expand(duo):
         assert torch.equal(kl_divergence(a, b), kl.expand(2, 3))
 
 
-@over(DUOS)
+@over(FINITE)
 def test_pyro_class_and_to_event(duo):
     p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
     kl = kl_of(duo, p, q)
@@ -273,7 +329,7 @@ def test_pyro_class_and_to_event(duo):
     assert torch.allclose(kl_divergence(wider, b.to_event(1)), kl.sum().expand(2), rtol=1e-14)
 
 
-@over(DUOS)
+@over(FINITE)
 def test_dtype(duo):
     """float32 in, float32 out: the float64 answer at the rounded parameters, rounded once."""
     p, q = draw(duo.p, 50, DECADES), draw(duo.q, 50, DECADES)
@@ -301,7 +357,7 @@ def test_dtype(duo):
 def test_gradcheck(duo):
     p, q = interior(duo)
     function = function_of(duo, p, q)
-    inputs = leaves(p, q)
+    inputs = leaves(duo, p, q)
     assert gradcheck(function, inputs, atol=1e-6, rtol=1e-4)
     assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3)
 
@@ -311,11 +367,11 @@ def test_gradient_at_far_apart_parameters(duo):
     """Over decades, where a formula changes branches, against central differences."""
     p, q, _ = draw_finite(duo, 40, DECADES)
     function = function_of(duo, p, q)
-    inputs = leaves(p, q)
+    inputs = leaves(duo, p, q)
     kl = function(*inputs)
-    gradients = torch.autograd.grad(kl.sum(), inputs)
+    gradients = gradients_of(kl.sum(), inputs)
     for i, x in enumerate(inputs):
-        if x.dim() > 1:
+        if x.dim() > 1 or not x.requires_grad:
             continue  # the elements of a vector are not free to move alone
         step = 1e-5 * x.detach().abs().clamp(min=1e-3)
         if (x.detach() > 0).all() and (x.detach() < 1).all():
@@ -327,7 +383,9 @@ def test_gradient_at_far_apart_parameters(duo):
         difference = ((up - down) / (2 * step)).detach()
         noise = 1e-14 * (1 + kl.detach().abs()) / step + 1e-6 * difference.abs()
         scale = noise + 1e-5 * gradients[i].abs() + 1e-8
-        assert gradients[i].isfinite().all()
+        # next to the largest float64 a derivative is larger than it
+        assert gradients[i][kl < 1e150].isfinite().all()
+        both &= kl < 1e150
         assert ((gradients[i] - difference).abs() <= 10 * scale)[both].all()
 
 
@@ -346,10 +404,12 @@ def neighbours(duo):
 @over(duo for duo in FINITE if any(not row.finite for row in duo.rows))
 def test_infinite_rows_leave_their_neighbours_alone(duo):
     found = list(neighbours(duo))
+    if not found and any(np.ndim(x) for x in (*duo.rows[0].p.values(), *duo.rows[0].q.values())):
+        pytest.skip("infinite by the sizes of vectors alone, which a batch shares")
     assert found, "no finite row beside an infinite one: add an example to a family"
     for own, good, bad in found:
-        alone = leaves(tensors(good.p), tensors(good.q))
-        right = torch.autograd.grad(function_of(duo, good.p, good.q)(*alone), alone)
+        alone = leaves(duo, tensors(good.p), tensors(good.q))
+        right = gradients_of(function_of(duo, good.p, good.q)(*alone), alone)
         for share in (True, False):
             p, q = (
                 {
@@ -368,9 +428,11 @@ def test_boundary_rows_leave_their_neighbours_alone(duo):
     """Exactly on the boundary a moment is 1/0, which is worse than anything beyond it."""
     good = duo.finite_rows()[0]
     p, q = tensors(good.p), tensors(good.q)
-    alone = leaves(p, q)
-    right = torch.autograd.grad(function_of(duo, p, q)(*alone), alone)
-    for name, bound in bounds_of(duo.pair.finite):
+    alone = leaves(duo, p, q)
+    right = gradients_of(function_of(duo, p, q)(*alone), alone)
+    for name, bound, _ in bounds_of(duo.pair.finite):
+        if name not in p:
+            continue
         on_it = {**p, name: torch.tensor(bound, dtype=F64)}
         pair = {key: torch.stack([p[key], on_it[key]]) for key in p}
         check_neighbours(duo, pair, q, right)
@@ -382,10 +444,10 @@ def check_neighbours(duo, p, q, right):
         lambda kl: kl[kl.isfinite()].sum(),
         lambda kl: torch.where(kl.isfinite(), kl, 0.0).sum(),
     ):
-        inputs = leaves(p, q)
+        inputs = leaves(duo, p, q)
         kl = function_of(duo, p, q)(*inputs)
         assert kl.isfinite().tolist() == [True, False]
-        gradients = torch.autograd.grad(masked(kl), inputs)
+        gradients = gradients_of(masked(kl), inputs)
         for x, gradient, wanted in zip(inputs, gradients, right, strict=True):
             own = x.dim() > wanted.dim()
             assert torch.allclose(gradient[0] if own else gradient, wanted, rtol=1e-12)
@@ -396,37 +458,56 @@ def check_neighbours(duo, p, q, right):
 # --- transformations ----------------------------------------------------------------------------
 
 
-@over(DUOS)
+@over(FINITE)
 def test_vmap(duo):
     p, q = draw(duo.p, 5, 1.0), draw(duo.q, 5, 1.0)
     function = function_of(duo, p, q)
     inputs = [*p.values(), *q.values()]
-    assert torch.allclose(torch.func.vmap(function)(*inputs), function(*inputs), rtol=1e-12)
+    if is_ordered(duo):
+        pytest.skip("Pyro's constructor assigns in place, which vmap refuses")
+    with without_validation():
+        if reads_a_count(duo):  # one number of atoms for the batch, so that it is not mapped over
+            counts = [*(name in counts_of(duo.p) for name in p)]
+            counts += [name in counts_of(duo.q) for name in q]
+            inputs = [x[0] if is_count else x for x, is_count in zip(inputs, counts, strict=True)]
+            dims = tuple(None if is_count else 0 for is_count in counts)
+        else:
+            dims = tuple(0 for _ in inputs)
+        mapped = torch.func.vmap(function, in_dims=dims)(*inputs)
+        assert torch.allclose(mapped, function(*inputs), rtol=1e-12)
 
 
 @over(FINITE)
 def test_functional_gradient(duo):
     p, q = interior(duo, n=3)
     function = function_of(duo, p, q)
-    inputs = leaves(p, q)
-    numbers = tuple(range(len(inputs)))
-    by_func = torch.func.vmap(torch.func.grad(function, argnums=numbers))(*inputs)
-    by_autograd = torch.autograd.grad(function(*inputs).sum(), inputs)
+    inputs = leaves(duo, p, q)
+    numbers = tuple(i for i, x in enumerate(inputs) if x.requires_grad)
+    if is_ordered(duo):
+        pytest.skip("Pyro's constructor assigns in place, which vmap refuses")
+    with without_validation():
+        by_func = torch.func.vmap(torch.func.grad(function, argnums=numbers))(*inputs)
+    every = gradients_of(function(*inputs).sum(), inputs)
+    by_autograd = [every[i] for i in numbers]
     for a, b in zip(by_func, by_autograd, strict=True):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
 def check_compiled(duo, backend):
+    if reads_a_count(duo):
+        # the number of atoms is the value of a tensor, so that shapes depend on data
+        pytest.skip("a count is read from a tensor: the graph breaks there")
     p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
     function = function_of(duo, p, q)
     inputs = [*p.values(), *q.values()]
     right = function(*inputs)  # also warms torch's table of dispatched pairs
     torch.compiler.reset()
     compiled = torch.compile(function, fullgraph=True, backend=backend)
-    assert torch.allclose(compiled(*inputs), right, rtol=1e-12)
+    with without_validation():
+        assert torch.allclose(compiled(*inputs), right, rtol=1e-12)
 
 
-@over(DUOS)
+@over(FINITE)
 def test_compile(duo):
     check_compiled(duo, "eager")
 
@@ -438,20 +519,23 @@ def test_compile_by_inductor(duo):
     check_compiled(duo, "inductor")
 
 
-@over(DUOS)
+@over(FINITE)
 # torch deprecates the tracer that Pyro's Jit ELBOs are built on; what it warns of beside that is
 # that Categorical's number of categories becomes a constant, which it is
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_jit_trace(duo):
     first = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
+    if reads_a_count(duo):
+        pytest.skip("a count is read from a tensor: the trace would keep the first")
     function = function_of(duo, duo.p.examples[0], duo.q.examples[0])
-    traced = torch.jit.trace(function, tuple(first), check_trace=False)
+    with without_validation():
+        traced = torch.jit.trace(function, tuple(first), check_trace=False)
     second = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
     assert torch.allclose(traced(*second), function(*second), rtol=1e-12)
 
 
-@over(DUOS)
+@over(FINITE)
 def test_pickled_distributions(duo):
     p, q = make_pyro(duo.p, duo.p.examples[0]), make_pyro(duo.q, duo.q.examples[0])
     again = [pickle.loads(pickle.dumps(law)) for law in (p, q)]

@@ -1,19 +1,39 @@
 """Univariate families, one file each; a new one is its file and one line here."""
 
-# isort: off
-from . import normal
-from . import gamma
-from . import lognormal, exponential, inverse_gamma, half_normal, beta, bernoulli, categorical
-# isort: on
-
-__all__ = [
-    "bernoulli",
-    "beta",
-    "categorical",
-    "exponential",
-    "gamma",
-    "half_normal",
-    "inverse_gamma",
-    "lognormal",
-    "normal",
-]
+from . import (
+    asymmetric_laplace,
+    bernoulli,
+    beta,
+    beta_binomial,
+    binomial,
+    categorical,
+    cauchy,
+    continuous_bernoulli,
+    exponential,
+    fisher_snedecor,
+    gamma,
+    gamma_poisson,
+    generalized_pareto,
+    geometric,
+    gumbel,
+    half_cauchy,
+    half_normal,
+    inverse_gamma,
+    kumaraswamy,
+    laplace,
+    logistic,
+    lognormal,
+    negative_binomial,
+    normal,
+    ordered_logistic,
+    pareto,
+    poisson,
+    skew_logistic,
+    soft_laplace,
+    student_t,
+    uniform,
+    von_mises,
+    weibull,
+    zero_inflated_negative_binomial,
+    zero_inflated_poisson,
+)

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli
-from torch.nn.functional import logsigmoid
+from torch.distributions import Bernoulli, Poisson
 
-from .. import special
-from ..family import COUNTS, Family, probs_or_logits
-from ..registry import declare
+from ..family import COUNTS, Family, Parameters, probs_or_logits
+from ..flips import kl_flips, log_masses
+from ..pair import Case
+from ..registry import declare, formula
 
 
 def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
@@ -22,14 +22,7 @@ def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
 
 
 def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
-    if probs is not None:
-        below_one = probs < 1
-        log_p0 = torch.log1p(-torch.where(below_one, probs, 0.0))
-        log_p0 = torch.where(below_one, log_p0, -math.inf)
-        log_p1 = special.log_mass(probs)
-    else:
-        assert logits is not None
-        log_p1, log_p0 = logsigmoid(logits), logsigmoid(-logits)
+    log_p1, log_p0 = log_masses(probs, logits)
     log_p = torch.where(k == 1, log_p1.unsqueeze(-1), log_p0.unsqueeze(-1))
     return torch.where(k > 1, -math.inf, log_p)
 
@@ -50,9 +43,26 @@ bernoulli = declare(
         log_mass=log_mass,
         num_atoms=lambda **_: 2,
         read=probs_or_logits,
-        replaces={
-            Bernoulli: "torch clamps: false inf for logits beyond 16.6 (float32), wrong values "
-            "for probs below 1.2e-7, wrong shapes"
-        },
+        replaces={Poisson: "torch gives nan for probs 0 against rate 0, and clamps probs"},
     )
 )
+
+
+@formula(
+    bernoulli,
+    bernoulli,
+    cases=[
+        Case({"probs": 0.5}, {"logits": 17.0}, 7.80685286083943102148),
+        Case({"probs": 1.0}, {"probs": 0.25}, 1.386294361119890618834),
+        Case({"probs": 0.3}, {"probs": 0.3000003}, 2.142856326654659819326e-13),
+        Case({"logits": 2.0}, {"logits": 2.00002}, 2.099861046456737193447e-11),
+        Case({"probs": 1e-10}, {"probs": 1e-20}, 2.20258509300904577339e-9),
+    ],
+    finite="q has mass wherever p has",
+    reference="the definition",
+    replaces="torch clamps: false inf for logits beyond 16.6 (float32), wrong values for probs "
+    "below 1.2e-7, wrong shapes",
+)
+def kl_bernoulli_bernoulli(p: Parameters, q: Parameters) -> Tensor:
+    """KL of two flips, from the difference of their parameters where they are close."""
+    return kl_flips(p, q)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, Exponential, Gamma, Normal
+from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, Normal, Uniform
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..pair import Case
@@ -61,6 +61,13 @@ def mean_inverse(concentration1: Tensor, concentration0: Tensor) -> Tensor:
     return (concentration1 + concentration0 - 1) / (concentration1 - 1)
 
 
+def log_mean_power(k: Tensor, /, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    """Log E x^k."""
+    a, total = concentration1, concentration1 + concentration0
+    raised = torch.lgamma(a + k) - torch.lgamma(total + k)
+    return raised - (torch.lgamma(a) - torch.lgamma(total))
+
+
 def cross_entropy(
     mean_log: Tensor, mean_log1m: Tensor, /, concentration1: Tensor, concentration0: Tensor
 ) -> Tensor:
@@ -82,6 +89,7 @@ beta = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "log_mean_power": Moment(log_mean_power),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "mean_log": Moment(mean_log),
@@ -90,7 +98,13 @@ beta = declare(
             "mean_inverse": Moment(mean_inverse, finite=above(concentration1=1)),
         },
         cross_entropy=cross_entropy,
-        replaces={Normal: _DIGITS, Gamma: _DIGITS, Exponential: _DIGITS},
+        replaces={
+            Normal: _DIGITS,
+            Gamma: _DIGITS,
+            Exponential: _DIGITS,
+            ContinuousBernoulli: _DIGITS,
+            Uniform: _DIGITS,
+        },
     )
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Exponential, Gamma, Normal
+from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
 from ..pair import Case
@@ -21,6 +21,11 @@ def log_density(mp: Any, x: Any, rate: Any) -> Any:
 
 def as_gamma(rate: Tensor) -> dict[str, Tensor]:
     return {"concentration": torch.ones_like(rate), "rate": rate}
+
+
+def mean_excess(m: Tensor, /, rate: Tensor) -> Tensor:
+    """E (x - m)+."""
+    return torch.exp(-rate * torch.relu(m)) / rate + torch.relu(-m)
 
 
 def cross_entropy(mean: Tensor, /, rate: Tensor) -> Tensor:
@@ -37,6 +42,9 @@ exponential = declare(
         log_density=log_density,
         entropy=lambda rate: 1 - torch.log(rate),
         moments={
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(lambda k, /, rate: torch.lgamma(1 + k) - k * torch.log(rate)),
+            "log_laplace": Moment(lambda t, /, rate: -torch.log1p(t / rate)),
             "mean": Moment(lambda rate: 1 / rate),
             "variance": Moment(lambda rate: 1 / rate / rate),
             "mean_log": Moment(lambda rate: -EULER_GAMMA - torch.log(rate)),
@@ -47,6 +55,7 @@ exponential = declare(
         special_case_of=(Gamma, as_gamma),
         replaces={
             Gamma: "torch loses its digits where the concentration is close to 1",
+            Gumbel: "torch gives nan where exp overflows in float32",
             Normal: "torch squares the rate: a false inf in float32 beyond 1e19",
         },
     )

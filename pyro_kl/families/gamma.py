@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Exponential, Gamma, Normal
+from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..pair import Case
@@ -50,6 +50,17 @@ def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
     return rate / (concentration - 1)
 
 
+def log_mean_power(k: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
+    """Log E x^k."""
+    a = concentration
+    return torch.lgamma(a + k) - torch.lgamma(a) - k * torch.log(rate)
+
+
+def log_laplace(t: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
+    """Log E exp(-t x)."""
+    return -concentration * torch.log1p(t / rate)
+
+
 def cross_entropy(
     mean_log: Tensor, mean: Tensor, /, concentration: Tensor, rate: Tensor
 ) -> Tensor:
@@ -71,6 +82,8 @@ gamma = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "log_mean_power": Moment(log_mean_power),
+            "log_laplace": Moment(log_laplace),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "mean_log": Moment(mean_log),
@@ -78,7 +91,11 @@ gamma = declare(
             "mean_inverse": Moment(mean_inverse, finite=above(concentration=1)),
         },
         cross_entropy=cross_entropy,
-        replaces={Normal: _DIGITS, Exponential: _DIGITS},
+        replaces={
+            Normal: _DIGITS,
+            Exponential: _DIGITS,
+            Gumbel: "torch multiplies inf by 0: nan",
+        },
     )
 )
 

@@ -16,11 +16,31 @@ from ..special import EULER_GAMMA, itakura_saito
 
 HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
 ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
+LGAMMA_HALF = 0.5 * math.log(math.pi)
 MEAN_LOG = -0.5 * (EULER_GAMMA + math.log(2))  # E log |z|, z standard normal
 
 
 def log_density(mp: Any, x: Any, scale: Any) -> Any:
     return mp.log(2 / mp.pi) / 2 - mp.log(scale) - x**2 / (2 * scale**2)
+
+
+def mean_excess(m: Tensor, /, scale: Tensor) -> Tensor:
+    """E (x - m)+."""
+    z = torch.relu(m) / scale
+    density = torch.exp(-0.5 * z * z) * ROOT_TWO_OVER_PI
+    beyond = scale * density - 2 * torch.relu(m) * torch.special.ndtr(-z)
+    return beyond + torch.relu(-m)
+
+
+def log_mean_power(k: Tensor, /, scale: Tensor) -> Tensor:
+    """Log E x^k."""
+    half = 0.5 * (k + 1)
+    return k * (torch.log(scale) + 0.5 * math.log(2)) + torch.lgamma(half) - LGAMMA_HALF
+
+
+def log_laplace(t: Tensor, /, scale: Tensor) -> Tensor:
+    """Log E exp(-t x), for t > 0."""
+    return torch.log(torch.special.erfcx(t * scale / math.sqrt(2)))
 
 
 def cross_entropy(mean: Tensor, variance: Tensor, /, scale: Tensor) -> Tensor:
@@ -37,6 +57,9 @@ half_normal = declare(
         log_density=log_density,
         entropy=lambda scale: torch.log(scale) + (HALF_LOG_HALF_PI + 0.5),
         moments={
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
+            "log_laplace": Moment(log_laplace),
             "mean": Moment(lambda scale: scale * ROOT_TWO_OVER_PI),
             "variance": Moment(lambda scale: scale**2 * (1 - 2 / math.pi)),
             "mean_log": Moment(lambda scale: torch.log(scale) + MEAN_LOG),

@@ -48,6 +48,12 @@ def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
     return concentration / rate
 
 
+def log_mean_power(k: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
+    """Log E x^k, for k < concentration."""
+    a = concentration
+    return torch.lgamma(a - k) - torch.lgamma(a) + k * torch.log(rate)
+
+
 def cross_entropy(
     mean_log: Tensor, mean_inverse: Tensor, /, concentration: Tensor, rate: Tensor
 ) -> Tensor:
@@ -69,6 +75,11 @@ inverse_gamma = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "log_mean_power": Moment(
+                log_mean_power,
+                argument_below=lambda concentration, rate: concentration,
+                below="p.concentration",
+            ),
             "mean": Moment(mean, finite=above(concentration=1)),
             "variance": Moment(variance, finite=above(concentration=2)),
             "mean_log": Moment(mean_log),

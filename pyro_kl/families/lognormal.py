@@ -35,6 +35,19 @@ def mean_inverse(loc: Tensor, scale: Tensor) -> Tensor:
     return torch.exp(scale**2 / 2 - loc)
 
 
+def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    """E (x - m)+."""
+    positive = m > 0
+    d = (loc - torch.log(torch.where(positive, m, 1.0))) / scale
+    beyond = mean(loc, scale) * torch.special.ndtr(d + scale) - m * torch.special.ndtr(d)
+    return torch.where(positive, beyond, mean(loc, scale) - m)
+
+
+def log_mean_power(k: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    """Log E x^k."""
+    return k * loc + 0.5 * (k * scale) ** 2
+
+
 def cross_entropy(mean_log: Tensor, variance_log: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     spread = (variance_log + (mean_log - loc) ** 2) / (2 * scale**2)
     return torch.log(scale) + HALF_LOG_TAU + mean_log + spread
@@ -54,6 +67,8 @@ lognormal = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "mean_log": Moment(lambda loc, scale: loc),

@@ -1,0 +1,97 @@
+"""Log masses of laws on the counts 0, 1, 2, ..., in terms that keep their digits."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .special import _stirling, excess_over, generalised_kl
+
+__all__ = [
+    "generalised_kl_from_zero",
+    "largest",
+    "log_choose",
+    "log_negative_binomial_mass",
+    "log_poisson_mass",
+    "log_rising",
+    "log_rising_ratio",
+    "rising_excess",
+    "times",
+]
+
+
+def largest(count: Tensor) -> int:
+    """The largest of a batch of counts, as a number: it sizes a sum.
+
+    Under `torch.func.vmap` it is the largest of the whole batch, read from the tensor underneath.
+    `torch.compile` cannot read a tensor: there the graph breaks, and `fullgraph=True` refuses.
+    """
+    if not torch.compiler.is_compiling():
+        count = torch.func.debug_unwrap(count.detach(), recurse=True)
+    return int(count.max()) if count.numel() else 0
+
+
+def times(count: Tensor, log: Tensor) -> Tensor:
+    """Count * log, where 0 * -inf is 0, also in the gradient."""
+    none = count == 0
+    return torch.where(none, 0.0, count * torch.where(none, 0.0, log))
+
+
+def generalised_kl_from_zero(x: Tensor, y: Tensor) -> Tensor:
+    """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
+    inside = (x > 0) & (y > 0)
+    value = generalised_kl(torch.where(inside, x, 1.0), torch.where(inside, y, 1.0))
+    return torch.where(inside, value, torch.where(x > 0, math.inf, y))
+
+
+def rising_excess(x: Tensor, k: Tensor) -> Tensor:
+    """Log of (1 + 1/x) (1 + 2/x) ... (1 + (k - 1)/x) for x > 0: what x^k leaves of log_rising.
+
+    It is lgamma(x + k) - lgamma(x) - k log x, without the large terms that cancel.
+    """
+    x, k = torch.broadcast_tensors(x, k.to(x.dtype))
+    return excess_over(x + k, x, k) + (_stirling(x + k) - _stirling(x))
+
+
+def log_rising(x: Tensor, k: Tensor) -> Tensor:
+    """Log of x (x + 1) ... (x + k - 1), x >= 0: 0 for k = 0, else -inf where x = 0."""
+    positive = x > 0
+    safe = torch.where(positive, x, 1.0)
+    value = k * torch.log(safe) + rising_excess(safe, k)
+    return torch.where(positive, value, torch.where(k > 0, -math.inf, 0.0))
+
+
+def log_rising_ratio(x: Tensor, difference: Tensor, k: Tensor) -> Tensor:
+    """log_rising(x, k) - log_rising(x - difference, k), in factors; k are indices up to its size.
+
+    Its relative error does not depend on how small the difference is.
+    """
+    j = torch.arange(k.shape[-1] - 1, device=k.device)
+    factors = torch.cumsum(torch.log1p(difference / (x - difference + j)), -1)
+    sums = torch.nn.functional.pad(factors, (1, 0))
+    shape = torch.broadcast_shapes(sums.shape, k.shape)
+    return torch.gather(sums.expand(shape), -1, k.expand(shape))
+
+
+def log_choose(n: Tensor, k: Tensor) -> Tensor:
+    """Log of n over k, 0 <= k <= n."""
+    return log_rising(n - k + 1, k) - torch.lgamma(k.to(n.dtype) + 1)
+
+
+def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
+    """Log of rate^k exp(-rate) / k!, which is a divergence from k to the rate and a constant.
+
+    Loader (2000), Fast and accurate computation of binomial probabilities.
+    """
+    k = k.to(rate.dtype)
+    one = torch.where(k > 0, k, 1.0)
+    constant = torch.where(k > 0, _stirling(one) + torch.log(one), 0.0)
+    return -generalised_kl_from_zero(*torch.broadcast_tensors(k, rate)) - constant
+
+
+def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Tensor) -> Tensor:
+    """The log of (r)_k / k! p1^k p0^r."""
+    ways = log_rising(r, k) - torch.lgamma(k.to(r.dtype) + 1)
+    return ways + times(k, log_p1) + r * log_p0

@@ -1,0 +1,86 @@
+"""Kumaraswamy(concentration1, concentration0): a power of a Beta(1, concentration0)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Kumaraswamy
+
+from ..family import UNIT_INTERVAL, Family, Moment, above
+from ..registry import declare
+from ..special import EULER_GAMMA, trigamma
+
+
+def log_density(mp: Any, x: Any, concentration1: Any, concentration0: Any) -> Any:
+    a, b = concentration1, concentration0
+    # 1 - x^a as -expm1(a log x): x may be next to 1
+    rest = -mp.expm1(a * mp.log(x))
+    return mp.log(a * b) + (a - 1) * mp.log(x) + (b - 1) * mp.log(rest)
+
+
+def _harmonic(b: Tensor) -> Tensor:
+    return torch.digamma(b + 1) + EULER_GAMMA
+
+
+def entropy(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    a, b = concentration1, concentration0
+    return 1 - 1 / b + (1 - 1 / a) * _harmonic(b) - torch.log(a) - torch.log(b)
+
+
+def log_mean_power(k: Tensor, /, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    """Log E x^k."""
+    r, b = 1 + k / concentration1, concentration0
+    return torch.lgamma(r) + torch.lgamma(1 + b) - torch.lgamma(r + b)
+
+
+def mean(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    one = torch.ones_like(concentration1)
+    return torch.exp(log_mean_power(one, concentration1, concentration0))
+
+
+def variance(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    one = torch.ones_like(concentration1)
+    first = log_mean_power(one, concentration1, concentration0)
+    second = log_mean_power(2 * one, concentration1, concentration0)
+    return torch.exp(2 * first) * torch.expm1(second - 2 * first)
+
+
+def mean_inverse(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    minus = -torch.ones_like(concentration1)
+    return torch.exp(log_mean_power(minus, concentration1, concentration0))
+
+
+def mean_log(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    return -_harmonic(concentration0) / concentration1
+
+
+def variance_log(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    return (math.pi**2 / 6 - trigamma(1 + concentration0)) / concentration1**2
+
+
+kumaraswamy = declare(
+    Family(
+        Kumaraswamy,
+        parameters=("concentration1", "concentration0"),
+        support=UNIT_INTERVAL,
+        examples=(
+            {"concentration1": 2.0, "concentration0": 3.0},
+            {"concentration1": 0.6, "concentration0": 0.7},
+            {"concentration1": 12.0, "concentration0": 5.0},
+        ),
+        reference="Jones (2009), Statistical Methodology 6",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "mean_log": Moment(mean_log),
+            "variance_log": Moment(variance_log),
+            "mean_inverse": Moment(mean_inverse, finite=above(concentration1=1)),
+            "log_mean_power": Moment(log_mean_power),
+        },
+    )
+)

@@ -1,0 +1,212 @@
+"""Uniform(low, high)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Beta,
+    ContinuousBernoulli,
+    Exponential,
+    Gamma,
+    Gumbel,
+    Pareto,
+    Uniform,
+)
+
+from ..family import Family, Moment, Parameters, Support, above
+from ..log_sinhc import log_sinhc_bounded
+from ..pair import Case
+from ..registry import declare, formula
+
+_SHAPES = "torch raises on broadcast shapes"
+
+
+def log_density(mp: Any, x: Any, low: Any, high: Any) -> Any:
+    return -mp.log(high - low) if low <= x <= high else -mp.inf
+
+
+INTERVAL = Support(
+    "interval from low to high",
+    discrete=False,
+    low=lambda low, high: low,
+    high=lambda low, high: high,
+)
+
+
+# --- E log(1 + r u), u uniform on (-1, 1) -------------------------------------------------------
+#
+# A uniform x is c (1 + r u) with the centre c and r = (high - low) / (2 c). What log c leaves is
+# of second order in r, and has to keep its digits where the interval is narrow.
+
+_NARROW = 0.4
+_TERMS = 20  # 0.4^(2 * 20) = 1e-16
+_MEAN = tuple(-1 / (2 * n * (2 * n + 1)) for n in range(1, _TERMS + 1))
+# E log(1 + r u)^2 = sum 2 H(2n - 1) / (2n (2n + 1)) r^2n, with the harmonic numbers H
+_SQUARE = tuple(
+    sum(1 / k for k in range(1, 2 * n)) / (n * (2 * n + 1)) for n in range(1, _TERMS + 1)
+)
+
+
+def _series(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
+    total = torch.full_like(square, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * square + c
+    return total
+
+
+def _log_where_positive(x: Tensor) -> Tensor:
+    """Log x, and 0 at x = 0, where it is multiplied by x."""
+    return torch.log(torch.where(x > 0, x, 1.0))
+
+
+def mean_log_over_r(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """E log(1 + r u) / r, given 1 - r and 1 + r as `low` and `high`; either may be 0."""
+    narrow = r.abs() < _NARROW
+    small, wide = torch.where(narrow, r, 0.0), torch.where(narrow, 1.0, r)
+    x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
+    change = y * _log_where_positive(y) - x * _log_where_positive(x)
+    direct = (0.5 * change / wide - 1) / wide
+    return torch.where(narrow, small * _series(_MEAN, small * small), direct)
+
+
+def variance_log_of(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Var log(1 + r u), arguments as above."""
+    narrow = r.abs() < _NARROW
+    small, wide = torch.where(narrow, r, 0.0), torch.where(narrow, 1.0, r)
+    x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
+    log_x, log_y = _log_where_positive(x), _log_where_positive(y)
+    square = small * small
+    first = square * _series(_MEAN, square)
+    near = square * _series(_SQUARE, square) - first * first
+    # Var log of a uniform on (x, y): 1 - x y (log(y/x) / (y - x))^2
+    slope = (log_y - log_x) / (2 * wide)
+    return torch.where(narrow, near, 1 - x * y * slope * slope)
+
+
+def _scaled(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The centre, r, 1 - r and 1 + r."""
+    centre = 0.5 * low + 0.5 * high
+    return centre, 0.5 * (high - low) / centre, low / centre, high / centre
+
+
+# --- moments; those of log x and 1/x are asked for only where low >= 0 ---------------------------
+
+
+def entropy(low: Tensor, high: Tensor) -> Tensor:
+    return torch.log(high - low)
+
+
+def mean(low: Tensor, high: Tensor) -> Tensor:
+    return 0.5 * low + 0.5 * high
+
+
+def mean_log(low: Tensor, high: Tensor) -> Tensor:
+    centre, r, x, y = _scaled(low, high)
+    return torch.log(centre) + r * mean_log_over_r(r, x, y)
+
+
+def mean_log1m(low: Tensor, high: Tensor) -> Tensor:
+    return mean_log(1 - high, 1 - low)
+
+
+def variance_log(low: Tensor, high: Tensor) -> Tensor:
+    _, r, x, y = _scaled(low, high)
+    return variance_log_of(r, x, y)
+
+
+def mean_inverse(low: Tensor, high: Tensor) -> Tensor:
+    # Where low is 0 the value is masked, and a low of 1 passed, which may be high or more.
+    low = torch.where(low < high, low, 0.5 * high)
+    return torch.exp(-log_sinhc_bounded(_log_of_ratio(low, high))) / high
+
+
+def _log_of_ratio(low: Tensor, high: Tensor) -> Tensor:
+    """log(high / low) from the difference where they are close; log high where low is 0."""
+    u = (high - low) / high
+    near = u < 0.5
+    close = -torch.log1p(-torch.where(near, u, 0.0))
+    return torch.where(near, close, torch.log(high) - _log_where_positive(low))
+
+
+def mean_excess(m: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
+    """E (x - m)+."""
+    inside = (m > low) & (m < high)
+    rest = torch.where(inside, high - m, 0.0)
+    return torch.where(m <= low, mean(low, high) - m, 0.5 * rest * rest / (high - low))
+
+
+def log_mean_power(k: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
+    """Log E x^k, for k > 0."""
+    # With d = log(high/low), E (x/high)^k = (1 - exp(-(k + 1) d)) / ((k + 1) (1 - exp(-d)))
+    positive = low > 0
+    d = torch.where(positive, _log_of_ratio(low, high), 1.0)
+    shrunk = log_sinhc_bounded((k + 1) * d) - log_sinhc_bounded(d)
+    return k * torch.log(high) + torch.where(positive, shrunk, -torch.log1p(k))
+
+
+def log_laplace(t: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
+    """Log E exp(-t x)."""
+    largest = torch.where(t < 0, -t * high, -t * low)
+    return largest + log_sinhc_bounded(t * (high - low))
+
+
+uniform = declare(
+    Family(
+        Uniform,
+        parameters=("low", "high"),
+        support=INTERVAL,
+        examples=(
+            {"low": 0.0, "high": 1.0},
+            {"low": 0.25, "high": 0.75},
+            {"low": 2.0, "high": 3.0},
+            {"low": -4.0, "high": 5.0},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1995), ch. 26",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(lambda low, high: (high - low) ** 2 / 12),
+            "mean_log": Moment(mean_log),
+            "mean_log1m": Moment(mean_log1m),
+            "variance_log": Moment(variance_log),
+            "mean_inverse": Moment(mean_inverse, finite=above(low=0)),
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
+            "log_laplace": Moment(log_laplace),
+        },
+        cross_entropy=lambda low, high: torch.log(high - low),
+        safe={"low": 0.25, "high": 0.75},
+        replaces={
+            Beta: _SHAPES + "; a row outside of (0, 1) makes all gradients nan; narrow intervals "
+            "lose their digits",
+            Exponential: _SHAPES,
+            Gamma: _SHAPES,
+            ContinuousBernoulli: "torch takes the ends of [0, 1] for outside: a false inf",
+            Gumbel: "torch multiplies inf by 0: nan; narrow intervals lose their digits",
+            Pareto: "torch raises scale to the power alpha: inf, and -inf, where that overflows",
+        },
+    )
+)
+
+
+@formula(
+    uniform,
+    uniform,
+    cases=[
+        Case({"low": 1.0, "high": 2.0}, {"low": 0.0, "high": 4.0}, 1.3862943611198906188),
+        Case({"low": 1e-06, "high": 1.0}, {"low": 0.0, "high": 1.0}, 1.0000005000003332883e-6),
+    ],
+    finite="p's support is inside q's",
+    reference="Gil, Alajaji & Linder (2013), table 3",
+    replaces="torch takes the log of a ratio close to 1, and overflows in float32",
+)
+def kl_uniform_uniform(p: Parameters, q: Parameters) -> Tensor:
+    """KL(Uniform(a, b) || Uniform(c, d)) = log(1 + [(d - b) + (a - c)] / (b - a))."""
+    inside = (q["low"] <= p["low"]) & (p["high"] <= q["high"])
+    wider = torch.where(inside, (q["high"] - p["high"]) + (p["low"] - q["low"]), 0.0)
+    return torch.where(inside, torch.log1p(wider / (p["high"] - p["low"])), math.inf)

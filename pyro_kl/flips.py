@@ -1,0 +1,61 @@
+"""Flips of a coin, given by `probs` or by `logits`: what every law made of flips needs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from . import special
+from .family import Parameters
+from .special import excess_over, generalised_kl_of_logs
+
+#: Beyond it the square of exp(-logits) is no longer a normal float64.
+UNDERFLOW = 300
+
+
+def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Log of the mass at 1, and of that at 0."""
+    if probs is not None:
+        below_one = probs < 1
+        log_p0 = torch.log1p(-torch.where(below_one, probs, 0.0))
+        return special.log_mass(probs), torch.where(below_one, log_p0, -math.inf)
+    assert logits is not None
+    return logsigmoid(logits), logsigmoid(-logits)
+
+
+def kl_of_logs(log_p1: Tensor, log_p0: Tensor, log_q1: Tensor, log_q0: Tensor) -> Tensor:
+    """KL of two flips from the logs of their masses; close ones lose digits here."""
+    return generalised_kl_of_logs(log_p1, log_q1) + generalised_kl_of_logs(log_p0, log_q0)
+
+
+def kl_flips(p: Parameters, q: Parameters) -> Tensor:
+    """KL of two flips, from the difference of their parameters where they are close."""
+    near, close = close_flips(p, q)
+    log_p1, log_p0 = log_masses(**p)
+    log_q1, log_q0 = log_masses(**q)
+    far = kl_of_logs(log_p1, log_p0, log_q1, log_q0)
+    return torch.where(near, close, far)
+
+
+def close_flips(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor]:
+    """Where two flips, parametrised alike, are close; there their KL, elsewhere anything finite.
+
+    The logs of the masses have lost what tells them apart. With d = q's logits - p's and m the
+    smaller of p's masses, KL = log(1 + m (e^d - 1)) - m d, up to the sign of d.
+    """
+    if p.keys() != q.keys():
+        x = next(iter(p.values()))
+        return torch.zeros_like(x, dtype=torch.bool), torch.zeros_like(x)
+    if "probs" in p:
+        x, y = torch.broadcast_tensors(p["probs"], q["probs"])
+        near = (x - y).abs() < 0.1 * torch.minimum(y, 1 - y)
+        x, y = torch.where(near, x, 0.5), torch.where(near, y, 0.5)
+        return near, excess_over(x, y, x - y) + excess_over(1 - x, 1 - y, y - x)
+    x, y = torch.broadcast_tensors(p["logits"], q["logits"])
+    near = ((x - y).abs() < 0.1) & (x.abs() < UNDERFLOW)
+    x, d = torch.where(near, x, 0.0), torch.where(near, y - x, 0.0)
+    m, d = torch.sigmoid(-x.abs()), torch.where(x > 0, -d, d)
+    return near, special.log1p_minus(m * torch.expm1(d)) + m * special.exp_excess(-d)

@@ -1,0 +1,83 @@
+"""Laws on the counts with an extra atom at 0, which opens into a base law with 1 - gate.
+
+Such a law draws whether it is zero, then what it is if not: that second part is the base law's,
+whatever the gate. With alpha the mass at 0, b that of the base, and kl the KL of two flips,
+
+    KL = kl(alpha_p, alpha_q) + (1 - gate_p) [KL(base_p || base_q) - kl(b_p, b_q)]
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .family import Parameters
+from .flips import kl_of_logs, log_masses
+
+Gates = tuple[Tensor, Tensor]
+
+
+def read_gate(p: Any) -> Parameters:
+    """The gate that was given: Pyro adds the other form when it is first asked for."""
+    given = next(name for name in p.__dict__ if name in ("gate", "gate_logits"))
+    return {given: p.__dict__[given]}
+
+
+def log_gates(gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Gates:
+    """Log of gate and of 1 - gate."""
+    return log_masses(gate, gate_logits)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x <= 0; -inf at 0."""
+    negative = x < 0
+    safe = torch.where(negative, x, -1.0)
+    small = safe > -math.log(2)
+    near = torch.log(-torch.expm1(torch.where(small, safe, -1.0)))
+    far = torch.log1p(-torch.exp(torch.where(small, -1.0, safe)))
+    return torch.where(negative, torch.where(small, near, far), -math.inf)
+
+
+def log_zero(log_b: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
+    """Log of the mass at 0, and of the mass elsewhere, the base's log mass at 0 given.
+
+    The larger of the two comes from the smaller.
+    """
+    log_gate, log_open = gates
+    log_rest = log_open + log1mexp(log_b)
+    mostly_zero = log_rest < -math.log(2)
+    from_rest = torch.log1p(-torch.exp(torch.where(mostly_zero, log_rest, -1.0)))
+    from_parts = _logaddexp(log_gate, log_open + log_b)
+    return torch.where(mostly_zero, from_rest, from_parts), log_rest
+
+
+def _logaddexp(x: Tensor, y: Tensor) -> Tensor:
+    """The gradient of torch's is nan where both are -inf."""
+    x, y = torch.broadcast_tensors(x, y)
+    both = torch.isneginf(x) & torch.isneginf(y)
+    value = torch.logaddexp(torch.where(both, 0.0, x), torch.where(both, 0.0, y))
+    return torch.where(both, -math.inf, value)
+
+
+def log_mass_inflated(
+    k: Tensor, log_base: Tensor, log_b: Tensor, log_gate: Tensor, log_open: Tensor
+) -> Tensor:
+    """Log masses at k, from those of the base law and its mass at 0."""
+    at_zero, _ = log_zero(log_b, (log_gate, log_open))
+    return torch.where(k == 0, at_zero, log_open + log_base)
+
+
+def kl_inflated(
+    base: Tensor, log_b: Tensor, log_c: Tensor, p_gates: Gates, q_gates: Gates
+) -> Tensor:
+    """KL, from that of the bases and their log masses at 0, p's and q's."""
+    flips = kl_of_logs(*log_zero(log_b, p_gates), *log_zero(log_c, q_gates))
+    finite = torch.isfinite(base)
+    b, c = torch.where(finite, log_b, -1.0), torch.where(finite, log_c, -1.0)
+    beyond = torch.where(finite, base, 0.0) - kl_of_logs(b, log1mexp(b), c, log1mexp(c))
+    opens = ~torch.isneginf(p_gates[1])
+    opened = torch.exp(p_gates[1]) * torch.where(opens & finite, beyond, 0.0)
+    return torch.where(finite | ~opens, flips + opened, math.inf)
