@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributions import kl as torch_kl
 
 from .estimate import Estimate
 from .monte_carlo import monte_carlo
+from .provenance import Use, least_exact, recording
 from .registry import describe, pair_of
 from .shapes import check_event_shapes
 
@@ -47,20 +49,25 @@ def kl(
     """
     check_event_shapes(p, q)
     try:
-        value = kl_divergence(p, q)
+        with recording() as uses:
+            value = kl_divergence(p, q)
     except NotImplementedError:
         if num_samples is None:
             raise
         return _sampled(p, q, num_samples, generator)
     value = torch.as_tensor(value)
-    method, reason = _method_of(p, q)
+    method, reason = _method_of(p, q, uses)
     return Estimate(value, torch.zeros_like(value.detach()), method, reason=reason)
 
 
-def _method_of(p: Distribution, q: Distribution) -> tuple[str, str]:
+def _method_of(p: Distribution, q: Distribution, uses: Sequence[Use]) -> tuple[str, str]:
+    """The least exact of the formulas that were used, wrappers apart."""
+    use = least_exact(uses)
+    if use is not None:
+        return use.method, use.source
     pair = pair_of(type(p), type(q))
-    if pair is not None:
-        return pair.method, pair.source
+    if pair is not None:  # a rule over a formula of torch's
+        return "closed form", pair.source
     function = torch_kl._dispatch_kl(type(p), type(q))
     return "closed form", f"{function.__module__}.{function.__name__}, not replaced by pyro_kl"
 

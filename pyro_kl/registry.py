@@ -24,6 +24,7 @@ from torch.distributions import kl as torch_kl
 
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
+from .provenance import EXACTNESS, Use, note
 from .shapes import broadcast_batch, check_event_shapes
 from .special import in_float64, with_partials
 
@@ -269,6 +270,8 @@ def _install(pair: Pair) -> None:
     _PAIRS[pair.p, pair.q] = pair
 
     def call(p: Distribution, q: Distribution) -> Tensor:
+        if pair.method in EXACTNESS:
+            note(Use(pair.method, pair.source))
         return pair.formula(p, q)
 
     call.__name__ = call.__qualname__ = getattr(pair.formula, "__name__", "kl")

@@ -1,0 +1,69 @@
+"""Which formulas a KL went through: what a result says of its method.
+
+A rule for a wrapped law calls `kl_divergence` again, so that the formula which did the work is
+known only while it runs. Whoever wants to know records.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Use", "least_exact", "note", "recording"]
+
+#: From the most to the least exact; what is not here (a rule) leaves the word to what it calls.
+EXACTNESS = ("infinite", "point density", "closed form", "exact sum", "quadrature", "bound")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One formula that was used.
+
+    Args:
+        method: a word of `EXACTNESS`.
+        source: where a reader finds the formula.
+        error: for a rule that estimates its own error, the absolute error in nats.
+        nodes: for a rule with nodes, how many.
+        reason: what the rule has to say: a tolerance not reached, a cut at a kink.
+    """
+
+    method: str
+    source: str
+    error: Tensor | None = None
+    nodes: int = 0
+    reason: str = ""
+
+
+_recorders: list[tuple[int, list[Use]]] = []
+
+
+def note(use: Use) -> None:
+    """Tell whoever records in this thread; nothing happens if nobody does."""
+    if not _recorders:
+        return
+    thread = threading.get_ident()
+    for owner, uses in _recorders:
+        if owner == thread:
+            uses.append(use)
+
+
+@contextmanager
+def recording() -> Iterator[list[Use]]:
+    """The list of formulas used inside the block, in the order of their calls."""
+    entry: tuple[int, list[Use]] = (threading.get_ident(), [])
+    _recorders.append(entry)
+    try:
+        yield entry[1]
+    finally:
+        # by identity: two empty records are equal
+        _recorders[:] = [other for other in _recorders if other is not entry]
+
+
+def least_exact(uses: Sequence[Use]) -> Use | None:
+    """The use that bounds how exact the whole is; None if no formula was recorded."""
+    known = [use for use in uses if use.method in EXACTNESS]
+    return max(known, key=lambda use: EXACTNESS.index(use.method), default=None)
