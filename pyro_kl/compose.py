@@ -54,7 +54,8 @@ def _always_inf(p: Parameters, q: Parameters) -> Tensor:
 def nested(p: Family, q: Family) -> Pair | None:
     """Both families are special cases of one that has a formula of its own."""
     (p_wider, p_map), (q_wider, q_map) = _wider(p), _wider(q)
-    if p is q or p_wider is not q_wider or not has_kernel(p_wider, q_wider):
+    is_widest = p.special_case_of is None and q.special_case_of is None
+    if is_widest or p_wider is not q_wider or not has_kernel(p_wider, q_wider):
         return None
     kernel = kernel_of(p_wider, q_wider)
 

@@ -174,6 +174,9 @@ def test_gradient_near(duo):
             # the KL is smooth on the scale of the distance, and mpmath has digits for the rest
             step = (a[name] - b[name]) * 2.0**-20
             up, down = ({**a, name: a[name] + sign * step} for sign in (1, -1))
+            if exact_kl(duo, a, b) == float("inf"):
+                assert slope == 0  # p's support reaches beyond q's
+                continue
             wide = (up[name] - a[name]) - (down[name] - a[name])
             difference = float(
                 (exact_kl(duo, up, b) - exact_kl(duo, down, b)) / integrate.exact(wide)

@@ -8,6 +8,7 @@ from . import (
     binomial,
     categorical,
     cauchy,
+    chi2,
     continuous_bernoulli,
     exponential,
     fisher_snedecor,

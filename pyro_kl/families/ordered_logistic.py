@@ -41,6 +41,7 @@ ordered_logistic = declare(
         support=COUNTS,
         examples=(
             {"predictor": 0.5, "cutpoints": [-1.0, 0.5]},
+            {"predictor": -2.0, "cutpoints": [-0.5, 3.0]},
             {"predictor": -3.0, "cutpoints": [-2.0, 0.0, 1.5]},
             {"predictor": 40.0, "cutpoints": [0.0]},
         ),

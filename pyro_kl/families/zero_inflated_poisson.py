@@ -70,7 +70,7 @@ _FINITE = "q has mass wherever p has"
         Case(
             {"rate": 2.0, "gate": 0.3},
             {"rate": 2.0078125, "gate": 0.3},
-            5.560020597391369645828e-13,
+            8.459166748300272436605e-6,
         ),
         Case(
             {"rate": 2.0, "gate": 1.0},

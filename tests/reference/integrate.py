@@ -71,7 +71,10 @@ def exact(value: Any) -> Any:
 
 def _end(value: float) -> Any:
     """An end of a support without rounding; a circle's is pi itself."""
-    return mp.sign(value) * mp.pi if abs(value) == math.pi else mpf(value)
+    if abs(value) != math.pi:
+        return mpf(value)
+    with mp.workdps(1000):  # more than any integral's: an end that is short of pi loses mass
+        return mp.sign(value) * mp.pi
 
 
 class Law:
