@@ -4,9 +4,9 @@ The integral itself, positive term by positive term, by Gauss-Legendre's rule: t
 constants, so that derivatives by all parameters, of any order, are sums over the same nodes. What
 depends on the end of the integral is added to second order, with value 0 (`_moved_end`).
 
-64 nodes leave less than 1e-13: between the ends that are chosen here the integrands have the
-shape of exp(-A (exp(d) - 1 - d)), which lies between a Gaussian over 18 standard deviations and
-an exponential's tail over 40 lengths.
+40 nodes on each side of the peak leave less than 1e-13: there the integrands have the shape of
+exp(-A (exp(d) - 1 - d)), which lies between half a Gaussian over 9 standard deviations and an
+exponential's tail over 40 lengths.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .special import EULER_GAMMA, _stirling, exp_excess
+from .special import (
+    EULER_GAMMA,
+    _stirling,
+    _stirling_curvature,
+    _stirling_slope,
+    exp_excess,
+    with_partials,
+)
 
 __all__ = ["gumbel_mean_excess", "power_of_gamma_mean_excess", "student_mean_excess"]
 
-_X, _W = np.polynomial.legendre.leggauss(64)
+_X, _W = np.polynomial.legendre.leggauss(40)
 _NODES = tuple(float(x) for x in 0.5 + 0.5 * _X)
 _WEIGHTS = tuple(float(w) for w in 0.5 * _W)
 #: Nats below its top at which an integrand has nothing left.
@@ -35,58 +42,62 @@ def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+# As they are, their derivatives come from torch's polygamma, which has 9 digits.
+_slope = with_partials(lambda x: (_stirling_curvature(x),))(_stirling_slope)
+_constant = with_partials(lambda x: (_slope(x),))(_stirling)
+
+
 def _log_gamma_density(d: Tensor, shape: Tensor) -> Tensor:
     """Density of d = log(z / shape), z a Gamma(shape, 1)."""
-    return torch.exp(-shape * exp_excess(-d) - _stirling(shape))
+    return torch.exp(-shape * exp_excess(-d) - _constant(shape))
 
 
-def _ends(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
-    """Between which d there is something left of exp(-A (exp(d - peak) - 1 - (d - peak))).
+def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
+    """For integrals from `start` of what looks like exp(-A (exp(d - peak) - 1 - (d - peak))).
 
-    From `start` upward; A is the sharpness. The upper end solves exp(d) - d = exp(b) - b + c,
-    where b is the larger of peak and start, by steps that come from above.
+    A is the sharpness. The ends, where c = 40 / A nats are gone, solve exp(-x) + x = 1 + c and
+    exp(x) - x = exp(b) - b + c, b the larger of 0 and the start, by steps that come from outside.
     """
+    start, peak, sharpness = start.detach(), peak.detach(), sharpness.detach()
     c = _NOTHING / sharpness
     width = torch.sqrt(2 * c)
-    low = torch.maximum(start - peak, -width - c)
-    low = torch.clamp(low, max=50.0)  # at exp(50) the density is 0
-    begin = torch.relu(low)
-    high = begin + width
+    length = width + c
     for _ in range(4):
-        high = torch.log(torch.exp(begin) + (high - begin) + c)
-    return peak + low, peak + high
+        length = c - torch.expm1(-length)
+    low = torch.clamp(torch.maximum(start - peak, -length), max=50.0)  # 0 at exp(50)
+    middle = torch.relu(low)
+    high = middle + width
+    for _ in range(4):
+        high = torch.log(torch.exp(middle) + (high - middle) + c)
+    t, w = _rule(start)
+    sides = [(low, middle - low), (middle, high - middle)]
+    d = [(begin + peak).unsqueeze(-1) + size.unsqueeze(-1) * t for begin, size in sides]
+    return torch.cat(d, -1), torch.cat([size.unsqueeze(-1) * w for _, size in sides], -1)
 
 
-def power_of_gamma_mean_excess(m: Tensor, shape: Tensor, scale: Tensor, power: Tensor) -> Tensor:
-    """E (x - m)+ for x = scale z^(1 / power), z a Gamma(shape, 1).
+def power_of_gamma_mean_excess(
+    m: Tensor, mean: Tensor, shape: Tensor, middle: Tensor, power: Tensor
+) -> Tensor:
+    """E (x - m)+ for x = middle (z / shape)^(1 / power), z a Gamma(shape, 1), and E x given.
 
     With z = shape exp(d) it is the integral of (x - m) times the density of d, from the d0 where
     x is m; for m <= 0 it is E x - m.
 
     References: DLMF 8.2: the incomplete gamma function.
     """
-    m, shape, scale, power = torch.broadcast_tensors(m, shape, scale, power)
+    m, mean, shape, middle, power = torch.broadcast_tensors(m, mean, shape, middle, power)
     positive = m > 0
-    safe = torch.where(positive, m, scale)
-    log_ratio = torch.log(safe / scale)
-    start = power * log_ratio - torch.log(shape)
-    with torch.no_grad():
-        sharpness = shape + 1 / power
-        peak = torch.log(sharpness / shape)
-        low, high = _ends(start.detach(), peak.detach(), sharpness.detach())
-    nodes, weights = _rule(m)
-    d = low.unsqueeze(-1) + (high - low).unsqueeze(-1) * nodes
-    a, s = shape.unsqueeze(-1), safe.unsqueeze(-1)
-    log_above = (d + torch.log(a)) / power.unsqueeze(-1) - log_ratio.unsqueeze(-1)
+    safe = torch.where(positive, m, middle)
+    start = power * torch.log(safe / middle)
+    sharpness = shape + 1 / power
+    d, weights = _nodes_and_weights(start, torch.log(sharpness / shape), sharpness)
+    a, s, k = shape.unsqueeze(-1), safe.unsqueeze(-1), power.unsqueeze(-1)
+    log_above = (d - start.unsqueeze(-1)) / k
     near = log_above < 1
-    above = torch.where(
-        near,
-        s * torch.expm1(torch.where(near, log_above, 0.0)),
-        torch.exp(torch.where(near, 0.0, log_above) + torch.log(s)) - s,
-    )
-    excess = (high - low) * (above * _log_gamma_density(d, a) * weights).sum(-1)
+    far = middle.unsqueeze(-1) * torch.exp(torch.where(near, 0.0, d / k)) - s
+    above = torch.where(near, s * torch.expm1(torch.where(near, log_above, 0.0)), far)
+    excess = (above * _log_gamma_density(d, a) * weights).sum(-1)
     excess = excess + _moved_end(start, safe / power * _log_gamma_density(start, shape))
-    mean = scale * torch.exp(torch.lgamma(shape + 1 / power) - torch.lgamma(shape))
     return torch.where(positive, excess, mean - m)
 
 
@@ -107,11 +118,9 @@ def gumbel_mean_excess(m: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """
     start = (loc - m) / scale
     one = torch.ones_like(start)
-    low, high = _ends(start.detach(), torch.zeros_like(one), one)
-    nodes, weights = _rule(start)
-    d = low.unsqueeze(-1) + (high - low).unsqueeze(-1) * nodes
+    d, weights = _nodes_and_weights(start, torch.zeros_like(one), one)
     density = _log_gamma_density(d, one.unsqueeze(-1))
-    excess = (high - low) * ((d - start.unsqueeze(-1)) * density * weights).sum(-1)
+    excess = ((d - start.unsqueeze(-1)) * density * weights).sum(-1)
     excess = excess + _moved_end(start, _log_gamma_density(start, one))
     return scale * (excess + start + EULER_GAMMA)
 

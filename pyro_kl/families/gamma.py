@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
+from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import bregman_stirling, itakura_saito_of, trigamma
@@ -50,6 +51,13 @@ def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
     return rate / (concentration - 1)
 
 
+def mean_excess(m: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
+    """E (x - m)+."""
+    average = mean(concentration, rate)
+    one = torch.ones_like(concentration)
+    return power_of_gamma_mean_excess(m, average, concentration, average, one)
+
+
 def log_mean_power(k: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
     """Log E x^k."""
     a = concentration
@@ -82,6 +90,7 @@ gamma = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "mean_excess": Moment(mean_excess),
             "log_mean_power": Moment(log_mean_power),
             "log_laplace": Moment(log_laplace),
             "mean": Moment(mean),

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Gumbel
 
 from ..family import REAL, Family, Moment, Parameters
+from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import EULER_GAMMA, bregman_lgamma, exp_excess
@@ -54,6 +55,7 @@ gumbel = declare(
         moments={
             "mean": Moment(lambda loc, scale: loc + EULER_GAMMA * scale),
             "variance": Moment(lambda loc, scale: (math.pi * scale) ** 2 / 6),
+            "mean_excess": Moment(lambda m, /, loc, scale: gumbel_mean_excess(m, loc, scale)),
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import StudentT
 
 from ..family import INFINITE, REAL, Family, Moment, above
+from ..mean_excess import student_mean_excess
 from ..registry import declare
 from ..special import trigamma, with_partials
 
@@ -89,6 +90,12 @@ def variance(df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return scale**2 * (df / (df - 2))
 
 
+def mean_excess(m: Tensor, /, df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """E (x - m)+, for df > 1."""
+    top = torch.exp(-minus_log_normaliser(df, torch.ones_like(df)))
+    return scale * student_mean_excess((m - loc) / scale, df, top)
+
+
 student_t = declare(
     Family(
         StudentT,
@@ -105,6 +112,7 @@ student_t = declare(
         moments={
             "mean": Moment(lambda df, loc, scale: loc, finite=above(df=1)),
             "variance": Moment(variance, finite=above(df=2)),
+            "mean_excess": Moment(mean_excess, finite=above(df=1)),
             "log_laplace": INFINITE,
         },
     )

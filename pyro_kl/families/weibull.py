@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Weibull
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
+from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import EULER_GAMMA, bregman_lgamma, exp_excess
@@ -32,6 +33,12 @@ def log_mean_power(k: Tensor, /, scale: Tensor, concentration: Tensor) -> Tensor
 
 def mean(scale: Tensor, concentration: Tensor) -> Tensor:
     return scale * torch.exp(torch.lgamma(1 + 1 / concentration))
+
+
+def mean_excess(m: Tensor, /, scale: Tensor, concentration: Tensor) -> Tensor:
+    """E (x - m)+."""
+    average, one = mean(scale, concentration), torch.ones_like(scale)
+    return power_of_gamma_mean_excess(m, average, one, scale, concentration)
 
 
 def variance(scale: Tensor, concentration: Tensor) -> Tensor:
@@ -81,6 +88,7 @@ weibull = declare(
             "variance_log": Moment(
                 lambda scale, concentration: math.pi**2 / (6 * concentration**2)
             ),
+            "mean_excess": Moment(mean_excess),
             "mean_inverse": Moment(mean_inverse, finite=above(concentration=1)),
             "log_mean_power": Moment(log_mean_power),
         },
