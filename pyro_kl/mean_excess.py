@@ -33,6 +33,7 @@ _NODES = tuple(float(x) for x in 0.5 + 0.5 * _X)
 _WEIGHTS = tuple(float(w) for w in 0.5 * _W)
 #: Nats below its top at which an integrand has nothing left.
 _NOTHING = 40.0
+_FAR = 50.0
 
 
 def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,6 +50,8 @@ _constant = with_partials(lambda x: (_slope(x),))(_stirling)
 
 def _log_gamma_density(d: Tensor, shape: Tensor) -> Tensor:
     """Density of d = log(z / shape), z a Gamma(shape, 1)."""
+    # beyond _FAR there is nothing left, and its derivative would be inf times 0
+    d = torch.clamp(d, max=_FAR)
     return torch.exp(-shape * exp_excess(-d) - _constant(shape))
 
 
@@ -64,7 +67,7 @@ def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[
     length = width + c
     for _ in range(4):
         length = c - torch.expm1(-length)
-    low = torch.clamp(torch.maximum(start - peak, -length), max=50.0)  # 0 at exp(50)
+    low = torch.clamp(torch.maximum(start - peak, -length), max=_FAR)
     middle = torch.relu(low)
     high = middle + width
     for _ in range(4):

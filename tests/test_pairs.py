@@ -170,7 +170,7 @@ def test_definition(duo):
     p, q = make(duo.p, row.p), make(duo.q, row.q)
     skip_if_broken(p, q)
     discrete = p.support.is_discrete
-    by_definition = summed(p, q) if discrete else integrated(p, q, kinks_of(duo, row))
+    by_definition = summed(p, q) if discrete else integrated(duo, row, p, q)
     assert kl_divergence(p, q).item() == pytest.approx(by_definition, rel=1e-6)
 
 
@@ -207,13 +207,15 @@ def kinks_of(duo, row):
     return [float(x) for family, values in sides if family.kinks for x in family.kinks(**values)]
 
 
-def integrated(p, q, kinks):
+def integrated(duo, row, p, q):
     """Over the line that torch maps to p's support, where p's density has one bump.
 
     Gauss-Legendre's rule on panels that begin and end at the kinks.
     """
-    to_support = biject_to(p.support)
-    on_line = p.support is constraints.real
+    support, (low, high) = p.support, (duo.p.support.low, duo.p.support.high)
+    if support is constraints.real and high != math.inf:
+        support = constraints.interval(low, high)  # an angle may be any number
+    to_support, on_line = biject_to(support), support is constraints.real
 
     def integrand(y):
         if on_line:
@@ -230,7 +232,7 @@ def integrated(p, q, kinks):
     log_p, values = integrand(grid)
     matters = (values.abs() + log_p.exp()).nan_to_num(0.0) > math.exp(-40)
     low, high = grid[matters][0].item() - 0.01, grid[matters][-1].item() + 0.01
-    inside = torch.tensor([x for x in kinks if p.support.check(torch.tensor(x))], dtype=F64)
+    inside = torch.tensor([x for x in kinks_of(duo, row) if support.check(torch.tensor(x))], dtype=F64)
     cuts = torch.asinh(inside) if on_line else to_support.inv(inside)
     ends = sorted([low, high, *(y for y in cuts.tolist() if low < y < high)])
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(20))

@@ -56,6 +56,7 @@ beta_binomial = declare(
             {"concentration1": 2.0, "concentration0": 3.0, "total_count": 5.0},
             {"concentration1": 0.4, "concentration0": 0.7, "total_count": 3.0},
             {"concentration1": 50.0, "concentration0": 20.0, "total_count": 40.0},
+            {"concentration1": 1.5, "concentration0": 2.5, "total_count": 1.0},
         ),
         reference="Johnson, Kemp & Kotz (2005), sec. 6.2.2",
         log_density=log_density,
