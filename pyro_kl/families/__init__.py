@@ -30,6 +30,7 @@ from . import (
     pareto,
     poisson,
     skew_logistic,
+    soft_asymmetric_laplace,
     soft_laplace,
     student_t,
     uniform,

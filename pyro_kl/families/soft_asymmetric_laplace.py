@@ -1,0 +1,71 @@
+"""SoftAsymmetricLaplace(loc, scale, asymmetry, softness): an AsymmetricLaplace plus a Normal.
+
+Neither its entropy nor its log density has expectations in closed form; what is known are the
+moments that a sum of independent terms has. Its pairs are those decided by the supports.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import SoftAsymmetricLaplace
+from torch import Tensor
+
+from ..family import REAL, Family, Moment
+from ..registry import declare
+
+
+def log_density(
+    mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any = 1, softness: Any = 1
+) -> Any:
+    left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
+
+    def tail(distance: Any, length: Any) -> Any:
+        """E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
+        shift = mp.exp(s**2 / (2 * length**2) - distance / length)
+        return shift * mp.erfc((s / length - distance / s) / mp.sqrt(2)) / 2
+
+    return mp.log((tail(x - loc, right) + tail(loc - x, left)) / (left + right))
+
+
+def mean(loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor) -> Tensor:
+    return loc + scale / asymmetry - scale * asymmetry
+
+
+def variance(loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor) -> Tensor:
+    return scale**2 * (asymmetry**2 + 1 / asymmetry**2 + softness**2)
+
+
+def log_laplace(
+    t: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor
+) -> Tensor:
+    """Log E exp(-t x), for t < 1 / left scale."""
+    u = t * scale
+    tails = torch.log1p(-u * asymmetry) + torch.log1p(u / asymmetry)
+    return -t * loc + 0.5 * (u * softness) ** 2 - tails
+
+
+soft_asymmetric_laplace = declare(
+    Family(
+        SoftAsymmetricLaplace,
+        parameters=("loc", "scale", "asymmetry", "softness"),
+        support=REAL,
+        examples=(
+            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5, "softness": 0.5},
+            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.7, "softness": 2.0},
+            {"loc": -3.0, "scale": 4.0, "asymmetry": 1.0, "softness": 1.0},
+        ),
+        reference="Kotz, Kozubowski & Podgorski (2001), ch. 3, and a Normal",
+        log_density=log_density,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "log_laplace": Moment(
+                log_laplace,
+                argument_below=lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry),
+                below="1 / p.left_scale",
+            ),
+        },
+    )
+)
