@@ -11,8 +11,6 @@ exponential's tail over 40 lengths.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,9 +36,8 @@ _FAR = 50.0
 
 def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
     """Nodes and weights on (0, 1)."""
-    return tuple(
-        torch.tensor(x, dtype=like.dtype, device=like.device) for x in (_NODES, _WEIGHTS)
-    )
+    nodes = torch.tensor(_NODES, dtype=like.dtype, device=like.device)
+    return nodes, torch.tensor(_WEIGHTS, dtype=like.dtype, device=like.device)
 
 
 # As they are, their derivatives come from torch's polygamma, which has 9 digits.

@@ -232,7 +232,9 @@ def integrated(duo, row, p, q):
     log_p, values = integrand(grid)
     matters = (values.abs() + log_p.exp()).nan_to_num(0.0) > math.exp(-40)
     low, high = grid[matters][0].item() - 0.01, grid[matters][-1].item() + 0.01
-    inside = torch.tensor([x for x in kinks_of(duo, row) if support.check(torch.tensor(x))], dtype=F64)
+    inside = torch.tensor(
+        [x for x in kinks_of(duo, row) if support.check(torch.tensor(x))], dtype=F64
+    )
     cuts = torch.asinh(inside) if on_line else to_support.inv(inside)
     ends = sorted([low, high, *(y for y in cuts.tolist() if low < y < high)])
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(20))

@@ -28,9 +28,7 @@ def by_sides(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     @wraps(value)  # the signature too: it names the moments a cross-entropy asks for
-    def of_asymmetry(
-        *arguments: Any, loc: Tensor, scale: Tensor, asymmetry: Tensor
-    ) -> Tensor:
+    def of_asymmetry(*arguments: Any, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
         return value(*arguments, loc=loc, left=scale * asymmetry, right=scale / asymmetry)
 
     return of_asymmetry
