@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,8 +12,12 @@ from ..special import in_float64, itakura_saito
 
 __all__ = [
     "carried",
+    "common_batch",
     "diagonal",
+    "is_single",
+    "rows_first",
     "scale_divergence",
+    "solve_in_place",
     "solve_lower",
     "solve_upper",
     "squared_norm",
@@ -19,10 +25,10 @@ __all__ = [
     "without_first_order",
 ]
 
-# u - log(1 + u) = u^2 integral_0^1 t / (1 + t u) dt: for |u| < 0.1 five Gauss-Legendre nodes
+# u - log(1 + u) = u^2 integral_0^1 dt / (1/t + u): for |u| < 0.1 five Gauss-Legendre nodes
 _X, _W = np.polynomial.legendre.leggauss(5)
 _NODES = torch.tensor(0.5 + 0.5 * _X)
-_WEIGHTS = torch.tensor(0.5 * _W) * _NODES
+_WEIGHTS = torch.tensor(0.5 * _W)
 _NEAR = 0.1
 #: Up to this size float64 costs nothing beside the calls themselves.
 _SMALL = 32
@@ -66,15 +72,43 @@ def solve_upper(scale_tril: Tensor, right: Tensor) -> Tensor:
     return _solve(scale_tril, right, transposed=True)
 
 
+def is_single(scale_tril: Tensor) -> bool:
+    """Whether a batch has one and the same factor."""
+    return scale_tril.shape[:-2].numel() == 1
+
+
 def _solve(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
     triangle = scale_tril.mT if transposed else scale_tril
-    if right.dim() == 2 or scale_tril.shape[:-2].numel() != 1:
+    if right.dim() == 2 or not is_single(scale_tril):
         return torch.linalg.solve_triangular(triangle, right, upper=transposed)
-    d, columns = right.shape[-2:]
-    side_by_side = right.reshape(-1, d, columns).transpose(0, 1).reshape(d, -1)
-    triangle = triangle.reshape(d, d)
-    solved = torch.linalg.solve_triangular(triangle, side_by_side, upper=transposed)
-    return solved.reshape(d, -1, columns).transpose(0, 1).reshape(right.shape)
+    d = right.shape[-2]
+    rows_first = right.movedim(-2, 0)
+    solved = torch.linalg.solve_triangular(
+        triangle.reshape(d, d), rows_first.reshape(d, -1), upper=transposed
+    )
+    return solved.reshape(rows_first.shape).movedim(0, -2)
+
+
+def rows_first(scale_tril: Tensor, batch: torch.Size, columns: int) -> Tensor:
+    """Room for a right-hand side, so laid out that `solve_in_place` needs no copy."""
+    d = scale_tril.shape[-1]
+    if is_single(scale_tril):
+        return scale_tril.new_empty((d, *batch, columns)).movedim(0, -2)
+    return scale_tril.new_empty((*batch, d, columns))
+
+
+def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
+    """L^-1 R or L'^-1 R in the memory of R, which `rows_first` has laid out."""
+    # from the right and transposed: rows of R are what LAPACK calls columns
+    triangle = scale_tril if transposed else scale_tril.mT
+    room = right
+    if is_single(scale_tril):
+        d = right.shape[-2]
+        triangle, room = triangle.reshape(d, d), right.movedim(-2, 0).view(d, -1)
+    torch.linalg.solve_triangular(
+        triangle, room.mT, upper=not transposed, left=False, out=room.mT
+    )
+    return right
 
 
 def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
@@ -85,8 +119,23 @@ def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
 def without_first_order(u: Tensor, ratio: Tensor) -> Tensor:
     """The value of `scale_divergence`, u - log(ratio), ratio = 1 + u, in a third of the calls."""
     u, ratio = in_float64(u), in_float64(ratio)
-    near = u.abs() < _NEAR
-    nodes, weights = _NODES.to(u), _WEIGHTS.to(u)
-    small = torch.where(near, u, 0.0)
-    close = small.square() * ((small.unsqueeze(-1) * nodes + 1).reciprocal() @ weights)
-    return torch.where(near, close, u - ratio.log())
+    square = u.square()
+    inverse_nodes, weights = _rule(u)
+    close = square * ((u.unsqueeze(-1) + inverse_nodes).reciprocal() @ weights)
+    return torch.where(square < _NEAR**2, close, u - ratio.log())
+
+
+@functools.cache
+def _rule_on(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    return (1 / _NODES).to(device, dtype), _WEIGHTS.to(device, dtype)
+
+
+def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
+    return _rule_on(like.dtype, like.device)
+
+
+def common_batch(*shapes: torch.Size) -> torch.Size:
+    """torch.broadcast_shapes, without its cost where there is nothing to do."""
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
+    return torch.broadcast_shapes(*shapes)

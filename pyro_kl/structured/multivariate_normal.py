@@ -15,10 +15,13 @@ from ..shapes import broadcast_batch
 from ..structured_family import StructuredFamily
 from .factors import (
     carried,
+    common_batch,
     diagonal,
+    is_single,
+    rows_first,
     scale_divergence,
+    solve_in_place,
     solve_lower,
-    solve_upper,
     squared_norm,
     summed_to,
     without_first_order,
@@ -31,12 +34,13 @@ MULTIVARIATE_NORMAL = StructuredFamily(
 
 
 def _distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
-    """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q]."""
-    gap, difference = (p_loc - q_loc).unsqueeze(-1), p_tril - q_tril
-    if gap.shape[:-2] != difference.shape[:-2]:
-        batch = torch.broadcast_shapes(gap.shape[:-2], difference.shape[:-2])
-        gap, difference = (x.expand(batch + x.shape[-2:]) for x in (gap, difference))
-    return solve_lower(q_tril, torch.cat((gap, difference), -1).tril(1))
+    """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q], in one solve and the memory of one matrix."""
+    gap = p_loc - q_loc
+    batch = common_batch(gap.shape[:-1], p_tril.shape[:-2], q_tril.shape[:-2])
+    right = rows_first(q_tril, batch, gap.shape[-1] + 1)
+    right[..., 0] = gap
+    torch.sub(p_tril, q_tril, out=right[..., 1:])
+    return solve_in_place(q_tril, right.tril_(1), transposed=False)
 
 
 def _forward(
@@ -45,7 +49,7 @@ def _forward(
     distances = _distances(p_loc, p_tril, q_loc, q_tril)
     s, sigma = diagonal(p_tril), diagonal(q_tril)
     scales = without_first_order((s - sigma) / sigma, s / sigma).sum(-1)
-    return scales + 0.5 * squared_norm(distances, (-2, -1)), (distances,)
+    return torch.add(scales, squared_norm(distances, (-2, -1)), alpha=0.5), (distances,)
 
 
 def _backward(
@@ -58,46 +62,45 @@ def _backward(
     """
     (p_loc, p_tril, q_loc, q_tril), (distances,) = inputs, kept
     of_vector = grad.to(distances.dtype).unsqueeze(-1)
-    solved = solve_upper(q_tril, distances) * of_vector.unsqueeze(-1)
+    solved = distances * of_vector.unsqueeze(-1)
+    solve_in_place(q_tril, solved, transposed=True)
     z, matrix = solved[..., 0], solved[..., 1:]
-    by: list[Tensor | None] = [summed_to(z, p_loc) if asked[0] else None, None, None, None]
-    if asked[2]:
-        by[2] = summed_to(-z, q_loc)
-    if not (asked[1] or asked[3]):
-        return tuple(by)
-    s, sigma = diagonal(p_tril), diagonal(q_tril)
-    widening = of_vector * ((s - sigma) / sigma)
+    by_p = by_q = None
+    if asked[1] or asked[3]:
+        s, sigma = diagonal(p_tril), diagonal(q_tril)
+        widening = of_vector * ((s - sigma) / sigma)
     if asked[3]:
-        product = (_products(solved, distances, q_tril) + summed_to(matrix, q_tril)).tril_()
-        diagonal(product).add_(summed_to(widening / sigma, sigma))
-        by[3] = product.neg_()
+        by_q = _products(solved, distances, q_tril).add_(summed_to(matrix, q_tril)).tril_()
+        diagonal(by_q).add_(summed_to(widening / sigma, sigma))
+        by_q.neg_()
     if asked[1]:
         # the copy is also what leaves the mean's column behind
-        own = summed_to(matrix, p_tril).tril()
-        diagonal(own).add_(summed_to(widening / s, s))
-        by[1] = own
-    return tuple(by)
+        by_p = summed_to(matrix, p_tril).tril()
+        diagonal(by_p).add_(summed_to(widening / s, s))
+    by_loc = summed_to(z, p_loc) if asked[0] else None
+    return by_loc, by_p, summed_to(-z, q_loc) if asked[2] else None, by_q
 
 
 def _products(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
     """left right', summed over the batch dims that `like` does not have, in one product."""
-    if like.shape[:-2].numel() != 1 or left.dim() == 2:
+    if not is_single(like):
         return summed_to(left @ right.mT, like)
-    rows = left.shape[-2]
-    flat = [x.transpose(0, -2).reshape(rows, -1) for x in _three_dims(left, right)]
+    flat = [x.movedim(-2, 0).reshape(x.shape[-2], -1) for x in (left, right)]
     return (flat[0] @ flat[1].mT).reshape(like.shape)
 
 
-def _three_dims(*matrices: Tensor) -> list[Tensor]:
-    return [x.reshape(-1, *x.shape[-2:]) for x in matrices]
+def _composed_distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
+    """|L_q^-1 (m_p - m_q)|^2 + |L_q^-1 (L_p - L_q)|^2."""
+    y = solve_lower(q_tril, (p_loc - q_loc).unsqueeze(-1))
+    n = solve_lower(q_tril, (p_tril - q_tril).tril())
+    return y.square().sum((-2, -1)) + n.square().sum((-2, -1))
 
 
 @in_one_node(_forward, _backward)
 def kl_of_factors(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
     """KL of two multivariate normals given by their means and Cholesky factors."""
-    distances = _distances(p_loc, p_tril, q_loc, q_tril)
     scales = scale_divergence(diagonal(p_tril), diagonal(q_tril)).sum(-1)
-    return scales + 0.5 * distances.square().sum((-2, -1))
+    return scales + 0.5 * _composed_distances(p_loc, p_tril, q_loc, q_tril)
 
 
 @register(
