@@ -1,5 +1,5 @@
 """Families whose law has structure: multivariate normals, Dirichlets."""
 
-from . import dirichlet, gaussian_products, multivariate_normal
+from . import dirichlet, gaussian_products, low_rank_multivariate_normal, multivariate_normal
 
-__all__ = ["dirichlet", "gaussian_products", "multivariate_normal"]
+__all__ = ["dirichlet", "gaussian_products", "low_rank_multivariate_normal", "multivariate_normal"]

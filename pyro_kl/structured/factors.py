@@ -105,9 +105,7 @@ def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tenso
     if is_single(scale_tril):
         d = right.shape[-2]
         triangle, room = triangle.reshape(d, d), right.movedim(-2, 0).view(d, -1)
-    torch.linalg.solve_triangular(
-        triangle, room.mT, upper=not transposed, left=False, out=room.mT
-    )
+    torch.linalg.solve_triangular(triangle, room.mT, upper=not transposed, left=False, out=room.mT)
     return right
 
 

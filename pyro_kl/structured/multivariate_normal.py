@@ -39,7 +39,7 @@ def _distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> 
     batch = common_batch(gap.shape[:-1], p_tril.shape[:-2], q_tril.shape[:-2])
     right = rows_first(q_tril, batch, gap.shape[-1] + 1)
     right[..., 0] = gap
-    torch.sub(p_tril, q_tril, out=right[..., 1:])
+    right[..., 1:].copy_(p_tril).sub_(q_tril)
     return solve_in_place(q_tril, right.tril_(1), transposed=False)
 
 
