@@ -72,6 +72,8 @@ def test_declared_cases(duo):
 
 
 @over(duo for duo in STRUCTURED if not duo.families[0].samples)
+# torch's Wishart calls a sample singular that is not, and draws it again
+@pytest.mark.filterwarnings("ignore:Singular sample detected:UserWarning")
 def test_monte_carlo(duo):
     """Against samples of p and both densities, as the classes have them."""
     if duo.families[1].samples:
@@ -155,6 +157,9 @@ def test_broadcasting(duo):
 @over(BATCHED)
 def test_expand(duo):
     make_p, make_q = duo.families
+    for family in duo.families:
+        if family.expands:
+            pytest.skip(family.expands)
     p, q = drawn(duo, (), ())
     p, q = make_p(**p), make_q(**q)
     kl = kl_divergence(p, q)
