@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import (
+    Gamma,
     Independent,
     Laplace,
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    StudentT,
     kl_divergence,
 )
 
@@ -174,11 +176,38 @@ def test_product_of_other_laws(make_p):
     assert abs(comparison.z_score) < 4.5
 
 
+@pytest.mark.parametrize("make_q", [dense, low_rank])
+def test_product_of_any_laws_as_p(make_q):
+    """A normal asks of a product for means and variances only: here of other families."""
+    q = law(make_q(3))
+    ones = torch.ones(3, dtype=F64)
+    for base in (
+        Laplace(torch.randn(3, dtype=F64), 0.5 * ones),
+        Gamma(2.0 + ones, 2 * ones),
+        StudentT(6 * ones, torch.randn(3, dtype=F64), 0.7 * ones),
+    ):
+        comparison = pyro_kl.compare(Independent(base, 1), q, num_samples=40_000)
+        assert 0 < comparison.standard_error < 0.1 * comparison.value
+        assert abs(comparison.z_score) < 4.5
+
+
+@pytest.mark.parametrize("make_q", [dense, low_rank])
+def test_product_without_a_variance_is_infinitely_far(make_q):
+    df = torch.tensor([[5.0, 5.0, 5.0], [5.0, 2.0, 5.0], [5.0, 0.5, 5.0]], dtype=F64)
+    p = Independent(StudentT(df.requires_grad_()), 1)
+    kl = kl_divergence(p, law(make_q(3)))
+    assert kl.isfinite().tolist() == [True, False, False]
+    (gradient,) = torch.autograd.grad(torch.where(kl.isfinite(), kl, 0.0).sum(), df)
+    assert gradient[0].isfinite().all()
+    assert (gradient[1:] == 0).all()
+
+
 def test_product_without_formula_says_so():
-    p = Independent(Laplace(torch.zeros(2), 1.0), 1)
+    weights = torch.distributions.Categorical(torch.ones(2, 3))
+    base = torch.distributions.MixtureSameFamily(weights, Normal(torch.zeros(2, 3), 1.0))
     q = MultivariateNormal(torch.zeros(2), torch.eye(2))
-    with pytest.raises(NotImplementedError, match=r"KL\(Independent\(Laplace\) \|\| Multivariate"):
-        kl_divergence(p, q)
+    with pytest.raises(NotImplementedError, match=r"KL\(MixtureSameFamily \|\| Normal"):
+        kl_divergence(Independent(base, 1), q)
 
 
 def test_infinite_marginal():

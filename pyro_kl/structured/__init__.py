@@ -1,5 +1,21 @@
-"""Families whose law has structure: multivariate normals, Dirichlets."""
+"""Families whose law has structure: vectors, matrices, directions, counts of categories."""
 
-from . import dirichlet, multivariate_normal
+from . import (
+    dirichlet,
+    gaussian_products,
+    lkj,
+    low_rank_multivariate_normal,
+    multivariate_normal,
+    von_mises_3d,
+    wishart,
+)
 
-__all__ = ["dirichlet", "multivariate_normal"]
+__all__ = [
+    "dirichlet",
+    "gaussian_products",
+    "lkj",
+    "low_rank_multivariate_normal",
+    "multivariate_normal",
+    "von_mises_3d",
+    "wishart",
+]
