@@ -1,5 +1,5 @@
-"""Families whose law has structure: multivariate normals, Dirichlets."""
+"""Families whose law has structure: multivariate normals, Dirichlets, sequences, trees."""
 
-from . import dirichlet, multivariate_normal
+from . import dirichlet, gaussian_hmm, multivariate_normal
 
-__all__ = ["dirichlet", "multivariate_normal"]
+__all__ = ["dirichlet", "gaussian_hmm", "multivariate_normal"]

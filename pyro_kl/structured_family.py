@@ -1,0 +1,49 @@
+"""What a family of vectors, matrices or sequences declares: how its members are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
+
+__all__ = ["StructuredFamily"]
+
+
+@dataclass(frozen=True)
+class StructuredFamily:
+    """How the members of a family are made, in either role: `make_p` and `make_q` of `register`.
+
+    A pair that is registered with one on each side joins the conformance suite of structured
+    pairs: from its cases the suite draws other parameters, batches them, moves p close to q,
+    differentiates, samples and traces.
+
+    Args:
+        distribution: the class.
+        parameters: where each real parameter lives. The suite draws it, moves it and
+            differentiates by it there; what is not named (a size, a count) stays as in the case.
+        make: from parameters to a member; by default the class itself.
+        batched: whether the class takes parameters with batch dims in front.
+        samples: why its samples or densities cannot be used as a check; "" if they can.
+        traces: why its constructor cannot be mapped over or traced; "" if it can.
+
+    Example:
+        >>> from torch.distributions import Dirichlet, constraints
+        >>> positive = constraints.independent(constraints.positive, 1)
+        >>> family = StructuredFamily(Dirichlet, {"concentration": positive})
+        >>> family(concentration=torch.tensor([1.0, 2.0]))
+        Dirichlet(concentration: torch.Size([2]))
+    """
+
+    distribution: type[Any]
+    parameters: Mapping[str, Constraint] = field(default_factory=dict)
+    make: Callable[..., Distribution] | None = None
+    batched: bool = True
+    samples: str = ""
+    traces: str = ""
+
+    def __call__(self, **parameters: Any) -> Any:
+        """The member with these parameters."""
+        return (self.make or self.distribution)(**parameters)
