@@ -1,5 +1,21 @@
 """Families whose law has structure: multivariate normals, Dirichlets, sequences, trees."""
 
-from . import dirichlet, gaussian_hmm, multivariate_normal
+from . import (
+    coalescent,
+    dirichlet,
+    gaussian_hmm,
+    grouped_normal_normal,
+    matching,
+    multivariate_normal,
+    spanning_tree,
+)
 
-__all__ = ["dirichlet", "gaussian_hmm", "multivariate_normal"]
+__all__ = [
+    "coalescent",
+    "dirichlet",
+    "gaussian_hmm",
+    "grouped_normal_normal",
+    "matching",
+    "multivariate_normal",
+    "spanning_tree",
+]
