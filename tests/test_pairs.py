@@ -51,7 +51,7 @@ from .laws import (
 )
 from .reference.integrate import Integrand, Law
 
-METHODS = {"closed form", "exact sum", "infinite", "rule", "point density"}
+METHODS = {"closed form", "exact sum", "infinite", "rule", "point density", "quadrature"}
 #: Parameters of the random tests: positive ones from 10^-2 to 10^2.
 DECADES = 2.0
 #: Gradients are compared with finite differences, which have their own digits.
@@ -160,8 +160,9 @@ def test_declared_case(pair, case):
     p = (pair.make_p or pair.p)(**tensors(case.p))
     q = (pair.make_q or pair.q)(**tensors(case.q))
     kl = kl_divergence(p, q)
-    assert relative_error(kl, case.value) <= 1e-12
-    assert relative_error(pair.formula(p, q), case.value) <= 1e-12
+    tolerance = 1e-8 if pair.method == "quadrature" else 1e-12
+    assert relative_error(kl, case.value) <= tolerance
+    assert relative_error(pair.formula(p, q), case.value) <= tolerance
 
 
 @over(FINITE)

@@ -48,7 +48,7 @@ _FAMILY = StructuredFamily(
                 "obs_scale": [0.5, 0.5, 0.7, 0.6, 0.8],
                 "group_idx": [0, 1, 0, 1, 1],
             },
-            0.0,
+            5.065450983979336092,
         )
     ],
     reference="marginal of a hierarchical normal: covariance D + Z Z' (Murphy 2007, eq. 55)",

@@ -1,169 +1,141 @@
-"""Multivariate normals against products of univariate laws, in both directions."""
+"""Multivariate normals by their Cholesky factors, and Pyro's subclasses of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Distribution,
-    Independent,
-    LowRankMultivariateNormal,
-    MultivariateNormal,
-    Normal,
-    kl_divergence,
+from torch.distributions import MultivariateNormal, constraints
+
+from ..one_node import in_one_node
+from ..pair import Case
+from ..registry import register
+from ..shapes import broadcast_batch
+from ..structured_family import StructuredFamily
+from .factors import (
+    carried,
+    common_batch,
+    diagonal,
+    is_single,
+    rows_first,
+    scale_divergence,
+    solve_in_place,
+    solve_lower,
+    squared_norm,
+    summed_to,
+    without_first_order,
 )
 
-from ..pair import Case
-from ..registry import no_formula, register
-from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events
+MULTIVARIATE_NORMAL = StructuredFamily(
+    MultivariateNormal,
+    {"loc": constraints.real_vector, "scale_tril": constraints.lower_cholesky},
+)
 
-_CORRELATED = {"loc": [1.0, -0.5], "scale_tril": [[1.0, 0.0], [0.6, 0.8]]}
-_LOW_RANK = {"loc": [0.5, 0.0], "cov_factor": [[1.0], [-0.5]], "cov_diag": [0.3, 2.0]}
-_PRODUCT = {"loc": [0.0, 1.0], "scale": [2.0, 0.5]}
+
+def _distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
+    """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q], in one solve and the memory of one matrix."""
+    gap = p_loc - q_loc
+    batch = common_batch(gap.shape[:-1], p_tril.shape[:-2], q_tril.shape[:-2])
+    right = rows_first(q_tril, batch, gap.shape[-1] + 1)
+    right[..., 0] = gap
+    torch.sub(p_tril, q_tril, out=right[..., 1:])
+    return solve_in_place(q_tril, right.tril_(1), transposed=False)
+
+
+def _forward(
+    p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    distances = _distances(p_loc, p_tril, q_loc, q_tril)
+    s, sigma = diagonal(p_tril), diagonal(q_tril)
+    scales = without_first_order((s - sigma) / sigma, s / sigma).sum(-1)
+    return torch.add(scales, squared_norm(distances, (-2, -1)), alpha=0.5), (distances,)
+
+
+def _backward(
+    grad: Tensor, inputs: Sequence[Tensor], kept: Sequence[Tensor], asked: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """With [z | Z] = L_q'^-1 [y | N], in lower triangles, s and sigma the diagonals:
+
+    dKL/dm_p = z,  dKL/dL_p = Z + diag(1/sigma - 1/s),
+    dKL/dL_q = -(Z + Z N' + z y') - diag((s - sigma)/sigma^2)
+    """
+    (p_loc, p_tril, q_loc, q_tril), (distances,) = inputs, kept
+    of_vector = grad.to(distances.dtype).unsqueeze(-1)
+    solved = distances * of_vector.unsqueeze(-1)
+    solve_in_place(q_tril, solved, transposed=True)
+    z, matrix = solved[..., 0], solved[..., 1:]
+    by_p = by_q = None
+    if asked[1] or asked[3]:
+        s, sigma = diagonal(p_tril), diagonal(q_tril)
+        widening = of_vector * ((s - sigma) / sigma)
+    if asked[3]:
+        by_q = _products(solved, distances, q_tril).add_(summed_to(matrix, q_tril)).tril_()
+        diagonal(by_q).add_(summed_to(widening / sigma, sigma))
+        by_q.neg_()
+    if asked[1]:
+        # the copy is also what leaves the mean's column behind
+        by_p = summed_to(matrix, p_tril).tril()
+        diagonal(by_p).add_(summed_to(widening / s, s))
+    by_loc = summed_to(z, p_loc) if asked[0] else None
+    return by_loc, by_p, summed_to(-z, q_loc) if asked[2] else None, by_q
+
+
+def _products(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
+    """left right', summed over the batch dims that `like` does not have, in one product."""
+    if not is_single(like):
+        return summed_to(left @ right.mT, like)
+    flat = [x.movedim(-2, 0).reshape(x.shape[-2], -1) for x in (left, right)]
+    return (flat[0] @ flat[1].mT).reshape(like.shape)
+
+
+def _composed_distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
+    """|L_q^-1 (m_p - m_q)|^2 + |L_q^-1 (L_p - L_q)|^2."""
+    y = solve_lower(q_tril, (p_loc - q_loc).unsqueeze(-1))
+    n = solve_lower(q_tril, (p_tril - q_tril).tril())
+    return y.square().sum((-2, -1)) + n.square().sum((-2, -1))
+
+
+@in_one_node(_forward, _backward)
+def kl_of_factors(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
+    """KL of two multivariate normals given by their means and Cholesky factors."""
+    scales = scale_divergence(diagonal(p_tril), diagonal(q_tril)).sum(-1)
+    return scales + 0.5 * _composed_distances(p_loc, p_tril, q_loc, q_tril)
 
 
 @register(
     MultivariateNormal,
-    Independent,
+    MultivariateNormal,
     cases=[
-        Case(_CORRELATED, _PRODUCT, 5.9731435513142097891),
         Case(
-            {"loc": [0.0, 0.0], "scale_tril": [[1.000001, 0.0], [1e-6, 1.0]]},
-            {"loc": [0.0, 0.0], "scale": [1.0, 1.0]},
-            1.4999996665023834276e-12,
+            {"loc": [1.0, -0.5], "scale_tril": [[1.0, 0.0], [0.6, 0.8]]},
+            {"loc": [0.3, 0.0], "scale_tril": [[0.7, 0.0], [-0.2, 1.5]]},
+            1.1288951667308097,
+        ),
+        Case(
+            {"loc": [0.0], "scale_tril": [[1.0]]},
+            {"loc": [1.0], "scale_tril": [[2.0]]},
+            0.44314718055994530942,
         ),
     ],
-    finite="the marginals' KLs are",
-    reference="Cover & Thomas (2006), sec. 2.5: chain rule; derived in the docstring",
-    make_q=normals,
+    reference="the KL of two normals; difference form derived in the docstring",
+    replaces="torch loses all digits where p is close to q, copies a shared factor along the "
+    "batch, and cannot be traced or compiled",
+    make_p=MULTIVARIATE_NORMAL,
+    make_q=MULTIVARIATE_NORMAL,
 )
-def kl_multivariate_normal_product(p: MultivariateNormal, q: Independent) -> Tensor:
-    r"""KL(N(m, L L') || product of univariate laws), without a solve.
+def kl_multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Tensor:
+    r"""KL(N(m_p, L_p L_p') || N(m_q, L_q L_q')).
 
-    Against Normal(mu_i, s_i), with N(m_i, L_ii) the i-th coordinate given those before it,
+    The matrix N = L_q^-1 (L_p - L_q) = L_q^-1 L_p - I is triangular, zero where the two
+    covariances agree, and known to all its digits. With the diagonals s and sigma,
 
-        KL = sum_i KL(N(m_i, L_ii) || N(mu_i, s_i)) + sum_{j < i} L_ij^2 / (2 s_i^2)
-
-    and against any other product the KLs of the marginals plus the total correlation
-    sum_i log(sqrt(Sigma_ii) / L_ii).
+        KL = sum_i [s_i/sigma_i - 1 - log(s_i/sigma_i)] + |N|^2 / 2
+             + |L_q^-1 (m_p - m_q)|^2 / 2
     """
-    base = _product_base(q, p, q)
-    scale_tril = p._unbroadcasted_scale_tril
-    diagonal = scale_tril.diagonal(dim1=-2, dim2=-1)
-    below = scale_tril.tril(-1).square().sum(-1)
-    if isinstance(base, Normal):
-        kl = kl_divergence(Normal(p.loc, diagonal, validate_args=False), base)
-        return _summed(kl + below / (2 * base.scale**2), p, q)
-    marginal = Normal(p.loc, (diagonal.square() + below).sqrt(), validate_args=False)
-    correlation = 0.5 * torch.log1p(below / diagonal.square())
-    return _summed(kl_divergence(marginal, base) + correlation, p, q)
-
-
-@register(
-    Independent,
-    MultivariateNormal,
-    cases=[Case(_PRODUCT, _CORRELATED, 6.0424814486857896145)],
-    reference="the KL of two normals; split derived in the docstring",
-    replaces="Pyro's raises an empty NotImplementedError for other bases than Normal, an "
-    "AssertionError for other shapes, and drops a Delta's log_density",
-    make_p=normals,
-)
-def kl_product_multivariate_normal(p: Independent, q: MultivariateNormal) -> Tensor:
-    r"""KL(product of Normals || N(mu, L L')).
-
-    M = L^-1 diag(s) is triangular with diagonal s_i / L_ii:
-
-        KL = sum_i KL(N(0, s_i) || N(0, L_ii)) + sum_{j < i} M_ij^2 / 2 + |L^-1 (m - mu)|^2 / 2
-    """
-    check_event_shapes(p, q)
-    if (point := as_delta(p)) is not None:
-        return kl_divergence(point, q)
-    base = _normal_base(p, q)
-    loc, scale = torch.broadcast_tensors(base.loc, base.scale)
-    scale_tril = q._unbroadcasted_scale_tril
-    diagonal = scale_tril.diagonal(dim1=-2, dim2=-1)
-    width = Normal(torch.zeros_like(scale), scale, validate_args=False)
-    height = Normal(torch.zeros_like(diagonal), diagonal, validate_args=False)
-    mixed = _solve(scale_tril, torch.diag_embed(scale)).tril(-1)
-    shift = _solve(scale_tril, (loc - q.loc).unsqueeze(-1)).squeeze(-1)
-    kl = kl_divergence(width, height) + 0.5 * (mixed.square().sum(-1) + shift.square())
-    return _summed(kl, p, q)
-
-
-@register(
-    LowRankMultivariateNormal,
-    Independent,
-    cases=[Case(_LOW_RANK, _PRODUCT, 5.2017753098260150681)],
-    reference="the KL of two normals; matrix determinant lemma",
-    make_q=normals,
-)
-def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
-    r"""KL(N(m, D + W W') || product of Normals), O(d r^2).
-
-    KL = sum_i [KL(N(m_i, sqrt(D_i)) || N(mu_i, s_i)) + sum_k W_ik^2 / (2 s_i^2)]
-         - log det(I + W' D^-1 W) / 2
-    """
-    base = _product_base(q, p, q)
-    below = p._unbroadcasted_cov_factor.square().sum(-1)
-    capacitance = p._capacitance_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    if isinstance(base, Normal):
-        inner = Normal(p.loc, p._unbroadcasted_cov_diag.sqrt(), validate_args=False)
-        return (
-            _summed(kl_divergence(inner, base) + below / (2 * base.scale**2), p, q) - capacitance
-        )
-    variance = p._unbroadcasted_cov_diag + below
-    marginal = Normal(p.loc, variance.sqrt(), validate_args=False)
-    correlation = 0.5 * torch.log1p(below / p._unbroadcasted_cov_diag)
-    return _summed(kl_divergence(marginal, base) + correlation, p, q) - capacitance
-
-
-@register(
-    Independent,
-    LowRankMultivariateNormal,
-    cases=[Case(_PRODUCT, _LOW_RANK, 1.4896382415758541055)],
-    reference="the KL of two normals; Woodbury's identity",
-    make_p=normals,
-)
-def kl_product_low_rank(p: Independent, q: LowRankMultivariateNormal) -> Tensor:
-    r"""KL(product of Normals || N(mu, D + W W')), O(d r^2).
-
-    With B = chol(I + W' D^-1 W)^-1 W' D^-1, the inverse covariance is D^-1 - B' B and
-
-        KL = sum_i [KL(N(m_i, s_i) || N(mu_i, sqrt(D_i))) - sum_k B_ki^2 s_i^2 / 2]
-             - |B (m - mu)|^2 / 2 + log det(I + W' D^-1 W) / 2
-    """
-    check_event_shapes(p, q)
-    if (point := as_delta(p)) is not None:
-        return kl_divergence(point, q)
-    base = _normal_base(p, q)
-    variance = q._unbroadcasted_cov_diag
-    weighted = (q._unbroadcasted_cov_factor / variance.unsqueeze(-1)).mT
-    b = _solve(q._capacitance_tril, weighted)
-    outer = Normal(q.loc, variance.sqrt(), validate_args=False)
-    kl = kl_divergence(base, outer) - 0.5 * b.square().sum(-2) * base.scale.square()
-    shift = (b @ (base.loc - q.loc).unsqueeze(-1)).squeeze(-1)
-    capacitance = q._capacitance_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return _summed(kl, p, q) - 0.5 * shift.square().sum(-1) + capacitance
-
-
-def _product_base(product: Independent, p: Distribution, q: Distribution) -> Distribution:
-    """The univariate laws whose product one side is."""
-    check_event_shapes(p, q)
-    if product.base_dist.event_shape:
-        raise no_formula(p, q)
-    return product.base_dist
-
-
-def _normal_base(p: Independent, q: Distribution) -> Normal:
-    base = _product_base(p, p, q)
-    if not isinstance(base, Normal):
-        raise no_formula(p, q)
-    return base
-
-
-def _solve(scale_tril: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(scale_tril, right, upper=False)
-
-
-def _summed(kl: Tensor, p: Distribution, q: Distribution) -> Tensor:
-    return sum_events(kl, broadcast_batch(p, q), q.event_shape)
+    shape = broadcast_batch(p, q)
+    p_loc, q_loc = p.loc, q.loc
+    kl = kl_of_factors(
+        *carried(p_loc, p._unbroadcasted_scale_tril, q_loc, q._unbroadcasted_scale_tril)
+    ).to(torch.promote_types(p_loc.dtype, q_loc.dtype))
+    return kl if kl.shape == shape else kl.expand(shape)

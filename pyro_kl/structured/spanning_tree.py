@@ -40,8 +40,8 @@ _NEAR = 0.5
             2.2005151976573295359,
         ),
     ],
-    reference="Kirchhoff (1847), matrix-tree theorem; Nielsen & Nock (2010), Bregman divergence of "
-    "the log partition function; derived in the docstring",
+    reference="Kirchhoff (1847), matrix-tree theorem; Nielsen & Nock (2010), Bregman divergence "
+    "of the log partition function; derived in the docstring",
     make_p=_TREES,
     make_q=_TREES,
 )

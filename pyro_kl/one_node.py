@@ -1,0 +1,65 @@
+"""A formula on matrices as one node of autograd's graph, with a backward pass written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["in_one_node"]
+
+#: From the inputs to the value and to what the backward pass wants to find again.
+Forward = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
+#: From the value's gradient, the inputs, what was kept, and which inputs ask for a gradient.
+Backward = Callable[
+    [Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], tuple[Tensor | None, ...]
+]
+
+
+def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[..., Tensor]], Any]:
+    """Decorate a composition of torch's operations with its fused forward and backward.
+
+    Autograd keeps and replays what a composition's single operations ask for; a backward pass
+    written by hand shares their products. The composition itself serves wherever a custom node
+    cannot: second derivatives, `torch.func`, `torch.compile`, `torch.jit.trace`.
+    """
+
+    def decorate(composition: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        class Node(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+                value, kept = forward(*inputs)
+                ctx.save_for_backward(*inputs, *kept)
+                ctx.count = len(inputs)
+                return value
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+                saved, asked = ctx.saved_tensors, ctx.needs_input_grad
+                inputs, kept = saved[: ctx.count], saved[ctx.count :]
+                if not torch.is_grad_enabled():
+                    return backward(grads[0], inputs, kept, asked)
+                # create_graph=True: the derivative must itself be differentiable
+                wanted = [x for x, needed in zip(inputs, asked, strict=True) if needed]
+                value = composition(*inputs)
+                found = iter(torch.autograd.grad(value, wanted, grads[0], create_graph=True))
+                return tuple(next(found) if needed else None for needed in asked)
+
+        def function(*inputs: Tensor) -> Tensor:
+            if (
+                torch.compiler.is_compiling()
+                or torch.jit.is_tracing()  # type: ignore[attr-defined]
+                or torch._C._are_functorch_transforms_active()
+            ):
+                return composition(*inputs)
+            if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+                return Node.apply(*inputs)
+            return forward(*inputs)[0]
+
+        function.__name__ = function.__qualname__ = composition.__name__
+        function.__doc__, function.__module__ = composition.__doc__, composition.__module__
+        return function
+
+    return decorate

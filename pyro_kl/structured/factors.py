@@ -1,0 +1,141 @@
+"""What the formulas on Cholesky factors share: triangular solves and the diagonal's divergence."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..special import in_float64, itakura_saito
+
+__all__ = [
+    "carried",
+    "common_batch",
+    "diagonal",
+    "is_single",
+    "rows_first",
+    "scale_divergence",
+    "solve_in_place",
+    "solve_lower",
+    "solve_upper",
+    "squared_norm",
+    "summed_to",
+    "without_first_order",
+]
+
+# u - log(1 + u) = u^2 integral_0^1 dt / (1/t + u): for |u| < 0.1 five Gauss-Legendre nodes
+_X, _W = np.polynomial.legendre.leggauss(5)
+_NODES = torch.tensor(0.5 + 0.5 * _X)
+_WEIGHTS = torch.tensor(0.5 * _W)
+_NEAR = 0.1
+#: Up to this size float64 costs nothing beside the calls themselves.
+_SMALL = 32
+
+
+def carried(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in one dtype: float64 as everywhere, but large float32 matrices as they are.
+
+    A solve of float32 factors costs half of one in float64, and in the difference form it loses
+    no digit to cancellation; what is summed over its diagonal is float64 in any case.
+    """
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    if dtype == torch.float64 or tensors[0].shape[-1] > _SMALL:
+        return [x if x.dtype == dtype else x.to(dtype) for x in tensors]
+    return [in_float64(x) for x in tensors]
+
+
+def diagonal(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1)
+
+
+def squared_norm(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """The sum of squares, without a copy of x."""
+    return torch.linalg.vector_norm(x, dim=dim).square()
+
+
+def summed_to(x: Tensor, like: Tensor) -> Tensor:
+    """A gradient, summed over the dims along which `like` was broadcast."""
+    return x if x.shape == like.shape else x.sum_to_size(like.shape)
+
+
+def solve_lower(scale_tril: Tensor, right: Tensor) -> Tensor:
+    """L^-1 R. A factor that the batch of R shares is not copied along it."""
+    return _solve(scale_tril, right, transposed=False)
+
+
+def solve_upper(scale_tril: Tensor, right: Tensor) -> Tensor:
+    """L'^-1 R, likewise."""
+    return _solve(scale_tril, right, transposed=True)
+
+
+def is_single(scale_tril: Tensor) -> bool:
+    """Whether a batch has one and the same factor."""
+    return scale_tril.shape[:-2].numel() == 1
+
+
+def _solve(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
+    triangle = scale_tril.mT if transposed else scale_tril
+    if right.dim() == 2 or not is_single(scale_tril):
+        return torch.linalg.solve_triangular(triangle, right, upper=transposed)
+    d = right.shape[-2]
+    rows_first = right.movedim(-2, 0)
+    solved = torch.linalg.solve_triangular(
+        triangle.reshape(d, d), rows_first.reshape(d, -1), upper=transposed
+    )
+    return solved.reshape(rows_first.shape).movedim(0, -2)
+
+
+def rows_first(scale_tril: Tensor, batch: torch.Size, columns: int) -> Tensor:
+    """Room for a right-hand side, so laid out that `solve_in_place` needs no copy."""
+    d = scale_tril.shape[-1]
+    if is_single(scale_tril):
+        return scale_tril.new_empty((d, *batch, columns)).movedim(0, -2)
+    return scale_tril.new_empty((*batch, d, columns))
+
+
+def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
+    """L^-1 R or L'^-1 R in the memory of R, which `rows_first` has laid out."""
+    # from the right and transposed: rows of R are what LAPACK calls columns
+    triangle = scale_tril if transposed else scale_tril.mT
+    room = right
+    if is_single(scale_tril):
+        d = right.shape[-2]
+        triangle, room = triangle.reshape(d, d), right.movedim(-2, 0).view(d, -1)
+    torch.linalg.solve_triangular(
+        triangle, room.mT, upper=not transposed, left=False, out=room.mT
+    )
+    return right
+
+
+def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
+    """KL(N(0, s) || N(0, sigma)) - (s/sigma - 1)^2 / 2 = s/sigma - 1 - log(s/sigma)."""
+    return itakura_saito(in_float64(p_scale), in_float64(q_scale))
+
+
+def without_first_order(u: Tensor, ratio: Tensor) -> Tensor:
+    """The value of `scale_divergence`, u - log(ratio), ratio = 1 + u, in a third of the calls."""
+    u, ratio = in_float64(u), in_float64(ratio)
+    square = u.square()
+    inverse_nodes, weights = _rule(u)
+    close = square * ((u.unsqueeze(-1) + inverse_nodes).reciprocal() @ weights)
+    return torch.where(square < _NEAR**2, close, u - ratio.log())
+
+
+@functools.cache
+def _rule_on(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    return (1 / _NODES).to(device, dtype), _WEIGHTS.to(device, dtype)
+
+
+def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
+    return _rule_on(like.dtype, like.device)
+
+
+def common_batch(*shapes: torch.Size) -> torch.Size:
+    """torch.broadcast_shapes, without its cost where there is nothing to do."""
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
+    return torch.broadcast_shapes(*shapes)
