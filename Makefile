@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference wheel clean
+.PHONY: help demo test lint format reference docs wheel clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,9 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 
 reference: $(VENV)/.test  ## make the 50-digit reference values again
 	$(BIN)/python -m tests.reference
+
+docs: $(VENV)/.dev  ## make the generated tables of docs/ again
+	$(BIN)/python -m pyro_kl pairs --markdown > docs/pairs.md
 
 wheel: $(VENV)/.dev  ## build the wheel and say what is in it
 	$(BIN)/python -m build --wheel

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyro
 import pyro.distributions
 from torch.distributions import Distribution
 
 from . import compare, registered
+from .accuracy import error_of
+from .markdown import pairs_in_markdown
 from .pair import Pair
 from .registry import family_of, no_formula_for, pair_of
 
@@ -19,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 for bad input, with one line that says what to do."""
     parser = argparse.ArgumentParser(prog="python -m pyro_kl", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("pairs", help="every registered pair")
+    pairs = commands.add_parser("pairs", help="every registered pair")
+    pairs.add_argument("--markdown", action="store_true", help="as docs/pairs.md has it")
     for name, purpose in (
         ("explain", "formula, condition and reference of one pair"),
         ("compare", "exact against sampled, on the families' examples"),
@@ -29,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("q", help="class of the second argument, e.g. LogNormal")
     arguments = parser.parse_args(argv)
     if arguments.command == "pairs":
-        print(registered())
+        print(pairs_in_markdown() if arguments.markdown else registered())
         return 0
     try:
         pair = _find(arguments.p, arguments.q)
@@ -54,17 +60,29 @@ def _find(p: str, q: str) -> Pair:
 
 
 def _explained(pair: Pair) -> str:
-    doc = (pair.formula.__doc__ or "").strip()
     rows = [
         f"KL({pair.name})",
         f"  method     {pair.method}",
         f"  finite     {pair.finite}",
         f"  reference  {pair.reference}",
+        f"  error      {error_of(pair)}",
         f"  declared   {pair.source}",
     ]
     if pair.replaces:
         rows.append(f"  replaces   {pair.replaces}")
-    return "\n".join([*rows, "", *(f"  {line.strip()}".rstrip() for line in doc.splitlines())])
+    doc = inspect.cleandoc(pair.formula.__doc__ or "")
+    blocks = ["\n".join(rows), textwrap.indent(doc, "  ")]
+    blocks += [f"  {name}\n{_code_of(term)}" for name, term in pair.terms.items()]
+    return "\n\n".join(blocks)
+
+
+def _code_of(term: Callable[..., Any]) -> str:
+    """A declared function as its author wrote it."""
+    try:
+        code = inspect.getsource(term)
+    except OSError:  # declared at a prompt
+        return f"    {term.__name__}"
+    return textwrap.indent(textwrap.dedent(code).rstrip(), "    ")
 
 
 def _compared(pair: Pair) -> str:

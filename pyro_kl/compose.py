@@ -96,7 +96,16 @@ def composition(p: Family, q: Family) -> Pair | None:
         method="closed form",
         finite=_when_finite(p, q),
         reference=reference,
+        terms=_terms(p, q),
     )
+
+
+def _terms(p: Family, q: Family) -> dict[str, Callable[..., Tensor]]:
+    """The declared functions that a composed formula consists of."""
+    assert q.cross_entropy is not None
+    assert p.entropy is not None
+    asked = {f"E_p: {name}": p.moments[name].value for name in q.needs or ()}
+    return {"-E_p log q": q.cross_entropy, **asked, "H(p)": p.entropy}
 
 
 def _when_finite(p: Family, q: Family) -> str:
@@ -108,7 +117,7 @@ def _when_finite(p: Family, q: Family) -> str:
         strictest[key] = condition.stricter(strictest.get(key, condition))
     words = [f"p.{condition}" for condition in strictest.values()]
     words += [
-        f"q's {name} < {moment.below}"
+        f"{q.arguments[name]} < {moment.below}"
         for name, moment in zip(q.needs or (), moments, strict=True)
         if moment.argument_below is not None
     ]

@@ -163,6 +163,7 @@ class Family:
         entropy: H(p).
         moments: what a q may ask of p: `mean`, `variance`, `mean_log`, ...
         cross_entropy: -E_p log q; its positional-only arguments name the moments it asks of p.
+        arguments: in words, what the cross-entropy puts into a moment that takes an argument.
         log_mass: for a discrete family, `log_mass(k, **parameters)` at integer points k along a
             new last dimension; -inf outside the support.
         num_atoms: for a finite support, the number of its atoms, which are 0, 1, 2, ...
@@ -186,6 +187,7 @@ class Family:
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
     cross_entropy: Callable[..., Tensor] | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
     log_mass: Callable[..., Tensor] | None = None
     num_atoms: Callable[..., int] | None = None
     tail: Callable[..., Tensor] | None = None

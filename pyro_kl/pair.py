@@ -38,6 +38,7 @@ class Pair:
     declared_in: tuple[str, ...] = ()
     make_p: Callable[..., Distribution] | None = field(default=None, repr=False)
     make_q: Callable[..., Distribution] | None = field(default=None, repr=False)
+    terms: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:

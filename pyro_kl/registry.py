@@ -8,7 +8,7 @@ declared by `@register`; it outranks a derived one. Both end in torch's registry
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
@@ -346,8 +346,12 @@ def derived_pair(
     finite: str,
     reference: str,
     replaces: str | None = None,
+    terms: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Pair:
-    """What a derivation rule returns; p's family may say why torch's formula is replaced."""
+    """What a derivation rule returns; p's family may say why torch's formula is replaced.
+
+    `terms` are the functions that the kernel is made of, by what they are: `explain` shows them.
+    """
     return Pair(
         p.distribution,
         q.distribution,
@@ -358,6 +362,7 @@ def derived_pair(
         replaces=replaces or p.replaces.get(q.distribution),
         derived=True,
         declared_in=(p.home, q.home),
+        terms=terms or {},
     )
 
 

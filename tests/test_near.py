@@ -33,7 +33,7 @@ def sizes(parameters):
     return {name: np.shape(x) for name, x in parameters.items()}
 
 
-def grids(family):
+def grids(family, sizes_of_positive=SIZES):
     """Members over decades: every parameter takes every size its constraint allows."""
     example, given, wide = family.examples[0], constraints_of(family), by_the_book(family)
     if not wide:
@@ -50,7 +50,7 @@ def grids(family):
         elif constraint is constraints.real:
             ranges.append([-1e3, -0.7, 0.0, 2.0, 1e6])
         else:
-            ranges.append(SIZES)
+            ranges.append(sizes_of_positive)
     return [dict(zip(example, values, strict=True)) for values in product(*ranges)]
 
 
@@ -63,10 +63,10 @@ def moved(parameters, name, step):
     return {**parameters, name: value * (1 - step) if value else step}
 
 
-def near_pairs(family):
-    for parameters in grids(family):
+def near_pairs(family, steps=STEPS, sizes_of_positive=SIZES):
+    for parameters in grids(family, sizes_of_positive):
         free = [x for x in parameters if x not in counts_of(family)]
-        for name, step in product(free, STEPS if by_the_book(family) else STEPS[1:2]):
+        for name, step in product(free, steps if by_the_book(family) else steps[1:2]):
             if isinstance(parameters[name], list) and not by_the_book(family):
                 continue
             yield moved(parameters, name, step), parameters
@@ -78,8 +78,8 @@ def near_pairs(family):
         yield together, parameters
 
 
-def far_pairs(family):
-    grid = grids(family)
+def far_pairs(family, sizes_of_positive=SIZES):
+    grid = grids(family, sizes_of_positive)
     counts = counts_of(family)
     for i, a in enumerate(grid):
         b = grid[(7 * i + 4) % len(grid)]
@@ -115,7 +115,7 @@ def _reduced_digits(monkeypatch):
     monkeypatch.setattr(integrate, "WORKING_DIGITS", WORKING_DIGITS)
 
 
-def errors(duo, pairs, dtype):
+def errors(duo, pairs, dtype, floor=FLOOR):
     """(relative error, p, q, value, truth), the largest first."""
     left, right = zip(*pairs, strict=True)
     p, q = batch(duo.p, left, dtype), batch(duo.p, right, dtype)
@@ -131,7 +131,7 @@ def errors(duo, pairs, dtype):
         elif right_value < smallest:
             assert 0 <= value <= smallest
         else:
-            error = max(abs(value - right_value) - FLOOR, 0.0) / right_value
+            error = max(abs(value - right_value) - floor, 0.0) / right_value
             found.append((error, a, b, value, right_value))
     return sorted(found, key=lambda row: -row[0])
 

@@ -162,6 +162,142 @@ def test_right_value(row):
         assert row.upstream != pytest.approx(row.truth, rel=1e-4, abs=1e-15)
 
 
+F64 = torch.float64
+
+# What has more than one number: the row of section 1 of the note on upstream, p and q, what
+# upstream returns (None: it raises, or is nan), and the right value.
+NUMBERED = [
+    ("1", d.Uniform(t(0.0), t(1.0)), d.ContinuousBernoulli(t(0.3)), INF, 0.029736118),
+    ("2, same width", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(0.0), t(1.0)), INF, 0.029386198),
+    ("2, above", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(0.0), t(2.0)), INF, 0.72253340),
+    ("2, below", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(-1.0), t(1.0)), INF, 0.72253340),
+    ("7, binomial", d.Binomial(5, t(0.5)), d.Binomial(5, logits=t(17.0)), INF, 39.0342640),
+    ("7, geometric", d.Geometric(t(0.5)), d.Geometric(logits=t(17.0)), INF, 15.6137057),
+    (
+        "8, one-hot",
+        d.OneHotCategorical(t([0.5, 0.5])),
+        d.OneHotCategorical(logits=t([0.0, -200.0])),
+        INF,
+        99.3068528,
+    ),
+    ("10", d.Binomial(5, t(0.5)), d.Binomial(5, t(1e-9)), 36.390, 48.34242866),
+    ("12", d.Geometric(t(1e-8)), d.Geometric(t(2e-8)), 17.942, 0.30685282),
+    ("13", d.Binomial(5, t(1.0)), d.Binomial(5, t(0.5)), -INF, 3.46573590),
+    ("14", d.Binomial(5, t(1.0)), d.Binomial(5, t(1.0)), None, 0.0),
+    ("14, no trials", d.Binomial(0, t(1.0)), d.Binomial(0, t(0.5)), None, 0.0),
+    ("15", d.Binomial(3, t(0.5)), d.Binomial(5, t(0.5)), None, 0.45542181),
+    ("16", d.Binomial(5, t(0.0)), d.Binomial(3, t(0.5)), INF, 2.07944154),
+    ("17", d.Poisson(t(0.0)), d.Poisson(t(2.0)), None, 2.0),
+    ("17, both", d.Poisson(t(0.0)), d.Poisson(t(0.0)), None, 0.0),
+    ("18, bernoulli", d.Poisson(t(0.0)), d.Bernoulli(t(0.5)), INF, 0.69314718),
+    ("18, binomial", d.Poisson(t(0.0)), d.Binomial(2, t(0.5)), INF, 1.38629436),
+    ("19", d.Bernoulli(t(0.0)), d.Poisson(t(0.0)), None, 0.0),
+    ("20", d.Geometric(t(1.0)), d.Geometric(t(1.0)), INF, 0.0),
+    ("21", d.Uniform(t(2.0), t(3.0)), d.Pareto(t(1e-3), t(100.0)), INF, 778.034101),
+    ("22", d.Uniform(t(20.0), t(30.0)), d.Pareto(t(10.0), t(100.0)), -INF, 87.2586185),
+    ("23, float32", d.Gamma(t(30.0), t(1e-3)), d.Gumbel(t(100.0), t(1.0)), None, 29889.98),
+    (
+        "23, float64",
+        d.Gamma(t(1e7, dtype=F64), t(1e-3, dtype=F64)),
+        d.Gumbel(t(1e10, dtype=F64), t(3.1622776601683795e6, dtype=F64)),
+        None,
+        0.22960904,
+    ),
+    ("24", d.Laplace(t(1e4), t(1.0)), d.Normal(t(1e4 + 1), t(1.0)), 0.22579, 0.72579135),
+    (
+        "25",
+        d.Laplace(t(-1e4, dtype=F64), t(1e-6, dtype=F64)),
+        d.Normal(t(-9999.999998585787, dtype=F64), t(1.414213562373095e-6, dtype=F64)),
+        -3725.218,
+        0.57236478,
+    ),
+    ("26", d.Normal(t(-1e4), t(1e-6)), d.Gumbel(t(-1e4), t(1e-6)), -0.41894, 0.22978273),
+    (
+        "27",
+        d.ContinuousBernoulli(t(0.4985)),
+        d.Normal(t(0.4995), t(0.28867)),
+        -2.1399,
+        0.17648581,
+    ),
+    (
+        "28",
+        d.ContinuousBernoulli(t(0.4985)),
+        d.ContinuousBernoulli(t(0.5015)),
+        1.978e-5,
+        6.0001162e-6,
+    ),
+    (
+        "29",
+        d.ContinuousBernoulli(logits=t(100.0)),
+        d.ContinuousBernoulli(logits=t(50.0)),
+        46.864,
+        0.19314718,
+    ),
+    ("32, tiny", d.Cauchy(t(0.0), t(1e-25)), d.Cauchy(t(0.0), t(2e-25)), None, 0.11778304),
+    ("32, large", d.Cauchy(t(0.0), t(1e19)), d.Cauchy(t(0.0), t(2e19)), None, 0.11778304),
+    ("32, half", d.HalfCauchy(t(1e-25)), d.HalfCauchy(t(2e-25)), None, 0.11778304),
+    ("33", d.Laplace(t(0.0), t(1e-25)), d.Normal(t(0.0), t(1e-25)), None, 0.22579135),
+    ("34", d.Uniform(t(0.0), t(1.0)), d.Uniform(t(-3e38), t(3e38)), INF, 89.2899932),
+    # a float32 cannot hold 3.1e86: infinity is its rounded value there
+    ("35", d.Uniform(t(0.0), t(1.0)), d.Gumbel(t(100.0), t(0.5)), None, INF),
+]
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "upstream", "truth"),
+    [row[1:] for row in NUMBERED],
+    ids=[row[0] for row in NUMBERED],
+)
+def test_numbered_row(p, q, upstream, truth):
+    kl = kl_divergence(p, q)
+    assert kl.shape == ()
+    assert kl.item() == pytest.approx(truth, rel=1e-5, abs=1e-15)
+    if upstream is not None:
+        assert upstream != pytest.approx(truth, rel=1e-4, abs=1e-15)
+
+
+GRADIENT_TRUTHS = [
+    # section 3: value is right upstream, a derivative is not
+    ("ContinuousBernoulli(.4985)", 0.4985, 0.3, 0.2804),
+    ("ContinuousBernoulli(.499)", 0.499, 0.3, 0.2811),
+]
+
+
+@pytest.mark.parametrize(
+    ("probs", "other", "slope"),
+    [g[1:] for g in GRADIENT_TRUTHS],
+    ids=[g[0] for g in GRADIENT_TRUTHS],
+)
+def test_gradient_near_the_uniform(probs, other, slope):
+    """torch's float32 slopes there are -1.0 and -5.4."""
+    x = t(probs, requires_grad=True)
+    kl_divergence(d.ContinuousBernoulli(x), d.ContinuousBernoulli(t(other))).backward()
+    assert x.grad.item() == pytest.approx(slope, rel=1e-3)
+
+
+def test_curvature_of_laplace_at_one_place():
+    """The Hessian by p.loc at p.loc == q.loc is 1 / (b_p b_q), and 0 upstream."""
+    loc = t(0.0, requires_grad=True)
+    kl = kl_divergence(d.Laplace(loc, t(1.0)), d.Laplace(t(0.0), t(2.0)))
+    (slope,) = torch.autograd.grad(kl, loc, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope, loc)
+    assert curvature.item() == pytest.approx(0.5, rel=1e-6)
+
+
+def test_gradient_of_categories_without_mass():
+    """-inf among p's logits: upstream's gradient is nan for all of them."""
+    logits = t([0.0, 1.0, -INF], requires_grad=True)
+    q = d.Categorical(logits=t([0.5, 0.0, -1.0]))
+    kl_divergence(d.Categorical(logits=logits), q).backward()
+    assert logits.grad.isfinite().all()
+    free = t([0.0, 1.0], requires_grad=True)
+    log_q = q.logits[:2]
+    p = torch.softmax(free, -1)
+    (p * (torch.log_softmax(free, -1) - log_q)).sum().backward()
+    assert torch.allclose(logits.grad[:2], free.grad, atol=1e-6)
+    assert logits.grad[2] == 0
+
+
 @pytest.mark.xfail(raises=NotImplementedError, strict=True, reason="no rule for either yet")
 @pytest.mark.parametrize("turned", [False, True], ids=["as p", "as q"])
 def test_empty_wrapper(turned):

@@ -57,6 +57,7 @@ gumbel = declare(
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
+        arguments={"log_laplace": "1 / q.scale"},
     )
 )
 

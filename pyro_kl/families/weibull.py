@@ -85,6 +85,7 @@ weibull = declare(
             "log_mean_power": Moment(log_mean_power),
         },
         cross_entropy=cross_entropy,
+        arguments={"log_mean_power": "q.concentration"},
     )
 )
 

@@ -1,0 +1,62 @@
+"""The tables of the documentation, made from the registry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from .accuracy import measured
+from .pair import Pair
+from .registry import registered
+
+__all__ = ["pairs_in_markdown", "table"]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; bars in cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def pairs_in_markdown() -> str:
+    """docs/pairs.md: every registered pair, by p."""
+    pairs = registered()
+    counts = Counter(pair.method for pair in pairs)
+    total = ", ".join(f"{count} {method}" for method, count in counts.most_common())
+    sections = [
+        "# Pairs",
+        "Made by `python -m pyro_kl pairs --markdown`; do not edit. `python -m pyro_kl explain P "
+        "Q` shows the formula of one.",
+        f"{len(pairs)} ordered pairs: {total}. *Error* is the largest relative error against "
+        "reference values made from the densities alone, rounded up; *finite* is when the KL is.",
+    ]
+    for name, group in groupby(pairs, key=lambda pair: pair.p.__name__):
+        sections.append(_section(name, list(group)))
+    replaced = [(f"{pair.name}", pair.replaces) for pair in pairs if pair.replaces]
+    sections.append("## Formulas of torch's and Pyro's that are replaced, and why")
+    sections.append(table(("p \\|\\| q", "reason"), [(a, b or "") for a, b in replaced]))
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(name: str, pairs: Sequence[Pair]) -> str:
+    """All pairs of one p: a row for each that can be finite, a line for those that cannot."""
+    rows = [
+        (pair.q.__name__, pair.method, pair.finite, _error(pair), pair.reference)
+        for pair in pairs
+        if pair.finite != "never"
+    ]
+    never = ", ".join(pair.q.__name__ for pair in pairs if pair.finite == "never")
+    blocks = [f"## {name}"]
+    if rows:
+        blocks.append(table(("q", "method", "finite", "error", "reference"), rows))
+    if never:
+        blocks.append(f"Infinite, whatever the parameters, against: {never}.")
+    return "\n\n".join(blocks)
+
+
+def _error(pair: Pair) -> str:
+    found = measured().get(pair.name)
+    return f"{found['error']:.0e}" if found else ""

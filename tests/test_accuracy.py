@@ -1,0 +1,22 @@
+"""The errors that `explain` and the docs tell are those that can be measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyro_kl.accuracy import measured
+
+from .laws import FINITE, kl_of, over, relative_error
+
+
+@over(FINITE)
+def test_told_error_holds(duo):
+    rows = [row for row in duo.finite_rows() if row.kl]
+    if not rows:
+        pytest.skip("all reference values are 0 or infinite")
+    told = measured().get(duo.pair.name)
+    assert told is not None, "run `python -m benchmarks.accuracy --write`"
+    assert told["values"] == len(rows)
+    worst = max(relative_error(kl_of(duo, row.p, row.q), row.kl) for row in rows)
+    # libraries differ in the last digit of a logarithm
+    assert worst <= 4 * told["error"]
