@@ -158,7 +158,6 @@ _CASES = {
             {"rate": 1.3, "leaf_times": _AHEAD},
             2.5105892757811442528,
         ),
-        Case({**_CONSTANT, "leaf_times": _AHEAD}, {"rate": 1.3, "leaf_times": _LEAVES}, math.inf),
     ],
     (CoalescentTimes, CoalescentTimesWithRate): [
         Case(
