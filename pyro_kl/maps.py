@@ -128,7 +128,7 @@ def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None
     return True
 
 
-def _bounds(support: Any) -> tuple[Any, Any] | None:
+def bounds(support: Any) -> tuple[Any, Any] | None:
     """The ends of an interval of the line; None for anything else."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
@@ -143,13 +143,13 @@ def _bounds(support: Any) -> tuple[Any, Any] | None:
 
 def lives_above(support: Any, low: float) -> bool:
     """Whether a support has nothing below a number, as far as is known."""
-    ends = _bounds(support)
+    ends = bounds(support)
     return ends is not None and settled(ends[0], lambda end: end >= low)
 
 
 def _within(support: Any, domain: Any) -> bool:
     """Whether a support is inside of a domain; False if that is not known."""
-    ends, room = _bounds(support), _bounds(domain)
+    ends, room = bounds(support), bounds(domain)
     if room == (-torch.inf, torch.inf):
         return True
     if ends is None or room is None:
@@ -161,7 +161,7 @@ def _within(support: Any, domain: Any) -> bool:
 
 def _image(support: Any, transform: Transform) -> Any:
     """Where an injective map leads; its codomain, and the half-line for a half-line scaled."""
-    ends = _bounds(support)
+    ends = bounds(support)
     if isinstance(transform, AffineTransform) and ends is not None:
         loc, scale = transform.loc, transform.scale
         if settled(scale, lambda s: s > 0):
