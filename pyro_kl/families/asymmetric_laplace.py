@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from pyro.distributions import AsymmetricLaplace
 from torch import Tensor
 
 from ..family import REAL, Family, Moment, Parameters
+from ..line import Line, Point, from_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import (
@@ -57,6 +59,11 @@ def cross_entropy(
     return torch.log(left + right) + above / right + below / left
 
 
+def log_density_at(point: Point, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    distance = point.x - loc
+    return -torch.where(distance < 0, -distance / left, distance / right) - torch.log(left + right)
+
+
 asymmetric_laplace = declare(
     Family(
         AsymmetricLaplace,
@@ -84,6 +91,15 @@ asymmetric_laplace = declare(
         cross_entropy=cross_entropy,
         read=read,
         safe={"loc": 0.0, "left": 1.0, "right": 1.0},
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, left, right: loc,
+            width=lambda loc, left, right: torch.maximum(left, right),
+            growth=(1.0, 1.0),
+            rate=(lambda loc, left, right: 1 / left, math.inf),
+        ),
     )
 )
 

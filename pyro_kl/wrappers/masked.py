@@ -71,10 +71,11 @@ def _masked_normal(loc: Tensor, scale: Tensor, mask: Tensor) -> MaskedDistributi
     MaskedDistribution,
     cases=[
         Case(
-            {"loc": [1.0, 5.0], "scale": 1.0, "mask": [1.0, 0.0]},
-            {"loc": 0.0, "scale": 1.0, "mask": [1.0, 1.0]},
-            0.5,
-        )
+            {"loc": 1.0, "scale": 1.0, "mask": 1.0}, {"loc": 0.0, "scale": 1.0, "mask": 1.0}, 0.5
+        ),
+        Case(
+            {"loc": 1.0, "scale": 1.0, "mask": 1.0}, {"loc": 0.0, "scale": 1.0, "mask": 0.0}, 0.0
+        ),
     ],
     finite="the KLs of the elements that count are",
     reference="Pyro's convention for two masks: an element counts if both sides let it",
