@@ -6,8 +6,10 @@ happens on import.
 
 from . import (  # noqa: F401  they register
     compose,
+    count_integrals,
     enumerate,
     families,
+    integrals,
     mixed,
     structured,
     wrappers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -11,6 +12,7 @@ from pyro.distributions import AsymmetricLaplace
 from torch import Tensor
 
 from ..family import REAL, Family, Moment, Parameters
+from ..line import Line, Point, from_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import (
@@ -19,6 +21,9 @@ from ..special import (
     itakura_saito,
     mean_shortfall,
 )
+
+#: Peaks further apart than this, in scales of p, have a KL that is not small.
+_FAR = 1e-3
 
 
 def by_sides(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -69,6 +74,12 @@ def cross_entropy(
     return torch.log(left + right) + above / right + below / left
 
 
+@by_sides
+def log_density_at(point: Point, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    distance = point.x - loc
+    return -torch.where(distance < 0, -distance / left, distance / right) - torch.log(left + right)
+
+
 asymmetric_laplace = declare(
     Family(
         AsymmetricLaplace,
@@ -94,6 +105,15 @@ asymmetric_laplace = declare(
             ),
         },
         cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, **_: loc,
+            width=by_sides(lambda loc, left, right: torch.maximum(left, right)),
+            growth=(1.0, 1.0),
+            rate=(by_sides(lambda loc, left, right: 1 / left), math.inf),
+        ),
     )
 )
 
@@ -136,7 +156,9 @@ def kl_asymmetric_laplaces(p: Parameters, q: Parameters) -> Tensor:
 
         (r/t) r (1/R + 1/L) e(d/r) + (d/t) (l/L - r/R)
 
-    and one at d < 0 the same with the sides exchanged.
+    and one at d < 0 the same with the sides exchanged. Far from it these cancel, and the KL is
+
+        log((L + R)/t) - 1 + E (x - mu)+ / R + E (mu - x)+ / L
     """
     left, right, q_left, q_right = torch.broadcast_tensors(
         p["scale"] * p["asymmetry"],
@@ -150,7 +172,15 @@ def kl_asymmetric_laplaces(p: Parameters, q: Parameters) -> Tensor:
         + right * itakura_saito(right, q_right)
         + left * itakura_saito(left, q_left)
     )
-    ahead = torch.where(d > 0, right, left)
+    ahead, behind = torch.where(d > 0, right, left), torch.where(d > 0, left, right)
     beyond = ahead * ahead * (1 / q_left + 1 / q_right) * exp_excess_of_distance(d / ahead)
     tilt = d * ((left - q_left) / q_left - (right - q_right) / q_right)
-    return (same_peak + beyond + tilt) / total
+    close = (same_peak + beyond + tilt) / total
+
+    distance = d.abs()
+    far = (distance > ahead) & (distance > _FAR * total)
+    few = ahead / total * ahead * torch.exp(-distance / ahead)
+    most = few + (distance - ahead) + behind
+    q_ahead, q_behind = torch.where(d > 0, q_right, q_left), torch.where(d > 0, q_left, q_right)
+    sides = few / q_ahead + most / q_behind
+    return torch.where(far, torch.log((q_left + q_right) / total) - 1 + sides, close)
