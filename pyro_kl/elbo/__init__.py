@@ -1,0 +1,19 @@
+"""ELBOs whose KL terms are exact wherever they can be."""
+
+from .compare_sites import SiteComparison, SiteComparisons, compare_sites
+from .report import KLReport, SiteReport
+from .schedules import Constant, Cyclical, LinearWarmup
+from .trace_kl_elbo import JitTraceKL_ELBO, TraceKL_ELBO
+
+__all__ = [
+    "Constant",
+    "Cyclical",
+    "JitTraceKL_ELBO",
+    "KLReport",
+    "LinearWarmup",
+    "SiteComparison",
+    "SiteComparisons",
+    "SiteReport",
+    "TraceKL_ELBO",
+    "compare_sites",
+]

@@ -1,0 +1,224 @@
+"""From a pair of traces and a plan to the terms of the ELBO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions.util import is_identically_zero
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from .guides import Direct, Prior
+from .plan import Decision, Plan
+from .terms import Term, same_setting, scaled, without_mask
+from .traces import Site, compute_guide, compute_model, has_score_function
+
+__all__ = ["collect", "sampled_log_q"]
+
+
+def collect(
+    plan: Plan, model_trace: Trace, guide_trace: Trace, every_density: bool = False
+) -> list[Term]:
+    """The terms of one pair of traces.
+
+    Args:
+        plan: as made for traces of this structure.
+        every_density: whether to compute the log densities of exact sites too, for whoever
+            compares.
+
+    Raises:
+        NotImplementedError: the plan does not fit: a law has changed under the same types.
+    """
+    for name, decision in plan.decisions.items():
+        plan.agrees[name] = _agrees(name, decision, model_trace, guide_trace, plan)
+    _compute_densities(plan, model_trace, guide_trace, every_density)
+    terms = [
+        _likelihood(name, site)
+        for name, site in model_trace.nodes.items()
+        if site["type"] == "sample" and site["is_observed"] and not is_deterministic(site)
+    ]
+    for name, decision in plan.decisions.items():
+        terms.append(_latent(name, decision, plan, model_trace, guide_trace))
+    terms += [_auxiliary(name, guide_trace.nodes[name]) for name in plan.auxiliary]
+    return terms
+
+
+def is_deterministic(site: Site) -> bool:
+    """Whether a site is a pyro.deterministic statement."""
+    return bool(site["infer"].get("_deterministic"))
+
+
+def _is_sampled(name: str, decision: Decision, plan: Plan) -> bool:
+    """Whether a latent's term is made of log densities at its value."""
+    return not decision.exact or (decision.method != "prior" and not plan.agrees[name])
+
+
+def _compute_densities(
+    plan: Plan, model_trace: Trace, guide_trace: Trace, every_density: bool
+) -> None:
+    """Let Pyro compute the densities that are needed."""
+    of_model = {
+        name
+        for name, site in model_trace.nodes.items()
+        if site["type"] == "sample" and site["is_observed"] and not is_deterministic(site)
+    }
+    of_guide = set(plan.auxiliary)
+    for name, decision in plan.decisions.items():
+        if decision.method == "prior":
+            if has_score_function(model_trace.nodes[name]["fn"]):
+                of_model.add(name)
+        elif every_density or _is_sampled(name, decision, plan):
+            of_model.add(name)
+            of_guide.update(decision.drawn.parts)
+        elif isinstance(decision.drawn, Direct):
+            if has_score_function(guide_trace.nodes[name]["fn"]):
+                of_guide.add(name)
+    compute_model(model_trace, of_model)
+    compute_guide(guide_trace, of_guide)
+
+
+# --- scale and mask -----------------------------------------------------------------------------
+
+
+def _guide_mask(name: str, model_trace: Trace, guide_trace: Trace, parts: Sequence[str]) -> Any:
+    """A mask that the guide should have had: what `obs_mask` says is observed is not latent."""
+    mask = model_trace.nodes[name]["mask"]
+    given = any(guide_trace.nodes[part]["mask"] is not None for part in parts)
+    if given or mask is None or not name.endswith("_unobserved"):
+        return None
+    return mask if name[: -len("_unobserved")] + "_observed" in model_trace.nodes else None
+
+
+def _agrees(
+    name: str, decision: Decision, model_trace: Trace, guide_trace: Trace, plan: Plan
+) -> bool:
+    """Whether model and guide have the same scale and mask at a latent."""
+    if isinstance(decision.drawn, Prior):
+        return True
+    site, parts = model_trace.nodes[name], decision.drawn.parts
+    if torch._C._get_tracing_state():
+        return plan.agrees.get(name, True)  # as the run before the trace has found
+    lent = _guide_mask(name, model_trace, guide_trace, parts)
+    p_mask = without_mask(site["fn"])[1]
+    for part in parts:
+        other = guide_trace.nodes[part]
+        mask = other["mask"] if lent is None else lent
+        if not same_setting(other["scale"], site["scale"]) or not same_setting(mask, site["mask"]):
+            return False
+    q_mask = without_mask(guide_trace.nodes[parts[-1]]["fn"])[1]
+    return (q_mask is None and p_mask is None) or same_setting(q_mask, p_mask)
+
+
+# --- terms --------------------------------------------------------------------------------------
+
+
+def _likelihood(name: str, site: Site) -> Term:
+    is_factor = type(site["fn"]).__name__ == "Unit"
+    return Term(
+        name, "likelihood", site["log_prob"], site["log_prob"],
+        frames=site["cond_indep_stack"], method="factor" if is_factor else "observed",
+        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+    )  # fmt: skip
+
+
+def _auxiliary(name: str, site: Site) -> Term:
+    """A site of the guide alone adds its log density to the penalty."""
+    parts = site["score_parts"]
+    entropy = _as_tensor(parts.entropy_term, parts.log_prob)
+    is_factor = type(site["fn"]).__name__ == "Unit"
+    return Term(
+        name, "auxiliary", parts.log_prob, entropy,
+        frames=site["cond_indep_stack"], method="factor" if is_factor else "monte carlo",
+        reason="auxiliary site of the guide",
+        score=_score(site), score_frames=site["cond_indep_stack"],
+        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+    )  # fmt: skip
+
+
+def _score(site: Site) -> Tensor | None:
+    """The score function of a site whose density was computed, None if it has none."""
+    if "score_parts" not in site or is_identically_zero(site["score_parts"].score_function):
+        return None
+    return site["score_parts"].score_function
+
+
+def _as_tensor(value: Any, like: Tensor) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.zeros_like(like)
+
+
+def _latent(
+    name: str, decision: Decision, plan: Plan, model_trace: Trace, guide_trace: Trace
+) -> Term:
+    """The KL of one latent."""
+    site = model_trace.nodes[name]
+    if decision.method == "prior":
+        return _from_prior(name, decision, site)
+    guide_site = guide_trace.nodes[name]
+    parts = decision.drawn.parts
+    lent = _guide_mask(name, model_trace, guide_trace, parts)
+    if _is_sampled(name, decision, plan):
+        value, surrogate = _sampled(decision, site, guide_trace, lent)
+        dims = None
+    else:
+        pair = decision.drawn.kl(model_trace, guide_trace)
+        _, inner = without_mask(site["fn"])
+        value = scaled(pair.value, site, inner)
+        surrogate, dims = value, pair.dims
+    own = isinstance(decision.drawn, Direct)
+    sampled = dims is None
+    return Term(
+        name, "latent", value, surrogate,
+        frames=site["cond_indep_stack"],
+        method="monte carlo" if sampled and decision.exact else decision.method,
+        source="" if sampled else decision.source,
+        reason=_reason(decision, sampled),
+        score=_score(guide_site) if own else None,
+        score_frames=guide_site["cond_indep_stack"],
+        own_cost=sampled, dims=dims,
+        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+    )  # fmt: skip
+
+
+def _reason(decision: Decision, sampled: bool) -> str:
+    if sampled and decision.exact:
+        return "scale or mask differ between model and guide"
+    return decision.reason
+
+
+def _from_prior(name: str, decision: Decision, site: Site) -> Term:
+    """A latent that only the model draws: no KL, but its draws have a score function."""
+    value = torch.zeros_like(site["value"][(...,) + (0,) * site["fn"].event_dim])
+    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    score = site["unscaled_log_prob"] if has_score_function(site["fn"]) else None
+    return Term(
+        name, "latent", value, value,
+        frames=site["cond_indep_stack"], method=decision.method, reason=decision.reason,
+        score=score, score_frames=site["cond_indep_stack"], own_cost=False,
+        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+    )  # fmt: skip
+
+
+def sampled_log_q(decision: Decision, guide_trace: Trace, lent: Any = None) -> Tensor:
+    """Log q at the value, scaled and masked, of the site's batch shape."""
+    total: Any = 0.0
+    for log_q, site in decision.drawn.log_q(guide_trace):
+        total = total + scaled(log_q, site, lent)
+    return total
+
+
+def _sampled(
+    decision: Decision, site: Site, guide_trace: Trace, lent: Any
+) -> tuple[Tensor, Tensor]:
+    """Log q - log p at the value; and what is differentiated, without the score function."""
+    log_q, log_p = sampled_log_q(decision, guide_trace, lent), site["log_prob"]
+    value = log_q - log_p
+    if isinstance(decision.drawn, Direct):
+        parts = guide_trace.nodes[decision.drawn.name]["score_parts"]
+        if parts.entropy_term is not parts.log_prob:
+            entropy = _as_tensor(parts.entropy_term, parts.log_prob)
+            if lent is not None:
+                entropy = scaled(entropy, {"scale": 1.0, "mask": None}, lent)
+            return value, entropy - log_p
+    return value, value
