@@ -17,6 +17,8 @@ from .traces import Site, compute_guide, compute_model, has_score_function
 
 __all__ = ["collect", "sampled_log_q"]
 
+_DIFFER = "scale or mask differ between model and guide"
+
 
 def collect(
     plan: Plan, model_trace: Trace, guide_trace: Trace, every_density: bool = False
@@ -51,8 +53,24 @@ def is_deterministic(site: Site) -> bool:
 
 
 def _is_sampled(name: str, decision: Decision, plan: Plan) -> bool:
-    """Whether a latent's term is made of log densities at its value."""
+    """Whether a latent's term is, or may be, made of log densities at its value."""
     return not decision.exact or (decision.method != "prior" and not plan.agrees[name])
+
+
+def _apart(
+    name: str, decision: Decision, model_trace: Trace, guide_trace: Trace
+) -> Tensor | None:
+    """s_q E log q - s_p E log p with scale and mask of each side, if both are known exactly."""
+    if not decision.exact or decision.method == "infinite":
+        return None
+    try:
+        entropy = decision.drawn.entropy(guide_trace)
+        cross = decision.drawn.kl(model_trace, guide_trace).value + entropy
+    except NotImplementedError:
+        return None
+    site, guide_site = model_trace.nodes[name], guide_trace.nodes[name]
+    p_mask, q_mask = without_mask(site["fn"])[1], without_mask(guide_site["fn"])[1]
+    return scaled(cross, site, p_mask) - scaled(entropy, guide_site, q_mask)
 
 
 def _compute_densities(
@@ -158,33 +176,31 @@ def _latent(
     guide_site = guide_trace.nodes[name]
     parts = decision.drawn.parts
     lent = _guide_mask(name, model_trace, guide_trace, parts)
-    if _is_sampled(name, decision, plan):
+    apart, dims = None, None
+    if not plan.agrees[name]:
+        apart = _apart(name, decision, model_trace, guide_trace)
+    if apart is not None:
+        value = surrogate = apart
+    elif _is_sampled(name, decision, plan):
         value, surrogate = _sampled(decision, site, guide_trace, lent)
-        dims = None
     else:
         pair = decision.drawn.kl(model_trace, guide_trace)
         _, inner = without_mask(site["fn"])
         value = scaled(pair.value, site, inner)
         surrogate, dims = value, pair.dims
     own = isinstance(decision.drawn, Direct)
-    sampled = dims is None
+    sampled = dims is None and apart is None
     return Term(
         name, "latent", value, surrogate,
         frames=site["cond_indep_stack"],
         method="monte carlo" if sampled and decision.exact else decision.method,
         source="" if sampled else decision.source,
-        reason=_reason(decision, sampled),
+        reason=decision.reason if plan.agrees[name] else _DIFFER,
         score=_score(guide_site) if own else None,
         score_frames=guide_site["cond_indep_stack"],
         own_cost=sampled, dims=dims,
         scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
     )  # fmt: skip
-
-
-def _reason(decision: Decision, sampled: bool) -> str:
-    if sampled and decision.exact:
-        return "scale or mask differ between model and guide"
-    return decision.reason
 
 
 def _from_prior(name: str, decision: Decision, site: Site) -> Term:

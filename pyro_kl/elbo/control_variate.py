@@ -76,7 +76,7 @@ class ControlVariate:
             self._cross = self.memory * self._cross + (1 - self.memory) * cross
             self._square = self.memory * self._square + (1 - self.memory) * float(sum(squares))
             if self._square > 0:
-                self.coefficient = min(max(-self._cross / self._square, -1.0), 1.0)
+                self.coefficient = -self._cross / self._square
         return coefficient
 
 

@@ -50,6 +50,10 @@ class Drawn:
         """The exact KL, or NotImplementedError."""
         raise NotImplementedError
 
+    def entropy(self, guide_trace: Trace) -> Tensor:
+        """The entropy, of the site's batch shape, or NotImplementedError."""
+        raise NotImplementedError
+
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """Summands of the log density at the value, each with the site that scales it."""
         raise NotImplementedError
@@ -71,6 +75,10 @@ class Direct(Drawn):
         q, _ = without_mask(guide_trace.nodes[self.name]["fn"])
         p, _ = without_mask(model_trace.nodes[self.name]["fn"])
         return kl_of_pair(q, p)
+
+    def entropy(self, guide_trace: Trace) -> Tensor:
+        """The law's own."""
+        return without_mask(guide_trace.nodes[self.name]["fn"])[0].entropy()
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The site's log density."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from pyro.distributions import Delta
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
@@ -109,7 +108,7 @@ def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str)
         if isinstance(how, Prior):
             decisions[name] = _from_prior(how)
         elif _is_point(how, guide_trace):
-            decisions[name] = _of_point(how, bool(auxiliary))
+            decisions[name] = _of_point(how, _draws_anything(auxiliary, guide_trace))
         elif mean_field == "never":
             decisions[name] = Decision(how, False, "monte carlo", reason='mean_field="never"')
         elif name in invalid:
@@ -197,6 +196,11 @@ def _is_point(how: Drawn, guide_trace: Trace) -> bool:
     return isinstance(how, Direct) and isinstance(_bare(guide_trace.nodes[how.name]["fn"]), Delta)
 
 
+def _draws_anything(auxiliary: list[str], guide_trace: Trace) -> bool:
+    """Whether auxiliary sites are random: that of AutoLaplaceApproximation is a point."""
+    return any(not isinstance(_bare(guide_trace.nodes[name]["fn"]), Delta) for name in auxiliary)
+
+
 def _of_point(how: Drawn, has_auxiliary: bool) -> Decision:
     """A Delta: exact if its place is no random number."""
     if has_auxiliary:
@@ -215,7 +219,7 @@ def _invalid_decision(how: Drawn, late: list[str]) -> Decision:
 def _try_exact(how: Drawn, model_trace: Trace, guide_trace: Trace) -> Decision:
     """Exact if there is a formula."""
     try:
-        with torch.no_grad(), recording() as uses:
+        with recording() as uses:
             how.kl(model_trace, guide_trace)
     except NotImplementedError as error:
         reason = str(error).split(". ")[0]
@@ -223,7 +227,8 @@ def _try_exact(how: Drawn, model_trace: Trace, guide_trace: Trace) -> Decision:
     q, _ = without_mask(guide_trace.nodes[how.parts[-1]]["fn"])
     p, _ = without_mask(model_trace.nodes[how.name]["fn"])
     method, source = method_of(q, p, uses)
-    return Decision(how, True, method, source, how.word)
+    reason = "the guide has mass where the prior has none" if method == "infinite" else how.word
+    return Decision(how, True, method, source, reason)
 
 
 def _groups(decisions: Mapping[str, Decision], auxiliary: list[str]) -> dict[str, str]:
@@ -281,7 +286,15 @@ def _is_messenger(guide: Any) -> bool:
 
 
 def warn_of(plan: Plan, told: set[str]) -> None:
-    """One warning that names the sites that are sampled, or missing; each site once."""
+    """One warning of each kind that names the sites that are sampled, or missing; each once."""
+    infinite = [n for n, d in plan.decisions.items() if d.method == "infinite" and n not in told]
+    if infinite:
+        told.update(infinite)
+        warnings.warn(
+            f"The KL of {', '.join(infinite)} is infinite: the guide has mass where the prior has "
+            "none. Let the guide draw from the prior's support, as an autoguide does.",
+            stacklevel=2,
+        )
     missing = [n for n, d in plan.decisions.items() if d.method == "prior" and n not in told]
     sampled = {
         name: decision.reason
@@ -306,4 +319,18 @@ def warn_of(plan: Plan, told: set[str]) -> None:
         )
 
 
-__all__ += ["warn_of"]
+def warn_of_settings(plan: Plan, told: set[str]) -> None:
+    """One warning that names the sites where model and guide differ in scale or mask."""
+    differ = [name for name, agrees in plan.agrees.items() if not agrees]
+    new = [name for name in differ if f"setting of {name}" not in told]
+    if new:
+        told.update(f"setting of {name}" for name in new)
+        warnings.warn(
+            f"Scale or mask of {', '.join(new)} differ between model and guide: each side keeps "
+            "its own, so that the terms are no KL and the loss may be unbounded. Put "
+            "poutine.scale and poutine.mask around both.",
+            stacklevel=2,
+        )
+
+
+__all__ += ["warn_of", "warn_of_settings"]

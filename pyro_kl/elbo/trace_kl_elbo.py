@@ -18,7 +18,7 @@ from torch import Tensor
 from .collect import collect
 from .control_variate import ControlVariate
 from .objective import Levels, Objective, Weighed
-from .plan import Plan, Run, make_plan, structure_of, warn_of
+from .plan import Plan, Run, make_plan, structure_of, warn_of, warn_of_settings
 from .report import KLReport
 from .snapshot import Snapshot
 from .terms import Term
@@ -113,6 +113,8 @@ class TraceKL_ELBO(Trace_ELBO):
             except NotImplementedError:  # same types, other laws: look again
                 plan = self._plan_for(model_trace, guide_trace, run, anew=True)
                 terms = collect(plan, model_trace, guide_trace, every_density)
+            if not all(plan.agrees.values()):
+                warn_of_settings(plan, self._told)
             yield _Particle(terms, plan, model_trace, guide_trace)
 
     def _plan_for(
