@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,19 +11,41 @@ from pyro.distributions.util import is_identically_zero
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from .guides import Direct, Prior
+from .bundle import Bundle, bundles
+from .guides import Direct, Plain, Prior
 from .plan import Decision, Plan
 from .terms import Term, same_setting, scaled, without_mask
 from .traces import Site, compute_guide, compute_model, has_score_function
 
-__all__ = ["collect", "sampled_log_q"]
+__all__ = ["Collected", "collect", "sampled_log_q"]
 
 _DIFFER = "scale or mask differ between model and guide"
 
 
+@dataclass
+class Collected:
+    """The terms of one pair of traces, those of many alike sites in bundles.
+
+    Attributes:
+        single: terms on their own.
+        bundles: the rest.
+    """
+
+    single: list[Term]
+    bundles: list[Bundle]
+    _terms: list[Term] | None = None
+
+    @property
+    def terms(self) -> list[Term]:
+        """All terms, taken out of their bundles."""
+        if self._terms is None:
+            self._terms = self.single + [t for bundle in self.bundles for t in bundle.terms()]
+        return self._terms
+
+
 def collect(
     plan: Plan, model_trace: Trace, guide_trace: Trace, every_density: bool = False
-) -> list[Term]:
+) -> Collected:
     """The terms of one pair of traces.
 
     Args:
@@ -33,18 +56,61 @@ def collect(
     Raises:
         NotImplementedError: the plan does not fit: a law has changed under the same types.
     """
+    tracing = bool(torch._C._get_tracing_state())
     for name, decision in plan.decisions.items():
-        plan.agrees[name] = _agrees(name, decision, model_trace, guide_trace, plan)
+        if not tracing:  # a trace follows what the run before it has found
+            plan.agrees[name] = _agrees(name, decision, model_trace, guide_trace)
     _compute_densities(plan, model_trace, guide_trace, every_density)
     terms = [
         _likelihood(name, site)
         for name, site in model_trace.nodes.items()
         if site["type"] == "sample" and site["is_observed"] and not is_deterministic(site)
     ]
+    plains = []
     for name, decision in plan.decisions.items():
-        terms.append(_latent(name, decision, plan, model_trace, guide_trace))
+        plain = None if tracing else _plain(name, decision, plan, model_trace, guide_trace)
+        if plain is None:
+            terms.append(_latent(name, decision, plan, model_trace, guide_trace))
+        else:
+            plains.append((plain, _without_value(name, decision, model_trace.nodes[name])))
+    made, left = bundles(plains)
+    terms += [
+        _latent(term.name, plan.decisions[term.name], plan, model_trace, guide_trace)
+        for _, term in left
+    ]
     terms += [_auxiliary(name, guide_trace.nodes[name]) for name in plan.auxiliary]
-    return terms
+    return Collected(terms, made)
+
+
+def _plain(
+    name: str, decision: Decision, plan: Plan, model_trace: Trace, guide_trace: Trace
+) -> Plain | None:
+    """The laws of a site that may be computed together with others."""
+    site = model_trace.nodes[name]
+    if not plan.agrees[name] or not decision.exact or decision.method in _ALONE:
+        return None
+    if site["mask"] is not None or isinstance(site["scale"], Tensor) or site["scale"] != 1:
+        return None
+    if decision.drawn.parts[-1] == decision.drawn.parts[0] and _score_possible(guide_trace, name):
+        return None
+    return decision.drawn.plain(model_trace, guide_trace)
+
+
+_ALONE = ("prior", "infinite", "point density")
+
+
+def _score_possible(guide_trace: Trace, name: str) -> bool:
+    return has_score_function(guide_trace.nodes[name]["fn"])
+
+
+def _without_value(name: str, decision: Decision, site: Site) -> Term:
+    """The term of a latent but for its numbers."""
+    nothing: Any = None
+    return Term(
+        name, "latent", nothing, nothing,
+        frames=site["cond_indep_stack"], method=decision.method, source=decision.source,
+        reason=decision.reason, own_cost=False, shape=site["value"].shape,
+    )  # fmt: skip
 
 
 def is_deterministic(site: Site) -> bool:
@@ -109,15 +175,11 @@ def _guide_mask(name: str, model_trace: Trace, guide_trace: Trace, parts: Sequen
     return mask if name[: -len("_unobserved")] + "_observed" in model_trace.nodes else None
 
 
-def _agrees(
-    name: str, decision: Decision, model_trace: Trace, guide_trace: Trace, plan: Plan
-) -> bool:
+def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trace) -> bool:
     """Whether model and guide have the same scale and mask at a latent."""
     if isinstance(decision.drawn, Prior):
         return True
     site, parts = model_trace.nodes[name], decision.drawn.parts
-    if torch._C._get_tracing_state():
-        return plan.agrees.get(name, True)  # as the run before the trace has found
     lent = _guide_mask(name, model_trace, guide_trace, parts)
     p_mask = without_mask(site["fn"])[1]
     for part in parts:

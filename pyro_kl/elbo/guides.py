@@ -17,7 +17,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, biject_to
 
-from ..shapes import peel
+from ..shapes import check_event_shapes, peel
 from .terms import PairKL, is_identity, kl_of_pair, without_mask
 from .traces import Site
 
@@ -25,12 +25,31 @@ __all__ = [
     "Direct",
     "Drawn",
     "Fused",
+    "Plain",
     "Prior",
     "auxiliary_sites",
+    "is_univariate_identity",
     "pushforward_kl",
     "same_values",
     "split_support",
 ]
+
+
+@dataclass
+class Plain:
+    """A KL between batches of univariate laws.
+
+    Attributes:
+        q: of the guide.
+        p: of the model.
+        event_dims: how many of the rightmost dims of the batch are dims of the site's event.
+        excess: nats per element to be added.
+    """
+
+    q: Distribution
+    p: Distribution
+    event_dims: int
+    excess: Tensor | None = None
 
 
 class Drawn:
@@ -49,6 +68,10 @@ class Drawn:
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """The exact KL, or NotImplementedError."""
         raise NotImplementedError
+
+    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+        """The two laws as univariate ones, to be computed with those of other sites, if so."""
+        return None
 
     def entropy(self, guide_trace: Trace) -> Tensor:
         """The entropy, of the site's batch shape, or NotImplementedError."""
@@ -75,6 +98,18 @@ class Direct(Drawn):
         q, _ = without_mask(guide_trace.nodes[self.name]["fn"])
         p, _ = without_mask(model_trace.nodes[self.name]["fn"])
         return kl_of_pair(q, p)
+
+    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+        """The two laws, if they are products of univariate ones."""
+        q, p = guide_trace.nodes[self.name]["fn"], model_trace.nodes[self.name]["fn"]
+        check_event_shapes(q, p)
+        depth = p.event_dim
+        if depth == 0:
+            return Plain(q, p, 0)
+        if type(q) is type(p) is dist.Independent:
+            if q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims == depth:
+                return Plain(q.base_dist, p.base_dist, depth)
+        return None
 
     def entropy(self, guide_trace: Trace) -> Tensor:
         """The law's own."""
@@ -113,6 +148,13 @@ class Fused(Drawn):
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
         return pushforward_kl(base.loc, base.scale, prior)
 
+    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+        """The Normal itself, where the site's support is the line."""
+        prior = model_trace.nodes[self.name]["fn"]
+        base, depth, transform = split_support(prior)
+        normal, _ = _normal_base(guide_trace.nodes[self.auxiliary]["fn"])
+        return Plain(normal, base, depth) if is_univariate_identity(transform) else None
+
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The Normal's log density, and the Jacobian that the Delta carries."""
         return [
@@ -144,6 +186,11 @@ def split_support(prior: Distribution) -> tuple[Distribution, int, Any]:
     depth = prior.reinterpreted_batch_ndims if isinstance(prior, Independent) else 0
     base = peel(prior, depth)
     return base, depth, biject_to(base.support)
+
+
+def is_univariate_identity(transform: Any) -> bool:
+    """Whether a support is the line."""
+    return transform.domain.event_dim == 0 and is_identity(transform)
 
 
 def same_values(site: Site, unconstrained: Tensor, value: Tensor) -> bool:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import pyro.distributions as dist
@@ -37,7 +38,14 @@ from torch.distributions import (
 )
 
 from ..shapes import peel
-from .guides import Drawn, pushforward_kl, same_values
+from .guides import (
+    Drawn,
+    Plain,
+    is_univariate_identity,
+    pushforward_kl,
+    same_values,
+    split_support,
+)
 from .terms import PairKL, kl_of_pair, without_mask
 from .traces import Site
 
@@ -63,6 +71,11 @@ class GaussianBlock:
     scale: Tensor
     log_diagonal: Tensor
     tril: Callable[[], Tensor]
+
+    @property
+    def excess(self) -> Tensor:
+        """Entropy of each marginal beyond that of its conditional, (n,)."""
+        return self.scale.log() - self.log_diagonal
 
     def log_q(self, u: Tensor) -> Tensor:
         """Log density of each coordinate given those before it, (..., n)."""
@@ -98,8 +111,7 @@ def product_kl(
             f"{type(base).__name__} ties the coordinates of a correlated guide together"
         )
     pair = pushforward_kl(loc, block.scale.reshape(shape), prior)
-    excess = (block.scale.log() - block.log_diagonal).reshape(shape)
-    excess = sum_rightmost(excess, transform.domain.event_dim)
+    excess = sum_rightmost(block.excess.reshape(shape), transform.domain.event_dim)
     return replace(pair, dims=pair.dims + excess)
 
 
@@ -122,6 +134,7 @@ class Block(Drawn):
         start: first coordinate.
         stop: one past the last coordinate.
         order: place among the sites of the same auxiliary.
+        sizes: numbers of coordinates of all sites of the same auxiliary.
         has_parents: whether the site's prior may depend on other latents.
     """
 
@@ -130,6 +143,7 @@ class Block(Drawn):
     start: int
     stop: int
     order: int
+    sizes: tuple[int, ...]
     has_parents: bool = True
 
     @property
@@ -144,22 +158,37 @@ class Block(Drawn):
             return "Rao-Blackwellised: exact given the sites before it"
         return "exact marginal of the joint guide"
 
-    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
-        """KL of the block against the prior, plus what the block owes to correlation."""
+    def _block(self, model_trace: Trace, guide_trace: Trace) -> tuple[GaussianBlock, Any, Any, Any]:
+        """The Gaussian, the shapes it is arranged in, and the prior."""
         aux = guide_trace.nodes[self.auxiliary]
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
-        wide = biject_to(prior.support).inverse_shape(guide_trace.nodes[self.name]["value"].shape)
-        joint = _joint_of(aux)
+        transform = biject_to(prior.support)
+        wide = transform.inverse_shape(guide_trace.nodes[self.name]["value"].shape)
         conditional = self.has_parents and self.order > 0
-        block = joint.block(self.start, self.stop, conditional)
-        event_dim = biject_to(prior.support).domain.event_dim
-        shape = _without_particles(wide, aux["value"].shape[:-1], event_dim)
-        return product_kl(block, shape, wide, prior)
+        block = _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
+        shape = _without_particles(wide, aux["value"].shape[:-1], transform.domain.event_dim)
+        return block, shape, wide, prior
+
+    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+        """KL of the block against the prior, plus what the block owes to correlation."""
+        return product_kl(*self._block(model_trace, guide_trace))
+
+    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+        """The coordinates as Normals, where the site's support is the line."""
+        block, shape, wide, prior = self._block(model_trace, guide_trace)
+        base, depth, transform = split_support(prior)
+        if not is_univariate_identity(transform):
+            return None
+        loc = block.loc.reshape(wide if block.loc.dim() > 1 else shape)
+        scale = block.scale.reshape(shape)
+        return Plain(
+            dist.Normal(loc, scale, validate_args=False), base, depth, block.excess.reshape(shape)
+        )
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
         aux, site = guide_trace.nodes[self.auxiliary], guide_trace.nodes[self.name]
-        joint = _joint_of(aux)
+        joint = _joint_of(aux, self.sizes)
         block = joint.block(self.start, self.stop, conditional=True)
         log_q = block.log_q(aux["value"][..., self.start : self.stop])
         jacobian = site["unscaled_log_prob"]
@@ -186,48 +215,61 @@ def _without_particles(
 
 
 class _Cholesky:
-    """u = loc + L noise."""
+    """u = loc + L noise; what all blocks need is computed at once."""
 
-    def __init__(self, loc: Tensor, tril: Tensor, value: Tensor) -> None:
-        self.loc, self.tril, self.value = loc, tril, value
-        self._noise: Tensor | None = None
+    def __init__(self, loc: Tensor, tril: Tensor, value: Tensor, sizes: Sequence[int]) -> None:
+        self.loc, self.tril, self.value, self.sizes = loc, tril, value, sizes
+        self.log_diagonal = tril.diagonal().log()
 
-    @property
-    def noise(self) -> Tensor:
-        """The noise behind the value: a constant, whatever the parameters."""
-        if self._noise is None:
-            with torch.no_grad():
-                gap = (self.value - self.loc).unsqueeze(-1)
-                solved = torch.linalg.solve_triangular(self.tril, gap, upper=False)
-                self._noise = solved.squeeze(-1)
-        return self._noise
+    @cached_property
+    def marginal_scale(self) -> Tensor:
+        """Marginal sds, (d,)."""
+        return self.tril.square().sum(-1).sqrt()
+
+    @cached_property
+    def own(self) -> Tensor:
+        """The factor with nothing left but the blocks on the diagonal, (d, d)."""
+        sizes = torch.tensor(self.sizes, device=self.tril.device)
+        block_of = torch.arange(len(self.sizes), device=self.tril.device).repeat_interleave(sizes)
+        return self.tril * (block_of.unsqueeze(-1) == block_of)
+
+    @cached_property
+    def conditional(self) -> tuple[Tensor, Tensor]:
+        """Means and sds of each coordinate given the blocks before its own."""
+        with torch.no_grad():  # the noise is a constant, whatever the parameters
+            gap = (self.value - self.loc).unsqueeze(-1)
+            noise = torch.linalg.solve_triangular(self.tril, gap, upper=False).squeeze(-1)
+        loc = self.loc + noise @ (self.tril - self.own).mT
+        return loc, self.own.square().sum(-1).sqrt()
 
     def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
         """The coordinates from `start` to `stop`, given those before or not."""
-        loc, rows = self.loc[start:stop], self.tril[start:stop, :stop]
-        log_diagonal = self.tril.diagonal()[start:stop].log()
-        own = rows[:, start:]
-        if conditional and start > 0:
-            loc = loc + self.noise[..., :start] @ rows[:, :start].mT
-        if conditional or start == 0:
-            return GaussianBlock(loc, own.square().sum(-1).sqrt(), log_diagonal, lambda: own)
-        scale = rows.square().sum(-1).sqrt()
+        loc, scale = self.conditional if conditional else (self.loc, self.marginal_scale)
         return GaussianBlock(
-            loc, scale, log_diagonal, lambda: torch.linalg.cholesky(rows @ rows.mT)
+            loc[..., start:stop],
+            scale[start:stop],
+            self.log_diagonal[start:stop],
+            partial(self._factor, start, stop, conditional),
         )
+
+    def _factor(self, start: int, stop: int, conditional: bool) -> Tensor:
+        if conditional or start == 0:
+            return self.tril[start:stop, start:stop]
+        rows = self.tril[start:stop, :stop]
+        return torch.linalg.cholesky(rows @ rows.mT)
 
 
 class _Diagonal:
     """u = loc + scale * noise: no coordinate depends on another."""
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        self.loc, self.scale = loc, scale
+        self.loc, self.scale, self.log_scale = loc, scale, scale.log()
 
     def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
         """The coordinates from `start` to `stop`."""
         scale = self.scale[start:stop]
         return GaussianBlock(
-            self.loc[start:stop], scale, scale.log(), lambda: torch.diag(scale)
+            self.loc[start:stop], scale, self.log_scale[start:stop], lambda: torch.diag(scale)
         )
 
 
@@ -275,10 +317,10 @@ class _LowRank:
         )
 
 
-def _joint_of(aux: Site) -> Any:
+def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
     """The Gaussian of a joint site, kept with the trace so that its blocks share the work."""
     if "pyro_kl_joint" not in aux:
-        aux["pyro_kl_joint"] = _read_joint(aux["fn"], aux["value"])
+        aux["pyro_kl_joint"] = _read_joint(aux["fn"], aux["value"], sizes)
     return aux["pyro_kl_joint"]
 
 
@@ -287,10 +329,11 @@ def _first(parameter: Tensor, event_dim: int) -> Tensor:
     return parameter[(0,) * (parameter.dim() - event_dim)]
 
 
-def _read_joint(law: Distribution, value: Tensor) -> Any:
+def _read_joint(law: Distribution, value: Tensor, sizes: Sequence[int] = ()) -> Any:
     """How a law draws u, or None if it is not one of the three."""
     if isinstance(law, MultivariateNormal):
-        return _Cholesky(_first(law.loc, 1), _first(law._unbroadcasted_scale_tril, 2), value)
+        tril = _first(law._unbroadcasted_scale_tril, 2)
+        return _Cholesky(_first(law.loc, 1), tril, value, sizes)
     if isinstance(law, LowRankMultivariateNormal):
         return _LowRank(law, value)
     if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
@@ -329,9 +372,10 @@ def joint_blocks(
         part = value[..., start:stop].reshape(wide)
         if not same_values(site, part, guide_trace.nodes[name]["value"]):
             return None
-        blocks.append(Block(name, auxiliary, start, stop, order))
+        blocks.append(Block(name, auxiliary, start, stop, order, ()))
         start = stop
-    return blocks if start == value.shape[-1] else None
+    sizes = tuple(block.stop - block.start for block in blocks)
+    return [replace(b, sizes=sizes) for b in blocks] if start == value.shape[-1] else None
 
 
 def _is_expanded(law: Distribution) -> bool:

@@ -108,6 +108,10 @@ class Objective:
         """All numbers at `step`, in a fixed order, as `penalty` takes them."""
         return [level_at(level, step) for _, _, level in self._entries()]
 
+    def one_weight(self, levels: Any) -> Any:
+        """The weight of every KL, if the penalty is a sum with one weight; else None."""
+        return levels[0] if self.is_linear and not isinstance(self.beta, Mapping) else None
+
     def describe(self, levels: Any) -> str:
         """The objective in words; empty if it is the ELBO itself."""
         words = []

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .bundle import Bundle
+from .collect import Collected
 from .objective import Objective
 from .plan import Plan
 from .report import KLReport, SiteReport, masked_fraction, mean_scale
@@ -42,7 +44,6 @@ class Snapshot:
         step: of its schedules.
         num_particles: draws from the guide.
         plate: place of the particles' dim, 0 if they came one by one.
-        terms: site -> its term in each pair of traces.
         groups: site -> group.
         weights: group -> slope.
         known_totals: site -> nats, where a traced function has computed them.
@@ -53,10 +54,11 @@ class Snapshot:
     step: int
     num_particles: int
     plate: int
-    terms: dict[str, list[Term]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     known_totals: dict[str, Tensor] | None = None
+    _terms: dict[str, list[Term]] = field(default_factory=dict)
+    _bundles: list[Bundle] = field(default_factory=list)
 
     @classmethod
     def empty(cls, elbo: Any, levels: Any) -> Snapshot:
@@ -64,16 +66,33 @@ class Snapshot:
         plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
         return cls(elbo.objective, levels, elbo.step_count, elbo.num_particles, plate)
 
-    def add(self, terms: Sequence[Term], plan: Plan, weights: Mapping[str, Any]) -> None:
-        """Take in the terms of one pair of traces."""
+    def add(self, collected: Collected, plan: Plan, weights: Mapping[str, Any]) -> None:
+        """Take in the terms of one pair of traces; bundles are opened when somebody asks."""
         self.groups.update(plan.groups)
         self.weights.update(weights)
-        for term in terms:
-            dims = None if term.dims is None else term.dims.detach()
-            kept = replace(
-                term, value=term.value.detach(), surrogate=term.value.detach(), score=None, dims=dims
+        self._bundles += [bundle.detached() for bundle in collected.bundles]
+        for term in collected.single:
+            self._keep(term)
+
+    def _keep(self, term: Term) -> None:
+        dims = None if term.dims is None else term.dims.detach()
+        value = term.value.detach()
+        kept = replace(term, value=value, surrogate=value, score=None, dims=dims)
+        self._terms.setdefault(term.name, []).append(kept)
+
+    @property
+    def terms(self) -> dict[str, list[Term]]:
+        """Site -> its term in each pair of traces: likelihood first, then as in the model."""
+        if self._bundles:
+            for bundle in self._bundles:
+                for term in bundle.terms():
+                    self._keep(term)
+            self._bundles = []
+            order = {name: i for i, name in enumerate(self.groups)}
+            self._terms = dict(
+                sorted(self._terms.items(), key=lambda item: order.get(item[0], -1))
             )
-            self.terms.setdefault(term.name, []).append(kept)
+        return self._terms
 
     def totals(self) -> list[Tensor]:
         """Nats of each site, in the order of `terms`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from .collect import collect
+from .collect import Collected, collect
 from .control_variate import ControlVariate
 from .objective import Levels, Objective, Weighed
 from .plan import Plan, Run, make_plan, structure_of, warn_of, warn_of_settings
@@ -109,13 +110,13 @@ class TraceKL_ELBO(Trace_ELBO):
         ):
             plan = self._plan_for(model_trace, guide_trace, run)
             try:
-                terms = collect(plan, model_trace, guide_trace, every_density)
+                collected = collect(plan, model_trace, guide_trace, every_density)
             except NotImplementedError:  # same types, other laws: look again
                 plan = self._plan_for(model_trace, guide_trace, run, anew=True)
-                terms = collect(plan, model_trace, guide_trace, every_density)
+                collected = collect(plan, model_trace, guide_trace, every_density)
             if not all(plan.agrees.values()):
                 warn_of_settings(plan, self._told)
-            yield _Particle(terms, plan, model_trace, guide_trace)
+            yield _Particle(collected, plan, model_trace, guide_trace)
 
     def _plan_for(
         self, model_trace: Trace, guide_trace: Trace, run: Run, anew: bool = False
@@ -132,16 +133,6 @@ class TraceKL_ELBO(Trace_ELBO):
     @property
     def _vectorized(self) -> bool:
         return bool(self.vectorize_particles) and self.num_particles > 1
-
-    def _average(self, terms: list[Term], groups: dict[str, str]) -> dict[str, Tensor]:
-        """Group -> KL of one pair of traces, divided by the number of particles."""
-        kls: dict[str, Tensor] = {}
-        for term in terms:
-            if term.kind != "likelihood":
-                share = term.value.detach().sum() / self.num_particles
-                group = groups[term.name]
-                kls[group] = kls[group] + share if group in kls else share
-        return kls
 
     # --- losses -------------------------------------------------------------------------------
 
@@ -207,7 +198,7 @@ class TraceKL_ELBO(Trace_ELBO):
         snapshot = Snapshot.empty(self, levels)
         for particle in self._particles(run):
             result = self._combine([particle], levels)
-            snapshot.add(particle.terms, particle.plan, result.weights)
+            snapshot.add(particle.collected, particle.plan, result.weights)
             loss = loss + torch_item(result.loss)
             if result.trainable and getattr(result.surrogate, "requires_grad", False):
                 result.surrogate.backward(retain_graph=self.retain_graph)
@@ -225,16 +216,18 @@ class TraceKL_ELBO(Trace_ELBO):
         result = self._combine(particles, levels)
         snapshot = Snapshot.empty(self, levels)
         for particle in particles:
-            snapshot.add(particle.terms, particle.plan, result.weights)
+            snapshot.add(particle.collected, particle.plan, result.weights)
         self._snapshot = snapshot
         return result
 
     def _combine(self, particles: list[_Particle], levels: Any) -> _Result:
         """Average the KLs, weigh them, and put loss and surrogate together."""
+        beta = self.objective.one_weight(levels)
+        if beta is not None and not any(particle.has_scores for particle in particles):
+            return self._combine_alike(particles, beta)
         kls: dict[str, Tensor] = {}
         for particle in particles:
-            for group, kl in self._average(particle.terms, particle.plan.groups).items():
-                kls[group] = kls[group] + kl if group in kls else kl
+            particle.add_kls(kls, self.num_particles)
         bendable = {name for particle in particles for name in particle.latent_groups()}
         weighed = self.objective.weigh(kls, levels, bendable)
         likelihood: Any = 0.0
@@ -250,6 +243,29 @@ class TraceKL_ELBO(Trace_ELBO):
             surrogate = surrogate - _score_function_part(particle.terms, weights)
         loss = weighed.penalty - likelihood / self.num_particles
         surrogate = surrogate / self.num_particles
+        return _Result(loss, surrogate, weighed, particles, self.num_particles)
+
+    def _combine_alike(self, particles: list[_Particle], beta: Any) -> _Result:
+        """The same where all KLs weigh alike and no score function needs them one by one."""
+        likelihood: Any = 0.0
+        kl: Any = 0.0
+        value: Any = 0.0
+        for particle in particles:
+            for term in particle.collected.single:
+                total = term.surrogate.sum()
+                if term.kind == "likelihood":
+                    likelihood = likelihood + total
+                else:
+                    kl = kl + total
+                if term.surrogate is not term.value:
+                    value = value + (term.value - term.surrogate).detach().sum()
+            for bundle in particle.collected.bundles:
+                kl = kl + bundle.flat.sum()
+        surrogate = (_times(beta, kl) - likelihood) / self.num_particles
+        loss = surrogate.detach() if isinstance(surrogate, Tensor) else surrogate
+        groups = {group for particle in particles for group in particle.plan.groups.values()}
+        weighed = Weighed(math.nan, dict.fromkeys(groups, beta))
+        loss = loss + _times(beta, value) / self.num_particles
         return _Result(loss, surrogate, weighed, particles, self.num_particles)
 
     # --- what was computed --------------------------------------------------------------------
@@ -300,10 +316,28 @@ class _Particle:
     """The terms of one pair of traces, with the plan behind them."""
 
     def __init__(
-        self, terms: list[Term], plan: Plan, model_trace: Trace, guide_trace: Trace
+        self, collected: Collected, plan: Plan, model_trace: Trace, guide_trace: Trace
     ) -> None:
-        self.terms, self.plan = terms, plan
+        self.collected, self.plan = collected, plan
         self.model_trace, self.guide_trace = model_trace, guide_trace
+
+    @property
+    def terms(self) -> list[Term]:
+        """All of them."""
+        return self.collected.terms
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether any site is not reparametrised."""
+        return any(term.score is not None for term in self.collected.single)
+
+    def add_kls(self, kls: dict[str, Tensor], num_particles: int) -> None:
+        """Add each group's KL, divided by the number of particles."""
+        for term in self.terms:
+            if term.kind != "likelihood":
+                share = term.value.detach().sum() / num_particles
+                group = self.plan.groups[term.name]
+                kls[group] = kls[group] + share if group in kls else share
 
     @property
     def trainable(self) -> bool:
@@ -366,7 +400,7 @@ class _Result:
         return self.surrogate + coefficient * extra
 
 
-def _times(weight: Any, value: Tensor) -> Tensor:
+def _times(weight: Any, value: Any) -> Any:
     """The product, without a multiplication by one."""
     return value if not isinstance(weight, Tensor) and weight == 1.0 else weight * value
 
