@@ -17,7 +17,6 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.infer import autoguide as ag
-from pyro.infer.autoguide.initialization import init_to_value
 
 import pyro_kl
 
@@ -58,7 +57,8 @@ def with_child(prior):
                 pyro.sample("zs", law)
             pyro.sample("child", dist.Normal(z, 1.0))
         else:
-            pyro.sample("child", dist.Normal(z.reshape(z.shape[: -law.event_dim] + (-1,))[..., 0], 1.0))
+            first = z.flatten(-law.event_dim)[..., 0]
+            pyro.sample("child", dist.Normal(first, 1.0))
 
     return model
 

@@ -192,7 +192,10 @@ def test_shapes_that_differ_are_refused():
 
     with pytest.raises(ValueError, match=r"shapes (disagree|.* differ)"):
         TraceKL_ELBO().loss(model, guide)
-    with pyro.validation_enabled(False), pytest.raises(ValueError, match=r"event shapes .* differ"):
+    with (
+        pyro.validation_enabled(False),
+        pytest.raises(ValueError, match=r"event shapes .* differ"),
+    ):
         TraceKL_ELBO().loss(model, guide)
 
 
@@ -310,7 +313,9 @@ def test_gradient_under_subsampling(law, has_rsample, subsample, scale, mean_fie
     torch.testing.assert_close(
         params["loc"], scale * torch.tensor([0.5, -2.0]), atol=0.1 * scale, rtol=0
     )
-    torch.testing.assert_close(params["sd"], scale * torch.tensor([2.0]), atol=0.16 * scale, rtol=0)
+    torch.testing.assert_close(
+        params["sd"], scale * torch.tensor([2.0]), atol=0.16 * scale, rtol=0
+    )
 
 
 def test_exact_kls_leave_a_discrete_site_with_less_noise():
@@ -351,9 +356,10 @@ def test_score_function_gradient_with_likelihood_is_unbiased():
     elbo.loss_and_grads(model, guide)
     q = torch.tensor([0.6, 0.5], requires_grad=True)
     log_likelihood = dist.Normal(locs.unsqueeze(-1), 1.0).log_prob(data)
-    exact = kl_divergence(dist.Bernoulli(q), dist.Bernoulli(0.3)).sum() - (
-        (1 - q) * log_likelihood[0] + q * log_likelihood[1]
-    ).sum()
+    exact = (
+        kl_divergence(dist.Bernoulli(q), dist.Bernoulli(0.3)).sum()
+        - ((1 - q) * log_likelihood[0] + q * log_likelihood[1]).sum()
+    )
     expected = torch.autograd.grad(exact, q)[0]
     torch.testing.assert_close(pyro.param("q").grad, expected, atol=0.08, rtol=0)
 

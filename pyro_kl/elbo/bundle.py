@@ -75,7 +75,8 @@ def bundles(
     groups: dict[Any, list[tuple[Plain, Term]]] = {}
     left: list[tuple[Plain, Term]] = []
     for plain, term in plains:
-        q, p = type(plain.q), type(plain.p)
+        q: Any = type(plain.q)
+        p: Any = type(plain.p)
         if _may_be_joined(q, p):
             first = next(iter(_family(q).of(plain.q).values()))
             groups.setdefault((q, p, first.dtype, first.device), []).append((plain, term))
@@ -91,7 +92,7 @@ def bundles(
 
 
 @lru_cache(maxsize=256)
-def _may_be_joined(q: type[Distribution], p: type[Distribution]) -> bool:
+def _may_be_joined(q: Any, p: Any) -> bool:
     """Whether two classes' KL is elementwise in parameters of one number for each element."""
     families = family_of(q), family_of(p)
     if any(family is None or family.support.discrete for family in families):
@@ -137,6 +138,7 @@ def _bundle(group: Sequence[tuple[Plain, Term]]) -> Bundle:
 def _end_to_end(laws: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
     """One law whose batch is the batches of all, end to end."""
     family = _family(type(laws[0]))
+    make: Any = family.distribution
     values = [family.of(law) for law in laws]
     parameters = {
         name: torch.cat(
@@ -147,4 +149,4 @@ def _end_to_end(laws: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
         )
         for name in family.parameters
     }
-    return family.distribution(**parameters, validate_args=False)
+    return make(**parameters, validate_args=False)

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from pyro.distributions.util import is_identically_zero
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from .bundle import Bundle, bundles
 from .guides import Direct, Plain, Prior
 from .plan import Decision, Plan
 from .terms import Term, same_setting, scaled, without_mask
-from .traces import Site, compute_guide, compute_model, has_score_function
+from .traces import Site, Trace, compute_guide, compute_model, has_score_function
 
 __all__ = ["Collected", "collect", "sampled_log_q"]
 
@@ -50,6 +49,8 @@ def collect(
 
     Args:
         plan: as made for traces of this structure.
+        model_trace: of the model.
+        guide_trace: of the guide.
         every_density: whether to compute the log densities of exact sites too, for whoever
             compares.
 
@@ -59,6 +60,8 @@ def collect(
     tracing = bool(torch._C._get_tracing_state())
     for name, decision in plan.decisions.items():
         if not tracing:  # a trace follows what the run before it has found
+            if not decision.drawn.holds(model_trace, guide_trace):
+                raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
             plan.agrees[name] = _agrees(name, decision, model_trace, guide_trace)
     _compute_densities(plan, model_trace, guide_trace, every_density)
     terms = [
@@ -123,9 +126,7 @@ def _is_sampled(name: str, decision: Decision, plan: Plan) -> bool:
     return not decision.exact or (decision.method != "prior" and not plan.agrees[name])
 
 
-def _apart(
-    name: str, decision: Decision, model_trace: Trace, guide_trace: Trace
-) -> Tensor | None:
+def _apart(name: str, decision: Decision, model_trace: Trace, guide_trace: Trace) -> Tensor | None:
     """s_q E log q - s_p E log p with scale and mask of each side, if both are known exactly."""
     if not decision.exact or decision.method == "infinite":
         return None

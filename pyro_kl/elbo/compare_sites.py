@@ -68,7 +68,9 @@ class SiteComparisons:
     @property
     def largest_z(self) -> float:
         """The largest |z| of all sites with a formula."""
-        return max((abs(row.z_score) for row in self.rows if row.z_score == row.z_score), default=0)
+        return max(
+            (abs(row.z_score) for row in self.rows if row.z_score == row.z_score), default=0
+        )
 
     def _cells(self) -> list[list[str]]:
         return [

@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from .collect import sampled_log_q
 from .plan import Plan
 from .terms import Term
-from .traces import has_score_function
+from .traces import Trace, has_score_function
 
 __all__ = ["ControlVariate"]
 

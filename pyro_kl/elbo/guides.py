@@ -13,13 +13,12 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, biject_to
 
 from ..shapes import check_event_shapes, peel
 from .terms import PairKL, is_identity, kl_of_pair, without_mask
-from .traces import Site
+from .traces import Site, Trace
 
 __all__ = [
     "Direct",
@@ -57,17 +56,27 @@ class Drawn:
 
     Attributes:
         name: the latent.
-        parts: the guide's sites that make up its density, the one of the latent last.
-        is_exact_point: whether the value is no random number at all.
     """
 
     name: str
-    parts: tuple[str, ...]
-    word = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The guide's sites that make up its density, the one of the latent last."""
+        return ()
+
+    @property
+    def word(self) -> str:
+        """What is exact about it, where that needs saying."""
+        return ""
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """The exact KL, or NotImplementedError."""
         raise NotImplementedError
+
+    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+        """Whether the value in the traces is what this drawing makes of its parts."""
+        return True
 
     def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
         """The two laws as univariate ones, to be computed with those of other sites, if so."""
@@ -126,7 +135,6 @@ class Prior(Drawn):
     """The guide does not draw it: the model does, from the prior."""
 
     name: str
-    parts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -140,6 +148,10 @@ class Fused(Drawn):
     def parts(self) -> tuple[str, ...]:
         """The Normal and the Delta."""
         return (self.auxiliary, self.name)
+
+    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+        """Whether the Delta is the image of the Normal."""
+        return Fused.found(self.name, self.auxiliary, model_trace, guide_trace)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL(image of the Normal || prior)."""
@@ -199,15 +211,12 @@ def same_values(site: Site, unconstrained: Tensor, value: Tensor) -> bool:
         transform = biject_to(without_mask(site["fn"])[0].support)
     except NotImplementedError:
         return False
-    if is_identity(transform):
-        image = unconstrained
-        if image.data_ptr() == value.data_ptr() and image.numel() == value.numel():
-            return True
-    else:
-        if unconstrained.dim() < transform.domain.event_dim:
-            return False
-        image = transform(unconstrained)
-    return image.numel() == value.numel() and torch.equal(image.reshape(value.shape), value)
+    wide = transform.inverse_shape(value.shape)
+    if unconstrained.numel() != torch.Size(wide).numel():
+        return False
+    if is_identity(transform) and unconstrained.data_ptr() == value.data_ptr():
+        return True
+    return torch.equal(transform(unconstrained.reshape(wide)), value)
 
 
 def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:

@@ -26,7 +26,6 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import (
     Distribution,
@@ -47,7 +46,7 @@ from .guides import (
     split_support,
 )
 from .terms import PairKL, kl_of_pair, without_mask
-from .traces import Site
+from .traces import Site, Trace
 
 __all__ = ["Block", "GaussianBlock", "joint_blocks", "product_kl"]
 
@@ -152,13 +151,22 @@ class Block(Drawn):
         return (self.auxiliary, self.name)
 
     @property
-    def word(self) -> str:  # type: ignore[override]
+    def word(self) -> str:
         """What is exact about it."""
         if self.has_parents and self.order > 0:
             return "Rao-Blackwellised: exact given the sites before it"
         return "exact marginal of the joint guide"
 
-    def _block(self, model_trace: Trace, guide_trace: Trace) -> tuple[GaussianBlock, Any, Any, Any]:
+    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+        """Whether the Delta is the image of the slice."""
+        part = guide_trace.nodes[self.auxiliary]["value"][..., self.start : self.stop]
+        return same_values(
+            model_trace.nodes[self.name], part, guide_trace.nodes[self.name]["value"]
+        )
+
+    def _block(
+        self, model_trace: Trace, guide_trace: Trace
+    ) -> tuple[GaussianBlock, Any, Any, Any]:
         """The Gaussian, the shapes it is arranged in, and the prior."""
         aux = guide_trace.nodes[self.auxiliary]
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
@@ -193,13 +201,13 @@ class Block(Drawn):
         log_q = block.log_q(aux["value"][..., self.start : self.stop])
         jacobian = site["unscaled_log_prob"]
         # the coordinates of one element of the site's batch belong together
-        wide = torch.Size(aux["value"].shape[:-1]) + (self.stop - self.start,)
+        wide = (*aux["value"].shape[:-1], self.stop - self.start)
         return [(_to_batch(log_q.expand(wide), jacobian.shape), aux), (jacobian, site)]
 
 
 def _to_batch(per_coordinate: Tensor, batch: torch.Size) -> Tensor:
     """Sum coordinates (..., n) to the elements of a site's batch that they belong to."""
-    return per_coordinate.reshape(tuple(batch) + (-1,)).sum(-1)
+    return per_coordinate.reshape((*batch, -1)).sum(-1)
 
 
 def _without_particles(
@@ -350,6 +358,8 @@ def joint_blocks(
     Args:
         auxiliary: a site of the guide whose value is a vector.
         members: the Deltas after it, in the guide's order.
+        model_trace: of the model.
+        guide_trace: of the guide.
     """
     aux = guide_trace.nodes[auxiliary]
     value, law = aux["value"], aux["fn"]
@@ -378,7 +388,7 @@ def joint_blocks(
     return [replace(b, sizes=sizes) for b in blocks] if start == value.shape[-1] else None
 
 
-def _is_expanded(law: Distribution) -> bool:
+def _is_expanded(law: Any) -> bool:
     """Whether the elements of a law's batch, if any, are copies of one: a plate of particles."""
     tensors = [law.loc] if hasattr(law, "loc") else [law.base_dist.loc, law.base_dist.scale]
     return all(
@@ -386,5 +396,3 @@ def _is_expanded(law: Distribution) -> bool:
         for tensor in tensors
         for stride, size in zip(tensor.stride()[:-1], tensor.shape[:-1], strict=True)
     )
-
-

@@ -55,7 +55,11 @@ class Objective:
             raise ValueError(
                 "free_bits and capacity both bend the KL: give one of them, not both."
             )
-        if capacity is not None and not isinstance(capacity, Mapping) and isinstance(beta, Mapping):
+        if (
+            capacity is not None
+            and not isinstance(capacity, Mapping)
+            and isinstance(beta, Mapping)
+        ):
             raise ValueError(
                 "A capacity for the sum of all KLs needs one beta for all sites; give "
                 "capacity={site: ...} to weigh sites differently."

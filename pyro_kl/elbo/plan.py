@@ -13,7 +13,6 @@ from typing import Any
 
 from pyro.distributions import Delta
 from pyro.poutine.guide import GuideMessenger
-from pyro.poutine.trace_struct import Trace
 from torch.distributions import Distribution
 
 from ..divergence import method_of
@@ -22,6 +21,7 @@ from .guides import Direct, Drawn, Fused, Prior, auxiliary_sites
 from .joint import Block, joint_blocks
 from .structured import structured_sites
 from .terms import without_mask
+from .traces import Trace
 from .validity import Dependencies, late_parents
 
 __all__ = ["Decision", "Plan", "Run", "make_plan", "structure_of"]
@@ -90,6 +90,9 @@ def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str)
     """Decide for each latent of the model.
 
     Args:
+        model_trace: of the model.
+        guide_trace: of the guide.
+        run: what was run.
         mean_field: "check" tests whether an exact KL is valid, "assume" takes it to be, "never"
             samples every site.
     """
@@ -210,9 +213,7 @@ def _of_point(how: Drawn, has_auxiliary: bool) -> Decision:
 
 
 def _invalid_decision(how: Drawn, late: list[str]) -> Decision:
-    reason = (
-        f"its prior depends on {', '.join(late)}, which the guide draws from it or after it"
-    )
+    reason = f"its prior depends on {', '.join(late)}, which the guide draws from it or after it"
     return Decision(how, False, "monte carlo", reason=reason, warns=True)
 
 
@@ -313,8 +314,8 @@ def warn_of(plan: Plan, told: set[str]) -> None:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sampled.items())
         warnings.warn(
             "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
-            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or register "
-            'a formula; mean_field="never" samples all sites and is silent.',
+            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or "
+            'register a formula; mean_field="never" samples all sites and is silent.',
             stacklevel=2,
         )
 

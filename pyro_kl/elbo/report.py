@@ -7,12 +7,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    import pandas
 
 __all__ = ["KLReport", "SiteReport", "table"]
 
@@ -133,7 +130,9 @@ class KLReport:
         return lines
 
     def __str__(self) -> str:
-        return "\n".join([*table(_HEADER, self._cells(), "llrrrrll"), *self._summary(), *self._notes()])
+        return "\n".join(
+            [*table(_HEADER, self._cells(), "llrrrrll"), *self._summary(), *self._notes()]
+        )
 
     __repr__ = __str__
 
@@ -158,8 +157,8 @@ class KLReport:
         whole = {name: getattr(self, name) for name in _WHOLE}
         return "".join(json.dumps(_clean(row)) + "\n" for row in [*self.to_dicts(), whole])
 
-    def to_dataframe(self) -> pandas.DataFrame:
-        """A table with one row for each site.
+    def to_dataframe(self) -> Any:
+        """A `pandas.DataFrame` with one row for each site.
 
         Raises:
             ImportError: pandas is missing: `pip install pandas`.

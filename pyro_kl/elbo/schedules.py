@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Constant", "Cyclical", "LinearWarmup", "Level", "level_at", "warn_unless_reaches_one"]
+__all__ = ["Constant", "Cyclical", "Level", "LinearWarmup", "level_at", "warn_unless_reaches_one"]
 
 #: A number, or a function of the step.
 Level = float | Callable[[int], float]

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 from pyro.infer.autoguide import AutoStructured
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import biject_to
 
 from .guides import Drawn, same_values
 from .joint import GaussianBlock, product_kl
 from .terms import PairKL, without_mask
-from .traces import Site
+from .traces import Site, Trace
 
 __all__ = ["StructuredSite", "structured_sites"]
 
@@ -37,9 +36,13 @@ class StructuredSite(Drawn):
     """
 
     name: str
-    guide: AutoStructured
+    guide: Any
     auxiliary: str
-    word = "exact given the sites that the guide makes it depend on"
+
+    @property
+    def word(self) -> str:
+        """What is exact about it."""
+        return "exact given the sites that the guide makes it depend on"
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -66,10 +69,10 @@ class StructuredSite(Drawn):
         aux, site = guide_trace.nodes[self.auxiliary], guide_trace.nodes[self.name]
         log_noise = aux["fn"].base_dist.log_prob(aux["value"])
         jacobian = site["unscaled_log_prob"]
-        return [(log_noise.reshape(tuple(jacobian.shape) + (-1,)).sum(-1), aux), (jacobian, site)]
+        return [(log_noise.reshape((*jacobian.shape, -1)).sum(-1), aux), (jacobian, site)]
 
 
-def _factor(guide: AutoStructured, name: str) -> Tensor:
+def _factor(guide: Any, name: str) -> Tensor:
     """The factor of a site's conditional: (n,) if diagonal, else (n, n)."""
     scale: Tensor = attrgetter(name)(guide.scales)
     if guide.conditionals[name] == "normal":
@@ -77,7 +80,7 @@ def _factor(guide: AutoStructured, name: str) -> Tensor:
     return scale.unsqueeze(-1) * attrgetter(name)(guide.scale_trils)
 
 
-def _shift(guide: AutoStructured, name: str, guide_trace: Trace, made: dict[str, Any]) -> Tensor:
+def _shift(guide: Any, name: str, guide_trace: Trace, made: dict[str, Any]) -> Tensor:
     """What the sites before add to the mean, flattened; memoised in `made`."""
     total: Any = 0.0
     deps = attrgetter(name)(guide.deps)
@@ -86,7 +89,7 @@ def _shift(guide: AutoStructured, name: str, guide_trace: Trace, made: dict[str,
     return total
 
 
-def _centred(guide: AutoStructured, name: str, guide_trace: Trace, made: dict[str, Any]) -> Any:
+def _centred(guide: Any, name: str, guide_trace: Trace, made: dict[str, Any]) -> Any:
     """u - loc of a site, flattened, as the guide computes it."""
     if name not in made:
         conditional = guide.conditionals[name]
@@ -101,20 +104,27 @@ def _centred(guide: AutoStructured, name: str, guide_trace: Trace, made: dict[st
     return made[name]
 
 
-def _conditional(guide: AutoStructured, name: str, guide_trace: Trace) -> tuple[Tensor, Tensor]:
+def _conditional(guide: Any, name: str, guide_trace: Trace) -> tuple[Tensor, Tensor]:
     made = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
     mean = attrgetter(name)(guide.locs) + _shift(guide, name, guide_trace, made)
     return mean, _factor(guide, name)
+
+
+def _is_structured(part: Any) -> bool:
+    """Whether a module is an AutoStructured whose noise is Normal throughout."""
+    if not isinstance(part, AutoStructured) or not isinstance(part.conditionals, dict):
+        return False
+    return not any(map(callable, part.conditionals.values()))
 
 
 def structured_sites(
     guide: Any, names: Sequence[str], model_trace: Trace, guide_trace: Trace
 ) -> list[StructuredSite]:
     """The sites among `names` that an AutoStructured inside `guide` draws."""
-    modules = guide.modules() if isinstance(guide, torch.nn.Module) else ()
+    modules: Any = guide.modules() if isinstance(guide, torch.nn.Module) else ()
     found: list[StructuredSite] = []
     for part in modules:
-        if not isinstance(part, AutoStructured) or any(map(callable, part.conditionals.values())):
+        if not _is_structured(part):
             continue
         for name, conditional in part.conditionals.items():
             aux = name + "_aux"

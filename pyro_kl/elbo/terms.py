@@ -136,7 +136,9 @@ def is_identity(transform: Transform) -> bool:
 
 def without_identity(law: Distribution) -> Distribution:
     """The base of a TransformedDistribution that transforms nothing."""
-    if type(law).__name__ == "TransformedDistribution" and isinstance(law, TransformedDistribution):
+    if type(law).__name__ == "TransformedDistribution" and isinstance(
+        law, TransformedDistribution
+    ):
         if all(map(is_identity, law.transforms)):
             return law.base_dist
     return law

@@ -12,7 +12,6 @@ import pyro.ops.jit
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.infer.util import MultiFrameTensor, torch_item
-from pyro.poutine.trace_struct import Trace
 from pyro.util import warn_if_nan
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from .plan import Plan, Run, make_plan, structure_of, warn_of, warn_of_settings
 from .report import KLReport
 from .snapshot import Snapshot
 from .terms import Term
-from .traces import paired_traces
+from .traces import Trace, paired_traces
 
 __all__ = ["JitTraceKL_ELBO", "TraceKL_ELBO"]
 
@@ -147,7 +146,7 @@ class TraceKL_ELBO(Trace_ELBO):
         """
         with torch.no_grad():
             loss = self._evaluate(Run(model, guide, args, kwargs)).loss
-        value = torch_item(loss)
+        value: Any = torch_item(loss)
         warn_if_nan(value, "loss")
         return value
 
@@ -180,7 +179,7 @@ class TraceKL_ELBO(Trace_ELBO):
         """
         run = Run(model, guide, args, kwargs)
         if self.objective.is_linear and self.control_variate is None and not self._vectorized:
-            loss = self._particle_by_particle(run)
+            loss: Any = self._particle_by_particle(run)
         else:
             result = self._evaluate(run)
             surrogate = result.with_control(self.control_variate)
@@ -448,9 +447,6 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         if key not in self._traced:
             weakself = weakref.ref(self)
 
-            @pyro.ops.jit.trace(
-                ignore_warnings=self.ignore_jit_warnings, jit_options=self.jit_options
-            )
             def loss_and_surrogate(levels: Tensor, *args: Any, **kwargs: Any) -> Any:
                 elbo = weakself()
                 assert elbo is not None
@@ -463,7 +459,10 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
                     *(like + value for value in values),
                 )
 
-            self._traced[key] = model, guide, loss_and_surrogate
+            trace = pyro.ops.jit.trace(
+                ignore_warnings=self.ignore_jit_warnings, jit_options=self.jit_options
+            )
+            self._traced[key] = model, guide, trace(loss_and_surrogate)
         return self._traced[key][2]
 
     def _run_traced(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:

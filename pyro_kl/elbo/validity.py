@@ -25,10 +25,9 @@ from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from .traces import Site
+from .traces import Site, Trace
 
 __all__ = ["Dependencies", "late_parents"]
 
@@ -223,6 +222,8 @@ def _another(site: Site, move: int) -> Tensor:
     with torch.random.fork_rng():
         torch.manual_seed(1_000_003 + move)
         value = site["fn"].sample()
-        return value.reshape(site["value"].shape) if value.numel() == site["value"].numel() else (
-            value.expand(site["value"].shape)
+        return (
+            value.reshape(site["value"].shape)
+            if value.numel() == site["value"].numel()
+            else (value.expand(site["value"].shape))
         )
