@@ -1,9 +1,10 @@
 """ELBOs whose KL terms are exact wherever they can be."""
 
 from .compare_sites import SiteComparison, SiteComparisons, compare_sites
+from .jit import JitTraceKL_ELBO
 from .report import KLReport, SiteReport
 from .schedules import Constant, Cyclical, LinearWarmup
-from .trace_kl_elbo import JitTraceKL_ELBO, TraceKL_ELBO
+from .trace_kl_elbo import TraceKL_ELBO
 
 __all__ = [
     "Constant",

@@ -17,8 +17,9 @@ from pyro.infer.autoguide import AutoStructured
 from torch import Tensor
 from torch.distributions import biject_to
 
+from .gaussians import GaussianBlock
 from .guides import Drawn, same_values
-from .joint import GaussianBlock, product_kl
+from .joint import product_kl
 from .terms import PairKL, without_mask
 from .traces import Site, Trace
 

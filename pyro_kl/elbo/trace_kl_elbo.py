@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import copy
-import math
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import pyro.ops.jit
 import torch
 from pyro.infer import Trace_ELBO
-from pyro.infer.util import MultiFrameTensor, torch_item
+from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from .collect import Collected, collect
+from .collect import collect
+from .combine import Combined, Particle, combine
 from .control_variate import ControlVariate
-from .objective import Levels, Objective, Weighed
-from .plan import Plan, Run, make_plan, structure_of, warn_of, warn_of_settings
+from .objective import Levels, Objective
+from .plan import Plan, Run, make_plan, structure_of
 from .report import KLReport
 from .snapshot import Snapshot
-from .terms import Term
+from .told import warn_of, warn_of_settings
 from .traces import Trace, paired_traces
 
-__all__ = ["JitTraceKL_ELBO", "TraceKL_ELBO"]
+__all__ = ["TraceKL_ELBO"]
 
 _MODES = ("check", "assume", "never")
 
@@ -102,7 +100,7 @@ class TraceKL_ELBO(Trace_ELBO):
     ) -> tuple[Trace, Trace]:
         return paired_traces(model, guide, args, kwargs, self.max_plate_nesting)
 
-    def _particles(self, run: Run, every_density: bool = False) -> Iterator[_Particle]:
+    def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
         """The terms of each pair of traces."""
         for model_trace, guide_trace in self._get_traces(
             run.model, run.guide, run.args, run.kwargs
@@ -115,7 +113,7 @@ class TraceKL_ELBO(Trace_ELBO):
                 collected = collect(plan, model_trace, guide_trace, every_density)
             if not all(plan.agrees.values()):
                 warn_of_settings(plan, self._told)
-            yield _Particle(collected, plan, model_trace, guide_trace)
+            yield Particle(collected, plan, model_trace, guide_trace)
 
     def _plan_for(
         self, model_trace: Trace, guide_trace: Trace, run: Run, anew: bool = False
@@ -196,7 +194,7 @@ class TraceKL_ELBO(Trace_ELBO):
         loss: Any = 0.0
         snapshot = Snapshot.empty(self, levels)
         for particle in self._particles(run):
-            result = self._combine([particle], levels)
+            result = combine([particle], self.objective, levels, self.num_particles)
             snapshot.add(particle.collected, particle.plan, result.weights)
             loss = loss + torch_item(result.loss)
             if result.trainable and getattr(result.surrogate, "requires_grad", False):
@@ -206,66 +204,18 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def _evaluate(
         self, run: Run, levels: Any = None, every_density: bool | None = None
-    ) -> _Result:
+    ) -> Combined:
         """All particles, and what they come to."""
         levels = self.objective.levels(self.step_count) if levels is None else levels
         if every_density is None:
             every_density = self.control_variate is not None
         particles = list(self._particles(run, every_density))
-        result = self._combine(particles, levels)
+        result = combine(particles, self.objective, levels, self.num_particles)
         snapshot = Snapshot.empty(self, levels)
         for particle in particles:
             snapshot.add(particle.collected, particle.plan, result.weights)
         self._snapshot = snapshot
         return result
-
-    def _combine(self, particles: list[_Particle], levels: Any) -> _Result:
-        """Average the KLs, weigh them, and put loss and surrogate together."""
-        beta = self.objective.one_weight(levels)
-        if beta is not None and not any(particle.has_scores for particle in particles):
-            return self._combine_alike(particles, beta)
-        kls: dict[str, Tensor] = {}
-        for particle in particles:
-            particle.add_kls(kls, self.num_particles)
-        bendable = {name for particle in particles for name in particle.latent_groups()}
-        weighed = self.objective.weigh(kls, levels, bendable)
-        likelihood: Any = 0.0
-        surrogate: Any = 0.0
-        for particle in particles:
-            weights = particle.weights(weighed)
-            for term in particle.terms:
-                if term.kind == "likelihood":
-                    likelihood = likelihood + term.value.detach().sum()
-                    surrogate = surrogate - term.surrogate.sum()
-                else:
-                    surrogate = surrogate + _times(weights[term.name], term.surrogate.sum())
-            surrogate = surrogate - _score_function_part(particle.terms, weights)
-        loss = weighed.penalty - likelihood / self.num_particles
-        surrogate = surrogate / self.num_particles
-        return _Result(loss, surrogate, weighed, particles, self.num_particles)
-
-    def _combine_alike(self, particles: list[_Particle], beta: Any) -> _Result:
-        """The same where all KLs weigh alike and no score function needs them one by one."""
-        likelihood: Any = 0.0
-        kl: Any = 0.0
-        value: Any = 0.0
-        for particle in particles:
-            for term in particle.collected.single:
-                total = term.surrogate.sum()
-                if term.kind == "likelihood":
-                    likelihood = likelihood + total
-                else:
-                    kl = kl + total
-                if term.surrogate is not term.value:
-                    value = value + (term.value - term.surrogate).detach().sum()
-            for bundle in particle.collected.bundles:
-                kl = kl + bundle.flat.sum()
-        surrogate = (_times(beta, kl) - likelihood) / self.num_particles
-        loss = surrogate.detach() if isinstance(surrogate, Tensor) else surrogate
-        groups = {group for particle in particles for group in particle.plan.groups.values()}
-        weighed = Weighed(math.nan, dict.fromkeys(groups, beta))
-        loss = loss + _times(beta, value) / self.num_particles
-        return _Result(loss, surrogate, weighed, particles, self.num_particles)
 
     # --- what was computed --------------------------------------------------------------------
 
@@ -309,197 +259,3 @@ class TraceKL_ELBO(Trace_ELBO):
         other.num_particles = num_particles
         other._plans, other._told = self._plans, self._told
         return other
-
-
-class _Particle:
-    """The terms of one pair of traces, with the plan behind them."""
-
-    def __init__(
-        self, collected: Collected, plan: Plan, model_trace: Trace, guide_trace: Trace
-    ) -> None:
-        self.collected, self.plan = collected, plan
-        self.model_trace, self.guide_trace = model_trace, guide_trace
-
-    @property
-    def terms(self) -> list[Term]:
-        """All of them."""
-        return self.collected.terms
-
-    @property
-    def has_scores(self) -> bool:
-        """Whether any site is not reparametrised."""
-        return any(term.score is not None for term in self.collected.single)
-
-    def add_kls(self, kls: dict[str, Tensor], num_particles: int) -> None:
-        """Add each group's KL, divided by the number of particles."""
-        for term in self.terms:
-            if term.kind != "likelihood":
-                share = term.value.detach().sum() / num_particles
-                group = self.plan.groups[term.name]
-                kls[group] = kls[group] + share if group in kls else share
-
-    @property
-    def trainable(self) -> bool:
-        """Whether model or guide have asked Pyro for parameters."""
-        return any(
-            site["type"] == "param"
-            for trace in (self.model_trace, self.guide_trace)
-            for site in trace.nodes.values()
-        )
-
-    def latent_groups(self) -> set[str]:
-        """Groups with a latent in them."""
-        return {self.plan.groups[term.name] for term in self.terms if term.kind == "latent"}
-
-    def weights(self, weighed: Weighed) -> dict[str, Any]:
-        """Site -> d penalty / d KL of its group."""
-        return {name: weighed.weights.get(group, 0.0) for name, group in self.plan.groups.items()}
-
-
-class _Result:
-    """Loss, surrogate, weights."""
-
-    def __init__(
-        self,
-        loss: Any,
-        surrogate: Any,
-        weighed: Weighed,
-        particles: list[_Particle],
-        num_particles: int,
-    ) -> None:
-        self.loss = self.controlled_loss = loss
-        self.surrogate = surrogate
-        self.weights = weighed.weights
-        self.particles, self.num_particles = particles, num_particles
-        self._weighed = weighed
-
-    @property
-    def trainable(self) -> bool:
-        """Whether there are parameters to train."""
-        return any(particle.trainable for particle in self.particles)
-
-    def with_control(self, control: ControlVariate | None) -> Any:
-        """The surrogate with the control variate, if there is one."""
-        if control is None:
-            return self.surrogate
-        extra: Any = 0.0
-        for particle in self.particles:
-            extra = extra + control.of(
-                particle.plan,
-                particle.model_trace,
-                particle.guide_trace,
-                particle.terms,
-                particle.weights(self._weighed),
-            )
-        extra = extra / self.num_particles
-        if not isinstance(extra, Tensor):
-            return self.surrogate
-        coefficient = control.learn(self.surrogate, extra)
-        self.controlled_loss = self.loss + coefficient * extra.detach()
-        return self.surrogate + coefficient * extra
-
-
-def _times(weight: Any, value: Any) -> Any:
-    """The product, without a multiplication by one."""
-    return value if not isinstance(weight, Tensor) and weight == 1.0 else weight * value
-
-
-def _score_function_part(terms: list[Term], weights: dict[str, Any]) -> Any:
-    """Sum over sites that are not reparametrised of score function times downstream cost.
-
-    The cost is log likelihood minus weighed KLs; an exact KL of the site itself is no cost of its
-    samples and left out.
-    """
-    scores = [term for term in terms if term.score is not None]
-    total: Any = 0.0
-    for scored in scores:
-        cost = MultiFrameTensor()
-        for term in terms:
-            if term is scored and not term.own_cost:
-                continue
-            value = term.value.detach()
-            signed = value if term.kind == "likelihood" else -weights[term.name] * value
-            cost.add((term.frames, signed))
-        total = total + (cost.sum_to(scored.score_frames) * scored.score).sum()
-    return total
-
-
-class JitTraceKL_ELBO(TraceKL_ELBO):
-    """`TraceKL_ELBO` whose gradient step is traced once by `pyro.ops.jit` and then replayed.
-
-    The limits are those of `pyro.infer.JitTrace_ELBO`: static structure, all tensors in `*args`,
-    everything else in `**kwargs`. Schedules go in as inputs of the traced function, so that they
-    work; `report` holds the KLs of the last step without standard errors.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if self.control_variate is not None:
-            raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
-        self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_traced": {}}
-
-    def _compiled(self, model: Any, guide: Any) -> Callable[..., Any]:
-        """The traced function for a model and a guide, which are kept alive with it."""
-        key = id(model), id(guide)
-        if key not in self._traced:
-            weakself = weakref.ref(self)
-
-            def loss_and_surrogate(levels: Tensor, *args: Any, **kwargs: Any) -> Any:
-                elbo = weakself()
-                assert elbo is not None
-                result = elbo._evaluate(Run(model, guide, args, kwargs), levels)
-                values = elbo._snapshot.totals() if elbo._snapshot else ()
-                like = levels.new_zeros(())
-                return (
-                    like + result.loss,
-                    like + result.surrogate,
-                    *(like + value for value in values),
-                )
-
-            trace = pyro.ops.jit.trace(
-                ignore_warnings=self.ignore_jit_warnings, jit_options=self.jit_options
-            )
-            self._traced[key] = model, guide, trace(loss_and_surrogate)
-        return self._traced[key][2]
-
-    def _run_traced(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        levels = self.objective.levels(self.step_count)
-        inputs = torch.tensor(levels if levels else [1.0])
-        loss, surrogate, *values = self._compiled(model, guide)(inputs, *args, **kwargs)
-        if self._snapshot is not None:
-            self._snapshot = self._snapshot.with_totals(values, levels)
-        return loss, surrogate
-
-    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss in nats, to be differentiated by the caller.
-
-        Args:
-            model: the model.
-            guide: the guide.
-            *args: of model and guide; tensors.
-            **kwargs: of model and guide; no tensors.
-        """
-        loss, surrogate = self._run_traced(model, guide, args, kwargs)
-        self.step_count += 1
-        warn_if_nan(loss, "loss")
-        return loss + (surrogate - surrogate.detach())
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats; the gradient is added to the parameters' `.grad`.
-
-        Args:
-            model: the model.
-            guide: the guide.
-            *args: of model and guide; tensors.
-            **kwargs: of model and guide; no tensors.
-        """
-        loss, surrogate = self._run_traced(model, guide, args, kwargs)
-        self.step_count += 1
-        if surrogate.requires_grad:
-            surrogate.backward(retain_graph=self.retain_graph)
-        value = torch_item(loss)
-        warn_if_nan(value, "loss")
-        return value
