@@ -112,7 +112,7 @@ def _without_value(name: str, decision: Decision, site: Site) -> Term:
     return Term(
         name, "latent", nothing, nothing,
         frames=site["cond_indep_stack"], method=decision.method, source=decision.source,
-        reason=decision.reason, own_cost=False, shape=site["value"].shape,
+        reason=decision.reason, own_cost=False, shape=_shape(site),
     )  # fmt: skip
 
 
@@ -195,12 +195,21 @@ def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trac
 # --- terms --------------------------------------------------------------------------------------
 
 
+def _shape(site: Site) -> tuple[int, ...]:
+    """Batch and event shape of a site; a factor has no event."""
+    law = site["fn"]
+    return tuple(law.batch_shape if _is_factor(site) else law.batch_shape + law.event_shape)
+
+
+def _is_factor(site: Site) -> bool:
+    return type(site["fn"]).__name__ == "Unit"
+
+
 def _likelihood(name: str, site: Site) -> Term:
-    is_factor = type(site["fn"]).__name__ == "Unit"
     return Term(
         name, "likelihood", site["log_prob"], site["log_prob"],
-        frames=site["cond_indep_stack"], method="factor" if is_factor else "observed",
-        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+        frames=site["cond_indep_stack"], method="factor" if _is_factor(site) else "observed",
+        scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
 
 
@@ -208,13 +217,12 @@ def _auxiliary(name: str, site: Site) -> Term:
     """A site of the guide alone adds its log density to the penalty."""
     parts = site["score_parts"]
     entropy = _as_tensor(parts.entropy_term, parts.log_prob)
-    is_factor = type(site["fn"]).__name__ == "Unit"
     return Term(
         name, "auxiliary", parts.log_prob, entropy,
-        frames=site["cond_indep_stack"], method="factor" if is_factor else "monte carlo",
+        frames=site["cond_indep_stack"], method="factor" if _is_factor(site) else "monte carlo",
         reason="auxiliary site of the guide",
         score=_score(site), score_frames=site["cond_indep_stack"],
-        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+        scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
 
 
@@ -262,7 +270,7 @@ def _latent(
         score=_score(guide_site) if own else None,
         score_frames=guide_site["cond_indep_stack"],
         own_cost=sampled, dims=dims,
-        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+        scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
 
 
@@ -275,7 +283,7 @@ def _from_prior(name: str, decision: Decision, site: Site) -> Term:
         name, "latent", value, value,
         frames=site["cond_indep_stack"], method=decision.method, reason=decision.reason,
         score=score, score_frames=site["cond_indep_stack"], own_cost=False,
-        scale=site["scale"], mask=site["mask"], shape=tuple(site["value"].shape),
+        scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
 
 

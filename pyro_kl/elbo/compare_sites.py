@@ -150,9 +150,11 @@ def compare_sites(
     exact: dict[str, list[Tensor]] = {}
     sampled: dict[str, list[Tensor]] = {}
     methods: dict[str, tuple[str, str]] = {}
+    order: list[str] = []
     with torch.no_grad():
         for particle in elbo._particles(Run(model, guide, args, kwargs), every_density=True):
             plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
+            order = list(particle.plan.decisions)
             for term in particle.terms:
                 decision = particle.plan.decisions.get(term.name)
                 if decision is None or term.method == "prior":
@@ -166,7 +168,7 @@ def compare_sites(
                     )
     rows = [
         _row(name, torch.cat(exact[name]), torch.cat(sampled[name]), *methods[name])
-        for name in exact
+        for name in sorted(exact, key=order.index)
     ]
     return SiteComparisons(tuple(rows), num_particles)
 

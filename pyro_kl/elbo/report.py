@@ -120,13 +120,11 @@ class KLReport:
         error = _error(self.elbo_standard_error)
         lines = [
             f"ELBO {_number(self.elbo)}{' +- ' + error if error else ''} = log likelihood "
-            f"{_number(self.log_likelihood)} - KL {_number(self.kl)}  "
-            f"({self.num_particles} particle{'s' if self.num_particles != 1 else ''})"
+            f"{_number(self.log_likelihood)} - KL {_number(self.kl)}",
+            f"{self.num_particles:,} draw{'s' if self.num_particles != 1 else ''}; nats",
         ]
         if self.objective:
-            lines.append(
-                f"training objective {_number(self.loss)} at step {self.step}: {self.objective}"
-            )
+            lines[1] += f"; objective {_number(self.loss)} at step {self.step}: {self.objective}"
         return lines
 
     def __str__(self) -> str:

@@ -83,15 +83,12 @@ class Snapshot:
     @property
     def terms(self) -> dict[str, list[Term]]:
         """Site -> its term in each pair of traces: likelihood first, then as in the model."""
-        if self._bundles:
-            for bundle in self._bundles:
-                for term in bundle.terms():
-                    self._keep(term)
-            self._bundles = []
-            order = {name: i for i, name in enumerate(self.groups)}
-            self._terms = dict(
-                sorted(self._terms.items(), key=lambda item: order.get(item[0], -1))
-            )
+        for bundle in self._bundles:
+            for term in bundle.terms():
+                self._keep(term)
+        self._bundles = []
+        order = {name: i for i, name in enumerate(self.groups)}
+        self._terms = dict(sorted(self._terms.items(), key=lambda item: order.get(item[0], -1)))
         return self._terms
 
     def totals(self) -> list[Tensor]:
