@@ -75,7 +75,7 @@ class Combined:
         particles: Sequence[Particle],
         num_particles: int,
     ) -> None:
-        self.loss = self.controlled_loss = loss
+        self.loss = loss
         self.surrogate = surrogate
         self.weights = weighed.weights
         self.particles, self.num_particles = particles, num_particles
@@ -102,9 +102,7 @@ class Combined:
         extra = extra / self.num_particles
         if not isinstance(extra, Tensor):
             return self.surrogate
-        coefficient = control.learn(self.surrogate, extra)
-        self.controlled_loss = self.loss + coefficient * extra.detach()
-        return self.surrogate + coefficient * extra
+        return self.surrogate + control.learn(self.surrogate, extra) * extra
 
 
 def _times(weight: Any, value: Any) -> Any:

@@ -48,8 +48,9 @@ class TraceKL_ELBO(Trace_ELBO):
         capacity: the KL that is aimed at instead of 0; a number, a schedule, or `{site: ...}`.
         mean_field: "check" tests validity and samples the sites that fail; "assume" takes every
             exact KL to be valid; "never" samples all of them.
-        control_variate: whether to add a running multiple of (sampled - exact KL), whose mean is
-            zero, to lower the gradient's variance where the sampled KL would be the better one.
+        control_variate: whether to add to the gradient a running multiple of that of (sampled -
+            exact KL), whose mean is zero: less variance for a second backward pass. The loss
+            that is returned is left as it is.
         **kwargs: as for `pyro.infer.Trace_ELBO`: num_particles, vectorize_particles,
             max_plate_nesting, retain_graph, ...
 
@@ -164,7 +165,7 @@ class TraceKL_ELBO(Trace_ELBO):
         warn_if_nan(surrogate, "loss")
         if not isinstance(surrogate, Tensor):
             return result.loss + 0.0 * surrogate
-        return result.controlled_loss + (surrogate - surrogate.detach())
+        return result.loss + (surrogate - surrogate.detach())
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """The loss in nats; the gradient is added to the parameters' `.grad`.
@@ -181,7 +182,7 @@ class TraceKL_ELBO(Trace_ELBO):
         else:
             result = self._evaluate(run)
             surrogate = result.with_control(self.control_variate)
-            loss = torch_item(result.controlled_loss)
+            loss = torch_item(result.loss)
             if result.trainable and getattr(surrogate, "requires_grad", False):
                 surrogate.backward(retain_graph=self.retain_graph)
         self.step_count += 1
