@@ -643,7 +643,7 @@ def test_schedules_at_their_ends():
         pyro_kl.Cyclical(100, cycles=4, total=110),
         lambda step: 0.1,
     ],
-    ids=str,
+    ids=lambda schedule: type(schedule).__name__,
 )
 def test_a_schedule_that_does_not_reach_one_is_told(schedule):
     with pytest.warns(UserWarning, match="ends at 0.*not at 1"):
