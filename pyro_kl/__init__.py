@@ -11,6 +11,7 @@ from . import (  # noqa: F401  they register
     families,
     integrals,
     mixed,
+    policy,
     structured,
     wrappers,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "formula",
     "kl",
     "monte_carlo",
+    "policy",
     "register",
     "registered",
 ]
