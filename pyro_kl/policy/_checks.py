@@ -98,8 +98,8 @@ def check_infinite(value: Tensor, p: Tensor, q: Tensor, direction: str) -> None:
     mine, other = _names(direction)
     raise ValueError(
         f"the KL{at} is infinite: the {mine} gives token {token} probability "
-        f"{float(row_p.double().softmax(-1)[token]):.3g} and the {other} gives it 0; mask that token "
-        f"in the {mine} too, or give it mass in the {other}"
+        f"{float(row_p.double().softmax(-1)[token]):.3g} and the {other} gives it 0; mask "
+        f"that token in the {mine} too, or give it mass in the {other}"
     )
 
 

@@ -23,12 +23,13 @@ _DEVICE_CHUNK, _DEVICE_PART = 2**24, 256
 _FAR = 20.0
 #: Up to this |u| there is the series, with this many terms for each precision.
 _NEAR, _TERMS = 0.5, {torch.float32: 9, torch.float64: 17}
-#: From this KL on, exp(u) - 1 - u with its rounding error of eps (of float32 for the half precisions)
-#: is good enough: the relative error of the KL stays near that of the logits themselves.
+#: From this KL on, exp(u) - 1 - u with its rounding error of eps (float32's for the half
+#: precisions) is good enough: beside it the logits' own precision decides.
 _ENOUGH = {torch.float64: 1e-2, torch.float32: 1e-2, torch.float16: 1e-5, torch.bfloat16: 1e-5}
 
 
-#: What `forward` leaves of each row: the largest logit of p, sum_v exp(p_v - top), m, E[exp(u) - 1 - u].
+#: What `forward` leaves of each row: the largest logit of p, called top, sum_v exp(p_v - top), m,
+#: and E_p[exp(u) - 1 - u].
 NUMBERS = 4
 
 

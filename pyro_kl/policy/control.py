@@ -134,8 +134,8 @@ class AdaptiveBeta:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
         if self.clip * num_steps >= self.horizon:
             warnings.warn(
-                f"{num_steps} episodes in one step and a horizon of {self.horizon:g} can take beta "
-                "to 0, from where it does not return; raise the horizon above "
+                f"{num_steps} episodes in one step and a horizon of {self.horizon:g} can take "
+                "beta to 0, from where it does not return; raise the horizon above "
                 f"{self.clip * num_steps:g}",
                 stacklevel=2,
             )

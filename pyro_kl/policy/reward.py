@@ -112,7 +112,7 @@ def _check_probability(name: str, reward: Tensor) -> None:
         where = first(bad)
         at = f" at {position(where)}" if where else ""
         raise ValueError(
-            f"the {name}{at} is {float(reward[where]):g}, outside [0, 1]: a probability is wanted; "
+            f"the {name}{at} is {float(reward[where]):g}, no probability: outside [0, 1]; "
             "a reward model's linear score goes through torch.sigmoid first, or straight to whiten"
         )
 

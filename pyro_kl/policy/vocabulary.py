@@ -58,7 +58,7 @@ def exact_kl(
     Example:
         >>> policy = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
         >>> pyro_kl.policy.exact_kl(policy, torch.zeros(2, 3))
-        tensor([0.4321, 0.0000])
+        tensor([0.4330, 0.0000])
     """
     if direction not in ("reverse", "forward"):
         raise ValueError(f"direction must be 'reverse' or 'forward', got {direction!r}")
