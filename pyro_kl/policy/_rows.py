@@ -136,6 +136,8 @@ def _mean_excess(weight: Tensor, u: Tensor, out: Tensor, total: Tensor, enough: 
     value = out.mul_(weight).sum(-1, keepdim=True) / total
     if float(value.amin()) >= enough:
         return value
+    # m was rounded, which shows beside small u: E_p[u] is 0
+    u.sub_(torch.mul(weight, u, out=out).sum(-1, keepdim=True) / total)
     if max(float(x.abs()) for x in torch.aminmax(u)) <= _NEAR:
         _excess_series(u, out)
     else:
