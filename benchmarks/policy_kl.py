@@ -7,7 +7,6 @@ memory beyond the two inputs and the gradient, in units of one logits tensor (li
 """
 
 import argparse
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -82,9 +81,6 @@ def main():
             flush=True,
         )
         del policy, reference, upstream
-    print(
-        f"largest resident set {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
-    )
 
 
 if __name__ == "__main__":

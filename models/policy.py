@@ -3,8 +3,8 @@
     J(pi) = E_pi[R(y)] - beta KL(pi || pi_0) = beta ELBO
 
 The model's prior is the reference policy pi_0 and its log likelihood the reward over beta, a
-``pyro.factor``; the guide is the policy pi; the posterior is the optimum pi* = pi_0 exp(R / beta) / Z
-and the evidence log Z. Two kinds of policy, each one answer per prompt:
+``pyro.factor``; the guide is the policy pi; the posterior is the optimum
+pi* = pi_0 exp(R / beta) / Z and the evidence log Z. Two kinds of policy, each one answer per prompt:
 
 - `CategoricalPolicy`: a table of answers; the ELBO can be summed exactly.
 - `NormalPolicy`: an action on the line, the integral form of the same formula; with a quadratic
@@ -26,7 +26,7 @@ from torch import Tensor
 
 import pyro_kl
 
-__all__ = ["CategoricalPolicy", "NormalPolicy", "exact_elbo", "kl_elbo"]
+__all__ = ["CategoricalPolicy", "NormalPolicy", "exact_loss", "kl_elbo"]
 
 
 def kl_elbo(num_particles: int = 1) -> ELBO:
@@ -35,15 +35,16 @@ def kl_elbo(num_particles: int = 1) -> ELBO:
     return kind(num_particles=num_particles)
 
 
-def exact_elbo() -> ELBO:
-    """The ELBO that sums over every answer of a `CategoricalPolicy`: no sampling at all."""
-    return TraceEnum_ELBO(max_plate_nesting=1)
+def exact_loss(policy: CategoricalPolicy) -> Tensor:
+    """Minus the ELBO, by summing over every answer: differentiable, no sampling at all."""
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    return elbo.differentiable_loss(policy.model, config_enumerate(policy.guide))
 
 
 def _checked(beta: float) -> float:
     if not (beta > 0 and math.isfinite(beta)):
         raise ValueError(
-            f"beta must be positive and finite, got {beta}: the reward's log likelihood is R / beta"
+            f"beta must be positive and finite, got {beta}: the log likelihood is R / beta"
         )
     return beta
 
@@ -79,7 +80,6 @@ class CategoricalPolicy(PyroModule):
             y = pyro.sample("answer", dist.Categorical(logits=self.reference_logits))
             pyro.factor("reward", self.reward[prompts, y] / self.beta)
 
-    @config_enumerate
     def guide(self) -> None:
         """The policy answers."""
         with pyro.plate("prompts", self.reward.shape[0], dim=-1):

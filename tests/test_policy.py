@@ -382,9 +382,9 @@ def test_exact_kl_masks_tokens_without_mass_strides_second_derivatives_and_vmap(
     p, log_q = logits[kept].softmax(-1), reference.log_softmax(-1)[kept]
     assert abs(value - (p * (p.log() - log_q)).sum()) < 1e-12
     assert gradient(value, logits).isfinite().all()
-    assert torch.autograd.gradcheck(
-        lambda a, b: P.exact_kl(a, b), (logits, reference.clone().requires_grad_())
-    )
+    leaves = (logits, reference.clone().requires_grad_())
+    # a second backward pass takes plain operations, in other roundings
+    assert torch.autograd.gradcheck(P.exact_kl, leaves, nondet_tol=1e-12)
     assert torch.autograd.gradgradcheck(lambda a: P.exact_kl(a, reference), (logits,))
     batch = torch.randn(4, 5, 6, **torch64)
     whole = P.exact_kl(batch, reference)
@@ -448,7 +448,7 @@ BAD = {
     "token of nothing": (lambda: P.penalised_reward(HALF, torch.zeros(2, 2), 1.0,
                          mask=torch.tensor([[True, True], [False, False]])),
                          "sequence at position 1"),
-    "carries a gradient": (lambda: P.penalised_reward(HALF, torch.zeros(2, requires_grad=True), 1.0),
+    "carries a gradient": (lambda: P.penalised_reward(HALF, LOG.clone().requires_grad_(), 1.0),
                            "no gradient"),
 }  # fmt: skip
 
