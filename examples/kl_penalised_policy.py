@@ -1,7 +1,7 @@
 """Fine-tune a small language model against two reward models, with everything enumerated.
 
-A GRU over a vocabulary of 20 words writes sentences of 8. A grammar lets each word be followed by 3
-others, so that a prompt has 3^8 = 6,561 sentences out of 20^8 that could be: all of them are
+A GRU over a vocabulary of 20 words writes sentences of 8. A grammar lets each word be followed
+by 3 others, so that a prompt has 3^8 = 6,561 sentences out of 20^8 that could be: all of them are
 enumerated, and the optimum pi* = pi_0 exp(R / beta) / Z is exact. Run
 ``python -m examples.kl_penalised_policy --help`` for the options.
 """

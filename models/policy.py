@@ -4,7 +4,8 @@
 
 The model's prior is the reference policy pi_0 and its log likelihood the reward over beta, a
 ``pyro.factor``; the guide is the policy pi; the posterior is the optimum
-pi* = pi_0 exp(R / beta) / Z and the evidence log Z. Two kinds of policy, each one answer per prompt:
+pi* = pi_0 exp(R / beta) / Z and the evidence log Z. Two kinds of policy, each with one answer per
+prompt:
 
 - `CategoricalPolicy`: a table of answers; the ELBO can be summed exactly.
 - `NormalPolicy`: an action on the line, the integral form of the same formula; with a quadratic

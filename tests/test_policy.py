@@ -58,12 +58,12 @@ def test_forward_optimum_satisfies_its_own_conditions_and_is_another_law(beta):
 @pytest.mark.parametrize("estimator", ["exact", "k2"])
 def test_trained_tabular_policy_reaches_the_optimum(estimator):
     _, reference, reward = make()
-    beta = 0.3
+    beta = 0.3 if estimator == "exact" else 1.0
     logits = reference.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([logits], lr=1.0, max_iter=200, tolerance_grad=1e-14,
                                   tolerance_change=0.0, line_search_fn="strong_wolfe")  # fmt: skip
     if estimator == "k2":  # expected steps of the loss that a sample would give
-        optimizer = torch.optim.SGD([logits], lr=5.0)
+        optimizer = torch.optim.SGD([logits], lr=2.0)
 
     def loss():
         optimizer.zero_grad()
@@ -371,7 +371,7 @@ def test_exact_kl_and_gradients_against_float64(scale, dtype, value_off, slope_o
     for narrow, w in zip((x, y), wide, strict=True):
         off = (narrow.grad - w.grad).abs().amax(-1) / w.grad.abs().amax(-1)
         # the reference's slope is measured from a rounded mean of the differences, here -2
-        assert off.max() < (slope_off if narrow is x else slope_off + 4 * 2**-24 / scale)
+        assert off.max() < (slope_off if narrow is x else slope_off + 16 * 2**-24 / scale)
 
 
 def test_exact_kl_masks_tokens_without_mass_strides_second_derivatives_and_vmap():
