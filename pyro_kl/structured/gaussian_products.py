@@ -71,7 +71,9 @@ def _backward(
     u = (diagonal(tril) - sigma) / sigma
     by_loc, by_tril, by_sigma = g * ((loc - mu) / sigma), None, None
     if asked[1]:
-        by_tril = below * (g / sigma).unsqueeze(-1)
+        factor = (g / sigma).unsqueeze(-1)
+        fits = below.shape[:-2] == factor.shape[:-2]
+        by_tril = below.mul_(factor) if fits else below * factor
         diagonal(by_tril).add_(g * u * (1 + sigma / diagonal(tril)))
         by_tril = summed_to(by_tril, tril)
     if asked[3]:
