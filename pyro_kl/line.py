@@ -1,0 +1,178 @@
+"""How a law looks on the line: what an integral against any other law needs to know of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["Line", "Point", "from_line", "half_line", "interval", "log1mexp", "sinh_line"]
+
+#: A number, or a function of a family's parameters.
+Number: TypeAlias = "float | Callable[..., Tensor]"
+#: exp(y) and sinh(y) are finite up to here, and so are their squares' logarithms.
+LARGEST = 690.0
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x <= 0, -inf at 0, with all its digits at both ends."""
+    negative = x < 0
+    safe = torch.where(negative, x, -1.0)
+    near = safe > -math.log(2)
+    close = torch.log(-torch.expm1(torch.where(near, safe, -0.5)))
+    far = torch.log1p(-torch.exp(torch.where(near, -1.0, safe)))
+    return torch.where(negative, torch.where(near, close, far), -math.inf)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a support, which keeps its distances from the ends where they are tiny or huge.
+
+    Args:
+        x: the point; it may have rounded to an end, or to inf.
+        log_slope: log dx/dy, y being the place on the line.
+        low: the lower end.
+        log_above: log(x - low), if the end is finite.
+        high: the upper end.
+        log_below: log(high - x), if the end is finite (elements may be inf).
+    """
+
+    x: Tensor
+    log_slope: Tensor
+    low: Tensor | float = -math.inf
+    log_above: Tensor | None = None
+    high: Tensor | float = math.inf
+    log_below: Tensor | None = None
+
+    def log_over(self, end: Tensor | float) -> Tensor:
+        """log(x - end), for a number at or below the lower end."""
+        if self.log_above is None:
+            return torch.log(self.x - end)
+        return _log_further(self.log_above, self.low - end)
+
+    def log_under(self, end: Tensor | float) -> Tensor:
+        """log(end - x), for a number at or above the upper end."""
+        if self.log_below is None:
+            return torch.log(end - self.x)
+        return _log_further(self.log_below, end - self.high)
+
+    def log_unit(self) -> tuple[Tensor, Tensor]:
+        """Log x and log(1 - x), inside of the unit interval: the larger from the smaller."""
+        log_x, log_rest = self.log_over(0.0), self.log_under(1.0)
+        upper = log_rest < log_x
+        return (
+            torch.where(upper, log1mexp(torch.where(upper, log_rest, -1.0)), log_x),
+            torch.where(upper, log_rest, log1mexp(torch.where(upper, -1.0, log_x))),
+        )
+
+    def log1p_square(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """log(1 + ((x - loc) / scale)^2), also where the square or x itself overflows."""
+        z = (self.x - loc) / scale
+        huge = z.abs() > 1e100
+        value = torch.log1p(torch.where(huge, 0.0, z) ** 2)
+        if self.log_above is None:
+            log_z = torch.log(torch.where(huge, z, 1.0).abs())
+        else:  # as far out, the ends do not matter
+            log_z = self.log_above - torch.log(scale)
+        return torch.where(huge, 2 * log_z, value)
+
+
+def _log_further(log_distance: Tensor, gap: Tensor | float) -> Tensor:
+    """log(distance + gap) for gap >= 0."""
+    if not isinstance(gap, Tensor):
+        return (
+            log_distance
+            if gap == 0
+            else torch.logaddexp(log_distance, torch.full_like(log_distance, math.log(gap)))
+        )
+    positive = (gap > 0) & (gap < math.inf)
+    log_gap = torch.log(torch.where(positive, gap, 1.0))
+    far = torch.logaddexp(*torch.broadcast_tensors(log_distance, log_gap))
+    return torch.where(positive, far, torch.where(gap <= 0, log_distance, math.inf))
+
+
+# --- maps from the line -------------------------------------------------------------------------
+
+
+def from_line(y: Tensor, **_: Tensor) -> Point:
+    """The line itself."""
+    return Point(y, torch.zeros_like(y))
+
+
+def half_line(y: Tensor, **_: Tensor) -> Point:
+    """(0, inf), by x = exp(y)."""
+    return Point(torch.exp(y), y, low=0.0, log_above=y)
+
+
+def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -> Point:
+    """(low, high), by the logistic function."""
+    width = torch.as_tensor(high - low, dtype=y.dtype, device=y.device)
+    log_width = torch.log(width)
+    up, down = torch.nn.functional.logsigmoid(y), torch.nn.functional.logsigmoid(-y)
+    return Point(
+        low + width * torch.sigmoid(y),
+        log_width + up + down,
+        low,
+        log_width + up,
+        high,
+        log_width + down,
+    )
+
+
+def sinh_line(y: Tensor, loc: Tensor, scale: Tensor) -> Point:
+    """The line, by x = loc + scale sinh(y): power laws become exponentials."""
+    return Point(
+        loc + scale * torch.sinh(y),
+        torch.log(scale) + torch.logaddexp(y, -y) - math.log(2),
+    )
+
+
+# --- the declaration ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """A univariate continuous law, as an integral over it or against it sees it.
+
+    All functions take the family's parameters by keyword. The tail index of p at an end is a if
+    the mass within a distance d of a finite end is of the order of d^a, or that beyond a distance
+    d of order d^-a where the end is at infinity; inf if the tail is lighter than any power. The
+    growth of q at an end is k if -log q is of the order of d^-k or d^k; 0 if it is logarithmic.
+    The KL is finite where index > growth at both ends.
+
+    Args:
+        log_density: `log_density(point, **parameters)`, the logarithm of the density at a point.
+        at: `at(y, **parameters)`, the point where y on the line lies: smooth, increasing, and
+            such that the law's tails are exponential there or lighter.
+        place: `place(x, **parameters)`, the inverse of `at`.
+        centre: where the mass is on the line.
+        width: how wide it is there.
+        reach: how many widths below and above the centre the mass of 1 - 1e-16 lies.
+        standard: parameters, if all laws of the family are shifted and stretched copies of one
+            law on the line, by centre and width: those of centre 0 and width 1.
+        kinks: where the log density is not smooth or very peaked, as points x.
+        index: tail indices at the lower and at the upper end.
+        growth: growth at the lower and at the upper end.
+        rate: of an exponential tail at infinity, lower and upper; inf if lighter than any.
+        exponential: -log q grows like exp(exponential |x|), lower and upper.
+        log_tail: whether `at` has taken the logarithm of an exponential tail once more.
+    """
+
+    log_density: Callable[..., Tensor]
+    at: Callable[..., Point]
+    place: Callable[..., Tensor]
+    centre: Callable[..., Tensor]
+    width: Callable[..., Tensor]
+    reach: tuple[float, float] = (40.0, 40.0)
+    standard: Mapping[str, float] | None = None
+    kinks: Callable[..., tuple[Tensor, ...]] | None = None
+    index: tuple[Number, Number] = (math.inf, math.inf)
+    growth: tuple[Number, Number] = (0.0, 0.0)
+    rate: tuple[Number, Number] = (math.inf, math.inf)
+    exponential: tuple[Number, Number] = (0.0, 0.0)
+    log_tail: bool = False
+    limit: float = field(default=LARGEST)

@@ -1,0 +1,65 @@
+"""Nodes and weights on the line: one sinh-spaced set, or pieces that crowd at cuts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["split_nodes", "whole_nodes"]
+
+#: exp(-exp(-t)) and 1 - tanh(pi/2 sinh(t)) are below 1e-17 beyond these.
+_CUT_END, _INNER_END = -3.75, 3.2
+
+
+@lru_cache(maxsize=256)
+def _steps(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0 to 1 in equal steps, down a column."""
+    return torch.linspace(0, 1, count, dtype=dtype, device=device).unsqueeze(1)
+
+
+def whole_nodes(low: Tensor, high: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Z = sinh(t) from -low to high, t in equal steps; nodes and weights (1, count, rows or 1)."""
+    start, end = -torch.asinh(low), torch.asinh(high)
+    step = (end - start) / (count - 1)
+    t = start + (end - start) * _steps(count, low.dtype, low.device)
+    return torch.sinh(t).unsqueeze(0), (torch.cosh(t) * step).unsqueeze(0)
+
+
+def split_nodes(
+    low: Tensor, high: Tensor, cuts: Sequence[Tensor], count: int
+) -> tuple[Tensor, Tensor]:
+    """Pieces between -inf, 0, the cuts and inf; nodes and weights (pieces, count, rows or 1).
+
+    A cut beyond the reach, where p has no mass, is moved to 0.
+    """
+    zero = torch.zeros_like(cuts[0]) if cuts else torch.zeros_like(low).reshape(-1)
+    inside = [torch.where((c > -low) & (c < high), c, zero) for c in cuts]
+    ends = torch.stack([zero, *inside]).sort(0).values
+    pieces = [_outward(ends[0], low + ends[0], -1, count)]
+    pieces += [_between(a, b, count) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    pieces += [_outward(ends[-1], high - ends[-1], 1, count)]
+    return torch.stack([z for z, _ in pieces]), torch.stack([w for _, w in pieces])
+
+
+def _outward(end: Tensor, far: Tensor, side: int, count: int) -> tuple[Tensor, Tensor]:
+    """From a cut to `far` away from it, by steps exp(t - exp(-t))."""
+    far = far.clamp(min=1.0)
+    last = torch.log(far) + 1 / far
+    step = (last - _CUT_END) / (count - 1)
+    t = _CUT_END + (last - _CUT_END) * _steps(count, end.dtype, end.device)
+    distance = torch.exp(t - torch.exp(-t))
+    return end + side * distance, distance * (1 + torch.exp(-t)) * step
+
+
+def _between(left: Tensor, right: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """From cut to cut, by tanh(pi/2 sinh(t))."""
+    t = -_INNER_END + 2 * _INNER_END * _steps(count, left.dtype, left.device)
+    u = 0.5 * math.pi * torch.sinh(t)
+    slope = 0.5 * math.pi * torch.cosh(t) / torch.cosh(u) ** 2
+    half, middle = 0.5 * (right - left), 0.5 * (right + left)
+    step = 2 * _INNER_END / (count - 1)
+    return middle + half * torch.tanh(u), half * slope * step

@@ -1,0 +1,396 @@
+r"""Expectations of a log ratio on the line: the rule, its nodes, its error, its gradient.
+
+    KL = integral of p(z) [log p(z) - log q(z)] dz
+
+A law p on the line, shifted and scaled such that its mass is near 0 and about 1 wide, is
+integrated by the trapezoidal rule in t, z = sinh(t), which converges geometrically for what is
+smooth (Takahasi & Mori 1974; Trefethen & Weideman 2014). Where q is much narrower than p or has a
+kink, the line is cut there and every piece gets nodes that crowd at the cuts.
+
+The nodes are constants: the gradient is that of the sum. The sums over every second and every
+fourth node say how far off the value is; the number of nodes is doubled until that is below the
+tolerance, for the rows of a batch that need it.
+
+How to use it, for laws that no family declares (`kl_of_normal` for a p that is Normal on the
+line, `kl_of_law` for any other):
+
+    kl_of_normal(loc, scale, log_q, parameters)
+
+integrates KL(Normal(loc, scale) || q) for `log_q(y, *parameters)`, q's log density with respect
+to y on the line, which is log q(x(y)) + log dx/dy; differentiable by loc, scale and parameters.
+All tensors broadcast to one batch shape B, and y has shape (nodes, rows): `log_q` is elementwise.
+The answer is an `Integral` of shape B. `report` tells provenance of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .nodes import split_nodes, whole_nodes
+
+__all__ = [
+    "Integral",
+    "Integrand",
+    "asked_tolerance",
+    "integrate",
+    "kl_of_law",
+    "kl_of_normal",
+    "tolerance",
+]
+
+#: `integrand(z, *parameters) -> (log p(z), log q(z) - log p(z))`, z of shape (nodes, rows).
+Integrand = Callable[..., tuple[Tensor, Tensor]]
+
+#: Nodes of a piece: the first attempt, and the last one without and with cuts.
+FIRST, LAST_WHOLE, LAST_SPLIT = 65, 513, 1025
+#: Where nothing may depend on values (vmap, compile, jit): one rule for all.
+TRACED_WHOLE, TRACED_SPLIT = 513, 257
+#: Elements of one block of nodes times rows: bounds the memory of a large batch.
+BLOCK = 1 << 19
+#: Below this difference between the integral of q and 1, q has its mass where the nodes are.
+COVERED = 1e-13
+
+_EPS = 2.0**-52
+_asked: list[float] = [1e-6]
+
+
+@contextmanager
+def tolerance(relative: float) -> Iterator[None]:
+    """Ask all integrals inside the block for this relative error."""
+    _asked.append(relative)
+    try:
+        yield
+    finally:
+        _asked.pop()
+
+
+def asked_tolerance() -> float:
+    """The relative error that integrals aim at."""
+    return _asked[-1]
+
+
+@dataclass(frozen=True)
+class Integral:
+    """A KL by quadrature.
+
+    Args:
+        value: nats.
+        error: the estimate of its absolute error, same shape, without a gradient.
+        nodes: the largest number of nodes that a row took.
+        reason: empty, or what is short of the tolerance.
+    """
+
+    value: Tensor
+    error: Tensor
+    nodes: int
+    reason: str = ""
+
+
+def traced() -> bool:
+    """Whether somebody records what is done here: nothing may depend on values then."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
+def kl_of_normal(
+    loc: Tensor,
+    scale: Tensor,
+    log_q: Callable[..., Tensor],
+    parameters: Sequence[Tensor] = (),
+    cuts: Sequence[Tensor] = (),
+) -> Integral:
+    """KL(Normal(loc, scale) || q), q given on the line.
+
+    Args:
+        loc: of p; batch shape.
+        scale: of p.
+        log_q: `log_q(y, *parameters)`, elementwise: q's log density with respect to y.
+        parameters: the tensors that `log_q` depends on, to be differentiated by.
+        cuts: places y where q has a kink, or is so peaked that it wants nodes of its own.
+
+    Returns:
+        Nats of the broadcast batch shape, with an error estimate.
+    """
+    half_log_tau = 0.5 * math.log(2 * math.pi)
+
+    def integrand(z: Tensor, m: Tensor, s: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = -0.5 * z * z - half_log_tau
+        return log_p, log_q(m + s * z, *rest) + torch.log(s) - log_p
+
+    at = [((c - loc) / scale).detach() for c in cuts]
+    return integrate(integrand, (loc, scale, *parameters), (9.0, 9.0), at)
+
+
+def kl_of_law(
+    log_p: Callable[..., Tensor],
+    log_q: Callable[..., Tensor],
+    parameters: Sequence[Tensor],
+    centre: Tensor,
+    width: Tensor,
+    reach: tuple[float, float] = (40.0, 40.0),
+    cuts: Sequence[Tensor] = (),
+) -> Integral:
+    """KL(p || q) of two laws on the line with log densities `log(y, *parameters)`.
+
+    Args:
+        log_p: elementwise log density of p with respect to y.
+        log_q: the same of q.
+        parameters: the tensors that they depend on, to be differentiated by.
+        centre: where p's mass is; no gradient goes through it.
+        width: how wide it is.
+        reach: how many widths below and above the centre all of p's mass lies.
+        cuts: places y where p or q has a kink.
+
+    Returns:
+        Nats of the broadcast batch shape, with an error estimate.
+    """
+    centre, width = centre.detach(), width.detach()
+
+    def integrand(z: Tensor, c: Tensor, w: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        y = c + w * z
+        log_density = log_p(y, *rest)
+        return log_density + torch.log(w), log_q(y, *rest) - log_density
+
+    at = [((c - centre) / width).detach() for c in cuts]
+    return integrate(integrand, (centre, width, *parameters), reach, at)
+
+
+# --- the rule -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is to be integrated: a function, and for each row of a batch its parameters."""
+
+    integrand: Integrand
+    low: Tensor  # reach below 0, rows or ()
+    high: Tensor
+    cuts: tuple[Tensor, ...]  # rows each
+    kinked: bool
+
+    def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
+        """Z and weights, of shape (pieces, count, rows or 1)."""
+        if split:
+            return split_nodes(self.low, self.high, self.cuts, count)
+        return whole_nodes(self.low, self.high, count)
+
+    def take(self, rows: Tensor | slice) -> _Rows:
+        low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
+        return _Rows(self.integrand, low, high, tuple(c[rows] for c in self.cuts), self.kinked)
+
+
+@dataclass
+class _Sums:
+    """The rule with all nodes, every second and every fourth, and how exact it can be."""
+
+    value: Tensor
+    halves: tuple[Tensor, Tensor]
+    shift: Tensor
+    noise: Tensor
+    ends: Tensor
+
+    def error(self) -> Tensor:
+        """From the last two differences, of which the next is at most the square (scaled)."""
+        value, (half, quarter) = self.value.detach(), self.halves
+        last, before = (value - half).abs(), (half - quarter).abs()
+        ratio = (last / before.clamp(min=1e-300)).clamp(max=1.0)
+        return 2 * last * torch.clamp(4 * ratio, max=1.0) + self.noise + self.ends
+
+
+def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool) -> _Sums:
+    z, weight = rows.nodes(count, split=split)
+    pieces, n, width = z.shape
+    log_p, d = rows.integrand(z.reshape(pieces * n, width), *parameters)
+    p = torch.exp(log_p)
+    mass = weight.reshape(pieces * n, width) * p
+    # where nothing is left of p, log q may be -inf
+    terms = -mass * torch.where(mass > 0, d, 0.0)
+    by_piece = terms.reshape(pieces, n, -1)
+    value = by_piece.sum((0, 1))
+    with torch.no_grad():
+        half, quarter = (k * by_piece[:, ::k].sum((0, 1)) for k in (2, 4))
+        size = terms.abs().sum(0)
+        ends = _left_over(rows, terms.reshape(pieces, n, -1), z, weight, split=split)
+    shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
+    near = (shift.detach().abs() <= COVERED) & (value.detach() < 1e-3)
+    noise = torch.where(near, 4 * _EPS * size, 4 * _EPS * (4 + size))
+    value = value + torch.where(near, shift, 0.0)
+    half, quarter = (x + torch.where(near, shift.detach(), 0.0) for x in (half, quarter))
+    return _Sums(value, (half, quarter), shift, noise, ends)
+
+
+def _left_over(rows: _Rows, terms: Tensor, z: Tensor, weight: Tensor, *, split: bool) -> Tensor:
+    """What an exponential tail leaves beyond the outermost nodes."""
+    first, last = (0, -1) if split else (0, 0)
+    total = torch.zeros_like(terms[0, 0])
+    for piece, end, reach in ((first, -1 if split else 0, rows.low), (last, -1, rows.high)):
+        spacing = weight[piece, end]
+        total = total + terms[piece, end].abs() / spacing.clamp(min=1e-300) * (reach / 10)
+    return total
+
+
+def integrate(
+    integrand: Integrand,
+    parameters: Sequence[Tensor],
+    reach: tuple[float | Tensor, float | Tensor],
+    cuts: Sequence[Tensor] = (),
+    kinked: bool = False,
+) -> Integral:
+    """The integral of p (log p - log q) over the line, in p's own scale.
+
+    Args:
+        integrand: `integrand(z, *parameters)` returns log p(z), the density with respect to z,
+            and log q - log p at z; elementwise, z of shape (nodes, rows).
+        parameters: batch-shaped tensors.
+        reach: how far below and above 0 p has mass.
+        cuts: places z for the nodes to crowd at, if they must.
+        kinked: whether they must in any case.
+
+    Returns:
+        Nats of the broadcast batch shape, with an error estimate.
+    """
+    shape = torch.broadcast_shapes(*(x.shape for x in parameters))
+    flat = [x.expand(shape).reshape(-1) for x in parameters]
+    low, high = (
+        end.detach().expand(shape).reshape(-1)
+        if isinstance(end, Tensor) and end.dim()
+        else torch.as_tensor(end, dtype=flat[0].dtype, device=flat[0].device)
+        for end in reach
+    )
+    places = tuple(c.detach().expand(shape).reshape(-1) for c in cuts)
+    rows = _Rows(integrand, low, high, places, kinked)
+    if traced():
+        count = TRACED_SPLIT if kinked else TRACED_WHOLE
+        sums = _sums(rows, flat, count, split=kinked)
+        return Integral(sums.value.reshape(shape), sums.error().reshape(shape), count)
+    solution = _Solution(rows, asked_tolerance())
+    value = _Adaptive.apply(solution, *flat)
+    error = solution.error
+    short = error > solution.wanted(value.detach())
+    reason = ""
+    if bool(short.any()):
+        worst = (error / value.detach().abs().clamp(min=1e-300))[short].max().item()
+        reason = (
+            f"tolerance {solution.tolerance:g} not reached in {int(short.sum())} of "
+            f"{short.numel()}: relative error up to {worst:.1g}"
+        )
+    return Integral(value.reshape(shape), error.reshape(shape), solution.nodes, reason)
+
+
+class _Solution:
+    """Doubles the nodes, block by block of rows, until every row is as exact as it was asked."""
+
+    def __init__(self, rows: _Rows, tolerance: float) -> None:
+        self.rows, self.tolerance = rows, tolerance
+        self.error = torch.empty(0)
+        self.nodes = 0
+        self.level = FIRST, rows.kinked
+
+    def wanted(self, value: Tensor) -> Tensor:
+        """The absolute error that is small enough; no digits can be asked of rounding."""
+        return self.tolerance * value.abs() + 64 * _EPS
+
+    def solve(self, parameters: Sequence[Tensor], slopes: Sequence[bool]) -> tuple[Tensor, ...]:
+        """The value, and the derivatives by the parameters that ask for them."""
+        total = parameters[0].shape[0]
+        value = torch.empty_like(parameters[0])
+        self.error = torch.full_like(value, math.inf)
+        partials = [
+            torch.empty_like(x) if asked else None
+            for x, asked in zip(parameters, slopes, strict=True)
+        ]
+        rows = torch.arange(total, device=value.device)
+        levels = self._levels()
+        for i, (count, split) in enumerate(levels):
+            pieces = 2 + len(self.rows.cuts) if split else 1
+            for block in rows.split(max(1, BLOCK // (count * pieces))):
+                self._block(block, count, split, parameters, value, partials)
+            self.nodes, self.level = count * pieces, (count, split)
+            rows = rows[(self.error > self.wanted(value))[rows]]
+            if not rows.numel() or i == len(levels) - 1:
+                break
+        return (value, *(d for d in partials if d is not None))
+
+    def _levels(self) -> list[tuple[int, bool]]:
+        plain, split = [], []
+        count = FIRST
+        while count <= LAST_SPLIT:
+            plain += [(count, False)] * (count <= LAST_WHOLE)
+            split += [(count, True)]
+            count = 2 * count - 1
+        return split if self.rows.kinked else plain + (split[1:] if self.rows.cuts else [])
+
+    def _block(
+        self,
+        block: Tensor,
+        count: int,
+        split: bool,
+        parameters: Sequence[Tensor],
+        value: Tensor,
+        partials: Sequence[Tensor | None],
+    ) -> None:
+        asked = [d is not None for d in partials]
+        everything = block.numel() == value.numel()
+        some = [
+            (x if everything else x[block]).detach().requires_grad_(a)
+            for x, a in zip(parameters, asked, strict=True)
+        ]
+        rows = self.rows if everything else self.rows.take(block)
+        with torch.set_grad_enabled(any(asked)):
+            sums = _sums(rows, some, count, split=split)
+            total = sums.value.sum()
+        error = sums.error()
+        better = error <= self.error[block]
+        error = torch.where(better, error, self.error[block])
+        self.error[block] = torch.where(error.isnan(), math.inf, error)
+        value[block] = torch.where(better, sums.value.detach(), value[block])
+        if any(asked):
+            leaves = [x for x in some if x.requires_grad]
+            slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+            kept = [d for d in partials if d is not None]
+            for d, slope in zip(kept, slopes, strict=True):
+                d[block] = torch.where(better, slope, d[block])
+
+
+class _Adaptive(torch.autograd.Function):
+    """The adaptive rule as one node of autograd's graph, whose memory is a block's."""
+
+    @staticmethod
+    def forward(ctx: Any, solution: _Solution, *parameters: Tensor) -> Tensor:
+        asked = list(ctx.needs_input_grad[1:])
+        value, *partials = solution.solve([x.detach() for x in parameters], asked)
+        ctx.solution, ctx.asked = solution, asked
+        ctx.count = len(parameters)
+        ctx.save_for_backward(*parameters, *partials)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        parameters, partials = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        if torch.is_grad_enabled():  # somebody wants a second derivative
+            count, split = ctx.solution.level
+            value = _sums(ctx.solution.rows, parameters, count, split=split).value
+            wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
+            found = iter(
+                torch.autograd.grad(
+                    value,
+                    wanted,
+                    grad,
+                    create_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+            )
+        else:
+            found = iter([grad * d for d in partials])
+        return (None, *(next(found) if a else None for a in ctx.asked))
