@@ -8,6 +8,7 @@ from . import (  # noqa: F401  they register
     compose,
     enumerate,
     families,
+    integrals,
     mixed,
     structured,
     wrappers,

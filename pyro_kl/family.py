@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .line import Line
+
 #: A law's parameters by torch's names.
 Parameters: TypeAlias = Mapping[str, Tensor]
 
@@ -174,6 +176,8 @@ class Family:
             the wider family can do, this one then can.
         safe: parameters that make no formula overflow, evaluated in place of those whose KL is
             infinite; the first example by default.
+        line: for a continuous family, its density and its mass on the line; every KL with another
+            such family is then an integral, if nothing better is known.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
     """
 
@@ -194,6 +198,7 @@ class Family:
     read: Callable[[Any], Parameters] | None = None
     special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
     safe: Mapping[str, float] | None = None
+    line: Line | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
 
     @property

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Line", "Point", "from_line", "half_line", "interval", "log1mexp", "sinh_line"]
+__all__ = [
+    "LARGEST",
+    "Line",
+    "Point",
+    "from_line",
+    "half_line",
+    "interval",
+    "log1mexp",
+    "sinh_line",
+    "softplus",
+]
 
 #: A number, or a function of a family's parameters.
 Number: TypeAlias = "float | Callable[..., Tensor]"
 #: exp(y) and sinh(y) are finite up to here, and so are their squares' logarithms.
 LARGEST = 690.0
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)); torch's own leaves its digits at 20."""
+    return torch.relu(x) + torch.log1p(torch.exp(-x.abs()))
 
 
 def log1mexp(x: Tensor) -> Tensor:
@@ -154,12 +169,12 @@ class Line:
         reach: how many widths below and above the centre the mass of 1 - 1e-16 lies.
         standard: parameters, if all laws of the family are shifted and stretched copies of one
             law on the line, by centre and width: those of centre 0 and width 1.
-        kinks: where the log density is not smooth or very peaked, as points x.
         index: tail indices at the lower and at the upper end.
         growth: growth at the lower and at the upper end.
         rate: of an exponential tail at infinity, lower and upper; inf if lighter than any.
         exponential: -log q grows like exp(exponential |x|), lower and upper.
         log_tail: whether `at` has taken the logarithm of an exponential tail once more.
+        peaked: whether the nodes must crowd at the centre.
     """
 
     log_density: Callable[..., Tensor]
@@ -169,10 +184,29 @@ class Line:
     width: Callable[..., Tensor]
     reach: tuple[float, float] = (40.0, 40.0)
     standard: Mapping[str, float] | None = None
-    kinks: Callable[..., tuple[Tensor, ...]] | None = None
     index: tuple[Number, Number] = (math.inf, math.inf)
     growth: tuple[Number, Number] = (0.0, 0.0)
     rate: tuple[Number, Number] = (math.inf, math.inf)
     exponential: tuple[Number, Number] = (0.0, 0.0)
     log_tail: bool = False
-    limit: float = field(default=LARGEST)
+    peaked: bool = False
+
+    def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
+        """The line of a narrower family, `over` being what replaces a function of parameters."""
+
+        def number(x: Number) -> Number:
+            return over(x) if callable(x) else x
+
+        return replace(
+            self,
+            log_density=over(self.log_density),
+            at=over(self.at),
+            place=over(self.place),
+            centre=over(self.centre),
+            width=over(self.width),
+            standard=None,
+            index=(number(self.index[0]), number(self.index[1])),
+            growth=(number(self.growth[0]), number(self.growth[1])),
+            rate=(number(self.rate[0]), number(self.rate[1])),
+            exponential=(number(self.exponential[0]), number(self.exponential[1])),
+        )

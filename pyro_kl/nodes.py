@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def split_nodes(
     inside = [torch.where((c > -low) & (c < high), c, zero) for c in cuts]
     ends = torch.stack([zero, *inside]).sort(0).values
     pieces = [_outward(ends[0], low + ends[0], -1, count)]
-    pieces += [_between(a, b, count) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    pieces += [_between(a, b, count) for a, b in pairwise(ends)]
     pieces += [_outward(ends[-1], high - ends[-1], 1, count)]
     return torch.stack([z for z, _ in pieces]), torch.stack([w for _, w in pieces])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -11,6 +12,7 @@ from pyro.distributions import AsymmetricLaplace
 from torch import Tensor
 
 from ..family import REAL, Family, Moment, Parameters
+from ..line import Line, Point, from_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import (
@@ -69,6 +71,13 @@ def cross_entropy(
     return torch.log(left + right) + above / right + below / left
 
 
+@by_sides
+def log_density_at(point: Point, /, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    distance = point.x - loc
+    length = torch.where(distance < 0, left, right)
+    return -distance.abs() / length - torch.log(left + right)
+
+
 asymmetric_laplace = declare(
     Family(
         AsymmetricLaplace,
@@ -94,6 +103,15 @@ asymmetric_laplace = declare(
             ),
         },
         cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, **_: loc,
+            width=by_sides(lambda loc, left, right: torch.maximum(left, right)),
+            growth=(1.0, 1.0),
+            rate=(by_sides(lambda loc, left, right: 1 / left), math.inf),
+        ),
     )
 )
 

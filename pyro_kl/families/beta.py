@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, Normal, Uniform
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
+from ..line import Line, Point, interval
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import bernoulli_excess, bregman_stirling, trigamma
@@ -75,6 +76,25 @@ def cross_entropy(
     return log_beta(a, b) - (a - 1) * mean_log - (b - 1) * mean_log1m
 
 
+def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    log_x, log_rest = point.log_unit()
+    a, b = concentration1, concentration0
+    norm = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+    return (a - 1) * log_x + (b - 1) * log_rest - norm
+
+
+def at(y: Tensor, **_: Tensor) -> Point:
+    return interval(y)
+
+
+def logit_centre(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    return torch.digamma(concentration1) - torch.digamma(concentration0)
+
+
+def logit_width(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    return torch.sqrt(trigamma(concentration1) + trigamma(concentration0))
+
+
 beta = declare(
     Family(
         Beta,
@@ -105,6 +125,17 @@ beta = declare(
             ContinuousBernoulli: _DIGITS,
             Uniform: _DIGITS,
         },
+        line=Line(
+            log_density_at,
+            at=at,
+            place=lambda x, **_: torch.logit(x),
+            centre=logit_centre,
+            width=logit_width,
+            index=(
+                lambda concentration1, concentration0: concentration1,
+                lambda concentration1, concentration0: concentration0,
+            ),
+        ),
     )
 )
 

@@ -10,12 +10,17 @@ from torch import Tensor
 from torch.distributions import Cauchy
 
 from ..family import INFINITE, REAL, Family, Parameters
+from ..line import Line, Point, sinh_line
 from ..pair import Case
 from ..registry import declare, formula
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
     return -mp.log(mp.pi * scale) - mp.log1p(((x - loc) / scale) ** 2)
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    return -torch.log(math.pi * scale) - point.log1p_square(loc, scale)
 
 
 cauchy = declare(
@@ -37,6 +42,15 @@ cauchy = declare(
             "mean_excess": INFINITE,
             "log_laplace": INFINITE,
         },
+        line=Line(
+            log_density_at,
+            at=sinh_line,
+            place=lambda x, loc, scale: torch.asinh((x - loc) / scale),
+            centre=lambda loc, scale: torch.zeros_like(loc),
+            width=lambda loc, scale: torch.ones_like(scale),
+            standard={"loc": 0.0, "scale": 1.0},
+            index=(1.0, 1.0),
+        ),
     )
 )
 

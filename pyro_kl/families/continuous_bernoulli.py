@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import ContinuousBernoulli, Exponential, Normal, Uniform
 
 from ..family import INFINITE, UNIT_INTERVAL, Family, Moment, Parameters, probs_or_logits
+from ..line import Line, Point, interval
 from ..log_sinhc import (
     bregman_log_sinhc,
     entropy_of_tilted,
@@ -94,6 +95,22 @@ def cross_entropy(
     return log_sinhc_minus(eta, mean - 0.5, torch.where(eta < 0, mean, 1 - mean))
 
 
+def log_density_at(
+    point: Point, probs: Tensor | None = None, logits: Tensor | None = None
+) -> Tensor:
+    eta = as_logits(probs, logits)
+    return eta * point.x - log_partition(eta)
+
+
+def at(y: Tensor, **_: Tensor) -> Point:
+    return interval(y)
+
+
+def logit_centre(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+    eta = as_logits(probs, logits)
+    return torch.sign(eta) * torch.log1p(eta.abs())
+
+
 continuous_bernoulli = declare(
     Family(
         ContinuousBernoulli,
@@ -123,6 +140,14 @@ continuous_bernoulli = declare(
             Normal: _NEAR_HALF + ": -2.14 instead of 0.18",
             Uniform: "torch wants q strictly wider: a false inf against Uniform(0, 1)",
         },
+        line=Line(
+            log_density_at,
+            at=at,
+            place=lambda x, **_: torch.logit(x),
+            centre=logit_centre,
+            width=lambda **law: torch.full_like(logit_centre(**law), 1.8),
+            index=(1.0, 1.0),
+        ),
     )
 )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
+from ..line import Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import EULER_GAMMA, itakura_saito
@@ -30,6 +31,10 @@ def mean_excess(m: Tensor, /, rate: Tensor) -> Tensor:
 
 def cross_entropy(mean: Tensor, /, rate: Tensor) -> Tensor:
     return rate * mean - torch.log(rate)
+
+
+def log_density_at(point: Point, rate: Tensor) -> Tensor:
+    return torch.log(rate) - rate * point.x
 
 
 exponential = declare(
@@ -58,6 +63,17 @@ exponential = declare(
             Gumbel: "torch gives nan where exp overflows in float32",
             Normal: "torch squares the rate: a false inf in float32 beyond 1e19",
         },
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda rate: -torch.log(rate),
+            width=lambda rate: torch.ones_like(rate),
+            reach=(40.0, 3.8),
+            standard={"rate": 1.0},
+            index=(1.0, math.inf),
+            growth=(0.0, 1.0),
+        ),
     )
 )
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import FisherSnedecor
 
 from ..family import POSITIVE, Family, Moment, above
+from ..line import Line, Point, half_line, softplus
 from ..registry import declare
 from ..special import trigamma
 
@@ -57,6 +58,12 @@ def log_mean_power(k: Tensor, /, df1: Tensor, df2: Tensor) -> Tensor:
     return k * torch.log(df2 / df1) + up + torch.lgamma(b - k) - torch.lgamma(b)
 
 
+def log_density_at(point: Point, df1: Tensor, df2: Tensor) -> Tensor:
+    a, b = 0.5 * df1, 0.5 * df2
+    log_z = point.log_over(0.0) + torch.log(df1 / df2)
+    return a * log_z - (a + b) * softplus(log_z) - point.log_over(0.0) - log_beta(a, b)
+
+
 fisher_snedecor = declare(
     Family(
         FisherSnedecor,
@@ -82,5 +89,14 @@ fisher_snedecor = declare(
                 log_mean_power, argument_below=lambda df1, df2: 0.5 * df2, below="p.df2 / 2"
             ),
         },
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=mean_log,
+            width=lambda df1, df2: torch.sqrt(trigamma(0.5 * df1) + trigamma(0.5 * df2)),
+            reach=(40.0, 40.0),
+            index=(lambda df1, df2: 0.5 * df1, lambda df1, df2: 0.5 * df2),
+        ),
     )
 )

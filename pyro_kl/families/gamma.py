@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
+from ..line import Line, Point, half_line
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
@@ -76,6 +78,17 @@ def cross_entropy(
     return torch.lgamma(a) - a * torch.log(rate) + (1 - a) * mean_log + rate * mean
 
 
+def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
+    log_z = point.log_over(0.0) + torch.log(rate)
+    norm = torch.lgamma(concentration)
+    return concentration * log_z - torch.exp(log_z) - point.log_over(0.0) - norm
+
+
+def log_mean_and_width(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """Of log x."""
+    return torch.digamma(concentration) - torch.log(rate), torch.sqrt(trigamma(concentration))
+
+
 gamma = declare(
     Family(
         Gamma,
@@ -105,6 +118,16 @@ gamma = declare(
             Exponential: _DIGITS,
             Gumbel: "torch multiplies inf by 0: nan",
         },
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda **law: log_mean_and_width(**law)[0],
+            width=lambda **law: log_mean_and_width(**law)[1],
+            reach=(40.0, 9.0),
+            index=(lambda concentration, rate: concentration, math.inf),
+            growth=(0.0, 1.0),
+        ),
     )
 )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ..family import Family, Moment, Support, below
+from ..line import LARGEST, Line, Point, log1mexp, softplus
 from ..registry import declare
 from ..special import log1p_minus, with_partials
 
@@ -74,6 +75,55 @@ def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor, concentration: Tensor)
     return torch.where(inside, beyond, torch.relu(mean(loc, scale, concentration) - m))
 
 
+def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    """With u = xi z, log(1 + u) from whichever of z, its logarithm and 1 + u has digits."""
+    xi, log_z = concentration, point.log_over(loc) - torch.log(scale)
+    z = torch.exp(log_z.clamp(max=600.0))
+    u = xi * z
+    middle = u.abs() < 0.5
+    log_rest = z * log1p_ratio(torch.where(middle, u, 0.0))
+    far_out, towards_end = ~middle & (xi > 0), ~middle & (xi < 0)
+    up = torch.where(xi > 0, xi, 1.0)
+    beyond = softplus(torch.log(up) + torch.where(far_out, log_z, 0.0)) / up
+    down = torch.where(xi < 0, xi, -1.0)
+    end = torch.where(xi < 0, upper_end(loc, scale, concentration), loc + scale)
+    under = torch.where(towards_end, point.log_under(end), 0.0) - torch.log(scale / -down)
+    log_rest = torch.where(far_out, beyond, torch.where(towards_end, under / down, log_rest))
+    return -torch.log(scale) - (1 + xi) * log_rest
+
+
+def at(y: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Point:
+    """X = loc + scale (exp(xi e) - 1) / xi, e = exp(y) being exponential."""
+    e, xi = torch.exp(y), concentration
+    u = xi * e
+    near = u.abs() < 1e-3
+    small = torch.where(near, u, 0.0)
+    series = 1 + small / 2 * (1 + small / 3 * (1 + small / 4 * (1 + small / 5)))
+    safe = torch.where(near, 1.0, u)
+    larger = torch.where(safe > 0, safe, 0.0) + log1mexp(-safe.abs()) - torch.log(safe.abs())
+    log_above = torch.log(scale) + y + torch.where(near, torch.log(series), larger)
+    down = torch.where(xi < 0, xi, -1.0)
+    log_below = torch.where(xi < 0, torch.log(scale / -down) + down * e, math.inf)
+    return Point(
+        loc + torch.exp(log_above.clamp(max=LARGEST)),
+        torch.log(scale) + u + y,
+        loc,
+        log_above,
+        upper_end(loc, scale, concentration),
+        log_below,
+    )
+
+
+def place(x: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    z = (x - loc) / scale
+    return torch.log(z * log1p_ratio(concentration * z))
+
+
+def tail_index(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    """Of the power tail, or at the end where it has one."""
+    return 1 / concentration.abs()
+
+
 generalized_pareto = declare(
     Family(
         GeneralizedPareto,
@@ -93,5 +143,16 @@ generalized_pareto = declare(
             "variance": Moment(variance, finite=below(concentration=0.5)),
             "mean_excess": Moment(mean_excess, finite=below(concentration=1)),
         },
+        line=Line(
+            log_density_at,
+            at=at,
+            place=place,
+            centre=lambda loc, scale, concentration: torch.zeros_like(loc),
+            width=lambda loc, scale, concentration: torch.ones_like(loc),
+            reach=(40.0, 3.8),
+            standard={"loc": 0.0, "scale": 1.0, "concentration": 0.0},
+            index=(1.0, tail_index),
+            log_tail=True,
+        ),
     )
 )

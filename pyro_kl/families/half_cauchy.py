@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import HalfCauchy
 
 from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
+from ..line import Line, Point, half_line, softplus
 from ..pair import Case
 from ..registry import declare, formula
 
@@ -21,6 +22,11 @@ def log_density(mp: Any, x: Any, scale: Any) -> Any:
 def mean_power(k: Tensor, /, scale: Tensor) -> Tensor:
     """Log E x^k, for k < 1."""
     return k * torch.log(scale) - torch.log(torch.cos(0.5 * math.pi * k))
+
+
+def log_density_at(point: Point, scale: Tensor) -> Tensor:
+    log_square = softplus(2 * (point.log_over(0.0) - torch.log(scale)))
+    return torch.log(2 / (math.pi * scale)) - log_square
 
 
 half_cauchy = declare(
@@ -45,6 +51,16 @@ half_cauchy = declare(
                 below="1",
             ),
         },
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda scale: torch.log(scale),
+            width=lambda scale: torch.ones_like(scale),
+            reach=(40.0, 40.0),
+            standard={"scale": 1.0},
+            index=(1.0, 1.0),
+        ),
     )
 )
 

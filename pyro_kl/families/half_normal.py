@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import HalfNormal
 
 from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
+from ..line import Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import EULER_GAMMA, itakura_saito
@@ -47,6 +48,11 @@ def cross_entropy(mean: Tensor, variance: Tensor, /, scale: Tensor) -> Tensor:
     return torch.log(scale) + HALF_LOG_HALF_PI + (variance + mean**2) / (2 * scale**2)
 
 
+def log_density_at(point: Point, scale: Tensor) -> Tensor:
+    z = point.x / scale
+    return 0.5 * math.log(2 / math.pi) - torch.log(scale) - 0.5 * z * z
+
+
 half_normal = declare(
     Family(
         HalfNormal,
@@ -67,6 +73,17 @@ half_normal = declare(
             "mean_inverse": INFINITE,
         },
         cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda scale: torch.log(scale),
+            width=lambda scale: torch.ones_like(scale),
+            reach=(40.0, 2.3),
+            standard={"scale": 1.0},
+            index=(1.0, math.inf),
+            growth=(0.0, 2.0),
+        ),
     )
 )
 

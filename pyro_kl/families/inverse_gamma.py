@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Gamma, InverseGamma
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
+from ..line import Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula, kernel_of
 from ..special import trigamma
@@ -61,6 +63,17 @@ def cross_entropy(
     return torch.lgamma(a) - a * torch.log(rate) + (1 + a) * mean_log + rate * mean_inverse
 
 
+def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
+    log_z = torch.log(rate) - point.log_over(0.0)
+    norm = torch.lgamma(concentration)
+    return concentration * log_z - torch.exp(log_z) - point.log_over(0.0) - norm
+
+
+def log_mean_and_width(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """Of log x."""
+    return torch.log(rate) - torch.digamma(concentration), torch.sqrt(trigamma(concentration))
+
+
 inverse_gamma = declare(
     Family(
         InverseGamma,
@@ -87,6 +100,16 @@ inverse_gamma = declare(
             "mean_inverse": Moment(mean_inverse),
         },
         cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda **law: log_mean_and_width(**law)[0],
+            width=lambda **law: log_mean_and_width(**law)[1],
+            reach=(9.0, 40.0),
+            index=(math.inf, lambda concentration, rate: concentration),
+            growth=(1.0, 0.0),
+        ),
     )
 )
 

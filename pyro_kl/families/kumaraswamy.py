@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Kumaraswamy
 
 from ..family import UNIT_INTERVAL, Family, Moment, above
+from ..line import Line, Point, log1mexp
 from ..registry import declare
 from ..special import EULER_GAMMA, trigamma
 
@@ -61,6 +62,32 @@ def variance_log(concentration1: Tensor, concentration0: Tensor) -> Tensor:
     return (math.pi**2 / 6 - trigamma(1 + concentration0)) / concentration1**2
 
 
+def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    log_x, log_rest = point.log_unit()
+    a, b = concentration1, concentration0
+    # log(1 - x^a), of which 1 - x knows the digits next to 1
+    tiny = log_rest < -36
+    inside = log1mexp(a * torch.where(tiny, -1.0, log_x))
+    power = torch.where(tiny, torch.log(a) + log_rest, inside)
+    return torch.log(a * b) + (a - 1) * log_x + (b - 1) * power
+
+
+def at(y: Tensor, concentration1: Tensor, concentration0: Tensor) -> Point:
+    """1 - x^a = exp(-e / b), e = exp(y) being exponential."""
+    r = torch.exp(y) / concentration0
+    log_power = log1mexp(-r)
+    log_x = log_power / concentration1
+    tiny = r > 36
+    inside = log1mexp(torch.where(tiny, -1.0, log_x))
+    log_rest = torch.where(tiny, -r - torch.log(concentration1), inside)
+    slope = log_x - r - log_power + y - torch.log(concentration1 * concentration0)
+    return Point(torch.exp(log_x), slope, 0.0, log_x, 1.0, log_rest)
+
+
+def place(x: Tensor, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    return torch.log(-concentration0 * log1mexp(concentration1 * torch.log(x)))
+
+
 kumaraswamy = declare(
     Family(
         Kumaraswamy,
@@ -82,5 +109,19 @@ kumaraswamy = declare(
             "mean_inverse": Moment(mean_inverse, finite=above(concentration1=1)),
             "log_mean_power": Moment(log_mean_power),
         },
+        line=Line(
+            log_density_at,
+            at=at,
+            place=place,
+            centre=lambda concentration1, concentration0: torch.zeros_like(concentration1),
+            width=lambda concentration1, concentration0: torch.ones_like(concentration1),
+            reach=(40.0, 3.8),
+            standard={"concentration1": 1.0, "concentration0": 1.0},
+            index=(
+                lambda concentration1, concentration0: concentration1,
+                lambda concentration1, concentration0: concentration0,
+            ),
+            log_tail=True,
+        ),
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Laplace, Normal
 
 from ..family import REAL, Family, Moment, Parameters
+from ..line import Line, Point, from_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess_of_distance, itakura_saito, mean_shortfall
@@ -35,6 +37,10 @@ def cross_entropy(
 ) -> Tensor:
     above = mean_excess(loc)
     return torch.log(2 * scale) + (above + mean_shortfall(above, mean - loc)) / scale
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    return -((point.x - loc) / scale).abs() - torch.log(2 * scale)
 
 
 laplace = declare(
@@ -63,6 +69,17 @@ laplace = declare(
         },
         cross_entropy=cross_entropy,
         replaces={Normal: "torch expands the square, which cancels: -3725 instead of 0.57"},
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, scale: loc,
+            width=lambda loc, scale: scale,
+            reach=(40.0, 40.0),
+            standard={"loc": 0.0, "scale": 1.0},
+            growth=(1.0, 1.0),
+            rate=(lambda loc, scale: 1 / scale, math.inf),
+        ),
     )
 )
 

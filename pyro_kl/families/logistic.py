@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..family import REAL, Family, Moment
+from ..line import Line, Point, from_line
 from ..registry import declare
 
 
@@ -22,6 +23,11 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x) = -t loc - log(sin(pi t s) / (pi t s)), for t < 1 / s."""
     return -t * loc - torch.log(torch.sinc(t * scale))
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    z = ((point.x - loc) / scale).abs()
+    return -z - 2 * torch.log1p(torch.exp(-z)) - torch.log(scale)
 
 
 logistic = declare(
@@ -49,5 +55,16 @@ logistic = declare(
                 below="1 / p.scale",
             ),
         },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, scale: loc,
+            width=lambda loc, scale: scale,
+            reach=(40.0, 40.0),
+            standard={"loc": 0.0, "scale": 1.0},
+            growth=(1.0, 1.0),
+            rate=(lambda loc, scale: 1 / scale, math.inf),
+        ),
     )
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import LogNormal, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters
+from ..line import Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula, kernel_of
 from ..special import HALF_LOG_TAU
@@ -53,6 +54,11 @@ def cross_entropy(mean_log: Tensor, variance_log: Tensor, /, loc: Tensor, scale:
     return torch.log(scale) + HALF_LOG_TAU + mean_log + spread
 
 
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    z = (point.log_over(0.0) - loc) / scale
+    return -0.5 * z * z - torch.log(scale) - HALF_LOG_TAU - point.log_over(0.0)
+
+
 lognormal = declare(
     Family(
         LogNormal,
@@ -76,6 +82,15 @@ lognormal = declare(
             "mean_inverse": Moment(mean_inverse),
         },
         cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda loc, scale: loc,
+            width=lambda loc, scale: scale,
+            reach=(9.0, 9.0),
+            standard={"loc": 0.0, "scale": 1.0},
+        ),
     )
 )
 

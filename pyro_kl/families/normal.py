@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Gumbel, Laplace, Normal
 
 from ..family import REAL, Family, Moment, Parameters
+from ..line import Line, Point, from_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import HALF_LOG_TAU, itakura_saito
@@ -39,6 +40,11 @@ def cross_entropy(mean: Tensor, variance: Tensor, /, loc: Tensor, scale: Tensor)
     return torch.log(scale) + HALF_LOG_TAU + (variance + (mean - loc) ** 2) / (2 * scale**2)
 
 
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    z = (point.x - loc) / scale
+    return -0.5 * z * z - torch.log(scale) - HALF_LOG_TAU
+
+
 normal = declare(
     Family(
         Normal,
@@ -63,6 +69,16 @@ normal = declare(
             Gumbel: "torch's float32 exponent cancels: -0.42 instead of 0.23",
             Laplace: "torch carries float32 in float32",
         },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, scale: loc,
+            width=lambda loc, scale: scale,
+            reach=(9.0, 9.0),
+            standard={"loc": 0.0, "scale": 1.0},
+            growth=(2.0, 2.0),
+        ),
     )
 )
 

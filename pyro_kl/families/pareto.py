@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Normal, Pareto
 
 from ..family import Family, Moment, Parameters, Support, above
+from ..line import Line, Point, log1mexp
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import itakura_saito
@@ -56,6 +57,22 @@ def cross_entropy(mean_log: Tensor, /, scale: Tensor, alpha: Tensor) -> Tensor:
     return mean_log - torch.log(alpha) + alpha * (mean_log - torch.log(scale))
 
 
+def log_density_at(point: Point, scale: Tensor, alpha: Tensor) -> Tensor:
+    log_x = point.log_over(0.0)
+    return torch.log(alpha) - log_x - alpha * (log_x - torch.log(scale))
+
+
+def at(y: Tensor, scale: Tensor, alpha: Tensor) -> Point:
+    """X = scale exp(e / alpha), e = exp(y) being exponential."""
+    r = torch.exp(y) / alpha
+    log_x = torch.log(scale) + r
+    return Point(torch.exp(log_x), log_x + y - torch.log(alpha), scale, log_x + log1mexp(-r))
+
+
+def place(x: Tensor, scale: Tensor, alpha: Tensor) -> Tensor:
+    return torch.log(alpha * torch.log(x / scale))
+
+
 pareto = declare(
     Family(
         Pareto,
@@ -82,6 +99,17 @@ pareto = declare(
         },
         cross_entropy=cross_entropy,
         replaces={Exponential: _SHAPES, Gamma: _SHAPES, Normal: _SHAPES},
+        line=Line(
+            log_density_at,
+            at=at,
+            place=place,
+            centre=lambda scale, alpha: torch.zeros_like(scale),
+            width=lambda scale, alpha: torch.ones_like(scale),
+            reach=(40.0, 3.8),
+            standard={"scale": 1.0, "alpha": 1.0},
+            index=(1.0, lambda scale, alpha: alpha),
+            log_tail=True,
+        ),
     )
 )
 

@@ -10,6 +10,7 @@ from pyro.distributions import SkewLogistic
 from torch import Tensor
 
 from ..family import REAL, Family, Moment
+from ..line import Line, Point, from_line
 from ..registry import declare
 from ..special import EULER_GAMMA, trigamma
 
@@ -39,6 +40,12 @@ def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> 
     return -t * loc + torch.lgamma(a - ts) + torch.lgamma(1 + ts) - torch.lgamma(a)
 
 
+def log_density_at(point: Point, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
+    z = (point.x - loc) / scale
+    log1p_exp = torch.relu(-z) + torch.log1p(torch.exp(-z.abs()))
+    return torch.log(asymmetry / scale) - z - (asymmetry + 1) * log1p_exp
+
+
 skew_logistic = declare(
     Family(
         SkewLogistic,
@@ -60,5 +67,14 @@ skew_logistic = declare(
                 below="p.asymmetry / p.scale",
             ),
         },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=mean,
+            width=lambda **law: torch.sqrt(variance(**law)),
+            growth=(1.0, 1.0),
+            rate=(lambda loc, scale, asymmetry: asymmetry / scale, math.inf),
+        ),
     )
 )

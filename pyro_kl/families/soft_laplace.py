@@ -10,6 +10,7 @@ from pyro.distributions import SoftLaplace
 from torch import Tensor
 
 from ..family import REAL, Family, Moment
+from ..line import Line, Point, from_line
 from ..registry import declare
 
 
@@ -21,6 +22,11 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x) = -t loc - log cos(pi t s / 2), for t < 1 / s."""
     return -t * loc - torch.log(torch.cos(0.5 * math.pi * t * scale))
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    z = ((point.x - loc) / scale).abs()
+    return math.log(2 / math.pi) - torch.log(scale) - z - torch.log1p(torch.exp(-2 * z))
 
 
 soft_laplace = declare(
@@ -45,5 +51,16 @@ soft_laplace = declare(
                 below="1 / p.scale",
             ),
         },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=lambda loc, scale: loc,
+            width=lambda loc, scale: scale,
+            reach=(40.0, 40.0),
+            standard={"loc": 0.0, "scale": 1.0},
+            growth=(1.0, 1.0),
+            rate=(lambda loc, scale: 1 / scale, math.inf),
+        ),
     )
 )

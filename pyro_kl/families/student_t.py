@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import StudentT
 
 from ..family import INFINITE, REAL, Family, Moment, above
+from ..line import Line, Point, sinh_line
 from ..mean_excess import student_mean_excess
 from ..registry import declare
 from ..special import trigamma, with_partials
@@ -96,6 +97,19 @@ def mean_excess(m: Tensor, /, df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return scale * student_mean_excess((m - loc) / scale, df, top)
 
 
+def log_density_at(point: Point, df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    tail = 0.5 * (df + 1) * point.log1p_square(loc, scale * torch.sqrt(df))
+    return -minus_log_normaliser(df, scale) - tail
+
+
+def at(y: Tensor, df: Tensor, loc: Tensor, scale: Tensor) -> Point:
+    return sinh_line(y, loc, scale * torch.sqrt(df))
+
+
+def tail_index(df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    return df
+
+
 student_t = declare(
     Family(
         StudentT,
@@ -115,5 +129,13 @@ student_t = declare(
             "mean_excess": Moment(mean_excess, finite=above(df=1)),
             "log_laplace": INFINITE,
         },
+        line=Line(
+            log_density_at,
+            at=at,
+            place=lambda x, df, loc, scale: torch.asinh((x - loc) / (scale * torch.sqrt(df))),
+            centre=lambda df, loc, scale: torch.zeros_like(df),
+            width=lambda df, loc, scale: torch.sqrt(1 / df + 1 / df**2),
+            index=(tail_index, tail_index),
+        ),
     )
 )

@@ -18,6 +18,7 @@ from torch.distributions import (
 )
 
 from ..family import Family, Moment, Parameters, Support, above
+from ..line import Line, Point, interval
 from ..log_sinhc import log_sinhc_bounded
 from ..pair import Case
 from ..registry import declare, formula
@@ -154,6 +155,10 @@ def log_laplace(t: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
     return largest + log_sinhc_bounded(t * (high - low))
 
 
+def log_density_at(point: Point, low: Tensor, high: Tensor) -> Tensor:
+    return (-torch.log(high - low)).expand(point.x.shape)
+
+
 uniform = declare(
     Family(
         Uniform,
@@ -190,6 +195,15 @@ uniform = declare(
             Gumbel: "torch multiplies inf by 0: nan; narrow intervals lose their digits",
             Pareto: "torch raises scale to the power alpha: inf, and -inf, where that overflows",
         },
+        line=Line(
+            log_density_at,
+            at=interval,
+            place=lambda x, low, high: torch.logit((x - low) / (high - low)),
+            centre=lambda low, high: torch.zeros_like(low),
+            width=lambda low, high: torch.ones_like(low),
+            standard={"low": 0.0, "high": 1.0},
+            index=(1.0, 1.0),
+        ),
     )
 )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import VonMises
 
 from ..family import Family, Parameters, Support
+from ..line import Line, Point, interval
 from ..pair import Case
 from ..registry import declare, formula
 from ..segments import bregman_nearby, slope_difference_nearby
@@ -106,6 +107,25 @@ def entropy(loc: Tensor, concentration: Tensor) -> Tensor:
     return math.log(2 * math.pi) + log_i0e(k) + k * shortfall(k)
 
 
+def log_density_at(point: Point, loc: Tensor, concentration: Tensor) -> Tensor:
+    drop = 2 * torch.sin(0.5 * (point.x - loc)) ** 2
+    return -concentration * drop - math.log(2 * math.pi) - log_i0e(concentration)
+
+
+def at(y: Tensor, **_: Tensor) -> Point:
+    return interval(y, -math.pi, math.pi)
+
+
+def place(x: Tensor, **_: Tensor) -> Tensor:
+    return torch.log((math.pi + x) / (math.pi - x))
+
+
+def logit_centre(loc: Tensor, concentration: Tensor) -> Tensor:
+    """Of loc on the circle; an end of the line is close enough to see a peak there."""
+    angle = torch.remainder(loc + math.pi, 2 * math.pi) - math.pi
+    return place(angle.clamp(-3.14, 3.14))
+
+
 von_mises = declare(
     Family(
         VonMises,
@@ -119,6 +139,16 @@ von_mises = declare(
         reference="Mardia & Jupp (2000), ch. 3",
         log_density=log_density,
         entropy=entropy,
+        line=Line(
+            log_density_at,
+            at=at,
+            place=place,
+            centre=logit_centre,
+            width=lambda loc, concentration: torch.ones_like(loc),
+            reach=(48.0, 48.0),
+            index=(1.0, 1.0),
+            peaked=True,
+        ),
     )
 )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Weibull
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
+from ..line import Line, Point, half_line
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
@@ -66,6 +67,15 @@ def cross_entropy(
     )
 
 
+def log_density_at(point: Point, scale: Tensor, concentration: Tensor) -> Tensor:
+    log_z = concentration * (point.log_over(0.0) - torch.log(scale))
+    return torch.log(concentration) + log_z - point.log_over(0.0) - torch.exp(log_z)
+
+
+def shape(scale: Tensor, concentration: Tensor) -> Tensor:
+    return concentration
+
+
 weibull = declare(
     Family(
         Weibull,
@@ -94,6 +104,17 @@ weibull = declare(
         },
         cross_entropy=cross_entropy,
         arguments={"log_mean_power": "q.concentration"},
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda scale, concentration: torch.log(scale),
+            width=lambda scale, concentration: 1 / concentration,
+            reach=(40.0, 3.8),
+            standard={"scale": 1.0, "concentration": 1.0},
+            index=(shape, math.inf),
+            growth=(0.0, shape),
+        ),
     )
 )
 

@@ -1,0 +1,255 @@
+"""Quadrature pairs: every two continuous families that say how they look on the line.
+
+Whether a KL is finite is decided before anything is integrated, from the supports, the tails of p
+and the growth of -log q; what is integrated is q's log density at p's nodes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .family import Family, Parameters, end_at
+from .line import LARGEST, Line
+from .pair import Pair
+from .provenance import Use, note
+from .quadrature import Integral, Integrand, integrate, traced
+from .registry import derivation_rule, derived_pair
+
+__all__ = ["integral", "tell"]
+
+_told: set[str] = set()
+#: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
+_SLOWEST = 1e3
+
+
+def integral(p: Family, q: Family) -> Pair | None:
+    """Both families have a line: an integral over p's."""
+    if p.line is None or q.line is None:
+        return None
+    return derived_pair(
+        p,
+        q,
+        _integrated(p, q, p.line, q.line),
+        method="quadrature",
+        finite=_in_words(p, q),
+        reference="the definition, integrated (Takahasi & Mori 1974)",
+    )
+
+
+def _in_words(p: Family, q: Family) -> str:
+    words = []
+    if any(p.support.inside(q.support)):
+        words.append("p's support is inside q's")
+    assert p.line is not None
+    assert q.line is not None
+    for i, end in enumerate(("lower", "upper")):
+        light = p.line.index[i] == math.inf
+        if not light and q.line.growth[i] != 0:
+            words.append(f"p's {end} tail is lighter than q's log density grows")
+        if (q.line.exponential[i] != 0) and (not light or p.line.rate[i] != math.inf):
+            words.append(f"p's {end} tail is lighter than q's log density grows")
+    return " and ".join(dict.fromkeys(words)) or "always"
+
+
+def tell(pair: str, source: str, found: Integral) -> None:
+    """Note what was integrated; warn once per pair if it is short of the tolerance."""
+    error = found.error
+    note(Use("quadrature", source, error=error, nodes=found.nodes, reason=found.reason))
+    if found.reason and pair not in _told:
+        _told.add(pair)
+        warnings.warn(f"KL({pair}): {found.reason}.", stacklevel=2)
+
+
+def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> object:
+    name = f"{p.name} || {q.name}"
+    source = ", ".join(dict.fromkeys((p.home, q.home)))
+    compare = p.support.inside(q.support)
+    kinked = p_line.peaked or bool(p.kinks) or bool(q.kinks)
+
+    def kl_integrated(a: Parameters, b: Parameters) -> Tensor:
+        finite, stretch = _finiteness(p, q, a, b, compare)
+        shape = torch.broadcast_shapes(*(x.shape for x in (*a.values(), *b.values())))
+        names = tuple(a), tuple(b)
+        tensors = [*a.values(), *b.values()]
+        some = None
+        if finite is not None:
+            finite = finite.expand(shape)
+            if traced():
+                a, b = p.where(finite, a), q.where(finite, b)
+                _, stretch = _finiteness(p, q, a, b, compare)
+                tensors = [*a.values(), *b.values()]
+            elif not bool(finite.all()):
+                some = torch.nonzero(finite.reshape(-1)).squeeze(-1)
+                tensors = [x.expand(shape).reshape(-1)[some] for x in tensors]
+                stretch = tuple(
+                    x.expand(shape).reshape(-1)[some] if isinstance(x, Tensor) else x
+                    for x in stretch
+                )
+        if some is not None and not some.numel():
+            return torch.full(shape, math.inf, dtype=tensors[0].dtype, device=tensors[0].device)
+        found = _integral_over(p_line, q, q_line, names, tensors, stretch, kinked)
+        tell(name, source, found if some is None else _spread(found, some, shape))
+        if some is not None:
+            return _filled(found.value, some, shape)
+        return found.value if finite is None else torch.where(finite, found.value, math.inf)
+
+    kl_integrated.__doc__ = (
+        f"E_p [log p - log q] over the line of {p.name}, with an estimate of its error."
+    )
+    return kl_integrated
+
+
+def _filled(value: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    full = torch.full((shape.numel(),), math.inf, dtype=value.dtype, device=value.device)
+    return full.index_put((rows,), value).reshape(shape)
+
+
+def _spread(found: Integral, rows: Tensor, shape: torch.Size) -> Integral:
+    error = torch.zeros(shape.numel(), dtype=found.error.dtype, device=found.error.device)
+    error = error.index_put((rows,), found.error).reshape(shape)
+    return Integral(found.value, error, found.nodes, found.reason)
+
+
+# --- finiteness ---------------------------------------------------------------------------------
+
+
+def _number(x: object, parameters: Parameters, like: Tensor) -> Tensor:
+    if callable(x):
+        return x(**parameters).detach()
+    return torch.full((), float(x), dtype=like.dtype, device=like.device)  # type: ignore[arg-type]
+
+
+def _finiteness(
+    p: Family, q: Family, a: Parameters, b: Parameters, compare: tuple[bool, bool]
+) -> tuple[Tensor | None, tuple[Tensor | float, Tensor | float]]:
+    """Where the KL is finite (None: everywhere), and how much wider the window has to be."""
+    masks: list[Tensor] = []
+    low, other_low = end_at(p.support.low, a), end_at(q.support.low, b)
+    high, other_high = end_at(p.support.high, a), end_at(q.support.high, b)
+    anchor = next(iter(a.values()))
+    if compare[0]:
+        masks.append(torch.as_tensor(other_low <= low, device=anchor.device))
+    if compare[1]:
+        masks.append(torch.as_tensor(high <= other_high, device=anchor.device))
+    stretch: list[Tensor | float] = []
+    assert p.line is not None
+    assert q.line is not None
+    for i, touches in enumerate((low == other_low, high == other_high)):
+        wider: Tensor | float = 1.0
+        for tail, growth in (
+            (p.line.index[i], q.line.growth[i]),
+            (p.line.rate[i], q.line.exponential[i]),
+        ):
+            if tail == math.inf or growth == 0.0 or touches is False:
+                continue
+            mine, theirs = _number(tail, a, anchor), _number(growth, b, anchor)
+            apart = torch.as_tensor(touches, device=anchor.device).logical_not()
+            ok = mine > theirs
+            masks.append(ok | apart)
+            ratio = mine / (mine - theirs)
+            ratio = torch.where(torch.isfinite(ratio), ratio, 1.0).clamp(1.0, _SLOWEST)
+            wider = wider * torch.where(ok & ~apart, ratio, 1.0)
+        if q.line.exponential[i] != 0.0 and p.line.index[i] != math.inf and touches is not False:
+            # a power tail against an exponential growth
+            masks.append(torch.as_tensor(touches, device=anchor.device).logical_not())
+        stretch.append(wider)
+    finite: Tensor | None = None
+    for mask in masks:
+        finite = mask if finite is None else finite & mask
+    return finite, (stretch[0], stretch[1])
+
+
+# --- the integrand ------------------------------------------------------------------------------
+
+
+def _integral_over(
+    line: Line,
+    q: Family,
+    q_line: Line,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    tensors: Sequence[Tensor],
+    stretch: tuple[Tensor | float, Tensor | float],
+    kinked: bool,
+) -> Integral:
+    a, b = _split(names, [x.detach() for x in tensors])
+    centre, width = line.centre(**a), line.width(**a)
+    reach = _reach(line, centre, width, stretch)
+    places = [q_line.at(q_line.centre(**b), **b).x, *(q.kinks(**b) if q.kinks else ())]
+    cuts = [(line.place(x, **a) - centre) / width for x in places[bool(q.kinks) :]]
+    if line.standard is None:
+        integrand = _of_shape(line, q_line, names)
+        tensors = [centre, width, *tensors]
+    else:
+        integrand = _of_copies(line, q_line, names)
+    return integrate(integrand, tensors, reach, cuts, kinked)
+
+
+def _split(
+    names: tuple[tuple[str, ...], tuple[str, ...]], tensors: Sequence[Tensor]
+) -> tuple[Parameters, Parameters]:
+    n = len(names[0])
+    return dict(zip(names[0], tensors[:n], strict=True)), dict(
+        zip(names[1], tensors[n:], strict=True)
+    )
+
+
+def _reach(
+    line: Line, centre: Tensor, width: Tensor, stretch: tuple[Tensor | float, Tensor | float]
+) -> tuple[Tensor | float, Tensor | float]:
+    """In widths; not so far that x leaves the floats."""
+    ends: list[Tensor | float] = []
+    for side, reach, wider in zip((-1, 1), line.reach, stretch, strict=True):
+        far: Tensor | float = reach
+        if isinstance(wider, Tensor):
+            far = reach + torch.log(wider) if line.log_tail else reach * wider
+            if not line.log_tail:
+                far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=reach))
+        ends.append(far)
+    return ends[0], ends[1]
+
+
+def _of_copies(
+    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Integrand:
+    """Z is p's own scale: the nodes move with p's parameters, their masses are constants."""
+    assert line.standard is not None
+    standard = line.standard
+
+    def integrand(z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = _split(names, tensors)
+        unit = {
+            name: torch.full((), x, dtype=z.dtype, device=z.device) for name, x in standard.items()
+        }
+        at_unit = line.at(z, **unit)
+        log_p = line.log_density(at_unit, **unit) + at_unit.log_slope
+        width = line.width(**a)
+        point = line.at(line.centre(**a) + width * z, **a)
+        log_q = q_line.log_density(point, **b) + point.log_slope
+        return log_p, log_q + torch.log(width) - log_p
+
+    return integrand
+
+
+def _of_shape(
+    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Integrand:
+    """The nodes stay, p's masses there change with its parameters."""
+
+    def integrand(
+        z: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        a, b = _split(names, tensors)
+        point = line.at(centre + width * z, **a)
+        log_p = line.log_density(point, **a)
+        d = q_line.log_density(point, **b) - log_p
+        return log_p + point.log_slope + torch.log(width), d
+
+    return integrand
+
+
+derivation_rule(integral)
