@@ -6,6 +6,7 @@ happens on import.
 
 from . import (  # noqa: F401  they register
     compose,
+    count_integrals,
     enumerate,
     families,
     integrals,

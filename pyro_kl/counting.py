@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from .special import _stirling, excess_over, generalised_kl
 
 __all__ = [
+    "Count",
     "generalised_kl_from_zero",
     "largest",
     "log_choose",
@@ -17,6 +19,7 @@ __all__ = [
     "log_poisson_mass",
     "log_rising",
     "log_rising_ratio",
+    "negative_binomial_count",
     "rising_excess",
     "times",
 ]
@@ -95,3 +98,66 @@ def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Ten
     """The log of (r)_k / k! p1^k p0^r."""
     ways = log_rising(r, k) - torch.lgamma(k.to(r.dtype) + 1)
     return ways + times(k, log_p1) + r * log_p0
+
+
+@dataclass(frozen=True)
+class Count:
+    """A Poisson or a NegativeBinomial law, perhaps with additional zeros.
+
+    Args:
+        mean: of the base law.
+        size: the NegativeBinomial's number of failures; None for a Poisson.
+        log_p1: log of the probability of what is counted.
+        log_p0: log of that of a failure.
+        gates: log of the probability of an additional zero, and of the base law.
+    """
+
+    mean: Tensor
+    size: Tensor | None = None
+    log_p1: Tensor | None = None
+    log_p0: Tensor | None = None
+    gates: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def odds(self) -> Tensor:
+        """p1 / p0."""
+        assert self.log_p1 is not None
+        assert self.log_p0 is not None
+        return torch.exp(self.log_p1 - self.log_p0)
+
+    @property
+    def log_zero(self) -> Tensor:
+        """Log of the base law's mass at 0."""
+        if self.size is None:
+            return -self.mean
+        assert self.log_p0 is not None
+        return self.size * self.log_p0
+
+    @property
+    def both_gates(self) -> tuple[Tensor, Tensor]:
+        """The gates, of which a law without additional zeros has none."""
+        if self.gates is not None:
+            return self.gates
+        return torch.full_like(self.mean, -math.inf), torch.zeros_like(self.mean)
+
+    def safe(self, mask: Tensor) -> Count:
+        """The base law where the mask holds, some other one elsewhere."""
+        if self.size is None:
+            return Count(torch.where(mask, self.mean, 1.0))
+        assert self.log_p1 is not None
+        assert self.log_p0 is not None
+        half = -math.log(2)
+        return Count(
+            torch.where(mask, self.mean, 1.0),
+            torch.where(mask, self.size, 1.0),
+            torch.where(mask, self.log_p1, half),
+            torch.where(mask, self.log_p0, half),
+        )
+
+
+def negative_binomial_count(
+    size: Tensor, log_p1: Tensor, log_p0: Tensor, gates: tuple[Tensor, Tensor] | None = None
+) -> Count:
+    """NegativeBinomial by the logarithms of its two probabilities."""
+    size, log_p1, log_p0 = torch.broadcast_tensors(size, log_p1, log_p0)
+    return Count(size * torch.exp(log_p1 - log_p0), size, log_p1, log_p0, gates)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .counting import Count
 from .line import Line
 
 #: A law's parameters by torch's names.
@@ -178,6 +179,7 @@ class Family:
             infinite; the first example by default.
         line: for a continuous family, its density and its mass on the line; every KL with another
             such family is then an integral, if nothing better is known.
+        count: for a Poisson, a NegativeBinomial or one with additional zeros: which one.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
     """
 
@@ -199,6 +201,7 @@ class Family:
     special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
     safe: Mapping[str, float] | None = None
     line: Line | None = None
+    count: Callable[..., Count] | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
 
     @property

@@ -17,7 +17,7 @@ from .family import Family, Parameters, end_at
 from .line import LARGEST, Line
 from .pair import Pair
 from .provenance import Use, note
-from .quadrature import Integral, Integrand, integrate, traced
+from .quadrature import Integral, Integrand, integrate, short_of, traced
 from .registry import derivation_rule, derived_pair
 
 __all__ = ["integral", "tell"]
@@ -56,13 +56,15 @@ def _in_words(p: Family, q: Family) -> str:
     return " and ".join(dict.fromkeys(words)) or "always"
 
 
-def tell(pair: str, source: str, found: Integral) -> None:
+def tell(pair: str, source: str, found: Integral, asked: float | None = None) -> None:
     """Note what was integrated; warn once per pair if it is short of the tolerance."""
-    error = found.error
-    note(Use("quadrature", source, error=error, nodes=found.nodes, reason=found.reason))
-    if found.reason and pair not in _told:
+    reason = found.reason
+    if asked is not None and not traced():
+        reason = short_of(found.value, found.error, asked)
+    note(Use("quadrature", source, error=found.error, nodes=found.nodes, reason=reason))
+    if reason and pair not in _told:
         _told.add(pair)
-        warnings.warn(f"KL({pair}): {found.reason}.", stacklevel=2)
+        warnings.warn(f"KL({pair}): {reason}.", stacklevel=2)
 
 
 def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> object:

@@ -177,6 +177,7 @@ class _Rows:
     high: Tensor
     cuts: tuple[Tensor, ...]  # rows each
     kinked: bool
+    is_density: bool = True
 
     def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
         """Z and weights, of shape (pieces, count, rows or 1)."""
@@ -186,7 +187,14 @@ class _Rows:
 
     def take(self, rows: Tensor | slice) -> _Rows:
         low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
-        return _Rows(self.integrand, low, high, tuple(c[rows] for c in self.cuts), self.kinked)
+        return _Rows(
+            self.integrand,
+            low,
+            high,
+            tuple(c[rows] for c in self.cuts),
+            self.kinked,
+            self.is_density,
+        )
 
 
 @dataclass
@@ -195,7 +203,6 @@ class _Sums:
 
     value: Tensor
     halves: tuple[Tensor, Tensor]
-    shift: Tensor
     noise: Tensor
     ends: Tensor
 
@@ -221,12 +228,14 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
         half, quarter = (k * by_piece[:, ::k].sum((0, 1)) for k in (2, 4))
         size = terms.abs().sum(0)
         ends = _left_over(rows, terms.reshape(pieces, n, -1), z, weight, split=split)
+    if not rows.is_density:
+        return _Sums(value, (half, quarter), 4 * _EPS * size, ends)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
     near = (shift.detach().abs() <= COVERED) & (value.detach() < 1e-3)
     noise = torch.where(near, 4 * _EPS * size, 4 * _EPS * (4 + size))
     value = value + torch.where(near, shift, 0.0)
     half, quarter = (x + torch.where(near, shift.detach(), 0.0) for x in (half, quarter))
-    return _Sums(value, (half, quarter), shift, noise, ends)
+    return _Sums(value, (half, quarter), noise, ends)
 
 
 def _left_over(rows: _Rows, terms: Tensor, z: Tensor, weight: Tensor, *, split: bool) -> Tensor:
@@ -245,6 +254,7 @@ def integrate(
     reach: tuple[float | Tensor, float | Tensor],
     cuts: Sequence[Tensor] = (),
     kinked: bool = False,
+    is_density: bool = True,
 ) -> Integral:
     """The integral of p (log p - log q) over the line, in p's own scale.
 
@@ -255,6 +265,7 @@ def integrate(
         reach: how far below and above 0 p has mass.
         cuts: places z for the nodes to crowd at, if they must.
         kinked: whether they must in any case.
+        is_density: whether p is a density, so that its integral and q's are known to be 1.
 
     Returns:
         Nats of the broadcast batch shape, with an error estimate.
@@ -268,7 +279,7 @@ def integrate(
         for end in reach
     )
     places = tuple(c.detach().expand(shape).reshape(-1) for c in cuts)
-    rows = _Rows(integrand, low, high, places, kinked)
+    rows = _Rows(integrand, low, high, places, kinked, is_density)
     if traced():
         count = TRACED_SPLIT if kinked else TRACED_WHOLE
         sums = _sums(rows, flat, count, split=kinked)
@@ -276,15 +287,20 @@ def integrate(
     solution = _Solution(rows, asked_tolerance())
     value = _Adaptive.apply(solution, *flat)
     error = solution.error
-    short = error > solution.wanted(value.detach())
-    reason = ""
-    if bool(short.any()):
-        worst = (error / value.detach().abs().clamp(min=1e-300))[short].max().item()
-        reason = (
-            f"tolerance {solution.tolerance:g} not reached in {int(short.sum())} of "
-            f"{short.numel()}: relative error up to {worst:.1g}"
-        )
+    reason = short_of(value.detach(), error, solution.tolerance)
     return Integral(value.reshape(shape), error.reshape(shape), solution.nodes, reason)
+
+
+def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
+    """In words, what is missing to the tolerance; no digits can be asked of rounding."""
+    short = error > tolerance * value.abs() + 64 * _EPS
+    if not bool(short.any()):
+        return ""
+    worst = (error / value.abs().clamp(min=1e-300))[short].max().item()
+    return (
+        f"tolerance {tolerance:g} not reached in {int(short.sum())} of {short.numel()}: "
+        f"relative error up to {worst:.1g}"
+    )
 
 
 class _Solution:

@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import GammaPoisson
 from torch import Tensor
 
-from ..counting import log_negative_binomial_mass
+from ..counting import Count, log_negative_binomial_mass, negative_binomial_count
 from ..family import COUNTS, Family
 from ..registry import declare
 
@@ -26,6 +26,10 @@ def log_mass(k: Tensor, concentration: Tensor, rate: Tensor) -> Tensor:
     )
 
 
+def count(concentration: Tensor, rate: Tensor) -> Count:
+    return negative_binomial_count(concentration, -torch.log1p(rate), -torch.log1p(1 / rate))
+
+
 gamma_poisson = declare(
     Family(
         GammaPoisson,
@@ -39,5 +43,6 @@ gamma_poisson = declare(
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
         log_density=log_density,
         log_mass=log_mass,
+        count=count,
     )
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Geometric
 
-from ..counting import times
+from ..counting import Count, negative_binomial_count, times
 from ..family import COUNTS, Family, Parameters
 from ..flips import UNDERFLOW, close_flips, log_masses
 from ..pair import Case
@@ -45,6 +45,11 @@ def tail(n: int, probs: Tensor | None = None, logits: Tensor | None = None) -> T
     return torch.exp(n * log_masses(probs, logits)[1])
 
 
+def count(probs: Tensor | None = None, logits: Tensor | None = None) -> Count:
+    log_p1, log_p0 = log_masses(probs, logits)
+    return negative_binomial_count(torch.ones_like(log_p1), log_p0, log_p1)
+
+
 geometric = declare(
     Family(
         Geometric,
@@ -56,6 +61,7 @@ geometric = declare(
         log_mass=log_mass,
         tail=tail,
         read=read,
+        count=count,
     )
 )
 

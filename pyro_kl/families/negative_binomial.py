@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import NegativeBinomial
 
-from ..counting import log_negative_binomial_mass
+from ..counting import Count, log_negative_binomial_mass, negative_binomial_count
 from ..family import COUNTS, Family, Parameters, probs_or_logits
 from ..flips import log_masses
 from ..registry import declare
@@ -35,6 +35,10 @@ def log_mass(
     return log_negative_binomial_mass(k, total_count.unsqueeze(-1), log_p1, log_p0)
 
 
+def count(total_count: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Count:
+    return negative_binomial_count(total_count, *log_masses(probs, logits))
+
+
 negative_binomial = declare(
     Family(
         NegativeBinomial,
@@ -50,5 +54,6 @@ negative_binomial = declare(
         log_density=log_density,
         log_mass=log_mass,
         read=read,
+        count=count,
     )
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Poisson
 
-from ..counting import generalised_kl_from_zero, log_poisson_mass
+from ..counting import Count, generalised_kl_from_zero, log_poisson_mass
 from ..family import COUNTS, Family, Parameters
 from ..pair import Case
 from ..registry import declare, formula
@@ -45,6 +45,7 @@ poisson = declare(
         log_mass=log_mass,
         tail=tail,
         replaces={Bernoulli: _RATE_ZERO, Binomial: _RATE_ZERO},
+        count=lambda rate: Count(rate),
     )
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pyro.distributions import ZeroInflatedNegativeBinomial
 from torch import Tensor
 
+from ..counting import Count
 from ..family import COUNTS, Family, Parameters
 from ..registry import declare
 from ..zero_inflation import log_gates, log_mass_inflated, read_gate
@@ -41,6 +43,17 @@ def log_mass(
     return log_mass_inflated(k, log_base, log_b, log_gate, log_open)
 
 
+def count(
+    total_count: Tensor,
+    gate: Tensor | None = None,
+    gate_logits: Tensor | None = None,
+    **flip: Tensor,
+) -> Count:
+    return replace(
+        negative_binomial.count(total_count, **flip), gates=log_gates(gate, gate_logits)
+    )
+
+
 zero_inflated_negative_binomial = declare(
     Family(
         ZeroInflatedNegativeBinomial,
@@ -56,5 +69,6 @@ zero_inflated_negative_binomial = declare(
         log_density=log_density,
         log_mass=log_mass,
         read=read,
+        count=count,
     )
 )

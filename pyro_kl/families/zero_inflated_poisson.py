@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import ZeroInflatedPoisson
 from torch import Tensor
 
-from ..counting import log_poisson_mass
+from ..counting import Count, log_poisson_mass
 from ..family import COUNTS, Family, Parameters
 from ..pair import Case
 from ..registry import declare, formula
@@ -36,6 +36,10 @@ def log_mass(
     return log_mass_inflated(k, log_poisson_mass(k, rate), -rate, log_gate, log_open)
 
 
+def count(rate: Tensor, gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Count:
+    return Count(rate, gates=log_gates(gate, gate_logits))
+
+
 zero_inflated_poisson = declare(
     Family(
         ZeroInflatedPoisson,
@@ -51,6 +55,7 @@ zero_inflated_poisson = declare(
         log_density=log_density,
         log_mass=log_mass,
         read=read,
+        count=count,
     )
 )
 
