@@ -29,6 +29,7 @@ from .family import (
     above,
     below,
 )
+from .line import Line, Point
 from .monte_carlo import monte_carlo
 from .pair import Case, Pair
 from .registry import declare, formula, register, registered
@@ -45,8 +46,10 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Family",
+    "Line",
     "Moment",
     "Pair",
+    "Point",
     "Support",
     "above",
     "below",

@@ -19,7 +19,7 @@ line, `kl_of_law` for any other):
 integrates KL(Normal(loc, scale) || q) for `log_q(y, *parameters)`, q's log density with respect
 to y on the line, which is log q(x(y)) + log dx/dy; differentiable by loc, scale and parameters.
 All tensors broadcast to one batch shape B, and y has shape (nodes, rows): `log_q` is elementwise.
-The answer is an `Integral` of shape B. `report` tells provenance of it.
+The answer is an `Integral` of shape B; `integrals.tell` notes it for whoever records.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ __all__ = [
     "Integrand",
     "asked_tolerance",
     "integrate",
+    "integrate_laws",
     "kl_of_law",
     "kl_of_normal",
+    "short_of",
     "tolerance",
 ]
 
@@ -291,9 +293,57 @@ def integrate(
     return Integral(value.reshape(shape), error.reshape(shape), solution.nodes, reason)
 
 
+def integrate_laws(
+    log_p: Callable[[Tensor], Tensor],
+    log_q: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    width: Tensor,
+    reach: tuple[Tensor, Tensor],
+    cuts: Sequence[Tensor],
+) -> Integral:
+    """The same for two log densities that keep their parameters to themselves.
+
+    Args:
+        log_p: log density of p at y of shape (nodes, *batch).
+        log_q: the same of q.
+        centre: batch-shaped, where p's mode is.
+        width: how wide it is.
+        reach: how far below and above p has mass, in widths.
+        cuts: where else the nodes must crowd, in widths from the centre.
+
+    Returns:
+        Nats of the batch shape; the graph is that of the log densities.
+    """
+    shape = centre.shape
+
+    def integrand(z: Tensor) -> tuple[Tensor, Tensor]:
+        y = centre + width * z.reshape(-1, *shape)
+        a = log_p(y).to(torch.float64)
+        d = log_q(y) - a
+        d = torch.where(a == -math.inf, 0.0, d)
+        return tuple(x.reshape(z.shape) for x in (a + torch.log(width), d))  # type: ignore
+
+    low, high = (x.reshape(-1) for x in reach)
+    rows = _Rows(integrand, low, high, tuple(c.reshape(-1) for c in cuts), kinked=True)
+    asked = asked_tolerance()
+    count = FIRST
+    with torch.no_grad():
+        while True:
+            sums = _sums(rows, (), count, split=True)
+            value, error = sums.value, sums.error()
+            if count >= LAST_SPLIT or not short_of(value, error, asked):
+                break
+            count = 2 * count - 1
+    if torch.is_grad_enabled():
+        value = _sums(rows, (), count, split=True).value
+    reason = short_of(value.detach(), error, asked)
+    pieces = 2 + len(cuts)
+    return Integral(value.reshape(shape), error.reshape(shape), count * pieces, reason)
+
+
 def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
     """In words, what is missing to the tolerance; no digits can be asked of rounding."""
-    short = error > tolerance * value.abs() + 64 * _EPS
+    short = ~(error <= tolerance * value.abs() + 64 * _EPS) & (value != math.inf)
     if not bool(short.any()):
         return ""
     worst = (error / value.abs().clamp(min=1e-300))[short].max().item()
