@@ -229,7 +229,7 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
     with torch.no_grad():
         half, quarter = (k * by_piece[:, ::k].sum((0, 1)) for k in (2, 4))
         size = terms.abs().sum(0)
-        ends = _left_over(rows, terms.reshape(pieces, n, -1), z, weight, split=split)
+        ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
     if not rows.is_density:
         return _Sums(value, (half, quarter), 4 * _EPS * size, ends)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
@@ -240,13 +240,18 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
     return _Sums(value, (half, quarter), noise, ends)
 
 
-def _left_over(rows: _Rows, terms: Tensor, z: Tensor, weight: Tensor, *, split: bool) -> Tensor:
-    """What an exponential tail leaves beyond the outermost nodes."""
-    first, last = (0, -1) if split else (0, 0)
+def _left_over(
+    rows: _Rows, terms: Tensor, log_p: Tensor, weight: Tensor, *, split: bool
+) -> Tensor:
+    """What an exponential tail leaves beyond the outermost nodes.
+
+    At 0 the density is of the order of 1: what it has fallen by since is its rate times the reach.
+    """
     total = torch.zeros_like(terms[0, 0])
-    for piece, end, reach in ((first, -1 if split else 0, rows.low), (last, -1, rows.high)):
-        spacing = weight[piece, end]
-        total = total + terms[piece, end].abs() / spacing.clamp(min=1e-300) * (reach / 10)
+    for piece, end, reach in ((0, -1 if split else 0, rows.low), (-1, -1, rows.high)):
+        size = terms[piece, end].abs() / weight[piece, end].clamp(min=1e-300)
+        fallen = (-1 - log_p[piece, end]).clamp(min=1.0) if rows.is_density else 10.0
+        total = total + 3 * size * reach / fallen
     return total
 
 
