@@ -29,6 +29,7 @@ from models.logistic_regression import (
     LogisticRegression,
     Prediction,
     coefficient_kls,
+    elbo_report,
     expected_log_likelihood,
     fit_svi,
     joint_kl,
@@ -208,6 +209,12 @@ def site_section(rows: Sequence[KLRow]) -> list[str]:
     ]
 
 
+def draws_section(fit: Fit, train: Dataset, num_particles: int) -> list[str]:
+    """The ELBO over draws from the guide, as the optimiser saw it."""
+    report = elbo_report(fit, train, num_particles)
+    return [*rule("The same over draws from the guide, by TraceKL_ELBO"), *str(report).split("\n")]
+
+
 def coefficient_section(fit: Fit, rows: Sequence[KLRow], rest: KLRow, joint: KLRow) -> list[str]:
     """The KL of each coefficient's marginal, and what is left."""
     lines = [*rule("KL by coefficient (marginal against prior), nats"), *HEADER]
@@ -265,6 +272,7 @@ def report(fit: Fit, train: Dataset, held_out: Dataset, samples: int) -> tuple[s
         *site_section(sites),
         *coefficient_section(fit, rows, total_correlation(fit, samples), sites[-1]),
         *held_out_section(predict(fit.guide, held_out)),
+        *draws_section(fit, train, samples),
     ]
     return "\n".join(lines) + "\n", rows
 

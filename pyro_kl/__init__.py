@@ -16,6 +16,18 @@ from . import (  # noqa: F401  they register
 )
 from .compare import Comparison, compare
 from .divergence import kl
+from .elbo import (
+    Constant,
+    Cyclical,
+    JitTraceKL_ELBO,
+    KLReport,
+    LinearWarmup,
+    SiteComparison,
+    SiteComparisons,
+    SiteReport,
+    TraceKL_ELBO,
+    compare_sites,
+)
 from .estimate import Estimate
 from .family import (
     COUNTS,
@@ -44,16 +56,26 @@ __all__ = [
     "UNIT_INTERVAL",
     "Case",
     "Comparison",
+    "Constant",
+    "Cyclical",
     "Estimate",
     "Family",
+    "JitTraceKL_ELBO",
+    "KLReport",
     "Line",
+    "LinearWarmup",
     "Moment",
     "Pair",
     "Point",
+    "SiteComparison",
+    "SiteComparisons",
+    "SiteReport",
     "Support",
+    "TraceKL_ELBO",
     "above",
     "below",
     "compare",
+    "compare_sites",
     "declare",
     "formula",
     "kl",

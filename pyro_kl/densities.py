@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, OneOneMatching, OneTwoMatching, SpanningTree
 from torch import Tensor
 from torch.distributions import Distribution, constraints, transform_to
+
+#: Laws whose values index a tensor.
+_OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
 
 
 def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
@@ -15,7 +18,7 @@ def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
 
     torch raises there if the law validates, and returns anything at all if it does not.
     """
-    if not x.is_floating_point():
+    if not x.is_floating_point() and not isinstance(q, _OF_INDICES):
         x = x.to(torch.float64)  # a Categorical's sample: torch's Bernoulli takes no integers
     inside = _inside(q, x)
     if inside is None:

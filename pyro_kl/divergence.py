@@ -70,7 +70,7 @@ def kl(
             raise
         return _sampled(p, q, num_samples, generator)
     value = torch.as_tensor(value)
-    method, reason = _method_of(p, q, uses)
+    method, reason = method_of(p, q, uses)
     error, nodes, short = _accuracy(value, uses)
     return Estimate(
         value,
@@ -134,7 +134,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
     )
 
 
-def _method_of(p: Distribution, q: Distribution, uses: Sequence[Use]) -> tuple[str, str]:
+def method_of(p: Distribution, q: Distribution, uses: Sequence[Use]) -> tuple[str, str]:
     """The least exact of the formulas that were used, wrappers apart."""
     use = least_exact(uses)
     if use is not None:

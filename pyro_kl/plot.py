@@ -9,19 +9,20 @@ apart under colour blindness.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributions import Distribution
 
 from .divergence import kl
+from .elbo import KLReport, SiteReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "elbo_terms", "prior_posterior"]
+__all__ = ["convergence", "elbo_terms", "prior_posterior", "site_kls"]
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
 _DPI = 150
@@ -131,6 +132,47 @@ def _densities(
 
 def _edge(distribution: Distribution, sds: float) -> float:
     return float((distribution.mean + sds * distribution.stddev).detach())
+
+
+#: How a KL was made, in three colours.
+_KINDS = {"exact": _BLUE, "exact given other sites": _GREEN, "sampled": _ORANGE}
+
+
+def site_kls(reports: Mapping[str, KLReport], title: str = "KL by site") -> Figure:
+    """Draw the KL of every site, a panel for each report, coloured by how it was made.
+
+    Args:
+        reports: Name -> report of an ELBO, as `TraceKL_ELBO.evaluate` gives it.
+        title: Title of the picture.
+    """
+    if not reports:
+        raise ValueError("site_kls needs at least one report to draw")
+    count = max(len(report.kls) for report in reports.values())
+    figure = _figure(8.0, (0.34 * count + 0.7) * len(reports) + 0.6)
+    grid = figure.subplots(len(reports), 1, sharex=True, squeeze=False).flatten()
+    for axes, (name, report) in zip(grid, reports.items(), strict=True):
+        rows = [row for row in report if row.kind != "likelihood"]
+        for place, row in enumerate(reversed(rows)):
+            error = 0.0 if math.isnan(row.standard_error) else row.standard_error
+            axes.barh(place, row.nats, xerr=2 * error, color=_KINDS[_kind(row)], capsize=3)
+        axes.set_yticks(range(len(rows)), [row.site for row in reversed(rows)])
+        axes.set_title(f"{name}: ELBO {report.elbo:.2f} nats", loc="left", fontsize=10)
+        _tidy(axes)
+    grid[-1].set_xlabel("KL to the prior, nats; bars of error are two standard errors")
+    used = {_kind(r) for report in reports.values() for r in report if r.kind != "likelihood"}
+    marks = [
+        grid[0].barh(0, 0, color=colour, label=k) for k, colour in _KINDS.items() if k in used
+    ]
+    figure.legend(handles=marks, loc="outside upper right", ncols=3, frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def _kind(row: SiteReport) -> str:
+    """Exact, exact given others, or sampled."""
+    if not row.exact:
+        return "sampled"
+    return "exact" if row.standard_error == 0 else "exact given other sites"
 
 
 def convergence(

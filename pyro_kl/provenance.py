@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Use", "least_exact", "note", "recording"]
+__all__ = ["Use", "least_exact", "mark", "note", "recording", "rewind"]
 
 #: From the most to the least exact; what is not here (a rule) leaves the word to what it calls.
 EXACTNESS = ("infinite", "point density", "closed form", "exact sum", "quadrature", "bound")
@@ -61,6 +61,20 @@ def recording() -> Iterator[list[Use]]:
     finally:
         # by identity: two empty records are equal
         _recorders[:] = [other for other in _recorders if other is not entry]
+
+
+def mark() -> list[tuple[list[Use], int]]:
+    """Where the records of this thread stand, for `rewind`."""
+    if not _recorders:
+        return []
+    thread = threading.get_ident()
+    return [(uses, len(uses)) for owner, uses in _recorders if owner == thread]
+
+
+def rewind(marks: list[tuple[list[Use], int]]) -> None:
+    """Take back what was noted since: it led nowhere."""
+    for uses, length in marks:
+        del uses[length:]
 
 
 def least_exact(uses: Sequence[Use]) -> Use | None:

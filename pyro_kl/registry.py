@@ -14,18 +14,14 @@ from typing import Any, TypeVar
 import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Distribution,
-    Independent,
-    TransformedDistribution,
-    register_kl,
-)
+from torch.distributions import Distribution, register_kl
 from torch.distributions import kl as torch_kl
 
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
-from .provenance import EXACTNESS, Use, note
-from .shapes import broadcast_batch, check_event_shapes
+from .provenance import EXACTNESS, Use, mark, note, rewind
+from .reduction import by_reduction
+from .shapes import broadcast_batch
 from .special import in_float64, with_partials
 
 #: A formula on the parameters of p and of q, in float64.
@@ -83,36 +79,6 @@ def upstream_owner(p: type[Distribution], q: type[Distribution]) -> str | None:
 def upstream_formula(p: type[Distribution], q: type[Distribution]) -> Formula:
     """What torch or Pyro had registered for exactly this pair."""
     return _UPSTREAM[p, q]
-
-
-def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
-    """The error for a pair that nobody has a formula for, with the next step."""
-    return NotImplementedError(no_formula_for(describe(p), describe(q)))
-
-
-def no_formula_for(p: str, q: str) -> str:
-    """What to say, and what to do next, where there is no formula."""
-    return (
-        f"No formula for KL({p} || {q}). Estimate it with pyro_kl.monte_carlo(p, q) or "
-        "pyro_kl.kl(p, q, num_samples=...), or declare one with @pyro_kl.register; "
-        "pyro_kl.registered() lists what there is."
-    )
-
-
-def describe(law: Distribution) -> str:
-    """A law's type, and what it wraps."""
-    base = getattr(law, "base_dist", None)
-    wraps = isinstance(law, Independent) or type(law) is TransformedDistribution
-    return type(law).__name__ + (f"({describe(base)})" if wraps and base is not None else "")
-
-
-def _kl_missing(p: Distribution, q: Distribution) -> Tensor:
-    """Where torch's dispatch ends if no pair fits: its own message has no next step."""
-    check_event_shapes(p, q)
-    raise no_formula(p, q)
-
-
-register_kl(Distribution, Distribution)(_kl_missing)
 
 
 # --- declaring ----------------------------------------------------------------------------------
@@ -270,9 +236,15 @@ def _install(pair: Pair) -> None:
     _PAIRS[pair.p, pair.q] = pair
 
     def call(p: Distribution, q: Distribution) -> Tensor:
+        noted = mark()
+        try:
+            value = pair.formula(p, q)
+        except NotImplementedError as declined:
+            rewind(noted)
+            return by_reduction(p, q, declined)
         if pair.method in EXACTNESS and pair.method != "quadrature":  # that one tells its error
             note(Use(pair.method, pair.source))
-        return pair.formula(p, q)
+        return value
 
     call.__name__ = call.__qualname__ = getattr(pair.formula, "__name__", "kl")
     call.__doc__ = pair.formula.__doc__

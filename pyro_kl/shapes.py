@@ -66,3 +66,12 @@ def as_delta(law: Distribution) -> Delta | None:
         event_dim=point.event_dim + ndims,
         validate_args=False,
     )
+
+
+def some_tensor(law: Distribution) -> Tensor:
+    """A floating-point tensor of a law: where its dtype and its device can be seen."""
+    for value in vars(law).values():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    base = getattr(law, "base_dist", None)
+    return torch.zeros(()) if base is None else some_tensor(base)

@@ -1,5 +1,6 @@
-"""The two examples: their numbers, their pictures, bad input and Ctrl-C."""
+"""The examples: their numbers, their pictures, bad input and Ctrl-C."""
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from examples import kl_by_hand
+from examples import hierarchical, kl_by_hand
 from examples import logistic_regression as example
 from pyro_kl import plot
 
@@ -270,3 +271,53 @@ def test_kl_by_hand_refuses_a_bad_seed(capsys):
         kl_by_hand.main(["--seed", "-1"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- eight schools ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def schools(tmp_path_factory):
+    out = tmp_path_factory.mktemp("schools")
+    assert hierarchical.main(["--smoke", "--out", str(out)]) == 0
+    return out
+
+
+def test_eight_schools_shows_three_kinds_of_sites(schools):
+    text = (schools / hierarchical.REPORT).read_text()
+    assert "exact marginal of the joint guide" in text
+    assert "Rao-Blackwellised" in text
+    assert "theta: its prior depends on mu, tau" in text
+    assert (schools / hierarchical.PICTURE).read_bytes()[:4] == b"\x89PNG"
+    rows = [json.loads(line) for line in (schools / hierarchical.DATA).read_text().splitlines()]
+    assert len(rows) == 3 * (4 + 1)
+    assert {row["method"] for row in rows if row.get("site") == "mu"} == {"closed form"}
+
+
+def test_eight_schools_exact_and_sampled_agree(schools):
+    text = (schools / hierarchical.REPORT).read_text()
+    scores = [float(z) for z in re.findall(r"\d +([+-]\d+\.\d\d)  (?:closed|quadrature)", text)]
+    assert len(scores) >= 5
+    assert max(map(abs, scores)) < 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--steps", "0"], "--steps: must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed: must lie in"),
+        (["--nonsense"], "unrecognized arguments"),
+    ],
+)
+def test_eight_schools_refuses_bad_options(argv, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        hierarchical.main(argv)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_site_kls_needs_a_report():
+    with pytest.raises(ValueError, match="at least one report"):
+        plot.site_kls({})

@@ -22,6 +22,9 @@ from ..special import (
     mean_shortfall,
 )
 
+#: Peaks further apart than this, in scales of p, have a KL that is not small.
+_FAR = 1e-3
+
 
 def by_sides(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """From a function of both scales: Pyro's asymmetry multiplies the left, divides the right.
@@ -154,7 +157,9 @@ def kl_asymmetric_laplaces(p: Parameters, q: Parameters) -> Tensor:
 
         (r/t) r (1/R + 1/L) e(d/r) + (d/t) (l/L - r/R)
 
-    and one at d < 0 the same with the sides exchanged.
+    and one at d < 0 the same with the sides exchanged. Far from it these cancel, and the KL is
+
+        log((L + R)/t) - 1 + E (x - mu)+ / R + E (mu - x)+ / L
     """
     left, right, q_left, q_right = torch.broadcast_tensors(
         p["scale"] * p["asymmetry"],
@@ -168,7 +173,15 @@ def kl_asymmetric_laplaces(p: Parameters, q: Parameters) -> Tensor:
         + right * itakura_saito(right, q_right)
         + left * itakura_saito(left, q_left)
     )
-    ahead = torch.where(d > 0, right, left)
+    ahead, behind = torch.where(d > 0, right, left), torch.where(d > 0, left, right)
     beyond = ahead * ahead * (1 / q_left + 1 / q_right) * exp_excess_of_distance(d / ahead)
     tilt = d * ((left - q_left) / q_left - (right - q_right) / q_right)
-    return (same_peak + beyond + tilt) / total
+    close = (same_peak + beyond + tilt) / total
+
+    distance = d.abs()
+    far = (distance > ahead) & (distance > _FAR * total)
+    few = ahead / total * ahead * torch.exp(-distance / ahead)
+    most = few + (distance - ahead) + behind
+    q_ahead, q_behind = torch.where(d > 0, q_right, q_left), torch.where(d > 0, q_left, q_right)
+    sides = few / q_ahead + most / q_behind
+    return torch.where(far, torch.log((q_left + q_right) / total) - 1 + sides, close)

@@ -1,21 +1,31 @@
-"""Families whose law has structure: vectors, matrices, directions, counts of categories."""
+"""Families whose law has structure: vectors, matrices, directions, sequences, trees."""
 
 from . import (
+    coalescent,
     dirichlet,
+    gaussian_hmm,
     gaussian_products,
+    grouped_normal_normal,
     lkj,
     low_rank_multivariate_normal,
+    matching,
     multivariate_normal,
+    spanning_tree,
     von_mises_3d,
     wishart,
 )
 
 __all__ = [
+    "coalescent",
     "dirichlet",
+    "gaussian_hmm",
     "gaussian_products",
+    "grouped_normal_normal",
     "lkj",
     "low_rank_multivariate_normal",
+    "matching",
     "multivariate_normal",
+    "spanning_tree",
     "von_mises_3d",
     "wishart",
 ]

@@ -1,0 +1,134 @@
+"""Cost of a gradient of TraceKL_ELBO against Pyro's ELBOs.
+
+    python -m benchmarks.elbo_speed [--rounds 40]
+
+Process CPU time, interleaved, medians. "TraceMeanField" runs on the KLs that torch and Pyro
+register themselves, so that the ratio holds all that a change of ELBO brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from contextlib import contextmanager, nullcontext
+from statistics import median
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from torch.distributions import kl as torch_kl
+
+import pyro_kl
+from pyro_kl import registry
+
+
+@contextmanager
+def upstream():
+    """The registry of KLs as it was before pyro_kl."""
+    ours = dict(torch_kl._KL_REGISTRY)
+    torch_kl._KL_REGISTRY.clear()
+    torch_kl._KL_REGISTRY.update(registry._UPSTREAM)
+    torch_kl._KL_MEMOIZE.clear()
+    try:
+        yield
+    finally:
+        torch_kl._KL_REGISTRY.clear()
+        torch_kl._KL_REGISTRY.update(ours)
+        torch_kl._KL_MEMOIZE.clear()
+
+
+def many_sites(count=50, rows=500):
+    """A regression with a site for each coefficient, and a guide of Normals written by hand."""
+    x = torch.randn(rows, count)
+    y = x.sum(-1)
+
+    def model():
+        w = [
+            pyro.sample(f"w{i}", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            for i in range(count)
+        ]
+        mean = x @ torch.stack(w)[:, 0]
+        with pyro.plate("data", rows):
+            pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    def guide():
+        for i in range(count):
+            loc = pyro.param(f"loc{i}", lambda: torch.zeros(2))
+            sd = pyro.param(f"sd{i}", lambda: torch.ones(2), constraint=constraints.positive)
+            pyro.sample(f"w{i}", dist.Normal(loc, sd).to_event(1))
+
+    return model, guide
+
+
+def one_site(dim=30, rows=569):
+    """A logistic regression."""
+    x = torch.randn(rows, dim)
+    y = (x[:, 0] > 0).float()
+
+    def model():
+        w = pyro.sample("w", dist.Normal(torch.zeros(dim), 1.0).to_event(1))
+        with pyro.plate("data", rows):
+            pyro.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
+
+    def guide():
+        loc = pyro.param("loc", lambda: torch.zeros(dim))
+        sd = pyro.param("sd", lambda: torch.ones(dim), constraint=constraints.positive)
+        pyro.sample("w", dist.Normal(loc, sd).to_event(1))
+
+    return model, guide
+
+
+def cpu(elbo, model, guide):
+    """CPU time of a gradient, in microseconds."""
+    start = time.process_time()
+    elbo.loss_and_grads(model, guide)
+    return (time.process_time() - start) * 1e6
+
+
+def ratios(name, model, guide, rounds):
+    """Print the medians of one model and guide."""
+    pyro.clear_param_store()
+    guide()
+    elbos = {
+        "TraceMeanField": TraceMeanField_ELBO(),
+        "Trace": Trace_ELBO(),
+        "TraceKL": pyro_kl.TraceKL_ELBO(),
+    }
+    times = {key: [] for key in elbos}
+    for _ in range(rounds + 3):
+        for key, elbo in elbos.items():
+            with upstream() if key == "TraceMeanField" else nullcontext():
+                cpu(elbo, model, guide)  # fills the memo of torch's dispatch again
+                times[key].append(cpu(elbo, model, guide))
+    middle = {key: median(values[3:]) for key, values in times.items()}
+    mean_field = middle["TraceMeanField"]
+    cells = [f"{key} {value:8.0f} us ({value / mean_field:.2f})" for key, value in middle.items()]
+    print(f"{name:<32} {'  '.join(cells)}", flush=True)
+
+
+def main(argv=None):
+    """Print all ratios."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args(argv).rounds
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for validate in (True, False):
+        with pyro.validation_enabled(validate):
+            print(f"loss_and_grads (ratio to TraceMeanField), validation {validate}")
+            model, guide = many_sites()
+            ratios("50 sites, Normal guide", model, guide, rounds)
+            ratios("50 sites, AutoNormal", model, AutoNormal(model), rounds)
+            joint = AutoMultivariateNormal(model)
+            ratios("50 sites, AutoMultivariateNormal", model, joint, rounds)
+            model, guide = one_site()
+            ratios("1 site, Normal guide", model, guide, rounds)
+            ratios("1 site, AutoNormal", model, AutoNormal(model), rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""From the terms of all particles to one loss and its surrogate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pyro.infer.util import MultiFrameTensor
+from torch import Tensor
+
+from .collect import Collected
+from .control_variate import ControlVariate
+from .objective import Objective, Weighed
+from .plan import Plan
+from .terms import Term
+from .traces import Trace
+
+__all__ = ["Combined", "Particle", "combine"]
+
+
+class Particle:
+    """The terms of one pair of traces, with the plan behind them."""
+
+    def __init__(
+        self, collected: Collected, plan: Plan, model_trace: Trace, guide_trace: Trace
+    ) -> None:
+        self.collected, self.plan = collected, plan
+        self.model_trace, self.guide_trace = model_trace, guide_trace
+
+    @property
+    def terms(self) -> list[Term]:
+        """All of them."""
+        return self.collected.terms
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether any site is not reparametrised."""
+        return any(term.score is not None for term in self.collected.single)
+
+    def add_kls(self, kls: dict[str, Tensor], num_particles: int) -> None:
+        """Add each group's KL, divided by the number of particles."""
+        for term in self.terms:
+            if term.kind != "likelihood":
+                share = term.value.detach().sum() / num_particles
+                group = self.plan.groups[term.name]
+                kls[group] = kls[group] + share if group in kls else share
+
+    @property
+    def trainable(self) -> bool:
+        """Whether model or guide have asked Pyro for parameters."""
+        return any(
+            site["type"] == "param"
+            for trace in (self.model_trace, self.guide_trace)
+            for site in trace.nodes.values()
+        )
+
+    def latent_groups(self) -> set[str]:
+        """Groups with a latent in them."""
+        return {self.plan.groups[term.name] for term in self.terms if term.kind == "latent"}
+
+    def weights(self, weighed: Weighed) -> dict[str, Any]:
+        """Site -> d penalty / d KL of its group."""
+        return {name: weighed.weights.get(group, 0.0) for name, group in self.plan.groups.items()}
+
+
+class Combined:
+    """Loss, surrogate, weights."""
+
+    def __init__(
+        self,
+        loss: Any,
+        surrogate: Any,
+        weighed: Weighed,
+        particles: Sequence[Particle],
+        num_particles: int,
+    ) -> None:
+        self.loss = loss
+        self.surrogate = surrogate
+        self.weights = weighed.weights
+        self.particles, self.num_particles = particles, num_particles
+        self._weighed = weighed
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there are parameters to train."""
+        return any(particle.trainable for particle in self.particles)
+
+    def with_control(self, control: ControlVariate | None) -> Any:
+        """The surrogate with the control variate, if there is one."""
+        if control is None:
+            return self.surrogate
+        extra: Any = 0.0
+        for particle in self.particles:
+            extra = extra + control.of(
+                particle.plan,
+                particle.model_trace,
+                particle.guide_trace,
+                particle.terms,
+                particle.weights(self._weighed),
+            )
+        extra = extra / self.num_particles
+        if not isinstance(extra, Tensor):
+            return self.surrogate
+        return self.surrogate + control.learn(self.surrogate, extra) * extra
+
+
+def _times(weight: Any, value: Any) -> Any:
+    """The product, without a multiplication by one."""
+    return value if not isinstance(weight, Tensor) and weight == 1.0 else weight * value
+
+
+def _score_function_part(terms: list[Term], weights: dict[str, Any]) -> Any:
+    """Sum over sites that are not reparametrised of score function times downstream cost.
+
+    The cost is log likelihood minus weighed KLs; an exact KL of the site itself is no cost of its
+    samples and left out.
+    """
+    scores = [term for term in terms if term.score is not None]
+    total: Any = 0.0
+    for scored in scores:
+        cost = MultiFrameTensor()
+        for term in terms:
+            if term is scored and not term.own_cost:
+                continue
+            value = term.value.detach()
+            signed = value if term.kind == "likelihood" else -weights[term.name] * value
+            cost.add((term.frames, signed))
+        total = total + (cost.sum_to(scored.score_frames) * scored.score).sum()
+    return total
+
+
+def combine(
+    particles: Sequence[Particle], objective: Objective, levels: Any, num_particles: int
+) -> Combined:
+    """Average the KLs, weigh them, and put loss and surrogate together.
+
+    Args:
+        particles: pairs of traces, one or all of them.
+        objective: what weighs the KLs.
+        levels: its numbers at this step.
+        num_particles: what sums over particles are divided by.
+    """
+    beta = objective.one_weight(levels)
+    if beta is not None and not any(particle.has_scores for particle in particles):
+        return _combine_alike(particles, beta, num_particles)
+    kls: dict[str, Tensor] = {}
+    for particle in particles:
+        particle.add_kls(kls, num_particles)
+    bendable = {name for particle in particles for name in particle.latent_groups()}
+    weighed = objective.weigh(kls, levels, bendable)
+    likelihood: Any = 0.0
+    surrogate: Any = 0.0
+    for particle in particles:
+        weights = particle.weights(weighed)
+        for term in particle.terms:
+            if term.kind == "likelihood":
+                likelihood = likelihood + term.value.detach().sum()
+                surrogate = surrogate - term.surrogate.sum()
+            else:
+                surrogate = surrogate + _times(weights[term.name], term.surrogate.sum())
+        surrogate = surrogate - _score_function_part(particle.terms, weights)
+    loss = weighed.penalty - likelihood / num_particles
+    surrogate = surrogate / num_particles
+    return Combined(loss, surrogate, weighed, particles, num_particles)
+
+
+def _combine_alike(particles: Sequence[Particle], beta: Any, num_particles: int) -> Combined:
+    """The same where all KLs weigh alike and no score function needs them one by one."""
+    likelihood: Any = 0.0
+    kl: Any = 0.0
+    value: Any = 0.0
+    for particle in particles:
+        for term in particle.collected.single:
+            total = term.surrogate.sum()
+            if term.kind == "likelihood":
+                likelihood = likelihood + total
+            else:
+                kl = kl + total
+            if term.surrogate is not term.value:
+                value = value + (term.value - term.surrogate).detach().sum()
+        for bundle in particle.collected.bundles:
+            kl = kl + bundle.flat.sum()
+    surrogate = (_times(beta, kl) - likelihood) / num_particles
+    loss = surrogate.detach() if isinstance(surrogate, Tensor) else surrogate
+    groups = {group for particle in particles for group in particle.plan.groups.values()}
+    weighed = Weighed(math.nan, dict.fromkeys(groups, beta))
+    loss = loss + _times(beta, value) / num_particles
+    return Combined(loss, surrogate, weighed, particles, num_particles)

@@ -1,0 +1,187 @@
+"""Exact against sampled KL of every site of a fitted model and guide."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .collect import sampled_log_q
+from .plan import Run
+from .report import table
+from .snapshot import per_particle
+from .trace_kl_elbo import TraceKL_ELBO
+
+__all__ = ["SiteComparison", "SiteComparisons", "compare_sites"]
+
+
+@dataclass(frozen=True)
+class SiteComparison:
+    """The KL of one site, by its formula and by sampling, over the same draws.
+
+    Attributes:
+        site: name of the site.
+        exact: nats, by the formula; averaged over draws where it is conditional on other sites.
+        exact_error: its standard error: 0 where it is the same for all draws.
+        sampled: nats, the mean of log q - log p.
+        sampled_error: its standard error.
+        z_score: (sampled - exact) / standard error of the difference; beyond 4, one of the two
+            is wrong.
+        method: of the exact value; "monte carlo" where there is none.
+        reason: why.
+    """
+
+    site: str
+    exact: float
+    exact_error: float
+    sampled: float
+    sampled_error: float
+    z_score: float
+    method: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SiteComparisons:
+    """A `SiteComparison` for each latent; prints as a table."""
+
+    rows: tuple[SiteComparison, ...]
+    num_particles: int
+
+    def __iter__(self) -> Iterator[SiteComparison]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, site: str) -> SiteComparison:
+        for row in self.rows:
+            if row.site == site:
+                return row
+        raise KeyError(f"no latent {site!r}; there are {', '.join(row.site for row in self.rows)}")
+
+    @property
+    def largest_z(self) -> float:
+        """The largest |z| of all sites with a formula."""
+        return max(
+            (abs(row.z_score) for row in self.rows if row.z_score == row.z_score), default=0
+        )
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [
+                row.site, _or_dash(row.exact, ".4f"), _or_dash(row.exact_error, ".2g"),
+                f"{row.sampled:.4f}", f"{row.sampled_error:.2g}",
+                _or_dash(row.z_score, "+.2f"), row.method, row.reason,
+            ]
+            for row in self.rows
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        lines = table(_HEADER, self._cells(), "lrrrrrll")
+        return "\n".join([*lines, f"{self.num_particles:,} draws; nats"])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        head = "".join(f"<th>{name}</th>" for name in _HEADER)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+            for cells in self._cells()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+_HEADER = ["site", "exact KL", "+- s.e.", "sampled KL", "+- s.e.", "z", "method", "why"]
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def compare_sites(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *args: Any,
+    num_particles: int = 1000,
+    vectorize_particles: bool = False,
+    max_plate_nesting: float = math.inf,
+    **kwargs: Any,
+) -> SiteComparisons:
+    """Set the exact KL of each latent against a sampled one, over the same draws of the guide.
+
+    Args:
+        model: the model.
+        guide: the guide, fitted or not.
+        *args: of model and guide.
+        num_particles: draws from the guide, at least 2.
+        vectorize_particles: whether model and guide can draw them all at once.
+        max_plate_nesting: as for `pyro.infer.Trace_ELBO`.
+        **kwargs: of model and guide.
+
+    Returns:
+        Nats, standard errors and z-scores for each latent; KLs are scaled and masked.
+
+    Raises:
+        ValueError: fewer than 2 particles.
+
+    Example:
+        >>> def model():
+        ...     pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
+        >>> def guide():
+        ...     pyro.sample("z", pyro.distributions.Normal(1.0, 1.0))
+        >>> row = pyro_kl.compare_sites(model, guide, num_particles=500)["z"]
+        >>> row.exact, row.exact_error, abs(row.z_score) < 4
+        (0.5, 0.0, True)
+    """
+    if num_particles < 2:
+        raise ValueError(f"num_particles must be at least 2, for standard errors: {num_particles}")
+    elbo = TraceKL_ELBO(
+        num_particles=num_particles,
+        vectorize_particles=vectorize_particles,
+        max_plate_nesting=max_plate_nesting,
+    )
+    exact: dict[str, list[Tensor]] = {}
+    sampled: dict[str, list[Tensor]] = {}
+    methods: dict[str, tuple[str, str]] = {}
+    order: list[str] = []
+    with torch.no_grad():
+        for particle in elbo._particles(Run(model, guide, args, kwargs), every_density=True):
+            plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
+            order = list(particle.plan.decisions)
+            for term in particle.terms:
+                decision = particle.plan.decisions.get(term.name)
+                if decision is None or term.method == "prior":
+                    continue
+                methods[term.name] = term.method, term.reason
+                log_q = sampled_log_q(decision, particle.guide_trace)
+                ratio = log_q - particle.model_trace.nodes[term.name]["log_prob"]
+                for store, value in ((exact, term.value), (sampled, ratio)):
+                    store.setdefault(term.name, []).append(
+                        per_particle(value, plate, num_particles).double()
+                    )
+    rows = [
+        _row(name, torch.cat(exact[name]), torch.cat(sampled[name]), *methods[name])
+        for name in sorted(exact, key=order.index)
+    ]
+    return SiteComparisons(tuple(rows), num_particles)
+
+
+def _row(name: str, exact: Tensor, sampled: Tensor, method: str, reason: str) -> SiteComparison:
+    """Means, their errors, and the paired z-score."""
+    root = math.sqrt(exact.numel())
+    mean, error = float(sampled.mean()), float(sampled.std() / root)
+    if method == "monte carlo":
+        return SiteComparison(name, math.nan, math.nan, mean, error, math.nan, method, reason)
+    constant = bool((exact == exact[0]).all())
+    gap = sampled - exact
+    rounding = 1e-6 * (1 + float(exact.abs().mean()))  # the densities' own precision
+    z = float(gap.mean()) / math.hypot(float(gap.std()) / root, rounding)
+    exact_error = 0.0 if constant else float(exact.std() / root)
+    return SiteComparison(name, float(exact.mean()), exact_error, mean, error, z, method, reason)

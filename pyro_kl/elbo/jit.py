@@ -1,0 +1,99 @@
+"""JitTraceKL_ELBO: the gradient step traced once."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pyro.ops.jit
+import torch
+from pyro.infer.util import torch_item
+from pyro.util import warn_if_nan
+from torch import Tensor
+
+from .plan import Run
+from .trace_kl_elbo import TraceKL_ELBO
+
+__all__ = ["JitTraceKL_ELBO"]
+
+
+class JitTraceKL_ELBO(TraceKL_ELBO):
+    """`TraceKL_ELBO` whose gradient step is traced once by `pyro.ops.jit` and then replayed.
+
+    The limits are those of `pyro.infer.JitTrace_ELBO`: static structure, all tensors in `*args`,
+    everything else in `**kwargs`. Schedules go in as inputs of the traced function, so that they
+    work; `report` holds the KLs of the last step without standard errors.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.control_variate is not None:
+            raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
+        self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_traced": {}}
+
+    def _compiled(self, model: Any, guide: Any) -> Callable[..., Any]:
+        """The traced function for a model and a guide, which are kept alive with it."""
+        key = id(model), id(guide)
+        if key not in self._traced:
+            weakself = weakref.ref(self)
+
+            def loss_and_surrogate(levels: Tensor, *args: Any, **kwargs: Any) -> Any:
+                elbo = weakself()
+                assert elbo is not None
+                result = elbo._evaluate(Run(model, guide, args, kwargs), levels)
+                values = elbo._snapshot.totals() if elbo._snapshot else ()
+                like = levels.new_zeros(())
+                return (
+                    like + result.loss,
+                    like + result.surrogate,
+                    *(like + value for value in values),
+                )
+
+            trace = pyro.ops.jit.trace(
+                ignore_warnings=self.ignore_jit_warnings, jit_options=self.jit_options
+            )
+            self._traced[key] = model, guide, trace(loss_and_surrogate)
+        return self._traced[key][2]
+
+    def _run_traced(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        levels = self.objective.levels(self.step_count)
+        inputs = torch.tensor(levels if levels else [1.0])
+        loss, surrogate, *values = self._compiled(model, guide)(inputs, *args, **kwargs)
+        if self._snapshot is not None:
+            self._snapshot = self._snapshot.with_totals(values, levels)
+        return loss, surrogate
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss in nats, to be differentiated by the caller.
+
+        Args:
+            model: the model.
+            guide: the guide.
+            *args: of model and guide; tensors.
+            **kwargs: of model and guide; no tensors.
+        """
+        loss, surrogate = self._run_traced(model, guide, args, kwargs)
+        self.step_count += 1
+        warn_if_nan(loss, "loss")
+        return loss + (surrogate - surrogate.detach())
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats; the gradient is added to the parameters' `.grad`.
+
+        Args:
+            model: the model.
+            guide: the guide.
+            *args: of model and guide; tensors.
+            **kwargs: of model and guide; no tensors.
+        """
+        loss, surrogate = self._run_traced(model, guide, args, kwargs)
+        self.step_count += 1
+        if surrogate.requires_grad:
+            surrogate.backward(retain_graph=self.retain_graph)
+        value = torch_item(loss)
+        warn_if_nan(value, "loss")
+        return value

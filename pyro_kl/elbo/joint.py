@@ -1,0 +1,235 @@
+"""Joint Gaussian guides: the KL of each site by the chain rule.
+
+All latents are packed into one u ~ N(mean, L L'), in the order of the model's sites. Then
+
+    KL(q || p) = sum_k E KL(q(u_k | u_<k) || p(u_k | parents)),   u_k | u_<k ~ N(m_k, L_kk L_kk')
+
+needs no solve but one with L that carries no gradient, and is a valid decomposition whatever
+depends on what in the model, since parents come first. Where the cross-entropy against the prior
+sees each coordinate on its own (it is a product, or a Dirichlet, or an LKJ), the KL of a block is
+that of its marginals N(m_j, s_j^2) plus sum_j log(s_j / L_jj), its inner correlation. And where a
+site has no parents at all, the expectation over u_<k is done exactly too: marginals of the whole
+instead of conditionals, with the same correction. Such sites have no variance; the others are
+Rao-Blackwellised.
+
+Source: Cover & Thomas (2006), Elements of Information Theory, sec. 2.5 (chain rule).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.util import sum_rightmost
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    biject_to,
+)
+
+from ..shapes import peel
+from .gaussians import GaussianBlock, is_expanded, read_joint
+from .guides import (
+    Drawn,
+    Plain,
+    is_univariate_identity,
+    pushforward_kl,
+    same_values,
+    split_support,
+)
+from .terms import PairKL, kl_of_pair, without_mask
+from .traces import Site, Trace
+
+__all__ = ["Block", "joint_blocks", "product_kl"]
+
+#: Priors on a space of more than one dimension against which log p is a sum over coordinates of u.
+_COORDINATEWISE = (dist.Dirichlet, torch.distributions.Dirichlet, dist.LKJCholesky)
+
+
+def product_kl(
+    block: GaussianBlock, shape: Sequence[int], wide: Sequence[int], prior: Distribution
+) -> PairKL:
+    """KL(T_* block || prior), with the block's coordinates arranged in `shape`.
+
+    Args:
+        block: the Gaussian.
+        shape: of the unconstrained value, without particles.
+        wide: the same with particles, where `block.loc` has them.
+        prior: the site's law in the model.
+
+    Raises:
+        NotImplementedError: the prior ties coordinates together and is no multivariate Normal, or
+            there is no formula for a coordinate.
+    """
+    loc = block.loc.reshape(wide if block.loc.dim() > 1 else shape)
+    depth = prior.reinterpreted_batch_ndims if isinstance(prior, Independent) else 0
+    base = peel(prior, depth)
+    if isinstance(base, MultivariateNormal) and math.prod(shape) == shape[-1]:
+        return _multivariate_kl(block, loc, prior)
+    transform = biject_to(base.support)
+    if transform.domain.event_dim and not isinstance(base, _COORDINATEWISE):
+        raise NotImplementedError(
+            f"{type(base).__name__} ties the coordinates of a correlated guide together"
+        )
+    pair = pushforward_kl(loc, block.scale.reshape(shape), prior)
+    excess = sum_rightmost(block.excess.reshape(shape), transform.domain.event_dim)
+    return replace(pair, dims=pair.dims + excess)
+
+
+def _multivariate_kl(block: GaussianBlock, loc: Tensor, prior: Distribution) -> PairKL:
+    """KL of a correlated block against a multivariate Normal prior."""
+    tril = block.tril()
+    q = dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False)
+    pair = kl_of_pair(q, prior)
+    excess = (tril.diagonal().log() - block.log_diagonal).sum()
+    return replace(pair, dims=pair.dims + excess)
+
+
+@dataclass
+class Block(Drawn):
+    """A site's slice of a jointly Gaussian auxiliary site.
+
+    Attributes:
+        name: the latent.
+        auxiliary: the site that draws all of u.
+        start: first coordinate.
+        stop: one past the last coordinate.
+        order: place among the sites of the same auxiliary.
+        sizes: numbers of coordinates of all sites of the same auxiliary.
+        has_parents: whether the site's prior may depend on other latents.
+    """
+
+    name: str
+    auxiliary: str
+    start: int
+    stop: int
+    order: int
+    sizes: tuple[int, ...]
+    has_parents: bool = True
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The joint site, and the Delta."""
+        return (self.auxiliary, self.name)
+
+    @property
+    def word(self) -> str:
+        """What is exact about it."""
+        if self.has_parents and self.order > 0:
+            return "Rao-Blackwellised: exact given the sites before it"
+        return "exact marginal of the joint guide"
+
+    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+        """Whether the Delta is the image of the slice."""
+        part = guide_trace.nodes[self.auxiliary]["value"][..., self.start : self.stop]
+        return same_values(
+            model_trace.nodes[self.name], part, guide_trace.nodes[self.name]["value"]
+        )
+
+    def _block(
+        self, model_trace: Trace, guide_trace: Trace
+    ) -> tuple[GaussianBlock, Any, Any, Any]:
+        """The Gaussian, the shapes it is arranged in, and the prior."""
+        aux = guide_trace.nodes[self.auxiliary]
+        prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
+        transform = biject_to(prior.support)
+        wide = transform.inverse_shape(guide_trace.nodes[self.name]["value"].shape)
+        conditional = self.has_parents and self.order > 0
+        block = _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
+        shape = _without_particles(wide, aux["value"].shape[:-1], transform.domain.event_dim)
+        return block, shape, wide, prior
+
+    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+        """KL of the block against the prior, plus what the block owes to correlation."""
+        return product_kl(*self._block(model_trace, guide_trace))
+
+    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+        """The coordinates as Normals, where the site's support is the line."""
+        block, shape, wide, prior = self._block(model_trace, guide_trace)
+        base, depth, transform = split_support(prior)
+        if not is_univariate_identity(transform):
+            return None
+        loc = block.loc.reshape(wide if block.loc.dim() > 1 else shape)
+        scale = block.scale.reshape(shape)
+        return Plain(
+            dist.Normal(loc, scale, validate_args=False), base, depth, block.excess.reshape(shape)
+        )
+
+    def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
+        """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
+        aux, site = guide_trace.nodes[self.auxiliary], guide_trace.nodes[self.name]
+        joint = _joint_of(aux, self.sizes)
+        block = joint.block(self.start, self.stop, conditional=True)
+        log_q = block.log_q(aux["value"][..., self.start : self.stop])
+        jacobian = site["unscaled_log_prob"]
+        # the coordinates of one element of the site's batch belong together
+        wide = (*aux["value"].shape[:-1], self.stop - self.start)
+        return [(_to_batch(log_q.expand(wide), jacobian.shape), aux), (jacobian, site)]
+
+
+def _to_batch(per_coordinate: Tensor, batch: torch.Size) -> Tensor:
+    """Sum coordinates (..., n) to the elements of a site's batch that they belong to."""
+    return per_coordinate.reshape((*batch, -1)).sum(-1)
+
+
+def _without_particles(
+    wide: Sequence[int], batch: Sequence[int], event_dim: int
+) -> tuple[int, ...]:
+    """The shape of an unconstrained value with 1 in place of the joint site's own batch dims."""
+    shape = list(wide)
+    for i, size in enumerate(reversed(batch)):
+        place = len(shape) - event_dim - 1 - i
+        if size != 1 and place >= 0:
+            shape[place] = 1
+    return tuple(shape)
+
+
+def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
+    """The Gaussian of a joint site, kept with the trace so that its blocks share the work."""
+    if "pyro_kl_joint" not in aux:
+        aux["pyro_kl_joint"] = read_joint(aux["fn"], aux["value"], sizes)
+    return aux["pyro_kl_joint"]
+
+
+def joint_blocks(
+    auxiliary: str, members: Sequence[str], model_trace: Trace, guide_trace: Trace
+) -> list[Block] | None:
+    """The slices of a joint site that the Deltas after it are images of; None if they are not.
+
+    Args:
+        auxiliary: a site of the guide whose value is a vector.
+        members: the Deltas after it, in the guide's order.
+        model_trace: of the model.
+        guide_trace: of the guide.
+    """
+    aux = guide_trace.nodes[auxiliary]
+    value, law = aux["value"], aux["fn"]
+    if not isinstance(value, Tensor) or len(law.event_shape) != 1 or not members:
+        return None
+    if read_joint(law, value) is None or not is_expanded(law):
+        return None
+    blocks: list[Block] = []
+    start, batch = 0, value.shape[:-1]
+    for order, name in enumerate(members):
+        site = model_trace.nodes[name]
+        try:
+            transform = biject_to(without_mask(site["fn"])[0].support)
+        except NotImplementedError:
+            return None
+        wide = transform.inverse_shape(guide_trace.nodes[name]["value"].shape)
+        stop = start + torch.Size(wide).numel() // max(batch.numel(), 1)
+        if stop > value.shape[-1] or torch.Size(wide).numel() % max(batch.numel(), 1):
+            return None
+        part = value[..., start:stop].reshape(wide)
+        if not same_values(site, part, guide_trace.nodes[name]["value"]):
+            return None
+        blocks.append(Block(name, auxiliary, start, stop, order, ()))
+        start = stop
+    sizes = tuple(block.stop - block.start for block in blocks)
+    return [replace(b, sizes=sizes) for b in blocks] if start == value.shape[-1] else None

@@ -1,0 +1,191 @@
+"""What is minimised, apart from what is true: beta, schedules, free bits, capacity.
+
+The loss is -E_q[log likelihood] + penalty(K), where K holds the KL of each site, averaged over
+the particles first: a nonlinear penalty of single particles would be biased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .schedules import Level, level_at, warn_unless_reaches_one
+
+__all__ = ["Objective", "Weighed"]
+
+#: One level for all sites, or one for each of some sites.
+Levels = Level | Mapping[str, Level]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The penalty and its slopes.
+
+    Attributes:
+        penalty: nats; what the KLs add to the loss.
+        weights: site -> d penalty / d KL of the site; detached.
+    """
+
+    penalty: Tensor | float
+    weights: dict[str, Tensor | float]
+
+
+class Objective:
+    """From the KL of each site to what they add to the loss.
+
+    Args:
+        beta: weight of the KL: a number, a schedule, or `{site: number or schedule}`; sites that
+            are not named weigh 1.
+        free_bits: nats of each site's KL that cost no more than themselves: the site adds
+            `beta * max(KL, free_bits)` (Kingma and others 2016, Improved Variational Inference
+            with Inverse Autoregressive Flow, eq. 15); a number or `{site: number}`; 0 is off.
+        capacity: the KL that is aimed at: adds `beta * |KL - capacity|` (Burgess and others
+            2018, Understanding disentangling in beta-VAE, eq. 5); a number or a schedule for
+            the sum over all sites, or `{site: ...}` for single ones.
+    """
+
+    def __init__(
+        self, beta: Levels = 1.0, free_bits: Levels = 0.0, capacity: Levels | None = None
+    ) -> None:
+        if capacity is not None and free_bits != 0.0:
+            raise ValueError(
+                "free_bits and capacity both bend the KL: give one of them, not both."
+            )
+        if (
+            capacity is not None
+            and not isinstance(capacity, Mapping)
+            and isinstance(beta, Mapping)
+        ):
+            raise ValueError(
+                "A capacity for the sum of all KLs needs one beta for all sites; give "
+                "capacity={site: ...} to weigh sites differently."
+            )
+        self.beta = beta
+        self.free_bits = free_bits
+        self.capacity = capacity
+        for what, level in (("beta", beta), ("free_bits", free_bits), ("capacity", capacity)):
+            _check(what, level)
+        for name, level in beta.items() if isinstance(beta, Mapping) else [("", beta)]:
+            warn_unless_reaches_one(level, f"beta[{name!r}]" if name else "beta")
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the penalty is a weighted sum, so that particles need not be averaged first."""
+        return self.capacity is None and not self.has_free_bits
+
+    @property
+    def has_free_bits(self) -> bool:
+        """Whether any site has free bits."""
+        return self.free_bits != 0.0
+
+    @property
+    def named_sites(self) -> set[str]:
+        """Sites that the user has named."""
+        groups = (self.beta, self.free_bits, self.capacity)
+        return {name for group in groups if isinstance(group, Mapping) for name in group}
+
+    def check_sites(self, groups: Mapping[str, str]) -> None:
+        """Raise ValueError if a name in beta, free_bits or capacity cannot be weighed.
+
+        Args:
+            groups: latent -> the sites that it cannot be told apart from, joined.
+        """
+        known = set(groups)
+        tied = sorted(name for name in self.named_sites & known if groups[name] != name)
+        if tied:
+            raise ValueError(
+                f"{', '.join(tied)} cannot be weighed alone: the guide draws {groups[tied[0]]} "
+                "jointly, by a law that is not recognised. Give one number for all sites."
+            )
+        unknown = sorted(self.named_sites - known)
+        if unknown:
+            raise ValueError(
+                f"beta, free_bits or capacity name sites that the model does not sample: "
+                f"{', '.join(unknown)}. Its latent sites are: {', '.join(sorted(known))}."
+            )
+
+    def levels(self, step: int) -> list[float]:
+        """All numbers at `step`, in a fixed order, as `penalty` takes them."""
+        return [level_at(level, step) for _, _, level in self._entries()]
+
+    def one_weight(self, levels: Any) -> Any:
+        """The weight of every KL, if the penalty is a sum with one weight; else None."""
+        return levels[0] if self.is_linear and not isinstance(self.beta, Mapping) else None
+
+    def describe(self, levels: Any) -> str:
+        """The objective in words; empty if it is the ELBO itself."""
+        words = []
+        for (what, name, _), level in zip(self._entries(), levels, strict=False):
+            value = float(level)
+            if value != {"beta": 1.0, "free_bits": 0.0}.get(what):
+                words.append(f"{what}{'' if name is None else f'[{name}]'} = {value:g}")
+        return ", ".join(words)
+
+    def _entries(self) -> list[tuple[str, str | None, Level]]:
+        entries: list[tuple[str, str | None, Level]] = []
+        for what in ("beta", "free_bits", "capacity"):
+            level = getattr(self, what)
+            if isinstance(level, Mapping):
+                entries += [(what, name, value) for name, value in level.items()]
+            elif level is not None:
+                entries.append((what, None, level))
+        return entries
+
+    def weigh(
+        self, kls: Mapping[str, Tensor], levels: Sequence[float] | Tensor, bendable: set[str]
+    ) -> Weighed:
+        """The penalty at the KLs, and its slopes.
+
+        Args:
+            kls: site -> KL in nats, averaged over the particles, scaled and masked.
+            levels: as `levels(step)` gives them, or a tensor of them.
+            bendable: the sites that free bits apply to.
+        """
+        at: dict[tuple[str, str | None], float | Tensor] = {}
+        for i, (what, name, _) in enumerate(self._entries()):
+            at[what, name] = levels[i]
+        kls = {name: kl.detach() for name, kl in kls.items()}
+        betas = {name: at.get(("beta", name), at.get(("beta", None), 1.0)) for name in kls}
+        if ("capacity", None) in at:
+            return _towards(sum(kls.values()), at["capacity", None], betas)
+        total: Tensor | float = 0.0
+        weights: dict[str, Tensor | float] = {}
+        for name, kl in kls.items():
+            free = at.get(("free_bits", name), at.get(("free_bits", None), 0.0))
+            bent: Tensor = kl
+            weights[name] = beta = betas[name]
+            if self.has_free_bits and name in bendable and not _is_zero(free):
+                bent = torch.where(kl > free, kl, free)
+                weights[name] = beta * (kl > free).to(kl.dtype)
+            elif ("capacity", name) in at:
+                gap = kl - at["capacity", name]
+                bent, weights[name] = gap.abs(), beta * gap.sign()
+            total = total + beta * bent
+        return Weighed(total, weights)
+
+
+def _towards(
+    total: Tensor | float, capacity: float | Tensor, betas: dict[str, float | Tensor]
+) -> Weighed:
+    """beta * |sum of KLs - capacity|, with the same slope for every site."""
+    gap = torch.as_tensor(total - capacity) if not isinstance(total, Tensor) else total - capacity
+    beta = next(iter(betas.values()), 1.0)
+    return Weighed(beta * gap.abs(), dict.fromkeys(betas, beta * gap.sign()))
+
+
+def _is_zero(level: float | Tensor) -> bool:
+    return not isinstance(level, Tensor) and level == 0.0
+
+
+def _check(what: str, level: Levels | None) -> None:
+    """Refuse what is neither a number of at least 0 nor a schedule."""
+    if isinstance(level, Mapping):
+        for name, value in level.items():
+            _check(f"{what}[{name!r}]", value)
+    elif level is not None and not callable(level):
+        if isinstance(level, bool) or not isinstance(level, int | float) or not level >= 0:
+            raise ValueError(f"{what} must be a number of at least 0 or a schedule, got {level!r}")

@@ -1,0 +1,285 @@
+"""Which site is computed how: decided once for each structure of model and guide.
+
+A plan is made from the first pair of traces of a structure (names and types of all sites). Later
+traces of the same structure follow it, so that nothing but the formulas is left to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyro.distributions import Delta
+from pyro.poutine.guide import GuideMessenger
+from torch.distributions import Distribution
+
+from ..divergence import method_of
+from ..provenance import recording
+from .guides import Direct, Drawn, Fused, Prior, auxiliary_sites
+from .joint import Block, joint_blocks
+from .structured import structured_sites
+from .terms import without_mask
+from .traces import Trace
+from .validity import Dependencies, late_parents
+
+__all__ = ["Decision", "Plan", "Run", "make_plan", "structure_of"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run, to run it again where a dependency has to be found out."""
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass
+class Decision:
+    """How one latent is computed, and why.
+
+    Attributes:
+        drawn: how the guide draws it.
+        exact: whether by a formula.
+        method: "closed form", "quadrature", ..., "point density", "prior" or "monte carlo".
+        source: where a reader finds the formula.
+        reason: why.
+        warns: whether a user should hear of it.
+    """
+
+    drawn: Drawn
+    exact: bool
+    method: str
+    source: str = ""
+    reason: str = ""
+    warns: bool = False
+
+
+@dataclass
+class Plan:
+    """The decisions for one structure.
+
+    Attributes:
+        decisions: latent -> how it is computed, in the model's order.
+        auxiliary: the guide's sites of their own account, which no latent has used.
+        groups: latent or auxiliary -> name of the group that it cannot be told apart from.
+        agrees: latent -> whether model and guide agreed on scale and mask when last looked at.
+    """
+
+    decisions: dict[str, Decision]
+    auxiliary: list[str]
+    groups: dict[str, str]
+    agrees: dict[str, bool] = field(default_factory=dict)
+
+
+def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
+    """Names and types of all sites: what a plan depends on."""
+    return tuple(
+        (name, type(law), type(getattr(law, "base_dist", None)), site["is_observed"])
+        for trace in (model_trace, guide_trace)
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        for law in (site["fn"],)
+    )
+
+
+def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str) -> Plan:
+    """Decide for each latent of the model.
+
+    Args:
+        model_trace: of the model.
+        guide_trace: of the guide.
+        run: what was run.
+        mean_field: "check" tests whether an exact KL is valid, "assume" takes it to be, "never"
+            samples every site.
+    """
+    latents = [
+        name
+        for name, site in model_trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    ]
+    drawn, auxiliary = _recognise(latents, model_trace, guide_trace, run.guide)
+    _check_auxiliary(guide_trace, set(latents))
+    invalid = _invalid(latents, drawn, guide_trace, run) if mean_field == "check" else {}
+    _find_parents(drawn, run, guide_trace, mean_field)
+    decisions: dict[str, Decision] = {}
+    for name in latents:
+        how = drawn[name]
+        if isinstance(how, Prior):
+            decisions[name] = _from_prior(how)
+        elif _is_point(how, guide_trace):
+            decisions[name] = _of_point(how, _draws_anything(auxiliary, guide_trace))
+        elif mean_field == "never":
+            decisions[name] = Decision(how, False, "monte carlo", reason='mean_field="never"')
+        elif name in invalid:
+            decisions[name] = _invalid_decision(how, invalid[name])
+        else:
+            decisions[name] = _try_exact(how, model_trace, guide_trace)
+    return Plan(decisions, auxiliary, _groups(decisions, auxiliary))
+
+
+# --- who draws what -----------------------------------------------------------------------------
+
+
+def _recognise(
+    latents: list[str], model_trace: Trace, guide_trace: Trace, guide: Any
+) -> tuple[dict[str, Drawn], list[str]]:
+    """How each latent is drawn, and the auxiliary sites that are left over."""
+    drawn: dict[str, Drawn] = {}
+    known = set(latents)
+    for site in structured_sites(guide, latents, model_trace, guide_trace):
+        drawn[site.name] = site
+    for auxiliary, members in _followers(known, guide_trace).items():
+        if any(name in drawn for name in members):
+            continue
+        if len(members) == 1 and Fused.found(members[0], auxiliary, model_trace, guide_trace):
+            drawn[members[0]] = Fused(members[0], auxiliary)
+            continue
+        for block in joint_blocks(auxiliary, members, model_trace, guide_trace) or ():
+            drawn[block.name] = block
+    for name in latents:
+        if name not in drawn:
+            drawn[name] = Direct(name) if name in guide_trace.nodes else Prior(name)
+    used = {part for how in drawn.values() for part in how.parts}
+    left = [name for name in auxiliary_sites(guide_trace, known) if name not in used]
+    return {name: drawn[name] for name in latents}, left
+
+
+def _followers(latents: set[str], guide_trace: Trace) -> dict[str, list[str]]:
+    """Auxiliary site -> the Deltas between it and the next auxiliary site."""
+    followers: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for name, site in guide_trace.nodes.items():
+        if site["type"] != "sample":
+            continue
+        if name not in latents:
+            current = followers.setdefault(name, [])
+        elif isinstance(_bare(site["fn"]), Delta):
+            if current is not None:
+                current.append(name)
+        else:
+            current = None
+    return followers
+
+
+def _bare(law: Distribution) -> Distribution:
+    """A law without mask and Independent."""
+    while not isinstance(law, Delta) and hasattr(law, "base_dist"):
+        law = law.base_dist
+    return law
+
+
+def _check_auxiliary(guide_trace: Trace, latents: set[str]) -> None:
+    """Raise ValueError for sites of the guide that nobody has declared auxiliary."""
+    strange = [
+        name
+        for name in auxiliary_sites(guide_trace, latents)
+        if not guide_trace.nodes[name]["infer"].get("is_auxiliary")
+    ]
+    if strange:
+        raise ValueError(
+            f"The guide samples {', '.join(strange)}, which the model does not sample as a "
+            "latent variable. Sample it in the model, correct the name, or mark it in the guide "
+            'by infer={"is_auxiliary": True} if it is a variable of the guide alone.'
+        )
+
+
+# --- decisions ----------------------------------------------------------------------------------
+
+
+def _from_prior(how: Prior) -> Decision:
+    reason = "missing in the guide: drawn from its prior, so that its KL is 0"
+    return Decision(how, True, "prior", reason=reason, warns=True)
+
+
+def _is_point(how: Drawn, guide_trace: Trace) -> bool:
+    return isinstance(how, Direct) and isinstance(_bare(guide_trace.nodes[how.name]["fn"]), Delta)
+
+
+def _draws_anything(auxiliary: list[str], guide_trace: Trace) -> bool:
+    """Whether auxiliary sites are random: that of AutoLaplaceApproximation is a point."""
+    return any(not isinstance(_bare(guide_trace.nodes[name]["fn"]), Delta) for name in auxiliary)
+
+
+def _of_point(how: Drawn, has_auxiliary: bool) -> Decision:
+    """A Delta: exact if its place is no random number."""
+    if has_auxiliary:
+        reason = "image of an auxiliary site whose law is not recognised"
+        return Decision(how, False, "monte carlo", reason=reason)
+    return Decision(how, False, "point density", reason="the guide is a point")
+
+
+def _invalid_decision(how: Drawn, late: list[str]) -> Decision:
+    reason = f"its prior depends on {', '.join(late)}, which the guide draws from it or after it"
+    return Decision(how, False, "monte carlo", reason=reason, warns=True)
+
+
+def _try_exact(how: Drawn, model_trace: Trace, guide_trace: Trace) -> Decision:
+    """Exact if there is a formula."""
+    try:
+        with recording() as uses:
+            how.kl(model_trace, guide_trace)
+    except NotImplementedError as error:
+        reason = str(error).split(". ")[0]
+        return Decision(how, False, "monte carlo", reason=reason, warns=True)
+    q, _ = without_mask(guide_trace.nodes[how.parts[-1]]["fn"])
+    p, _ = without_mask(model_trace.nodes[how.name]["fn"])
+    method, source = method_of(q, p, uses)
+    reason = "the guide has mass where the prior has none" if method == "infinite" else how.word
+    return Decision(how, True, method, source, reason)
+
+
+def _groups(decisions: Mapping[str, Decision], auxiliary: list[str]) -> dict[str, str]:
+    """Sites whose terms make sense only together: an unrecognised auxiliary and its images."""
+    groups = {name: name for name in [*decisions, *auxiliary]}
+    images = [name for name, decision in decisions.items() if "not recognised" in decision.reason]
+    if auxiliary and images:
+        for name in [*auxiliary, *images]:
+            groups[name] = " + ".join([*auxiliary, *images])
+    return groups
+
+
+# --- validity -----------------------------------------------------------------------------------
+
+
+def _invalid(
+    latents: list[str], drawn: Mapping[str, Drawn], guide_trace: Trace, run: Run
+) -> dict[str, list[str]]:
+    """The latents whose KL may not be exact, with the sites that are in the way."""
+    index = {name: i for i, name in enumerate(guide_trace.nodes)}
+    position: dict[str, tuple[float, int]] = {}
+    for name, how in drawn.items():
+        order = how.order if isinstance(how, Block) else 0
+        first = min((index[part] for part in how.parts), default=float("inf"))
+        position[name] = first, order
+    late = {name: others for name, others in late_parents(latents, position).items() if others}
+    late = {name: others for name, others in late.items() if not isinstance(drawn[name], Prior)}
+    if not late or _is_messenger(run.guide):
+        return late
+    dependencies = _dependencies(drawn, run)
+    return {
+        name: others for name, others in late.items() if dependencies.parents_descend(name, others)
+    }
+
+
+def _find_parents(
+    drawn: Mapping[str, Drawn], run: Run, guide_trace: Trace, mean_field: str
+) -> None:
+    """Say of each block of a joint guide whether its prior may depend on other latents."""
+    blocks = [how for how in drawn.values() if isinstance(how, Block) and how.order > 0]
+    if not blocks or mean_field == "never":
+        return
+    free = _dependencies(drawn, run).without_parents([block.name for block in blocks])
+    for block in blocks:
+        block.has_parents = block.name not in free
+
+
+def _dependencies(drawn: Mapping[str, Drawn], run: Run) -> Dependencies:
+    parts = {name: how.parts for name, how in drawn.items()}
+    return Dependencies(run.model, run.guide, run.args, run.kwargs, parts)
+
+
+def _is_messenger(guide: Any) -> bool:
+    return isinstance(guide, GuideMessenger)

@@ -1,0 +1,262 @@
+"""TraceKL_ELBO: the KL penalty of every site, exact where it can be."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.infer.util import torch_item
+from pyro.util import warn_if_nan
+from torch import Tensor
+
+from .collect import collect
+from .combine import Combined, Particle, combine
+from .control_variate import ControlVariate
+from .objective import Levels, Objective
+from .plan import Plan, Run, make_plan, structure_of
+from .report import KLReport
+from .snapshot import Snapshot
+from .told import warn_of, warn_of_settings
+from .traces import Trace, paired_traces
+
+__all__ = ["TraceKL_ELBO"]
+
+_MODES = ("check", "assume", "never")
+
+
+class TraceKL_ELBO(Trace_ELBO):
+    """An ELBO whose KL terms are exact wherever they can be, and which says where they are.
+
+    The loss is `-E_q[log likelihood] + penalty(KL of each site)`, in nats. Each latent's KL is, in
+    this order, a closed form, an exact sum, a quadrature, or a sample of `log q - log p`. An
+    autoguide's auxiliary Normal and its Delta count as the one law that they are; joint Gaussian
+    autoguides are taken apart by the chain rule. A drop-in for every ELBO of Pyro's that does
+    not enumerate: latents that are not reparametrised get score-function gradients.
+
+    A KL is exact only if that is valid (no parent of the site in the model descends from it in
+    the guide) and if model and guide agree on scale and mask; else the site is sampled, with a
+    warning that names it. Whether the exact KL also lowers the variance of the gradient depends
+    on the model: see `docs/elbo_variance.md`.
+
+    Args:
+        beta: weight of the KL: a number, a schedule (`LinearWarmup`, `Cyclical`, `Constant`, or
+            any function of the step), or `{site: number or schedule}`.
+        free_bits: nats of each site's KL that are not penalised; a number or `{site: number}`.
+        capacity: the KL that is aimed at instead of 0; a number, a schedule, or `{site: ...}`.
+        mean_field: "check" tests validity and samples the sites that fail; "assume" takes every
+            exact KL to be valid; "never" samples all of them.
+        control_variate: whether to add to the gradient a running multiple of that of (sampled -
+            exact KL), whose mean is zero: less variance for a second backward pass. The loss
+            that is returned is left as it is.
+        **kwargs: as for `pyro.infer.Trace_ELBO`: num_particles, vectorize_particles,
+            max_plate_nesting, retain_graph, ...
+
+    Attributes:
+        step_count: gradients taken so far: where schedules are.
+
+    Example:
+        >>> def model():
+        ...     pyro.sample("z", pyro.distributions.Gamma(2.0, 1.0))
+        >>> guide = pyro.infer.autoguide.AutoDelta(model)
+        >>> elbo = pyro_kl.TraceKL_ELBO()
+        >>> svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), elbo)
+        >>> loss = svi.step()
+        >>> elbo.report["z"].method
+        'point density'
+    """
+
+    def __init__(
+        self,
+        *,
+        beta: Levels = 1.0,
+        free_bits: Levels = 0.0,
+        capacity: Levels | None = None,
+        mean_field: str = "check",
+        control_variate: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if mean_field not in _MODES:
+            raise ValueError(f"mean_field must be one of {', '.join(_MODES)}, got {mean_field!r}")
+        super().__init__(**kwargs)
+        self.objective = Objective(beta, free_bits, capacity)
+        self.mean_field = mean_field
+        self.control_variate = ControlVariate() if control_variate else None
+        self.step_count = 0
+        self._plans: dict[Any, Plan] = {}
+        self._told: set[str] = set()
+        self._snapshot: Snapshot | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.update(_plans={}, _snapshot=None)  # they know the guide
+        return state
+
+    # --- traces and terms ---------------------------------------------------------------------
+
+    def _get_trace(
+        self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Trace, Trace]:
+        return paired_traces(model, guide, args, kwargs, self.max_plate_nesting)
+
+    def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
+        """The terms of each pair of traces."""
+        for model_trace, guide_trace in self._get_traces(
+            run.model, run.guide, run.args, run.kwargs
+        ):
+            plan = self._plan_for(model_trace, guide_trace, run)
+            try:
+                collected = collect(plan, model_trace, guide_trace, every_density)
+            except NotImplementedError:  # same types, other laws: look again
+                plan = self._plan_for(model_trace, guide_trace, run, anew=True)
+                collected = collect(plan, model_trace, guide_trace, every_density)
+            if not all(plan.agrees.values()):
+                warn_of_settings(plan, self._told)
+            yield Particle(collected, plan, model_trace, guide_trace)
+
+    def _plan_for(
+        self, model_trace: Trace, guide_trace: Trace, run: Run, anew: bool = False
+    ) -> Plan:
+        key = structure_of(model_trace, guide_trace)
+        plan = None if anew else self._plans.get(key)
+        if plan is None:
+            plan = make_plan(model_trace, guide_trace, run, self.mean_field)
+            self.objective.check_sites(plan.groups)
+            self._plans[key] = plan
+            warn_of(plan, self._told)
+        return plan
+
+    @property
+    def _vectorized(self) -> bool:
+        return bool(self.vectorize_particles) and self.num_particles > 1
+
+    # --- losses -------------------------------------------------------------------------------
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats, without gradients and without a step of the schedules.
+
+        Args:
+            model: the model.
+            guide: the guide.
+            *args: of model and guide.
+            **kwargs: of model and guide.
+        """
+        with torch.no_grad():
+            loss = self._evaluate(Run(model, guide, args, kwargs)).loss
+        value: Any = torch_item(loss)
+        warn_if_nan(value, "loss")
+        return value
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss in nats, to be differentiated by the caller.
+
+        Args:
+            model: the model.
+            guide: the guide.
+            *args: of model and guide.
+            **kwargs: of model and guide.
+        """
+        result = self._evaluate(Run(model, guide, args, kwargs))
+        if torch.is_grad_enabled():
+            self.step_count += 1
+        surrogate = result.with_control(self.control_variate)
+        warn_if_nan(surrogate, "loss")
+        if not isinstance(surrogate, Tensor):
+            return result.loss + 0.0 * surrogate
+        return result.loss + (surrogate - surrogate.detach())
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats; the gradient is added to the parameters' `.grad`.
+
+        Args:
+            model: the model.
+            guide: the guide.
+            *args: of model and guide.
+            **kwargs: of model and guide.
+        """
+        run = Run(model, guide, args, kwargs)
+        if self.objective.is_linear and self.control_variate is None and not self._vectorized:
+            loss: Any = self._particle_by_particle(run)
+        else:
+            result = self._evaluate(run)
+            surrogate = result.with_control(self.control_variate)
+            loss = torch_item(result.loss)
+            if result.trainable and getattr(surrogate, "requires_grad", False):
+                surrogate.backward(retain_graph=self.retain_graph)
+        self.step_count += 1
+        warn_if_nan(loss, "loss")
+        return loss
+
+    def _particle_by_particle(self, run: Run) -> float:
+        """Loss and gradient with the memory of one particle: for a penalty that is a sum."""
+        levels = self.objective.levels(self.step_count)
+        loss: Any = 0.0
+        snapshot = Snapshot.empty(self, levels)
+        for particle in self._particles(run):
+            result = combine([particle], self.objective, levels, self.num_particles)
+            snapshot.add(particle.collected, particle.plan, result.weights)
+            loss = loss + torch_item(result.loss)
+            if result.trainable and getattr(result.surrogate, "requires_grad", False):
+                result.surrogate.backward(retain_graph=self.retain_graph)
+        self._snapshot = snapshot
+        return loss
+
+    def _evaluate(
+        self, run: Run, levels: Any = None, every_density: bool | None = None
+    ) -> Combined:
+        """All particles, and what they come to."""
+        levels = self.objective.levels(self.step_count) if levels is None else levels
+        if every_density is None:
+            every_density = self.control_variate is not None
+        particles = list(self._particles(run, every_density))
+        result = combine(particles, self.objective, levels, self.num_particles)
+        snapshot = Snapshot.empty(self, levels)
+        for particle in particles:
+            snapshot.add(particle.collected, particle.plan, result.weights)
+        self._snapshot = snapshot
+        return result
+
+    # --- what was computed --------------------------------------------------------------------
+
+    @property
+    def report(self) -> KLReport:
+        """Every term of the last evaluation: KL per site, method, true ELBO, objective.
+
+        Raises:
+            RuntimeError: nothing has been evaluated yet.
+        """
+        if self._snapshot is None:
+            raise RuntimeError("No report yet: evaluate the loss, or call elbo.evaluate(...).")
+        return self._snapshot.report()
+
+    def evaluate(
+        self, model: Any, guide: Any, *args: Any, num_particles: int = 100, **kwargs: Any
+    ) -> KLReport:
+        """Every term of the ELBO over fresh particles, with standard errors; no gradients.
+
+        Args:
+            model: the model.
+            guide: the guide.
+            *args: of model and guide.
+            num_particles: how many draws from the guide.
+            **kwargs: of model and guide.
+
+        Returns:
+            The report; `elbo.report` is it, too.
+        """
+        other = self._with_particles(num_particles)
+        with torch.no_grad():
+            other._evaluate(Run(model, guide, args, kwargs))
+        self._snapshot = other._snapshot
+        return self.report
+
+    def _with_particles(self, num_particles: int) -> TraceKL_ELBO:
+        """A copy with another number of particles, which shares plans and warnings."""
+        other = copy.copy(self)
+        had_plate, has_plate = self._vectorized, self.vectorize_particles and num_particles > 1
+        other.max_plate_nesting = self.max_plate_nesting + int(has_plate) - int(had_plate)
+        other.num_particles = num_particles
+        other._plans, other._told = self._plans, self._told
+        return other

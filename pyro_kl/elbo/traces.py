@@ -1,0 +1,112 @@
+"""Traces of guide and model, with the densities that are asked for and no others.
+
+Pyro's own function computes the log density of every site; an exact KL needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import torch
+from pyro import poutine
+from pyro.distributions import Distribution as PyroDistribution
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace as PyroTrace
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
+from torch.distributions import Distribution
+
+__all__ = [
+    "Site",
+    "Trace",
+    "compute_guide",
+    "compute_model",
+    "has_score_function",
+    "paired_traces",
+]
+
+#: A node of a trace: Pyro's message.
+Site = dict[str, Any]
+
+
+class Trace(Protocol):
+    """A trace of Pyro's: what was run, by name."""
+
+    nodes: Any
+
+
+def paired_traces(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    max_plate_nesting: float,
+) -> tuple[Trace, Trace]:
+    """Run the guide, and the model on its values; no log density is computed.
+
+    Args:
+        model: the model.
+        guide: the guide.
+        args: of both.
+        kwargs: of both.
+        max_plate_nesting: for Pyro's checks of shapes, which are made if validation is on.
+
+    Returns:
+        The traces of model and guide, without the sites that draw subsamples.
+    """
+    inner: Any = poutine.unwrap(guide)
+    guides_itself = isinstance(inner, Messenger)
+    if guides_itself:  # a GuideMessenger runs the model itself
+        guide(*args, **kwargs)
+        model_trace, guide_trace = inner.get_traces()
+    else:
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+    validate = is_validation_enabled()
+    if validate:
+        check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
+    model_trace = prune_subsample_sites(model_trace)
+    guide_trace = prune_subsample_sites(guide_trace)
+    if validate:
+        check_if_enumerated(guide_trace)
+        for trace in (model_trace, guide_trace):
+            _check_shapes(trace, max_plate_nesting)
+    return model_trace, guide_trace
+
+
+def _check_shapes(trace: Trace, max_plate_nesting: float) -> None:
+    """Pyro's check of plates against batch shapes, without the log density it looks at."""
+    for site in trace.nodes.values():
+        if site["type"] == "sample":
+            law = site["fn"]
+            batch = site["value"].shape[: site["value"].dim() - law.event_dim]
+            shape = torch.broadcast_shapes(law.batch_shape, batch)
+            stand_in: Any = {**site, "log_prob": SimpleNamespace(shape=shape)}
+            nesting: Any = max_plate_nesting  # may be inf
+            check_site_shape(stand_in, nesting)
+
+
+def compute_model(trace: Any, names: Collection[str]) -> None:
+    """Compute `log_prob` of some sites of the model, scaled and masked, as Pyro does."""
+    trace.compute_log_prob(lambda name, site: name in names)
+
+
+def compute_guide(trace: Trace, names: Collection[str]) -> None:
+    """Compute `score_parts` and `log_prob` of some sites of the guide, as Pyro does."""
+    part: Any = PyroTrace()
+    part.nodes.update((name, trace.nodes[name]) for name in names)
+    part.compute_score_parts()
+
+
+def has_score_function(law: Distribution) -> bool:
+    """Whether the gradient of an expectation under `law` has a part that is not pathwise."""
+    if not law.has_rsample:
+        return True
+    inner: Any = law
+    while hasattr(inner, "base_dist"):
+        inner = inner.base_dist
+    return getattr(type(inner), "score_parts", None) not in (None, PyroDistribution.score_parts)

@@ -1,0 +1,55 @@
+"""The tensors that a law or a map is made of, and the same thing made of others.
+
+An integral is differentiated by a list of tensors, and takes them row by row of a batch: what is
+integrated has to be a function of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.transforms import Transform, _InverseTransform
+
+
+def tensors_in(part: Any) -> list[Tensor]:
+    """Every floating-point tensor inside, in a fixed order."""
+    if isinstance(part, Tensor):
+        return [part] if part.is_floating_point() else []
+    if isinstance(part, _InverseTransform):
+        return tensors_in(part.inv)
+    if isinstance(part, Distribution | Transform):
+        return [x for value in _content(part).values() for x in tensors_in(value)]
+    if isinstance(part, list | tuple):
+        return [x for value in part for x in tensors_in(value)]
+    return []
+
+
+def made_of(part: Any, tensors: Iterator[Tensor]) -> Any:
+    """A copy with other tensors, in the order of `tensors_in`; a law forgets its batch shape."""
+    if isinstance(part, Tensor):
+        return next(tensors) if part.is_floating_point() else part
+    if isinstance(part, _InverseTransform):
+        return made_of(part.inv, tensors).inv
+    if isinstance(part, list | tuple):
+        return [made_of(value, tensors) for value in part]
+    if not isinstance(part, Distribution | Transform):
+        return part
+    new = copy.copy(part)
+    for name, value in _content(part).items():
+        new.__dict__[name] = made_of(value, tensors)
+    if isinstance(new, Transform):
+        new.__dict__.update(_inv=None, _cached_x_y=(None, None))
+    else:
+        new.__dict__.update(_validate_args=False, _batch_shape=torch.Size())
+    return new
+
+
+def _content(part: Any) -> dict[str, Any]:
+    """What it is made of; a transform also remembers where it was evaluated last."""
+    hidden = ("_inv", "_cached_x_y") if isinstance(part, Transform) else ()
+    return {k: v for k, v in vars(part).items() if k not in hidden}

@@ -1,0 +1,128 @@
+"""Reductions: rules that turn a question about wrapped laws into one about plainer laws.
+
+torch's dispatch chooses by two classes, and what a wrapper means is seen only inside of it. All
+that is said of wrappers is therefore tried where torch's dispatch ends: on (Distribution,
+Distribution), the least specific pair of all. Whatever anybody registers, now or later, comes
+first, and no pair of classes can be ambiguous because of a wrapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    TransformedDistribution,
+    kl_divergence,
+    register_kl,
+)
+
+from .provenance import mark, rewind
+from .shapes import check_event_shapes
+
+#: KL(p || q) by plainer laws, or None where the rule does not apply.
+Rule = Callable[[Any, Any], "Tensor | None"]
+#: The plainest law that is equal to a law, in one step; the law itself if it is plain.
+Step = Callable[[Any], Distribution]
+
+_RULES: list[Rule] = []
+_STEPS: list[tuple[type[Distribution], Step]] = []
+
+
+def reduction(rule: Rule) -> Rule:
+    """Add a rule; the first that applies and does not end without a formula wins."""
+    _RULES.append(rule)
+    return rule
+
+
+def reductions() -> tuple[Rule, ...]:
+    """Every rule, in the order of their trial; the docstrings say what they do."""
+    return tuple(_RULES)
+
+
+def plainer(wrapper: type[Distribution]) -> Callable[[Step], Step]:
+    """Declare how a wrapper of a plain law is itself made plain; subclasses come first."""
+
+    def declare(step: Step) -> Step:
+        _STEPS.append((wrapper, step))
+        return step
+
+    return declare
+
+
+def simplified(law: Distribution) -> Distribution:
+    """The plainest law that is equal to `law`, and `law` itself if it is plain already."""
+    while True:
+        step = next((step for wrapper, step in _STEPS if isinstance(law, wrapper)), None)
+        simple = law if step is None else step(law)
+        if simple is law:
+            return law
+        law = simple
+
+
+@reduction
+def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
+    """Both laws without what changes nothing: empty wrappers, identity maps, other names."""
+    plain_p, plain_q = simplified(p), simplified(q)
+    if plain_p is p and plain_q is q:
+        return None
+    return kl_divergence(plain_p, plain_q)
+
+
+def by_reduction(
+    p: Distribution, q: Distribution, declined: NotImplementedError | None = None
+) -> Tensor:
+    """KL(p || q) by the first rule that leads to formulas.
+
+    Args:
+        p: the law that the expectation is over.
+        q: the law that it is compared with.
+        declined: why the formula of this pair of classes could not answer, if it was asked.
+
+    Raises:
+        NotImplementedError: no rule applies, or none leads to a formula; the message is that of
+            the first pair that was found missing.
+    """
+    check_event_shapes(p, q)
+    reason = "" if declined is None else str(declined)
+    for rule in _RULES:
+        noted = mark()
+        try:
+            value = rule(p, q)
+        except NotImplementedError as error:
+            rewind(noted)
+            reason = reason or str(error)
+        else:
+            if value is not None:
+                return value
+    raise NotImplementedError(reason or no_formula_for(describe(p), describe(q)))
+
+
+register_kl(Distribution, Distribution)(by_reduction)
+
+
+# --- what to say where all of this ends ---------------------------------------------------------
+
+
+def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
+    """The error for a pair that nobody has a formula for, with the next step."""
+    return NotImplementedError(no_formula_for(describe(p), describe(q)))
+
+
+def no_formula_for(p: str, q: str) -> str:
+    """What to say, and what to do next, where there is no formula."""
+    return (
+        f"No formula for KL({p} || {q}). Estimate it with pyro_kl.monte_carlo(p, q) or "
+        "pyro_kl.kl(p, q, num_samples=...), or declare one with @pyro_kl.register; "
+        "pyro_kl.registered() lists what there is."
+    )
+
+
+def describe(law: Distribution) -> str:
+    """A law's type, and what it wraps."""
+    base = getattr(law, "base_dist", None)
+    wraps = isinstance(law, Independent) or type(law) is TransformedDistribution
+    return type(law).__name__ + (f"({describe(base)})" if wraps and base is not None else "")

@@ -1,0 +1,16 @@
+"""Wrapped laws, one file for each wrapper: rules that call `kl_divergence` again.
+
+The order is that of their trial: first what says nothing of the law (masks, batches, choices),
+then what maps it.
+"""
+
+from . import (  # noqa: F401  they register
+    delta,
+    expanded,
+    folded,
+    independent,
+    masked,  # isort: skip
+    masked_mixture,
+    transformed,
+    unit,
+)

@@ -1,0 +1,91 @@
+"""MaskedDistribution: elements that are left out of the comparison.
+
+A mask says which elements of a batch count. An element counts if both sides let it: that is what
+Pyro's own rule does for two masks, and a law without a mask is one with `mask(True)`, so that a
+mask on one side alone leaves out the same elements. (A mask on one side of an ELBO is another
+matter: there the guide's and the model's log densities are masked one by one, and what comes out
+is no KL.)
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import MaskedDistribution, Normal
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from ..pair import Case
+from ..reduction import plainer, reduction, simplified
+from ..registry import register
+from ..shapes import broadcast_batch, some_tensor
+
+Mask = bool | Tensor
+
+
+def both(a: Mask, b: Mask) -> Mask:
+    """What both masks let through."""
+    if isinstance(a, bool):
+        return b if a else False
+    if isinstance(b, bool):
+        return a if b else False
+    return a if a is b else a & b
+
+
+@plainer(MaskedDistribution)
+def plainer_masked(law: MaskedDistribution) -> Distribution:
+    """One mask, and none that lets everything through."""
+    base, mask = simplified(law.base_dist), law._mask
+    if isinstance(base, MaskedDistribution):
+        base, mask = base.base_dist, both(mask, base._mask)
+    if mask is True:
+        return base
+    return law if base is law.base_dist else MaskedDistribution(base, mask)
+
+
+def unmasked(law: Distribution) -> tuple[Distribution, Mask]:
+    """A law and its mask."""
+    if isinstance(law, MaskedDistribution):
+        return law.base_dist, law._mask
+    return law, True
+
+
+@reduction
+def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
+    """The KL of what is masked where both sides count, 0 elsewhere."""
+    (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
+    if bare_p is p and bare_q is q:
+        return None
+    shape, mask = broadcast_batch(p, q), both(p_mask, q_mask)
+    if mask is False:  # nothing is computed, as Pyro promises
+        return some_tensor(bare_p).new_zeros(()).expand(shape)
+    kl = kl_divergence(bare_p, bare_q).expand(shape)
+    return kl if mask is True else torch.where(mask, kl, 0.0)
+
+
+def _masked_normal(loc: Tensor, scale: Tensor, mask: Tensor) -> MaskedDistribution:
+    return Normal(loc, scale).mask(mask > 0)
+
+
+@register(
+    MaskedDistribution,
+    MaskedDistribution,
+    cases=[
+        Case(
+            {"loc": 1.0, "scale": 1.0, "mask": 1.0}, {"loc": 0.0, "scale": 1.0, "mask": 1.0}, 0.5
+        ),
+        Case(
+            {"loc": 1.0, "scale": 1.0, "mask": 1.0}, {"loc": 0.0, "scale": 1.0, "mask": 0.0}, 0.0
+        ),
+    ],
+    finite="the KLs of the elements that count are",
+    reference="Pyro's convention for two masks: an element counts if both sides let it",
+    method="rule",
+    replaces="Pyro returns the number 0.0 for `.mask(False)`, without a shape",
+    make_p=_masked_normal,
+    make_q=_masked_normal,
+)
+def kl_masked_masked(p: MaskedDistribution, q: MaskedDistribution) -> Tensor:
+    """KL where both masks let an element count, 0 elsewhere."""
+    value = by_mask(p, q)
+    assert value is not None
+    return value

@@ -1,0 +1,35 @@
+"""MaskedMixture: one law where a mask is False, another one where it is True."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import MaskedMixture
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from ..reduction import reduction
+from ..settled import settled
+from ..shapes import broadcast_batch
+
+
+@reduction
+def by_selection(p: Distribution, q: Distribution) -> Tensor | None:
+    """Element by element the KL of the components that the masks select."""
+    if not isinstance(p, MaskedMixture) and not isinstance(q, MaskedMixture):
+        return None
+    shape = broadcast_batch(p, q)
+    if not isinstance(p, MaskedMixture):
+        choices = [(p, q.component0), (p, q.component1)]
+    elif not isinstance(q, MaskedMixture):
+        choices = [(p.component0, q), (p.component1, q)]
+    elif _same_mask(p.mask, q.mask):
+        choices = [(p.component0, q.component0), (p.component1, q.component1)]
+    else:  # q's mask selects within either of p's components
+        choices = [(p.component0, q), (p.component1, q)]
+    mask = p.mask if isinstance(p, MaskedMixture) else q.mask
+    where_not, where = (kl_divergence(*choice).expand(shape) for choice in choices)
+    return torch.where(mask, where, where_not)
+
+
+def _same_mask(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and settled(a == b, lambda equal: equal))

@@ -1,0 +1,653 @@
+"""TraceKL_ELBO wherever Pyro takes an ELBO: what Pyro's own suite asks of TraceMeanField_ELBO."""
+
+import copy
+import pickle
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.distributions import constraints
+from pyro.distributions.testing import fakes
+from pyro.infer import SVI, Trace_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoDelta, AutoNormal, AutoNormalMessenger
+from pyro.infer.util import torch_item
+from pyro.optim import Adam
+from torch.distributions import kl_divergence
+
+import pyro_kl
+from pyro_kl import JitTraceKL_ELBO, TraceKL_ELBO
+
+ELBOS = [TraceKL_ELBO, JitTraceKL_ELBO]
+# torch.jit.trace is deprecated, and Pyro's plates and checks look at shapes while it runs
+jit = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
+
+
+def ok(model, guide, elbo, *args, **kwargs):
+    """A step runs without a warning, and loss and differentiable loss agree on one draw."""
+    pyro.clear_param_store()
+    SVI(model, guide, Adam({"lr": 1e-6}), elbo).step(*args, **kwargs)
+    pyro.set_rng_seed(0)
+    loss = elbo.loss(model, guide, *args, **kwargs)
+    pyro.set_rng_seed(0)
+    differentiable = elbo.differentiable_loss(model, guide, *args, **kwargs)
+    assert torch_item(differentiable) == pytest.approx(loss, abs=1e-3, rel=1e-5)
+    return loss
+
+
+def normal_model():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(0.5))
+
+
+def normal_guide():
+    loc = pyro.param("loc", torch.tensor(0.3))
+    pyro.sample("x", dist.Normal(loc, 0.5))
+
+
+# --- valid models -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_nothing_at_all(strict):
+    def nothing():
+        pass
+
+    assert ok(nothing, nothing, TraceKL_ELBO(strict_enumeration_warning=strict)) == 0.0
+
+
+def test_only_observations():
+    def model():
+        loc = pyro.param("loc", torch.zeros(2))
+        pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=torch.ones(2))
+
+    elbo = TraceKL_ELBO()
+    loss = ok(model, lambda: None, elbo)
+    assert loss == pytest.approx(-dist.Normal(0.0, 1.0).log_prob(torch.ones(2)).sum().item())
+    assert elbo.report.kl == 0
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_laws_that_carry_a_mask(mask):
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0).mask(mask))
+        pyro.sample("y", dist.Normal(x, 1.0))
+
+    def guide():
+        loc = pyro.param("loc", torch.tensor(1.0))
+        x = pyro.sample("x", dist.Normal(loc, 1.0).mask(mask))
+        pyro.sample("y", dist.Normal(x, 1.0))
+
+    assert ok(model, guide, TraceKL_ELBO()) == pytest.approx(0.5 if mask else 0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("num_particles", [1, 2])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.tensor(True),
+        torch.tensor(False),
+        torch.tensor([True]),
+        torch.tensor([False]),
+        torch.tensor([False, True, False]),
+    ],
+    ids=str,
+)
+def test_partly_observed(mask, num_particles):
+    data = torch.tensor([7.0, 7.0, 7.0])
+
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        with pyro.plate("plate", 3):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=data, obs_mask=mask)
+
+    def guide():
+        loc = pyro.param("loc", torch.zeros(()))
+        x = pyro.sample("x", dist.Normal(loc, 1.0))
+        with pyro.plate("plate", 3), poutine.mask(mask=~mask):
+            pyro.sample("y_unobserved", dist.Normal(x, 1.0))
+
+    elbo = TraceKL_ELBO(num_particles=num_particles, vectorize_particles=True)
+    ok(model, guide, elbo)
+    assert elbo.report["y_unobserved"].nats == pytest.approx(0.0, abs=1e-6)
+    assert elbo.report["y_unobserved"].exact
+
+
+def test_a_bad_observation_mask():
+    mask = torch.tensor([[False, False], [False, True], [True, False]])
+
+    def model():
+        with pyro.plate("plate", 3):
+            law = dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
+            pyro.sample("y", law, obs=torch.zeros(3, 2), obs_mask=mask)
+
+    with pytest.raises(ValueError, match="Invalid obs_mask shape"):
+        TraceKL_ELBO().loss(model, lambda: None)
+
+
+@pytest.mark.parametrize("scale", [1, 0.1, torch.tensor(0.5), torch.tensor([0.1, 0.9])], ids=str)
+@pytest.mark.parametrize("mask", [None, False, torch.tensor([False, True])], ids=str)
+def test_scaled_and_masked_observations(scale, mask):
+    data = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
+
+    def model():
+        c = pyro.sample("c", dist.LogNormal(0.0, 1.0).expand([3]).to_event(1))
+        with pyro.plate("data", 2), poutine.scale(scale=scale):
+            with poutine.mask(mask=True if mask is None else mask):
+                pyro.sample("obs", dist.Dirichlet(c), obs=data)
+
+    def guide():
+        loc = pyro.param("loc", torch.zeros(3))
+        sd = pyro.param("sd", torch.ones(3), constraint=constraints.positive)
+        pyro.sample("c", dist.LogNormal(loc, sd).to_event(1))
+
+    ok(model, guide, TraceKL_ELBO())
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_plates_in_plates(vectorize):
+    def model():
+        with pyro.plate("outer", 3, dim=-1):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+            with pyro.plate("inner", 2, dim=-2):
+                b = pyro.sample("b", dist.Normal(a, 1.0))
+                assert b.shape[-2:] == (2, 3)
+                pyro.sample("c", dist.Normal(b, 1.0), obs=torch.zeros(2, 3))
+
+    def guide():
+        loc = pyro.param("loc", torch.ones(3))
+        with pyro.plate("outer", 3, dim=-1):
+            pyro.sample("a", dist.Normal(loc, 1.0))
+            with pyro.plate("inner", 2, dim=-2):
+                pyro.sample("b", dist.Normal(loc, 1.0))
+
+    elbo = TraceKL_ELBO(num_particles=4, vectorize_particles=vectorize, max_plate_nesting=2)
+    ok(model, guide, elbo)
+    assert elbo.report["a"].nats == pytest.approx(1.5, abs=1e-5)
+    assert elbo.report["a"].shape == (3,)
+    assert elbo.report["b"].shape == (2, 3)
+
+
+def test_plates_that_are_not_nested_are_refused():
+    def model():
+        pyro.sample("x", dist.Normal(torch.zeros(3), 1.0))  # no plate for the batch
+
+    def guide():
+        pyro.sample("x", dist.Normal(torch.zeros(3), 1.0))
+
+    with pytest.raises(ValueError, match="invalid log_prob shape"):
+        TraceKL_ELBO().loss(model, guide)
+
+
+def test_shapes_that_differ_are_refused():
+    def model():
+        pyro.sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    def guide():
+        pyro.sample("x", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+
+    with pytest.raises(ValueError, match=r"shapes (disagree|.* differ)"):
+        TraceKL_ELBO().loss(model, guide)
+    with (
+        pyro.validation_enabled(False),
+        pytest.raises(ValueError, match=r"event shapes .* differ"),
+    ):
+        TraceKL_ELBO().loss(model, guide)
+
+
+def test_a_value_outside_of_the_support_is_refused_as_pyro_does():
+    def model():
+        pyro.sample("x", dist.Gamma(2.0, 1.0), obs=torch.tensor(-1.0))
+
+    with pytest.raises(ValueError, match="Error while computing log_prob at site 'x'"):
+        TraceKL_ELBO().loss(model, lambda: None)
+
+
+def test_sites_marked_for_enumeration_are_warned_about():
+    def model():
+        pyro.sample("x", dist.Bernoulli(0.5))
+
+    @config_enumerate
+    def guide():
+        pyro.sample("x", dist.Bernoulli(0.3))
+
+    with pytest.warns(UserWarning, match="TraceEnum_ELBO"):
+        TraceKL_ELBO().loss(model, guide)
+
+
+def test_a_site_sampled_twice_is_refused():
+    def model():
+        pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(RuntimeError, match="Multiple sample sites named 'x'"):
+        TraceKL_ELBO().loss(model, normal_guide)
+
+
+def test_sequential_plates():
+    def model():
+        for i in pyro.plate("plate", 3):
+            pyro.sample(f"x_{i}", dist.Normal(0.0, 1.0))
+
+    def guide():
+        loc = pyro.param("loc", torch.tensor(1.0))
+        for i in pyro.plate("plate", 3):
+            pyro.sample(f"x_{i}", dist.Normal(loc, 1.0))
+
+    assert ok(model, guide, TraceKL_ELBO()) == pytest.approx(1.5, abs=1e-5)
+
+
+def test_deterministic_and_factor_sites():
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.deterministic("twice", 2 * x)
+        pyro.factor("bonus", torch.tensor(-3.0))
+
+    elbo = TraceKL_ELBO()
+    loss = ok(model, normal_guide, elbo)
+    exact = kl_divergence(dist.Normal(0.3, 0.5), dist.Normal(0.0, 1.0)).item()
+    assert loss == pytest.approx(3.0 + exact, abs=1e-5)
+    assert [row.site for row in elbo.report] == ["bonus", "x"]
+
+
+@pytest.mark.parametrize("has_rsample", [True, False])
+def test_factors_of_the_guide_count(has_rsample):
+    def guide():
+        normal_guide()
+        pyro.factor("penalty", torch.tensor(2.0), has_rsample=has_rsample)
+
+    without = TraceKL_ELBO().loss(lambda: pyro.sample("x", dist.Normal(0.0, 1.0)), normal_guide)
+    with_factor = ok(lambda: pyro.sample("x", dist.Normal(0.0, 1.0)), guide, TraceKL_ELBO())
+    assert with_factor == pytest.approx(without + 2.0, abs=1e-5)
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("subsample", [False, True])
+@pytest.mark.parametrize(
+    ("law", "has_rsample"),
+    [
+        (dist.Normal, None),
+        (dist.Normal, False),
+        (dist.Normal, True),
+        (fakes.NonreparameterizedNormal, None),
+    ],
+)
+@pytest.mark.parametrize("mean_field", ["check", "never"])
+def test_gradient_under_subsampling(law, has_rsample, subsample, scale, mean_field):
+    data = torch.tensor([-0.5, 2.0])
+    size = 1 if subsample else 2
+
+    def model(subsample):
+        with pyro.plate("data", 2, size, subsample) as index:
+            z = pyro.sample("z", law(0, 1))
+            pyro.sample("x", law(z, 1), obs=data[index])
+
+    def guide(subsample):
+        sd = pyro.param("sd", lambda: torch.tensor([1.0]))
+        with pyro.plate("data", 2, size, subsample):
+            loc = pyro.param("loc", lambda: torch.zeros(2), event_dim=0)
+            q = law(loc, sd)
+            if has_rsample is not None:
+                q.has_rsample_(has_rsample)
+            pyro.sample("z", q)
+
+    particles = 5_000 if law is dist.Normal and has_rsample is not False else 40_000
+    elbo = TraceKL_ELBO(
+        num_particles=particles, vectorize_particles=True, max_plate_nesting=1,
+        mean_field=mean_field,
+    )  # fmt: skip
+    inference = SVI(
+        poutine.scale(model, scale=scale), poutine.scale(guide, scale=scale), Adam({}), loss=elbo
+    )
+    for index in [[0], [1]] if subsample else [[0, 1]]:
+        inference.loss_and_grads(inference.model, inference.guide, torch.LongTensor(index))
+    share = 2 if subsample else 1
+    params = {name: p.grad / share for name, p in pyro.get_param_store().named_parameters()}
+    torch.testing.assert_close(
+        params["loc"], scale * torch.tensor([0.5, -2.0]), atol=0.1 * scale, rtol=0
+    )
+    torch.testing.assert_close(
+        params["sd"], scale * torch.tensor([2.0]), atol=0.16 * scale, rtol=0
+    )
+
+
+def test_exact_kls_leave_a_discrete_site_with_less_noise():
+    """The gradient of a Bernoulli's KL is exact; only the likelihood is scored."""
+
+    def model():
+        pyro.sample("x", dist.Bernoulli(0.3))
+
+    def guide():
+        q = pyro.param("q", torch.tensor(0.6), constraint=constraints.unit_interval)
+        pyro.sample("x", dist.Bernoulli(q))
+
+    elbo = TraceKL_ELBO()
+    loss = elbo.loss_and_grads(model, guide)
+    q = torch.tensor(0.6, requires_grad=True)
+    kl = kl_divergence(dist.Bernoulli(q), dist.Bernoulli(0.3))
+    slope = torch.autograd.grad(kl, q)[0] * 0.6 * 0.4  # through the sigmoid
+    assert loss == pytest.approx(kl.item(), abs=1e-6)
+    parameter = pyro.param("q").unconstrained()
+    assert parameter.grad.item() == pytest.approx(slope.item(), abs=1e-5)
+
+
+def test_score_function_gradient_with_likelihood_is_unbiased():
+    data = torch.tensor([0.4, 1.2])
+    locs = torch.tensor([0.0, 1.0])
+
+    def model():
+        with pyro.plate("data", 2):
+            x = pyro.sample("x", dist.Bernoulli(0.3))
+            pyro.sample("y", dist.Normal(locs[x.long()], 1.0), obs=data)
+
+    def guide():
+        q = pyro.param("q", torch.tensor([0.6, 0.5]))
+        with pyro.plate("data", 2):
+            pyro.sample("x", dist.Bernoulli(q))
+
+    elbo = TraceKL_ELBO(num_particles=20_000, vectorize_particles=True, max_plate_nesting=1)
+    elbo.loss_and_grads(model, guide)
+    q = torch.tensor([0.6, 0.5], requires_grad=True)
+    log_likelihood = dist.Normal(locs.unsqueeze(-1), 1.0).log_prob(data)
+    exact = (
+        kl_divergence(dist.Bernoulli(q), dist.Bernoulli(0.3)).sum()
+        - ((1 - q) * log_likelihood[0] + q * log_likelihood[1]).sum()
+    )
+    expected = torch.autograd.grad(exact, q)[0]
+    torch.testing.assert_close(pyro.param("q").grad, expected, atol=0.08, rtol=0)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_retain_graph(vectorize):
+    elbo = TraceKL_ELBO(num_particles=2, vectorize_particles=vectorize, retain_graph=True)
+    x = torch.tensor(0.2, requires_grad=True).exp()
+
+    def guide():
+        pyro.param("unused", torch.tensor(0.0))
+        pyro.sample("x", dist.Normal(x, 1.0))
+
+    for _ in range(2):  # the graph behind x is used again
+        elbo.loss_and_grads(normal_model, guide)
+
+
+def test_a_guide_without_parameters_needs_no_gradient():
+    elbo = TraceKL_ELBO()
+    assert elbo.loss_and_grads(normal_model, lambda: pyro.sample("x", dist.Normal(0.0, 1.0))) > 0
+
+
+# --- modules, optimisers, functional transforms -------------------------------------------------
+
+
+def test_as_a_module_with_a_torch_optimiser():
+    with pyro.settings.context(module_local_params=True):
+        guide = AutoNormal(normal_model)
+        module = TraceKL_ELBO(num_particles=8)(torch.nn.Module(), guide)
+        module.model = normal_model_module()
+        module()
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+        for _ in range(300):
+            optimizer.zero_grad()
+            module().backward()
+            optimizer.step()
+    assert guide.median()["x"].item() == pytest.approx(0.25, abs=0.06)
+
+
+def normal_model_module():
+    class Model(torch.nn.Module):
+        def forward(self):
+            normal_model()
+
+    return Model()
+
+
+def test_functional_gradients():
+    class Guide(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc = torch.nn.Parameter(torch.tensor(0.5))
+
+        def forward(self):
+            pyro.sample("x", dist.Normal(self.loc, 1.0))
+
+    class Model(torch.nn.Module):
+        def forward(self):
+            pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    module = TraceKL_ELBO()(Model(), Guide())
+
+    def loss(parameters):
+        return torch.func.functional_call(module, parameters, ())
+
+    gradient = torch.func.grad(loss)(dict(module.named_parameters()))
+    assert gradient["guide.loc"].item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_copies_and_pickles():
+    elbo = TraceKL_ELBO(beta={"x": 0.5}, num_particles=3)
+    elbo.loss_and_grads(normal_model, normal_guide)
+    for other in (copy.deepcopy(elbo), pickle.loads(pickle.dumps(elbo))):
+        pyro.set_rng_seed(3)
+        first = elbo.loss(normal_model, normal_guide)
+        pyro.set_rng_seed(3)
+        assert other.loss(normal_model, normal_guide) == first
+        assert other.step_count == 1
+
+
+def test_the_same_seed_gives_the_same_loss():
+    losses = []
+    for _ in range(2):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(5)
+        svi = SVI(normal_model, AutoNormal(normal_model), Adam({"lr": 0.1}), TraceKL_ELBO())
+        losses.append([svi.step() for _ in range(5)])
+    assert losses[0] == losses[1]
+
+
+def test_evaluate_loss_takes_no_step():
+    elbo = TraceKL_ELBO(beta=pyro_kl.LinearWarmup(10))
+    svi = SVI(normal_model, normal_guide, Adam({"lr": 0.1}), elbo)
+    svi.evaluate_loss()
+    assert elbo.step_count == 0
+    svi.step()
+    assert elbo.step_count == 1
+
+
+# --- inference that gets somewhere --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guide_type", [AutoNormal, AutoNormalMessenger])
+def test_posterior_of_normal_data(guide_type):
+    data = torch.tensor([-0.1, 0.3, 0.2, 0.7, 0.1])
+
+    def model():
+        loc = pyro.sample("loc", dist.Normal(0.0, 2.0))
+        with pyro.plate("data", len(data)):
+            pyro.sample("x", dist.Normal(loc, 0.5), obs=data)
+
+    guide = guide_type(model)
+    guide()
+    elbo = TraceKL_ELBO(num_particles=10, vectorize_particles=True, max_plate_nesting=1)
+    svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.99}), elbo)
+    for _ in range(400):
+        svi.step()
+    precision = len(data) / 0.25 + 0.25
+    assert guide.median()["loc"].item() == pytest.approx(
+        data.sum().item() / 0.25 / precision, abs=0.03
+    )
+    scale = next(v for k, v in pyro.get_param_store().items() if "scales.loc" in k)
+    assert scale.item() == pytest.approx(precision**-0.5, rel=0.15)
+
+
+def test_map_of_a_gamma():
+    def model():
+        rate = pyro.sample("rate", dist.Gamma(3.0, 2.0))
+        pyro.sample("x", dist.Poisson(rate), obs=torch.tensor(4.0))
+
+    guide = AutoDelta(model)
+    svi = SVI(model, guide, Adam({"lr": 0.05}), TraceKL_ELBO())
+    for _ in range(400):
+        svi.step()
+    assert guide.median()["rate"].item() == pytest.approx(6.0 / 3.0, abs=0.02)
+
+
+# --- jit ----------------------------------------------------------------------------------------
+
+
+@jit
+@pytest.mark.parametrize("num_particles", [1, 10])
+@pytest.mark.parametrize("Elbo", ELBOS)
+def test_jit_without_latents(Elbo, num_particles):
+    data = torch.arange(10.0)
+
+    def model(data):
+        loc = pyro.param("loc", lambda: torch.zeros(()))
+        pyro.sample("x", dist.Normal(loc, 1.0).expand_by(data.shape).to_event(1), obs=data)
+
+    elbo = Elbo(num_particles=num_particles, strict_enumeration_warning=False)
+    svi = SVI(model, lambda data: None, Adam({"lr": 1e-6}), elbo)
+    losses = [svi.step(data) for _ in range(4)]
+    assert losses[0] == pytest.approx(151.7, abs=0.1)
+
+
+@jit
+@pytest.mark.parametrize("Elbo", ELBOS)
+def test_jit_with_batches_of_all_sizes(Elbo):
+    def model(data):
+        loc = pyro.param("loc", lambda: torch.zeros(()))
+        with pyro.plate("data", data.shape[0]):
+            pyro.sample("x", dist.Normal(loc, 1.0).expand([data.shape[0]]), obs=data)
+
+    elbo = Elbo(strict_enumeration_warning=False, max_plate_nesting=1)
+    svi = SVI(model, lambda data: None, Adam({"lr": 1e-6}), elbo)
+    assert svi.step(torch.ones(10)) == pytest.approx(10 * 1.4189, rel=1e-3)
+    assert svi.step(torch.ones(3)) == pytest.approx(3 * 1.4189, rel=1e-3)
+
+
+@jit
+@pytest.mark.parametrize("vectorize", [False, True])
+@pytest.mark.parametrize("knobs", [{}, {"beta": 0.3}, {"free_bits": 2.0}, {"capacity": 0.1}])
+def test_jit_gives_the_same_as_eager(knobs, vectorize):
+    data = torch.tensor([0.2, 0.9, -0.3])
+
+    def model(data):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 3):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=data)
+
+    def guide(data):
+        loc = pyro.param("loc", lambda: torch.tensor(0.7))
+        pyro.sample("z", dist.Normal(loc, 0.4))
+
+    results = {}
+    for Elbo in ELBOS:
+        pyro.clear_param_store()
+        elbo = Elbo(num_particles=2, vectorize_particles=vectorize, max_plate_nesting=1, **knobs)
+        elbo.loss_and_grads(model, guide, data)
+        pyro.param("loc").grad = None
+        pyro.set_rng_seed(1)
+        loss = elbo.loss_and_grads(model, guide, data)
+        results[Elbo] = loss, pyro.param("loc").grad.item(), elbo.report.kls["z"]
+    assert results[TraceKL_ELBO] == pytest.approx(results[JitTraceKL_ELBO], abs=1e-5)
+
+
+@jit
+def test_jit_traces_once_and_schedules_still_move():
+    runs = []
+
+    def model():
+        runs.append(1)
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def guide():
+        loc = pyro.param("loc", lambda: torch.tensor(2.0))
+        pyro.sample("z", dist.Normal(loc, 1.0))
+
+    elbo = JitTraceKL_ELBO(beta=pyro_kl.LinearWarmup(4))
+    losses = [elbo.loss_and_grads(model, guide) for _ in range(6)]
+    assert len(runs) == 2  # once to find the parameters, once to trace
+    assert losses == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.0], abs=1e-5)
+    assert elbo.report.kl == pytest.approx(2.0, abs=1e-5)
+
+
+@jit
+def test_jit_with_an_autoguide_learns():
+    def model(data):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        pyro.sample("x", dist.Normal(z, 0.5).to_event(1), obs=data)
+
+    guide = AutoNormal(model)
+    data = torch.tensor([1.0, -1.0])
+    guide(data)
+    svi = SVI(model, guide, Adam({"lr": 0.03}), JitTraceKL_ELBO(num_particles=5))
+    for _ in range(400):
+        svi.step(data)
+    assert guide.median(data)["z"].tolist() == pytest.approx([0.8, -0.8], abs=0.1)
+
+
+def test_jit_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="control_variate"):
+        JitTraceKL_ELBO(control_variate=True)
+
+
+# --- other shapes of trouble --------------------------------------------------------------------
+
+
+def test_one_warning_not_one_for_each_particle():
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(x, 1.0))
+
+    def guide():
+        loc = pyro.param("loc", torch.tensor(0.0))
+        y = pyro.sample("y", dist.Normal(loc, 1.0))
+        pyro.sample("x", dist.Normal(y, 1.0))
+
+    elbo = TraceKL_ELBO(num_particles=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            elbo.loss_and_grads(model, guide)
+    assert len(caught) == 1
+    assert "y: its prior depends on x" in str(caught[0].message)
+
+
+def test_structure_may_change_from_step_to_step():
+    def model(deep):
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        if deep:
+            pyro.sample("y", dist.Normal(x, 1.0))
+
+    def guide(deep):
+        loc = pyro.param("loc", torch.tensor(1.0))
+        x = pyro.sample("x", dist.Normal(loc, 1.0))
+        if deep:
+            pyro.sample("y", dist.Normal(x, 1.0))
+
+    elbo = TraceKL_ELBO()
+    assert elbo.loss(model, guide, False) == pytest.approx(0.5)
+    assert elbo.loss(model, guide, True) == pytest.approx(0.5, abs=1e-6)
+    assert set(elbo.report.kls) == {"x", "y"}
+
+
+def test_laws_may_change_under_the_same_names():
+    laws = [dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0), dist.Normal(0.0, 1.0)]
+    elbo = TraceKL_ELBO()
+    losses = [elbo.loss(lambda law=law: pyro.sample("x", law), normal_guide) for law in laws]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_the_loss_is_that_of_trace_elbo_on_the_same_draws_if_all_is_sampled():
+    for vectorize in (False, True):
+        kwargs = dict(num_particles=5, vectorize_particles=vectorize, max_plate_nesting=0)
+        pyro.set_rng_seed(2)
+        ours = TraceKL_ELBO(mean_field="never", **kwargs).loss(normal_model, normal_guide)
+        pyro.set_rng_seed(2)
+        theirs = Trace_ELBO(**kwargs).loss(normal_model, normal_guide)
+        assert ours == pytest.approx(theirs, rel=1e-5)
