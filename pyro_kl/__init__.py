@@ -11,6 +11,7 @@ from . import (  # noqa: F401  they register
     families,
     integrals,
     mixed,
+    pushforward,
     structured,
     wrappers,
 )
