@@ -10,6 +10,7 @@ from . import (  # noqa: F401  they register
     masked_mixture,
     independent,
     delta,
+    improper_uniform,
     unit,
     folded,
     transformed,
