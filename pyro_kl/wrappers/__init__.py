@@ -14,4 +14,5 @@ from . import (  # noqa: F401  they register
     unit,
     folded,
     transformed,
+    zero_inflated,
 )
