@@ -3,6 +3,7 @@
 from . import (
     coalescent,
     dirichlet,
+    empirical,
     gaussian_hmm,
     gaussian_products,
     grouped_normal_normal,
@@ -19,6 +20,7 @@ from . import (
 __all__ = [
     "coalescent",
     "dirichlet",
+    "empirical",
     "gaussian_hmm",
     "gaussian_products",
     "grouped_normal_normal",
