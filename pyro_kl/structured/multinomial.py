@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pyro.distributions import DirichletMultinomial
 from torch import Tensor
-from torch.distributions import Distribution, Multinomial, constraints, kl_divergence
+from torch.distributions import Multinomial, constraints, kl_divergence
 
 from ..counting import largest, log_choose, log_rising, times
 from ..pair import Case
@@ -193,6 +193,6 @@ def polya_marginals(law: DirichletMultinomial, j: Tensor) -> Tensor:
     return torch.where(inside, torch.exp(log), 0.0)
 
 
-def _where_counts_agree(kl: Tensor, p: Distribution, q: Distribution) -> Tensor:
+def _where_counts_agree(kl: Tensor, p: Any, q: Any) -> Tensor:
     left, right = (torch.as_tensor(x.total_count, device=kl.device) for x in (p, q))
     return torch.where(left == right, kl, math.inf)

@@ -18,7 +18,8 @@ from torch.distributions import (
 )
 
 from ..pair import Case
-from ..registry import no_formula, register
+from ..reduction import no_formula
+from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import (
     _stirling,
@@ -55,8 +56,9 @@ _DENSE = {"loc": [0.3, 0.0], "scale_tril": [[0.7, 0.0], [-0.2, 1.5]]}
 _PRODUCT = {"loc": [0.0, 1.0], "scale": [2.0, 0.5]}
 _LOW = {"loc": [0.5, 0.0], "cov_factor": [[1.0], [-0.5]], "cov_diag": [0.3, 2.0]}
 
-_remainder = with_partials(lambda x: (_remainder_slope(x),))(_stirling)
+# F(x) = lgamma(x) - x log x + x and its slope, as functions with derivatives
 _remainder_slope = with_partials(lambda x: (_stirling_curvature(x),))(_stirling_slope)
+_remainder = with_partials(lambda x: (_remainder_slope(x),))(_stirling)
 #: Nodes of the integrals over a logarithmic axis.
 _NODES = 256
 
@@ -72,9 +74,9 @@ def _factor(law: Any) -> tuple[Tensor, Tensor]:
     return in_float64(law.loc), in_float64(law._unbroadcasted_scale_tril).tril()
 
 
-def _promoted(p: Distribution, q: Distribution) -> torch.dtype:
+def _promoted(p: Any, q: Any) -> torch.dtype:
     a, b = ((x.base_dist if isinstance(x, Independent) else x) for x in (p, q))
-    return torch.promote_types(a.loc.dtype, b.loc.dtype)  # type: ignore[attr-defined]
+    return torch.promote_types(a.loc.dtype, b.loc.dtype)
 
 
 def _check_base(product: Any, p: Distribution, q: Distribution) -> None:
