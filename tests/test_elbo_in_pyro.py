@@ -12,7 +12,12 @@ from pyro import poutine
 from pyro.distributions import constraints
 from pyro.distributions.testing import fakes
 from pyro.infer import SVI, Trace_ELBO, config_enumerate
-from pyro.infer.autoguide import AutoDelta, AutoNormal, AutoNormalMessenger
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoMultivariateNormal,
+    AutoNormal,
+    AutoNormalMessenger,
+)
 from pyro.infer.util import torch_item
 from pyro.optim import Adam
 from torch.distributions import kl_divergence
@@ -589,6 +594,44 @@ def test_jit_with_an_autoguide_learns():
     for _ in range(400):
         svi.step(data)
     assert guide.median(data)["z"].tolist() == pytest.approx([0.8, -0.8], abs=0.1)
+
+
+@jit
+@pytest.mark.filterwarnings("ignore:The KL of these sites is sampled:UserWarning")
+@pytest.mark.parametrize(
+    "prior",
+    [
+        dist.Gamma(2.0, 1.0),
+        dist.HalfCauchy(1.0),
+        dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0])),
+        dist.LKJCholesky(3, 1.5),
+    ],
+    ids=lambda prior: type(prior).__name__,
+)
+@pytest.mark.parametrize("guide_type", [AutoNormal, AutoMultivariateNormal])
+def test_jit_with_constrained_sites_gives_the_same_as_eager(guide_type, prior):
+    """At parameters other than those that it was traced at."""
+
+    def model():
+        pyro.sample("z", prior)
+
+    results = []
+    for Elbo in ELBOS:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(1)
+        guide = guide_type(model)
+        guide()
+        elbo = Elbo(ignore_jit_warnings=True)
+        elbo.loss_and_grads(model, guide)
+        parameters = [p for _, p in sorted(pyro.get_param_store()._params.items())]
+        for parameter in parameters:
+            with torch.no_grad():
+                parameter.add_(0.5)
+            parameter.grad = None
+        pyro.set_rng_seed(2)
+        loss = elbo.loss_and_grads(model, guide)
+        results.append(torch.cat([torch.tensor([loss]), *(p.grad.flatten() for p in parameters)]))
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
 
 
 def test_jit_refuses_what_it_cannot_do():

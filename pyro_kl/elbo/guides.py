@@ -13,6 +13,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, biject_to
 
@@ -233,6 +234,8 @@ def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:
     base, depth, transform = split_support(prior)
     event_dim = transform.domain.event_dim
     normal = dist.Normal(loc, scale, validate_args=False)
+    if event_dim and torch._C._get_tracing_state():
+        _fix_shape(normal)
     q: Distribution = normal.to_event(event_dim) if event_dim else normal
     if not is_identity(transform):
         q = dist.TransformedDistribution(q, [transform], validate_args=False)
@@ -240,6 +243,12 @@ def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:
     shape = torch.broadcast_shapes(loc.shape[: loc.dim() - event_dim], base.batch_shape)
     dims = pair.dims.expand(shape + pair.dims.shape[pair.dims.dim() - pair.event_dims :])
     return PairKL(dims, pair.event_dims + depth)
+
+
+def _fix_shape(law: Any) -> None:
+    """Make the sizes of a traced law plain numbers: maps of vectors compute with them."""
+    with ignore_jit_warnings():
+        law._batch_shape = torch.Size([int(size) for size in law.batch_shape])
 
 
 def auxiliary_sites(guide_trace: Trace, latents: set[str]) -> Iterator[str]:
