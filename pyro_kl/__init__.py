@@ -11,6 +11,8 @@ from . import (  # noqa: F401  they register
     families,
     integrals,
     mixed,
+    policy,
+    pushforward,
     structured,
     wrappers,
 )
@@ -80,6 +82,7 @@ __all__ = [
     "formula",
     "kl",
     "monte_carlo",
+    "policy",
     "register",
     "registered",
 ]

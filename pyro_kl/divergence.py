@@ -15,7 +15,8 @@ from .estimate import Estimate
 from .monte_carlo import monte_carlo
 from .provenance import Use, least_exact, recording
 from .quadrature import tolerance as relative_tolerance
-from .registry import describe, pair_of
+from .reduction import describe
+from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .undeclared import kl_of_undeclared
 

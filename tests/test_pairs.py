@@ -62,7 +62,6 @@ METHODS = {
     "infinite",
     "rule",
     "point density",
-    "quadrature",
 }
 #: Parameters of the random tests: positive ones from 10^-2 to 10^2.
 DECADES = 2.0

@@ -5,12 +5,14 @@ then what maps it.
 """
 
 from . import (  # noqa: F401  they register
-    delta,
+    masked,
     expanded,
-    folded,
-    independent,
-    masked,  # isort: skip
     masked_mixture,
-    transformed,
+    independent,
+    delta,
+    improper_uniform,
     unit,
+    folded,
+    transformed,
+    zero_inflated,
 )
