@@ -106,6 +106,10 @@ def _over_log_time(
 def _nb_nb(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
     assert p.size is not None
     assert q.size is not None
+    assert p.log_p1 is not None
+    assert p.log_p0 is not None
+    assert q.log_p1 is not None
+    assert q.log_p0 is not None
     d = q.size - p.size
     flips = torch.exp(-p.log_p0) * p.size * kl_of_logs(p.log_p1, p.log_p0, q.log_p1, q.log_p0)
     cross = d * (p.log_p0 - q.log_p0)
