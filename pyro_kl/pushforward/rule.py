@@ -16,7 +16,6 @@ from torch.distributions import Distribution, Normal
 from torch.distributions.transforms import Transform
 
 from ..integrals import tell
-from ..line import Point
 from ..maps import one_to_one
 from ..quadrature import Integral, integrate, traced
 from ..reduction import describe, reduction
@@ -26,7 +25,7 @@ from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_univariate, taken_back
 from .parts import made_of, tensors_in
-from .views import View, promoted, view_of
+from .views import View, inside_of, promoted, view_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
 #: last one the density itself is below the floats.
@@ -79,7 +78,7 @@ def _integral(
     log_q = _Pulled(view, exact, len(map_tensors))
     tensors = [x.expand(shape) for x in (loc, scale, *map_tensors, *view.tensors)]
     with torch.no_grad():
-        inside = _inside(carried(exact, loc), view, loc)
+        inside = inside_of(carried(exact, loc), view, loc)
         reach, converges = _reaches(log_q, tensors)
         finite = inside & converges
         cuts = [
@@ -107,18 +106,6 @@ def _integral(
         for x, rest in ((found.value, math.inf), (found.error, 0.0))
     )
     return replace(found, value=value, error=error)
-
-
-def _inside(point: Point, view: View, like: Tensor) -> Tensor:
-    """Whether the image lies in q's support, the last digits of the ends apart."""
-    image_low, image_high, low, high = (
-        torch.as_tensor(end, dtype=like.dtype, device=like.device)
-        for end in (point.low, point.high, view.low, view.high)
-    )
-    slack = 16 * torch.finfo(like.dtype).eps
-    return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
-        image_high <= high + slack * high.abs().nan_to_num(posinf=0.0)
-    )
 
 
 def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:

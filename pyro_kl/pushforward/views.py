@@ -11,8 +11,8 @@ from pyro.distributions import FoldedDistribution, ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from ..family import end_at
-from ..line import Point
+from ..family import Parameters, end_at
+from ..line import Line, Number, Point
 from ..maps import bounds
 from ..reduction import simplified
 from ..registry import family_of
@@ -34,6 +34,8 @@ class View:
         high: the upper end.
         places: points x where the density has a kink or most of its mass.
         kinked: whether it has kinks.
+        growth: of -log density at both ends, as `Line` has it; inf for an exponential; None if
+            it is not known.
     """
 
     log_density: Density
@@ -42,6 +44,7 @@ class View:
     high: Tensor | float
     places: tuple[Tensor, ...] = ()
     kinked: bool = False
+    growth: tuple[Tensor | float, Tensor | float] | None = None
 
 
 def view_of(law: Distribution) -> View | None:
@@ -74,7 +77,19 @@ def _declared(law: Distribution) -> View | None:
     centre = line.at(line.centre(**values), **values).x
     places = tuple(torch.as_tensor(x).detach() for x in (kinks or (centre,)))
     ends = (end_at(end, values) for end in (family.support.low, family.support.high))
-    return View(log_density, tuple(values.values()), *ends, places, bool(kinks))
+    growth = tuple(_growth(line, i, values) for i in (0, 1))
+    return View(log_density, tuple(values.values()), *ends, places, bool(kinks), growth)
+
+
+def _growth(line: Line, end: int, values: Parameters) -> Tensor | float:
+    if line.exponential[end] != 0.0:
+        return math.inf
+    return number(line.growth[end], values)
+
+
+def number(x: Number, values: Parameters) -> Tensor | float:
+    """A number, or what the function of the parameters says."""
+    return x(**values).detach() if callable(x) else x
 
 
 def _folded(law: FoldedDistribution) -> View | None:
@@ -91,7 +106,14 @@ def _folded(law: FoldedDistribution) -> View | None:
         )
 
     places = tuple(x.abs() for x in base.places)
-    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked)
+    growth = base.growth and (0.0, _larger(*base.growth))
+    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked, growth)
+
+
+def _larger(a: Tensor | float, b: Tensor | float) -> Tensor | float:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.maximum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
+    return max(a, b)
 
 
 def _mixture(law: MixtureSameFamily) -> View | None:
@@ -156,6 +178,18 @@ def _fits(x: Tensor, shape: torch.Size) -> bool:
         return torch.broadcast_shapes(x.shape, shape) == shape
     except RuntimeError:
         return False
+
+
+def inside_of(point: Point, view: View, like: Tensor) -> Tensor:
+    """Whether the image lies in q's support, the last digits of the ends apart."""
+    image_low, image_high, low, high = (
+        torch.as_tensor(end, dtype=like.dtype, device=like.device)
+        for end in (point.low, point.high, view.low, view.high)
+    )
+    slack = 16 * torch.finfo(like.dtype).eps
+    return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
+        image_high <= high + slack * high.abs().nan_to_num(posinf=0.0)
+    )
 
 
 def promoted(laws: Sequence[Distribution]) -> torch.dtype:

@@ -141,11 +141,13 @@ def univariate(name, q, kind, loc, scale):
         x, slope = image(kind, u, q)
         return log_density(name, x, q) + slope
 
+    if "Laplace" in name and name != "SoftLaplace":  # has a kink at its location
+        def at(z):
+            return mp.npdf(z) * pulled_back(loc + scale * z)
+
+        kink = (q["loc"] - loc) / scale
+        return -mp.quad(at, sorted([-20, -5, 0, kink, 5, 20])) - entropy(scale)
     return -expectation(pulled_back, loc, scale) - entropy(scale)
-
-
-def log_beta(a, b):
-    return mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
 
 
 def dirichlet(q, loc, scale):
