@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from math import inf
 
 import pyro.distributions as dist
 import pytest
@@ -12,7 +11,6 @@ import torch
 from torch.distributions import biject_to, kl_divergence
 from torch.distributions import transforms as t
 
-import pyro_kl
 from pyro_kl.provenance import recording
 
 from .reference.pushforward import LOC, PATH, PRIORS, SCALES
@@ -27,7 +25,7 @@ CLOSED = {
 
 
 def f64(x):
-    return x if isinstance(x, int) else torch.tensor(x, dtype=F64)
+    return x if isinstance(x, int | torch.Tensor) else torch.tensor(x, dtype=F64)
 
 
 def prior_of(name, parameters):
@@ -123,3 +121,174 @@ UNSAMPLED = {
     *((name, 5.0) for name in ("Weibull", "HalfNormal", "FoldedNormal", "Kumaraswamy")),
     *(("GeneralizedPareto", scale) for scale in SCALES),
 }
+
+
+# --- shapes, gradients, transformations ---------------------------------------------------------
+
+
+def softplus_normal(loc, scale):
+    return dist.TransformedDistribution(dist.Normal(loc, scale), t.SoftplusTransform())
+
+
+ELEMENTWISE = [
+    ("sigmoid", lambda: t.SigmoidTransform(), lambda: dist.Beta(f64([2.0, 0.7]), f64(1.5))),
+    ("softplus", lambda: t.SoftplusTransform(), lambda: dist.Gamma(f64([2.0, 0.7]), f64(1.5))),
+    ("exp", lambda: t.ExpTransform(), lambda: dist.Gamma(f64([2.0, 0.7]), f64(1.5))),
+]
+
+
+@pytest.mark.parametrize(("name", "transform", "prior"), ELEMENTWISE, ids=[e[0] for e in ELEMENTWISE])
+def test_every_way_to_wrap(name, transform, prior):
+    """The map outside of the product, inside of it, and over a multivariate normal."""
+    loc, scale, q = f64([[0.3, -1.0]] * 3), f64([1.0, 0.5]), prior()
+    alone = kl_divergence(dist.TransformedDistribution(dist.Normal(loc, scale), transform()), q)
+    assert alone.shape == (3, 2)
+    product = q.to_event(1)
+    outside = dist.TransformedDistribution(
+        dist.Normal(loc, scale).to_event(1), t.IndependentTransform(transform(), 1)
+    )
+    inside = dist.TransformedDistribution(dist.Normal(loc, scale), transform()).to_event(1)
+    for guide in (outside, inside):
+        kl = kl_divergence(guide, product)
+        assert kl.shape == (3,)
+        assert torch.allclose(kl, alone.sum(-1), rtol=1e-12)
+    diagonal = dist.MultivariateNormal(loc, scale_tril=scale.diag())
+    kl = kl_divergence(dist.TransformedDistribution(diagonal, transform()), product)
+    assert torch.allclose(kl, alone.sum(-1), rtol=1e-10)
+
+
+def test_correlated_guide():
+    """Against samples of the joint law, the entropy of which is not that of its marginals."""
+    torch.manual_seed(1)
+    tril = f64([[1.0, 0.0, 0.0], [0.7, 0.5, 0.0], [-0.3, 0.2, 0.4]])
+    base = dist.MultivariateNormal(f64([0.1, -0.2, 0.5]), scale_tril=tril)
+    for prior in (
+        dist.Beta(f64([2.0, 0.7, 1.0]), f64(1.5)).to_event(1),
+        dist.Dirichlet(f64([2.0, 0.7, 1.0, 1.5])),
+        dist.LKJCholesky(3, f64(1.5)),
+    ):
+        guide = dist.TransformedDistribution(base, biject_to(prior.support))
+        x = guide.sample((200_000,))
+        terms = guide.log_prob(x) - prior.log_prob(x)
+        gap = kl_divergence(guide, prior) - terms.mean()
+        assert abs(gap) < 4 * terms.std() / 200_000**0.5
+
+
+@pytest.mark.parametrize("dim", [2, 3, 5])
+@pytest.mark.parametrize("which", ["LKJCholesky", "Dirichlet"])
+def test_pulled_back_densities(which, dim):
+    """The product of Betas is the prior: torch's joint density says the same at any point."""
+    from pyro_kl.pushforward.priors import pulled_back
+
+    torch.manual_seed(0)
+    if which == "LKJCholesky":
+        prior, size = dist.LKJCholesky(dim, f64(1.7)), dim * (dim - 1) // 2
+    else:
+        prior, size = dist.Dirichlet(torch.rand(dim, dtype=F64) + 0.5), dim - 1
+    transform = biject_to(prior.support)
+    u = torch.randn(20, size, dtype=F64)
+    x = transform(u)
+    joint = prior.log_prob(x) + transform.log_abs_det_jacobian(u, x)
+    assert torch.allclose(pulled_back(prior, transform).log_prob(u), joint, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "parameters", "kind"), PRIORS, ids=[p[0] for p in PRIORS])
+def test_gradients(name, parameters, kind):
+    """By the guide's and the prior's parameters, against finite differences."""
+    counts = {"dim", *(["loc"] if name == "GeneralizedPareto" else [])}  # the KL jumps there
+    names = [k for k in parameters if k not in counts]
+    fixed = {k: v for k, v in parameters.items() if k in counts}
+
+    def kl(loc, scale, *values):
+        prior = prior_of(name, fixed | dict(zip(names, values, strict=True)))
+        return kl_divergence(guide_of(prior, kind, loc, scale), prior)
+
+    inputs = [f64(x).requires_grad_() for x in (0.3, 0.8, *(parameters[k] for k in names))]
+    gradients = torch.autograd.grad(kl(*inputs), inputs, allow_unused=True)
+    for i, (x, gradient) in enumerate(zip(inputs, gradients, strict=True)):
+        if x.dim() > 0 or gradient is None:
+            continue
+        step = 1e-4
+        sides = [[*inputs[:i], x.detach() + s * step, *inputs[i + 1 :]] for s in (1, -1)]
+        by_differences = (kl(*sides[0]) - kl(*sides[1])) / (2 * step)
+        assert gradient.item() == pytest.approx(by_differences.item(), rel=1e-4, abs=1e-5)
+
+
+def test_gradcheck():
+    def kl(loc, scale, a, b):
+        guide = dist.TransformedDistribution(dist.Normal(loc, scale), t.SigmoidTransform())
+        return kl_divergence(guide, dist.Beta(a, b))
+
+    inputs = [f64(x).requires_grad_() for x in ([0.3, -2.0], [1.0, 3.0], [2.0, 0.6], [0.7, 1.4])]
+    assert torch.autograd.gradcheck(kl, inputs)
+
+
+def test_vmap():
+    def kl(loc, scale, a):
+        guide = dist.TransformedDistribution(
+            dist.Normal(loc, scale, validate_args=False), t.SigmoidTransform()
+        )
+        return kl_divergence(guide, dist.Beta(a, 1.5, validate_args=False))
+
+    inputs = f64([0.3, -2.0, 1.0]), f64([1.0, 3.0, 0.2]), f64([2.0, 0.6, 5.0])
+    assert torch.allclose(torch.func.vmap(kl)(*inputs), kl(*inputs), rtol=1e-6)
+
+
+def test_float32_is_rounded_once():
+    guide, prior = softplus_normal(torch.tensor(0.3), torch.tensor(5.0)), dist.Gamma(2.0, 1.5)
+    exact = kl_divergence(
+        softplus_normal(f64(0.3), f64(5.0)), dist.Gamma(f64(2.0), f64(1.5))
+    )
+    kl = kl_divergence(guide, prior)
+    assert kl.dtype == torch.float32
+    assert kl.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("transform", "prior"),
+    [
+        (t.TanhTransform(), dist.Gamma(2.0, 1.0)),
+        (t.SigmoidTransform(), dist.Uniform(0.0, 0.5)),
+        (t.ExpTransform(), dist.Pareto(1.0, 2.0)),
+    ],
+)
+def test_mass_outside_is_infinite(transform, prior):
+    kl = kl_divergence(dist.TransformedDistribution(dist.Normal(0.0, 1.0), transform), prior)
+    assert kl == math.inf
+
+
+def test_infinite_rows_leave_their_neighbours_alone():
+    loc = f64([0.3, 0.3]).requires_grad_()
+    prior = dist.Uniform(f64([0.0, 0.0]), f64([1.0, 0.5]))
+    guide = dist.TransformedDistribution(dist.Normal(loc, f64(1.0)), t.SigmoidTransform())
+    kl = kl_divergence(guide, prior)
+    assert kl.isfinite().tolist() == [True, False]
+    gradient = torch.autograd.grad(kl[kl.isfinite()].sum(), loc)[0]
+    assert gradient.isfinite().all()
+
+
+# --- folded laws --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "value"),
+    [
+        # scipy.integrate.quad of the densities of |x|, to 1e-9
+        (lambda: dist.Normal(f64(1.0), f64(1.0)),
+         lambda: dist.FoldedDistribution(dist.Normal(f64(2.0), f64(1.5))), 0.3481252462823),
+        (lambda: dist.Normal(f64(1.0), f64(1.0)), lambda: dist.HalfNormal(f64(1.0)),
+         0.1631691796532),
+        (lambda: dist.Normal(f64(1.0), f64(1.0)), lambda: dist.Gamma(f64(2.0), f64(1.0)),
+         0.3125045866185),
+        (lambda: dist.Cauchy(f64(1.0), f64(1.0)), lambda: dist.Gamma(f64(2.0), f64(1.0)),
+         math.inf),
+        (lambda: dist.Normal(f64(1.0), f64(1.0)), lambda: dist.InverseGamma(f64(2.0), f64(1.0)),
+         math.inf),
+        (lambda: dist.Normal(f64(1.0), f64(1.0)), lambda: dist.Normal(f64(0.0), f64(2.0)),
+         0.7994635407731),
+    ],
+)  # fmt: skip
+def test_folded(p, q, value):
+    assert kl_divergence(dist.FoldedDistribution(p()), q()).item() == pytest.approx(
+        value, rel=1e-8
+    )

@@ -171,6 +171,20 @@ NUMBERED = [
     ("2, same width", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(0.0), t(1.0)), INF, 0.029386198),
     ("2, above", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(0.0), t(2.0)), INF, 0.72253340),
     ("2, below", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(-1.0), t(1.0)), INF, 0.72253340),
+    (
+        "3",
+        d.FoldedDistribution(d.Normal(t(1.0), t(1.0))),
+        d.FoldedDistribution(d.Normal(t(-1.0), t(1.0))),
+        2.0,
+        0.0,
+    ),
+    (
+        "4",
+        d.FoldedDistribution(d.Normal(t(1.0), t(1.0))),
+        d.HalfNormal(t(1.0)),
+        0.5,
+        0.16316918,
+    ),
     ("7, binomial", d.Binomial(5, t(0.5)), d.Binomial(5, logits=t(17.0)), INF, 39.0342640),
     ("7, geometric", d.Geometric(t(0.5)), d.Geometric(logits=t(17.0)), INF, 15.6137057),
     (
@@ -298,7 +312,6 @@ def test_gradient_of_categories_without_mass():
     assert logits.grad[2] == 0
 
 
-@pytest.mark.xfail(raises=NotImplementedError, strict=True, reason="no rule for either yet")
 @pytest.mark.parametrize("turned", [False, True], ids=["as p", "as q"])
 def test_empty_wrapper(turned):
     """An Independent of no dimensions is its base, on either side."""

@@ -25,7 +25,7 @@ from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_univariate, taken_back
 from .parts import made_of, tensors_in
-from .views import View, inside_of, promoted, view_of
+from .views import View, always_outside, inside_of, promoted, view_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
 #: last one the density itself is below the floats.
@@ -78,7 +78,10 @@ def _integral(
     log_q = _Pulled(view, exact, len(map_tensors))
     tensors = [x.expand(shape) for x in (loc, scale, *map_tensors, *view.tensors)]
     with torch.no_grad():
-        inside = inside_of(carried(exact, loc), view, loc)
+        image = carried(exact, loc)
+        if always_outside(image, view):
+            return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
+        inside = inside_of(image, view, loc)
         reach, converges = _reaches(log_q, tensors)
         finite = inside & converges
         cuts = [

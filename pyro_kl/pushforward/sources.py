@@ -26,7 +26,7 @@ from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate
 from .parts import made_of, tensors_in
-from .views import View, inside_of, number, promoted, view_of
+from .views import View, always_outside, inside_of, number, promoted, view_of
 
 #: Windows that are tried, in multiples of the first.
 _WIDER = (1.0, 2.0, 4.0, 8.0)
@@ -151,6 +151,8 @@ class _Integral:
         with torch.no_grad():
             start = self.source.at(self.source.centre, *self.source.tensors)
             image = carried_on(self.maps, start)
+            if always_outside(image, self.view):
+                return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
             finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
             finite = finite & ~self._grows_too_fast(image)
             reach, converges = self._window()

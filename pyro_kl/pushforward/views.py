@@ -192,6 +192,15 @@ def inside_of(point: Point, view: View, like: Tensor) -> Tensor:
     )
 
 
+def always_outside(point: Point, view: View) -> bool:
+    """Whether the image ends outside of the support whatever the parameters."""
+    pairs = ((point.low, view.low, 1), (point.high, view.high, -1))
+    return any(
+        not isinstance(mine, Tensor) and not isinstance(other, Tensor) and side * (mine - other) < 0
+        for mine, other, side in pairs
+    )
+
+
 def promoted(laws: Sequence[Distribution]) -> torch.dtype:
     """The dtype that torch's promotion gives to what the laws are made of."""
     found = [x.dtype for law in laws for x in tensors_in(law)]
