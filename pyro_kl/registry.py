@@ -20,7 +20,7 @@ from torch.distributions import kl as torch_kl
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, mark, note, rewind
-from .reduction import by_reduction, describe, no_formula, no_formula_for
+from .reduction import by_reduction
 from .shapes import broadcast_batch
 from .special import in_float64, with_partials
 

@@ -137,7 +137,9 @@ ELEMENTWISE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "transform", "prior"), ELEMENTWISE, ids=[e[0] for e in ELEMENTWISE])
+@pytest.mark.parametrize(
+    ("name", "transform", "prior"), ELEMENTWISE, ids=[e[0] for e in ELEMENTWISE]
+)
 def test_every_way_to_wrap(name, transform, prior):
     """The map outside of the product, inside of it, and over a multivariate normal."""
     loc, scale, q = f64([[0.3, -1.0]] * 3), f64([1.0, 0.5]), prior()
@@ -236,9 +238,7 @@ def test_vmap():
 
 def test_float32_is_rounded_once():
     guide, prior = softplus_normal(torch.tensor(0.3), torch.tensor(5.0)), dist.Gamma(2.0, 1.5)
-    exact = kl_divergence(
-        softplus_normal(f64(0.3), f64(5.0)), dist.Gamma(f64(2.0), f64(1.5))
-    )
+    exact = kl_divergence(softplus_normal(f64(0.3), f64(5.0)), dist.Gamma(f64(2.0), f64(1.5)))
     kl = kl_divergence(guide, prior)
     assert kl.dtype == torch.float32
     assert kl.item() == pytest.approx(exact.item(), rel=1e-6)

@@ -109,7 +109,11 @@ def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
     if not isinstance(q, Independent) or q.base_dist.event_shape:
         return None
     marginal = Normal(base.loc, base.variance.sqrt(), validate_args=False)
-    if not maps or not all(is_univariate(t) for t in maps) or not one_to_one(maps, marginal.support):
+    if (
+        not maps
+        or not all(is_univariate(t) for t in maps)
+        or not one_to_one(maps, marginal.support)
+    ):
         return None
     correlation = kl_divergence(base, Independent(marginal, 1, validate_args=False))
     kl = kl_divergence(mapped(marginal, maps), q.base_dist)

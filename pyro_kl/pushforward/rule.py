@@ -68,9 +68,7 @@ class _Pulled:
         return self.view.log_density(point, *tensors[n:]) + point.log_slope
 
 
-def _integral(
-    base: Normal, maps: list[Transform], view: View, shape: torch.Size
-) -> Integral:
+def _integral(base: Normal, maps: list[Transform], view: View, shape: torch.Size) -> Integral:
     """The integral; inf where q has no mass on some of the image, or grows too fast."""
     map_tensors = [in_float64(x) for x in tensors_in(maps)]
     exact = made_of(maps, iter(map_tensors))
@@ -122,7 +120,9 @@ def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, T
         left = torch.log1p(torch.where(size.isnan(), math.inf, size)) - 0.5 * z * z
         over = (left > _NEGLIGIBLE).to(torch.int64)
         # the first candidate beyond which nothing is left
-        index = (over * torch.arange(1, len(_REACHES) + 1, device=z.device).reshape(z.shape)).amax(0)
+        index = (over * torch.arange(1, len(_REACHES) + 1, device=z.device).reshape(z.shape)).amax(
+            0
+        )
         converges = converges & (index < len(_REACHES))
         reach = torch.full_like(loc, _REACHES[0])
         for i, candidate in enumerate(_REACHES):

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
-from ..family import end_at
 from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one

@@ -196,7 +196,9 @@ def always_outside(point: Point, view: View) -> bool:
     """Whether the image ends outside of the support whatever the parameters."""
     pairs = ((point.low, view.low, 1), (point.high, view.high, -1))
     return any(
-        not isinstance(mine, Tensor) and not isinstance(other, Tensor) and side * (mine - other) < 0
+        not isinstance(mine, Tensor)
+        and not isinstance(other, Tensor)
+        and side * (mine - other) < 0
         for mine, other, side in pairs
     )
 

@@ -5,12 +5,12 @@ then what maps it.
 """
 
 from . import (  # noqa: F401  they register
-    masked,  # isort: skip
-    expanded,
-    masked_mixture,
-    independent,
     delta,
-    unit,
+    expanded,
     folded,
+    independent,
+    masked,  # isort: skip
+    masked_mixture,
     transformed,
+    unit,
 )

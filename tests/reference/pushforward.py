@@ -142,6 +142,7 @@ def univariate(name, q, kind, loc, scale):
         return log_density(name, x, q) + slope
 
     if "Laplace" in name and name != "SoftLaplace":  # has a kink at its location
+
         def at(z):
             return mp.npdf(z) * pulled_back(loc + scale * z)
 
