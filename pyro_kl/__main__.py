@@ -17,7 +17,8 @@ from . import compare, registered
 from .accuracy import error_of
 from .markdown import pairs_in_markdown
 from .pair import Pair
-from .registry import family_of, no_formula_for, pair_of
+from .reduction import no_formula_for
+from .registry import family_of, pair_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,8 @@ from torch.distributions import kl as torch_kl
 from .estimate import Estimate
 from .monte_carlo import monte_carlo
 from .provenance import Use, least_exact, recording
-from .registry import describe, pair_of
+from .reduction import describe
+from .registry import pair_of
 from .shapes import check_event_shapes
 
 _told: set[str] = set()

@@ -114,8 +114,8 @@ def test_samples(name, parameters, kind, i):
     assert abs(z) < 4
 
 
-#: exp(u), u with sd 5, has no variance that 400,000 samples see; torch's GeneralizedPareto fails in
-#: float64, and its Kumaraswamy's density is -inf next to 1.
+#: exp(u), u with sd 5, has no variance that 400,000 samples see; torch's GeneralizedPareto fails
+#: in float64, and its Kumaraswamy's density is -inf next to 1.
 UNSAMPLED = {
     *((name, 5.0) for name in ("Gumbel", "Gamma", "Chi2", "Exponential", "InverseGamma")),
     *((name, 5.0) for name in ("Weibull", "HalfNormal", "FoldedNormal", "Kumaraswamy")),

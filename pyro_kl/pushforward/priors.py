@@ -7,6 +7,8 @@ of which is a Beta stretched to (-1, 1).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import (
@@ -37,7 +39,7 @@ from ..wrappers.transformed import mapped, opened
 from .charts import is_univariate
 
 
-def pulled_back(q: Distribution, transform: Transform) -> Distribution | None:
+def pulled_back(q: Any, transform: Transform) -> Distribution | None:
     """The law whose image under the map is q; None if it is not known."""
     if class_of(q) is Dirichlet and isinstance(transform, StickBreakingTransform):
         return _sticks(q.concentration)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class _Pulled:
         return self.view.log_density(point, *tensors[n:]) + point.log_slope
 
 
-def _integral(base: Normal, maps: list[Transform], view: View, shape: torch.Size) -> Integral:
+def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -> Integral:
     """The integral; inf where q has no mass on some of the image, or grows too fast."""
     map_tensors = [in_float64(x) for x in tensors_in(maps)]
     exact = made_of(maps, iter(map_tensors))
@@ -96,10 +97,10 @@ def _integral(base: Normal, maps: list[Transform], view: View, shape: torch.Size
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
     if not rows.numel():
         return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
-    tensors, reach, cuts = (
+    some, window, places = (
         [x.expand(shape).reshape(-1)[rows] for x in group] for group in (tensors, reach, cuts)
     )
-    found = integrate(integrand, tensors, (reach[0], reach[1]), cuts, view.kinked)
+    found = integrate(integrand, some, (window[0], window[1]), places, view.kinked)
     value, error = (
         torch.full((shape.numel(),), rest, dtype=x.dtype, device=x.device)
         .index_put((rows,), x)

@@ -154,7 +154,7 @@ class _Integral:
                 return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
             finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
             finite = finite & ~self._grows_too_fast(image)
-            reach, converges = self._window()
+            window, converges = self._window()
         if bool((finite & ~converges).any()):
             raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
         rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
@@ -163,7 +163,7 @@ class _Integral:
             return full.reshape(self.shape)
         some, reach = (
             [x.expand(self.shape).reshape(-1)[rows] for x in group]
-            for group in (self.tensors, reach)
+            for group in (self.tensors, window)
         )
         found = integrate(
             self, some, (reach[0], reach[1]), (), self.source.kinked or self.view.kinked

@@ -76,9 +76,9 @@ def _declared(law: Distribution) -> View | None:
     kinks = tuple(family.kinks(**values)) if family.kinks else ()
     centre = line.at(line.centre(**values), **values).x
     places = tuple(torch.as_tensor(x).detach() for x in (kinks or (centre,)))
-    ends = (end_at(end, values) for end in (family.support.low, family.support.high))
-    growth = tuple(_growth(line, i, values) for i in (0, 1))
-    return View(log_density, tuple(values.values()), *ends, places, bool(kinks), growth)
+    low, high = (end_at(end, values) for end in (family.support.low, family.support.high))
+    growth = _growth(line, 0, values), _growth(line, 1, values)
+    return View(log_density, tuple(values.values()), low, high, places, bool(kinks), growth)
 
 
 def _growth(line: Line, end: int, values: Parameters) -> Tensor | float:

@@ -18,7 +18,8 @@ from torch.distributions import (
 
 from ..one_node import in_one_node
 from ..pair import Case
-from ..registry import family_of, no_formula, register
+from ..reduction import no_formula
+from ..registry import family_of, register
 from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events
 from ..special import in_float64
 from ..structured_family import StructuredFamily

@@ -13,4 +13,5 @@ from . import (  # noqa: F401  they register
     masked_mixture,
     transformed,
     unit,
+    zero_inflated,
 )
