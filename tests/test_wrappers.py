@@ -14,6 +14,7 @@ from pyro.infer.autoguide import AutoNormal
 from torch.distributions import kl_divergence
 from torch.distributions import transforms as t
 
+import pyro_kl
 from pyro_kl.registry import upstream_formula
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
@@ -348,6 +349,70 @@ def test_later_registrations_are_not_ambiguous(base):
         torch_kl._KL_REGISTRY.clear()
         torch_kl._KL_REGISTRY.update(before)
         torch_kl._KL_MEMOIZE.clear()
+
+
+def summed(p, q, atoms):
+    k = torch.arange(float(atoms))
+    log_p, log_q = p.log_prob(k), q.log_prob(k)
+    return (log_p.exp() * (log_p - log_q))[log_p > -60].sum().item()
+
+
+INFLATED = dist.ZeroInflatedDistribution
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "atoms"),
+    [
+        (INFLATED(dist.Geometric(0.4), gate=torch.tensor(0.3)),
+         INFLATED(dist.Poisson(2.0), gate=torch.tensor(0.1)), 60),
+        (INFLATED(dist.Poisson(3.0), gate_logits=torch.tensor(0.3)),
+         INFLATED(dist.Geometric(0.2), gate=torch.tensor(0.1)), 60),
+        (INFLATED(dist.Poisson(3.0), gate=torch.tensor(0.3)), dist.Poisson(2.0), 60),
+        (dist.Poisson(3.0), INFLATED(dist.Poisson(2.0), gate=torch.tensor(0.1)), 60),
+        (INFLATED(dist.Binomial(5, torch.tensor(0.4)), gate=torch.tensor(0.3)),
+         INFLATED(dist.Poisson(2.0), gate=torch.tensor(0.1)), 6),
+    ],
+)  # fmt: skip
+def test_zero_inflation_over_any_count(p, q, atoms):
+    assert kl_divergence(p, q).item() == pytest.approx(summed(p, q, atoms), rel=1e-4)
+
+
+def test_one_object_against_itself():
+    mixture = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), normals(2))
+    assert kl_divergence(mixture, mixture) == 0.0
+
+
+def test_samples_of_masked_laws():
+    """An element counts if both sides let it, in the estimate as in the exact KL."""
+    comparison = pyro_kl.compare(ONE.mask(MASK), ZERO)
+    assert comparison.exact.value.tolist() == [0.5, 0.0, 0.5]
+    assert comparison.sampled.value[1] == 0.0
+    assert (comparison.z_score.abs() < 4).all()
+
+
+def masked_kl(loc):
+    p = dist.Normal(loc, 1.0, validate_args=False).mask(MASK).to_event(1)
+    return kl_divergence(p, dist.Normal(torch.zeros(3), 1.0, validate_args=False).to_event(1))
+
+
+def mapped_kl(loc):
+    p = mapped(dist.Normal(loc, 1.0, validate_args=False), t.AffineTransform(1.0, 2.0))
+    q = dist.Normal(torch.zeros(3), 1.0, validate_args=False)
+    return kl_divergence(p, mapped(q, t.AffineTransform(1.0, 2.0), t.ExpTransform(),
+                                   t.ExpTransform().inv)).sum()  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # Pyro's constructors
+@pytest.mark.parametrize("function", [masked_kl, mapped_kl])
+def test_transformations(function):
+    loc = torch.randn(5, 3)
+    each = torch.stack([function(x) for x in loc])
+    assert torch.allclose(torch.func.vmap(function)(loc), each)
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    assert torch.allclose(compiled(loc[0]), each[0])
+    traced = torch.jit.trace(function, (loc[0],), check_trace=False)
+    assert torch.allclose(traced(loc[1]), each[1])
 
 
 # --- in Pyro's ELBO -----------------------------------------------------------------------------

@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
-from torch.distributions.transforms import Transform
+from torch.distributions.transforms import (
+    AffineTransform,
+    SigmoidTransform,
+    TanhTransform,
+    Transform,
+)
 
 from ..integrals import tell
 from ..maps import one_to_one
@@ -31,6 +36,10 @@ from .views import View, always_outside, inside_of, promoted, view_of
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
 #: last one the density itself is below the floats.
 _REACHES = (9.5, 13.0, 17.0, 22.0, 28.0, 38.0)
+#: Maps that, after another one, do not make it grow faster.
+_AT_MOST_LINEAR = (AffineTransform, SigmoidTransform, TanhTransform)
+#: Where a density underflows, these have to do.
+_NARROW = (7.0, 8.0)
 #: What lies beyond may weigh exp of this, against a KL of order 1.
 _NEGLIGIBLE = -42.0
 
@@ -110,9 +119,50 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
     return replace(found, value=value, error=error)
 
 
+def _is_tame(log_q: _Pulled) -> bool:
+    """Whether -log q grows no faster than |u| does: like log x, and x at most like exp(u)."""
+    growth, maps = log_q.view.growth, log_q.maps
+    slow = growth is not None and all(not isinstance(g, Tensor) and g == 0.0 for g in growth)
+    return slow and all(type(t) in _AT_MOST_LINEAR for t in maps[1:] if maps)
+
+
+def _where_it_underflows(
+    log_q: _Pulled, loc: Tensor, scale: Tensor, rest: Sequence[Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """A window inside of where q's density is above 0, if there is need of one.
+
+    Beyond 7 standard deviations is 3e-12 of the mass; nothing can be said if q's density is 0 in
+    floating point before that.
+    """
+    candidates = (*_NARROW, *_REACHES)
+    z = torch.tensor(candidates, dtype=loc.dtype, device=loc.device)
+    z = z.reshape(-1, *(1,) * loc.dim())
+    finite = [log_q(loc + scale * side * z, *rest).isfinite() for side in (-1, 1)]
+    if bool(torch.stack(finite).all()):
+        return None
+    if not bool(torch.stack(finite)[:, 0].all()):
+        raise NotImplementedError  # the caller knows the names
+    ends = []
+    for each in finite:
+        reach = torch.full_like(loc, candidates[0])
+        sound = each[0]
+        for i in range(1, len(_NARROW) + 1):  # up to the first of the usual windows
+            sound = sound & each[i]
+            reach = torch.where(sound, candidates[i], reach)
+        ends.append(reach)
+    return ends[0], ends[1]
+
+
 def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """How far the nodes go below and above, and whether anything is left beyond the floats."""
     loc, scale, *rest = tensors
+    if _is_tame(log_q):
+        reach = torch.full((), _REACHES[0], dtype=loc.dtype, device=loc.device)
+        return (reach, reach), torch.ones_like(loc, dtype=torch.bool)
+    if log_q.view.underflows and not traced():
+        narrow = _where_it_underflows(log_q, loc, scale, rest)
+        if narrow is not None:
+            return narrow, torch.ones_like(loc, dtype=torch.bool)
     z = torch.tensor(_REACHES, dtype=loc.dtype, device=loc.device)
     z = z.reshape(-1, *(1,) * loc.dim())
     found, converges = [], torch.ones_like(loc, dtype=torch.bool)

@@ -115,7 +115,7 @@ def by_line(p: Distribution, q: Distribution) -> Tensor | None:
     if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
         return None
     source, view = source_of(base), view_of(q)
-    if source is None or view is None:
+    if source is None or view is None or view.underflows:
         return None
     shape = broadcast_batch(p, q)
     integral = _Integral(source, maps, view, shape)

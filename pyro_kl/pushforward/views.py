@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import FoldedDistribution, ImproperUniform
+from pyro.distributions import FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
@@ -16,7 +16,7 @@ from ..line import Line, Number, Point
 from ..maps import bounds
 from ..reduction import simplified
 from ..registry import family_of
-from ..special import in_float64
+from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from .parts import made_of, tensors_in
 
@@ -36,6 +36,8 @@ class View:
         kinked: whether it has kinks.
         growth: of -log density at both ends, as `Line` has it; inf for an exponential; None if
             it is not known.
+        underflows: whether the density may be 0 in floating point inside of the support, as that
+            of a law which says no more of itself than `log_prob`.
     """
 
     log_density: Density
@@ -45,6 +47,7 @@ class View:
     places: tuple[Tensor, ...] = ()
     kinked: bool = False
     growth: tuple[Tensor | float, Tensor | float] | None = None
+    underflows: bool = False
 
 
 def view_of(law: Distribution) -> View | None:
@@ -59,6 +62,8 @@ def view_of(law: Distribution) -> View | None:
     if isinstance(law, ImproperUniform):
         ends = bounds(law.support)
         return None if ends is None else View(lambda point: torch.zeros_like(point.x), (), *ends)
+    if isinstance(law, TruncatedPolyaGamma):
+        return _polya_gamma(law)
     return _declared(law) or _by_log_prob(law)
 
 
@@ -159,7 +164,21 @@ def _by_log_prob(law: Distribution) -> View | None:
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         return made_of(law, iter(tensors)).log_prob(_off_the_ends(point.x, *ends))
 
-    return View(log_density, tuple(tensors), *ends)
+    return View(log_density, tuple(tensors), *ends, underflows=True)
+
+
+def _polya_gamma(law: TruncatedPolyaGamma) -> View:
+    """Pyro's alternating series, which Pyro sums outside of the logarithm: -inf below x = 2e-4."""
+    odd = 2.0 * torch.arange(law.num_log_prob_terms, dtype=torch.float64) + 1
+
+    def log_density(point: Point) -> Tensor:
+        log_x = point.log_over(0.0).unsqueeze(-1)
+        n = odd.to(log_x.device)
+        terms = n.log() - 1.5 * log_x - 0.125 * n.square() * torch.exp(-log_x)
+        plus, minus = (torch.logsumexp(terms[..., i::2], -1) for i in (0, 1))
+        return plus + torch.log1p(-torch.exp(minus - plus)) - HALF_LOG_TAU
+
+    return View(log_density, (), 0.0, law.truncation_point)
 
 
 def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
