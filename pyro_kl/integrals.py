@@ -18,7 +18,7 @@ from .line import LARGEST, Line
 from .pair import Pair
 from .provenance import Use, note
 from .quadrature import Integral, Integrand, integrate, short_of, traced
-from .registry import derivation_rule, derived_pair
+from .registry import Kernel, derivation_rule, derived_pair
 
 __all__ = ["integral", "tell"]
 
@@ -95,7 +95,7 @@ def tell(pair: str, source: str, found: Integral, asked: float | None = None) ->
         warnings.warn(f"KL({pair}): {reason}.", stacklevel=2)
 
 
-def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> object:
+def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
     name = f"{p.name} || {q.name}"
     source = ", ".join(dict.fromkeys((p.home, q.home)))
     compare = p.support.inside(q.support)
