@@ -10,11 +10,14 @@ import torch
 from torch.distributions import Distribution, kl_divergence
 from torch.distributions import kl as torch_kl
 
+from .bounds import has_bounds
 from .estimate import Estimate
-from .monte_carlo import monte_carlo
+from .mixtures import is_mixture
+from .monte_carlo import monte_carlo, randomness
 from .provenance import Use, least_exact, recording
 from .registry import describe, pair_of
 from .shapes import check_event_shapes
+from .stratified import stratified
 
 _told: set[str] = set()
 
@@ -51,8 +54,12 @@ def kl(
     try:
         with recording() as uses:
             value = kl_divergence(p, q)
-    except NotImplementedError:
+    except NotImplementedError as missing:
         if num_samples is None:
+            if has_bounds(p, q):
+                raise NotImplementedError(
+                    f"{missing} pyro_kl.bounds(p, q) has guaranteed bounds."
+                ) from None
             raise
         return _sampled(p, q, num_samples, generator)
     value = torch.as_tensor(value)
@@ -80,5 +87,8 @@ def _sampled(
     if pair not in _told:
         _told.add(pair)
         warnings.warn(f"{pair} is estimated by Monte Carlo: no formula for it.", stacklevel=3)
+    if is_mixture(p):
+        with randomness(generator):
+            return stratified(p, q, num_samples)
     sampled = monte_carlo(p, q, num_samples, generator=generator)
     return replace(sampled, reason=reason)
