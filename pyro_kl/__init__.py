@@ -42,6 +42,7 @@ from .family import (
     above,
     below,
 )
+from .line import Line, Point
 from .monte_carlo import monte_carlo
 from .pair import Case, Pair
 from .registry import declare, formula, register, registered
@@ -63,9 +64,11 @@ __all__ = [
     "Family",
     "JitTraceKL_ELBO",
     "KLReport",
+    "Line",
     "LinearWarmup",
     "Moment",
     "Pair",
+    "Point",
     "SiteComparison",
     "SiteComparisons",
     "SiteReport",

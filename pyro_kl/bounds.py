@@ -162,7 +162,7 @@ def variational_upper(
     return torch.where(weight > 0, terms, 0.0).sum((-1, -2))
 
 
-# --- hidden Markov models -------------------------------------------------------------------------
+# --- hidden Markov models ----------------------------------------------------------------------
 
 
 def _of_hmms(p: DiscreteHMM, q: DiscreteHMM) -> tuple[Tensor, Tensor]:

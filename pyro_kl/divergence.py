@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch.distributions import Distribution, kl_divergence
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
 from torch.distributions import kl as torch_kl
 
 from .bounds import has_bounds
@@ -15,9 +16,11 @@ from .estimate import Estimate
 from .mixtures import is_mixture
 from .monte_carlo import monte_carlo, randomness
 from .provenance import Use, least_exact, recording
+from .quadrature import tolerance as relative_tolerance
 from .registry import describe, pair_of
-from .shapes import check_event_shapes
+from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .stratified import stratified
+from .undeclared import kl_of_undeclared
 
 _told: set[str] = set()
 
@@ -27,8 +30,14 @@ def kl(
     q: Distribution,
     num_samples: int | None = None,
     generator: torch.Generator | None = None,
+    *,
+    tolerance: float = 1e-6,
 ) -> Estimate:
-    """KL(p || q) = E_p[log p - log q], exactly if there is a formula.
+    """KL(p || q) = E_p[log p - log q], exactly if there is a formula, else by quadrature.
+
+    Two univariate continuous laws that nobody declared are integrated over p's support by their
+    `log_prob` alone. An integral comes with an estimate of its `error`; where that is not below
+    the tolerance, `reason` says so.
 
     Args:
         p: the law that the expectation is over (the guide, the posterior).
@@ -36,13 +45,14 @@ def kl(
         num_samples: how many samples may stand in where there is no formula; None (the default)
             allows none: nothing is estimated behind your back.
         generator: source of randomness for these samples.
+        tolerance: the relative error that an integral aims at.
 
     Returns:
         Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method that gave them and
         why. Exact values keep their graph; sampled ones carry a standard error and no gradient.
 
     Raises:
-        NotImplementedError: there is no formula and `num_samples` is None.
+        NotImplementedError: there is no formula, no integral, and `num_samples` is None.
         ValueError: event shapes differ or batch shapes do not broadcast.
 
     Example:
@@ -52,9 +62,13 @@ def kl(
     """
     check_event_shapes(p, q)
     try:
-        with recording() as uses:
+        with recording() as uses, relative_tolerance(tolerance):
             value = kl_divergence(p, q)
     except NotImplementedError as missing:
+        with relative_tolerance(tolerance):
+            found = _integrated(p, q)
+        if found is not None:
+            return found
         if num_samples is None:
             if has_bounds(p, q):
                 raise NotImplementedError(
@@ -64,7 +78,67 @@ def kl(
         return _sampled(p, q, num_samples, generator)
     value = torch.as_tensor(value)
     method, reason = method_of(p, q, uses)
-    return Estimate(value, torch.zeros_like(value.detach()), method, reason=reason)
+    error, nodes, short = _accuracy(value, uses)
+    return Estimate(
+        value,
+        torch.zeros_like(value.detach()),
+        method,
+        reason=f"{reason}; {short}" if short else reason,
+        error=error,
+        nodes=nodes,
+    )
+
+
+def _accuracy(value: Tensor, uses: Sequence[Use]) -> tuple[Tensor | None, int, str]:
+    """What the integrals among the formulas said of their error: the sum over what was summed."""
+    told = [use for use in uses if use.error is not None]
+    if not told:
+        return None, 0, ""
+    total = torch.zeros_like(value.detach())
+    for use in told:
+        assert use.error is not None
+        error = use.error.to(total.dtype)
+        extra = error.dim() - value.dim()
+        if extra > 0:
+            error = error.sum(tuple(range(-extra, 0)))
+        fits = all(n in (1, m) for n, m in zip(error.shape[::-1], total.shape[::-1], strict=False))
+        total = total + (error if fits else error.sum())
+    reasons = dict.fromkeys(use.reason for use in told if use.reason)
+    return total, max(use.nodes for use in told), "; ".join(reasons)
+
+
+def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
+    """An integral over two univariate laws, or over the coordinates of two products of them."""
+    shape = broadcast_batch(p, q)
+    if isinstance(p, Independent) and isinstance(q, Independent):
+        shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
+        inner = _integrated(peel(p, shared), peel(q, shared))
+        if inner is None:
+            return None
+        assert inner.error is not None
+        events = p.event_shape[:shared]
+        value, error = (sum_events(x, shape, events) for x in (inner.value, inner.error))
+        return replace(
+            inner, value=value, error=error, standard_error=torch.zeros_like(value.detach())
+        )
+    found = kl_of_undeclared(p, q)
+    if found is None:
+        return None
+    reason = "log_prob of both over p's support"
+    if found.reason:
+        reason = f"{reason}; {found.reason}"
+        pair = f"KL({describe(p)} || {describe(q)})"
+        if pair not in _told:
+            _told.add(pair)
+            warnings.warn(f"{pair}: {found.reason}.", stacklevel=3)
+    return Estimate(
+        found.value,
+        torch.zeros_like(found.value.detach()),
+        "quadrature",
+        reason=reason,
+        error=found.error,
+        nodes=found.nodes,
+    )
 
 
 def method_of(p: Distribution, q: Distribution, uses: Sequence[Use]) -> tuple[str, str]:

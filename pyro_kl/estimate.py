@@ -16,7 +16,10 @@ class Estimate:
         standard_error: of the value, same shape; zero where the method is exact.
         method: "closed form", "exact sum", "infinite", "monte carlo (k1)", ...
         num_samples: number of samples behind it; 0 where the method is exact.
-        reason: why this method, or where the formula comes from.
+        reason: why this method, or where the formula comes from; what is short of a tolerance.
+        error: for a quadrature, the estimate of its absolute error in nats; None where the
+            method is exact up to rounding, or sampled.
+        nodes: for a quadrature, the largest number of nodes.
     """
 
     value: Tensor
@@ -24,6 +27,8 @@ class Estimate:
     method: str
     num_samples: int = 0
     reason: str = ""
+    error: Tensor | None = None
+    nodes: int = 0
 
     @property
     def exact(self) -> bool:

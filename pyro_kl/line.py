@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -190,3 +190,23 @@ class Line:
     exponential: tuple[Number, Number] = (0.0, 0.0)
     log_tail: bool = False
     peaked: bool = False
+
+    def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
+        """The line of a narrower family, `over` being what replaces a function of parameters."""
+
+        def number(x: Number) -> Number:
+            return over(x) if callable(x) else x
+
+        return replace(
+            self,
+            log_density=over(self.log_density),
+            at=over(self.at),
+            place=over(self.place),
+            centre=over(self.centre),
+            width=over(self.width),
+            standard=None,
+            index=(number(self.index[0]), number(self.index[1])),
+            growth=(number(self.growth[0]), number(self.growth[1])),
+            rate=(number(self.rate[0]), number(self.rate[1])),
+            exponential=(number(self.exponential[0]), number(self.exponential[1])),
+        )

@@ -21,7 +21,7 @@ def special_case(
     moments: Mapping[str, Moment],
     **declaration: Any,
 ) -> Family:
-    """A `Family` whose entropy, moments and cross-entropy are those of `wider`.
+    """A `Family` whose entropy, moments, cross-entropy and line are those of `wider`.
 
     Args:
         wider: the family that contains it.
@@ -56,5 +56,6 @@ def special_case(
         entropy=wider.entropy and mapped(wider.entropy),
         cross_entropy=wider.cross_entropy and mapped(wider.cross_entropy),
         moments=inherited,
+        line=wider.line and wider.line.mapped(mapped),
         special_case_of=(wider.distribution, to_wider),
     )

@@ -1,4 +1,4 @@
-"""Sampled KLs of mixtures: as many samples of each component as its weight says, in mirror pairs."""
+"""Sampled KLs of mixtures: of each component as many samples as its weight says, in pairs."""
 
 from __future__ import annotations
 

@@ -75,9 +75,10 @@ def cross_entropy(
 
 
 @by_sides
-def log_density_at(point: Point, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
+def log_density_at(point: Point, /, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
     distance = point.x - loc
-    return -torch.where(distance < 0, -distance / left, distance / right) - torch.log(left + right)
+    length = torch.where(distance < 0, left, right)
+    return -distance.abs() / length - torch.log(left + right)
 
 
 asymmetric_laplace = declare(

@@ -1,11 +1,13 @@
 """SoftAsymmetricLaplace(loc, scale, asymmetry, softness): an AsymmetricLaplace plus a Normal.
 
 Neither its entropy nor its log density has expectations in closed form; what is known are the
-moments that a sum of independent terms has. Its pairs are those decided by the supports.
+moments that a sum of independent terms has. Its pairs are integrals, or decided by the supports.
+Pyro's own log density has a gradient of nan in the tails.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from pyro.distributions import SoftAsymmetricLaplace
 from torch import Tensor
 
 from ..family import REAL, Family, Moment
+from ..line import Line, Point, from_line
 from ..registry import declare
 
 
@@ -46,6 +49,25 @@ def log_laplace(
     return -t * loc + 0.5 * (u * softness) ** 2 - tails
 
 
+def _log_tail(distance: Tensor, length: Tensor, s: Tensor) -> Tensor:
+    """Log E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
+    u = s / length - distance / s
+    inside = u > 0
+    scaled = torch.special.erfcx(torch.where(inside, u, 1.0) / math.sqrt(2))
+    near = torch.log(0.5 * scaled) - 0.5 * (distance / s) ** 2
+    far = torch.special.log_ndtr(torch.where(inside, 0.0, -u)) - distance / length
+    return torch.where(inside, near, far + 0.5 * (s / length) ** 2)
+
+
+def log_density_at(
+    point: Point, loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor
+) -> Tensor:
+    left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
+    d = point.x - loc
+    tails = torch.logaddexp(_log_tail(d, right, s), _log_tail(-d, left, s))
+    return tails - torch.log(left + right)
+
+
 soft_asymmetric_laplace = declare(
     Family(
         SoftAsymmetricLaplace,
@@ -67,5 +89,14 @@ soft_asymmetric_laplace = declare(
                 below="1 / p.left_scale",
             ),
         },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=mean,
+            width=lambda **law: torch.sqrt(variance(**law)),
+            growth=(1.0, 1.0),
+            rate=(lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry), math.inf),
+        ),
     )
 )

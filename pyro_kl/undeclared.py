@@ -1,0 +1,164 @@
+"""Laws that nobody declared: KL from `log_prob` and `support` alone.
+
+The support is mapped to the line. Where p lies there, and how wide it is, a few grids find, each
+inside the best cell of the one before; the nodes then crowd at p's mode and at q's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from .densities import log_prob_anywhere
+from .line import LARGEST, Point, from_line, half_line, interval
+from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
+
+__all__ = ["kl_of_undeclared"]
+
+OnLine = Callable[[Tensor], Tensor]
+Ends = tuple[float, float]
+#: Nats below its top at which a density has nothing left.
+_NOTHING = 45.0
+#: The line is looked at from -_FAR to _FAR: x up to 1e260 for a law on the half-line.
+_FAR = 600.0
+_GRID, _ZOOMS, _HALVINGS = 121, 14, 60
+
+
+def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
+    """KL(p || q) of two univariate continuous laws; None if they are not that.
+
+    Differentiable by whatever their `log_prob` depends on. +inf where q has no mass, or where the
+    integrand does not decay as far out as floats go.
+    """
+    found_map = None if p.event_shape or q.event_shape else _map(p)
+    if found_map is None:
+        return None
+    at, limits = found_map
+    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    probe = torch.as_tensor(p.log_prob(at(torch.zeros((1, *shape), dtype=torch.float64)).x))
+
+    def log_p(y: Tensor) -> Tensor:
+        point = at(y)
+        return log_prob_anywhere(p, point.x) + point.log_slope
+
+    def log_q(y: Tensor) -> Tensor:
+        point = at(y)
+        return log_prob_anywhere(q, point.x) + point.log_slope
+
+    with torch.no_grad():
+        centre, width, low, high = _where(log_p, shape, probe.device, limits)
+        if bool((log_q(centre.unsqueeze(0)) == -math.inf).any()) and shape.numel() == 1:
+            infinite = torch.full(shape, math.inf, dtype=torch.float64)
+            return Integral(infinite, torch.zeros_like(infinite), 1)
+        peak, _, _, _ = _where(log_q, shape, probe.device, limits)
+        finite = _decays(log_p, log_q, centre, width, low, high, limits)
+    found = integrate_laws(log_p, log_q, centre, width, (low, high), [(peak - centre) / width])
+    value, error = (
+        torch.where(finite, found.value, math.inf),
+        torch.where(finite, found.error, 0.0),
+    )
+    reason = short_of(value.detach(), error, asked_tolerance())
+    return Integral(value.to(probe.dtype), error, found.nodes, reason)
+
+
+def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
+    """From the line to p's support, and how far x can be told from its ends; None if unknown."""
+    try:
+        support = p.support
+    except (NotImplementedError, AttributeError):
+        return None
+    if support is None or support.is_discrete or support.event_dim:
+        return None
+    support = getattr(support, "base_constraint", support)  # a mixture's
+    if support is constraints.real:
+        return _sinh, (-LARGEST, LARGEST)
+    low, high = (getattr(support, f"{end}_bound", None) for end in ("lower", "upper"))
+    if low is None and high is None:
+        return None
+    if high is None:
+        return lambda y: _shifted(half_line(y), low, 1), (_nearest(low), LARGEST)
+    if low is None:
+        return lambda y: _shifted(half_line(-y), high, -1), (-LARGEST, -_nearest(high))
+    ends = [torch.as_tensor(x, dtype=torch.float64) for x in (low, high)]
+    return lambda y: interval(y, *ends), (_nearest(low), -_nearest(high))
+
+
+def _nearest(end: Tensor | float) -> float:
+    """The logarithm of the distance at which x is still another number than the end."""
+    return -LARGEST if bool((torch.as_tensor(end) == 0).all()) else -34.0
+
+
+def _sinh(y: Tensor) -> Point:
+    point = from_line(torch.sinh(y))
+    return Point(point.x, torch.logaddexp(y, -y) - math.log(2))
+
+
+def _shifted(point: Point, end: Tensor | float, side: int) -> Point:
+    return Point(end + side * point.x, point.log_slope)
+
+
+def _clean(log: OnLine, y: Tensor) -> Tensor:
+    return log(y).to(torch.float64).nan_to_num(nan=-math.inf, posinf=-math.inf)
+
+
+def _where(
+    log: OnLine, shape: torch.Size, device: torch.device, limits: Ends
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A density's mode on the line, its width there, and its reach below and above in widths."""
+    column = (-1,) + (1,) * len(shape)
+    steps = torch.linspace(-1, 1, _GRID, dtype=torch.float64, device=device).reshape(column)
+    # finer near the middle: most laws are of the order of 1
+    first = _FAR * steps.sign() * torch.expm1(6 * steps.abs()) / math.expm1(6)
+    grid = first.expand(_GRID, *shape)
+    half = torch.zeros(shape, dtype=torch.float64, device=device)
+    centre = half
+    for zoom in range(_ZOOMS):
+        best = _clean(log, grid).max(0).indices
+        centre = grid.gather(0, best.unsqueeze(0)).squeeze(0)
+        before = grid.gather(0, (best - 1).clamp(min=0).unsqueeze(0)).squeeze(0)
+        after = grid.gather(0, (best + 1).clamp(max=_GRID - 1).unsqueeze(0)).squeeze(0)
+        half = torch.maximum(after - centre, centre - before)
+        grid = centre + half * steps
+        if zoom and bool((half < 1e-12 * (1 + centre.abs())).all()):
+            break
+    powers = torch.arange(-_HALVINGS, 11, dtype=torch.float64, device=device).reshape(column)
+    outward = torch.exp2(powers)
+    top = _clean(log, centre.unsqueeze(0))
+    drops = [top - _clean(log, centre + side * outward) for side in (-1, 1)]
+    narrow = torch.minimum(*((d < 0.5).sum(0) for d in drops)).clamp(0, len(outward) - 1)
+    width = outward.reshape(-1)[narrow]
+    ranks = torch.arange(len(outward), device=device).reshape(column)
+    reach = []
+    for side, drop in zip((-1, 1), drops, strict=True):
+        furthest = torch.where(drop < _NOTHING, ranks, -1).max(0).values + 1
+        far = outward.reshape(-1)[furthest.clamp(max=len(outward) - 1)]
+        room = (limits[side > 0] - centre) * side
+        reach.append((torch.minimum(far, room) / width).clamp(min=1.0))
+    return centre, width, reach[0], reach[1]
+
+
+def _decays(
+    log_p: OnLine,
+    log_q: OnLine,
+    centre: Tensor,
+    width: Tensor,
+    low: Tensor,
+    high: Tensor,
+    limits: Ends,
+) -> Tensor:
+    """Whether p |log p - log q| still falls where p has nothing left, on both sides."""
+    answer = torch.ones_like(centre, dtype=torch.bool)
+    for side, reach in ((-1, low), (1, high)):
+        sizes = []
+        for factor in (0.5, 1.0):
+            y = (centre + side * factor * reach * width).clamp(*limits).unsqueeze(0)
+            a, b = log_p(y).squeeze(0), log_q(y).squeeze(0)
+            gone = a == -math.inf
+            ratio = torch.where(gone, 1.0, (a - b).abs())
+            sizes.append(torch.where(gone, -math.inf, a + torch.log(ratio.clamp(min=1e-300))))
+        answer = answer & ((sizes[1] < sizes[0] - 0.05) | torch.isneginf(sizes[1]))
+    return answer
