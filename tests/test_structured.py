@@ -231,6 +231,9 @@ def test_gradient_of_a_batch(duo):
 def test_infinite_rows_leave_their_neighbours_alone(duo):
     good = case_of(duo)
     bad = next(case for case in duo.pair.cases if math.isinf(case.value))
+    for (family, a), (_, b) in zip(duo.sides(good), duo.sides(bad), strict=True):
+        if any(a[name] != b[name] for name in a if name not in family.parameters):
+            pytest.skip("infinite by a number that a batch shares")
     shared = {
         side
         for side in ("p", "q")
