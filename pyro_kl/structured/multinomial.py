@@ -10,11 +10,11 @@ from pyro.distributions import DirichletMultinomial
 from torch import Tensor
 from torch.distributions import Distribution, Multinomial, constraints, kl_divergence
 
-from ..counting import largest, log_choose, log_rising, log_rising_ratio, times
+from ..counting import largest, log_choose, log_rising, times
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
-from ..special import in_float64, log_mass
+from ..special import in_float64, itakura_saito_of, log_mass
 from ..structured_family import StructuredFamily
 
 MULTINOMIAL = StructuredFamily(
@@ -88,23 +88,31 @@ def kl_multinomial(p: Multinomial, q: Multinomial) -> Tensor:
     make_q=DIRICHLET_MULTINOMIAL,
 )
 def kl_dirichlet_multinomial(p: DirichletMultinomial, q: DirichletMultinomial) -> Tensor:
-    r"""KL of two Polya laws, O(K n): the log ratio is a sum over the categories.
+    r"""KL of two Polya laws, O(K n), every term of second order.
 
-    With (a)_j = a (a + 1) ... (a + j - 1), totals A and B, and the counts x_k, which are
-    BetaBinomial(n, a_k, A - a_k),
+    The log ratio is a sum over the categories of log [a (a + 1) ... / (b (b + 1) ...)], x_k
+    factors each. What is linear in a - b cancels between them and the totals A and B. With
+    D(y, x) = y/x - 1 - log(y/x), and x_k BetaBinomial(n, a_k, A - a_k),
 
-        KL = sum_k E log [(a_k)_x / (b_k)_x] - log [(A)_n / (B)_n]
+        KL = sum_k sum_{i < n} P(x_k > i) D(b_k + i, a_k + i) - sum_{i < n} D(B + i, A + i)
     """
     shape = broadcast_batch(p, q)
     dtype = torch.promote_types(p.concentration.dtype, q.concentration.dtype)
     a, b = in_float64(p.concentration), in_float64(q.concentration)
     n, j = _counts(p)
-    each = log_rising_ratio(a.unsqueeze(-1), (a - b).unsqueeze(-1), j)
-    expected = (polya_marginals(p, j) * each).sum((-2, -1))
-    total, gap = a.sum(-1), (a - b).sum(-1)
-    whole = log_rising_ratio(total.unsqueeze(-1), gap.unsqueeze(-1), j)
-    at_n = torch.where(j == n.unsqueeze(-1), whole, 0.0).sum(-1)
-    return _where_counts_agree(expected - at_n, p, q).to(dtype).expand(shape)
+    i = j[:-1]
+    beyond = polya_marginals(p, j).flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    each = _divergence_of_factors(b, a, b - a, i)
+    of_total = _divergence_of_factors(b.sum(-1), a.sum(-1), (b - a).sum(-1), i)
+    whole = torch.where(i < n.unsqueeze(-1), of_total, 0.0).sum(-1)
+    kl = (beyond * each).sum((-2, -1)) - whole
+    return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
+
+
+def _divergence_of_factors(y: Tensor, x: Tensor, difference: Tensor, i: Tensor) -> Tensor:
+    """D(y + i, x + i) along a new last dimension, with y - x given."""
+    y, x, difference = (t.unsqueeze(-1) for t in (y, x, difference))
+    return itakura_saito_of(difference / (x + i), (y + i) / (x + i))
 
 
 @register(
