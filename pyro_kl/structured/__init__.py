@@ -8,6 +8,7 @@ from . import (
     low_rank_multivariate_normal,
     multinomial,
     multivariate_normal,
+    relaxed_one_hot,
     von_mises_3d,
     wishart,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "low_rank_multivariate_normal",
     "multinomial",
     "multivariate_normal",
+    "relaxed_one_hot",
     "von_mises_3d",
     "wishart",
 ]
