@@ -105,6 +105,7 @@ def test_of_itself_is_zero(duo):
 
 
 @over(STRUCTURED)
+@pytest.mark.filterwarnings("ignore:SineBivariateVonMises bimodal:UserWarning")
 def test_never_negative_never_nan(duo):
     for spread in (0.1, 1.5):
         for _ in range(3):

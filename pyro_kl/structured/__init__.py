@@ -3,6 +3,7 @@
 from . import (
     dirichlet,
     gaussian_products,
+    gaussian_scale_mixture,
     lkj,
     logistic_normal,
     low_rank_multivariate_normal,
@@ -11,6 +12,7 @@ from . import (
     multivariate_student_t,
     projected_normal,
     relaxed_one_hot,
+    torus,
     von_mises_3d,
     wishart,
 )
@@ -18,6 +20,7 @@ from . import (
 __all__ = [
     "dirichlet",
     "gaussian_products",
+    "gaussian_scale_mixture",
     "lkj",
     "logistic_normal",
     "low_rank_multivariate_normal",
@@ -26,6 +29,7 @@ __all__ = [
     "multivariate_student_t",
     "projected_normal",
     "relaxed_one_hot",
+    "torus",
     "von_mises_3d",
     "wishart",
 ]
