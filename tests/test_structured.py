@@ -105,6 +105,7 @@ def test_of_itself_is_zero(duo):
 
 
 @over(STRUCTURED)
+@pytest.mark.filterwarnings("ignore:SineBivariateVonMises bimodal:UserWarning")
 def test_never_negative_never_nan(duo):
     for spread in (0.1, 1.5):
         for _ in range(3):
@@ -231,6 +232,9 @@ def test_gradient_of_a_batch(duo):
 def test_infinite_rows_leave_their_neighbours_alone(duo):
     good = case_of(duo)
     bad = next(case for case in duo.pair.cases if math.isinf(case.value))
+    for (family, a), (_, b) in zip(duo.sides(good), duo.sides(bad), strict=True):
+        if any(a[name] != b[name] for name in a if name not in family.parameters):
+            pytest.skip("infinite by a number that a batch shares")
     shared = {
         side
         for side in ("p", "q")
@@ -307,4 +311,6 @@ def test_jit_trace(duo):
     with without_validation():
         traced = torch.jit.trace(function, tuple(inputs), check_trace=False)
     second = [u + 0.1 * torch.randn_like(u) for u in inputs]
-    assert torch.allclose(traced(*second), function(*second), rtol=1e-10)
+    # the trace keeps the points that an integral was taken at
+    rtol = 1e-10 if duo.exact else 1e-6
+    assert torch.allclose(traced(*second), function(*second), rtol=rtol)

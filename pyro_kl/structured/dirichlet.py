@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.distributions import Dirichlet, OneHotCategorical, kl_divergence
+from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_divergence
 
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import bregman_stirling, excess_over, in_float64
+from ..structured_family import StructuredFamily
+
+DIRICHLET = StructuredFamily(
+    Dirichlet, {"concentration": constraints.independent(constraints.positive, 1)}
+)
+ONE_HOT = StructuredFamily(
+    OneHotCategorical, {"probs": constraints.simplex}, make=lambda probs: OneHotCategorical(probs)
+)
 
 
 @register(
@@ -30,6 +38,8 @@ from ..special import bregman_stirling, excess_over, in_float64
     "split derived in the docstring",
     replaces="torch's difference of lgammas has no digits at large concentrations (negative KLs "
     "in float32), and it broadcasts event shapes",
+    make_p=DIRICHLET,
+    make_q=DIRICHLET,
 )
 def kl_dirichlet_dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
     r"""KL(Dirichlet(a) || Dirichlet(b)), as for Beta: Stirling's leading term apart.
@@ -56,6 +66,8 @@ def kl_dirichlet_dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
     reference="the definition, summed",
     method="exact sum",
     replaces="torch clamps, and broadcasts event shapes to a negative KL",
+    make_p=ONE_HOT,
+    make_q=ONE_HOT,
 )
 def kl_one_hot_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
     """KL of the two Categoricals."""

@@ -58,7 +58,7 @@ def kl_von_mises_3d(p: VonMises3D, q: VonMises3D) -> Tensor:
     shape = broadcast_batch(p, q)
     dtype = torch.promote_types(p.concentration.dtype, q.concentration.dtype)
     a, b = in_float64(p.concentration), in_float64(q.concentration)
-    k, l = _length(a), _length(b)  # noqa: E741
+    k, l = length(a), length(b)  # noqa: E741
     # S(k) = L(2 k): twice the argument, the same divergence
     lengths = bregman_log_sinhc(2 * k, 2 * l, 2 * (l - k))
     across = torch.linalg.cross(*torch.broadcast_tensors(a, b - a)).square().sum(-1)
@@ -72,7 +72,7 @@ def kl_von_mises_3d(p: VonMises3D, q: VonMises3D) -> Tensor:
     return (lengths + ratio * angle).to(dtype).expand(shape)
 
 
-def _length(x: Tensor) -> Tensor:
+def length(x: Tensor) -> Tensor:
     """The norm, with a zero gradient at 0 instead of nan."""
     square = x.square().sum(-1)
     positive = square > 0
