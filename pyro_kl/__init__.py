@@ -11,6 +11,7 @@ from . import (  # noqa: F401  they register
     families,
     integrals,
     mixed,
+    policy,
     structured,
     wrappers,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "formula",
     "kl",
     "monte_carlo",
+    "policy",
     "register",
     "registered",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from . import special
 from .densities import log_prob_anywhere
 from .estimate import Estimate
 from .shapes import broadcast_batch
@@ -19,7 +20,7 @@ from .shapes import broadcast_batch
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda d: d,
     "k2": lambda d: d.square() / 2,
-    "k3": lambda d: torch.expm1(-d) + d,
+    "k3": special.exp_excess,
 }
 #: Samples are drawn in chunks of at most this many numbers.
 _CHUNK = 2**22

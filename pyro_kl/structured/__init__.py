@@ -1,4 +1,4 @@
-"""Families whose law has structure: multivariate normals, Dirichlets, sequences, trees."""
+"""Families whose law has structure: vectors, matrices, directions, sequences, trees."""
 
 from . import (
     coalescent,

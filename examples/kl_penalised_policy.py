@@ -1,0 +1,355 @@
+"""Fine-tune a small language model against two reward models, with everything enumerated.
+
+A GRU over a vocabulary of 20 words writes sentences of 8. A grammar lets each word be followed
+by 3 others, so that a prompt has 3^8 = 6,561 sentences out of 20^8 that could be: all of them are
+enumerated, and the optimum pi* = pi_0 exp(R / beta) / Z is exact. Run
+``python -m examples.kl_penalised_policy --help`` for the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_kl import policy as rlhf
+
+WORDS, LENGTH, FOLLOWERS, PROMPTS = 20, 8, 3, 4
+SAFETY_PROMPTS = (0, 1)
+PICTURES = ("training.png", "frontier.png", "estimators.png")
+BAD_INPUT = 2
+#: (use, estimator, per) of each way to penalise.
+WAYS = (
+    ("reward", "k1", "sequence"),
+    ("loss", "k2", "sequence"),
+    ("loss", "k1", "sequence"),
+    ("loss", "k3", "sequence"),
+    ("reward", "k3", "sequence"),
+    ("loss", "exact", "token"),
+)
+
+
+class Language(torch.nn.Module):
+    """A GRU that gives the next word's logits; -inf where the grammar forbids the word."""
+
+    def __init__(self, hidden: int = 24) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(WORDS + PROMPTS, 12)
+        self.cell = torch.nn.GRUCell(12, hidden)
+        self.out = torch.nn.Linear(hidden, WORDS)
+        self.start = torch.nn.Parameter(torch.zeros(hidden))
+
+    def step(self, last: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the next word, shape ``(n, WORDS)``, and the new state."""
+        state = self.cell(self.embed(last), state)
+        # prompt i is what word i is to the grammar
+        return self.out(state).masked_fill(~ALLOWED[last % WORDS], -torch.inf), state
+
+    def logits(self, prompt: Tensor, words: Tensor) -> Tensor:
+        """Logits at each position of given sentences, shape ``(n, LENGTH, WORDS)``."""
+        state = self.start.expand(len(prompt), -1)
+        last, found = prompt + WORDS, []
+        for t in range(LENGTH):
+            here, state = self.step(last, state)
+            found.append(here)
+            last = words[:, t]
+        return torch.stack(found, 1)
+
+
+def _grammar() -> Tensor:
+    """Which word may follow which: three for each, from anywhere to anywhere."""
+    word = torch.arange(WORDS)
+    allowed = torch.zeros(WORDS, WORDS, dtype=torch.bool)
+    for step in (1, 4, 11):
+        allowed[word, (word * 3 + step) % WORDS] = True
+    return allowed
+
+
+ALLOWED = _grammar()
+
+
+def sentences() -> tuple[Tensor, Tensor]:
+    """Every prompt with each of its sentences: shapes ``(N,)`` and ``(N, LENGTH)``."""
+    prompt, words = torch.arange(PROMPTS), torch.empty(PROMPTS, 0, dtype=torch.long)
+    followers = ALLOWED.nonzero()[:, 1].view(WORDS, FOLLOWERS)
+    for _ in range(LENGTH):
+        last = words[:, -1] if words.shape[1] else prompt
+        words = torch.cat(
+            [words.repeat_interleave(FOLLOWERS, 0), followers[last].reshape(-1, 1)], 1
+        )
+        prompt = prompt.repeat_interleave(FOLLOWERS)
+    return prompt, words
+
+
+def reward_models(words: Tensor) -> tuple[Tensor, Tensor]:
+    """Safety and helpfulness of whole sentences, in (0, 1): words count, and so do repetitions."""
+    unsafe, helpful = (words % 5 == 3).sum(-1), (words % 4 == 1).sum(-1)
+    repeated = (words[:, 1:] == words[:, :-1]).sum(-1) + (words[:, 2:] == words[:, :-2]).sum(-1)
+    return (
+        torch.sigmoid(2.5 - 1.2 * unsafe.double()),
+        torch.sigmoid(-2.0 + 0.9 * helpful.double() + 0.4 * unsafe.double() - 0.8 * repeated),
+    )
+
+
+def log_prob(model: Language, prompt: Tensor, words: Tensor) -> Tensor:
+    """Log pi of each word of given sentences, shape ``(n, LENGTH)``."""
+    log_p = model.logits(prompt, words).log_softmax(-1)
+    return log_p.gather(-1, words.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The reference, every sentence, and their whitened rewards (statistics frozen under pi_0)."""
+
+    reference: Language
+    prompt: Tensor
+    words: Tensor
+    reward: Tensor
+    log_reference: Tensor
+
+    def exact(self, model: Language) -> tuple[float, float]:
+        """E[R] and KL(pi || pi_0), averaged over the prompts, by enumeration."""
+        with torch.no_grad():
+            log_p = log_prob(model, self.prompt, self.words).sum(-1).double()
+        p = log_p.exp() / PROMPTS
+        kl = (p * (log_p - self.log_reference)).sum()
+        return float((p * self.reward).sum()), float(kl)
+
+    def best(self, beta: float) -> tuple[float, float, float]:
+        """E[R], KL and J = beta log Z of the exact optimum."""
+        shape = (PROMPTS, -1)
+        reference, reward = self.log_reference.view(shape), self.reward.view(shape)
+        star, log_z = rlhf.optimum(reference, reward, beta)
+        p = star.exp()
+        expected = float((p * reward).sum(-1).mean())
+        kl = float((p * (star - reference)).sum(-1).mean())
+        return expected, kl, beta * float(log_z.mean())
+
+
+def make_task(seed: int, steps: int) -> Task:
+    """Pretrain a reference on sentences of a random source and freeze the whitening."""
+    torch.manual_seed(seed)
+    source, reference = Language(), Language()
+    with torch.no_grad():
+        source.out.weight.mul_(6)
+    prompt, words = sentences()
+    with torch.no_grad():
+        weight = log_prob(source, prompt, words).sum(-1).exp()
+    optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
+    for _ in range(steps):
+        rows = torch.multinomial(weight, 256, replacement=True)
+        optimizer.zero_grad()
+        (-log_prob(reference, prompt[rows], words[rows]).sum(-1).mean()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        log_reference = log_prob(reference, prompt, words).sum(-1).double()
+    safety, helpfulness = reward_models(words)
+    is_safety = torch.isin(prompt, torch.tensor(SAFETY_PROMPTS))
+    score = rlhf.logit(rlhf.gate(safety, helpfulness, is_safety))
+    calibration = torch.multinomial(log_reference.exp(), 4096, replacement=True)
+    reward = rlhf.whiten(score, rlhf.moments(score[calibration]))
+    return Task(reference, prompt, words, reward, log_reference)
+
+
+@torch.no_grad()
+def sample(model: Language, n: int) -> tuple[Tensor, Tensor]:
+    """Sentences of the policy: the prompts and the words."""
+    prompt = torch.arange(n) % PROMPTS
+    state, last, words = model.start.expand(n, -1), prompt + WORDS, []
+    for _ in range(LENGTH):
+        logits, state = model.step(last, state)
+        last = torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+        words.append(last)
+    return prompt, torch.stack(words, 1)
+
+
+def rows_of(words: Tensor, prompt: Tensor) -> Tensor:
+    """Where sentences stand in the enumeration: their choices are its digits."""
+    followers = ALLOWED.nonzero()[:, 1].view(WORDS, FOLLOWERS)
+    row, last = prompt.clone(), prompt
+    for t in range(LENGTH):
+        choice = (followers[last] == words[:, t : t + 1]).long().argmax(-1)
+        row = row * FOLLOWERS + choice
+        last = words[:, t]
+    return row
+
+
+def fine_tune(
+    task: Task, controller: rlhf.Controller, way: tuple[str, str, str], steps: int, every: int
+) -> tuple[Language, list[tuple[int, float, float, float]]]:
+    """Policy gradient with a leave-one-out baseline; the record is exact."""
+    use, estimator, per = way
+    model = copy.deepcopy(task.reference)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    record = [(0, *task.exact(model), controller.beta)]
+    for step in range(1, steps + 1):
+        prompt, words = sample(model, 256)
+        reward = task.reward[rows_of(words, prompt)].float()
+        logits = model.logits(prompt, words)
+        with torch.no_grad():
+            other = task.reference.logits(prompt, words)
+        pick = words.unsqueeze(-1)
+        log_p = logits.log_softmax(-1).gather(-1, pick).squeeze(-1)
+        log_q = other.log_softmax(-1).gather(-1, pick).squeeze(-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rlhf.PenaltyWarning)  # to see where they lead
+            if estimator == "exact":
+                loss_penalty = rlhf.sequence_kl(rlhf.exact_kl(logits, other), log_p)
+            else:
+                loss_penalty = rlhf.penalty(log_p, log_q, use=use, estimator=estimator, per=per)  # type: ignore[arg-type]
+        if use == "reward":
+            reward = rlhf.penalised_reward(reward, loss_penalty, controller.beta)
+        baseline = (reward.sum() - reward) / (len(reward) - 1)
+        loss = -((reward - baseline) * log_p.sum(-1)).mean()
+        if use == "loss":
+            loss = loss + controller.beta * loss_penalty.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        controller.update(rlhf.exact_kl(logits.detach(), other))
+        if step % every == 0 or step == steps:
+            record.append((step, *task.exact(model), controller.beta))
+    return model, record
+
+
+def name(way: tuple[str, str, str]) -> str:
+    """How a way to penalise is called."""
+    return f"{way[1]} in the {way[0]}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, print, draw."""
+    steps, every = (20, 10) if args.smoke else (150, 15)
+    beta, betas = 0.3, (0.15, 0.3, 0.6, 1.2)
+    task = make_task(args.seed, 60 if args.smoke else 250)
+    size = sum(p.numel() for p in task.reference.parameters())
+    print(f"A GRU of {size:,} parameters; {len(task.words):,} sentences, all enumerated.")
+    print(f"\nWhere each penalty leads, beta = {beta}, after {steps} steps (exact numbers)")
+    print(f"{'penalty':<22}{'E[R]':>8}{'KL':>8}{'J':>8}")
+    runs = {name(way): fine_tune(task, rlhf.FixedBeta(beta), way, steps, every)[1] for way in WAYS}
+    for label, record in runs.items():
+        _, reward, kl, _ = record[-1]
+        print(f"{label:<22}{reward:8.3f}{kl:8.3f}{reward - beta * kl:8.3f}")
+    best = {b: task.best(b) for b in betas}
+    print(f"{'optimum pi*':<22}{best[beta][0]:8.3f}{best[beta][1]:8.3f}{best[beta][2]:8.3f}")
+    controller = rlhf.AdaptiveBeta(beta, target=1.0, horizon=2560)
+    _, adaptive = fine_tune(task, controller, WAYS[0], steps, every)
+    print(f"\nAdaptive beta, target 1 nat per sentence: KL {adaptive[-1][2]:.3f}, "
+          f"beta {adaptive[-1][3]:.3f}")  # fmt: skip
+    ends = {b: runs[name(WAYS[0])][-1] if b == beta
+            else fine_tune(task, rlhf.FixedBeta(b), WAYS[0], steps, steps)[1][-1]
+            for b in betas}  # fmt: skip
+    print(f"\n{'beta':>6}{'E[R]':>8}{'KL':>8}{'J':>8}{'beta log Z':>12}")
+    for b, (_, reward, kl, _) in ends.items():
+        print(f"{b:6.2f}{reward:8.3f}{kl:8.3f}{reward - b * kl:8.3f}{best[b][2]:12.3f}")
+    for path in draw(args.out, task, runs, adaptive, ends, best, beta):
+        print(f"Written: {path}")
+    return 0
+
+
+def draw(
+    out: Path, task: Task, runs: dict[str, Any], adaptive: Any, ends: Any, best: Any, beta: float
+) -> list[Path]:
+    """The three pictures; dotted lines are the exact optimum."""
+    from matplotlib.figure import Figure
+
+    paths = [out / picture for picture in PICTURES]
+    figure = Figure((8, 7), dpi=150, layout="constrained")
+    for axes, column, label, dotted in zip(
+        figure.subplots(3, 1, sharex=True), (1, 2, 3), ("E[R]", "KL, nats", "beta"),
+        (best[beta][0], best[beta][1], None), strict=True,
+    ):  # fmt: skip
+        for title, record in ((f"beta = {beta}", runs[name(WAYS[0])]), ("adaptive", adaptive)):
+            axes.plot([r[0] for r in record], [r[column] for r in record], lw=2, label=title)
+        if dotted is not None:
+            axes.axhline(dotted, color="black", ls=":", label=f"optimum, beta = {beta}")
+        axes.set_ylabel(label)
+        axes.legend(frameon=False)
+    axes.set_xlabel("steps")
+    figure.savefig(paths[0])
+    figure = Figure((7, 5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    curve = [task.best(float(b)) for b in torch.logspace(-1.2, 1.2, 40)]
+    axes.plot([c[1] for c in curve], [c[0] for c in curve], "k:", label="exact optimum")
+    for b, (_, reward, kl, _) in ends.items():
+        axes.plot(kl, reward, "o", label=f"trained, beta = {b:g}")
+    axes.set(xlabel="KL(pi || pi_0), nats per sentence", ylabel="E[R], whitened")
+    axes.set_title("Reward against KL", loc="left")
+    axes.legend(frameon=False)
+    figure.savefig(paths[1])
+    figure = Figure((8, 5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for label, record in runs.items():
+        axes.plot([r[0] for r in record], [r[1] - beta * r[2] for r in record], lw=2, label=label)
+    axes.axhline(best[beta][2], color="black", ls=":", label="beta log Z")
+    axes.set(xlabel="steps", ylabel="J = E[R] - beta KL")
+    axes.set_title(f"Where each estimator's gradient leads, beta = {beta}", loc="left")
+    axes.legend(frameon=False)
+    figure.savefig(paths[2])
+    return paths
+
+
+def run_model(path: Path, seed: int) -> int:
+    """The penalty on a causal LM's logits: the policy is the model at temperature 0.7."""
+    try:
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        print('error: --model needs transformers: pip install "pyro-kl[llm]"', file=sys.stderr)
+        return BAD_INPUT
+    if not path.is_dir():
+        print(f"error: --model {path}: no such folder; nothing is downloaded", file=sys.stderr)
+        return BAD_INPUT
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True).eval()
+    start = getattr(model.config, "bos_token_id", None) or 0
+    tokens = torch.full((64, 1), start)
+    with torch.no_grad():
+        for _ in range(LENGTH):
+            logits = model(tokens).logits[:, -1].float() / 0.7
+            tokens = torch.cat([tokens, torch.multinomial(logits.softmax(-1), 1)], 1)
+        other = model(tokens).logits[:, :-1].float()
+        mine, pick = other / 0.7, tokens[:, 1:].unsqueeze(-1)
+        log_p, log_q = (x.log_softmax(-1).gather(-1, pick).squeeze(-1) for x in (mine, other))
+        exact = rlhf.exact_kl(mine, other).sum(-1)
+    print(f"Exact KL of {LENGTH} tokens at temperature 0.7 against 1, over {mine.shape[-1]:,} "
+          f"tokens: {float(exact.mean()):.4f} nats")  # fmt: skip
+    for estimator in ("k1", "k3"):
+        print(f"{estimator}: {rlhf.sampled_kl(log_p, log_q, estimator)}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.kl_penalised_policy")
+    add = parser.add_argument
+    add("--seed", type=int, default=0, help="seed of everything (0)")
+    add("--out", type=Path, default=Path("out/kl_penalised_policy"), help="output folder")
+    add("--smoke", action="store_true", help="a few seconds: few steps")
+    add("--model", type=Path, metavar="PATH", help="folder of a Hugging Face causal LM")
+    args = parser.parse_args(argv)
+    if args.model is not None:
+        return run_model(args.model, args.seed)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"error: --out {args.out}: cannot be made ({error.strerror})", file=sys.stderr)
+        return BAD_INPUT
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run(args)
+    finally:
+        torch.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""One clear line for bad input; nothing is looked at while a function is traced or mapped."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def concrete() -> bool:
+    """Whether values may be looked at: not under torch.compile, torch.jit.trace, torch.func."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
+def first(bad: Tensor) -> tuple[int, ...]:
+    """Where a boolean tensor is True for the first time."""
+    return tuple(bad.nonzero()[0].tolist())
+
+
+def position(index: tuple[int, ...]) -> str:
+    """An index as a reader counts it: () is the only element."""
+    return f"position {index[0]}" if len(index) == 1 else f"position {index}"
+
+
+def check_vocabulary(policy: Tensor, reference: Tensor) -> None:
+    """Logits of two policies over one vocabulary, and batch shapes that broadcast."""
+    for name, logits in (("policy", policy), ("reference", reference)):
+        if logits.dim() == 0 or logits.shape[-1] == 0:
+            raise ValueError(
+                f"the {name}'s logits need a last dimension, the vocabulary: shape "
+                f"{tuple(logits.shape)}"
+            )
+        if not logits.is_floating_point():
+            raise ValueError(f"the {name}'s logits must be floating point, got {logits.dtype}")
+    if policy.shape[-1] != reference.shape[-1]:
+        raise ValueError(
+            f"the policies have different vocabularies: {policy.shape[-1]} tokens against "
+            f"{reference.shape[-1]} (shapes {tuple(policy.shape)} and {tuple(reference.shape)}); "
+            "a KL needs the same tokens in the same order: cut or pad the logits to one vocabulary"
+        )
+    check_broadcast("policy's and reference's logits", policy.shape, reference.shape)
+
+
+def check_broadcast(what: str, *shapes: Any) -> torch.Size:
+    """The broadcast shape, or an error that names what does not fit."""
+    try:
+        return torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        given = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"the shapes of {what} do not broadcast: {given}") from None
+
+
+def check_mask(mask: Tensor, shape: torch.Size) -> None:
+    """A boolean mask that fits and leaves something."""
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be boolean, True where a token counts; got {mask.dtype}")
+    if mask.dim() > len(shape) or check_broadcast("mask and values", mask.shape, shape) != shape:
+        raise ValueError(f"the mask's shape {tuple(mask.shape)} does not fit {tuple(shape)}")
+    if concrete() and not bool(mask.any()):
+        raise ValueError(
+            f"the mask of shape {tuple(mask.shape)} hides everything: no token is left; True is "
+            "what counts"
+        )
+
+
+def check_beta(beta: float | Tensor) -> None:
+    """A penalty's weight: finite, at least 0."""
+    if isinstance(beta, Tensor) and not concrete():
+        return
+    values = torch.as_tensor(beta, dtype=torch.float64)
+    if not bool(((values >= 0) & (values < math.inf)).all()):
+        raise ValueError(
+            f"beta must be finite and at least 0, got {beta}: a negative beta would pay for "
+            "leaving the reference"
+        )
+
+
+def check_infinite(value: Tensor, p: Tensor, q: Tensor, direction: str) -> None:
+    """No token that the sampled law can emit and the other cannot."""
+    bad = ~value.isfinite()
+    if not bool(bad.any()):
+        return
+    where = first(bad)
+    row_p, row_q = p[where].detach(), q[where].detach()
+    at = f" at {position(where)}" if where else ""
+    for name, row in zip(_names(direction), (row_p, row_q), strict=True):
+        if bool((row.isnan() | row.isposinf()).any()) or bool(row.isneginf().all()):
+            raise ValueError(f"the {name}'s logits{at} are no law's: nan, +inf or all -inf")
+    token = first(row_q.isneginf() & ~row_p.isneginf())[0]
+    mine, other = _names(direction)
+    raise ValueError(
+        f"the KL{at} is infinite: the {mine} gives token {token} probability "
+        f"{float(row_p.double().softmax(-1)[token]):.3g} and the {other} gives it 0; mask "
+        f"that token in the {mine} too, or give it mass in the {other}"
+    )
+
+
+def _names(direction: str) -> tuple[str, str]:
+    return ("policy", "reference") if direction == "reverse" else ("reference", "policy")

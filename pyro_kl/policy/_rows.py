@@ -1,0 +1,197 @@
+"""KL(p || q) of a few rows of logits and its gradients, in buffers that stay in the cache.
+
+p and q are chunks of logits of shape ``(..., V)``. With d = p - q elementwise (exact in floating
+point where the two are close), m = E_p[d] and u = m - d,
+
+    KL = log(1 + E_p[exp(u) - 1 - u]),   dKL/dp_v = -p_v u_v,   dKL/dq_v = q_v - p_v.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Numbers per chunk on a CPU: the buffers stay in a second-level cache.
+_CPU_CHUNK = 2**17
+#: Elsewhere a chunk is large enough to fill the device, and at most this part of the logits.
+_DEVICE_CHUNK, _DEVICE_PART = 2**24, 256
+#: Above this u the formula in float64 takes over: p_v, by which exp(u) is multiplied, may have
+#: underflowed, or u be infinite.
+_FAR = 20.0
+#: Up to this |u| there is the series, with this many terms for each precision.
+_NEAR, _TERMS = 0.5, {torch.float32: 9, torch.float64: 17}
+#: From this KL on, exp(u) - 1 - u with its rounding error of eps (float32's for the half
+#: precisions) is good enough: beside it the logits' own precision decides.
+_ENOUGH = {torch.float64: 1e-2, torch.float32: 1e-2, torch.float16: 1e-5, torch.bfloat16: 1e-5}
+
+
+#: What `forward` leaves of each row: the largest logit of p, called top, sum_v exp(p_v - top), m,
+#: and E_p[exp(u) - 1 - u].
+NUMBERS = 4
+
+
+class Rows(NamedTuple):
+    """What is kept of all rows for the gradient, shape ``(...)`` each.
+
+    Attributes:
+        kl: KL(p || q), in nats.
+        log_total: log sum_v exp(p_v).
+        mean: E_p[d].
+        scale: what makes dKL/dp of the slope that `forward` wrote.
+    """
+
+    kl: Tensor
+    log_total: Tensor
+    mean: Tensor
+    scale: Tensor
+
+
+def finish(numbers: Tensor) -> Rows:
+    """The numbers that `forward` left of each row, all rows at once, in float64."""
+    top, total, mean, excess = numbers.double().unbind(-1)
+    return Rows(torch.log1p(excess), top + total.log(), mean, -1 / total)
+
+
+class Workspace:
+    """Three buffers of one chunk each, lent out in the shape of the chunk."""
+
+    def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
+        size, width = logits.numel(), logits.shape[-1]
+        on_cpu = logits.device.type == "cpu"
+        limit = _CPU_CHUNK if on_cpu else min(_DEVICE_CHUNK, size // _DEVICE_PART)
+        self.limit = max(limit, width)
+        self.dtype = dtype
+        self.enough = _ENOUGH[logits.dtype]
+        self._buffers = torch.empty((3, min(self.limit, size)), dtype=dtype, device=logits.device)
+
+    def like(self, chunk: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three buffers of the chunk's shape; what they held is lost."""
+        first, second, third = self._buffers[:, : chunk.numel()].view(3, *chunk.shape)
+        return first, second, third
+
+    def column(self, x: Tensor) -> Tensor:
+        """One number per row, ready to be broadcast over the vocabulary."""
+        return x.unsqueeze(-1).to(self.dtype)
+
+
+def chunks(shape: torch.Size, limit: int) -> list[tuple[int | slice, ...]]:
+    """Indices that cut logits of a shape into pieces of at most `limit` numbers, or of a row.
+
+    They index views, whatever the strides: nothing is made contiguous.
+    """
+    if len(shape) == 1:
+        return [()]
+    block = math.prod(shape[1:])
+    if block <= limit or len(shape) == 2:
+        step = max(1, limit // max(1, block))
+        return [(slice(start, start + step),) for start in range(0, shape[0], step)]
+    inner = chunks(shape[1:], limit)
+    return [(i, *rest) for i in range(shape[0]) for rest in inner]
+
+
+def forward(p: Tensor, q: Tensor, slope: Tensor | None, work: Workspace) -> Tensor | None:
+    """Of every row its numbers, and into `slope` its gradient by p up to `Rows.scale`.
+
+    Returns:
+        Shape ``(..., NUMBERS)``; None if the rows are for `definition`: u is large or infinite.
+    """
+    weight, u, spare = work.like(p)
+    p_here = _in_precision(p, weight)
+    top = p_here.amax(-1, keepdim=True)
+    torch.sub(p_here, _in_precision(q, spare), out=u)
+    torch.sub(p_here, top, out=weight).exp_()
+    total = weight.sum(-1, keepdim=True)
+    mean = torch.mul(weight, u, out=spare).sum(-1, keepdim=True) / total
+    torch.sub(mean, u, out=u)
+    if not float(u.amax()) <= _FAR:  # nan is far, too
+        return None
+    excess = _mean_excess(weight, u, spare, total, work.enough)
+    if slope is not None:
+        _multiply(weight, u, slope)
+    return torch.cat((top, total, mean, excess), -1)
+
+
+def _in_precision(logits: Tensor, buffer: Tensor) -> Tensor:
+    """The logits themselves, or converted into the buffer: mixed arithmetic is slow."""
+    return logits if logits.dtype == buffer.dtype else buffer.copy_(logits)
+
+
+def _multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
+    if out.dtype == x.dtype:
+        torch.mul(x, y, out=out)
+    else:
+        out.copy_(x.mul_(y))
+
+
+def _mean_excess(weight: Tensor, u: Tensor, out: Tensor, total: Tensor, enough: float) -> Tensor:
+    """E_p[exp(u) - 1 - u], every term positive; relative error at most eps / sqrt(KL).
+
+    By exp, whose error is eps; where a row's KL is too small for that, by the series if all u
+    are small, else by expm1, whose error is eps |u|.
+    """
+    torch.exp(u, out=out).sub_(u).sub_(1)
+    value = out.mul_(weight).sum(-1, keepdim=True) / total
+    if float(value.amin()) >= enough:
+        return value
+    # m was rounded, which shows beside small u: E_p[u] is 0
+    u.sub_(torch.mul(weight, u, out=out).sum(-1, keepdim=True) / total)
+    if max(float(x.abs()) for x in torch.aminmax(u)) <= _NEAR:
+        _excess_series(u, out)
+    else:
+        torch.expm1(u, out=out).sub_(u)
+    return out.mul_(weight).sum(-1, keepdim=True) / total
+
+
+def _excess_series(u: Tensor, out: Tensor) -> None:
+    """u^2/2 (1 + u/3 (1 + u/4 (...))), to the precision of |u| <= 1/2."""
+    one = torch.ones((), dtype=u.dtype, device=u.device)
+    terms = _TERMS[u.dtype]
+    torch.add(one, u, alpha=1 / terms, out=out)
+    for k in range(terms - 1, 2, -1):
+        torch.addcmul(one, u, out, value=1 / k, out=out)
+    out.mul_(u).mul_(u).mul_(0.5)
+
+
+def definition(p: Tensor, q: Tensor, slope: Tensor | None) -> Rows:
+    """The KL of the rows that `forward` refused, by its definition in float64."""
+    log_p, log_q = _normalised(p), _normalised(q)
+    d = torch.where(torch.isneginf(log_p), 0.0, log_p - log_q)
+    weight = log_p.exp()
+    kl = (weight * d).sum(-1)
+    if slope is not None:
+        slope.copy_(weight * (d - kl.unsqueeze(-1)))
+    log_total = p.double().logsumexp(-1)
+    mean = kl + log_total - q.double().logsumexp(-1)
+    return Rows(kl, log_total, mean, torch.ones_like(kl))
+
+
+def _normalised(logits: Tensor) -> Tensor:
+    return logits.double().log_softmax(-1)
+
+
+def rescale(slope: Tensor, factor: Tensor, mask: Tensor | None, work: Workspace) -> None:
+    """Multiply the rows of a slope in place; what is masked may be nan and becomes 0."""
+    if slope.dtype == work.dtype:
+        slope.mul_(factor)
+    else:
+        slope.copy_(work.like(slope)[0].copy_(slope).mul_(factor))
+    if mask is not None and not bool(mask.all()):
+        slope.masked_fill_(~mask.unsqueeze(-1), 0.0)
+
+
+def slope_of_q(p: Tensor, q: Tensor, kept: Rows, out: Tensor, work: Workspace) -> None:
+    """q_v - p_v = p_v (exp(u_v - KL) - 1), into `out`."""
+    weight, gap, spare = work.like(p)
+    p_here = _in_precision(p, weight)
+    torch.sub(_in_precision(q, spare), p_here, out=gap)
+    gap.add_(work.column(kept.mean - kept.kl)).expm1_()
+    torch.sub(p_here, work.column(kept.log_total), out=weight).exp_()
+    _multiply(weight, gap, out)
+
+
+def slope_of_q_by_definition(p: Tensor, q: Tensor, out: Tensor) -> None:
+    """q_v - p_v in float64, for the rows that `forward` refused."""
+    out.copy_(_normalised(q).exp() - _normalised(p).exp())
