@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, kl_divergence
 
 from .mixtures import components, is_mixture, log_overlap, pairwise
-from .registry import describe
+from .reduction import describe
 from .shapes import broadcast_batch
 
 __all__ = ["Bounds", "bounds", "has_bounds"]

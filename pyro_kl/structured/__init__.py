@@ -3,6 +3,7 @@
 from . import (
     coalescent,
     dirichlet,
+    gamma_gaussian_hmm,
     gaussian_hmm,
     gaussian_products,
     gaussian_scale_mixture,
@@ -25,6 +26,7 @@ from . import (
 __all__ = [
     "coalescent",
     "dirichlet",
+    "gamma_gaussian_hmm",
     "gaussian_hmm",
     "gaussian_products",
     "gaussian_scale_mixture",

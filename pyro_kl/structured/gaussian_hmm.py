@@ -20,7 +20,8 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from ..registry import no_formula, register
+from ..reduction import no_formula
+from ..registry import register
 from ..shapes import as_delta, broadcast_batch
 from ..special import in_float64
 from .chain import Chain, kalman, kl_chains
