@@ -13,11 +13,13 @@ from torch.distributions import kl as torch_kl
 
 from .bounds import has_bounds
 from .estimate import Estimate
+from .mixture_integrals import kl_of_mixture
 from .mixtures import is_mixture
 from .monte_carlo import monte_carlo, randomness
 from .provenance import Use, least_exact, recording
 from .quadrature import tolerance as relative_tolerance
-from .registry import describe, pair_of
+from .reduction import describe
+from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .stratified import stratified
 from .undeclared import kl_of_undeclared
@@ -121,7 +123,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         return replace(
             inner, value=value, error=error, standard_error=torch.zeros_like(value.detach())
         )
-    found = kl_of_undeclared(p, q)
+    found = kl_of_mixture(p, q) or kl_of_undeclared(p, q)
     if found is None:
         return None
     reason = "log_prob of both over p's support"
