@@ -12,6 +12,7 @@ from . import (  # noqa: F401  they register
     integrals,
     mixed,
     policy,
+    pushforward,
     structured,
     wrappers,
 )

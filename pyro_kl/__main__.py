@@ -18,7 +18,8 @@ from .accuracy import error_of
 from .class_table import class_rows
 from .markdown import classes_in_markdown, pairs_in_markdown
 from .pair import Pair
-from .registry import family_of, no_formula_for, pair_of
+from .reduction import no_formula_for
+from .registry import family_of, pair_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from .divergence import kl
 from .estimate import Estimate
 from .monte_carlo import monte_carlo
-from .registry import describe
+from .reduction import describe
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .settled import settled
 from .special import _stirling, excess_over, generalised_kl
 
 __all__ = [
     "Count",
+    "counts_of",
     "generalised_kl_from_zero",
     "largest",
     "log_choose",
@@ -23,6 +26,20 @@ __all__ = [
     "rising_excess",
     "times",
 ]
+
+
+def counts_of(law: Any) -> Tensor:
+    """total_count of a law whose class may let it be negative, where nothing is defined.
+
+    Raises:
+        ValueError: some total_count is negative, as far as values are to be had here.
+    """
+    if settled(law.total_count, lambda n: (n < 0).any()):
+        raise ValueError(
+            f"{type(law).__name__}: total_count is negative in some elements; there the law has "
+            "no mass anywhere, and no KL is defined. Leave these elements out."
+        )
+    return law.total_count
 
 
 def largest(count: Tensor) -> int:

@@ -31,6 +31,15 @@ def integral(p: Family, q: Family) -> Pair | None:
     """Both families have a line: an integral over p's."""
     if p.line is None or q.line is None:
         return None
+    if _never_finite(p, q, p.line, q.line):
+        return derived_pair(
+            p,
+            q,
+            _infinite,
+            method="infinite",
+            finite="never",
+            reference="p's tail is as heavy as -log q grows",
+        )
     return derived_pair(
         p,
         q,
@@ -39,6 +48,25 @@ def integral(p: Family, q: Family) -> Pair | None:
         finite=_in_words(p, q),
         reference="the definition, integrated (Takahasi & Mori 1974)",
     )
+
+
+def _never_finite(p: Family, q: Family, p_line: Line, q_line: Line) -> bool:
+    """Whether p's tail is too heavy at an end that both share, whatever the parameters."""
+    ends = ((p.support.low, q.support.low), (p.support.high, q.support.high))
+    for (mine, theirs), index, growth, grows in zip(
+        ends, p_line.index, q_line.growth, q_line.exponential, strict=True
+    ):
+        if callable(mine) or mine != theirs or callable(index) or index == math.inf:
+            continue
+        if grows != 0.0 or (not callable(growth) and 0 < growth and index <= growth):
+            return True
+    return False
+
+
+def _infinite(p: Parameters, q: Parameters) -> Tensor:
+    """+inf for all parameters, as a constant: it has no gradient."""
+    anchor = next(iter(p.values()))
+    return torch.full((), math.inf, dtype=anchor.dtype, device=anchor.device)
 
 
 def _in_words(p: Family, q: Family) -> str:
@@ -180,7 +208,7 @@ def _integral_over(
 ) -> Integral:
     a, b = _split(names, [x.detach() for x in tensors])
     centre, width = line.centre(**a), line.width(**a)
-    reach = _reach(line, centre, width, stretch)
+    reach = _reach(line, centre, width, stretch, _tilts(line, q_line, a, b))
     places = [q_line.at(q_line.centre(**b), **b).x, *(q.kinks(**b) if q.kinks else ())]
     cuts = [(line.place(x, **a) - centre) / width for x in places[bool(q.kinks) :]]
     if line.standard is None:
@@ -200,17 +228,32 @@ def _split(
     )
 
 
+def _tilts(
+    line: Line, q_line: Line, a: Parameters, b: Parameters
+) -> tuple[Tensor | float, Tensor | float]:
+    """How much further the window has to go for the powers of x in log q."""
+    if line.tilt is None:
+        return 0.0, 0.0
+    tilt = line.tilt(**a)
+    found = [0.0 if g == 0.0 else tilt * _number(g, b, tilt) for g in q_line.growth]
+    return found[0], found[1]
+
+
 def _reach(
-    line: Line, centre: Tensor, width: Tensor, stretch: tuple[Tensor | float, Tensor | float]
+    line: Line,
+    centre: Tensor,
+    width: Tensor,
+    stretch: tuple[Tensor | float, Tensor | float],
+    tilts: tuple[Tensor | float, Tensor | float],
 ) -> tuple[Tensor | float, Tensor | float]:
     """In widths; not so far that x leaves the floats."""
     ends: list[Tensor | float] = []
-    for side, reach, wider in zip((-1, 1), line.reach, stretch, strict=True):
-        far: Tensor | float = reach
+    for side, reach, wider, tilt in zip((-1, 1), line.reach, stretch, tilts, strict=True):
+        far: Tensor | float = reach + tilt
         if isinstance(wider, Tensor):
-            far = reach + torch.log(wider) if line.log_tail else reach * wider
-            if not line.log_tail:
-                far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=reach))
+            far = far + torch.log(wider) if line.log_tail else far * wider
+        if isinstance(far, Tensor) and not line.log_tail:
+            far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=1.0))
         ends.append(far)
     return ends[0], ends[1]
 

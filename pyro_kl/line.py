@@ -174,6 +174,8 @@ class Line:
         rate: of an exponential tail at infinity, lower and upper; inf if lighter than any.
         exponential: -log q grows like exp(exponential |x|), lower and upper.
         log_tail: whether `at` has taken the logarithm of an exponential tail once more.
+        tilt: if all powers of x have a mean but the mass of p x^k wanders off with k, how far
+            for k = 1, in widths.
         peaked: whether the nodes must crowd at the centre.
     """
 
@@ -190,6 +192,7 @@ class Line:
     exponential: tuple[Number, Number] = (0.0, 0.0)
     log_tail: bool = False
     peaked: bool = False
+    tilt: Callable[..., Tensor] | None = None
 
     def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
         """The line of a narrower family, `over` being what replaces a function of parameters."""
@@ -209,4 +212,5 @@ class Line:
             growth=(number(self.growth[0]), number(self.growth[1])),
             rate=(number(self.rate[0]), number(self.rate[1])),
             exponential=(number(self.exponential[0]), number(self.exponential[1])),
+            tilt=self.tilt and over(self.tilt),
         )

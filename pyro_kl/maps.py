@@ -100,7 +100,7 @@ def _same(x: Any, y: Any) -> bool:
         return True
     if isinstance(x, Tensor | Number) and isinstance(y, Tensor | Number):
         try:
-            return settled(x == y, lambda equal: equal)  # type: ignore[arg-type]
+            return settled(x == y, lambda equal: equal)
         except RuntimeError:  # shapes that do not broadcast
             return False
     if isinstance(x, list | tuple) and isinstance(y, list | tuple):

@@ -14,6 +14,7 @@ from . import special
 from .densities import log_prob_anywhere
 from .estimate import Estimate
 from .shapes import broadcast_batch
+from .wrappers.masked import both, unmasked
 
 #: E_p of each is KL(p || q), with d = log p(x) - log q(x) at x ~ p, except k2, which is biased
 #: (Schulman 2020, "Approximating KL divergence").
@@ -109,9 +110,12 @@ def _mean_and_error(
 
 def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> Tensor:
     """Log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape)."""
+    (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
     expanded = p.expand(shape) if p.batch_shape != shape else p
     x = expanded.sample(torch.Size((n,)))
-    return expanded.log_prob(x) - log_prob_anywhere(q, x)
+    log_ratio = expanded.log_prob(x) - log_prob_anywhere(q, x)
+    mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both sides let it
+    return log_ratio if mask is True else torch.where(torch.as_tensor(mask), log_ratio, 0.0)
 
 
 @contextmanager

@@ -16,10 +16,17 @@ __all__ = ["split_nodes", "whole_nodes"]
 _CUT_END, _INNER_END = -3.75, 3.2
 
 
-@lru_cache(maxsize=256)
 def _steps(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """0 to 1 in equal steps, down a column."""
+    """0 to 1 in equal steps, down a column; kept, unless torch records what is done."""
+    recorded = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (_new_steps if recorded else _kept_steps)(count, dtype, device)
+
+
+def _new_steps(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.linspace(0, 1, count, dtype=dtype, device=device).unsqueeze(1)
+
+
+_kept_steps = lru_cache(maxsize=256)(_new_steps)
 
 
 def whole_nodes(low: Tensor, high: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ __all__ = ["in_one_node"]
 
 #: From the inputs to the value and to what the backward pass wants to find again.
 Forward = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
-#: From the value's gradient, the inputs, what was kept, and which inputs ask for a gradient.
+#: From the value's gradient, the inputs, what was kept (and may be overwritten), and which
+#: inputs ask for a gradient.
 Backward = Callable[
     [Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], tuple[Tensor | None, ...]
 ]
@@ -30,16 +31,17 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
         class Node(torch.autograd.Function):
             @staticmethod
             def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-                value, kept = forward(*inputs)
-                ctx.save_for_backward(*inputs, *kept)
-                ctx.count = len(inputs)
+                value, ctx.kept = forward(*inputs)
+                ctx.save_for_backward(*inputs)
                 return value
 
             @staticmethod
             def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-                saved, asked = ctx.saved_tensors, ctx.needs_input_grad
-                inputs, kept = saved[: ctx.count], saved[ctx.count :]
+                inputs, asked = ctx.saved_tensors, ctx.needs_input_grad
                 if not torch.is_grad_enabled():
+                    # its memory becomes the gradient's; a graph that is retained makes it again
+                    kept = forward(*inputs)[1] if ctx.kept is None else ctx.kept
+                    ctx.kept = None
                     return backward(grads[0], inputs, kept, asked)
                 # create_graph=True: the derivative must itself be differentiable
                 wanted = [x for x, needed in zip(inputs, asked, strict=True) if needed]

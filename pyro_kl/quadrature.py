@@ -439,10 +439,9 @@ class _Solution:
         with torch.set_grad_enabled(any(asked)):
             sums = _sums(rows, some, count, split=split)
             total = sums.value.sum()
-        error = sums.error()
+        error = sums.error().nan_to_num(nan=math.inf)
         better = error <= self.error[block]
-        error = torch.where(better, error, self.error[block])
-        self.error[block] = torch.where(error.isnan(), math.inf, error)
+        self.error[block] = torch.where(better, error, self.error[block])
         value[block] = torch.where(better, sums.value.detach(), value[block])
         if any(asked):
             leaves = [x for x in some if x.requires_grad]
@@ -467,7 +466,10 @@ class _Adaptive(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         parameters, partials = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        if torch.is_grad_enabled():  # somebody wants a second derivative
+        if torch.is_grad_enabled() and ctx.solution.rows.kinked:
+            wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
+            found = iter([_OnlyOnce.apply(grad * d, *wanted) for d in partials])
+        elif torch.is_grad_enabled():  # somebody wants a second derivative
             count, split = ctx.solution.level
             value = _sums(ctx.solution.rows, parameters, count, split=split).value
             wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
@@ -484,3 +486,18 @@ class _Adaptive(torch.autograd.Function):
         else:
             found = iter([grad * d for d in partials])
         return (None, *(next(found) if a else None for a in ctx.asked))
+
+
+class _OnlyOnce(torch.autograd.Function):
+    """A derivative that is a constant: where a kink moves, the nodes do not see its second one."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor, *_: Tensor) -> Tensor:
+        return slope.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError(
+            "The second derivative of a KL by quadrature, where a density has a kink or a peak of "
+            "its own nodes, is not known. Differentiate once, or use a smooth family."
+        )

@@ -21,7 +21,7 @@ from torch.distributions import (
 )
 
 from .provenance import mark, rewind
-from .shapes import check_event_shapes
+from .shapes import check_event_shapes, some_tensor
 
 #: KL(p || q) by plainer laws, or None where the rule does not apply.
 Rule = Callable[[Any, Any], "Tensor | None"]
@@ -70,6 +70,14 @@ def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
     if plain_p is p and plain_q is q:
         return None
     return kl_divergence(plain_p, plain_q)
+
+
+@reduction
+def by_identity(p: Distribution, q: Distribution) -> Tensor | None:
+    """One and the same object is at no distance from itself, whatever its law."""
+    if p is not q:
+        return None
+    return some_tensor(p).detach().new_zeros(()).expand(p.batch_shape)
 
 
 def by_reduction(

@@ -20,7 +20,7 @@ from torch.distributions import kl as torch_kl
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, mark, note, rewind
-from .reduction import by_reduction, describe, no_formula, no_formula_for
+from .reduction import by_reduction
 from .shapes import broadcast_batch
 from .special import in_float64, with_partials
 
@@ -280,7 +280,7 @@ def lift(
         if on_tensors is not None:
             return on_tensors(*tensors).expand(shape)
         value = kernel(_in_float64(p_values), _in_float64(q_values))
-        return value.to(_promoted(tensors)).expand(shape)
+        return value.to(promoted(tensors)).expand(shape)
 
     formula.__module__ = getattr(kernel, "__module__", formula.__module__)
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
@@ -304,7 +304,7 @@ def _in_one_node(
 
     @with_partials(slopes)
     def value(*tensors: Tensor) -> Tensor:
-        return kernel(*split(tensors)).to(_promoted(tensors))
+        return kernel(*split(tensors)).to(promoted(tensors))
 
     return value
 
@@ -338,7 +338,7 @@ def derived_pair(
     )
 
 
-def _promoted(tensors: Sequence[Tensor]) -> torch.dtype:
+def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)

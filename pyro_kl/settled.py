@@ -19,10 +19,10 @@ def settled(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
     """
     if isinstance(x, Number):
         return bool(holds(x))
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
     try:
-        return bool(torch.as_tensor(holds(x.detach())).all())
+        return bool(torch.as_tensor(holds(torch.as_tensor(x).detach())).all())
     except RuntimeError:  # how vmap says that there are no values
         return False
 

@@ -70,8 +70,9 @@ def as_delta(law: Distribution) -> Delta | None:
 
 def some_tensor(law: Distribution) -> Tensor:
     """A floating-point tensor of a law: where its dtype and its device can be seen."""
-    for value in vars(law).values():
+    inside = list(vars(law).values())
+    for value in inside:
         if isinstance(value, Tensor) and value.is_floating_point():
             return value
-    base = getattr(law, "base_dist", None)
-    return torch.zeros(()) if base is None else some_tensor(base)
+    laws = [value for value in inside if isinstance(value, Distribution)]
+    return some_tensor(laws[0]) if laws else torch.zeros(())

@@ -21,6 +21,7 @@ from torch.distributions import Distribution, biject_to, constraints, kl_diverge
 from torch.distributions.kl import _dispatch_kl
 
 import pyro_kl
+from pyro_kl.quadrature import tolerance
 from pyro_kl.registry import upstream_owner
 
 from .laws import (
@@ -51,6 +52,9 @@ from .laws import (
 )
 from .reference.integrate import Integrand, Law
 
+#: A rule that cannot do what it is asked says so, once for each pair.
+pytestmark = pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
+
 METHODS = {
     "quadrature",
     "closed form",
@@ -58,12 +62,18 @@ METHODS = {
     "infinite",
     "rule",
     "point density",
-    "quadrature",
 }
 #: Parameters of the random tests: positive ones from 10^-2 to 10^2.
 DECADES = 2.0
 #: Gradients are compared with finite differences, which have their own digits.
 NEAR_ONE = 0.4
+
+
+@pytest.fixture(autouse=True)
+def _fine():
+    """What is compared with itself must not differ by the tolerance of an integral."""
+    with tolerance(1e-11):
+        yield
 
 
 def interior(duo, n=2, decades=NEAR_ONE):
@@ -114,6 +124,11 @@ def test_has_reference_values(duo):
         (repr(dict(a)), repr(dict(b)))
         for a, b in product(duo.p.examples[:last], duo.q.examples[:last])
     }
+    if duo.pair.method == "quadrature":  # those that took mpmath too long are left out
+        assert cells <= current, (
+            "examples have changed: run `python -m tests.reference.quadrature`"
+        )
+        return
     assert cells == current, "examples have changed: run `python -m tests.reference`"
 
 
@@ -147,7 +162,7 @@ def test_value_by_quadrature(duo):
             # the rule says so where it cannot: never wrong in silence
             assert error <= asked * row.kl + 1e-13 or found.reason, (row, found)
             claimed = 0.0 if found.error is None else found.error.item()  # an atom: exact
-            assert error <= claimed + 1e-15 * row.kl, (row, found, error)
+            assert error <= claimed + 1e-15 * row.kl + 1e-20, (row, found, error)
 
 
 @over_rows(duo for duo in FINITE if duo.pair.method != "quadrature")
@@ -348,7 +363,7 @@ def test_broadcasting(duo):
     for i, j in product(range(3), range(4)):
         alone = kl_of(duo, row_of(p, i), row_of(q, j))
         assert alone.shape == ()
-        assert kl[i, j] == alone or relative_error(kl[i, j], alone.item()) < 1e-13
+        assert kl[i, j] == alone or relative_error(kl[i, j], alone.item()) < duo.digits(1e-13)
 
 
 @over(FINITE)
@@ -356,7 +371,7 @@ def test_expand(duo):
     p, q = make(duo.p, duo.p.examples[0]), make(duo.q, duo.q.examples[1])
     kl = kl_divergence(p, q)
     for a, b in ((p.expand((2, 3)), q), (p, q.expand((2, 3))), (p.expand((2, 1)), q.expand((3,)))):
-        assert torch.equal(kl_divergence(a, b), kl.expand(2, 3))
+        assert torch.allclose(kl_divergence(a, b), kl.expand(2, 3), rtol=duo.digits(0.0), atol=0)
 
 
 @over(FINITE)
@@ -364,14 +379,15 @@ def test_pyro_class_and_to_event(duo):
     p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
     kl = kl_of(duo, p, q)
     a, b = make_pyro(duo.p, p), make_pyro(duo.q, q)
-    assert torch.equal(kl_divergence(a, b), kl)
-    assert torch.equal(kl_divergence(a, make(duo.q, q)), kl)
-    assert torch.equal(kl_divergence(make(duo.p, p), b), kl)
+    for left, right in ((a, b), (a, make(duo.q, q)), (make(duo.p, p), b)):
+        assert torch.allclose(kl_divergence(left, right), kl, rtol=duo.digits(0.0), atol=0)
     product_kl = kl_divergence(a.to_event(1), b.to_event(1))
     assert product_kl.shape == ()
-    assert torch.allclose(product_kl, kl.sum(), rtol=1e-14)
+    assert torch.allclose(product_kl, kl.sum(), rtol=duo.digits(1e-14))
     wider = a.expand((2, 3)).to_event(1)
-    assert torch.allclose(kl_divergence(wider, b.to_event(1)), kl.sum().expand(2), rtol=1e-14)
+    assert torch.allclose(
+        kl_divergence(wider, b.to_event(1)), kl.sum().expand(2), rtol=duo.digits(1e-14)
+    )
 
 
 @over(FINITE)
@@ -404,6 +420,12 @@ def test_gradcheck(duo):
     function = function_of(duo, p, q)
     inputs = leaves(duo, p, q)
     assert gradcheck(function, inputs, atol=1e-6, rtol=1e-4)
+    if duo.pair.method == "quadrature" and (
+        duo.p.kinks or duo.q.kinks or (duo.p.line is not None and duo.p.line.peaked)
+    ):
+        with pytest.raises(NotImplementedError, match="second derivative"):
+            gradgradcheck(function, inputs)
+        return
     assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3)
 
 
@@ -495,7 +517,7 @@ def check_neighbours(duo, p, q, right):
         gradients = gradients_of(masked(kl), inputs)
         for x, gradient, wanted in zip(inputs, gradients, right, strict=True):
             own = x.dim() > wanted.dim()
-            assert torch.allclose(gradient[0] if own else gradient, wanted, rtol=1e-12)
+            assert torch.allclose(gradient[0] if own else gradient, wanted, rtol=duo.digits(1e-12))
             if own:
                 assert (gradient[1] == 0).all()
 
@@ -519,7 +541,7 @@ def test_vmap(duo):
         else:
             dims = tuple(0 for _ in inputs)
         mapped = torch.func.vmap(function, in_dims=dims)(*inputs)
-        assert torch.allclose(mapped, function(*inputs), rtol=1e-12)
+        assert torch.allclose(mapped, function(*inputs), rtol=duo.digits(1e-12))
 
 
 @over(FINITE)
@@ -535,7 +557,7 @@ def test_functional_gradient(duo):
     every = gradients_of(function(*inputs).sum(), inputs)
     by_autograd = [every[i] for i in numbers]
     for a, b in zip(by_func, by_autograd, strict=True):
-        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+        assert torch.allclose(a, b, rtol=duo.digits(1e-10), atol=1e-12)
 
 
 def check_compiled(duo, backend):
@@ -549,7 +571,7 @@ def check_compiled(duo, backend):
     torch.compiler.reset()
     compiled = torch.compile(function, fullgraph=True, backend=backend)
     with without_validation():
-        assert torch.allclose(compiled(*inputs), right, rtol=1e-12)
+        assert torch.allclose(compiled(*inputs), right, rtol=duo.digits(1e-12))
 
 
 @over(FINITE)
@@ -577,7 +599,7 @@ def test_jit_trace(duo):
     with without_validation():
         traced = torch.jit.trace(function, tuple(first), check_trace=False)
     second = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
-    assert torch.allclose(traced(*second), function(*second), rtol=1e-12)
+    assert torch.allclose(traced(*second), function(*second), rtol=duo.digits(1e-12))
 
 
 @over(FINITE)

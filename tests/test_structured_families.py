@@ -204,3 +204,16 @@ def test_low_rank_is_a_dense_law():
     assert isinstance(law(p), LowRankMultivariateNormal)
     assert torch.allclose(kl_divergence(law(p), q), kl_divergence(as_dense, q), rtol=1e-11)
     assert gaussian.kl(*({k: v.tolist() for k, v in x.items()} for x in (p, p))) == 0
+
+
+def test_a_retained_graph_is_differentiated_again():
+    """The first backward pass overwrites what the forward pass has kept."""
+    leaves = [x.requires_grad_() for x in dense(3).values()]
+    p = MultivariateNormal(leaves[0], scale_tril=leaves[1])
+    for q in (law(dense(3)), law(diagonal(3))):
+        kl = kl_divergence(p, q)
+        first = torch.autograd.grad(kl, leaves, retain_graph=True)
+        first = [x.clone() for x in first]
+        second = torch.autograd.grad(kl, leaves)
+        for a, b in zip(first, second, strict=True):
+            assert torch.equal(a, b)

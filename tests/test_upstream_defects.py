@@ -171,6 +171,20 @@ NUMBERED = [
     ("2, same width", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(0.0), t(1.0)), INF, 0.029386198),
     ("2, above", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(0.0), t(2.0)), INF, 0.72253340),
     ("2, below", d.ContinuousBernoulli(t(0.3)), d.Uniform(t(-1.0), t(1.0)), INF, 0.72253340),
+    (
+        "3",
+        d.FoldedDistribution(d.Normal(t(1.0), t(1.0))),
+        d.FoldedDistribution(d.Normal(t(-1.0), t(1.0))),
+        2.0,
+        0.0,
+    ),
+    (
+        "4",
+        d.FoldedDistribution(d.Normal(t(1.0), t(1.0))),
+        d.HalfNormal(t(1.0)),
+        0.5,
+        0.16316918,
+    ),
     ("7, binomial", d.Binomial(5, t(0.5)), d.Binomial(5, logits=t(17.0)), INF, 39.0342640),
     ("7, geometric", d.Geometric(t(0.5)), d.Geometric(logits=t(17.0)), INF, 15.6137057),
     (
@@ -298,7 +312,6 @@ def test_gradient_of_categories_without_mass():
     assert logits.grad[2] == 0
 
 
-@pytest.mark.xfail(raises=NotImplementedError, strict=True, reason="no rule for either yet")
 @pytest.mark.parametrize("turned", [False, True], ids=["as p", "as q"])
 def test_empty_wrapper(turned):
     """An Independent of no dimensions is its base, on either side."""
@@ -328,3 +341,30 @@ def test_infinite_pairs_have_the_broadcast_shape():
     kl = kl_divergence(d.Normal(torch.zeros(3, 1), 1.0), d.Gamma(torch.ones(4), 1.0))
     assert kl.shape == (3, 4)
     assert kl.isinf().all()
+
+
+EXTENDED = {
+    "binomial": lambda n: d.ExtendedBinomial(n, t(0.3)),
+    "beta-binomial": lambda n: d.ExtendedBetaBinomial(t(2.0), t(3.0), n),
+}
+PLAIN = {
+    "binomial": lambda n: d.Binomial(n, t(0.3)),
+    "beta-binomial": lambda n: d.BetaBinomial(t(2.0), t(3.0), n),
+}
+
+
+@pytest.mark.parametrize("name", EXTENDED)
+def test_extended_counts(name):
+    """A negative total_count leaves no mass anywhere; others are the parent's."""
+    law, q = EXTENDED[name], d.Binomial(t(7.0), t(0.5))
+    for bad in (t(-5.0), torch.tensor([3, -1])):
+        for other in (law(bad), q, d.Poisson(t(2.0)), d.Normal(t(0.0), t(1.0))):
+            for a, b in ((law(bad), other), (other, law(bad))):
+                with pytest.raises(ValueError, match="total_count is negative"):
+                    kl_divergence(a, b)
+    n = t([0.0, 5.0])
+    for other in (q, d.Poisson(t(2.0)), PLAIN[name](t(9.0))):
+        right = kl_divergence(PLAIN[name](n), other)
+        assert torch.equal(kl_divergence(law(n), other), right)
+        assert right.isfinite().all()
+    assert torch.equal(kl_divergence(q, law(t(9.0))), kl_divergence(q, PLAIN[name](t(9.0))))

@@ -6,14 +6,23 @@ import math
 from typing import Any
 
 import torch
-from pyro.distributions import BetaBinomial
+from pyro.distributions import BetaBinomial, ExtendedBetaBinomial
 from torch import Tensor
 
-from ..counting import largest, log_choose, log_rising_ratio, rising_excess
+from ..counting import counts_of, largest, log_choose, log_rising_ratio, rising_excess
 from ..family import COUNTS, Family, Parameters
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess, generalised_kl_of_logs
+
+
+def read(p: BetaBinomial) -> Parameters:
+    n = counts_of(p) if isinstance(p, ExtendedBetaBinomial) else p.total_count
+    return {
+        "concentration1": p.concentration1,
+        "concentration0": p.concentration0,
+        "total_count": n,
+    }
 
 
 def log_density(
@@ -62,6 +71,7 @@ beta_binomial = declare(
         log_density=log_density,
         log_mass=log_mass,
         num_atoms=num_atoms,
+        read=read,
     )
 )
 

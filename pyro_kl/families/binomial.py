@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import torch
+from pyro.distributions import ExtendedBinomial
 from torch import Tensor
 from torch.distributions import Binomial
 
-from ..counting import largest, log_choose, times
+from ..counting import counts_of, largest, log_choose, times
 from ..family import COUNTS, Family, Parameters, probs_or_logits
 from ..flips import kl_flips, log_masses
 from ..pair import Case
@@ -19,7 +20,8 @@ from ..special import generalised_kl_of_logs
 
 def read(p: Binomial) -> Parameters:
     """The parameter that was given; torch clamps when it computes the other one."""
-    return {"total_count": p.total_count, **probs_or_logits(p)}
+    n = counts_of(p) if isinstance(p, ExtendedBinomial) else p.total_count
+    return {"total_count": n, **probs_or_logits(p)}
 
 
 def log_density(mp: Any, k: int, total_count: Any, probs: Any = None, logits: Any = None) -> Any:

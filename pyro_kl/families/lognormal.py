@@ -90,6 +90,7 @@ lognormal = declare(
             width=lambda loc, scale: scale,
             reach=(9.0, 9.0),
             standard={"loc": 0.0, "scale": 1.0},
+            tilt=lambda loc, scale: scale,
         ),
     )
 )

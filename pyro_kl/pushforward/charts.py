@@ -34,7 +34,11 @@ Carrier = Callable[[Any, Point], Point]
 
 def carried(maps: Sequence[Transform], y: Tensor) -> Point:
     """Where the maps take y of the line, with log dx/dy."""
-    point = Point(y, torch.zeros_like(y))
+    return carried_on(maps, Point(y, torch.zeros_like(y)))
+
+
+def carried_on(maps: Sequence[Transform], point: Point) -> Point:
+    """Where the maps take a point, with log dx/dy for the y that it came from."""
     for transform in maps:
         point = _carrier(transform)(transform, point)
     return point

@@ -3,6 +3,7 @@
 from . import (
     coalescent,
     dirichlet,
+    empirical,
     gamma_gaussian_hmm,
     gaussian_hmm,
     gaussian_products,
@@ -26,6 +27,7 @@ from . import (
 __all__ = [
     "coalescent",
     "dirichlet",
+    "empirical",
     "gamma_gaussian_hmm",
     "gaussian_hmm",
     "gaussian_products",

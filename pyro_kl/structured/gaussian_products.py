@@ -18,7 +18,8 @@ from torch.distributions import (
 
 from ..one_node import in_one_node
 from ..pair import Case
-from ..registry import family_of, no_formula, register
+from ..reduction import no_formula
+from ..registry import family_of, register
 from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events
 from ..special import in_float64
 from ..structured_family import StructuredFamily
@@ -71,7 +72,9 @@ def _backward(
     u = (diagonal(tril) - sigma) / sigma
     by_loc, by_tril, by_sigma = g * ((loc - mu) / sigma), None, None
     if asked[1]:
-        by_tril = below * (g / sigma).unsqueeze(-1)
+        factor = (g / sigma).unsqueeze(-1)
+        fits = below.shape[:-2] == factor.shape[:-2]
+        by_tril = below.mul_(factor) if fits else below * factor
         diagonal(by_tril).add_(g * u * (1 + sigma / diagonal(tril)))
         by_tril = summed_to(by_tril, tril)
     if asked[3]:

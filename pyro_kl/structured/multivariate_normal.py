@@ -62,7 +62,7 @@ def _backward(
     """
     (p_loc, p_tril, q_loc, q_tril), (distances,) = inputs, kept
     of_vector = grad.to(distances.dtype).unsqueeze(-1)
-    solved = distances * of_vector.unsqueeze(-1)
+    solved = (distances.clone() if asked[3] else distances).mul_(of_vector.unsqueeze(-1))
     solve_in_place(q_tril, solved, transposed=True)
     z, matrix = solved[..., 0], solved[..., 1:]
     by_p = by_q = None

@@ -44,7 +44,7 @@ _OUTER, _INNER = 320, 256
             1.030928867291533013,
         ),
     ],
-    reference="the density: Maddison, Mnih & Teh (2017), eq. 10; integral derived in the docstring",
+    reference="the density: Maddison, Mnih & Teh (2017), eq. 10; derived in the docstring",
     method="quadrature",
     make_p=RELAXED_ONE_HOT,
     make_q=RELAXED_ONE_HOT,

@@ -5,12 +5,14 @@ then what maps it.
 """
 
 from . import (  # noqa: F401  they register
-    masked,  # isort: skip
+    masked,
     expanded,
     masked_mixture,
     independent,
     delta,
+    improper_uniform,
     unit,
     folded,
     transformed,
+    zero_inflated,
 )

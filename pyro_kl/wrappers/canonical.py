@@ -15,6 +15,7 @@ from pyro.distributions.transforms import LowerCholeskyAffine
 from torch import Tensor
 from torch.distributions import (
     Cauchy,
+    Chi2,
     Distribution,
     Exponential,
     Gamma,
@@ -42,7 +43,7 @@ from torch.distributions.transforms import (
     _InverseTransform,
 )
 
-from ..maps import constant, settled
+from ..settled import constant, settled
 
 #: A law and the numbers of the map give the law of the image; None if it has no name.
 Image = Callable[..., "Distribution | None"]
@@ -62,7 +63,7 @@ def named_image(law: Distribution, transform: Transform) -> Distribution | None:
     return None if image is None else image(law)
 
 
-def class_of(law: Distribution) -> type[Distribution]:
+def class_of(law: Distribution) -> Any:
     """A law's class, torch's own for Pyro's wrapper of it."""
     cls = type(law)
     return cls.__mro__[1] if cls.__module__ == "pyro.distributions.torch" else cls
@@ -80,10 +81,7 @@ _SYMMETRIC = (Normal, Laplace, Cauchy, dist.Logistic, dist.SoftLaplace)
 _SCALED: dict[type, Callable[[Any, Any], Distribution]] = {
     Exponential: lambda law, c: Exponential(law.rate / c, validate_args=False),
     Gamma: lambda law, c: Gamma(law.concentration, law.rate / c, validate_args=False),
-    dist.Chi2: lambda law, c: Gamma(law.concentration, law.rate / c, validate_args=False),
-    torch.distributions.Chi2: lambda law, c: Gamma(
-        law.concentration, law.rate / c, validate_args=False
-    ),
+    Chi2: lambda law, c: Gamma(law.concentration, law.rate / c, validate_args=False),
     InverseGamma: lambda law, c: InverseGamma(
         law.concentration, law.rate * c, validate_args=False
     ),
@@ -154,8 +152,10 @@ def _power_image(law: Any, cls: type, k: Any) -> Distribution | None:
     if cls is LogNormal:
         return LogNormal(k * law.loc, abs(k) * law.scale, validate_args=False)
     if constant(k, -1.0):
-        swapped = {Gamma: InverseGamma, InverseGamma: Gamma}.get(cls)
-        return swapped and swapped(law.concentration, law.rate, validate_args=False)
+        if cls is Gamma:
+            return InverseGamma(law.concentration, law.rate, validate_args=False)
+        if cls is InverseGamma:
+            return Gamma(law.concentration, law.rate, validate_args=False)
     if not _positive(k):
         return None
     if cls is Exponential:

@@ -34,7 +34,8 @@ def both(a: Mask, b: Mask) -> Mask:
 @plainer(MaskedDistribution)
 def plainer_masked(law: MaskedDistribution) -> Distribution:
     """One mask, and none that lets everything through."""
-    base, mask = simplified(law.base_dist), law._mask
+    base = simplified(law.base_dist)
+    mask: Mask = law._mask
     if isinstance(base, MaskedDistribution):
         base, mask = base.base_dist, both(mask, base._mask)
     if mask is True:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import MaskedMixture
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
 from ..reduction import reduction
 from ..settled import settled
@@ -13,7 +15,7 @@ from ..shapes import broadcast_batch
 
 
 @reduction
-def by_selection(p: Distribution, q: Distribution) -> Tensor | None:
+def by_selection(p: Any, q: Any) -> Tensor | None:
     """Element by element the KL of the components that the masks select."""
     if not isinstance(p, MaskedMixture) and not isinstance(q, MaskedMixture):
         return None
@@ -26,10 +28,10 @@ def by_selection(p: Distribution, q: Distribution) -> Tensor | None:
         choices = [(p.component0, q.component0), (p.component1, q.component1)]
     else:  # q's mask selects within either of p's components
         choices = [(p.component0, q), (p.component1, q)]
-    mask = p.mask if isinstance(p, MaskedMixture) else q.mask
+    chooser: Any = p if isinstance(p, MaskedMixture) else q
     where_not, where = (kl_divergence(*choice).expand(shape) for choice in choices)
-    return torch.where(mask, where, where_not)
+    return torch.where(chooser.mask, where, where_not)
 
 
-def _same_mask(a: Tensor, b: Tensor) -> bool:
+def _same_mask(a: Any, b: Any) -> bool:
     return a is b or (a.shape == b.shape and settled(a == b, lambda equal: equal))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro.distributions
 from torch import Tensor
@@ -55,7 +56,7 @@ def plainer_transformed(law: TransformedDistribution) -> Distribution:
     return mapped(base, maps)
 
 
-def _opened_plain(law: Distribution) -> tuple[Distribution, list[Transform]]:
+def _opened_plain(law: Any) -> tuple[Distribution, list[Transform]]:
     """The base under all nested maps."""
     transforms: list[Transform] = []
     while type(law) in _PLAIN:
@@ -93,7 +94,7 @@ def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
     return TransformedDistribution(base, list(maps), validate_args=False)
 
 
-def opened(law: Distribution) -> tuple[Distribution, list[Transform]]:
+def opened(law: Any) -> tuple[Distribution, list[Transform]]:
     """The base and the maps that a law is made of; the law itself and none if it is not."""
     if class_of(law) is RelaxedBernoulli:
         return _logistic_of(law), [SigmoidTransform()]

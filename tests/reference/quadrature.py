@@ -25,7 +25,7 @@ from . import integrate
 
 PATH = Path(__file__).with_name("quadrature_values.json")
 DIGITS, WORKING_DIGITS = 20, 34
-PATIENCE = 6  # seconds
+PATIENCE = 2  # seconds
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
@@ -38,13 +38,19 @@ def by_pieces(p: integrate.Law, q: integrate.Law) -> Any:
     with mp.workdps(WORKING_DIGITS):
         integrand = integrate.Integrand(p, q)
 
-        def at(y: Any) -> Any:
+        def mass(y: Any) -> Any:
             log_p = integrand.log_p(y)
-            return mp.exp(log_p) * integrand.log_ratio(y) if log_p > -70 else mp.mpf(0)
+            return mp.exp(log_p) if log_p > -70 else mp.mpf(0)
+
+        def at(y: Any) -> Any:
+            weight = mass(y)
+            return weight * integrand.log_ratio(y) if weight else weight
 
         ends = [mp.mpf(k) / 2 for k in range(-90, 91)]
         ends = sorted({*ends, *integrand.cuts()})
         ends = [y for y in ends if integrand.log_p(y) > -90]
+        if abs(mp.quad(mass, ends) - 1) > mp.mpf(10) ** -15:
+            raise ArithmeticError("p has mass beyond the pieces")
         return mp.quad(at, ends)
 
 

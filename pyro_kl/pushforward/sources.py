@@ -1,0 +1,206 @@
+"""Any univariate law that knows its line, mapped or folded, against any other: one integral."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.distributions import FoldedDistribution
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.transforms import Transform
+
+from ..integrals import tell
+from ..line import Point, half_line
+from ..maps import one_to_one
+from ..quadrature import integrate, traced
+from ..reduction import describe, no_formula, reduction
+from ..registry import family_of
+from ..shapes import broadcast_batch
+from ..special import in_float64
+from ..wrappers.canonical import class_of
+from ..wrappers.transformed import opened
+from .charts import carried_on, is_univariate
+from .parts import made_of, tensors_in
+from .views import View, always_outside, inside_of, number, promoted, view_of
+
+#: Windows that are tried, in multiples of the first.
+_WIDER = (1.0, 2.0, 4.0, 8.0)
+_NEGLIGIBLE = -34.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A law on its line.
+
+    Args:
+        log_density: `log_density(point, *tensors)`.
+        at: `at(y, *tensors)`, the point where y of the line lies.
+        tensors: what it depends on, in float64.
+        centre: where its mass is.
+        width: how wide it is.
+        reach: how many widths below and above all of it lies.
+        index: tail indices, as `Line` has them.
+        kinked: whether nodes must crowd at the centre.
+    """
+
+    log_density: Callable[..., Tensor]
+    at: Callable[..., Point]
+    tensors: tuple[Tensor, ...]
+    centre: Tensor
+    width: Tensor
+    reach: tuple[Tensor | float, Tensor | float]
+    index: tuple[Tensor | float, Tensor | float]
+    kinked: bool
+
+
+def source_of(law: Distribution) -> Source | None:
+    """The law on its line; None if it does not know it."""
+    if isinstance(law, FoldedDistribution):
+        return _folded(law)
+    family = family_of(class_of(law))
+    if family is None or family.line is None or family.distribution is not class_of(law):
+        return None
+    line = family.line
+    values = {name: in_float64(x) for name, x in family.of(law).items()}
+    names = tuple(values)
+
+    def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda y, *tensors: function(y, **dict(zip(names, tensors, strict=True)))
+
+    return Source(
+        by_name(line.log_density),
+        by_name(line.at),
+        tuple(values.values()),
+        line.centre(**values).detach(),
+        line.width(**values).detach(),
+        line.reach,
+        (number(line.index[0], values), number(line.index[1], values)),
+        line.peaked or bool(family.kinks),
+    )
+
+
+def _folded(law: FoldedDistribution) -> Source | None:
+    """On the line of log x; near 0 the density is as good as constant."""
+    base, view = source_of(law.base_dist), view_of(law)
+    if base is None or view is None:
+        return None
+    middle, right = (base.at(base.centre + k * base.width, *base.tensors).x for k in (0, 1))
+    spread = (right - middle).abs()
+    size = torch.hypot(middle, spread)
+    width = (spread / size).detach()
+    index = torch.minimum(*(torch.as_tensor(x, dtype=size.dtype) for x in base.index))
+    far = 45.0 / width
+    return Source(
+        view.log_density,
+        lambda y, *_: half_line(y),
+        base.tensors,
+        torch.log(size).detach(),
+        width,
+        (far, far / index.clamp(max=1.0)),
+        (1.0, index),
+        base.kinked,
+    )
+
+
+@reduction
+def by_line(p: Distribution, q: Distribution) -> Tensor | None:
+    """A law that knows its line, mapped or folded, against a univariate law."""
+    if p.event_shape or q.event_shape or traced():
+        return None
+    base, maps = (p, []) if isinstance(p, FoldedDistribution) else opened(p)
+    if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
+        return None
+    source, view = source_of(base), view_of(q)
+    if source is None or view is None or view.underflows:
+        return None
+    shape = broadcast_batch(p, q)
+    integral = _Integral(source, maps, view, shape)
+    return integral.value(p, q).to(promoted((p, q)))
+
+
+class _Integral:
+    """What is integrated, and where it is finite."""
+
+    def __init__(
+        self, source: Source, maps: list[Transform], view: View, shape: torch.Size
+    ) -> None:
+        self.source, self.view, self.shape = source, view, shape
+        map_tensors = [in_float64(x) for x in tensors_in(maps)]
+        self.maps = made_of(maps, iter(map_tensors))
+        tensors = (source.centre, source.width, *source.tensors, *map_tensors, *view.tensors)
+        self.ends = len(source.tensors), len(source.tensors) + len(map_tensors)
+        self.tensors = [x.expand(shape) for x in tensors]
+
+    def __call__(
+        self, z: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        i, j = self.ends
+        start = self.source.at(centre + width * z, *tensors[:i])
+        log_p = self.source.log_density(start, *tensors[:i])
+        point = carried_on(made_of(self.maps, iter(tensors[i:j])), start)
+        log_q = self.view.log_density(point, *tensors[j:])
+        ratio = log_q + point.log_slope - start.log_slope - log_p
+        return log_p + start.log_slope + torch.log(width), ratio
+
+    def value(self, p: Distribution, q: Distribution) -> Tensor:
+        with torch.no_grad():
+            start = self.source.at(self.source.centre, *self.source.tensors)
+            image = carried_on(self.maps, start)
+            if always_outside(image, self.view):
+                return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
+            finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
+            finite = finite & ~self._grows_too_fast(image)
+            window, converges = self._window()
+        if bool((finite & ~converges).any()):
+            raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
+        rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
+        full = torch.full((self.shape.numel(),), math.inf, dtype=self.tensors[0].dtype)
+        if not rows.numel():
+            return full.reshape(self.shape)
+        some, reach = (
+            [x.expand(self.shape).reshape(-1)[rows] for x in group]
+            for group in (self.tensors, window)
+        )
+        found = integrate(
+            self, some, (reach[0], reach[1]), (), self.source.kinked or self.view.kinked
+        )
+        tell(f"{describe(p)} || {describe(q)}", __name__, found)
+        return full.index_put((rows,), found.value).reshape(self.shape)
+
+    def _grows_too_fast(self, image: Point) -> Tensor:
+        """Where it is known that the KL is infinite: a power of x that p has no mean of."""
+        never = torch.zeros(self.shape, dtype=torch.bool)
+        if self.maps or self.view.growth is None:
+            return never
+        ends = ((image.low, self.view.low), (image.high, self.view.high))
+        for index, growth, (mine, other) in zip(
+            self.source.index, self.view.growth, ends, strict=True
+        ):
+            touches = torch.as_tensor(mine) == torch.as_tensor(other)
+            never = never | (
+                touches & (torch.as_tensor(index) <= growth) & (torch.as_tensor(growth) > 0)
+            )
+        return never
+
+    def _window(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The narrowest window beyond which nothing is left, and whether there is one."""
+        found, converges = [], torch.ones(self.shape, dtype=torch.bool)
+        for side, reach in zip((-1, 1), self.source.reach, strict=True):
+            first = torch.as_tensor(reach, dtype=self.tensors[0].dtype).expand(self.shape)
+            chosen, done = first, torch.zeros(self.shape, dtype=torch.bool)
+            for factor in _WIDER:
+                log_p, ratio = self(side * factor * first, *self.tensors)
+                left = log_p + torch.log1p(ratio.abs().nan_to_num(nan=math.inf))
+                enough = (left < _NEGLIGIBLE) | torch.isneginf(log_p)
+                chosen = torch.where(~done & enough, factor * first, chosen)
+                done = done | enough
+            found.append(chosen)
+            converges = converges & done
+        return (found[0], found[1]), converges
+
+
+__all__: Sequence[str] = ["Source", "by_line", "source_of"]

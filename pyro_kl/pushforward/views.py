@@ -1,0 +1,231 @@
+"""A law's log density at a point, as a function of tensors: what an integral against it needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from pyro.distributions import FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
+from torch import Tensor
+from torch.distributions import Distribution, MixtureSameFamily
+
+from ..family import Parameters, end_at
+from ..line import Line, Number, Point
+from ..maps import bounds
+from ..reduction import simplified
+from ..registry import family_of
+from ..special import HALF_LOG_TAU, in_float64
+from ..wrappers.canonical import class_of
+from .parts import made_of, tensors_in
+
+Density = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """A univariate law, seen from an integral.
+
+    Args:
+        log_density: `log_density(point, *tensors)`, elementwise.
+        tensors: what it depends on, in float64; each broadcasts to the batch shape.
+        low: the lower end of the support.
+        high: the upper end.
+        places: points x where the density has a kink or most of its mass.
+        kinked: whether it has kinks.
+        growth: of -log density at both ends, as `Line` has it; inf for an exponential; None if
+            it is not known.
+        underflows: whether the density may be 0 in floating point inside of the support, as that
+            of a law which says no more of itself than `log_prob`.
+    """
+
+    log_density: Density
+    tensors: tuple[Tensor, ...]
+    low: Tensor | float
+    high: Tensor | float
+    places: tuple[Tensor, ...] = ()
+    kinked: bool = False
+    growth: tuple[Tensor | float, Tensor | float] | None = None
+    underflows: bool = False
+
+
+def view_of(law: Distribution) -> View | None:
+    """How to integrate against a law; None if it says too little of itself."""
+    if law.event_shape:
+        return None
+    law = simplified(law)
+    if isinstance(law, FoldedDistribution):
+        return _folded(law)
+    if isinstance(law, MixtureSameFamily):
+        return _mixture(law)
+    if isinstance(law, ImproperUniform):
+        ends = bounds(law.support)
+        return None if ends is None else View(lambda point: torch.zeros_like(point.x), (), *ends)
+    if isinstance(law, TruncatedPolyaGamma):
+        return _polya_gamma(law)
+    return _declared(law) or _by_log_prob(law)
+
+
+def _declared(law: Distribution) -> View | None:
+    family = family_of(class_of(law))
+    if family is None or family.line is None or family.distribution is not class_of(law):
+        return None
+    line = family.line
+    values = {name: in_float64(x) for name, x in family.of(law).items()}
+    names = tuple(values)
+
+    def log_density(point: Point, *tensors: Tensor) -> Tensor:
+        return line.log_density(point, **dict(zip(names, tensors, strict=True)))
+
+    kinks = tuple(family.kinks(**values)) if family.kinks else ()
+    centre = line.at(line.centre(**values), **values).x
+    places = tuple(torch.as_tensor(x).detach() for x in (kinks or (centre,)))
+    low, high = (end_at(end, values) for end in (family.support.low, family.support.high))
+    growth = _growth(line, 0, values), _growth(line, 1, values)
+    return View(log_density, tuple(values.values()), low, high, places, bool(kinks), growth)
+
+
+def _growth(line: Line, end: int, values: Parameters) -> Tensor | float:
+    if line.exponential[end] != 0.0:
+        return math.inf
+    return number(line.growth[end], values)
+
+
+def number(x: Number, values: Parameters) -> Tensor | float:
+    """A number, or what the function of the parameters says."""
+    return x(**values).detach() if callable(x) else x
+
+
+def _folded(law: FoldedDistribution) -> View | None:
+    """The density at x plus that at -x."""
+    base = view_of(law.base_dist)
+    if base is None:
+        return None
+
+    def log_density(point: Point, *tensors: Tensor) -> Tensor:
+        mirrored = Point(-point.x, point.log_slope)
+        straight = Point(point.x, point.log_slope)
+        return torch.logaddexp(
+            base.log_density(straight, *tensors), base.log_density(mirrored, *tensors)
+        )
+
+    places = tuple(x.abs() for x in base.places)
+    growth = base.growth and (0.0, _larger(*base.growth))
+    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked, growth)
+
+
+def _larger(a: Tensor | float, b: Tensor | float) -> Tensor | float:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.maximum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
+    return max(a, b)
+
+
+def _mixture(law: MixtureSameFamily) -> View | None:
+    """The components' densities, weighted; each is seen by itself."""
+    whole = view_of(law.component_distribution)
+    if whole is None:
+        return None
+    count, size = law.mixture_distribution.logits.shape[-1], len(whole.tensors)
+    logits = torch.log_softmax(in_float64(law.mixture_distribution.logits), -1)
+    shape = law.component_distribution.batch_shape
+    apart = [x.expand(shape).unbind(-1) for x in whole.tensors]
+    tensors = [*logits.unbind(-1), *(part[k] for k in range(count) for part in apart)]
+
+    def log_density(point: Point, *tensors: Tensor) -> Tensor:
+        weights, rest = tensors[:count], tensors[count:]
+        each = [
+            weights[k] + whole.log_density(point, *rest[k * size : (k + 1) * size])
+            for k in range(count)
+        ]
+        return torch.logsumexp(torch.stack(torch.broadcast_tensors(*each)), 0)
+
+    def outermost(end: Tensor | float, choose: Callable[..., Tensor]) -> Tensor | float:
+        return choose(end.expand(shape), -1) if isinstance(end, Tensor) else end
+
+    places = tuple(x.expand(shape)[..., k] for x in whole.places for k in range(min(count, 8)))
+    low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
+    return View(log_density, tuple(tensors), low, high, places, whole.kinked)
+
+
+def _by_log_prob(law: Distribution) -> View | None:
+    """Any other continuous law, by its own log density at x."""
+    try:
+        support = law.support
+    except NotImplementedError:
+        return None
+    ends = None if support is None or support.is_discrete else bounds(support)
+    if ends is None or class_of(law).log_prob is Distribution.log_prob:
+        return None
+    tensors = [in_float64(x) for x in tensors_in(law)]
+    if any(not _fits(x, law.batch_shape) for x in tensors):
+        return None
+
+    def log_density(point: Point, *tensors: Tensor) -> Tensor:
+        return made_of(law, iter(tensors)).log_prob(_off_the_ends(point.x, *ends))
+
+    return View(log_density, tuple(tensors), *ends, underflows=True)
+
+
+def _polya_gamma(law: TruncatedPolyaGamma) -> View:
+    """Pyro's alternating series, which Pyro sums outside of the logarithm: -inf below x = 2e-4."""
+    odd = 2.0 * torch.arange(law.num_log_prob_terms, dtype=torch.float64) + 1
+
+    def log_density(point: Point) -> Tensor:
+        log_x = point.log_over(0.0).unsqueeze(-1)
+        n = odd.to(log_x.device)
+        terms = n.log() - 1.5 * log_x - 0.125 * n.square() * torch.exp(-log_x)
+        plus, minus = (torch.logsumexp(terms[..., i::2], -1) for i in (0, 1))
+        return plus + torch.log1p(-torch.exp(minus - plus)) - HALF_LOG_TAU
+
+    return View(log_density, (), 0.0, law.truncation_point)
+
+
+def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """A point that has rounded to an end of the support, one digit inside of it."""
+    eps = torch.finfo(x.dtype).eps
+    for end, side in ((low, 1), (high, -1)):
+        at = torch.as_tensor(end, dtype=x.dtype, device=x.device)
+        if isinstance(end, Tensor) or math.isfinite(end):
+            inside = at + side * torch.where(at == 0, 1e-300, eps * at.abs())
+            x = torch.maximum(x, inside) if side > 0 else torch.minimum(x, inside)
+    return x
+
+
+def _fits(x: Tensor, shape: torch.Size) -> bool:
+    try:
+        return torch.broadcast_shapes(x.shape, shape) == shape
+    except RuntimeError:
+        return False
+
+
+def inside_of(point: Point, view: View, like: Tensor) -> Tensor:
+    """Whether the image lies in q's support, the last digits of the ends apart."""
+    image_low, image_high, low, high = (
+        torch.as_tensor(end, dtype=like.dtype, device=like.device)
+        for end in (point.low, point.high, view.low, view.high)
+    )
+    slack = 16 * torch.finfo(like.dtype).eps
+    return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
+        image_high <= high + slack * high.abs().nan_to_num(posinf=0.0)
+    )
+
+
+def always_outside(point: Point, view: View) -> bool:
+    """Whether the image ends outside of the support whatever the parameters."""
+    pairs = ((point.low, view.low, 1), (point.high, view.high, -1))
+    return any(
+        not isinstance(mine, Tensor)
+        and not isinstance(other, Tensor)
+        and side * (mine - other) < 0
+        for mine, other, side in pairs
+    )
+
+
+def promoted(laws: Sequence[Distribution]) -> torch.dtype:
+    """The dtype that torch's promotion gives to what the laws are made of."""
+    found = [x.dtype for law in laws for x in tensors_in(law)]
+    dtype = found[0] if found else torch.get_default_dtype()
+    for other in found[1:]:
+        dtype = torch.promote_types(dtype, other)
+    return dtype

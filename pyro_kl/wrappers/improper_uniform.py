@@ -1,0 +1,115 @@
+"""ImproperUniform: q is constant, log q = 0, on a support; it is no density.
+
+What is left of a KL is -H(p), of either sign: what the site of an improper prior contributes to
+an ELBO. It is +inf where p has mass outside of the support.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import Delta, ImproperUniform
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, constraints
+
+from ..family import Family, Parameters, end_at
+from ..maps import bounds
+from ..pair import Case
+from ..reduction import describe
+from ..registry import family_of, promoted, register
+from ..shapes import broadcast_batch, sum_events
+from ..special import in_float64
+from .delta import kl_delta
+
+
+def _on_the_line(**_: Tensor) -> ImproperUniform:
+    return ImproperUniform(constraints.real, (), ())
+
+
+@register(
+    Distribution,
+    ImproperUniform,
+    cases=[
+        Case({"loc": 0.0, "scale": 1.0}, {}, -1.41893853320467274178),
+        Case({"loc": 3.0, "scale": 0.125}, {}, 0.66050300847516318647),
+    ],
+    finite="p's support is inside q's",
+    reference="the definition: log q = 0, so that -H(p) is left; it may be negative",
+    method="closed form",
+    make_p=Normal,
+    make_q=_on_the_line,
+)
+def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
+    """-H(p), not a divergence: q is not normalised."""
+    shape = broadcast_batch(p, q)
+    base, ndims = p, 0
+    if isinstance(p, Independent):
+        base, ndims = p.base_dist, p.reinterpreted_batch_ndims
+    family = family_of(type(base))
+    if family is None or not (family.entropy or (family.log_mass and family.num_atoms)):
+        raise NotImplementedError(
+            f"KL({describe(p)} || ImproperUniform) is -H(p), and nothing is known of the entropy "
+            f"of {describe(base)}. Estimate it with pyro_kl.monte_carlo(p, q), or declare the "
+            "family's entropy."
+        )
+    given = family.of(base)
+    values = {name: in_float64(x) for name, x in given.items()}
+    inside = _inside(family, values, q, p)
+    entropy = sum_events(
+        _entropy(family, values).expand(base.batch_shape), p.batch_shape, p.event_shape[:ndims]
+    )
+    if ndims:
+        outside = sum_events((~inside).to(entropy.dtype), p.batch_shape, p.event_shape[:ndims])
+        inside = outside == 0
+    value = torch.where(inside, -entropy, math.inf)
+    return value.to(promoted(tuple(given.values()))).expand(shape)
+
+
+def _entropy(family: Family, values: Parameters) -> Tensor:
+    """H(p) as the family knows it, or summed over finitely many atoms."""
+    if family.entropy is not None:
+        return family.entropy(**values)
+    _, log_p = _atoms(family, values)
+    return -(torch.exp(log_p) * torch.where(torch.isneginf(log_p), 0.0, log_p)).sum(-1)
+
+
+def _atoms(family: Family, values: Parameters) -> tuple[Tensor, Tensor]:
+    """The atoms and the logs of their masses, along a new last dimension."""
+    assert family.num_atoms is not None
+    assert family.log_mass is not None
+    k = torch.arange(family.num_atoms(**values), device=next(iter(values.values())).device)
+    return k, family.log_mass(k, **values)
+
+
+def _inside(family: Family, values: Parameters, q: ImproperUniform, p: Distribution) -> Tensor:
+    """Where p's coordinates lie inside of what q's support says of one coordinate."""
+    support: Any = q.support
+    anchor = next(iter(values.values()))
+    if bool(support.is_discrete) != family.support.discrete:
+        return torch.zeros((), dtype=torch.bool, device=anchor.device)
+    ends = bounds(support)
+    if ends is None:
+        raise NotImplementedError(
+            f"KL({describe(p)} || ImproperUniform): whether {describe(p)} stays inside "
+            f"{support} is not known."
+        )
+    floor, ceiling = (torch.as_tensor(end, device=anchor.device) for end in ends)
+    if family.support.discrete:
+        k, log_p = _atoms(family, values)
+        within = (floor.unsqueeze(-1) <= k) & (k <= ceiling.unsqueeze(-1))
+        return (within | torch.isneginf(log_p)).all(-1)
+    low, high = end_at(family.support.low, values), end_at(family.support.high, values)
+    return (floor <= low) & (ceiling >= high)
+
+
+register(
+    Delta,
+    ImproperUniform,
+    cases=[Case({"v": 1.0, "log_density": 2.0}, {}, 2.0)],
+    finite="q has mass at v",
+    reference="Pyro's convention: a Delta has density exp(log_density) at v; log q = 0",
+    method="point density",
+    make_q=_on_the_line,
+)(kl_delta)
