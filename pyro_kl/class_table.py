@@ -24,7 +24,6 @@ __all__ = ["DETERMINISTIC", "ClassRow", "class_rows", "concrete_classes"]
 DETERMINISTIC = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
 #: Why a class has no KL, and what there is instead; nowhere else is it said.
 NO_KL: Mapping[str, str] = {
-    "Empirical": "a sample is no density: nothing is absolutely continuous to another sample",
     "ImproperUniform": "not normalised: its KL is defined up to a constant only",
     "Rejector": "the proposal and the acceptance rate are arbitrary functions",
     "Stable": "no density in Pyro; StableWithLogProb has one",

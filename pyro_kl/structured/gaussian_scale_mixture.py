@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..pair import Case
-from ..registry import no_formula, register
+from ..reduction import no_formula
+from ..registry import register
 from ..shapes import check_event_shapes
 from ..special import exp_excess, in_float64
 from ..structured_family import StructuredFamily

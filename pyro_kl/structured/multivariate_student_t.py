@@ -18,7 +18,8 @@ from torch.distributions import (
 )
 
 from ..pair import Case
-from ..registry import no_formula, register
+from ..reduction import no_formula
+from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import (
     _stirling,

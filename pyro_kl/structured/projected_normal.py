@@ -13,7 +13,8 @@ from torch.distributions import Distribution, constraints
 
 from ..log_sinhc import log_sinhc_bounded
 from ..pair import Case
-from ..registry import no_formula, register
+from ..reduction import no_formula
+from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import HALF_LOG_TAU, exp_excess, in_float64
 from ..structured_family import StructuredFamily

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, VonMises, constraints
 
 from ..pair import Case
-from ..registry import no_formula, register
+from ..reduction import no_formula
+from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import exp_excess, in_float64
 from ..structured_family import StructuredFamily
