@@ -35,6 +35,7 @@ reference: $(VENV)/.test  ## make the 50-digit reference values again
 
 docs: $(VENV)/.dev  ## make the generated tables of docs/ again
 	$(BIN)/python -m pyro_kl pairs --markdown > docs/pairs.md
+	$(BIN)/python -m pyro_kl classes --markdown > docs/classes.md
 
 wheel: $(VENV)/.dev  ## build the wheel and say what is in it
 	$(BIN)/python -m build --wheel

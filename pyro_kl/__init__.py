@@ -16,6 +16,7 @@ from . import (  # noqa: F401  they register
     structured,
     wrappers,
 )
+from .bounds import Bounds, bounds
 from .compare import Comparison, compare
 from .divergence import kl
 from .elbo import (
@@ -56,6 +57,7 @@ __all__ = [
     "POSITIVE",
     "REAL",
     "UNIT_INTERVAL",
+    "Bounds",
     "Case",
     "Comparison",
     "Constant",
@@ -76,6 +78,7 @@ __all__ = [
     "TraceKL_ELBO",
     "above",
     "below",
+    "bounds",
     "compare",
     "compare_sites",
     "declare",

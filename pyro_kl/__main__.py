@@ -1,4 +1,4 @@
-"""Command line: `python -m pyro_kl pairs | explain P Q | compare P Q`."""
+"""Command line: `python -m pyro_kl pairs | classes | explain P Q | compare P Q`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch.distributions import Distribution
 
 from . import compare, registered
 from .accuracy import error_of
-from .markdown import pairs_in_markdown
+from .class_table import class_rows
+from .markdown import classes_in_markdown, pairs_in_markdown
 from .pair import Pair
 from .reduction import no_formula_for
 from .registry import family_of, pair_of
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     pairs = commands.add_parser("pairs", help="every registered pair")
     pairs.add_argument("--markdown", action="store_true", help="as docs/pairs.md has it")
+    classes = commands.add_parser("classes", help="every class of pyro.distributions")
+    classes.add_argument("--markdown", action="store_true", help="as docs/classes.md has it")
     for name, purpose in (
         ("explain", "formula, condition and reference of one pair"),
         ("compare", "exact against sampled, on the families' examples"),
@@ -38,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "pairs":
         print(pairs_in_markdown() if arguments.markdown else registered())
         return 0
+    if arguments.command == "classes":
+        print(classes_in_markdown() if arguments.markdown else _classes())
+        return 0
     try:
         pair = _find(arguments.p, arguments.q)
     except LookupError as error:
@@ -45,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(_explained(pair) if arguments.command == "explain" else _compared(pair))
     return 0
+
+
+def _classes() -> str:
+    return "\n".join(f"{row.name:40}{row.method:20}{row.reason}" for row in class_rows())
 
 
 def _find(p: str, q: str) -> Pair:

@@ -11,13 +11,17 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 from torch.distributions import kl as torch_kl
 
+from .bounds import has_bounds
 from .estimate import Estimate
-from .monte_carlo import monte_carlo
+from .mixture_integrals import kl_of_mixture
+from .mixtures import is_mixture
+from .monte_carlo import monte_carlo, randomness
 from .provenance import Use, least_exact, recording
 from .quadrature import tolerance as relative_tolerance
 from .reduction import describe
 from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
+from .stratified import stratified
 from .undeclared import kl_of_undeclared
 
 _told: set[str] = set()
@@ -62,12 +66,16 @@ def kl(
     try:
         with recording() as uses, relative_tolerance(tolerance):
             value = kl_divergence(p, q)
-    except NotImplementedError:
+    except NotImplementedError as missing:
         with relative_tolerance(tolerance):
             found = _integrated(p, q)
         if found is not None:
             return found
         if num_samples is None:
+            if has_bounds(p, q):
+                raise NotImplementedError(
+                    f"{missing} pyro_kl.bounds(p, q) has guaranteed bounds."
+                ) from None
             raise
         return _sampled(p, q, num_samples, generator)
     value = torch.as_tensor(value)
@@ -115,7 +123,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         return replace(
             inner, value=value, error=error, standard_error=torch.zeros_like(value.detach())
         )
-    found = kl_of_undeclared(p, q)
+    found = kl_of_mixture(p, q) or kl_of_undeclared(p, q)
     if found is None:
         return None
     reason = "log_prob of both over p's support"
@@ -155,5 +163,8 @@ def _sampled(
     if pair not in _told:
         _told.add(pair)
         warnings.warn(f"{pair} is estimated by Monte Carlo: no formula for it.", stacklevel=3)
+    if is_mixture(p):
+        with randomness(generator):
+            return stratified(p, q, num_samples)
     sampled = monte_carlo(p, q, num_samples, generator=generator)
     return replace(sampled, reason=reason)

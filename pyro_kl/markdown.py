@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from .accuracy import measured
+from .class_table import class_rows
 from .pair import Pair
 from .registry import registered
 
-__all__ = ["pairs_in_markdown", "table"]
+__all__ = ["classes_in_markdown", "pairs_in_markdown", "table"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,6 +40,21 @@ def pairs_in_markdown() -> str:
     sections.append("## Formulas of torch's and Pyro's that are replaced, and why")
     sections.append(table(("p \\|\\| q", "reason"), [(a, b or "") for a, b in replaced]))
     return "\n\n".join(sections) + "\n"
+
+
+def classes_in_markdown() -> str:
+    """docs/classes.md: every class of pyro.distributions."""
+    rows = class_rows()
+    exact = sum(row.deterministic for row in rows)
+    head = [
+        "# Classes",
+        "Made by `python -m pyro_kl classes --markdown`; do not edit. The method is that of two "
+        "members, found by asking `pyro_kl.kl`; a wrapper's is that of what it wraps.",
+        f"{len(rows)} concrete classes of `pyro.distributions`, {exact} with a deterministic KL "
+        "of one member and another.",
+    ]
+    cells = [(row.name, row.method, row.reason) for row in rows]
+    return "\n\n".join([*head, table(("class", "method", "where, or why not"), cells)]) + "\n"
 
 
 def _section(name: str, pairs: Sequence[Pair]) -> str:

@@ -68,7 +68,7 @@ def monte_carlo(
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, for a standard error: {num_samples}")
     shape = broadcast_batch(p, q)
-    with torch.no_grad(), _randomness(generator):
+    with torch.no_grad(), randomness(generator):
         mean, standard_error = _mean_and_error(p, q, num_samples, ESTIMATORS[estimator], shape)
     return Estimate(
         value=mean,
@@ -119,7 +119,7 @@ def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> T
 
 
 @contextmanager
-def _randomness(generator: torch.Generator | None) -> Iterator[None]:
+def randomness(generator: torch.Generator | None) -> Iterator[None]:
     """Draw from `generator`: torch's samplers take none, so the global state is lent to it."""
     if generator is None:
         yield

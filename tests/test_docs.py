@@ -11,7 +11,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("command", ["pairs"])
+@pytest.mark.parametrize("command", ["pairs", "classes"])
 def test_table_is_current(command):
     """A process of its own: other tests declare classes that the table must not have."""
     made = subprocess.run(

@@ -102,6 +102,34 @@ class Chain:
         _, mean, covariance = prefixes(combine_moments, elements)
         return mean @ self.h + self.c, _symmetric(self.h.mT @ covariance @ self.h) + self.r
 
+    def joint(self) -> tuple[Tensor, Tensor]:
+        """Mean (..., T m) and covariance (..., T m, T m) of the whole sequence, O(T^2)."""
+        mean, covariance = self.mean, self.covariance
+        # covariances of all states so far with the present one
+        across = covariance[..., :0, :]
+        locs, columns, reads = [], [], []
+        for t in range(self.f.shape[-3]):
+            f, h = self.f[..., t, :, :], self.h[..., t, :, :]
+            mean = mean @ f + self.b[..., t, :, :]
+            covariance = f.mT @ covariance @ f + self.q[..., t, :, :]
+            across = torch.cat((across @ f, covariance), -2)
+            locs.append(mean @ h + self.c[..., t, :, :])
+            columns.append(across @ h)
+            reads.append(h)
+        n, rows = self.hidden_dim, []
+        for t, column in enumerate(columns):
+            seen = [reads[s].mT @ column[..., n * s : n * (s + 1), :] for s in range(t + 1)]
+            seen[-1] = seen[-1] + self.r[..., t, :, :]
+            upper = torch.cat(seen, -2)
+            left = len(columns) - t - 1
+            rows.append(torch.nn.functional.pad(upper, (0, 0, 0, left * upper.shape[-1])))
+        upper = torch.cat(rows, -1)
+        m = self.c.shape[-1]
+        blocks = torch.arange(upper.shape[-1], device=upper.device) // m
+        above = blocks.unsqueeze(-1) < blocks
+        both = upper + torch.where(above, upper, 0.0).mT
+        return torch.cat(locs, -1).squeeze(-2), _symmetric(both)
+
 
 @dataclass(frozen=True)
 class Filtered:

@@ -1,4 +1,4 @@
-"""KL of two coalescents at 20 digits: the expected log intensity ratio, integrated over time."""
+"""KL of two coalescents at 16 digits: the expected log intensity ratio, integrated over time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpmath import mp, mpf
 
 from .integrate import exact
 
-DIGITS = 25
+DIGITS = 20
 
 
 def kl(a: Mapping[str, Any], b: Mapping[str, Any]) -> Any:
@@ -56,7 +56,7 @@ def _interval(law: Any, start: Any, end: Any, a: Any, b: Any, ahead: int) -> tup
     if end == -mp.inf:
         # beyond this the slowest state, of two lineages, is left with probability 1e-25
         length = 58 / own[2]
-        return mp.quad(integrand, mpmath.linspace(0, length, 9)), law
+        return mp.quad(integrand, mpmath.linspace(0, length, 7)), law
     length = start - end
     return mp.quad(integrand, [0, length]), law * mpmath.expm(generator * length)
 
