@@ -158,7 +158,11 @@ def elbo_section(fit: Fit, train: Dataset, num_samples: int) -> list[str]:
         f"  beta                 {beta:12g}",
         f"  ELBO                 {elbo:12.4f}  = {likelihood.value:.4f} - {beta:g} * {value:.4f}",
         f"The quadrature is off by less than {off:.0e} nats; it draws no samples.",
-        *(["The KL is sampled: there is no formula for this prior and guide."] if kl_error else []),
+        *(
+            ["The KL is sampled: there is no formula for this prior and guide."]
+            if kl_error
+            else []
+        ),
     ]
 
 
@@ -298,7 +302,7 @@ def draw(fit: Fit, rows: Sequence[KLRow], out: Path, num_samples: int) -> list[P
         [rows[i].value for i in largest],
         title=f"Prior against posterior: the {len(largest)} coefficients of largest KL",
     )
-    formula = fit.model.prior != "studentt" or fit.guide.name == "mean-field"
+    formula = joint_kl(fit.guide, fit.model).exact
     exact = "sampled, converging on exact" if formula else "sampled, for want of a formula"
     with torch.no_grad():
         convergence = plot.convergence(

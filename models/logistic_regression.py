@@ -356,8 +356,9 @@ def joint_kl(
 ) -> pyro_kl.Estimate:
     """Return KL(q || prior) over all coefficients, in nats.
 
-    Exact where `pyro_kl` has a formula (priors "normal" and "laplace"); otherwise Monte Carlo
-    with ``num_samples`` draws, and the estimate's ``method`` says so.
+    Exact where `pyro_kl` has a formula: closed for the priors "normal" and "laplace", a quadrature
+    for "studentt"; otherwise Monte Carlo with ``num_samples`` draws, and the estimate's ``method``
+    says so.
     """
     with torch.no_grad():
         p, q = guide.joint(), model.joint_prior()
