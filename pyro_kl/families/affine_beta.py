@@ -24,13 +24,12 @@ FROM_LOC_TO_END = Support(
 def log_density(
     mp: Any, x: Any, concentration1: Any, concentration0: Any, loc: Any, scale: Any
 ) -> Any:
-    z = (x - loc) / scale
-    return beta.log_density(mp, z, concentration1, concentration0) - mp.log(scale)
+    width = mp.mpf(float(loc + scale)) - loc  # the end as float64 has it
+    z = (x - loc) / width
+    return beta.log_density(mp, z, concentration1, concentration0) - mp.log(width)
 
 
-def entropy(
-    concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
-) -> Tensor:
+def entropy(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return beta.entropy(concentration1, concentration0) + torch.log(scale)
 
 
@@ -38,9 +37,7 @@ def mean(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Ten
     return loc + scale * beta.mean(concentration1, concentration0)
 
 
-def variance(
-    concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
-) -> Tensor:
+def variance(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return scale**2 * beta.variance(concentration1, concentration0)
 
 
@@ -71,8 +68,8 @@ affine_beta = declare(
         support=FROM_LOC_TO_END,
         examples=(
             {"concentration1": 2.0, "concentration0": 3.0, "loc": 0.25, "scale": 0.5},
-            {"concentration1": 0.75, "concentration0": 1.5, "loc": -1.0, "scale": 4.0},
-            {"concentration1": 60.0, "concentration0": 9.0, "loc": 2.0, "scale": 1.0},
+            {"concentration1": 1.5, "concentration0": 4.0, "loc": -1.0, "scale": 4.0},
+            {"concentration1": 60.0, "concentration0": 9.0, "loc": 2.25, "scale": 0.5},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
         log_density=log_density,

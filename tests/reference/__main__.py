@@ -45,11 +45,7 @@ def family_pairs() -> list[Pair]:
     Not those that are integrals themselves: these have a file and fewer digits of their own.
     """
     declared = {family.distribution for family in families()}
-    return [
-        r
-        for r in pyro_kl.registered()
-        if {r.p, r.q} <= declared and r.method != "quadrature"
-    ]
+    return [r for r in pyro_kl.registered() if {r.p, r.q} <= declared and r.method != "quadrature"]
 
 
 def jobs(only: str | None = None) -> Iterator[Job]:
