@@ -13,8 +13,9 @@ from ..registry import register
 from ..settled import settled
 from ..shapes import broadcast_batch
 
-_BY_INTEGRAL = integral(affine_beta, affine_beta)
-assert _BY_INTEGRAL is not None
+_integral = integral(affine_beta, affine_beta)
+assert _integral is not None
+_by_integral = _integral.formula
 
 
 @register(
@@ -43,7 +44,7 @@ def kl_affine_beta_affine_beta(p: AffineBeta, q: AffineBeta) -> Tensor:
     ends = (p.loc, q.loc), (p.scale, q.scale)
     if all(_equal(a, b) for a, b in ends):
         return kl_divergence(p.base_dist, q.base_dist).expand(shape)
-    return _BY_INTEGRAL.formula(p, q)
+    return _by_integral(p, q)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
