@@ -150,8 +150,12 @@ def function_of(duo: Duo, p_names: Iterable[str], q_names: Iterable[str]):
 
 
 def constraints_of(family: Family) -> Mapping[str, Any]:
-    """Of the first example: in some classes they depend on the parameters."""
-    return family.make(family.examples[0]).arg_constraints
+    """Of the first example: in some classes they depend on the parameters.
+
+    A parameter that a class says nothing of, such as a temperature, is positive.
+    """
+    given = family.make(family.examples[0]).arg_constraints
+    return {name: constraints.positive for name in family.examples[0]} | given
 
 
 def counts_of(family: Family) -> set[str]:

@@ -1,6 +1,7 @@
 """Univariate families, one file each; a new one is its file and one line here."""
 
 from . import (
+    affine_beta,
     asymmetric_laplace,
     bernoulli,
     beta,
@@ -29,6 +30,7 @@ from . import (
     ordered_logistic,
     pareto,
     poisson,
+    relaxed_bernoulli,
     skew_logistic,
     soft_asymmetric_laplace,
     soft_laplace,

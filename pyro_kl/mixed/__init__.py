@@ -1,5 +1,5 @@
 """Formulas of single pairs of two different families that no rule derives."""
 
-from . import cauchy, uniform
+from . import affine_beta, cauchy, uniform
 
-__all__ = ["cauchy", "uniform"]
+__all__ = ["affine_beta", "cauchy", "uniform"]

@@ -40,9 +40,12 @@ def by_name() -> dict[str, Family]:
 
 
 def family_pairs() -> list[Pair]:
-    """The registered pairs of two declared families: those that have densities to integrate."""
+    """The registered pairs of two declared families: those that have densities to integrate.
+
+    Not those that are integrals themselves: these have a file and fewer digits of their own.
+    """
     declared = {family.distribution for family in families()}
-    return [r for r in pyro_kl.registered() if {r.p, r.q} <= declared]
+    return [r for r in pyro_kl.registered() if {r.p, r.q} <= declared and r.method != "quadrature"]
 
 
 def jobs(only: str | None = None) -> Iterator[Job]:
