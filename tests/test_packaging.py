@@ -45,9 +45,10 @@ TEST = EXAMPLES | declared(PROJECT["optional-dependencies"]["test"])
 @pytest.mark.parametrize(
     ("folder", "available"),
     [
-        ("pyro_kl", REQUIRED | {"matplotlib"}),  # pyro_kl.plot imports it when a picture is drawn
+        # imported when a picture is drawn, or a report is asked for as a DataFrame
+        ("pyro_kl", REQUIRED | {"matplotlib", "pandas"}),
         ("models", EXAMPLES),
-        ("examples", EXAMPLES),
+        ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST),
     ],
 )

@@ -340,6 +340,10 @@ def test_later_registrations_are_not_ambiguous(base):
         pairs = [(mine, mine), (dist.Delta, mine)]
         if base is dist.TorchDistribution:  # no pair of anybody else's knows it
             pairs += [(mine, anything), (anything, mine)]
+            # who answers for anything has to say who comes first where another does, too
+            alone = [pair for pair in before if anything in pair and pair[0] is not pair[1]]
+            pairs += [(p, mine) for p, q in alone if q is anything]
+            pairs += [(mine, q) for p, q in alone if p is anything]
         for pair in pairs:
             torch_kl.register_kl(*pair)(lambda p, q: torch.tensor(7.0))
         for other in others:

@@ -16,8 +16,9 @@ from torch.distributions.transforms import Transform
 from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one
+from ..provenance import Use, note
 from ..quadrature import integrate, traced
-from ..reduction import describe, no_formula, reduction
+from ..reduction import describe, no_formula, reduction, simplified
 from ..registry import family_of
 from ..shapes import broadcast_batch
 from ..special import in_float64
@@ -59,6 +60,7 @@ class Source:
 
 def source_of(law: Distribution) -> Source | None:
     """The law on its line; None if it does not know it."""
+    law = simplified(law)
     if isinstance(law, FoldedDistribution):
         return _folded(law)
     family = family_of(class_of(law))
@@ -151,6 +153,7 @@ class _Integral:
             start = self.source.at(self.source.centre, *self.source.tensors)
             image = carried_on(self.maps, start)
             if always_outside(image, self.view):
+                note(Use("infinite", __name__))
                 return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
             finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
             finite = finite & ~self._grows_too_fast(image)
@@ -160,6 +163,7 @@ class _Integral:
         rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
         full = torch.full((self.shape.numel(),), math.inf, dtype=self.tensors[0].dtype)
         if not rows.numel():
+            note(Use("infinite", __name__))
             return full.reshape(self.shape)
         some, reach = (
             [x.expand(self.shape).reshape(-1)[rows] for x in group]
