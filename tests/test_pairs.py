@@ -273,7 +273,9 @@ def integrated(duo, row, p, q):
             x = to_support(y)
             log_slope = to_support.log_abs_det_jacobian(y, x)
         log_p, ratio = p.log_prob(x) + log_slope, p.log_prob(x) - q.log_prob(x)
-        return log_p, torch.where(torch.isneginf(log_p), 0.0, log_p.exp() * ratio)
+        # where next to nothing is left of p, a density of torch's may have rounded q to 0
+        nothing = torch.isneginf(log_p) | (torch.isposinf(ratio) & (log_p < -20))
+        return log_p, torch.where(nothing, 0.0, log_p.exp() * ratio)
 
     # torch's own densities overflow further out
     grid = torch.linspace(-100, 100, 20001, dtype=F64)
