@@ -211,14 +211,15 @@ def draw(family: Family, n: int, decades: float, which: int = 0) -> dict[str, Te
         new = {x: _draw_one(given[x], v, len(missing), decades) for x, v in example.items()}
         for name, x in new.items():
             drawn[name] = drawn[name].index_put((missing,), x) if name in drawn else x
-        if _accepted(family, drawn):
+        if accepted(family, drawn):
             return drawn
-        refused = [i for i in missing.tolist() if not _accepted(family, row_of(drawn, i))]
+        refused = [i for i in missing.tolist() if not accepted(family, row_of(drawn, i))]
         missing = torch.tensor(refused, dtype=torch.long)
     raise AssertionError(f"no valid parameters of {family.name}")
 
 
-def _accepted(family: Family, parameters: Mapping[str, Tensor]) -> bool:
+def accepted(family: Family, parameters: Mapping[str, Tensor]) -> bool:
+    """Whether the class takes these parameters."""
     try:
         family.distribution(**parameters, validate_args=True)
     except ValueError:
@@ -294,6 +295,7 @@ __all__ = [
     "SAME",
     "Duo",
     "Row",
+    "accepted",
     "bounds_of",
     "constraints_of",
     "counts_of",

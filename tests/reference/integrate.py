@@ -167,8 +167,11 @@ class Integrand:
 
     def size(self, y: Any) -> Any:
         """The logarithm of the integrand's absolute value."""
+        log_p = self.log_p(y)
+        if log_p == -mp.inf:  # also beyond an end that is rounded
+            return log_p
         ratio = abs(self.log_ratio(y))
-        return self.log_p(y) + mp.log(ratio) if ratio else -mp.inf
+        return log_p + mp.log(ratio) if ratio else -mp.inf
 
     def converges(self) -> bool:
         """Whether the integrand decays exponentially in both tails."""
