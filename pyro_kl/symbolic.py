@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, fx
 
-from .special import Step, Tape, trigamma
+from .provenance import mark, recording, rewind
+from .special import Step, Tape
 
 __all__ = ["Program", "program"]
 
@@ -66,7 +67,7 @@ _RULES: dict[str, Rule] = {
     "expm1": lambda g, out, x: (_product(g, out + 1.0),),
     "sqrt": lambda g, out, x: (g / (out + out),),
     "lgamma": lambda g, out, x: (_product(g, torch.digamma(x)),),
-    "digamma": lambda g, out, x: (_product(g, trigamma(x)),),
+    "digamma": lambda g, out, x: (_product(g, torch.polygamma(1, x)),),  # as autograd does
     "sigmoid": lambda g, out, x: (_product(g, out * (1.0 - out)),),
     "log_sigmoid": lambda g, out, x: (_product(g, torch.sigmoid(-x)),),
     "special_ndtr": lambda g, out, x: (_product(g, torch.exp(-0.5 * x * x) * 0.3989422804014327),),
@@ -84,7 +85,7 @@ _STEPS = {
     "sign", "ones_like", "zeros_like", "full_like", "getattr",
 }  # fmt: skip
 #: Elementwise, but met only inside of functions that bring their own derivatives.
-_INNER = {"special_zeta", "minimum", "maximum", "clamp", "addcmul", "xlogy"}
+_INNER = {"polygamma", "special_zeta", "minimum", "maximum", "clamp", "addcmul", "xlogy"}
 #: Other names for the same.
 _ALIASES = {
     "absolute": "abs",
@@ -146,11 +147,18 @@ def program(
     symbols = [tape.create_proxy("placeholder", name, (), {}) for name in names]
     p = dict(zip(p_names, symbols[: len(p_names)], strict=True))
     q = dict(zip(q_names, symbols[len(p_names) :], strict=True))
+    marks = mark()
     try:
-        value = kernel(p, q)
+        with recording() as uses:
+            value = kernel(p, q)
         results = _results(tape, value, symbols, wanted)
-    except (NotElementwise, fx.proxy.TraceError, TypeError, AttributeError, KeyError):
-        # whatever is wrong with the formula itself, autograd's way will say
+    except Exception:
+        # Symbols have no values and no shapes, and what asks for them fails in its own way. If
+        # it is the formula that is wrong, it will say so on tensors, where it is run next.
+        return None
+    finally:
+        rewind(marks)
+    if uses:  # it has something to say at every call
         return None
     graph.output(tuple(result.node for result in results))
     _share(graph)
