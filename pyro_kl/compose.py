@@ -158,6 +158,8 @@ def _composed(p: Family, q: Family) -> Kernel:
 
 
 def _as_tensor(mask: Tensor | bool, like: Parameters) -> Tensor:
+    if not isinstance(mask, bool):
+        return mask
     return torch.as_tensor(mask, device=next(iter(like.values())).device)
 
 

@@ -12,17 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, register_kl
 from torch.distributions import kl as torch_kl
 
+from .elementwise import OneNode
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, mark, note, rewind
 from .reduction import by_reduction
 from .shapes import broadcast_batch
-from .special import in_float64, with_partials
+from .special import with_partials
 
 #: A formula on the parameters of p and of q, in float64.
 Kernel = Callable[[Parameters, Parameters], Tensor]
@@ -268,45 +268,41 @@ def lift(
 
     The parameters are carried in float64 where the device can, and the answer is rounded once,
     to the dtype that torch's promotion gives: float32 has no digits left for a KL between
-    neighbours, and these formulas are cheap. With `partials`, the derivatives by p's and then
-    q's parameters, the whole formula is one node of autograd's graph.
+    neighbours, and these formulas are cheap. Where it can be, the whole formula is one node of
+    autograd's graph, with `partials`, the derivatives by p's and then q's parameters, if given.
     """
-    on_tensors = None if partials is None else _in_one_node(kernel, p_family, q_family, partials)
+    node = OneNode(
+        kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
+    )
+    read_p, read_q = p_family.of, q_family.of
 
     def formula(p: Distribution, q: Distribution) -> Tensor:
         shape = broadcast_batch(p, q)
-        p_values, q_values = p_family.of(p), q_family.of(q)
-        tensors = (*p_values.values(), *q_values.values())
-        if on_tensors is not None:
-            return on_tensors(*tensors).expand(shape)
-        value = kernel(_in_float64(p_values), _in_float64(q_values))
-        return value.to(promoted(tensors)).expand(shape)
+        value = node(read_p(p), read_q(q))
+        return value if value.shape == shape else value.expand(shape)
 
+    formula.one_node = node  # type: ignore[attr-defined]
     formula.__module__ = getattr(kernel, "__module__", formula.__module__)
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
     formula.__doc__ = kernel.__doc__
     return formula
 
 
-def _in_one_node(
-    kernel: Kernel, p_family: Family, q_family: Family, partials: Partials
-) -> Callable[..., Tensor]:
+def _with_partials(
+    kernel: Kernel, partials: Partials, p_family: Family, q_family: Family
+) -> Kernel:
+    """The formula with its derivatives by p's and then q's parameters."""
     p_names, q_names = p_family.parameters, q_family.parameters
 
-    def split(tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        p_values = dict(zip(p_names, tensors[: len(p_names)], strict=True))
-        q_values = dict(zip(q_names, tensors[len(p_names) :], strict=True))
-        return _in_float64(p_values), _in_float64(q_values)
+    def split(values: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        p = dict(zip(p_names, values[: len(p_names)], strict=True))
+        return p, dict(zip(q_names, values[len(p_names) :], strict=True))
 
-    def slopes(*tensors: Tensor) -> tuple[Tensor, ...]:
-        each = partials(*split(tensors))
-        return tuple(d.to(x.dtype) for d, x in zip(each, tensors, strict=True))
+    @with_partials(lambda *values: partials(*split(values)))
+    def on_values(*values: Tensor) -> Tensor:
+        return kernel(*split(values))
 
-    @with_partials(slopes)
-    def value(*tensors: Tensor) -> Tensor:
-        return kernel(*split(tensors)).to(promoted(tensors))
-
-    return value
+    return lambda p, q: on_values(*p.values(), *q.values())
 
 
 def derived_pair(
@@ -336,18 +332,6 @@ def derived_pair(
         declared_in=(p.home, q.home),
         terms=terms or {},
     )
-
-
-def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    # an Exponential(torch.tensor(2)) has a rate of integers, and nats are not
-    return dtype if dtype.is_floating_point else torch.get_default_dtype()
-
-
-def _in_float64(values: Parameters) -> dict[str, Tensor]:
-    return {name: in_float64(value) for name, value in values.items()}
 
 
 def formula(

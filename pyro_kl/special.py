@@ -13,11 +13,12 @@ accurate and several times faster than what autograd makes of a series.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 __all__ = [
     "bernoulli_excess",
@@ -59,6 +60,67 @@ EULER_GAMMA = 0.57721566490153286061
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 Elementwise = Callable[..., Tensor]
+Partials = Callable[..., tuple[Tensor, ...]]
+
+
+class Step(NamedTuple):
+    """One operation of a recorded formula; `partials` if it brings its own derivatives."""
+
+    node: fx.Node
+    inputs: tuple[Any, ...]
+    partials: Callable[..., tuple[Any, ...]] | None
+
+
+class Tape(fx.proxy.GraphAppendingTracer):
+    """Records a formula run on symbols: its operations as a graph, and the steps to differentiate.
+
+    A function with partial derivatives of its own is one step, whatever it does inside.
+    """
+
+    def __init__(self, graph: fx.Graph) -> None:
+        super().__init__(graph)
+        self.steps: list[Step] = []
+        self._recording = True
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        if self._recording and node.op != "placeholder":
+            inputs = tuple(fx.Proxy(x, self) if isinstance(x, fx.Node) else x for x in node.args)
+            self.steps.append(Step(node, inputs, None))
+        return node
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any
+    ) -> Any:
+        if target is torch.functional.broadcast_tensors:
+            return args  # every operation that is recorded broadcasts
+        return super().create_proxy(kind, target, args, kwargs, *rest, **options)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What happens inside goes to the graph alone."""
+        before, self._recording = self._recording, False
+        try:
+            yield
+        finally:
+            self._recording = before
+
+    def call(self, value: Elementwise, partials: Partials, inputs: tuple[Any, ...]) -> Any:
+        """One step of a function with partial derivatives."""
+        with self.aside():
+            result: Any = value(*inputs)
+        if self._recording:
+            self.steps.append(Step(result.node, inputs, partials))
+        return result
+
+
+def is_transformed() -> bool:
+    """Whether something other than autograd looks at the operations themselves."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elementwise], Any]:
@@ -100,12 +162,15 @@ def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elem
                 ctx.save_for_forward(*inputs)
 
         def function(*inputs: Tensor) -> Tensor:
+            for x in inputs:
+                if isinstance(x, fx.Proxy):
+                    return x.tracer.call(value, partials, inputs)
             if any(x.shape != inputs[0].shape for x in inputs):
                 inputs = torch.broadcast_tensors(*inputs)
-            if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+            if is_transformed():
+                if torch._C._are_functorch_transforms_active():
+                    return Transformable.apply(*inputs)
                 return value(*inputs)
-            if torch._C._are_functorch_transforms_active():
-                return Transformable.apply(*inputs)
             if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
                 return Plain.apply(*inputs)
             return value(*inputs)
@@ -123,11 +188,16 @@ def in_float64(x: Tensor) -> Tensor:
 
 
 def trigamma(x: Tensor) -> Tensor:
-    """The second derivative of log gamma, by Hurwitz's zeta(2, x).
+    """The second derivative of log gamma, for positive x.
 
-    `torch.polygamma(1, x)` has a relative error of 5e-10 in float64; zeta(2, x) of 5e-16.
+    `torch.polygamma(1, x)` has a relative error of 5e-10 in float64, and zeta(2, x) takes 150 ns.
     """
-    return torch.special.zeta(torch.full_like(x, 2.0), x)
+    inverse = 1 / (x + _STIRLING_FROM)
+    square = inverse * inverse
+    series = _STIRLING[-1] * 15 * 16 * square
+    for k in range(len(_STIRLING) - 1, 0, -1):
+        series = (series + (2 * k - 1) * 2 * k * _STIRLING[k - 1]) * square
+    return _sum_of_inverse_squares(x) + ((series + 0.5 * inverse) * inverse + inverse)
 
 
 def log_mass(mass: Tensor) -> Tensor:
@@ -358,7 +428,7 @@ def _stirling_curvature(x: Tensor) -> Tensor:
     for k in range(len(_STIRLING) - 1, 0, -1):
         series = series * square + (2 * k - 1) * 2 * k * _STIRLING[k - 1]
     series = (series * inverse + 0.5) * square
-    added = (1 / _steps(small, x).square()).sum(-1) + inverse - 1 / x
+    added = _sum_of_inverse_squares(torch.where(small, x, 1.0)) + inverse - 1 / x
     return series + torch.where(small, added, 0.0)
 
 
@@ -366,10 +436,50 @@ def _shift(small: Tensor, like: Tensor) -> Tensor:
     return torch.where(small, 1.0 * _STIRLING_FROM, 0.0).to(like.dtype)
 
 
-def _steps(small: Tensor, x: Tensor) -> Tensor:
-    """x, x + 1, ..., x + 11 along a new last dimension, where x is small."""
-    steps = torch.arange(_STIRLING_FROM, dtype=x.dtype, device=x.device)
-    return torch.where(small, x, 1.0).unsqueeze(-1) + steps
+# The factors x + j and x + 11 - j have the product z + j (11 - j), z = x (x + 11), so that the
+# twelve steps are six. (2 x + 11)^2 is 4 (z + k) + 121 - 4 k.
+_PAIRED = tuple(j * (_STIRLING_FROM - 1 - j) for j in range(_STIRLING_FROM // 2))
+_LAST = _STIRLING_FROM - 1
+
+
+def _paired(x: Tensor) -> list[Tensor]:
+    """1 / ((x + j) (x + 11 - j)), j = 0..5."""
+    z = x * (x + _LAST)
+    return [1 / (z + k) for k in _PAIRED]
+
+
+def _sum_of_inverse_squares(x: Tensor) -> Tensor:
+    """The sum of 1 / (x + j)^2, j = 0..11: each pair is r (2 + (121 - 4 k) r), r its inverse."""
+    total = torch.zeros_like(x)
+    for r, k in zip(_paired(x), _PAIRED, strict=True):
+        total = total + r * (r * (_LAST**2 - 4 * k) + 2)
+    return total
+
+
+def _harmonic(x: Tensor, y: Tensor, d: Tensor) -> Tensor:
+    """The sum of 1 / ((x + j) (y + j)), j = 0..11, with d = x - y given."""
+    e = d * (2 * y + _LAST)
+    total = torch.zeros_like(x)
+    for r, s, k in zip(_paired(x), _paired(y), _PAIRED, strict=True):
+        total = total + r * (s * (e + (_LAST**2 - 4 * k)) + 2)
+    return total
+
+
+def _excess_of_steps(x: Tensor, y: Tensor, d: Tensor) -> Tensor:
+    """The sum of u_j - log(1 + u_j), u_j = d / (y + j), j = 0..11, by one logarithm.
+
+    With the product of the pairs' factors, 1 + v_k = (x + j) (x + 11 - j) / ((y + j) (y + 11 -
+    j)), as 1 + s, and R = s - sum_k v_k in positive steps, it is [s - log(1 + s)] - R - d^2 sum_k
+    1 / ((y + j) (y + 11 - j)).
+    """
+    delta = d * (x + y + _LAST)
+    first, *others = _paired(y)
+    s, rest, total = delta * first, torch.zeros_like(x), first
+    for r in others:
+        v = delta * r
+        both = s * v
+        rest, s, total = rest + both, s + v + both, total + r
+    return _itakura_saito(s, 1 + s) - rest - d * d * total
 
 
 def _near_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -392,8 +502,12 @@ def _slope_difference(x: Tensor, y: Tensor) -> Tensor:
         if n % 2 == 0:
             total = total + (n - 1) * _STIRLING[n // 2 - 1] * s
     close = d * inv_x * inv_y * (0.5 + total)
-    harmonic = (1 / (_steps(small, x_near) * _steps(small, y_near))).sum(-1)
-    added = d * harmonic + torch.log1p(d * inv_y) - torch.log1p(d / y_near)
+    x_small, y_small = torch.where(small, x_near, 1.0), torch.where(small, y_near, 1.0)
+    added = (
+        d * _harmonic(x_small, y_small, torch.where(small, d, 0.0))
+        + torch.log1p(d * inv_y)
+        - torch.log1p(d / y_near)
+    )
     close = close + torch.where(small, added, 0.0)
     return torch.where(near, close, _stirling_slope(x) - _stirling_slope(y))
 
@@ -408,7 +522,8 @@ def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
     small = y_near < _STIRLING_FROM
     shift = _shift(small, y)
     close = _stirling_series_excess(x_near + shift, y_near + shift, d)
-    moved = _excess_series(d.unsqueeze(-1) / _steps(small, y_near)).sum(-1)
+    x_small, y_small = torch.where(small, x_near, 1.0), torch.where(small, y_near, 1.0)
+    moved = _excess_of_steps(x_small, y_small, torch.where(small, d, 0.0))
     moved = moved + _close_kl(y_near + shift, d / (y_near + shift)) - _close_kl(y_near, d / y_near)
     close = close + torch.where(small, moved, 0.0)
     far = _stirling(x) - _stirling(y) - (x - y) * _stirling_slope(y)

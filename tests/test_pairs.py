@@ -501,6 +501,27 @@ def test_gradient_at_far_apart_parameters(duo):
         assert ((gradients[i] - difference).abs() <= 10 * scale)[both].all()
 
 
+@over(
+    duo
+    for duo in FINITE
+    if duo.pair.method == "closed form" and hasattr(duo.pair.formula, "one_node")
+)
+def test_one_node_is_the_formula(duo):
+    """Value and derivatives of the recorded program are those of the formula and of autograd."""
+    p, q, _ = draw_finite(duo, 40, DECADES)
+    inputs = leaves(duo, p, q)
+    plain = duo.pair.formula.one_node.plain
+    whole = function_of(duo, p, q)(*inputs)
+    slopes = gradients_of(whole.sum(), inputs)
+    a = duo.p.of(duo.p.distribution(**dict(zip(p, inputs, strict=False))))
+    b = duo.q.of(duo.q.distribution(**dict(zip(q, inputs[len(p) :], strict=True))))
+    value = plain(a, b)
+    assert torch.allclose(whole, value, rtol=1e-11, atol=1e-15)
+    # next to the largest float64 a derivative is larger than it
+    for slope, right in zip(slopes, gradients_of(value.sum(), inputs), strict=True):
+        assert torch.allclose(slope, right, rtol=1e-9, atol=1e-11, equal_nan=True)
+
+
 def neighbours(duo):
     """A finite and an infinite row that share q's parameters, or p's; each may be absent."""
     for shared, own in (("q", "p"), ("p", "q")):

@@ -14,11 +14,12 @@ from pyro.distributions import Delta, ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, constraints
 
+from ..elementwise import promoted
 from ..family import Family, Parameters, end_at
 from ..maps import bounds
 from ..pair import Case
 from ..reduction import describe
-from ..registry import family_of, promoted, register
+from ..registry import family_of, register
 from ..shapes import broadcast_batch, sum_events
 from ..special import in_float64
 from .delta import kl_delta

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from ..densities import log_prob_anywhere
+from ..elementwise import promoted
 from ..pair import Case
 from ..reduction import reduction
-from ..registry import family_of, promoted, register
+from ..registry import family_of, register
 from ..shapes import broadcast_batch, some_tensor
 from ..special import in_float64
 from ..zero_inflation import Gates, kl_inflated, log_gates, read_gate

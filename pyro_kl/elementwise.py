@@ -1,0 +1,162 @@
+"""A formula on parameters as one node of autograd's graph, in blocks that fit a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .family import Parameters
+from .special import in_float64, is_transformed
+from .symbolic import Program, program
+
+__all__ = ["OneNode", "promoted"]
+
+#: Elements of one block: a dozen temporaries of 8 bytes each stay in a core's cache.
+_BLOCK = 8192
+#: What torch gives to one thread.
+_GRAIN = 32768
+
+Kernel = Callable[[Parameters, Parameters], Tensor]
+
+
+def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
+    """The dtype of a formula's value: torch's promotion of the parameters'."""
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        if tensor.dtype != dtype:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    # an Exponential(torch.tensor(2)) has a rate of integers, and nats are not
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+
+
+class _Key(NamedTuple):
+    """Which program: the parameters' names, and by which of them derivatives are wanted."""
+
+    p_names: tuple[str, ...]
+    q_names: tuple[str, ...]
+    wanted: tuple[bool, ...]
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """p's and q's parameters by name."""
+        n = len(self.p_names)
+        p = dict(zip(self.p_names, tensors[:n], strict=True))
+        return p, dict(zip(self.q_names, tensors[n:], strict=True))
+
+
+class OneNode:
+    """A formula on parameters in any precision: float64 inside, rounded once.
+
+    Where autograd records, the value and its partial derivatives are computed together and only
+    the derivatives are kept, so that going back is one product for each parameter. A second
+    derivative, forward mode, `torch.func`, `torch.compile` and `torch.jit.trace` go through the
+    formula itself.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._programs: dict[_Key, Program | None] = {}
+
+    def __call__(self, p: Parameters, q: Parameters) -> Tensor:
+        tensors = (*p.values(), *q.values())
+        if is_transformed() or forward_ad._current_level >= 0:
+            return self.plain(p, q)
+        if torch.is_grad_enabled():
+            wanted = tuple(x.requires_grad for x in tensors)
+        else:
+            wanted = (False,) * len(tensors)
+        key = _Key(tuple(p), tuple(q), wanted)
+        try:
+            found = self._programs[key]
+        except KeyError:
+            found = self._programs[key] = program(self._kernel, *key)
+        if found is None:
+            return self.plain(p, q)
+        if True in wanted:
+            return _Node.apply(self, found, key, *tensors)
+        return _run(found, tensors, wanted)[0]
+
+    def plain(self, p: Parameters, q: Parameters) -> Tensor:
+        """The formula, operation by operation."""
+        value = self._kernel(
+            {name: in_float64(x) for name, x in p.items()},
+            {name: in_float64(x) for name, x in q.items()},
+        )
+        return value.to(promoted((*p.values(), *q.values())))
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, node: OneNode, run: Program, key: _Key, *tensors: Tensor) -> Tensor:
+        value, *slopes = _run(run, tensors, key.wanted)
+        ctx.save_for_backward(*tensors, *slopes)
+        ctx.node, ctx.key = node, key
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        key, saved = ctx.key, ctx.saved_tensors
+        inputs = saved[: len(key.wanted)]
+        if torch.is_grad_enabled():
+            return (None, None, None, *_differentiable(ctx.node, key, inputs, grads[0]))
+        slopes = iter(saved[len(key.wanted) :])
+        found = [
+            _summed_to(grads[0] * next(slopes), x) if asked else None
+            for x, asked in zip(inputs, key.wanted, strict=True)
+        ]
+        return (None, None, None, *found)
+
+
+def _summed_to(gradient: Tensor, x: Tensor) -> Tensor:
+    return gradient if gradient.shape == x.shape else gradient.sum_to_size(x.shape)
+
+
+def _differentiable(
+    node: OneNode, key: _Key, inputs: Sequence[Tensor], grad: Tensor
+) -> Iterator[Tensor | None]:
+    """The gradient again, with a graph of its own: someone asks for a second derivative."""
+    # p and q may share a tensor, whose two derivatives are to be told apart
+    inputs = [x.view_as(x) for x in inputs]
+    value = node.plain(*key.split(inputs))
+    asked = [x for x, wanted in zip(inputs, key.wanted, strict=True) if wanted]
+    found = iter(
+        torch.autograd.grad(value, asked, grad, create_graph=True, materialize_grads=True)
+    )
+    return (next(found) if wanted else None for wanted in key.wanted)
+
+
+def _run(run: Program, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> Sequence[Tensor]:
+    """The value and the wanted derivatives, in the inputs' precision, block by block."""
+    size = max([x.numel() for x in tensors])
+    threads = torch.get_num_threads()
+    block = _BLOCK if threads == 1 else _GRAIN * threads
+    in_blocks = size > block and _splits(tensors, size)
+    double = all([x.dtype is torch.float64 for x in tensors])
+    if double and not in_blocks:
+        return run(tensors)
+    dtypes = [promoted(tensors)]
+    dtypes += [x.dtype for x, asked in zip(tensors, wanted, strict=True) if asked]
+    if not in_blocks:
+        results = run([in_float64(x) for x in tensors])
+        return [x.to(dtype) for x, dtype in zip(results, dtypes, strict=True)]
+    like = next(x for x in tensors if x.numel() == size)
+    found = [torch.empty(like.shape, dtype=dtype, device=like.device) for dtype in dtypes]
+    flat = [x.reshape(-1) if x.numel() == size else x.reshape(()) for x in tensors]
+    into = [x.view(-1) for x in found]
+    for start in range(0, size, block):
+        part = slice(start, start + block)
+        results = run([in_float64(x[part] if x.dim() else x) for x in flat])
+        for target, result in zip(into, results, strict=True):
+            target[part] = result
+    return found
+
+
+def _splits(tensors: Sequence[Tensor], size: int) -> bool:
+    """Whether all are of one shape or single numbers, on a processor with caches."""
+    shape = next(x.shape for x in tensors if x.numel() == size)
+    return tensors[0].device.type == "cpu" and all(
+        (x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors
+    )
