@@ -13,9 +13,11 @@ DEMO_ARGS ?=
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
-demo: $(VENV)/.examples  ## Bayesian logistic regression: prior, posterior, KL, ELBO
+demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised policy
 	$(BIN)/python -m examples.kl_by_hand
 	$(BIN)/python -m examples.logistic_regression $(DEMO_ARGS)
+	$(BIN)/python -m examples.hierarchical $(DEMO_ARGS)
+	$(BIN)/python -m examples.kl_penalised_policy $(DEMO_ARGS)
 
 test: $(VENV)/.test  ## all tests, doctests included
 	$(BIN)/python -m pytest -n 2
