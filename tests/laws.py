@@ -66,7 +66,7 @@ class Duo:
         return [row for row in self.rows if row.finite]
 
     def measurable_rows(self) -> list[Row]:
-        """Those with a relative error: not of laws that the rounding of a parameter tells apart."""
+        """Those of laws that differ by more than the rounding of a parameter."""
         return [row for row in self.finite_rows() if row.kl > 1e-30]
 
 
