@@ -65,6 +65,10 @@ class Duo:
     def finite_rows(self) -> list[Row]:
         return [row for row in self.rows if row.finite]
 
+    def measurable_rows(self) -> list[Row]:
+        """Those of laws that differ by more than the rounding of a parameter."""
+        return [row for row in self.finite_rows() if row.kl > 1e-30]
+
 
 def _duo(pair: Pair) -> Duo | None:
     p, q = FAMILIES.get(pair.p.__name__), FAMILIES.get(pair.q.__name__)

@@ -9,9 +9,11 @@ from pyro_kl.accuracy import measured
 from .laws import FINITE, kl_of, over, relative_error
 
 
+# a rule that cannot do what it is asked says so, once for each pair
+@pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
 @over(FINITE)
 def test_told_error_holds(duo):
-    rows = [row for row in duo.finite_rows() if row.kl]
+    rows = duo.measurable_rows()
     if not rows:
         pytest.skip("all reference values are 0 or infinite")
     told = measured().get(duo.pair.name)
