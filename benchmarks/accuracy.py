@@ -81,6 +81,8 @@ def main():
             mark = f"  {above} above {tolerance:.0e}: {row[1:]}" if above else ""
             print(f"  {duo.pair.name:<60} {worst:8.1e}  {count} pairs  {str(dtype)[6:]}{mark}")
     if arguments.write:
+        if arguments.only:  # the other families' rows stay
+            table = {**json.loads(TABLE.read_text()), **table}
         lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(table.items()))
         TABLE.write_text("{\n" + lines + "\n}\n")
         print(f"wrote {len(table)} pairs to {TABLE.name}")

@@ -156,6 +156,9 @@ class Family:
         distribution: the torch class (Pyro's classes are subclasses of it).
         parameters: the names that `read` returns.
         support: where it has mass.
+        domain: as q, where torch evaluates its density, if that is more than where it has mass: an
+            angle may be any number. As Pyro's ELBOs do, the KL takes that density as it is; it is
+            not normalised there, and a wide p may have a negative "KL". By default the support.
         examples: constructor arguments; every check and every reference value starts from them.
         reference: where the entropy and the moments can be looked up.
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
@@ -189,6 +192,7 @@ class Family:
     examples: Sequence[Mapping[str, Any]]
     reference: str
     log_density: Callable[..., Any]
+    domain: Support | None = None
     kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
@@ -214,6 +218,11 @@ class Family:
         return build(
             **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
         )
+
+    @property
+    def as_prior(self) -> Support:
+        """Where its density is taken as q."""
+        return self.domain or self.support
 
     @property
     def home(self) -> str:

@@ -52,7 +52,7 @@ def integral(p: Family, q: Family) -> Pair | None:
 
 def _never_finite(p: Family, q: Family, p_line: Line, q_line: Line) -> bool:
     """Whether p's tail is too heavy at an end that both share, whatever the parameters."""
-    ends = ((p.support.low, q.support.low), (p.support.high, q.support.high))
+    ends = ((p.support.low, q.as_prior.low), (p.support.high, q.as_prior.high))
     for (mine, theirs), index, growth, grows in zip(
         ends, p_line.index, q_line.growth, q_line.exponential, strict=True
     ):
@@ -71,7 +71,7 @@ def _infinite(p: Parameters, q: Parameters) -> Tensor:
 
 def _in_words(p: Family, q: Family) -> str:
     words = []
-    if any(p.support.inside(q.support)):
+    if any(p.support.inside(q.as_prior)):
         words.append("p's support is inside q's")
     assert p.line is not None
     assert q.line is not None
@@ -98,7 +98,7 @@ def tell(pair: str, source: str, found: Integral, asked: float | None = None) ->
 def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
     name = f"{p.name} || {q.name}"
     source = ", ".join(dict.fromkeys((p.home, q.home)))
-    compare = p.support.inside(q.support)
+    compare = p.support.inside(q.as_prior)
     kinked = p_line.peaked or bool(p.kinks) or bool(q.kinks)
 
     def kl_integrated(a: Parameters, b: Parameters) -> Tensor:
@@ -159,8 +159,8 @@ def _finiteness(
 ) -> tuple[Tensor | None, tuple[Tensor | float, Tensor | float]]:
     """Where the KL is finite (None: everywhere), and how much wider the window has to be."""
     masks: list[Tensor] = []
-    low, other_low = end_at(p.support.low, a), end_at(q.support.low, b)
-    high, other_high = end_at(p.support.high, a), end_at(q.support.high, b)
+    low, other_low = end_at(p.support.low, a), end_at(q.as_prior.low, b)
+    high, other_high = end_at(p.support.high, a), end_at(q.as_prior.high, b)
     anchor = next(iter(a.values()))
     if compare[0]:
         masks.append(torch.as_tensor(other_low <= low, device=anchor.device))

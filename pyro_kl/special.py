@@ -36,6 +36,7 @@ __all__ = [
     "log_mass",
     "mean_shortfall",
     "trigamma",
+    "versine",
     "with_partials",
 ]
 
@@ -198,6 +199,12 @@ def trigamma(x: Tensor) -> Tensor:
     for k in range(len(_STIRLING) - 1, 0, -1):
         series = (series + (2 * k - 1) * 2 * k * _STIRLING[k - 1]) * square
     return _sum_of_inverse_squares(x) + ((series + 0.5 * inverse) * inverse + inverse)
+
+
+def versine(size: Tensor, angle: Tensor, lost: Tensor) -> Tensor:
+    """1 - size cos(angle), with lost = 1 - size given: of an angle's distance from another."""
+    half = torch.sin(0.5 * angle)
+    return lost + 2 * size * half * half
 
 
 def log_mass(mass: Tensor) -> Tensor:

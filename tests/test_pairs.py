@@ -211,7 +211,7 @@ def test_declared_case(pair, case):
 @over(FINITE)
 def test_definition(duo):
     """The integral or the sum of torch's own densities: formula and class agree on parameters."""
-    for row in sorted(duo.finite_rows(), key=lambda row: abs(math.log(row.kl or 1e9))):
+    for row in sorted(duo.finite_rows(), key=lambda row: abs(math.log(abs(row.kl) or 1e9))):
         p, q = make(duo.p, row.p), make(duo.q, row.q)
         discrete = p.support.is_discrete
         by_definition = summed(p, q) if discrete else integrated(duo, row, p, q)
@@ -310,8 +310,9 @@ def test_never_negative_never_nan(duo):
     p, q = draw(duo.p, 500, DECADES), draw(duo.q, 500, DECADES)
     kl = kl_of(duo, p, q)
     assert not kl.isnan().any()
-    # what cancels between the terms of one KL is a few units in the last place of the largest
-    assert kl.min() >= -1e-12
+    if duo.q.domain is None:  # a density that is not normalised where it is taken may be above p's
+        # what cancels between the terms of one KL is a few units in the last place of the largest
+        assert kl.min() >= -1e-12
 
 
 @over(duo for duo in FINITE if not duo.p.support.discrete)
@@ -328,7 +329,7 @@ def test_support_and_infinity(duo):
         a = {name: x.item() for name, x in row_of(p, i).items()}
         b = {name: x.item() for name, x in row_of(q, i).items()}
         with mp.workdps(30):
-            left, right = Law(duo.p, a), Law(duo.q, b)
+            left, right = Law(duo.p, a), Law(duo.q, b, as_prior=True)
             inside = right.low <= left.low and left.high <= right.high
             converges = inside and Integrand(left, right).converges()
             assert bool(kl[i].isfinite()) == converges, (a, b)
@@ -381,7 +382,7 @@ def test_support_is_the_classes(duo):
     inside = q.support.check(x) & torch.tensor(p.support.is_discrete == q.support.is_discrete)
     if duo.pair.finite == "always":
         assert inside.all()
-    if duo.p.support.never_inside(duo.q.support):
+    if duo.p.support.never_inside(duo.q.as_prior):
         assert not inside.all() or p.support.is_discrete != q.support.is_discrete
 
 
@@ -389,10 +390,10 @@ def test_support_is_the_classes(duo):
 @over(FINITE)
 def test_monte_carlo(duo):
     # the row whose log ratio has the lightest tails, as far as its KL tells
-    row = min(duo.finite_rows(), key=lambda row: abs(math.log(row.kl or 1e9)))
+    row = min(duo.finite_rows(), key=lambda row: abs(math.log(abs(row.kl) or 1e9)))
     p, q = make(duo.p, row.p), make(duo.q, row.q)
     comparison = pyro_kl.compare(p, q, num_samples=20_000)
-    assert comparison.standard_error < 0.1 * (1 + comparison.value)
+    assert comparison.standard_error < 0.1 * (1 + comparison.value.abs())
     assert abs(comparison.z_score) < 4.5
 
 

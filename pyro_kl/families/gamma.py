@@ -14,7 +14,7 @@ from ..line import Line, Point, half_line
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import bregman_stirling, itakura_saito_of, trigamma
+from ..special import bregman_stirling, itakura_saito_of, trigamma, versine
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 
@@ -71,6 +71,13 @@ def log_laplace(t: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
     return -concentration * torch.log1p(t / rate)
 
 
+def mean_versine(m: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
+    """E [1 - cos(x - m)]."""
+    log_size = -0.5 * concentration * torch.log1p(1 / rate**2)
+    angle = concentration * torch.atan(1 / rate) - m
+    return versine(torch.exp(log_size), angle, -torch.expm1(log_size))
+
+
 def cross_entropy(
     mean_log: Tensor, mean: Tensor, /, concentration: Tensor, rate: Tensor
 ) -> Tensor:
@@ -103,6 +110,7 @@ gamma = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "mean_versine": Moment(mean_versine),
             "mean_excess": Moment(mean_excess),
             "log_mean_power": Moment(log_mean_power),
             "log_laplace": Moment(log_laplace),

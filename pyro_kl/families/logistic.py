@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from ..family import REAL, Family, Moment
 from ..line import Line, Point, from_line
 from ..registry import declare
+from ..special import versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -23,6 +24,13 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x) = -t loc - log(sin(pi t s) / (pi t s)), for t < 1 / s."""
     return -t * loc - torch.log(torch.sinc(t * scale))
+
+
+def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    """E [1 - cos(x - m)]."""
+    x = math.pi * scale
+    size = 2 * x * torch.exp(-x) / -torch.expm1(-2 * x)  # x / sinh(x)
+    return versine(size, loc - m, 1 - size)
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
@@ -44,6 +52,7 @@ logistic = declare(
         log_density=log_density,
         entropy=lambda loc, scale: 2 + torch.log(scale),
         moments={
+            "mean_versine": Moment(mean_versine),
             "mean": Moment(lambda loc, scale: loc),
             "variance": Moment(lambda loc, scale: (math.pi * scale) ** 2 / 3),
             "mean_excess": Moment(

@@ -12,7 +12,7 @@ from ..family import REAL, Family, Moment, Parameters
 from ..line import Line, Point, from_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import HALF_LOG_TAU, itakura_saito
+from ..special import HALF_LOG_TAU, itakura_saito, versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -33,6 +33,12 @@ def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x)."""
     return 0.5 * (t * scale) ** 2 - t * loc
+
+
+def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    """E [1 - cos(x - m)]."""
+    half = -0.5 * scale * scale
+    return versine(torch.exp(half), loc - m, -torch.expm1(half))
 
 
 def cross_entropy(mean: Tensor, variance: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
@@ -59,6 +65,7 @@ normal = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
+            "mean_versine": Moment(mean_versine),
             "mean_excess": Moment(mean_excess),
             "log_laplace": Moment(log_laplace),
             "mean": Moment(lambda loc, scale: loc),

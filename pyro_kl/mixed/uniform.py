@@ -13,7 +13,6 @@ from ..families.generalized_pareto import generalized_pareto, log1p_ratio, upper
 from ..families.half_cauchy import half_cauchy
 from ..families.student_t import minus_log_normaliser, student_t
 from ..families.uniform import entropy, mean, mean_log, mean_log_over_r, uniform
-from ..families.von_mises import log_i0e, von_mises
 from ..family import Parameters
 from ..pair import Case
 from ..registry import formula
@@ -189,52 +188,3 @@ def kl_uniform_fisher_snedecor(p: Parameters, q: Parameters) -> Tensor:
     tail = torch.log1p(c * mean(**p)) + r * mean_log_over_r(r, low / centre, high / centre)
     value = log_beta(a, b) - a * torch.log(c) - (a - 1) * mean_log(**p) + (a + b) * tail
     return torch.where(inside, value - entropy(**p), math.inf)
-
-
-# --- angles ------------------------------------------------------------------------------------
-
-# float32's pi is above pi, and Uniform(-pi, pi) is inside in either precision.
-_PI_AS_FLOAT32 = 3.1415927410125732421875
-_SINC = tuple((-1) ** (n + 1) / math.factorial(2 * n + 1) for n in range(1, 10))
-
-
-def _one_minus_sinc(y: Tensor) -> Tensor:
-    """1 - sin(y)/y."""
-    near = y.abs() < 1
-    small, far = torch.where(near, y, 0.0), torch.where(near, 1.0, y)
-    square = small * small
-    series = torch.zeros_like(y)
-    for c in reversed(_SINC):
-        series = series * square + c
-    return torch.where(near, series * square, 1 - torch.sin(far) / far)
-
-
-@formula(
-    uniform,
-    von_mises,
-    cases=[
-        Case(
-            {"low": -1.0, "high": 3.0}, {"loc": 0.5, "concentration": 2.0}, 0.47759268141840568516
-        ),
-        Case(
-            {"low": 0.25, "high": 0.375},
-            {"loc": 0.25, "concentration": 100.0},
-            0.95726458984961316255,
-        ),
-    ],
-    finite="p's support is inside [-pi, pi]",
-    reference="E cos of a uniform angle; derived in the docstring",
-)
-def kl_uniform_von_mises(p: Parameters, q: Parameters) -> Tensor:
-    """KL(Uniform(a, b) || VonMises(m, k)) = log(2 pi I0(k) / (b - a)) - k E cos(x - m).
-
-    With S = sin(h)/h for half the width h, E cos(x - m) = S cos((a + b)/2 - m).
-    """
-    inside = (p["low"] >= -_PI_AS_FLOAT32) & (p["high"] <= _PI_AS_FLOAT32)
-    p = uniform.where(inside, p)
-    gone = _one_minus_sinc(0.5 * (p["high"] - p["low"]))
-    half = torch.sin(0.5 * (0.5 * (p["low"] + p["high"]) - q["loc"]))
-    away = gone + (1 - gone) * 2 * half * half  # 1 - E cos(x - m)
-    constant = math.log(2 * math.pi) + log_i0e(q["concentration"])
-    value = constant + q["concentration"] * away - entropy(**p)
-    return torch.where(inside, value, math.inf)

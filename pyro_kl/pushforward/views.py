@@ -81,7 +81,8 @@ def _declared(law: Distribution) -> View | None:
     kinks = tuple(family.kinks(**values)) if family.kinks else ()
     centre = line.at(line.centre(**values), **values).x
     places = tuple(torch.as_tensor(x).detach() for x in (kinks or (centre,)))
-    low, high = (end_at(end, values) for end in (family.support.low, family.support.high))
+    domain = family.as_prior
+    low, high = (end_at(end, values) for end in (domain.low, domain.high))
     growth = _growth(line, 0, values), _growth(line, 1, values)
     return View(log_density, tuple(values.values()), low, high, places, bool(kinks), growth)
 

@@ -80,12 +80,13 @@ def _end(value: float) -> Any:
 class Law:
     """A member of a family: its exact parameters, the ends of its support, its kinks."""
 
-    def __init__(self, family: Family, example: Parameters) -> None:
+    def __init__(self, family: Family, example: Parameters, *, as_prior: bool = False) -> None:
         self.family = family
+        support = family.as_prior if as_prior else family.support
         self.parameters = {name: exact(x) for name, x in example.items()}
         values = family.of(family.make(example))
         self.low, self.high = (
-            _end(float(end_at(end, values))) for end in (family.support.low, family.support.high)
+            _end(float(end_at(end, values))) for end in (support.low, support.high)
         )
         self.kinks = family.kinks(**self.parameters) if family.kinks else ()
 
@@ -328,5 +329,5 @@ def kl(p: Family, a: Parameters, q: Family, b: Parameters) -> Any:
     """KL(p || q) by its definition, as an mpmath number."""
     if p.support.discrete != q.support.discrete:
         return mp.inf  # an atom has no density, a density no atom
-    laws = Law(p, a), Law(q, b)
+    laws = Law(p, a), Law(q, b, as_prior=True)
     return add_up(*laws) if p.support.discrete else integrate(*laws)

@@ -59,7 +59,7 @@ def value(p: Any, a: Any, q: Any, b: Any) -> Any:
     try:
         return integrate.kl(p, a, q, b)
     except OverflowError:
-        return by_pieces(integrate.Law(p, a), integrate.Law(q, b))
+        return by_pieces(integrate.Law(p, a), integrate.Law(q, b, as_prior=True))
 
 
 def rows() -> Iterator[tuple[str, Any, Any, Any, Any]]:
