@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Use", "least_exact", "mark", "note", "recording", "rewind"]
+__all__ = ["Use", "least_exact", "mark", "note", "recording", "rewind", "silent_since"]
 
 #: From the most to the least exact; what is not here (a rule) leaves the word to what it calls.
 EXACTNESS = ("infinite", "point density", "closed form", "exact sum", "quadrature", "bound")
@@ -69,6 +69,11 @@ def mark() -> list[tuple[list[Use], int]]:
         return []
     thread = threading.get_ident()
     return [(uses, len(uses)) for owner, uses in _recorders if owner == thread]
+
+
+def silent_since(marks: list[tuple[list[Use], int]]) -> bool:
+    """Whether somebody records and nothing has been noted since."""
+    return any(len(uses) == length for uses, length in marks)
 
 
 def rewind(marks: list[tuple[list[Use], int]]) -> None:

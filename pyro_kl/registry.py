@@ -19,7 +19,7 @@ from torch.distributions import kl as torch_kl
 from .elementwise import OneNode
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
-from .provenance import EXACTNESS, Use, mark, note, rewind
+from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
 from .reduction import by_reduction
 from .shapes import broadcast_batch
 from .special import with_partials
@@ -242,7 +242,8 @@ def _install(pair: Pair) -> None:
         except NotImplementedError as declined:
             rewind(noted)
             return by_reduction(p, q, declined)
-        if pair.method in EXACTNESS and pair.method != "quadrature":  # that one tells its error
+        # an integral that estimates its error has noted itself
+        if pair.method in EXACTNESS and (pair.method != "quadrature" or silent_since(noted)):
             note(Use(pair.method, pair.source))
         return value
 

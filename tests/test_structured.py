@@ -15,6 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import kl_divergence
 
 import pyro_kl
+from pyro_kl.provenance import EXACTNESS
 
 from .laws import relative_error, without_validation
 from .structured_laws import (
@@ -69,6 +70,19 @@ def test_declared_cases(duo):
         assert kl.shape == ()
         assert kl.dtype == F64
         assert relative_error(kl, case.value) <= tolerance(duo), case
+
+
+@over(STRUCTURED)
+def test_result_names_its_method(duo):
+    """An integral is told as one, also by a formula that estimates no error of its own."""
+    p, q = (family(**as_tensors(x)) for family, x in duo.sides(case_of(duo)))
+    told, declared = pyro_kl.kl(p, q).method, duo.pair.method
+    if declared == "rule":
+        assert told in EXACTNESS
+    elif declared == "quadrature":
+        assert told == "quadrature"
+    else:
+        assert told in (declared, "closed form", "exact sum")
 
 
 @over(duo for duo in STRUCTURED if not duo.families[0].samples)
