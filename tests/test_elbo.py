@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import MappingProxyType
 
+import pandas
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -788,7 +789,6 @@ def test_the_report_prints_and_exports():
 
 
 def test_the_report_as_a_dataframe():
-    pandas = pytest.importorskip("pandas")
     report = TraceKL_ELBO().evaluate(eight_schools, ag.AutoNormal(eight_schools), num_particles=5)
     frame = report.to_dataframe()
     assert isinstance(frame, pandas.DataFrame)
