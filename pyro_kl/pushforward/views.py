@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
+from pyro.distributions import Delta, FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
@@ -52,9 +52,9 @@ class View:
 
 def view_of(law: Distribution) -> View | None:
     """How to integrate against a law; None if it says too little of itself."""
-    if law.event_shape:
-        return None
     law = simplified(law)
+    if law.event_shape or isinstance(law, Delta):
+        return None
     if isinstance(law, FoldedDistribution):
         return _folded(law)
     if isinstance(law, MixtureSameFamily):
