@@ -29,7 +29,7 @@ from .parts import made_of, tensors_in
 from .views import View, always_outside, inside_of, number, promoted, view_of
 
 #: Windows that are tried, in multiples of the first.
-_WIDER = (1.0, 2.0, 4.0, 8.0)
+_WIDER = (1.0, 1.25, 1.5, 1.75, 2.0, 4.0, 8.0)
 _NEGLIGIBLE = -34.0
 
 
@@ -203,7 +203,9 @@ class _Integral:
             chosen, done = first, torch.zeros(self.shape, dtype=torch.bool)
             for factor in _WIDER:
                 log_p, ratio = self(side * factor * first, *self.tensors)
-                left = log_p + torch.log1p(ratio.abs().nan_to_num(nan=math.inf))
+                # a ratio that has overflowed may be that of an infinite KL
+                size = torch.where(ratio.isnan(), math.inf, ratio.abs())
+                left = log_p + torch.log1p(size)
                 enough = (left < _NEGLIGIBLE) | torch.isneginf(log_p)
                 chosen = torch.where(~done & enough, factor * first, chosen)
                 done = done | enough

@@ -145,7 +145,11 @@ def _mixture(law: MixtureSameFamily) -> View | None:
 
     places = tuple(x.expand(shape)[..., k] for x in whole.places for k in range(min(count, 8)))
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
-    return View(log_density, tuple(tensors), low, high, places, whole.kinked)
+    # the component that falls the slowest is what is left of a mixture far out
+    growth = whole.growth and (
+        outermost(whole.growth[0], torch.amin), outermost(whole.growth[1], torch.amin)
+    )  # fmt: skip
+    return View(log_density, tuple(tensors), low, high, places, whole.kinked, growth)
 
 
 def _by_log_prob(law: Distribution) -> View | None:
