@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import pyro.distributions
 import torch
 from pyro.distributions import Delta, OneOneMatching, OneTwoMatching, SpanningTree
 from torch import Tensor
-from torch.distributions import Distribution, constraints, transform_to
+from torch.distributions import (
+    Distribution,
+    Independent,
+    TransformedDistribution,
+    constraints,
+    transform_to,
+)
 
+_MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Laws whose values index a tensor.
 _OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
 
@@ -28,7 +37,7 @@ def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
     return torch.where(inside, log_q, -math.inf)
 
 
-def _inside(q: Distribution, x: Tensor) -> Tensor | None:
+def _inside(q: Any, x: Tensor) -> Tensor | None:
     """Where x is in q's support; None if q does not say what its support is."""
     try:
         support = q.support
@@ -36,13 +45,37 @@ def _inside(q: Distribution, x: Tensor) -> Tensor | None:
         return None
     if support is None or isinstance(q, Delta):
         return None  # a Delta's log_prob is -inf outside of its point by itself
-    return support.check(x)
+    inside = support.check(x)
+    if type(q) in _MAPPED:  # the image of all that the map takes is larger than the base's
+        within = _inside(q.base_dist, _before(q, x))
+        if within is not None:
+            extra = within.dim() - inside.dim()
+            inside = inside & (within.all(tuple(range(-extra, 0))) if extra > 0 else within)
+    return inside
 
 
-def _point_inside(q: Distribution, x: Tensor) -> Tensor:
+def _before(q: Any, x: Tensor) -> Tensor:
+    """The point of the base that a mapped law's x comes from."""
+    with torch.no_grad():
+        for transform in reversed(q.transforms):
+            x = transform.inv(x)
+    return x
+
+
+def _point_inside(q: Any, x: Tensor) -> Tensor:
     """Some point in q's support, of x's shape or broadcasting to it."""
+    if type(q) in _MAPPED:
+        y = _point_inside(q.base_dist, _before(q, x))
+        for transform in q.transforms:
+            y = transform(y)
+        return y
     support = q.support
     assert support is not None
+    if support.is_discrete and support.event_dim == 1 and not isinstance(q, Independent):
+        # one category has all counts
+        last = torch.zeros(x.shape[-1:], dtype=x.dtype, device=x.device)
+        last[-1] = getattr(q, "total_count", 1)
+        return last
     if support.is_discrete:
         return torch.as_tensor(_lowest(support), dtype=x.dtype, device=x.device)
     try:

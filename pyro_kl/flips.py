@@ -37,7 +37,16 @@ def kl_flips(p: Parameters, q: Parameters) -> Tensor:
     log_p1, log_p0 = log_masses(**p)
     log_q1, log_q0 = log_masses(**q)
     far = kl_of_logs(log_p1, log_p0, log_q1, log_q0)
+    if "probs" in q:
+        far = far + slope_at_ends(log_p1, log_p0, q["probs"])
     return torch.where(near, close, far)
+
+
+def slope_at_ends(log_p1: Tensor, log_p0: Tensor, probs: Tensor) -> Tensor:
+    """0, with q's one-sided slope where neither flip has mass: there no logarithm has one."""
+    at_0 = torch.isneginf(log_p1) & (probs == 0)
+    at_1 = torch.isneginf(log_p0) & (probs == 1)
+    return torch.where(at_0, probs, 0.0) + torch.where(at_1, 1 - probs, 0.0)
 
 
 def close_flips(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from pyro.distributions import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -111,11 +112,21 @@ def _mean_and_error(
 def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> Tensor:
     """Log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape)."""
     (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
-    expanded = p.expand(shape) if p.batch_shape != shape else p
+    expanded = _expanded(p, shape)
     x = expanded.sample(torch.Size((n,)))
     log_ratio = expanded.log_prob(x) - log_prob_anywhere(q, x)
     mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both sides let it
     return log_ratio if mask is True else torch.where(torch.as_tensor(mask), log_ratio, 0.0)
+
+
+def _expanded(p: Distribution, shape: torch.Size) -> Distribution:
+    """p in a larger batch, whether or not its class can expand itself."""
+    if p.batch_shape == shape:
+        return p
+    try:
+        return p.expand(shape)
+    except NotImplementedError:
+        return ExpandedDistribution(p, shape)
 
 
 @contextmanager

@@ -70,6 +70,26 @@ def test_event_dimensions():
     assert kl_divergence(p, box).tolist() == [math.inf, math.inf]
 
 
+@pytest.mark.parametrize(
+    ("p", "support"),
+    [
+        (dist.MultivariateNormal(torch.zeros(2, 3), torch.eye(3)), constraints.real_vector),
+        (dist.LowRankMultivariateNormal(torch.zeros(2, 3), torch.ones(3, 1), torch.ones(3)),
+         constraints.real_vector),
+        (dist.Dirichlet(torch.ones(2, 3)), constraints.simplex),
+        (dist.Dirichlet(torch.ones(2, 3)), constraints.real_vector),
+    ],
+)  # fmt: skip
+def test_laws_of_vectors(p, support):
+    """The entropy is their class's: of samples it is the mean of -log p."""
+    torch.manual_seed(0)
+    kl = kl_divergence(p, flat(support, (3,)))
+    log_p = p.log_prob(p.sample((20_000,)))
+    assert kl.shape == (2,)
+    error = log_p.std(0) / math.sqrt(20_000) + 1e-6
+    assert ((kl - log_p.mean(0)).abs() < 5 * error).all()
+
+
 def test_where_nothing_is_known():
     with pytest.raises(NotImplementedError, match="nothing is known of the entropy of Stable"):
         kl_divergence(dist.Stable(1.5, 0.0), flat(constraints.real))

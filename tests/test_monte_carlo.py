@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch.distributions import (
@@ -117,6 +118,16 @@ def test_events():
     estimate = pyro_kl.monte_carlo(p, q, 4000)
     assert estimate.value.shape == (2,)
     assert ((estimate.value - 1.5) / estimate.standard_error).abs().max() < 4.5
+
+
+def test_classes_that_cannot_expand():
+    """Pyro refuses to expand a subclass with a constructor of its own."""
+    torch.manual_seed(0)
+    p = dist.OMTMultivariateNormal(torch.zeros(2), torch.eye(2))
+    q = dist.MultivariateNormal(torch.ones(3, 2), torch.eye(2))
+    estimate = pyro_kl.monte_carlo(p, q, num_samples=10_000)
+    assert estimate.value.shape == (3,)
+    assert ((estimate.value - 1.0).abs() < 5 * estimate.standard_error).all()
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 999, 1000])

@@ -202,6 +202,14 @@ def test_product_without_a_variance_is_infinitely_far(make_q):
     assert (gradient[1:] == 0).all()
 
 
+@pytest.mark.parametrize("make_q", [dense, low_rank])
+def test_product_without_means_is_infinitely_far(make_q):
+    """torch says that a Cauchy's mean is nan: none of it may reach the KL."""
+    loc = torch.zeros(3, dtype=F64, requires_grad=True)
+    kl = kl_divergence(Independent(torch.distributions.Cauchy(loc, 1.0), 1), law(make_q(3)))
+    assert kl == torch.inf
+
+
 def test_product_without_formula_says_so():
     weights = torch.distributions.Categorical(torch.ones(2, 3))
     base = torch.distributions.MixtureSameFamily(weights, Normal(torch.zeros(2, 3), 1.0))

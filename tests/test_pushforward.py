@@ -11,6 +11,7 @@ import torch
 from torch.distributions import biject_to, kl_divergence
 from torch.distributions import transforms as t
 
+from pyro_kl import compare
 from pyro_kl.provenance import recording
 
 from .reference.pushforward import LOC, PATH, PRIORS, SCALES
@@ -292,6 +293,59 @@ def test_folded(p, q, value):
     assert kl_divergence(dist.FoldedDistribution(p()), q()).item() == pytest.approx(
         value, rel=1e-8
     )
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        dist.HalfNormal(f64(1.3)),
+        dist.Weibull(f64(1.0), f64(2.0)),
+        dist.InverseGamma(f64(5.0), f64(2.0)),
+    ],
+)
+@pytest.mark.parametrize(
+    "q",
+    [
+        dist.FoldedDistribution(dist.Normal(f64(0.3), f64(2.0))),
+        dist.MixtureSameFamily(
+            dist.Categorical(f64([0.5, 0.5])), dist.Normal(f64([0.0, 1.0]), f64([1.0, 2.0]))
+        ),
+    ],
+)
+def test_mapped_family_against_no_family(p, q):
+    """Families that torch makes of a base and maps: not all of their maps are one-to-one."""
+    torch.manual_seed(0)
+    assert abs(compare(p, q, num_samples=50_000).z_score) < 4
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda loc: dist.MixtureSameFamily(
+            dist.Categorical(torch.ones(2, dtype=F64)), dist.Normal(loc, f64([1.0, 1.0]))
+        ),
+        lambda loc: dist.FoldedDistribution(dist.Normal(loc[0], f64(1.0))),
+    ],
+)
+def test_power_tails_against_squares(make):
+    """A Pareto has a variance where alpha > 2; where it has one, the gradient is finite."""
+    loc = f64([0.5, 1.0]).requires_grad_()
+    alpha = f64(3.0).requires_grad_()
+    assert kl_divergence(dist.Pareto(f64(0.7), f64(1.9)), make(loc)) == math.inf
+    kl = kl_divergence(dist.Pareto(f64(0.7), alpha), make(loc))
+    slope, by_loc = torch.autograd.grad(kl, (alpha, loc))
+    assert by_loc.isfinite().all()
+    step = 1e-4
+    up, down = (
+        kl_divergence(dist.Pareto(f64(0.7), alpha.detach() + side * step), make(loc.detach()))
+        for side in (1, -1)
+    )
+    assert slope.item() == pytest.approx(((up - down) / (2 * step)).item(), rel=1e-4)
+
+
+def test_mass_outside_of_a_family_on_the_line():
+    stretched = dist.TransformedDistribution(dist.Beta(2.0, 3.0), t.AffineTransform(-1.0, 2.0))
+    assert kl_divergence(stretched, dist.Pareto(1.0, 2.0)) == math.inf
 
 
 # --- priors that no family declares -------------------------------------------------------------

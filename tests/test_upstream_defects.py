@@ -6,6 +6,7 @@ Values are from mpmath at 60 digits, at the float32 parameters unless a row says
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import pyro.distributions as d
@@ -287,6 +288,25 @@ def test_gradient_near_the_uniform(probs, other, slope):
     x = t(probs, requires_grad=True)
     kl_divergence(d.ContinuousBernoulli(x), d.ContinuousBernoulli(t(other))).backward()
     assert x.grad.item() == pytest.approx(slope, rel=1e-3)
+
+
+ONE_SIDED = [
+    (d.Bernoulli, 0.0, 1.0),
+    (d.Bernoulli, 1.0, -1.0),
+    (d.Geometric, 1.0, -1.0),
+    (partial(d.Binomial, 5), 0.0, 5.0),
+    (partial(d.Binomial, 5), 1.0, -5.0),
+    (d.Poisson, 0.0, 1.0),
+]
+
+
+@pytest.mark.parametrize(("law", "end", "slope"), ONE_SIDED)
+def test_slope_where_neither_has_mass(law, end, slope):
+    """KL = -log(1 - q) where p.probs is 0, which has a slope at q.probs = 0; upstream's is 0."""
+    x = torch.tensor(end, dtype=torch.float64, requires_grad=True)
+    kl = kl_divergence(law(x.detach()), law(x))
+    assert kl == 0
+    assert torch.autograd.grad(kl, x)[0] == slope
 
 
 def test_curvature_of_laplace_at_one_place():

@@ -93,6 +93,62 @@ def test_points_outside_leave_their_neighbours_alone(validate):
         assert by_c.item() == pytest.approx(torch.digamma(torch.tensor(3.0)).item() - math.log(2))
 
 
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize(
+    ("make", "inside", "outside"),
+    [
+        (lambda v: torch.distributions.OneHotCategorical(torch.ones(3), validate_args=v),
+         [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]),
+        (lambda v: torch.distributions.Multinomial(2, torch.ones(3), validate_args=v),
+         [0.0, 1.0, 1.0], [2.0, 1.0, 0.0]),
+        (lambda v: torch.distributions.TransformedDistribution(
+            torch.distributions.Exponential(torch.ones(3), validate_args=v),
+            torch.distributions.AffineTransform(1.0, 2.0), validate_args=v),
+         2.0, 0.5),
+        (lambda v: torch.distributions.TransformedDistribution(
+            torch.distributions.Independent(
+                torch.distributions.Exponential(torch.ones(2), validate_args=v), 1),
+            torch.distributions.ExpTransform(), validate_args=v),
+         [2.0, 3.0], [2.0, 0.5]),
+    ],
+)  # fmt: skip
+def test_points_outside_of_what_torch_says_too_little_of(make, inside, outside, validate):
+    """Vectors of counts, and images of maps that take more than the base has."""
+    q = make(validate)
+    ndims = len(q.event_shape)
+    for v, is_inside in ((inside, True), (outside, False)):
+        kl = kl_divergence(point(v, event_dim=ndims), q)
+        assert kl.shape == q.batch_shape
+        assert torch.equal(kl, torch.broadcast_to(-q.log_prob(torch.tensor(v)), kl.shape)
+                           if is_inside else torch.full_like(kl, math.inf))  # fmt: skip
+
+
+NORMAL = dist.Normal(torch.tensor([0.0, 1.0]), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "value"),
+    [
+        (NORMAL, point(0.0), [math.inf, math.inf]),
+        (NORMAL.mask(torch.tensor([True, False])), point(0.0), [math.inf, 0.0]),
+        (NORMAL.to_event(1), point([0.0, 0.0]).to_event(1), math.inf),
+        (dist.LogNormal(torch.zeros(2), 1.0), point(0.3), [math.inf, math.inf]),
+        (dist.MultivariateNormal(torch.zeros(2), torch.eye(2)), point([0.0, 0.0], event_dim=1),
+         math.inf),
+        (dist.Dirichlet(torch.ones(3)), dist.OneHotCategorical(torch.ones(3)), math.inf),
+        (dist.Bernoulli(0.5), dist.TransformedDistribution(dist.Normal(0.0, 1.0), []), math.inf),
+        (dist.Bernoulli(0.5),
+         dist.TransformedDistribution(
+             dist.Normal(0.0, 1.0), torch.distributions.transforms.SigmoidTransform()), math.inf),
+        (dist.Gamma(1.0, 1.0), dist.Empirical(torch.tensor([1.0, 2.0]), torch.zeros(2)),
+         math.inf),
+    ],
+)  # fmt: skip
+def test_density_against_atoms(p, q, value):
+    kl = kl_divergence(p, q)
+    assert torch.equal(kl, torch.tensor(value))
+
+
 def test_point_batches_broadcast():
     p = dist.Delta(torch.zeros(3, 1), torch.tensor([[1.0], [2.0], [3.0]]))
     q = dist.Normal(torch.zeros(4), 1.0)

@@ -11,7 +11,7 @@ from torch.distributions import Geometric
 
 from ..counting import Count, negative_binomial_count, times
 from ..family import COUNTS, Family, Parameters
-from ..flips import UNDERFLOW, close_flips, log_masses
+from ..flips import UNDERFLOW, close_flips, log_masses, slope_at_ends
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess, generalised_kl_of_logs
@@ -87,6 +87,8 @@ def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
     log_q1, log_q0 = log_masses(**q)
     rest = generalised_kl_of_logs(log_p0, log_q0)
     far = exp_excess(log_p1 - log_q1) + _over_probs(rest, log_p1)
+    if "probs" in q:
+        far = far + slope_at_ends(log_p1, log_p0, q["probs"])
     return torch.where(near, _over_probs(close, log_p1), far)
 
 

@@ -29,7 +29,7 @@ from .parts import made_of, tensors_in
 from .views import View, always_outside, inside_of, number, promoted, view_of
 
 #: Windows that are tried, in multiples of the first.
-_WIDER = (1.0, 2.0, 4.0, 8.0)
+_WIDER = (1.0, 1.25, 1.5, 1.75, 2.0, 4.0, 8.0)
 _NEGLIGIBLE = -34.0
 
 
@@ -113,10 +113,14 @@ def by_line(p: Distribution, q: Distribution) -> Tensor | None:
     """A law that knows its line, mapped or folded, against a univariate law."""
     if p.event_shape or q.event_shape or traced():
         return None
-    base, maps = (p, []) if isinstance(p, FoldedDistribution) else opened(p)
-    if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
-        return None
-    source, view = source_of(base), view_of(q)
+    source = source_of(p)
+    maps: list[Transform] = []
+    if source is None:
+        base, maps = opened(p)
+        if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
+            return None
+        source = source_of(base)
+    view = view_of(q)
     if source is None or view is None or view.underflows:
         return None
     shape = broadcast_batch(p, q)
@@ -157,14 +161,15 @@ class _Integral:
                 return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
             finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
             finite = finite & ~self._grows_too_fast(image)
-            window, converges = self._window()
-        if bool((finite & ~converges).any()):
-            raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
         rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
         full = torch.full((self.shape.numel(),), math.inf, dtype=self.tensors[0].dtype)
         if not rows.numel():
             note(Use("infinite", __name__))
             return full.reshape(self.shape)
+        with torch.no_grad():
+            window, converges = self._window()
+        if bool((finite & ~converges).any()):
+            raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
         some, reach = (
             [x.expand(self.shape).reshape(-1)[rows] for x in group]
             for group in (self.tensors, window)
@@ -198,7 +203,9 @@ class _Integral:
             chosen, done = first, torch.zeros(self.shape, dtype=torch.bool)
             for factor in _WIDER:
                 log_p, ratio = self(side * factor * first, *self.tensors)
-                left = log_p + torch.log1p(ratio.abs().nan_to_num(nan=math.inf))
+                # a ratio that has overflowed may be that of an infinite KL
+                size = torch.where(ratio.isnan(), math.inf, ratio.abs())
+                left = log_p + torch.log1p(size)
                 enough = (left < _NEGLIGIBLE) | torch.isneginf(log_p)
                 chosen = torch.where(~done & enough, factor * first, chosen)
                 done = done | enough

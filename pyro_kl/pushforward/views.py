@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
+from pyro.distributions import Delta, FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
@@ -52,9 +52,9 @@ class View:
 
 def view_of(law: Distribution) -> View | None:
     """How to integrate against a law; None if it says too little of itself."""
-    if law.event_shape:
-        return None
     law = simplified(law)
+    if law.event_shape or isinstance(law, Delta):
+        return None
     if isinstance(law, FoldedDistribution):
         return _folded(law)
     if isinstance(law, MixtureSameFamily):
@@ -146,7 +146,11 @@ def _mixture(law: MixtureSameFamily) -> View | None:
 
     places = tuple(x.expand(shape)[..., k] for x in whole.places for k in range(min(count, 8)))
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
-    return View(log_density, tuple(tensors), low, high, places, whole.kinked)
+    # the component that falls the slowest is what is left of a mixture far out
+    growth = whole.growth and (
+        outermost(whole.growth[0], torch.amin), outermost(whole.growth[1], torch.amin)
+    )  # fmt: skip
+    return View(log_density, tuple(tensors), low, high, places, whole.kinked, growth)
 
 
 def _by_log_prob(law: Distribution) -> View | None:

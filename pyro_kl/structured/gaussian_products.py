@@ -255,12 +255,17 @@ def _mean(base: Distribution, like: Tensor) -> Tensor:
     family = family_of(type(base))
     moment = None if family is None else family.moments.get("mean")
     if family is None or moment is None:
-        return in_float64(base.mean).expand(torch.broadcast_shapes(base.batch_shape, like.shape))
+        return _settled(base.mean, base, like)
     given = {name: in_float64(x) for name, x in family.of(base).items()}
     for condition in moment.finite:
-        # where there is no mean the coordinate's KL is infinite, whatever stands here
         given = condition.made_safe(given)
-    return moment.value(**given).expand(torch.broadcast_shapes(base.batch_shape, like.shape))
+    return _settled(moment.value(**given), base, like)
+
+
+def _settled(mean: Tensor, base: Distribution, like: Tensor) -> Tensor:
+    """Where there is no mean the coordinate's KL is infinite, whatever finite stands here."""
+    mean = torch.where(mean.isfinite(), in_float64(mean), 0.0)
+    return mean.expand(torch.broadcast_shapes(base.batch_shape, like.shape))
 
 
 def _dtype(base: Distribution, other: Tensor) -> torch.dtype:

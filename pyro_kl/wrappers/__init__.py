@@ -15,4 +15,5 @@ from . import (  # noqa: F401  they register
     folded,
     transformed,
     zero_inflated,
+    atoms,
 )

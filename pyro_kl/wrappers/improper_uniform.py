@@ -50,6 +50,9 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
         base, ndims = p.base_dist, p.reinterpreted_batch_ndims
     family = family_of(type(base))
     if family is None or not (family.entropy or (family.log_mass and family.num_atoms)):
+        own = _own_entropy(p, q)
+        if own is not None:
+            return -own.expand(shape)
         raise NotImplementedError(
             f"KL({describe(p)} || ImproperUniform) is -H(p), and nothing is known of the entropy "
             f"of {describe(base)}. Estimate it with pyro_kl.monte_carlo(p, q), or declare the "
@@ -66,6 +69,30 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
         inside = outside == 0
     value = torch.where(inside, -entropy, math.inf)
     return value.to(promoted(tuple(given.values()))).expand(shape)
+
+
+def _own_entropy(p: Distribution, q: ImproperUniform) -> Tensor | None:
+    """H(p) as p's class has it, for vectors and matrices that q's support holds all of."""
+    if not p.event_shape or not _holds(q.support, p.support):
+        return None
+    try:
+        return p.entropy()
+    except NotImplementedError:
+        return None
+
+
+def _holds(wider: Any, support: Any) -> bool:
+    """Whether every point of a support is in another one, as far as their kinds tell."""
+    wider, support = (_of_one_coordinate(x) for x in (wider, support))
+    if wider is None or support is None or wider.is_discrete != support.is_discrete:
+        return False
+    return wider is constraints.real or wider is support
+
+
+def _of_one_coordinate(support: Any) -> Any:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
 
 
 def _entropy(family: Family, values: Parameters) -> Tensor:
