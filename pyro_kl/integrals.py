@@ -116,10 +116,7 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
             elif not bool(finite.all()):
                 some = torch.nonzero(finite.reshape(-1)).squeeze(-1)
                 tensors = [x.expand(shape).reshape(-1)[some] for x in tensors]
-                stretch = tuple(
-                    x.expand(shape).reshape(-1)[some] if isinstance(x, Tensor) else x
-                    for x in stretch
-                )
+                stretch = _rows_of(stretch[0], shape, some), _rows_of(stretch[1], shape, some)
         if some is not None and not some.numel():
             return torch.full(shape, math.inf, dtype=tensors[0].dtype, device=tensors[0].device)
         found = _integral_over(p_line, q, q_line, names, tensors, stretch, kinked)
@@ -137,6 +134,10 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
 def _filled(value: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
     full = torch.full((shape.numel(),), math.inf, dtype=value.dtype, device=value.device)
     return full.index_put((rows,), value).reshape(shape)
+
+
+def _rows_of(x: Tensor | float, shape: torch.Size, rows: Tensor) -> Tensor | float:
+    return x.expand(shape).reshape(-1)[rows] if isinstance(x, Tensor) else x
 
 
 def _spread(found: Integral, rows: Tensor, shape: torch.Size) -> Integral:

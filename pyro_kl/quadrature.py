@@ -265,11 +265,17 @@ def _left_over(
     """What an exponential tail leaves beyond the outermost nodes.
 
     At 0 the density is of the order of 1: what it has fallen by since is its rate times the reach.
+    Where log q grows as fast as the density falls, the integrand falls more slowly.
     """
     total = torch.zeros_like(terms[0, 0])
+    heights = terms.abs() / weight.clamp(min=1e-300)
     for piece, end, reach in ((0, -1 if split else 0, rows.low), (-1, -1, rows.high)):
-        size = terms[piece, end].abs() / weight[piece, end].clamp(min=1e-300)
-        fallen = (-1 - log_p[piece, end]).clamp(min=1.0) if rows.is_density else 10.0
+        size = heights[piece, end]
+        fallen = torch.log(heights.amax((0, 1)) / size.clamp(min=1e-300)).clamp(min=0.01)
+        if rows.is_density:
+            fallen = torch.minimum(fallen, (-1 - log_p[piece, end]).clamp(min=1.0))
+        else:
+            fallen = fallen.clamp(max=10.0)
         total = total + 3 * size * reach / fallen
     return total
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,8 @@ def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
     support = getattr(support, "base_constraint", support)  # a mixture's
     if support is constraints.real:
         return _sinh, (-LARGEST, LARGEST)
-    low, high = (getattr(support, f"{end}_bound", None) for end in ("lower", "upper"))
+    low: Any = getattr(support, "lower_bound", None)
+    high: Any = getattr(support, "upper_bound", None)
     if low is None and high is None:
         return None
     if high is None:
