@@ -210,14 +210,18 @@ def _integral_over(
     a, b = _split(names, [x.detach() for x in tensors])
     centre, width = line.centre(**a), line.width(**a)
     reach = _reach(line, centre, width, stretch, _tilts(line, q_line, a, b))
+    moving = 0
+    if kinked:  # a second derivative depends on how the ends of the pieces move
+        a, b = _split(names, tensors)
+        centre, width = line.centre(**a), line.width(**a)
     places = [q_line.at(q_line.centre(**b), **b).x, *(q.kinks(**b) if q.kinks else ())]
     cuts = [(line.place(x, **a) - centre) / width for x in places[bool(q.kinks) :]]
     if line.standard is None:
         integrand = _of_shape(line, q_line, names)
-        tensors = [centre, width, *tensors]
+        tensors, moving = [centre, width, *tensors], 2
     else:
         integrand = _of_copies(line, q_line, names)
-    return integrate(integrand, tensors, reach, cuts, kinked)
+    return integrate(integrand, tensors, reach, cuts, kinked, moving=moving)
 
 
 def _split(

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -287,6 +287,7 @@ def integrate(
     cuts: Sequence[Tensor] = (),
     kinked: bool = False,
     is_density: bool = True,
+    moving: int = 0,
 ) -> Integral:
     """The integral of p (log p - log q) over the line, in p's own scale.
 
@@ -298,6 +299,7 @@ def integrate(
         cuts: places z for the nodes to crowd at, if they must.
         kinked: whether they must in any case.
         is_density: whether p is a density, so that its integral and q's are known to be 1.
+        moving: how many of the parameters, the first ones, do nothing but place the nodes.
 
     Returns:
         Nats of the broadcast batch shape, with an error estimate.
@@ -310,14 +312,16 @@ def integrate(
         else torch.as_tensor(end, dtype=flat[0].dtype, device=flat[0].device)
         for end in reach
     )
-    places = tuple(c.detach().expand(shape).reshape(-1) for c in cuts)
-    rows = _Rows(integrand, low, high, places, kinked, is_density)
+    places = [c.expand(shape).reshape(-1) for c in cuts]
     if traced():
+        rows = _Rows(integrand, low, high, tuple(places), kinked, is_density)
         count = TRACED_SPLIT if kinked else TRACED_WHOLE
         sums = _sums(rows, flat, count, split=kinked)
         return Integral(sums.value.reshape(shape), sums.error().reshape(shape), count)
+    fixed = tuple(c.detach() for c in places)
+    rows = _Rows(integrand, low, high, fixed, kinked, is_density)
     solution = _Solution(rows, asked_tolerance())
-    value = _Adaptive.apply(solution, *flat)
+    value = _Adaptive.apply(solution, len(places), moving, *places, *flat)
     error = solution.error
     reason = short_of(value.detach(), error, solution.tolerance)
     return Integral(value.reshape(shape), error.reshape(shape), solution.nodes, reason)
@@ -458,52 +462,44 @@ class _Solution:
 
 
 class _Adaptive(torch.autograd.Function):
-    """The adaptive rule as one node of autograd's graph, whose memory is a block's."""
+    """The adaptive rule as one node of autograd's graph, whose memory is a block's.
+
+    Its inputs are the cuts, the `moving` parameters that place nodes, and the others. An integral
+    does not depend on where its nodes are, so the slope by the first two is zero. The slope by the
+    others jumps at a kink: its own derivative does depend on where the pieces end, which is why
+    the cuts are inputs.
+    """
 
     @staticmethod
-    def forward(ctx: Any, solution: _Solution, *parameters: Tensor) -> Tensor:
-        asked = list(ctx.needs_input_grad[1:])
-        value, *partials = solution.solve([x.detach() for x in parameters], asked)
-        ctx.solution, ctx.asked = solution, asked
-        ctx.count = len(parameters)
-        ctx.save_for_backward(*parameters, *partials)
+    def forward(
+        ctx: Any, solution: _Solution, cuts: int, moving: int, *places_and_parameters: Tensor
+    ) -> Tensor:
+        given = places_and_parameters[cuts:]
+        asked = list(ctx.needs_input_grad[3 + cuts :])
+        asked[:moving] = [False] * moving
+        value, *partials = solution.solve([x.detach() for x in given], asked)
+        ctx.solution, ctx.asked, ctx.cuts = solution, asked, cuts
+        ctx.count = len(places_and_parameters)
+        ctx.save_for_backward(*places_and_parameters, *partials)
         return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        parameters, partials = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        if torch.is_grad_enabled() and ctx.solution.rows.kinked:
-            wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
-            found = iter([_OnlyOnce.apply(grad * d, *wanted) for d in partials])
-        elif torch.is_grad_enabled():  # somebody wants a second derivative
-            count, split = ctx.solution.level
-            value = _sums(ctx.solution.rows, parameters, count, split=split).value
-            wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
-            found = iter(
-                torch.autograd.grad(
-                    value,
-                    wanted,
-                    grad,
-                    create_graph=True,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-            )
+        inputs, partials = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        if torch.is_grad_enabled():  # somebody may want a second derivative
+            found = iter(_differentiable_slopes(ctx, inputs, grad))
         else:
             found = iter([grad * d for d in partials])
-        return (None, *(next(found) if a else None for a in ctx.asked))
+        nothing = (None,) * (3 + ctx.cuts)
+        return (*nothing, *(next(found) if a else None for a in ctx.asked))
 
 
-class _OnlyOnce(torch.autograd.Function):
-    """A derivative that is a constant: where a kink moves, the nodes do not see its second one."""
-
-    @staticmethod
-    def forward(ctx: Any, slope: Tensor, *_: Tensor) -> Tensor:
-        return slope.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        raise NotImplementedError(
-            "The second derivative of a KL by quadrature, where a density has a kink or a peak of "
-            "its own nodes, is not known. Differentiate once, or use a smooth family."
-        )
+def _differentiable_slopes(ctx: Any, inputs: Sequence[Tensor], grad: Tensor) -> tuple[Tensor, ...]:
+    """The slopes again, with a graph that knows how the ends of the pieces move."""
+    cuts, parameters = tuple(inputs[: ctx.cuts]), inputs[ctx.cuts :]
+    count, split = ctx.solution.level
+    value = _sums(replace(ctx.solution.rows, cuts=cuts), parameters, count, split=split).value
+    wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
+    return torch.autograd.grad(
+        value, wanted, grad, create_graph=True, allow_unused=True, materialize_grads=True
+    )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..family import REAL, Family, Moment
 from ..line import Line, Point, from_line
+from ..log_erfcx import log_erfcx
 from ..registry import declare
 
 
@@ -63,9 +64,10 @@ def _log_tail(distance: Tensor, length: Tensor, s: Tensor) -> Tensor:
     """Log E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
     u = s / length - distance / s
     inside = u > 0
-    scaled = torch.special.erfcx(torch.where(inside, u, 1.0) / math.sqrt(2))
-    near = torch.log(0.5 * scaled) - 0.5 * (distance / s) ** 2
-    far = torch.special.log_ndtr(torch.where(inside, 0.0, -u)) - distance / length
+    scaled = log_erfcx(torch.where(inside, u, 1.0) / math.sqrt(2))
+    near = scaled - math.log(2) - 0.5 * (distance / s) ** 2
+    beyond = 0.5 * torch.erfc(torch.where(inside, 0.0, -u) / math.sqrt(2))
+    far = torch.log1p(-beyond) - distance / length
     return torch.where(inside, near, far + 0.5 * (s / length) ** 2)
 
 
