@@ -84,7 +84,6 @@ def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
     if high is None:
         return lambda y: _shifted(half_line(y), low, 1), (_nearest(low), LARGEST)
     if low is None:
-        assert high is not None
         return lambda y: _shifted(half_line(-y), high, -1), (-LARGEST, -_nearest(high))
     ends = [torch.as_tensor(x, dtype=torch.float64) for x in (low, high)]
     return lambda y: interval(y, *ends), (_nearest(low), -_nearest(high))

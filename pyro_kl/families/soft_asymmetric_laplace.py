@@ -76,7 +76,10 @@ def log_density_at(
 ) -> Tensor:
     left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
     d = point.x - loc
-    tails = torch.logaddexp(_log_tail(d, right, s), _log_tail(-d, left, s))
+    a, b = _log_tail(d, right, s), _log_tail(-d, left, s)
+    # logaddexp's second derivative is nan where the two are far apart
+    above, below = (-torch.nn.functional.logsigmoid(x) for x in (a - b, b - a))
+    tails = torch.where(a >= b, a + above, b + below)
     return tails - torch.log(left + right)
 
 
