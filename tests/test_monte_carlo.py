@@ -129,6 +129,7 @@ def test_laws_without_a_density_of_their_own():
     for p, q in ((folded, Gamma(2.0, 1.5)), (Gamma(2.0, 1.5), folded)):
         comparison = pyro_kl.compare(p, q, num_samples=20_000)
         assert abs(comparison.z_score) < 4
+    assert pyro_kl.monte_carlo(Normal(0.0, 1.0), folded).value == math.inf
 
 
 def test_classes_that_cannot_expand():
