@@ -82,7 +82,8 @@ def _point_inside(q: Any, x: Tensor) -> Tensor:
         to_support = transform_to(support)
     except NotImplementedError:
         return x
-    return to_support(x.new_zeros(to_support.inverse_shape(x.shape)))
+    # off 0, which a map such as |x| takes to an end of its image
+    return to_support(x.new_full(to_support.inverse_shape(x.shape), 0.5))
 
 
 def _lowest(support: constraints.Constraint) -> Tensor | float:

@@ -55,6 +55,7 @@ def kl(
 
     Raises:
         NotImplementedError: there is no formula, no integral, and `num_samples` is None.
+        TypeError: one of them is not a distribution.
         ValueError: event shapes differ or batch shapes do not broadcast.
 
     Example:
@@ -62,6 +63,9 @@ def kl(
         >>> print(pyro_kl.kl(p, q))
         0.176348 nats  [closed form: pyro_kl.families.gamma, pyro_kl.families.lognormal]
     """
+    for side in (p, q):
+        if not isinstance(side, Distribution):
+            raise TypeError(f"a KL is between two distributions, not {type(side).__name__}")
     check_event_shapes(p, q)
     try:
         with recording() as uses, relative_tolerance(tolerance):

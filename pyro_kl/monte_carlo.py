@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from . import special
 from .densities import log_prob_anywhere
 from .estimate import Estimate
+from .reduction import simplified
 from .shapes import broadcast_batch
 from .wrappers.masked import both, unmasked
 
@@ -114,9 +115,22 @@ def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> T
     (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
     expanded = _expanded(p, shape)
     x = expanded.sample(torch.Size((n,)))
-    log_ratio = expanded.log_prob(x) - log_prob_anywhere(q, x)
+    log_p = _by_itself_or_simpler(expanded, lambda law: law.log_prob(x))
+    log_q = _by_itself_or_simpler(q, lambda law: log_prob_anywhere(law, x))
+    log_ratio = log_p - log_q
     mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both sides let it
     return log_ratio if mask is True else torch.where(torch.as_tensor(mask), log_ratio, 0.0)
+
+
+def _by_itself_or_simpler(law: Distribution, log_prob: Callable[[Distribution], Tensor]) -> Tensor:
+    """Log density as the law has it; as an equal law has it where torch's raises, as |x| does."""
+    try:
+        return log_prob(law)
+    except NotImplementedError:
+        plain = simplified(law)
+        if plain is law:
+            raise
+        return log_prob(plain)
 
 
 def _expanded(p: Distribution, shape: torch.Size) -> Distribution:

@@ -134,6 +134,11 @@ def test_shapes(p, q, message):
 # --- compare ------------------------------------------------------------------------------------
 
 
+def test_what_is_no_distribution():
+    with pytest.raises(TypeError, match="between two distributions, not float"):
+        pyro_kl.kl(NORMAL, 3.0)
+
+
 def test_compare():
     comparison = pyro_kl.compare(Gamma(2.0, 1.0), LogNormal(0.0, 1.0), num_samples=5000)
     assert comparison.exact.exact

@@ -120,6 +120,18 @@ def test_events():
     assert ((estimate.value - 1.5) / estimate.standard_error).abs().max() < 4.5
 
 
+def test_laws_without_a_density_of_their_own():
+    """torch has no log_prob of |x|; the folded law that it is has one."""
+    torch.manual_seed(0)
+    folded = torch.distributions.TransformedDistribution(
+        Normal(0.5, 1.0), torch.distributions.transforms.AbsTransform()
+    )
+    for p, q in ((folded, Gamma(2.0, 1.5)), (Gamma(2.0, 1.5), folded)):
+        comparison = pyro_kl.compare(p, q, num_samples=20_000)
+        assert abs(comparison.z_score) < 4
+    assert pyro_kl.monte_carlo(Normal(0.0, 1.0), folded).value == math.inf
+
+
 def test_classes_that_cannot_expand():
     """Pyro refuses to expand a subclass with a constructor of its own."""
     torch.manual_seed(0)

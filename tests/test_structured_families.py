@@ -217,3 +217,18 @@ def test_a_retained_graph_is_differentiated_again():
         second = torch.autograd.grad(kl, leaves)
         for a, b in zip(first, second, strict=True):
             assert torch.equal(a, b)
+
+
+def test_products_on_the_torus():
+    """Without correlation a SineBivariateVonMises is a product of two VonMises."""
+    loc, k = torch.tensor([0.3, -1.0], dtype=F64), torch.tensor([2.0, 5.0], dtype=F64)
+    product = Independent(dist.VonMises(loc, k), 1)
+    joint = dist.SineBivariateVonMises(*loc, *k, correlation=torch.zeros((), dtype=F64))
+    other = Independent(dist.VonMises(loc + 0.5, k.flip(0)), 1)
+    assert kl_divergence(product, joint).item() == pytest.approx(0.0, abs=1e-12)
+    assert kl_divergence(joint, product).item() == pytest.approx(0.0, abs=1e-12)
+    right = kl_divergence(product, other)
+    assert torch.allclose(kl_divergence(joint, other), right, rtol=1e-10)
+    flat = dist.SineSkewed(product, torch.zeros(2, dtype=F64))
+    assert torch.allclose(kl_divergence(flat, other), right, rtol=1e-10)
+    assert kl_divergence(product.expand((3,)), joint).shape == (3,)

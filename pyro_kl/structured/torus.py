@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, VonMises, constraints
 
 from ..pair import Case
-from ..reduction import no_formula
+from ..provenance import Use, note
+from ..reduction import no_formula, reduction
 from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import exp_excess, in_float64
@@ -193,6 +194,16 @@ def kl_torus(p: Distribution, q: Distribution) -> Tensor:
     close = exp_excess(torch.where(is_near.unsqueeze(-1), gap, 0.0))
     kl = (mass * torch.where(is_near.unsqueeze(-1), close, gap)).sum(-1)
     return kl.to(torch.promote_types(_dtype(p), _dtype(q))).expand(shape)
+
+
+@reduction
+def by_torus(p: Distribution, q: Distribution) -> Tensor | None:
+    """A product of two VonMises against a law on the torus, in both directions."""
+    on_torus = [isinstance(law, SineBivariateVonMises | SineSkewed) for law in (p, q)]
+    if not any(on_torus) or not (_is_known(p) and _is_known(q)):
+        return None
+    note(Use("quadrature", __name__))
+    return kl_torus(p, q)
 
 
 def _dtype(law: Any) -> torch.dtype:
