@@ -694,3 +694,16 @@ def test_the_loss_is_that_of_trace_elbo_on_the_same_draws_if_all_is_sampled():
         pyro.set_rng_seed(2)
         theirs = Trace_ELBO(**kwargs).loss(normal_model, normal_guide)
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Found non-auxiliary vars in guide:UserWarning")
+def test_a_deterministic_site_of_the_guide_alone_counts_for_nothing():
+    def guide():
+        normal_guide()
+        pyro.deterministic("twice", 2 * pyro.param("loc"))
+
+    def loss(guide):
+        pyro.set_rng_seed(0)
+        return TraceKL_ELBO().loss(normal_model, guide)
+
+    assert loss(guide) == loss(normal_guide)

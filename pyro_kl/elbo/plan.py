@@ -177,6 +177,7 @@ def _check_auxiliary(guide_trace: Trace, latents: set[str]) -> None:
         name
         for name in auxiliary_sites(guide_trace, latents)
         if not guide_trace.nodes[name]["infer"].get("is_auxiliary")
+        and not guide_trace.nodes[name]["infer"].get("_deterministic")  # of log density 0
     ]
     if strange:
         raise ValueError(
