@@ -39,14 +39,15 @@ def imported(folder):
 
 REQUIRED = declared(PROJECT["dependencies"])
 EXAMPLES = REQUIRED | declared(PROJECT["optional-dependencies"]["examples"])
-TEST = EXAMPLES | declared(PROJECT["optional-dependencies"]["test"])
+REPORT = declared(PROJECT["optional-dependencies"]["report"])
+TEST = EXAMPLES | REPORT | declared(PROJECT["optional-dependencies"]["test"])
 
 
 @pytest.mark.parametrize(
     ("folder", "available"),
     [
         # imported when a picture is drawn, or a report is asked for as a DataFrame
-        ("pyro_kl", REQUIRED | {"matplotlib", "pandas"}),
+        ("pyro_kl", REQUIRED | REPORT | {"matplotlib"}),
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST),
