@@ -20,7 +20,7 @@ demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised p
 	$(BIN)/python -m examples.kl_penalised_policy $(DEMO_ARGS)
 
 test: $(VENV)/.test  ## all tests, doctests included
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two workers, a thread each
 
 lint: $(VENV)/.dev  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
