@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from .special import log1mexp
+
 __all__ = [
     "LARGEST",
     "Line",
@@ -17,7 +19,7 @@ __all__ = [
     "from_line",
     "half_line",
     "interval",
-    "log1mexp",
+    "location_scale_line",
     "sinh_line",
     "softplus",
 ]
@@ -31,16 +33,6 @@ LARGEST = 690.0
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)); torch's own leaves its digits at 20."""
     return torch.relu(x) + torch.log1p(torch.exp(-x.abs()))
-
-
-def log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x <= 0, -inf at 0, with all its digits at both ends."""
-    negative = x < 0
-    safe = torch.where(negative, x, -1.0)
-    near = safe > -math.log(2)
-    close = torch.log(-torch.expm1(torch.where(near, safe, -0.5)))
-    far = torch.log1p(-torch.exp(torch.where(near, -1.0, safe)))
-    return torch.where(negative, torch.where(near, close, far), -math.inf)
 
 
 @dataclass(frozen=True)
@@ -214,3 +206,16 @@ class Line:
             exponential=(number(self.exponential[0]), number(self.exponential[1])),
             tilt=self.tilt and over(self.tilt),
         )
+
+
+def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
+    """The line of laws that are shifted and stretched copies of one, by loc and scale."""
+    return Line(
+        log_density,
+        at=from_line,
+        place=lambda x, **_: x,
+        centre=lambda loc, scale: loc,
+        width=lambda loc, scale: scale,
+        standard={"loc": 0.0, "scale": 1.0},
+        **tails,
+    )

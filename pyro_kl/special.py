@@ -32,6 +32,7 @@ __all__ = [
     "in_float64",
     "itakura_saito",
     "itakura_saito_of",
+    "log1mexp",
     "log1p_minus",
     "log_mass",
     "mean_shortfall",
@@ -199,6 +200,16 @@ def trigamma(x: Tensor) -> Tensor:
     for k in range(len(_STIRLING) - 1, 0, -1):
         series = (series + (2 * k - 1) * 2 * k * _STIRLING[k - 1]) * square
     return _sum_of_inverse_squares(x) + ((series + 0.5 * inverse) * inverse + inverse)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x <= 0, -inf at 0, with all its digits at both ends."""
+    negative = x < 0
+    safe = torch.where(negative, x, -1.0)
+    near = safe > -math.log(2)
+    close = torch.log(-torch.expm1(torch.where(near, safe, -0.5)))
+    far = torch.log1p(-torch.exp(torch.where(near, -1.0, safe)))
+    return torch.where(negative, torch.where(near, close, far), -math.inf)
 
 
 def versine(size: Tensor, angle: Tensor, lost: Tensor) -> Tensor:

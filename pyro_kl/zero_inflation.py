@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .family import Parameters
 from .flips import kl_of_logs, log_masses
+from .special import log1mexp
 
 Gates = tuple[Tensor, Tensor]
 
@@ -29,16 +30,6 @@ def read_gate(p: Any) -> Parameters:
 def log_gates(gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Gates:
     """Log of gate and of 1 - gate."""
     return log_masses(gate, gate_logits)
-
-
-def log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x <= 0; -inf at 0."""
-    negative = x < 0
-    safe = torch.where(negative, x, -1.0)
-    small = safe > -math.log(2)
-    near = torch.log(-torch.expm1(torch.where(small, safe, -1.0)))
-    far = torch.log1p(-torch.exp(torch.where(small, -1.0, safe)))
-    return torch.where(negative, torch.where(small, near, far), -math.inf)
 
 
 def log_zero(log_b: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from .collect import sampled_log_q
 from .plan import Run
-from .report import table
+from .report import html_table, table
 from .snapshot import per_particle
 from .trace_kl_elbo import TraceKL_ELBO
 
@@ -90,12 +89,7 @@ class SiteComparisons:
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        head = "".join(f"<th>{name}</th>" for name in _HEADER)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-            for cells in self._cells()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(_HEADER, self._cells())
 
 
 _HEADER = ["site", "exact KL", "+- s.e.", "sampled KL", "+- s.e.", "z", "method", "why"]

@@ -136,13 +136,8 @@ class KLReport:
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        head = "".join(f"<th>{name}</th>" for name in _HEADER)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-            for cells in self._cells()
-        )
         notes = "<br>".join(map(html.escape, [*self._summary(), *self._notes()]))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{notes}</p>"
+        return f"{html_table(_HEADER, self._cells())}<p>{notes}</p>"
 
     # --- data -----------------------------------------------------------------------------------
 
@@ -176,6 +171,16 @@ _WHOLE = (
     "loss", "elbo", "elbo_standard_error", "log_likelihood", "kl", "num_particles", "step",
     "objective",
 )  # fmt: skip
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in HTML, for notebooks."""
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+        for cells in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ..family import Family, Moment, Support, below
-from ..line import LARGEST, Line, Point, log1mexp, softplus
+from ..line import LARGEST, Line, Point, softplus
 from ..registry import declare
-from ..special import log1p_minus, with_partials
+from ..special import log1mexp, log1p_minus, with_partials
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any, concentration: Any) -> Any:

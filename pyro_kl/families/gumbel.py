@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Gumbel
 
 from ..family import REAL, Family, Moment, Parameters
-from ..line import Line, Point, from_line
+from ..line import Point, location_scale_line
 from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
@@ -66,14 +66,9 @@ gumbel = declare(
         },
         cross_entropy=cross_entropy,
         arguments={"log_laplace": "1 / q.scale"},
-        line=Line(
+        line=location_scale_line(
             log_density_at,
-            at=from_line,
-            place=lambda x, **_: x,
-            centre=lambda loc, scale: loc,
-            width=lambda loc, scale: scale,
             reach=(4.5, 40.0),
-            standard={"loc": 0.0, "scale": 1.0},
             growth=(0.0, 1.0),
             exponential=(lambda loc, scale: 1 / scale, 0.0),
         ),

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributions import Kumaraswamy
 
 from ..family import UNIT_INTERVAL, Family, Moment, above
-from ..line import Line, Point, log1mexp
+from ..line import Line, Point
 from ..registry import declare
-from ..special import EULER_GAMMA, trigamma
+from ..special import EULER_GAMMA, log1mexp, trigamma
 
 
 def log_density(mp: Any, x: Any, concentration1: Any, concentration0: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Laplace, Normal
 
 from ..family import REAL, Family, Moment, Parameters
-from ..line import Line, Point, from_line
+from ..line import Point, location_scale_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess_of_distance, itakura_saito, mean_shortfall, versine
@@ -76,14 +76,9 @@ laplace = declare(
         },
         cross_entropy=cross_entropy,
         replaces={Normal: "torch expands the square, which cancels: -3725 instead of 0.57"},
-        line=Line(
+        line=location_scale_line(
             log_density_at,
-            at=from_line,
-            place=lambda x, **_: x,
-            centre=lambda loc, scale: loc,
-            width=lambda loc, scale: scale,
             reach=(40.0, 40.0),
-            standard={"loc": 0.0, "scale": 1.0},
             growth=(1.0, 1.0),
             rate=(lambda loc, scale: 1 / scale, math.inf),
         ),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..family import REAL, Family, Moment
-from ..line import Line, Point, from_line
+from ..line import Point, location_scale_line
 from ..registry import declare
 from ..special import versine
 
@@ -64,14 +64,9 @@ logistic = declare(
                 below="1 / p.scale",
             ),
         },
-        line=Line(
+        line=location_scale_line(
             log_density_at,
-            at=from_line,
-            place=lambda x, **_: x,
-            centre=lambda loc, scale: loc,
-            width=lambda loc, scale: scale,
             reach=(40.0, 40.0),
-            standard={"loc": 0.0, "scale": 1.0},
             growth=(1.0, 1.0),
             rate=(lambda loc, scale: 1 / scale, math.inf),
         ),

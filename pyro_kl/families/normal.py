@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Gumbel, Laplace, Normal
 
 from ..family import REAL, Family, Moment, Parameters
-from ..line import Line, Point, from_line
+from ..line import Point, location_scale_line
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import HALF_LOG_TAU, itakura_saito, versine
@@ -76,14 +76,9 @@ normal = declare(
             Gumbel: "torch's float32 exponent cancels: -0.42 instead of 0.23",
             Laplace: "torch carries float32 in float32",
         },
-        line=Line(
+        line=location_scale_line(
             log_density_at,
-            at=from_line,
-            place=lambda x, **_: x,
-            centre=lambda loc, scale: loc,
-            width=lambda loc, scale: scale,
             reach=(9.0, 9.0),
-            standard={"loc": 0.0, "scale": 1.0},
             growth=(2.0, 2.0),
         ),
     )

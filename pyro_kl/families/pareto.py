@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Normal, Pareto
 
 from ..family import Family, Moment, Parameters, Support, above
-from ..line import Line, Point, log1mexp
+from ..line import Line, Point
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import itakura_saito
+from ..special import itakura_saito, log1mexp
 
 _SHAPES = "torch raises on broadcast shapes and under vmap; an infinite row makes gradients nan"
 

@@ -10,7 +10,7 @@ from pyro.distributions import SoftLaplace
 from torch import Tensor
 
 from ..family import REAL, Family, Moment
-from ..line import Line, Point, from_line
+from ..line import Point, location_scale_line
 from ..registry import declare
 from ..special import versine
 
@@ -60,14 +60,9 @@ soft_laplace = declare(
                 below="1 / p.scale",
             ),
         },
-        line=Line(
+        line=location_scale_line(
             log_density_at,
-            at=from_line,
-            place=lambda x, **_: x,
-            centre=lambda loc, scale: loc,
-            width=lambda loc, scale: scale,
             reach=(40.0, 40.0),
-            standard={"loc": 0.0, "scale": 1.0},
             growth=(1.0, 1.0),
             rate=(lambda loc, scale: 1 / scale, math.inf),
         ),
