@@ -17,14 +17,14 @@ import math
 import torch
 from torch import Tensor
 
-from .counting import Count, generalised_kl_from_zero
+from .counting import Count
 from .family import Family, Parameters
 from .flips import kl_of_logs
 from .integrals import tell
 from .pair import Pair
 from .quadrature import Integral, asked_tolerance, integrate, tolerance
 from .registry import derivation_rule, derived_pair
-from .special import excess_over, exp_excess, log1p_minus
+from .special import excess_over, exp_excess, generalised_kl_from_zero, log1p_minus
 from .zero_inflation import kl_inflated
 
 #: Asked of the integrals, from which the KL is put together.

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from .settled import settled
-from .special import _stirling, excess_over, generalised_kl
+from .special import _stirling, excess_over, generalised_kl_from_zero
 
 __all__ = [
     "Count",
     "counts_of",
-    "generalised_kl_from_zero",
     "largest",
     "log_choose",
     "log_negative_binomial_mass",
@@ -57,13 +56,6 @@ def times(count: Tensor, log: Tensor) -> Tensor:
     """Count * log, where 0 * -inf is 0, also in the gradient."""
     none = count == 0
     return torch.where(none, 0.0, count * torch.where(none, 0.0, log))
-
-
-def generalised_kl_from_zero(x: Tensor, y: Tensor) -> Tensor:
-    """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
-    inside = (x > 0) & (y > 0)
-    value = generalised_kl(torch.where(inside, x, 1.0), torch.where(inside, y, 1.0))
-    return torch.where(inside, value, torch.where(x > 0, math.inf, y))
 
 
 def rising_excess(x: Tensor, k: Tensor) -> Tensor:
@@ -108,7 +100,7 @@ def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
     k = k.to(rate.dtype)
     one = torch.where(k > 0, k, 1.0)
     constant = torch.where(k > 0, _stirling(one) + torch.log(one), 0.0)
-    return -generalised_kl_from_zero(*torch.broadcast_tensors(k, rate)) - constant
+    return -generalised_kl_from_zero(k, rate) - constant
 
 
 def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Tensor) -> Tensor:

@@ -61,13 +61,11 @@ class OneNode:
         self._programs: dict[_Key, Program | None] = {}
 
     def __call__(self, p: Parameters, q: Parameters) -> Tensor:
-        tensors = (*p.values(), *q.values())
         if is_transformed() or forward_ad._current_level >= 0:
             return self.plain(p, q)
-        if torch.is_grad_enabled():
-            wanted = tuple(x.requires_grad for x in tensors)
-        else:
-            wanted = (False,) * len(tensors)
+        tensors = (*p.values(), *q.values())
+        recorded = torch.is_grad_enabled()
+        wanted = tuple([recorded and x.requires_grad for x in tensors])
         key = _Key(tuple(p), tuple(q), wanted)
         try:
             found = self._programs[key]
@@ -77,7 +75,7 @@ class OneNode:
             return self.plain(p, q)
         if True in wanted:
             return _Node.apply(self, found, key, *tensors)
-        return _run(found, tensors, wanted)[0]
+        return _run(found, tensors)[0]
 
     def plain(self, p: Parameters, q: Parameters) -> Tensor:
         """The formula, operation by operation."""
@@ -91,23 +89,24 @@ class OneNode:
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, node: OneNode, run: Program, key: _Key, *tensors: Tensor) -> Tensor:
-        value, *slopes = _run(run, tensors, key.wanted)
+        value, *slopes = _run(run, tensors)
         ctx.save_for_backward(*tensors, *slopes)
         ctx.node, ctx.key = node, key
         return value
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         key, saved = ctx.key, ctx.saved_tensors
-        inputs = saved[: len(key.wanted)]
+        n = len(key.wanted)
         if torch.is_grad_enabled():
-            return (None, None, None, *_differentiable(ctx.node, key, inputs, grads[0]))
-        slopes = iter(saved[len(key.wanted) :])
-        found = [
-            _summed_to(grads[0] * next(slopes), x) if asked else None
-            for x, asked in zip(inputs, key.wanted, strict=True)
-        ]
-        return (None, None, None, *found)
+            return (None, None, None, *_differentiable(ctx.node, key, saved[:n], grad))
+        found: list[Tensor | None] = [None, None, None]
+        slopes = iter(saved[n:])
+        grad = grad.to(saved[-1].dtype)  # once, and not in each of the products
+        for x, asked in zip(saved, key.wanted, strict=False):  # the engine rounds to x's dtype
+            found.append(_summed_to(grad * next(slopes), x) if asked else None)
+        return tuple(found)
 
 
 def _summed_to(gradient: Tensor, x: Tensor) -> Tensor:
@@ -128,27 +127,35 @@ def _differentiable(
     return (next(found) if wanted else None for wanted in key.wanted)
 
 
-def _run(run: Program, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> Sequence[Tensor]:
-    """The value and the wanted derivatives, in the inputs' precision, block by block."""
+def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The value in the inputs' precision and the wanted derivatives, block by block."""
     size = max([x.numel() for x in tensors])
-    threads = torch.get_num_threads()
-    block = _BLOCK if threads == 1 else _GRAIN * threads
-    in_blocks = size > block and _splits(tensors, size)
-    double = all([x.dtype is torch.float64 for x in tensors])
-    if double and not in_blocks:
-        return run(tensors)
-    dtypes = [promoted(tensors)]
-    dtypes += [x.dtype for x, asked in zip(tensors, wanted, strict=True) if asked]
-    if not in_blocks:
-        results = run([in_float64(x) for x in tensors])
-        return [x.to(dtype) for x, dtype in zip(results, dtypes, strict=True)]
+    if size > _BLOCK:
+        threads = torch.get_num_threads()
+        block = _BLOCK if threads == 1 else _GRAIN * threads
+        if size > block and _splits(tensors, size):
+            return _in_blocks(run, tensors, size, block)
+    for x in tensors:
+        if x.dtype is not torch.float64:
+            value, *slopes = run([in_float64(x) for x in tensors])
+            if size > _BLOCK:  # the derivatives are kept: in no more memory than they need
+                slopes = [d.to(promoted(tensors)) for d in slopes]
+            return value.to(promoted(tensors)), *slopes
+    return run(tensors)
+
+
+def _in_blocks(run: Program, tensors: Sequence[Tensor], size: int, block: int) -> Sequence[Tensor]:
+    """The same for tensors that a cache does not hold."""
     like = next(x for x in tensors if x.numel() == size)
-    found = [torch.empty(like.shape, dtype=dtype, device=like.device) for dtype in dtypes]
     flat = [x.reshape(-1) if x.numel() == size else x.reshape(()) for x in tensors]
-    into = [x.view(-1) for x in found]
+    found: list[Tensor] = []
     for start in range(0, size, block):
         part = slice(start, start + block)
         results = run([in_float64(x[part] if x.dim() else x) for x in flat])
+        if not found:
+            dtype = promoted(tensors)
+            found = [torch.empty(like.shape, dtype=dtype, device=like.device) for _ in results]
+            into = [x.view(-1) for x in found]
         for target, result in zip(into, results, strict=True):
             target[part] = result
     return found

@@ -10,6 +10,7 @@ autograd: `program` then returns None.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -41,6 +42,11 @@ def _product(a: Adjoint, b: Adjoint) -> Adjoint:
     return a * b
 
 
+def _quotient(g: Adjoint, out: Any, a: Any, b: Any) -> Sequence[Adjoint | None]:
+    by_a = g / b
+    return by_a, _product(-1.0, by_a * out)
+
+
 def _power(g: Adjoint, out: Any, x: Any, n: float) -> Sequence[Adjoint | None]:
     if not isinstance(n, int | float):
         raise NotElementwise("x ** tensor")
@@ -56,7 +62,7 @@ _RULES: dict[str, Rule] = {
     "add": lambda g, out, a, b: (g, g),
     "sub": lambda g, out, a, b: (g, _product(-1.0, g)),
     "mul": lambda g, out, a, b: (_product(g, b), _product(g, a)),
-    "truediv": lambda g, out, a, b: (g / b, -_product(g, out) / b),
+    "truediv": _quotient,
     "neg": lambda g, out, a: (_product(-1.0, g),),
     "pow": _power,
     "square": lambda g, out, x: (_product(g, x + x),),
@@ -65,6 +71,7 @@ _RULES: dict[str, Rule] = {
     "log1p": lambda g, out, x: (g / (1.0 + x),),
     "exp": lambda g, out, x: (_product(g, out),),
     "expm1": lambda g, out, x: (_product(g, out + 1.0),),
+    "tanh": lambda g, out, x: (_product(g, 1.0 - out * out),),
     "sqrt": lambda g, out, x: (g / (out + out),),
     "lgamma": lambda g, out, x: (_product(g, torch.digamma(x)),),
     "digamma": lambda g, out, x: (_product(g, torch.polygamma(1, x)),),  # as autograd does
@@ -162,6 +169,8 @@ def program(
         return None
     graph.output(tuple(result.node for result in results))
     _share(graph)
+    _gather_signs(graph)
+    _share(graph)
     graph.eliminate_dead_code()
     if any(not _is_elementwise(node) for node in graph.nodes):
         return None
@@ -190,7 +199,9 @@ def _results(
             continue
         if any(x.node in active for x in step.inputs if isinstance(x, fx.Proxy)):
             active.add(step.node)
-    adjoints: dict[fx.Node, Adjoint] = {value.node: 1.0}
+    operations = {step.node for step in steps if step.partials is None}
+    inside, masks = _without_masks(value.node, operations)
+    adjoints: dict[fx.Node, Adjoint] = {inside: 1.0}
     with tape.aside():
         for step in reversed(steps):
             g = adjoints.get(step.node)
@@ -200,9 +211,47 @@ def _results(
         found: list[Any] = [value]
         for x, asked in zip(symbols, wanted, strict=True):
             if asked:
-                slope = adjoints.get(x.node, 0.0)
-                found.append(torch.full_like(x, slope) if isinstance(slope, float) else slope)
+                found.append(_masked(tape, adjoints.get(x.node, 0.0), masks, x))
     return found
+
+
+def _without_masks(node: fx.Node, operations: set[fx.Node]) -> tuple[fx.Node, list[fx.Node]]:
+    """A formula's value before its infinite elements were masked, and the masks.
+
+    What is masked was computed at safe parameters, and its derivatives are finite: they are
+    masked at the end as well, instead of carrying a mask through the whole chain rule.
+    """
+    masks: list[fx.Node] = []
+    while node in operations and _name(node) == "where" and node.args[2] == math.inf:
+        mask, inner = node.args[:2]
+        if not isinstance(mask, fx.Node) or not isinstance(inner, fx.Node):
+            break
+        masks.append(mask)
+        node = inner
+    return node, masks
+
+
+def _masked(tape: Tape, slope: Adjoint, masks: Sequence[fx.Node], x: Any) -> Adjoint:
+    """A derivative with zeros where the value is infinite."""
+    if isinstance(slope, float):
+        slope = torch.full_like(x, slope)
+        if not slope.node.args[1]:
+            return slope
+    for mask in masks:
+        if not _is_zero_outside(slope.node, mask):
+            slope = torch.where(fx.Proxy(mask, tape), slope, 0.0)  # type: ignore[call-overload]
+    return slope
+
+
+def _is_zero_outside(node: fx.Node, mask: fx.Node) -> bool:
+    """Whether an element is known to be zero where the mask is false."""
+    name = _name(node)
+    if name == "where" and node.args[2] == 0.0:
+        return node.args[0] is mask or _is_zero_outside(node.args[1], mask)  # type: ignore
+    parts = [x for x in node.args if isinstance(x, fx.Node)]
+    if name in ("add", "sub"):
+        return len(parts) == 2 and all(_is_zero_outside(x, mask) for x in parts)
+    return name == "neg" and _is_zero_outside(parts[0], mask)
 
 
 def _pull_back(
@@ -242,6 +291,54 @@ def _share(graph: fx.Graph) -> None:
             graph.erase_node(node)
         else:
             seen[key] = node
+
+
+def _gather_signs(graph: fx.Graph) -> None:
+    """Let a minus sign move towards the end, into a sum, where it costs nothing."""
+    for node in list(graph.nodes):
+        name = _name(node)
+        if node.op not in ("call_function", "call_method") or name not in _SIGNED or node.kwargs:
+            continue
+        a, b = (*node.args, None)[:2]
+        inner_a, inner_b = _negated(a), _negated(b)
+        if inner_a is None and inner_b is None:
+            continue
+        with graph.inserting_before(node):
+            new = _without_sign(graph, name, (a, inner_a), (b, inner_b))
+        if new is not None:
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
+
+
+_SIGNED = {"neg", "add", "sub", "mul", "truediv"}
+
+
+def _negated(x: Any) -> fx.Node | None:
+    """What x is the negative of, if it is written so."""
+    if isinstance(x, fx.Node) and _name(x) == "neg" and isinstance(x.args[0], fx.Node):
+        return x.args[0]
+    return None
+
+
+def _without_sign(
+    graph: fx.Graph, name: str, a: tuple[Any, fx.Node | None], b: tuple[Any, fx.Node | None]
+) -> fx.Node | None:
+    """The same operation on what a or b is the negative of."""
+    (given_a, inner_a), (given_b, inner_b) = a, b
+    if name == "neg":
+        return inner_a
+    if name in ("mul", "truediv"):
+        operation = operator.mul if name == "mul" else operator.truediv
+        left = given_a if inner_a is None else inner_a
+        right = given_b if inner_b is None else inner_b
+        result = graph.call_function(operation, (left, right))
+        return result if inner_a and inner_b else graph.call_function(operator.neg, (result,))
+    if inner_b is not None:
+        opposite = operator.sub if name == "add" else operator.add
+        return graph.call_function(opposite, (given_a, inner_b))
+    if name == "add":
+        return graph.call_function(operator.sub, (given_b, inner_a))
+    return None
 
 
 _TAKES_CONSTANTS = {"add", "sub", "mul", "truediv", "where", "lt", "le", "gt", "ge", "eq", "ne"}

@@ -55,6 +55,29 @@ cauchy = declare(
 )
 
 
+def _quarter(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+    """(s - t)/t, (m - mu)/t and [(s - t)^2 + (m - mu)^2]/(4 s t)."""
+    s, t = p["scale"], q["scale"]
+    ds, dm = s - t, p["loc"] - q["loc"]
+    u, d = ds / t, dm / t
+    # each square over s t on its own: the product of two large scales may overflow
+    return u, d, 0.25 * (ds / s * u + dm / s * d)
+
+
+def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
+    """Derivatives by p's loc and scale, then q's."""
+    s, t = p["scale"], q["scale"]
+    u, d, a = _quarter(p, q)
+    whole = 1 + a
+    by_loc = 0.5 * d / s / whole
+    return (
+        by_loc,
+        (0.5 * u - a) / s / whole,
+        -by_loc,
+        -(0.5 * ((s - t) / s) + a) / t / whole,
+    )
+
+
 @formula(
     cauchy,
     cauchy,
@@ -67,11 +90,8 @@ cauchy = declare(
     ],
     reference="Chyzak & Nielsen (2019), arXiv:1905.10965, theorem 1",
     replaces="torch takes the log of a ratio close to 1, and overflows in float32",
+    partials=partials,
 )
 def kl_cauchy_cauchy(p: Parameters, q: Parameters) -> Tensor:
     """KL(Cauchy(m, s) || Cauchy(mu, t)) = log(1 + [(s - t)^2 + (m - mu)^2] / (4 s t))."""
-    ds, dm = p["scale"] - q["scale"], p["loc"] - q["loc"]
-    # each square over s t on its own: the product of two large scales may overflow
-    return torch.log1p(
-        0.25 * ((ds / p["scale"]) * (ds / q["scale"]) + (dm / p["scale"]) * (dm / q["scale"]))
-    )
+    return torch.log1p(_quarter(p, q)[-1])

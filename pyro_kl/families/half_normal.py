@@ -13,7 +13,8 @@ from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
 from ..line import Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, itakura_saito
+from ..special import EULER_GAMMA, excess_of_log
+from .normal import widening
 
 HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
 ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
@@ -90,9 +91,8 @@ half_normal = declare(
 
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's scale, then q's."""
-    inverse, ratio = 1 / q["scale"], p["scale"] / q["scale"]
-    widening = (p["scale"] - q["scale"]) * inverse * (ratio + 1)  # ratio^2 - 1
-    return widening / p["scale"], -widening * inverse
+    v = widening(p["scale"], q["scale"])
+    return v / p["scale"], -v / q["scale"]
 
 
 @formula(
@@ -107,6 +107,6 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     partials=partials,
 )
 def kl_half_normal_half_normal(p: Parameters, q: Parameters) -> Tensor:
-    """KL(HalfNormal(s) || HalfNormal(t)) = [s/t - 1 - log(s/t)] + ((s - t)/t)^2 / 2."""
-    u = (p["scale"] - q["scale"]) / q["scale"]
-    return itakura_saito(p["scale"], q["scale"]) + 0.5 * u * u
+    """2 KL(HalfNormal(s) || HalfNormal(t)) = v - log(1 + v), v = (s/t)^2 - 1."""
+    v = widening(p["scale"], q["scale"])
+    return 0.5 * excess_of_log(v, 2 * torch.log(p["scale"] / q["scale"]))

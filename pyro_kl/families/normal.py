@@ -12,7 +12,7 @@ from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import HALF_LOG_TAU, itakura_saito, versine
+from ..special import HALF_LOG_TAU, excess_of_log, versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -87,11 +87,15 @@ normal = declare(
 
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's loc and scale, then q's."""
-    inverse, ratio = 1 / q["scale"], p["scale"] / q["scale"]
-    d = (p["loc"] - q["loc"]) * inverse
-    widening = (p["scale"] - q["scale"]) * inverse * (ratio + 1)  # ratio^2 - 1
-    by_loc = d * inverse
-    return by_loc, widening / p["scale"], -by_loc, -(widening + d * d) * inverse
+    v = widening(p["scale"], q["scale"])
+    d = (p["loc"] - q["loc"]) / q["scale"]
+    by_loc = d / q["scale"]
+    return by_loc, v / p["scale"], -by_loc, -(v + d * d) / q["scale"]
+
+
+def widening(s: Tensor, sigma: Tensor) -> Tensor:
+    """(s/sigma)^2 - 1, with all its digits."""
+    return (s - sigma) / sigma * (s / sigma + 1)
 
 
 @formula(
@@ -113,11 +117,11 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
 def kl_normal_normal(p: Parameters, q: Parameters) -> Tensor:
     r"""KL(Normal(m, s) || Normal(mu, sigma)).
 
-    With u = (s - sigma)/sigma and d = (m - mu)/sigma the textbook's
-    log(sigma/s) + (s^2 + (m - mu)^2)/(2 sigma^2) - 1/2 is a sum of three squares' like:
+    With v = (s/sigma)^2 - 1 and d = (m - mu)/sigma the textbook's
+    log(sigma/s) + (s^2 + (m - mu)^2)/(2 sigma^2) - 1/2 is a sum of two terms >= 0:
 
-        KL = [s/sigma - 1 - log(s/sigma)] + u^2/2 + d^2/2
+        2 KL = [v - log(1 + v)] + d^2
     """
-    u = (p["scale"] - q["scale"]) / q["scale"]
+    v = widening(p["scale"], q["scale"])
     d = (p["loc"] - q["loc"]) / q["scale"]
-    return itakura_saito(p["scale"], q["scale"]) + 0.5 * (u * u + d * d)
+    return 0.5 * (excess_of_log(v, 2 * torch.log(p["scale"] / q["scale"])) + d * d)

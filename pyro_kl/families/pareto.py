@@ -114,6 +114,21 @@ pareto = declare(
 )
 
 
+def _inside(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether the KL is finite, and the scales: where it is not, harmless ones."""
+    inside = p["scale"] >= q["scale"]
+    return inside, torch.where(inside, p["scale"], 1.0), torch.where(inside, q["scale"], 1.0)
+
+
+def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
+    """Derivatives by p's scale and alpha, then q's."""
+    inside, s, t = _inside(p, q)
+    a, b = p["alpha"], q["alpha"]
+    u = (b - a) / a
+    slopes = b / s, -u / a, -b / t, u / b + torch.log1p((s - t) / t)
+    return tuple([torch.where(inside, slope, 0.0) for slope in slopes])
+
+
 @formula(
     pareto,
     pareto,
@@ -133,14 +148,10 @@ pareto = declare(
     finite="p.scale >= q.scale",
     reference="Gil, Alajaji & Linder (2013), table 3; split derived in the docstring",
     replaces="torch loses all digits where p is close to q",
+    partials=partials,
 )
 def kl_pareto_pareto(p: Parameters, q: Parameters) -> Tensor:
     """KL(Pareto(s, a) || Pareto(t, b)) = [b/a - 1 - log(b/a)] + b log(s/t), for s >= t."""
-    inside = p["scale"] >= q["scale"]
-    s, t = torch.where(inside, p["scale"], 1.0), torch.where(inside, q["scale"], 1.0)
-    u = (s - t) / t
-    near = u < 0.5
-    close = torch.log1p(torch.where(near, u, 0.0))
-    log_ratio = torch.where(near, close, torch.log(s) - torch.log(t))
-    value = itakura_saito(q["alpha"], p["alpha"]) + q["alpha"] * log_ratio
+    inside, s, t = _inside(p, q)
+    value = itakura_saito(q["alpha"], p["alpha"]) + q["alpha"] * torch.log1p((s - t) / t)
     return torch.where(inside, value, math.inf)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Poisson
 
-from ..counting import Count, generalised_kl_from_zero, log_poisson_mass
+from ..counting import Count, log_poisson_mass
 from ..family import COUNTS, Family, Parameters
 from ..pair import Case
 from ..registry import declare, formula
+from ..special import generalised_kl_from_zero
 
 _RATE_ZERO = "torch gives inf where rate 0 makes it finite, in p's shape"
 
@@ -65,4 +66,4 @@ poisson = declare(
 )
 def kl_poisson_poisson(p: Parameters, q: Parameters) -> Tensor:
     """KL(Poisson(a) || Poisson(b)) = a log(a/b) - a + b."""
-    return generalised_kl_from_zero(*torch.broadcast_tensors(p["rate"], q["rate"]))
+    return generalised_kl_from_zero(p["rate"], q["rate"])

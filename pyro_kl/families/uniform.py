@@ -230,6 +230,14 @@ uniform = declare(
 )
 
 
+def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
+    """Derivatives by p's low and high, then q's."""
+    inside = (q["low"] <= p["low"]) & (p["high"] <= q["high"])
+    by_p = torch.where(inside, 1 / (p["high"] - p["low"]), 0.0)
+    by_q = torch.where(inside, 1 / (q["high"] - q["low"]), 0.0)
+    return by_p, -by_p, -by_q, by_q
+
+
 @formula(
     uniform,
     uniform,
@@ -240,6 +248,7 @@ uniform = declare(
     finite="p's support is inside q's",
     reference="Gil, Alajaji & Linder (2013), table 3",
     replaces="torch takes the log of a ratio close to 1, and overflows in float32",
+    partials=partials,
 )
 def kl_uniform_uniform(p: Parameters, q: Parameters) -> Tensor:
     """KL(Uniform(a, b) || Uniform(c, d)) = log(1 + [(d - b) + (a - c)] / (b - a))."""
