@@ -33,12 +33,14 @@ def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.get_default_dtype()
 
 
-class _Key(NamedTuple):
-    """Which program: the parameters' names, and by which of them derivatives are wanted."""
+class _Call(NamedTuple):
+    """A formula's program for parameters of these names, and derivatives by the wanted ones."""
 
+    node: OneNode
     p_names: tuple[str, ...]
     q_names: tuple[str, ...]
     wanted: tuple[bool, ...]
+    run: Program | None
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """p's and q's parameters by name."""
@@ -58,24 +60,27 @@ class OneNode:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._programs: dict[_Key, Program | None] = {}
+        self._calls: dict[tuple[Any, ...], _Call] = {}
 
     def __call__(self, p: Parameters, q: Parameters) -> Tensor:
         if is_transformed() or forward_ad._current_level >= 0:
             return self.plain(p, q)
         tensors = (*p.values(), *q.values())
-        recorded = torch.is_grad_enabled()
-        wanted = tuple([recorded and x.requires_grad for x in tensors])
-        key = _Key(tuple(p), tuple(q), wanted)
-        try:
-            found = self._programs[key]
-        except KeyError:
-            found = self._programs[key] = program(self._kernel, *key)
-        if found is None:
+        if torch.is_grad_enabled():
+            wanted = tuple([x.requires_grad for x in tensors])
+        else:
+            wanted = (False,) * len(tensors)
+        key = (*p, None, *q, wanted)
+        call = self._calls.get(key)
+        if call is None:
+            names = tuple(p), tuple(q)
+            call = _Call(self, *names, wanted, program(self._kernel, *names, wanted))
+            self._calls[key] = call
+        if call.run is None:
             return self.plain(p, q)
         if True in wanted:
-            return _Node.apply(self, found, key, *tensors)
-        return _run(found, tensors)[0]
+            return _Node.apply(call, *tensors)
+        return _run(call.run, tensors)[0]
 
     def plain(self, p: Parameters, q: Parameters) -> Tensor:
         """The formula, operation by operation."""
@@ -88,43 +93,44 @@ class OneNode:
 
 class _Node(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, node: OneNode, run: Program, key: _Key, *tensors: Tensor) -> Tensor:
-        value, *slopes = _run(run, tensors)
-        ctx.save_for_backward(*tensors, *slopes)
-        ctx.node, ctx.key = node, key
-        return value
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
+        assert call.run is not None
+        results = _run(call.run, tensors)
+        ctx.save_for_backward(*tensors, *results[1:])
+        ctx.call = call
+        return results[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        key, saved = ctx.key, ctx.saved_tensors
-        n = len(key.wanted)
+        grad, saved, call = grads[0], ctx.saved_tensors, ctx.call
+        at = len(call.wanted)
         if torch.is_grad_enabled():
-            return (None, None, None, *_differentiable(ctx.node, key, saved[:n], grad))
-        found: list[Tensor | None] = [None, None, None]
-        slopes = iter(saved[n:])
-        grad = grad.to(saved[-1].dtype)  # once, and not in each of the products
-        for x, asked in zip(saved, key.wanted, strict=False):  # the engine rounds to x's dtype
-            found.append(_summed_to(grad * next(slopes), x) if asked else None)
+            return (None, *_differentiable(call, saved[:at], grad))
+        if grad.dtype is not saved[at].dtype:
+            grad = grad.to(saved[at].dtype)  # once, and not in each of the products
+        found: list[Tensor | None] = [None]
+        for x, asked in zip(saved, call.wanted, strict=False):
+            if asked:  # the engine rounds to the input's dtype
+                slope = grad * saved[at]
+                at += 1
+                found.append(slope if slope.shape == x.shape else slope.sum_to_size(x.shape))
+            else:
+                found.append(None)
         return tuple(found)
 
 
-def _summed_to(gradient: Tensor, x: Tensor) -> Tensor:
-    return gradient if gradient.shape == x.shape else gradient.sum_to_size(x.shape)
-
-
 def _differentiable(
-    node: OneNode, key: _Key, inputs: Sequence[Tensor], grad: Tensor
+    call: _Call, inputs: Sequence[Tensor], grad: Tensor
 ) -> Iterator[Tensor | None]:
     """The gradient again, with a graph of its own: someone asks for a second derivative."""
     # p and q may share a tensor, whose two derivatives are to be told apart
     inputs = [x.view_as(x) for x in inputs]
-    value = node.plain(*key.split(inputs))
-    asked = [x for x, wanted in zip(inputs, key.wanted, strict=True) if wanted]
+    value = call.node.plain(*call.split(inputs))
+    asked = [x for x, wanted in zip(inputs, call.wanted, strict=True) if wanted]
     found = iter(
         torch.autograd.grad(value, asked, grad, create_graph=True, materialize_grads=True)
     )
-    return (next(found) if wanted else None for wanted in key.wanted)
+    return (next(found) if wanted else None for wanted in call.wanted)
 
 
 def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -22,9 +22,10 @@ def check_event_shapes(p: Distribution, q: Distribution) -> None:
 
 def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     """The batch shape of KL(p || q); a ValueError that names both sides if there is none."""
+    shape = p.batch_shape
     check_event_shapes(p, q)
-    if p.batch_shape == q.batch_shape:
-        return p.batch_shape
+    if shape == q.batch_shape:
+        return shape
     try:
         return torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     except RuntimeError:
