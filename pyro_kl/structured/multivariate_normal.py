@@ -14,9 +14,9 @@ from ..registry import register
 from ..shapes import broadcast_batch
 from ..structured_family import StructuredFamily
 from .factors import (
-    carried,
     common_batch,
     diagonal,
+    in_one_dtype,
     is_single,
     rows_first,
     scale_divergence,
@@ -48,7 +48,7 @@ def _forward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     distances = _distances(p_loc, p_tril, q_loc, q_tril)
     s, sigma = diagonal(p_tril), diagonal(q_tril)
-    scales = without_first_order((s - sigma) / sigma, s / sigma).sum(-1)
+    scales = without_first_order((s - sigma) / sigma).sum(-1)
     return torch.add(scales, squared_norm(distances, (-2, -1)), alpha=0.5), (distances,)
 
 
@@ -134,8 +134,7 @@ def kl_multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Tens
              + |L_q^-1 (m_p - m_q)|^2 / 2
     """
     shape = broadcast_batch(p, q)
-    p_loc, q_loc = p.loc, q.loc
-    kl = kl_of_factors(
-        *carried(p_loc, p._unbroadcasted_scale_tril, q_loc, q._unbroadcasted_scale_tril)
-    ).to(torch.promote_types(p_loc.dtype, q_loc.dtype))
+    kl = in_one_dtype(
+        kl_of_factors, p.loc, p._unbroadcasted_scale_tril, q.loc, q._unbroadcasted_scale_tril
+    )
     return kl if kl.shape == shape else kl.expand(shape)
