@@ -16,6 +16,7 @@ __all__ = [
     "diagonal",
     "in_one_dtype",
     "is_single",
+    "lower_part",
     "of_vector",
     "row_norms",
     "rows_first",
@@ -23,7 +24,7 @@ __all__ = [
     "solve_in_place",
     "solve_lower",
     "solve_upper",
-    "squared_norm",
+    "subtract_into",
     "summed_to",
     "without_first_order",
 ]
@@ -58,9 +59,9 @@ def diagonal(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1)
 
 
-def squared_norm(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    """The sum of squares, without a copy of x."""
-    return torch.linalg.vector_norm(x, dim=dim).square()
+def lower_part(matrix: Tensor) -> Tensor:
+    """The lower triangle, in the memory of the matrix where that needs no copy."""
+    return matrix.tril_() if matrix.dim() == 2 else matrix.contiguous().tril_()
 
 
 def row_norms(tril: Tensor) -> Tensor:
@@ -119,21 +120,29 @@ def _solve(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
 def rows_first(scale_tril: Tensor, batch: torch.Size, columns: int) -> Tensor:
     """Room for a right-hand side, so laid out that `solve_in_place` needs no copy."""
     d = scale_tril.shape[-1]
+    if not batch:
+        return scale_tril.new_empty((d, columns))
     if is_single(scale_tril):
         return scale_tril.new_empty((d, *batch, columns)).movedim(0, -2)
     return scale_tril.new_empty((*batch, d, columns))
 
 
-def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
+def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
+    """x - y, broadcast to where it is to stand."""
+    if x.shape == room.shape or y.shape == room.shape:
+        torch.sub(x, y, out=room)
+    else:
+        room.copy_(x).sub_(y)
+
+
+def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> None:
     """L^-1 R or L'^-1 R in the memory of R, which `rows_first` has laid out."""
+    if right.dim() > 2 and is_single(scale_tril):
+        right = right.movedim(-2, 0).flatten(1)
+        scale_tril = scale_tril.reshape(scale_tril.shape[-2:])
     # from the right and transposed: rows of R are what LAPACK calls columns
-    triangle = scale_tril if transposed else scale_tril.mT
-    room = right
-    if is_single(scale_tril):
-        d = right.shape[-2]
-        triangle, room = triangle.reshape(d, d), right.movedim(-2, 0).view(d, -1)
-    torch.linalg.solve_triangular(triangle, room.mT, upper=not transposed, left=False, out=room.mT)
-    return right
+    triangle, room = scale_tril if transposed else scale_tril.mT, right.mT
+    torch.linalg.solve_triangular(triangle, room, upper=not transposed, left=False, out=room)
 
 
 def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
