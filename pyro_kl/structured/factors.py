@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ __all__ = [
     "lower_part",
     "of_vector",
     "row_norms",
-    "rows_first",
+    "room_for",
     "scale_divergence",
     "solve_in_place",
     "solve_lower",
@@ -117,14 +117,14 @@ def _solve(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
     return solved.reshape(rows_first.shape).movedim(0, -2)
 
 
-def rows_first(scale_tril: Tensor, batch: torch.Size, columns: int) -> Tensor:
-    """Room for a right-hand side, so laid out that `solve_in_place` needs no copy."""
+def room_for(scale_tril: Tensor, batch: torch.Size) -> Tensor:
+    """Room for [y | N], so laid out that `solve_in_place` needs no copy."""
     d = scale_tril.shape[-1]
     if not batch:
-        return scale_tril.new_empty((d, columns))
+        return scale_tril.new_empty((d, d + 1))
     if is_single(scale_tril):
-        return scale_tril.new_empty((d, *batch, columns)).movedim(0, -2)
-    return scale_tril.new_empty((*batch, d, columns))
+        return scale_tril.new_empty((d, *batch, d + 1)).movedim(0, -2)
+    return scale_tril.new_empty((*batch, d, d + 1))
 
 
 def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
@@ -136,7 +136,7 @@ def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
 
 
 def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> None:
-    """L^-1 R or L'^-1 R in the memory of R, which `rows_first` has laid out."""
+    """L^-1 R or L'^-1 R in the memory of R, which `room_for` has laid out."""
     if right.dim() > 2 and is_single(scale_tril):
         right = right.movedim(-2, 0).flatten(1)
         scale_tril = scale_tril.reshape(scale_tril.shape[-2:])
@@ -170,8 +170,9 @@ def _rule(ndims: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor,
     return tuple(x.to(device, dtype).reshape(shape) for x in rule)  # type: ignore[return-value]
 
 
-def common_batch(*shapes: torch.Size) -> torch.Size:
-    """torch.broadcast_shapes, without its cost where there is nothing to do."""
-    if all(shape == shapes[0] for shape in shapes):
-        return shapes[0]
+def common_batch(vectors: Sequence[Tensor], matrices: Sequence[Tensor]) -> torch.Size:
+    """The batch shape of vectors and matrices, without a search where there is none."""
+    if vectors[0].dim() == vectors[1].dim() == 1 and matrices[0].dim() == matrices[1].dim() == 2:
+        return torch.Size()
+    shapes = [x.shape[:-1] for x in vectors] + [x.shape[:-2] for x in matrices]
     return torch.broadcast_shapes(*shapes)

@@ -74,7 +74,7 @@ def _backward(
     by_loc, by_tril, by_sigma = g * shift, None, None
     if asked[1]:
         by_tril = tril * (g / sigma).unsqueeze(-1)
-        torch.mul(g, u + wider / diagonal(tril), out=diagonal(by_tril))
+        torch.mul(g, u + wider / (wider + sigma), out=diagonal(by_tril))
         by_tril = summed_to(by_tril, tril)
     if asked[3]:
         by_sigma = summed_to(-g * (u + u + rest), sigma)

@@ -20,7 +20,7 @@ from .factors import (
     is_single,
     lower_part,
     of_vector,
-    rows_first,
+    room_for,
     scale_divergence,
     solve_in_place,
     solve_lower,
@@ -39,9 +39,8 @@ def _forward(
     p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q] in one solve, and the sum of their squares."""
-    batch = common_batch(p_loc.shape[:-1], p_tril.shape[:-2], q_loc.shape[:-1], q_tril.shape[:-2])
-    distances = rows_first(q_tril, batch, q_tril.shape[-1] + 1)
-    subtract_into(distances[..., 0], p_loc, q_loc)
+    distances = room_for(q_tril, common_batch((p_loc, q_loc), (p_tril, q_tril)))
+    subtract_into(distances.select(-1, 0), p_loc, q_loc)
     subtract_into(distances[..., 1:], p_tril, q_tril)
     solve_in_place(q_tril, distances, transposed=False)
     sigma = diagonal(q_tril)
@@ -63,7 +62,7 @@ def _backward(
     g = of_vector(grad, distances)
     solved = distances * g.unsqueeze(-1) if asked[3] else distances.mul_(g.unsqueeze(-1))
     solve_in_place(q_tril, solved, transposed=True)
-    z, matrix, by_p, by_q = solved[..., 0], solved[..., 1:], None, None
+    z, matrix, by_p, by_q = solved.select(-1, 0), solved[..., 1:], None, None
     widening = g * u
     if asked[3]:
         by_q, sigma = _by_factor(solved, distances, q_tril), diagonal(q_tril)
