@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .special import is_transformed
+
 __all__ = ["in_one_node"]
 
 #: From the inputs to the value and to what the backward pass wants to find again.
@@ -50,14 +52,12 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
                 return tuple(next(found) if needed else None for needed in asked)
 
         def function(*inputs: Tensor) -> Tensor:
-            if (
-                torch.compiler.is_compiling()
-                or torch.jit.is_tracing()  # type: ignore[attr-defined]
-                or torch._C._are_functorch_transforms_active()
-            ):
+            if is_transformed():
                 return composition(*inputs)
-            if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-                return Node.apply(*inputs)
+            if torch.is_grad_enabled():
+                for x in inputs:
+                    if x.requires_grad:
+                        return Node.apply(*inputs)
             return forward(*inputs)[0]
 
         function.__name__ = function.__qualname__ = composition.__name__

@@ -235,20 +235,24 @@ def _check_free(pair: Pair) -> None:
 def _install(pair: Pair) -> None:
     _PAIRS[pair.p, pair.q] = pair
 
+    formula, use, estimates = pair.formula, None, pair.method == "quadrature"
+    if pair.method in EXACTNESS:
+        use = Use(pair.method, pair.source)
+
     def call(p: Distribution, q: Distribution) -> Tensor:
         noted = mark()
         try:
-            value = pair.formula(p, q)
+            value = formula(p, q)
         except NotImplementedError as declined:
             rewind(noted)
             return by_reduction(p, q, declined)
         # an integral that estimates its error has noted itself
-        if pair.method in EXACTNESS and (pair.method != "quadrature" or silent_since(noted)):
-            note(Use(pair.method, pair.source))
+        if use is not None and (not estimates or silent_since(noted)):
+            note(use)
         return value
 
-    call.__name__ = call.__qualname__ = getattr(pair.formula, "__name__", "kl")
-    call.__doc__ = pair.formula.__doc__
+    call.__name__ = call.__qualname__ = getattr(formula, "__name__", "kl")
+    call.__doc__ = formula.__doc__
     call.pyro_kl_pair = pair  # type: ignore[attr-defined]
     register_kl(pair.p, pair.q)(call)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,16 +12,19 @@ from torch import Tensor
 from ..special import in_float64, itakura_saito
 
 __all__ = [
-    "carried",
     "common_batch",
     "diagonal",
+    "in_one_dtype",
     "is_single",
-    "rows_first",
+    "lower_part",
+    "of_vector",
+    "row_norms",
+    "room_for",
     "scale_divergence",
     "solve_in_place",
     "solve_lower",
     "solve_upper",
-    "squared_norm",
+    "subtract_into",
     "summed_to",
     "without_first_order",
 ]
@@ -34,32 +38,56 @@ _NEAR = 0.1
 _SMALL = 32
 
 
-def carried(*tensors: Tensor) -> list[Tensor]:
-    """The tensors in one dtype: float64 as everywhere, but large float32 matrices as they are.
+def in_one_dtype(kernel: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """A formula of tensors, carried in float64 as everywhere, but for large float32 matrices.
 
     A solve of float32 factors costs half of one in float64, and in the difference form it loses
     no digit to cancellation; what is summed over its diagonal is float64 in any case.
     """
     dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    if dtype == torch.float64 or tensors[0].shape[-1] > _SMALL:
-        return [x if x.dtype == dtype else x.to(dtype) for x in tensors]
-    return [in_float64(x) for x in tensors]
+    for x in tensors:
+        if x.dtype is not dtype:
+            dtype = torch.promote_types(dtype, x.dtype)
+    if dtype is torch.float64:
+        return kernel(*[x if x.dtype is dtype else x.to(dtype) for x in tensors])
+    if tensors[0].shape[-1] > _SMALL:
+        return kernel(*[x.to(dtype) for x in tensors]).to(dtype)
+    return kernel(*[in_float64(x) for x in tensors]).to(dtype)
 
 
 def diagonal(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1)
 
 
-def squared_norm(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    """The sum of squares, without a copy of x."""
-    return torch.linalg.vector_norm(x, dim=dim).square()
+def lower_part(matrix: Tensor) -> Tensor:
+    """The lower triangle, in the memory of the matrix where that needs no copy."""
+    return matrix.tril_() if matrix.dim() == 2 else matrix.contiguous().tril_()
+
+
+def row_norms(tril: Tensor) -> Tensor:
+    """The norms of a lower triangular matrix's rows below the diagonal, but for the first.
+
+    In memory such a row follows the end of the row before it, which is zero: one pass over the
+    matrix, and no copy of it.
+    """
+    d = tril.shape[-1]
+    *batch, row, column = tril.stride()
+    if row != d or column != 1:
+        return row_norms(tril.contiguous())
+    below = tril.as_strided(
+        (*tril.shape[:-2], d - 1, d), (*batch, d + 1, 1), tril.storage_offset() + 1
+    )
+    return torch.linalg.vector_norm(below, dim=-1)
 
 
 def summed_to(x: Tensor, like: Tensor) -> Tensor:
     """A gradient, summed over the dims along which `like` was broadcast."""
     return x if x.shape == like.shape else x.sum_to_size(like.shape)
+
+
+def of_vector(grad: Tensor, like: Tensor) -> Tensor:
+    """A gradient to a law's value, in the dtype of its parameters, to multiply vectors with."""
+    return (grad if grad.dtype is like.dtype else grad.to(like.dtype)).unsqueeze(-1)
 
 
 def solve_lower(scale_tril: Tensor, right: Tensor) -> Tensor:
@@ -89,24 +117,32 @@ def _solve(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
     return solved.reshape(rows_first.shape).movedim(0, -2)
 
 
-def rows_first(scale_tril: Tensor, batch: torch.Size, columns: int) -> Tensor:
-    """Room for a right-hand side, so laid out that `solve_in_place` needs no copy."""
+def room_for(scale_tril: Tensor, batch: torch.Size) -> Tensor:
+    """Room for [y | N], so laid out that `solve_in_place` needs no copy."""
     d = scale_tril.shape[-1]
+    if not batch:
+        return scale_tril.new_empty((d, d + 1))
     if is_single(scale_tril):
-        return scale_tril.new_empty((d, *batch, columns)).movedim(0, -2)
-    return scale_tril.new_empty((*batch, d, columns))
+        return scale_tril.new_empty((d, *batch, d + 1)).movedim(0, -2)
+    return scale_tril.new_empty((*batch, d, d + 1))
 
 
-def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
-    """L^-1 R or L'^-1 R in the memory of R, which `rows_first` has laid out."""
+def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
+    """x - y, broadcast to where it is to stand."""
+    if x.shape == room.shape or y.shape == room.shape:
+        torch.sub(x, y, out=room)
+    else:
+        room.copy_(x).sub_(y)
+
+
+def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> None:
+    """L^-1 R or L'^-1 R in the memory of R, which `room_for` has laid out."""
+    if right.dim() > 2 and is_single(scale_tril):
+        right = right.movedim(-2, 0).flatten(1)
+        scale_tril = scale_tril.reshape(scale_tril.shape[-2:])
     # from the right and transposed: rows of R are what LAPACK calls columns
-    triangle = scale_tril if transposed else scale_tril.mT
-    room = right
-    if is_single(scale_tril):
-        d = right.shape[-2]
-        triangle, room = triangle.reshape(d, d), right.movedim(-2, 0).view(d, -1)
-    torch.linalg.solve_triangular(triangle, room.mT, upper=not transposed, left=False, out=room.mT)
-    return right
+    triangle, room = scale_tril if transposed else scale_tril.mT, right.mT
+    torch.linalg.solve_triangular(triangle, room, upper=not transposed, left=False, out=room)
 
 
 def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
@@ -114,26 +150,29 @@ def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
     return itakura_saito(in_float64(p_scale), in_float64(q_scale))
 
 
-def without_first_order(u: Tensor, ratio: Tensor) -> Tensor:
-    """The value of `scale_divergence`, u - log(ratio), ratio = 1 + u, in a third of the calls."""
-    u, ratio = in_float64(u), in_float64(ratio)
-    square = u.square()
-    inverse_nodes, weights = _rule(u)
-    close = square * ((u.unsqueeze(-1) + inverse_nodes).reciprocal() @ weights)
-    return torch.where(square < _NEAR**2, close, u - ratio.log())
+def without_first_order(u: Tensor) -> Tensor:
+    """The value of `scale_divergence`, u - log(1 + u), in few calls of few kinds."""
+    if u.dtype is not torch.float64:
+        u = in_float64(u)
+    # u = near + far, one of the two is zero: no mask, and no branch to be masked away
+    far = torch.hardshrink(u, _NEAR)
+    near = u - far
+    nodes, weights = _rule(u.dim(), u.dtype, u.device)
+    integral = torch.div(weights, near + nodes).sum(0)
+    return (far - far.log1p()).add_(integral.mul_(near).mul_(near))
 
 
 @functools.cache
-def _rule_on(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    return (1 / _NODES).to(device, dtype), _WEIGHTS.to(device, dtype)
+def _rule(ndims: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The nodes' inverses and the weights, along a dim before all others."""
+    shape = (-1,) + (1,) * ndims
+    rule = (1 / _NODES, _WEIGHTS)
+    return tuple(x.to(device, dtype).reshape(shape) for x in rule)  # type: ignore[return-value]
 
 
-def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
-    return _rule_on(like.dtype, like.device)
-
-
-def common_batch(*shapes: torch.Size) -> torch.Size:
-    """torch.broadcast_shapes, without its cost where there is nothing to do."""
-    if all(shape == shapes[0] for shape in shapes):
-        return shapes[0]
+def common_batch(vectors: Sequence[Tensor], matrices: Sequence[Tensor]) -> torch.Size:
+    """The batch shape of vectors and matrices, without a search where there is none."""
+    if vectors[0].dim() == vectors[1].dim() == 1 and matrices[0].dim() == matrices[1].dim() == 2:
+        return torch.Size()
+    shapes = [x.shape[:-1] for x in vectors] + [x.shape[:-2] for x in matrices]
     return torch.broadcast_shapes(*shapes)

@@ -24,11 +24,12 @@ from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum
 from ..special import in_float64
 from ..structured_family import StructuredFamily
 from .factors import (
-    carried,
     diagonal,
+    in_one_dtype,
+    of_vector,
+    row_norms,
     scale_divergence,
     solve_lower,
-    squared_norm,
     summed_to,
     without_first_order,
 )
@@ -52,30 +53,28 @@ _PRODUCT = {"loc": [0.0, 1.0], "scale": [2.0, 0.5]}
 def _forward(
     loc: Tensor, tril: Tensor, mu: Tensor, sigma: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    below = tril.tril(-1)
-    s, d = diagonal(tril), (loc - mu) / sigma
-    u = (s - sigma) / sigma
-    rest = (squared_norm(below, (-1,)) / sigma.square()).add(u.square()).add(d.square())
-    return (without_first_order(u, s / sigma).add(rest, alpha=0.5)).sum(-1), (below, rest)
+    wider, shift = diagonal(tril) - sigma, (loc - mu) / sigma
+    u, below = wider / sigma, row_norms(tril) / sigma[..., 1:]
+    rest = u * u + shift * shift
+    rest[..., 1:].add_(below * below)
+    kl = torch.add(without_first_order(u), rest, alpha=0.5)
+    return kl.sum(-1), (wider, u, shift, rest)
 
 
 def _backward(
     grad: Tensor, inputs: Sequence[Tensor], kept: Sequence[Tensor], asked: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """With r the sum of squares in a coordinate, u = s/sigma - 1 and d = (m - mu)/sigma:
+    """With u = s/sigma - 1, d = (m - mu)/sigma, and r the sum of the squares in a coordinate:
 
-    dKL/dm = d/sigma,  dKL/dL = L_ij/sigma^2 below and 1/sigma - 1/s + u/sigma on the diagonal,
+    dKL/dm = d/sigma,  dKL/dL = L_ij/sigma^2 below and (u + u sigma/s)/sigma on the diagonal,
     dKL/dmu = -d/sigma,  dKL/dsigma = -(2 u + r)/sigma
     """
-    (loc, tril, mu, sigma), (below, rest) = inputs, kept
-    g = grad.to(tril.dtype).unsqueeze(-1) / sigma
-    u = (diagonal(tril) - sigma) / sigma
-    by_loc, by_tril, by_sigma = g * ((loc - mu) / sigma), None, None
+    (loc, tril, mu, sigma), (wider, u, shift, rest) = inputs, kept
+    g = of_vector(grad, sigma) / sigma
+    by_loc, by_tril, by_sigma = g * shift, None, None
     if asked[1]:
-        factor = (g / sigma).unsqueeze(-1)
-        fits = below.shape[:-2] == factor.shape[:-2]
-        by_tril = below.mul_(factor) if fits else below * factor
-        diagonal(by_tril).add_(g * u * (1 + sigma / diagonal(tril)))
+        by_tril = tril * (g / sigma).unsqueeze(-1)
+        torch.mul(g, u + wider / (wider + sigma), out=diagonal(by_tril))
         by_tril = summed_to(by_tril, tril)
     if asked[3]:
         by_sigma = summed_to(-g * (u + u + rest), sigma)
@@ -122,14 +121,11 @@ def kl_multivariate_normal_product(p: MultivariateNormal, q: Independent) -> Ten
     and against any other product the KLs of the marginals plus the total correlation
     sum_i log(sqrt(Sigma_ii) / L_ii).
     """
-    base = _product_base(q, p, q)
+    shape, tril, base = broadcast_batch(p, q), p._unbroadcasted_scale_tril, q.base_dist
     if isinstance(base, Normal):
-        shape = broadcast_batch(p, q)
-        given = (p.loc, p._unbroadcasted_scale_tril, base.loc, base.scale)
-        dtype = torch.promote_types(given[0].dtype, given[2].dtype)
-        kl = kl_of_factor_and_scales(*carried(*given)).to(dtype)
+        kl = in_one_dtype(kl_of_factor_and_scales, p.loc, tril, base.loc, base.scale)
         return kl if kl.shape == shape else kl.expand(shape)
-    tril = p._unbroadcasted_scale_tril
+    base = _product_base(q, p, q)
     s, below = diagonal(tril), tril.tril(-1).square().sum(-1)
     marginal = Normal(p.loc, (s.square() + below).sqrt(), validate_args=False)
     correlation = 0.5 * torch.log1p(below / s.square())

@@ -14,15 +14,17 @@ from ..registry import register
 from ..shapes import broadcast_batch
 from ..structured_family import StructuredFamily
 from .factors import (
-    carried,
     common_batch,
     diagonal,
+    in_one_dtype,
     is_single,
-    rows_first,
+    lower_part,
+    of_vector,
+    room_for,
     scale_divergence,
     solve_in_place,
     solve_lower,
-    squared_norm,
+    subtract_into,
     summed_to,
     without_first_order,
 )
@@ -33,23 +35,19 @@ MULTIVARIATE_NORMAL = StructuredFamily(
 )
 
 
-def _distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
-    """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q], in one solve and the memory of one matrix."""
-    gap = p_loc - q_loc
-    batch = common_batch(gap.shape[:-1], p_tril.shape[:-2], q_tril.shape[:-2])
-    right = rows_first(q_tril, batch, gap.shape[-1] + 1)
-    right[..., 0] = gap
-    right[..., 1:].copy_(p_tril).sub_(q_tril)
-    return solve_in_place(q_tril, right.tril_(1), transposed=False)
-
-
 def _forward(
     p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    distances = _distances(p_loc, p_tril, q_loc, q_tril)
-    s, sigma = diagonal(p_tril), diagonal(q_tril)
-    scales = without_first_order((s - sigma) / sigma, s / sigma).sum(-1)
-    return torch.add(scales, squared_norm(distances, (-2, -1)), alpha=0.5), (distances,)
+    """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q] in one solve, and the sum of their squares."""
+    distances = room_for(q_tril, common_batch((p_loc, q_loc), (p_tril, q_tril)))
+    subtract_into(distances.select(-1, 0), p_loc, q_loc)
+    subtract_into(distances[..., 1:], p_tril, q_tril)
+    solve_in_place(q_tril, distances, transposed=False)
+    sigma = diagonal(q_tril)
+    u = (diagonal(p_tril) - sigma) / sigma
+    rows = torch.linalg.vector_norm(distances, dim=-1)
+    kl = torch.add(without_first_order(u), rows * rows, alpha=0.5)
+    return kl.sum(-1), (distances, u)
 
 
 def _backward(
@@ -57,36 +55,36 @@ def _backward(
 ) -> tuple[Tensor | None, ...]:
     """With [z | Z] = L_q'^-1 [y | N], in lower triangles, s and sigma the diagonals:
 
-    dKL/dm_p = z,  dKL/dL_p = Z + diag(1/sigma - 1/s),
-    dKL/dL_q = -(Z + Z N' + z y') - diag((s - sigma)/sigma^2)
+    dKL/dm_p = z,  dKL/dL_p = Z + diag(u/s),  u = s/sigma - 1,
+    dKL/dL_q = -(Z + Z N' + z y') - diag(u/sigma)
     """
-    (p_loc, p_tril, q_loc, q_tril), (distances,) = inputs, kept
-    of_vector = grad.to(distances.dtype).unsqueeze(-1)
-    solved = (distances.clone() if asked[3] else distances).mul_(of_vector.unsqueeze(-1))
+    (p_loc, p_tril, q_loc, q_tril), (distances, u) = inputs, kept
+    g = of_vector(grad, distances)
+    solved = distances * g.unsqueeze(-1) if asked[3] else distances.mul_(g.unsqueeze(-1))
     solve_in_place(q_tril, solved, transposed=True)
-    z, matrix = solved[..., 0], solved[..., 1:]
-    by_p = by_q = None
-    if asked[1] or asked[3]:
-        s, sigma = diagonal(p_tril), diagonal(q_tril)
-        widening = of_vector * ((s - sigma) / sigma)
+    z, matrix, by_p, by_q = solved.select(-1, 0), solved[..., 1:], None, None
+    widening = g * u
     if asked[3]:
-        by_q = _products(solved, distances, q_tril).add_(summed_to(matrix, q_tril)).tril_()
-        diagonal(by_q).add_(summed_to(widening / sigma, sigma))
-        by_q.neg_()
+        by_q, sigma = _by_factor(solved, distances, q_tril), diagonal(q_tril)
+        diagonal(by_q).sub_(summed_to(widening / sigma, sigma))
     if asked[1]:
-        # the copy is also what leaves the mean's column behind
-        by_p = summed_to(matrix, p_tril).tril()
-        diagonal(by_p).add_(summed_to(widening / s, s))
+        diagonal(matrix).add_(widening / diagonal(p_tril))
+        by_p = lower_part(summed_to(matrix, p_tril))
     by_loc = summed_to(z, p_loc) if asked[0] else None
     return by_loc, by_p, summed_to(-z, q_loc) if asked[2] else None, by_q
 
 
-def _products(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
-    """left right', summed over the batch dims that `like` does not have, in one product."""
-    if not is_single(like):
-        return summed_to(left @ right.mT, like)
-    flat = [x.movedim(-2, 0).reshape(x.shape[-2], -1) for x in (left, right)]
-    return (flat[0] @ flat[1].mT).reshape(like.shape)
+def _by_factor(solved: Tensor, distances: Tensor, q_tril: Tensor) -> Tensor:
+    """-(Z + Z N' + z y'), summed over the batch dims that q's factor does not have."""
+    matrix = summed_to(solved[..., 1:], q_tril)
+    if solved.dim() > 2 and is_single(q_tril):
+        # the sum over the batch is part of one product
+        solved, distances = (x.movedim(-2, 0).flatten(1) for x in (solved, distances))
+        matrix = matrix.reshape(q_tril.shape[-2:])
+    elif solved.dim() > 2:
+        return summed_to(solved @ distances.mT, q_tril).add_(matrix).neg_().tril_()
+    by_q = torch.addmm(matrix, solved, distances.mT, beta=-1, alpha=-1)
+    return by_q.reshape(q_tril.shape).tril_()
 
 
 def _composed_distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
@@ -134,8 +132,7 @@ def kl_multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Tens
              + |L_q^-1 (m_p - m_q)|^2 / 2
     """
     shape = broadcast_batch(p, q)
-    p_loc, q_loc = p.loc, q.loc
-    kl = kl_of_factors(
-        *carried(p_loc, p._unbroadcasted_scale_tril, q_loc, q._unbroadcasted_scale_tril)
-    ).to(torch.promote_types(p_loc.dtype, q_loc.dtype))
+    kl = in_one_dtype(
+        kl_of_factors, p.loc, p._unbroadcasted_scale_tril, q.loc, q._unbroadcasted_scale_tril
+    )
     return kl if kl.shape == shape else kl.expand(shape)
