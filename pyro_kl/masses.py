@@ -16,7 +16,14 @@ from torch.nn.functional import logsigmoid
 
 from .special import with_partials
 
-__all__ = ["excess_of_masses", "flips_of_logits", "flips_of_probs", "flips_over_probs"]
+__all__ = [
+    "excess_of_masses",
+    "flips_against_poisson",
+    "flips_of_logits",
+    "flips_of_logits_against_poisson",
+    "flips_of_probs",
+    "flips_over_probs",
+]
 
 # With w = (x - y) / (x + y), log(x/y) = 2 atanh(w) = 2 (w + w^3/3 + w^5/5 + ...): up to this w^2
 # six terms leave 1e-16, and beyond it the logarithm costs at most two digits.
@@ -118,6 +125,42 @@ def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
     at_1, at_0 = _trial(x, y)
     infinite = at_1.infinite | at_0.infinite
     return torch.where(infinite, math.inf, (at_1.excess + at_0.excess) / x)
+
+
+def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log x0 and x0 log x0 - x0 + 1 for x0 = 1 - x, which may be 0."""
+    w = -x / (1 + x0)
+    near, beyond = w * w < _CLOSE, _beyond(w)
+    log = torch.where(near, 2 * (w + beyond), torch.log(torch.where(x0 > 0, x0, 1.0)))
+    return log, torch.where(near, 2 * x0 * beyond - x * w, x0 * log + x)
+
+
+def _against_poisson(x: Tensor, x0: Tensor, rate: Tensor) -> Tensor:
+    at_1 = _term(x, rate, x - rate)
+    return torch.where(at_1.infinite, math.inf, at_1.excess + _to_one(x0, x)[1])
+
+
+def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    slope = _term(x, rate, x - rate).log_ratio - _to_one(x0, x)[0]
+    return slope, _slope_of_q(x, rate)
+
+
+@with_partials(lambda x, rate: _against_poisson_partials(x, 1 - x, rate))
+def flips_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
+    return _against_poisson(x, 1 - x, rate)
+
+
+def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    x, x0 = torch.sigmoid(logits), torch.sigmoid(-logits)
+    slope, slope_of_q = _against_poisson_partials(x, x0, rate)
+    return x * x0 * slope, slope_of_q
+
+
+@with_partials(_odds_against_poisson_partials)
+def flips_of_logits_against_poisson(logits: Tensor, rate: Tensor) -> Tensor:
+    """The same by logits; a mass that underflows has no part in it."""
+    return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)
 
 
 class _Turned(NamedTuple):
