@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = ["in_one_node"]
 
@@ -24,7 +25,7 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
 
     Autograd keeps and replays what a composition's single operations ask for; a backward pass
     written by hand shares their products. The composition itself serves wherever a custom node
-    cannot: second derivatives, `torch.func`, `torch.compile`, `torch.jit.trace`.
+    cannot: second derivatives, forward mode, `torch.func`, `torch.compile`, `torch.jit.trace`.
     """
 
     def decorate(composition: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -54,6 +55,7 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
                 torch.compiler.is_compiling()
                 or torch.jit.is_tracing()  # type: ignore[attr-defined]
                 or torch._C._are_functorch_transforms_active()
+                or forward_ad._current_level >= 0
             ):
                 return composition(*inputs)
             if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
