@@ -30,6 +30,8 @@ __all__ = [
 _CLOSE = 0.005
 # The same for logits: w is at most the hyperbolic tangent of half their distance.
 _CLOSE_LOGITS = 0.14
+# Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
+_TINY = 2.0**-1022
 _ATANH = tuple(1 / (2 * k + 1) for k in range(1, 7))
 
 
@@ -43,7 +45,7 @@ def _beyond(w: Tensor) -> Tensor:
 
 
 class _Term(NamedTuple):
-    """Of two masses: log(x/y), 0 where either is 0; x log(x/y) - x + y; whether that is inf."""
+    """Of two masses: log(x/y), 0 where x is 0; x log(x/y) - x + y; whether that is infinite."""
 
     log_ratio: Tensor
     excess: Tensor
@@ -52,16 +54,14 @@ class _Term(NamedTuple):
 
 def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     """With x - y given."""
-    has_mass, covered = x > 0, y > 0
-    both = has_mass & covered
-    some_x, some_y = torch.where(both, x, 1.0), torch.where(both, y, 1.0)
+    has_mass = x > 0
+    some_x, some_y = x.clamp(min=_TINY), y.clamp(min=_TINY)
     w = difference / (some_x + some_y)
-    near = (w * w < _CLOSE) & both
-    beyond = _beyond(w)
+    near, beyond = w * w < _CLOSE, _beyond(w)
     log_ratio = torch.where(near, 2 * (w + beyond), torch.log(some_x / some_y))
     close = difference * w + 2 * x * beyond
     excess = torch.where(near, close, x * log_ratio - difference)
-    return _Term(log_ratio, excess, has_mass & ~covered)
+    return _Term(torch.where(has_mass, log_ratio, 0.0), excess, has_mass & (y <= 0))
 
 
 def _excess_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
