@@ -10,7 +10,8 @@ from torch.nn.functional import logsigmoid
 
 from . import special
 from .family import Parameters
-from .special import excess_over, generalised_kl_of_logs
+from .masses import flips_of_logits, flips_of_probs
+from .special import generalised_kl_of_logs
 
 #: Beyond it the square of exp(-logits) is no longer a normal float64.
 UNDERFLOW = 300
@@ -33,13 +34,13 @@ def kl_of_logs(log_p1: Tensor, log_p0: Tensor, log_q1: Tensor, log_q0: Tensor) -
 
 def kl_flips(p: Parameters, q: Parameters) -> Tensor:
     """KL of two flips, from the difference of their parameters where they are close."""
-    near, close = close_flips(p, q)
+    if "probs" in p and "probs" in q:
+        return flips_of_probs(p["probs"], q["probs"])
+    if "logits" in p and "logits" in q:
+        return flips_of_logits(p["logits"], q["logits"])
     log_p1, log_p0 = log_masses(**p)
-    log_q1, log_q0 = log_masses(**q)
-    far = kl_of_logs(log_p1, log_p0, log_q1, log_q0)
-    if "probs" in q:
-        far = far + slope_at_ends(log_p1, log_p0, q["probs"])
-    return torch.where(near, close, far)
+    kl = kl_of_logs(log_p1, log_p0, *log_masses(**q))
+    return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl
 
 
 def slope_at_ends(log_p1: Tensor, log_p0: Tensor, probs: Tensor) -> Tensor:
@@ -50,19 +51,14 @@ def slope_at_ends(log_p1: Tensor, log_p0: Tensor, probs: Tensor) -> Tensor:
 
 
 def close_flips(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor]:
-    """Where two flips, parametrised alike, are close; there their KL, elsewhere anything finite.
+    """Where two flips, both by logits, are close; there their KL, elsewhere anything finite.
 
     The logs of the masses have lost what tells them apart. With d = q's logits - p's and m the
     smaller of p's masses, KL = log(1 + m (e^d - 1)) - m d, up to the sign of d.
     """
-    if p.keys() != q.keys():
+    if "probs" in p or "probs" in q:
         x = next(iter(p.values()))
         return torch.zeros_like(x, dtype=torch.bool), torch.zeros_like(x)
-    if "probs" in p:
-        x, y = torch.broadcast_tensors(p["probs"], q["probs"])
-        near = (x - y).abs() < 0.1 * torch.minimum(y, 1 - y)
-        x, y = torch.where(near, x, 0.5), torch.where(near, y, 0.5)
-        return near, excess_over(x, y, x - y) + excess_over(1 - x, 1 - y, y - x)
     x, y = torch.broadcast_tensors(p["logits"], q["logits"])
     near = ((x - y).abs() < 0.1) & (x.abs() < UNDERFLOW)
     x, d = torch.where(near, x, 0.0), torch.where(near, y - x, 0.0)

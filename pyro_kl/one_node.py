@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .special import is_transformed
 
@@ -26,7 +27,7 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
 
     Autograd keeps and replays what a composition's single operations ask for; a backward pass
     written by hand shares their products. The composition itself serves wherever a custom node
-    cannot: second derivatives, `torch.func`, `torch.compile`, `torch.jit.trace`.
+    cannot: second derivatives, forward mode, `torch.func`, `torch.compile`, `torch.jit.trace`.
     """
 
     def decorate(composition: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -52,7 +53,7 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
                 return tuple(next(found) if needed else None for needed in asked)
 
         def function(*inputs: Tensor) -> Tensor:
-            if is_transformed():
+            if is_transformed() or forward_ad._current_level >= 0:
                 return composition(*inputs)
             if torch.is_grad_enabled():
                 for x in inputs:

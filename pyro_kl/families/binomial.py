@@ -14,7 +14,8 @@ from ..counting import counts_of, largest, log_choose, times
 from ..family import COUNTS, Family, Parameters, probs_or_logits
 from ..flips import kl_flips, log_masses
 from ..pair import Case
-from ..registry import declare, formula
+from ..registry import declare, lift, register
+from ..settled import settled
 from ..special import generalised_kl_of_logs
 
 
@@ -69,9 +70,34 @@ binomial = declare(
 )
 
 
-@formula(
-    binomial,
-    binomial,
+def kl_of_one_count(p: Parameters, q: Parameters) -> Tensor:
+    """total_count KLs of one trial."""
+    return times(p["total_count"], kl_flips(_flip(p), _flip(q)))
+
+
+def kl_of_counts(p: Parameters, q: Parameters) -> Tensor:
+    """Equal counts: total_count KLs of one trial. Unequal ones: the sum over the atoms.
+
+    The sum is as long as the largest of the unequal counts; without any it is empty.
+    """
+    n, m = torch.broadcast_tensors(p["total_count"], q["total_count"])
+    unequal = torch.where(n == m, -1.0, torch.maximum(n, m))
+    k = torch.arange(largest(unequal) + 1, device=n.device)
+    summed = generalised_kl_of_logs(log_mass(k, **p), log_mass(k, **q)).sum(-1)
+    return torch.where(n == m, kl_of_one_count(p, q), summed)
+
+
+def _flip(parameters: Parameters) -> dict[str, Tensor]:
+    return {name: x for name, x in parameters.items() if name != "total_count"}
+
+
+_of_one_count = lift(kl_of_one_count, binomial, binomial)
+_of_counts = lift(kl_of_counts, binomial, binomial)
+
+
+@register(
+    Binomial,
+    Binomial,
     cases=[
         Case(
             {"total_count": 5.0, "probs": 1.0},
@@ -105,18 +131,7 @@ binomial = declare(
     replaces="torch raises for p.total_count < q.total_count, gives -inf or nan for probs 1, "
     "clamps probs below 1.2e-7 (float32)",
 )
-def kl_binomial_binomial(p: Parameters, q: Parameters) -> Tensor:
-    """Equal counts: total_count KLs of one trial. Unequal ones: the sum over the atoms.
-
-    The sum is as long as the largest of the unequal counts; without any it is empty.
-    """
-    n, m = torch.broadcast_tensors(p["total_count"], q["total_count"])
-    closed = times(n, kl_flips(_flip(p), _flip(q)))
-    unequal = torch.where(n == m, -1.0, torch.maximum(n, m))
-    k = torch.arange(largest(unequal) + 1, device=n.device)
-    summed = generalised_kl_of_logs(log_mass(k, **p), log_mass(k, **q)).sum(-1)
-    return torch.where(n == m, closed, summed)
-
-
-def _flip(parameters: Parameters) -> dict[str, Tensor]:
-    return {name: x for name, x in parameters.items() if name != "total_count"}
+def kl_binomial_binomial(p: Binomial, q: Binomial) -> Tensor:
+    """Equal counts, as far as values are to be had: closed. Any others: the sum."""
+    equal = settled(p.total_count, lambda n: n == q.total_count)
+    return _of_one_count(p, q) if equal else _of_counts(p, q)

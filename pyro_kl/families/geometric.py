@@ -12,6 +12,7 @@ from torch.distributions import Geometric
 from ..counting import Count, negative_binomial_count, times
 from ..family import COUNTS, Family, Parameters
 from ..flips import UNDERFLOW, close_flips, log_masses, slope_at_ends
+from ..masses import flips_over_probs
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess, generalised_kl_of_logs
@@ -81,7 +82,12 @@ geometric = declare(
     "and loses all digits where p is close to q",
 )
 def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
-    """KL of one trial, times 1 / p.probs of them: each term divided before it underflows."""
+    """KL of one trial, times 1 / p.probs of them.
+
+    From logits each term is divided before it underflows.
+    """
+    if "probs" in p and "probs" in q:
+        return flips_over_probs(p["probs"], q["probs"])
     near, close = close_flips(p, q)
     log_p1, log_p0 = log_masses(**p)
     log_q1, log_q0 = log_masses(**q)

@@ -1,0 +1,225 @@
+"""KL terms of masses, x log(x/y) - x + y, where either mass may be 0, and what is made of them.
+
+Summed over all atoms the `- x + y` vanish; without them the terms cancel to first order. Every
+function here brings its derivatives, finite everywhere: where a mass is 0 the logarithm has no
+slope, and 0 stands for it, as 0 log 0 is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from .special import with_partials
+
+__all__ = [
+    "excess_of_masses",
+    "flips_against_poisson",
+    "flips_of_logits",
+    "flips_of_logits_against_poisson",
+    "flips_of_probs",
+    "flips_over_probs",
+]
+
+# With w = (x - y) / (x + y), log(x/y) = 2 atanh(w) = 2 (w + w^3/3 + w^5/5 + ...): up to this w^2
+# six terms leave 1e-16, and beyond it the logarithm costs at most two digits.
+_CLOSE = 0.005
+# The same for logits: w is at most the hyperbolic tangent of half their distance.
+_CLOSE_LOGITS = 0.14
+# Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
+_TINY = 2.0**-1022
+_ATANH = tuple(1 / (2 * k + 1) for k in range(1, 7))
+
+
+def _beyond(w: Tensor) -> Tensor:
+    """atanh(w) - w for small w."""
+    square = w * w
+    series = square * _ATANH[-1] + _ATANH[-2]
+    for c in reversed(_ATANH[:-2]):
+        series = series * square + c
+    return w * (square * series)
+
+
+class _Term(NamedTuple):
+    """Of two masses: log(x/y), 0 where x is 0; x log(x/y) - x + y; whether that is infinite."""
+
+    log_ratio: Tensor
+    excess: Tensor
+    infinite: Tensor
+
+
+def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
+    """With x - y given."""
+    has_mass = x > 0
+    some_x, some_y = x.clamp(min=_TINY), y.clamp(min=_TINY)
+    w = difference / (some_x + some_y)
+    near, beyond = w * w < _CLOSE, _beyond(w)
+    log_ratio = torch.where(near, 2 * (w + beyond), torch.log(some_x / some_y))
+    close = difference * w + 2 * x * beyond
+    excess = torch.where(near, close, x * log_ratio - difference)
+    return _Term(torch.where(has_mass, log_ratio, 0.0), excess, has_mass & (y <= 0))
+
+
+def _excess_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    term = _term(x, y, x - y)
+    return term.log_ratio, _slope_of_q(x, y)
+
+
+def _slope_of_q(x: Tensor, y: Tensor) -> Tensor:
+    """1 - x/y: 1 where neither has mass, for the term is y there; 0 where it is infinite."""
+    covered = y > 0
+    inside = (y - x) / torch.where(covered, y, 1.0)
+    return torch.where(covered, inside, torch.where(x > 0, 0.0, 1.0))
+
+
+@with_partials(_excess_partials)
+def excess_of_masses(x: Tensor, y: Tensor) -> Tensor:
+    """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
+    term = _term(x, y, x - y)
+    return torch.where(term.infinite, math.inf, term.excess)
+
+
+# --- flips of a coin ----------------------------------------------------------------------------
+
+
+def _trial(x: Tensor, y: Tensor) -> tuple[_Term, _Term]:
+    """The terms of the atoms at 1 and at 0."""
+    difference = x - y
+    return _term(x, y, difference), _term(1 - x, 1 - y, -difference)
+
+
+def _slope_of_flips(x: Tensor, y: Tensor) -> Tensor:
+    """Of KL by y: (y - x) / (y (1 - y)); where both are 0, or both 1, the one-sided slope."""
+    variance = y * (1 - y)
+    inside = variance > 0
+    slope = (y - x) / torch.where(inside, variance, 1.0)
+    return torch.where(inside, slope, torch.where(x == y, 1 - 2 * x, 0.0))
+
+
+def _flips_of_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    at_1, at_0 = _trial(x, y)
+    return at_1.log_ratio - at_0.log_ratio, _slope_of_flips(x, y)
+
+
+@with_partials(_flips_of_probs_partials)
+def flips_of_probs(x: Tensor, y: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Bernoulli(y)), x and y from 0 to 1."""
+    at_1, at_0 = _trial(x, y)
+    infinite = at_1.infinite | at_0.infinite
+    return torch.where(infinite, math.inf, at_1.excess + at_0.excess)
+
+
+def _flips_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    _, at_0 = _trial(x, y)
+    # the atom at 1 drops out of d/dx (log(x/y) + (1 - x)/x log((1 - x)/(1 - y)))
+    return -at_0.log_ratio / x / x, _slope_of_flips(x, y) / x
+
+
+@with_partials(_flips_over_probs_partials)
+def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: that of two Geometrics."""
+    at_1, at_0 = _trial(x, y)
+    infinite = at_1.infinite | at_0.infinite
+    return torch.where(infinite, math.inf, (at_1.excess + at_0.excess) / x)
+
+
+def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log x0 and x0 log x0 - x0 + 1 for x0 = 1 - x, which may be 0."""
+    w = -x / (1 + x0)
+    near, beyond = w * w < _CLOSE, _beyond(w)
+    log = torch.where(near, 2 * (w + beyond), torch.log(torch.where(x0 > 0, x0, 1.0)))
+    return log, torch.where(near, 2 * x0 * beyond - x * w, x0 * log + x)
+
+
+def _against_poisson(x: Tensor, x0: Tensor, rate: Tensor) -> Tensor:
+    at_1 = _term(x, rate, x - rate)
+    return torch.where(at_1.infinite, math.inf, at_1.excess + _to_one(x0, x)[1])
+
+
+def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    slope = _term(x, rate, x - rate).log_ratio - _to_one(x0, x)[0]
+    return slope, _slope_of_q(x, rate)
+
+
+@with_partials(lambda x, rate: _against_poisson_partials(x, 1 - x, rate))
+def flips_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
+    return _against_poisson(x, 1 - x, rate)
+
+
+def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    x, x0 = torch.sigmoid(logits), torch.sigmoid(-logits)
+    slope, slope_of_q = _against_poisson_partials(x, x0, rate)
+    return x * x0 * slope, slope_of_q
+
+
+@with_partials(_odds_against_poisson_partials)
+def flips_of_logits_against_poisson(logits: Tensor, rate: Tensor) -> Tensor:
+    """The same by logits; a mass that underflows has no part in it."""
+    return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)
+
+
+class _Turned(NamedTuple):
+    """Two flips by their logits, coins turned so that p's heads are no more likely than tails.
+
+    The turn is -1 or 1; m is p's mass at heads; the step is from p's logit to q's, 0 where it is
+    infinite.
+    """
+
+    turn: Tensor
+    p: Tensor
+    q: Tensor
+    m: Tensor
+    finite: Tensor
+    step: Tensor
+
+
+def _turned(a: Tensor, b: Tensor) -> _Turned:
+    turn = torch.where(a > 0, -1.0, 1.0).to(a.dtype)
+    p, q = turn * a, turn * b
+    step = q - p
+    finite = torch.isfinite(step)
+    return _Turned(turn, p, q, torch.sigmoid(p), finite, torch.where(finite, step, 0.0))
+
+
+def _growth(step: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether exp(step) is at most e, and exp(step) - 1 there."""
+    moderate = step < 1
+    return moderate, torch.expm1(torch.where(moderate, step, 0.0))
+
+
+def _flips_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    turn, p, q, m, finite, step = _turned(a, b)
+    moderate, growth = _growth(step)
+    gap = torch.where(moderate & finite, m * torch.sigmoid(-q) * growth, torch.sigmoid(q) - m)
+    bounded = finite | torch.isneginf(p)
+    return -turn * m * (1 - m) * step, torch.where(bounded, turn * gap, 0.0)
+
+
+@with_partials(_flips_of_logits_partials)
+def flips_of_logits(a: Tensor, b: Tensor) -> Tensor:
+    """KL of Bernoullis by their logits, which may be infinite.
+
+    It is log(1 + m (exp(d) - 1)) - m d, with m the smaller of p's masses and d its logit's
+    distance from q's; where d is small, the terms of the two atoms.
+    """
+    _, p, q, m, finite, step = _turned(a, b)
+    moderate, growth = _growth(step)
+    apart = logsigmoid(-p) - logsigmoid(-q)
+    far = torch.where(moderate, torch.log1p(m * growth), apart) - m * step
+    value = torch.where(step.abs() < _CLOSE_LOGITS, _close_flips(m, q, growth), far)
+    return torch.where(finite, value, torch.where(torch.isneginf(p), apart, math.inf))
+
+
+def _close_flips(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
+    """Both terms, from the masses' difference -m q0 (exp(step) - 1)."""
+    y = torch.sigmoid(q)
+    m0, y0 = 1 - m, 1 - y
+    difference = -m * y0 * growth
+    total = m + y
+    w, w0 = difference / torch.where(total > 0, total, 1.0), -difference / (m0 + y0)
+    return difference * (w - w0) + 2 * (m * _beyond(w) + m0 * _beyond(w0))
