@@ -375,10 +375,12 @@ def _geometric(k: Any, probs: Any = None, logits: Any = None) -> Any:
 
 def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
     def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **law: Any) -> Any:
-        closed = 1 / (1 + np.exp(-gate_logits)) if gate is None else gate
-        opened = 1 / (1 + np.exp(gate_logits)) if gate is None else 1 - gate
-        with np.errstate(divide="ignore"):
-            return np.log(np.where(k == 0, closed, 0) + opened * np.exp(log_mass(k, **law)))
+        if gate is None:
+            log_closed, log_opened = -np.log1p(np.exp(-gate_logits)), -np.log1p(np.exp(gate_logits))
+        else:
+            log_closed, log_opened = np.log(gate), np.log1p(-gate)
+        counted = log_opened + log_mass(k, **law)
+        return np.where(k == 0, np.logaddexp(log_closed, counted), counted)
 
     return of_gate
 

@@ -100,6 +100,7 @@ class _Integral(Problem):
     def __init__(self, p: str, q: str) -> None:
         self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
         self.parts: list[tuple[Terms, Sum]] = []
+        self.ends: tuple[Any, Any] = (LD(0), LD(0))
 
     def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
         if self._outside(a, b) or not self._converges(a, b):
@@ -113,6 +114,7 @@ class _Integral(Problem):
         sums = [found for _, found in self.parts]
         value = sum(x.value for x in sums)
         error = sum(x.error for x in sums) + abs(sum(x.mass for x in sums) - 1) * (1 + abs(value))
+        error += FURTHEST * sum(abs(self._whole(line, a, b, y)[1]) for y in self.ends)
         return value, float(error), NODES * sum(len(x.panels) for x in sums)
 
     def again(self, a: Law, b: Law) -> Any:
@@ -163,6 +165,7 @@ class _Integral(Problem):
 
     def _ranges(self, line: _Line, a: Law, b: Law) -> list[tuple[Terms, Any]]:
         low, high, marks = self._window(line, a, b)
+        self.ends = low, high  # nothing must be left there
         marks += self._kinks(line, a, b)
         if np.all(self.q.centre(**b) > line.low) and np.all(self.q.centre(**b) < line.high):
             marks.append(line.inverse(self.q.centre(**b)))
