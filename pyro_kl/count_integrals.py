@@ -29,7 +29,8 @@ from .zero_inflation import kl_inflated
 
 #: Asked of the integrals, from which the KL is put together.
 _FINE = 1e-13
-_EPS = 2.0**-52
+#: What rounding leaves of each of the terms that a KL is put together from.
+_ROUNDING = 16 * 2.0**-52
 
 
 def count_integral(p: Family, q: Family) -> Pair | None:
@@ -46,6 +47,7 @@ def count_integral(p: Family, q: Family) -> Pair | None:
             value = kl_inflated(
                 value, mine.log_zero, theirs.log_zero, mine.both_gates, theirs.both_gates
             )
+            error = error + _ROUNDING * value.detach().abs()
         _tell(name, source, value, error, nodes)
         return value
 
@@ -80,7 +82,7 @@ def _kl_of_bases(p: Count, q: Count) -> tuple[Tensor, Tensor, int]:
     else:
         closed, found, sign = *_nb_nb(a, b), 1.0
     value = closed[0] + sign * found.value
-    error = found.error + 4 * _EPS * (closed[1].detach() + found.value.detach().abs())
+    error = found.error + _ROUNDING * (closed[1].detach() + found.value.detach().abs())
     atoms = torch.where(p_atom, -q.log_zero, math.inf)
     # an integral's rounding must not make a KL negative
     return torch.where(regular, value, atoms), torch.where(regular, error, 0.0), found.nodes
@@ -113,6 +115,7 @@ def _nb_nb(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
     d = q.size - p.size
     flips = torch.exp(-p.log_p0) * p.size * kl_of_logs(p.log_p1, p.log_p0, q.log_p1, q.log_p0)
     cross = d * (p.log_p0 - q.log_p0)
+    size = flips.abs() + d.abs() * (p.log_p0.abs() + q.log_p0.abs())
 
     def integrand(t: Tensor, r: Tensor, other: Tensor, odds: Tensor) -> Tensor:
         s = -torch.expm1(-t)
@@ -129,7 +132,7 @@ def _nb_nb(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
         torch.maximum(torch.maximum(p.mean, p.odds), torch.maximum(p.size, q.size)),
         torch.minimum(p.size, q.size),
     )
-    return (flips + cross, flips.abs() + cross.abs()), found
+    return (flips + cross, size), found
 
 
 def _nb_poisson(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:

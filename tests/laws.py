@@ -35,11 +35,12 @@ FAMILIES = {family.name: family for family in families()}
 
 @dataclass(frozen=True)
 class Row:
-    """Parameters of p and q, and the reference value."""
+    """Parameters of p and q, the reference value, and what that may be off."""
 
     p: Mapping[str, Any]
     q: Mapping[str, Any]
     kl: float
+    error: float = 0.0
 
     @property
     def finite(self) -> bool:
@@ -76,7 +77,7 @@ def _duo(pair: Pair) -> Duo | None:
     if p is None or q is None or (p.distribution, q.distribution) != (pair.p, pair.q):
         return None
     stored = VALUES.get(pair.name, [])
-    rows = tuple(Row(row["p"], row["q"], float(row["kl"])) for row in stored)
+    rows = tuple(Row(row["p"], row["q"], float(row["kl"]), row.get("error", 0.0)) for row in stored)
     return Duo(pair, p, q, rows)
 
 

@@ -52,6 +52,7 @@ from .laws import (
     tensors,
     without_validation,
 )
+from .reference import quadrature
 from .reference.integrate import Integrand, Law
 
 #: A rule that cannot do what it is asked says so, once for each pair.
@@ -120,19 +121,19 @@ def test_metadata(pair):
 def test_has_reference_values(duo):
     # a pair that is infinite whatever the parameters has one row
     last = 1 if duo.pair.finite == "never" else None
-    fewest = 0 if duo.pair.method == "quadrature" else last or 4
-    assert len(duo.rows) >= fewest, "run `python -m tests.reference`"
+    by_integral = duo.pair.method == "quadrature"
+    made_by = "tests.reference.quadrature" if by_integral else "tests.reference"
+    assert len(duo.rows) >= (last or 4), f"run `python -m {made_by}`"
+    if by_integral:
+        assert len(duo.finite_rows()) >= quadrature.FEWEST, f"run `python -m {made_by}`"
     cells = {(repr(dict(row.p)), repr(dict(row.q))) for row in duo.rows}
     current = {
         (repr(dict(a)), repr(dict(b)))
         for a, b in product(duo.p.examples[:last], duo.q.examples[:last])
     }
-    if duo.pair.method == "quadrature":  # those that took mpmath too long are left out
-        assert cells <= current, (
-            "examples have changed: run `python -m tests.reference.quadrature`"
-        )
-        return
-    assert cells == current, "examples have changed: run `python -m tests.reference`"
+    # where few of the examples have a finite integral, there are random laws too
+    ours = cells & current if by_integral else cells
+    assert ours == current, f"examples have changed: run `python -m {made_by}`"
 
 
 def test_dispatch_is_never_ambiguous():
@@ -163,9 +164,10 @@ def test_value_by_quadrature(duo):
                 continue
             error = abs(found.value.item() - row.kl)
             # the rule says so where it cannot: never wrong in silence
-            assert error <= asked * row.kl + 1e-13 or found.reason, (row, found)
+            assert error <= asked * abs(row.kl) + 1e-13 or found.reason, (row, found)
             claimed = 0.0 if found.error is None else found.error.item()  # an atom: exact
-            assert error <= claimed + 1e-15 * row.kl + 1e-20, (row, found, error)
+            slack = 1e-15 * abs(row.kl) + row.error + 1e-20
+            assert error <= claimed + slack, (row, found, error)
 
 
 @over_rows(duo for duo in FINITE if duo.pair.method != "quadrature")

@@ -1,0 +1,396 @@
+"""Densities as the books write them, over arrays of numbers in extended precision.
+
+An independent source for the integrals of `panels`: nothing here is imported from pyro_kl. A
+density is taken at a `Place`, which knows how far it is from the ends of p's support, and at
+complex places where it has no kink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .extended import LD, PI, log1mexp, log_i0, loggamma, scaled_erfc
+
+__all__ = ["CONTINUOUS", "COUNTS", "Continuous", "Place"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Points of p's support [low, high].
+
+    Args:
+        x: where they are; may have rounded to an end.
+        low: the lower end, -inf if there is none.
+        above: x - low, if that is finite.
+        high: the upper end, inf if there is none.
+        below: high - x, if that is finite.
+    """
+
+    x: Any
+    low: Any
+    above: Any
+    high: Any
+    below: Any
+
+    def over(self, end: Any) -> Any:
+        """How far above a place at or below the lower end."""
+        return self.x - end if np.isneginf(self.low).any() else (self.low - end) + self.above
+
+    def under(self, end: Any) -> Any:
+        """How far below a place at or above the upper end."""
+        return end - self.x if np.isposinf(self.high).any() else (end - self.high) + self.below
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A family with a density.
+
+    Args:
+        log_density: at a place, parameters by keyword.
+        centre: a place where there is mass.
+        ends: of the support.
+        kinks: where the density has a corner.
+        log_cost: the logarithm of minus the log density far out, where that overflows.
+        periodic: whether it is a density of angles, at any real number.
+    """
+
+    log_density: Callable[..., Any]
+    centre: Callable[..., Any]
+    ends: Callable[..., tuple[Any, Any]]
+    kinks: Callable[..., tuple[Any, ...]] = lambda **_: ()
+    log_cost: Callable[..., Any] | None = None
+    periodic: bool = False
+
+
+def _line(**_: Any) -> tuple[Any, Any]:
+    return LD("-inf"), LD("inf")
+
+
+def _half_line(**_: Any) -> tuple[Any, Any]:
+    return LD(0), LD("inf")
+
+
+def _unit(**_: Any) -> tuple[Any, Any]:
+    return LD(0), LD(1)
+
+
+def _at_loc(loc: Any, **_: Any) -> Any:
+    return loc
+
+
+def _log_beta(a: Any, b: Any) -> Any:
+    return loggamma(a) + loggamma(b) - loggamma(a + b)
+
+
+def _log_odds(probs: Any = None, logits: Any = None) -> Any:
+    return logits if probs is None else np.log(probs) - np.log1p(-probs)
+
+
+# --- the line -----------------------------------------------------------------------------------
+
+
+def _asymmetric_laplace(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
+    left, right, d = scale * asymmetry, scale / asymmetry, at.x - loc
+    return np.where(d.real < 0, d / left, -d / right) - np.log(left + right)
+
+
+def _cauchy(at: Place, loc: Any, scale: Any) -> Any:
+    return -np.log(PI * scale) - np.log1p(((at.x - loc) / scale) ** 2)
+
+
+def _gumbel(at: Place, loc: Any, scale: Any) -> Any:
+    z = (at.x - loc) / scale
+    return -z - np.exp(-z) - np.log(scale)
+
+
+def _gumbel_cost(at: Place, loc: Any, scale: Any) -> Any:
+    z = (at.x - loc) / scale
+    return np.where(z < -100, -z, np.log(np.abs(z) + 1))
+
+
+def _laplace(at: Place, loc: Any, scale: Any) -> Any:
+    return _asymmetric_laplace(at, loc, scale, LD(1))
+
+
+def _logistic(at: Place, loc: Any, scale: Any) -> Any:
+    return _skew_logistic(at, loc, scale, LD(1))
+
+
+def _normal(at: Place, loc: Any, scale: Any) -> Any:
+    return -(((at.x - loc) / scale) ** 2) / 2 - np.log(scale) - np.log(2 * PI) / 2
+
+
+def _skew_logistic(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
+    z = (at.x - loc) / scale
+    size = np.where(z.real < 0, -z, z)
+    log1p_exp = np.where(z.real < 0, -z, 0) + np.log1p(np.exp(-size))
+    return np.log(asymmetry / scale) - z - (asymmetry + 1) * log1p_exp
+
+
+def _soft_asymmetric_laplace(
+    at: Place, loc: Any, scale: Any, asymmetry: Any, softness: Any
+) -> Any:
+    """The law of the sum of an AsymmetricLaplace and a Normal: the convolution's two sides."""
+    left, right, s, d = scale * asymmetry, scale / asymmetry, scale * softness, at.x - loc
+
+    def log_side(distance: Any, length: Any) -> Any:
+        # log of exp(s^2 / (2 l^2) - d / l) erfc(u) / 2
+        u = (s / length - distance / s) / np.sqrt(LD(2))
+        scaled = scaled_erfc(np.abs(u))
+        # of the two exponents that make up d / l - s^2 / (2 l^2), u^2 takes all but this
+        near = np.log(scaled) - (distance / s) ** 2 / 2
+        far = s**2 / (2 * length**2) - distance / length
+        erfc = 2 - scaled * np.exp(-u * u)
+        return np.where(u > 0, near, far + np.log(erfc)) - np.log(LD(2))
+
+    return np.logaddexp(log_side(d, right), log_side(-d, left)) - np.log(left + right)
+
+
+def _soft_laplace(at: Place, loc: Any, scale: Any) -> Any:
+    z = (at.x - loc) / scale
+    z = np.where(z.real < 0, -z, z)
+    return np.log(2 / (PI * scale)) - z - np.log1p(np.exp(-2 * z))
+
+
+def _student_t(at: Place, df: Any, loc: Any, scale: Any) -> Any:
+    norm = loggamma((df + 1) / 2) - loggamma(df / 2) - np.log(df * PI) / 2 - np.log(scale)
+    return norm - (df + 1) / 2 * np.log1p(((at.x - loc) / scale) ** 2 / df)
+
+
+def _von_mises(at: Place, loc: Any, concentration: Any) -> Any:
+    drop = 2 * np.sin((at.x - loc) / 2) ** 2
+    return -concentration * drop - np.log(2 * PI) - log_i0(concentration)
+
+
+def _circle(**_: Any) -> tuple[Any, Any]:
+    return -PI, PI
+
+
+def _on_circle(loc: Any, **_: Any) -> Any:
+    return np.clip(loc - 2 * PI * np.round(loc / (2 * PI)), LD(-3), LD(3))
+
+
+# --- half-lines ---------------------------------------------------------------------------------
+
+
+def _gamma(at: Place, concentration: Any, rate: Any) -> Any:
+    a, x = concentration, at.over(0)
+    return a * np.log(rate) + (a - 1) * np.log(x) - rate * x - loggamma(a)
+
+
+def _chi2(at: Place, df: Any) -> Any:
+    return _gamma(at, df / 2, LD(0.5))
+
+
+def _exponential(at: Place, rate: Any) -> Any:
+    return np.log(rate) - rate * at.over(0)
+
+
+def _fisher_snedecor(at: Place, df1: Any, df2: Any) -> Any:
+    a, b, z = df1 / 2, df2 / 2, df1 / df2 * at.over(0)
+    return a * np.log(z) - np.log(at.over(0)) - (a + b) * np.log1p(z) - _log_beta(a, b)
+
+
+def _half_cauchy(at: Place, scale: Any) -> Any:
+    return np.log(2 / (PI * scale)) - np.log1p((at.over(0) / scale) ** 2)
+
+
+def _half_normal(at: Place, scale: Any) -> Any:
+    return np.log(2 / PI) / 2 - np.log(scale) - (at.over(0) / scale) ** 2 / 2
+
+
+def _inverse_gamma(at: Place, concentration: Any, rate: Any) -> Any:
+    a, x = concentration, at.over(0)
+    return a * np.log(rate) - (a + 1) * np.log(x) - rate / x - loggamma(a)
+
+
+def _log_normal(at: Place, loc: Any, scale: Any) -> Any:
+    y = np.log(at.over(0))
+    return -(((y - loc) / scale) ** 2) / 2 - y - np.log(scale) - np.log(2 * PI) / 2
+
+
+def _pareto(at: Place, scale: Any, alpha: Any) -> Any:
+    return np.log(alpha / scale) - (alpha + 1) * np.log1p(at.over(scale) / scale)
+
+
+def _weibull(at: Place, scale: Any, concentration: Any) -> Any:
+    log_z = np.log(at.over(0) / scale)
+    k = concentration
+    return np.log(k / scale) + (k - 1) * log_z - np.exp(k * log_z)
+
+
+def _weibull_cost(at: Place, scale: Any, concentration: Any) -> Any:
+    power = concentration * np.log(at.over(0) / scale)
+    return np.where(power > 100, power, np.log(1 + np.abs(power)))
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+def _beta(at: Place, concentration1: Any, concentration0: Any) -> Any:
+    a, b = concentration1, concentration0
+    return (a - 1) * np.log(at.over(0)) + (b - 1) * np.log(at.under(1)) - _log_beta(a, b)
+
+
+def _affine_beta(at: Place, concentration1: Any, concentration0: Any, loc: Any, scale: Any) -> Any:
+    a, b = concentration1, concentration0
+    up, down = np.log(at.over(loc) / scale), np.log(at.under(loc + scale) / scale)
+    return (a - 1) * up + (b - 1) * down - _log_beta(a, b) - np.log(scale)
+
+
+def _continuous_bernoulli(at: Place, **flip: Any) -> Any:
+    eta = _log_odds(**flip)
+    safe = np.where(eta == 0, LD(1), eta)
+    return eta * at.x - np.where(eta == 0, LD(0), np.log(np.expm1(safe) / safe))
+
+
+def _generalized_pareto(at: Place, loc: Any, scale: Any, concentration: Any) -> Any:
+    xi, z = concentration, at.over(loc) / scale
+    none = xi == 0
+    safe = np.where(none, LD(1), xi)
+    end = np.where(xi < 0, loc - scale / safe, LD(0))
+    # 1 + xi z, near its end from the distance to it
+    near_end = (xi < 0) & ((safe * z).real < -0.5)
+    from_end = np.where(near_end, at.under(end), 1) * np.where(xi < 0, -safe, 1) / scale
+    log_rest = np.where(near_end, np.log(from_end), np.log1p(np.where(near_end, 0, safe * z)))
+    return -np.log(scale) - np.where(none, z, (1 + 1 / safe) * log_rest)
+
+
+def _generalized_pareto_ends(loc: Any, scale: Any, concentration: Any) -> tuple[Any, Any]:
+    xi = concentration
+    return loc, np.where(xi < 0, loc - scale / np.where(xi < 0, xi, LD(-1)), LD("inf"))
+
+
+def _kumaraswamy(at: Place, concentration1: Any, concentration0: Any) -> Any:
+    a, b, low = concentration1, concentration0, at.over(0)
+    log_x = np.where(low < 0.5, np.log(low), np.log1p(-at.under(1)))
+    return np.log(a * b) + (a - 1) * log_x + (b - 1) * log1mexp(a * log_x)
+
+
+def _relaxed_bernoulli(at: Place, temperature: Any, **flip: Any) -> Any:
+    log_x, log_rest = np.log(at.over(0)), np.log(at.under(1))
+    z = np.abs(_log_odds(**flip) - temperature * (log_x - log_rest))
+    return np.log(temperature) - z - 2 * np.log1p(np.exp(-z)) - log_x - log_rest
+
+
+def _middle_of_relaxed(temperature: Any, **flip: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(_log_odds(**flip) / temperature, -30, 30)))
+
+
+def _uniform(at: Place, low: Any, high: Any) -> Any:
+    return -np.log(high - low) + 0 * at.x
+
+
+CONTINUOUS: dict[str, Continuous] = {
+    "AffineBeta": Continuous(
+        _affine_beta,
+        lambda concentration1, concentration0, loc, scale: (
+            loc + scale * concentration1 / (concentration1 + concentration0)
+        ),
+        lambda loc, scale, **_: (loc, loc + scale),
+    ),
+    "AsymmetricLaplace": Continuous(
+        _asymmetric_laplace, _at_loc, _line, kinks=lambda loc, **_: (loc,)
+    ),
+    "Beta": Continuous(_beta, lambda concentration1, concentration0: (
+        concentration1 / (concentration1 + concentration0)
+    ), _unit),
+    "Cauchy": Continuous(_cauchy, _at_loc, _line),
+    "Chi2": Continuous(_chi2, lambda df: df, _half_line),
+    "ContinuousBernoulli": Continuous(_continuous_bernoulli, lambda **_: LD(0.5), _unit),
+    "Exponential": Continuous(_exponential, lambda rate: 1 / rate, _half_line),
+    "FisherSnedecor": Continuous(_fisher_snedecor, lambda **_: LD(1), _half_line),
+    "Gamma": Continuous(_gamma, lambda concentration, rate: concentration / rate, _half_line),
+    "GeneralizedPareto": Continuous(
+        _generalized_pareto,
+        lambda loc, scale, concentration: loc + scale / (1 - np.minimum(concentration, 0)),
+        _generalized_pareto_ends,
+    ),
+    "Gumbel": Continuous(_gumbel, _at_loc, _line, log_cost=_gumbel_cost),
+    "HalfCauchy": Continuous(_half_cauchy, lambda scale: scale, _half_line),
+    "HalfNormal": Continuous(_half_normal, lambda scale: scale, _half_line),
+    "InverseGamma": Continuous(
+        _inverse_gamma, lambda concentration, rate: rate / (concentration + 1), _half_line
+    ),
+    "Kumaraswamy": Continuous(_kumaraswamy, lambda concentration1, concentration0: (
+        (1 - LD(2) ** (-1 / concentration0)) ** (1 / concentration1)
+    ), _unit),
+    "Laplace": Continuous(_laplace, _at_loc, _line, kinks=lambda loc, **_: (loc,)),
+    "LogNormal": Continuous(_log_normal, lambda loc, scale: np.exp(loc), _half_line),
+    "Logistic": Continuous(_logistic, _at_loc, _line),
+    "Normal": Continuous(_normal, _at_loc, _line),
+    "Pareto": Continuous(
+        _pareto,
+        lambda scale, alpha: scale * (1 + 1 / alpha),
+        lambda scale, alpha: (scale, LD("inf")),
+    ),
+    "RelaxedBernoulli": Continuous(_relaxed_bernoulli, _middle_of_relaxed, _unit),
+    "SkewLogistic": Continuous(_skew_logistic, _at_loc, _line),
+    "SoftAsymmetricLaplace": Continuous(_soft_asymmetric_laplace, _at_loc, _line),
+    "SoftLaplace": Continuous(_soft_laplace, _at_loc, _line),
+    "StudentT": Continuous(_student_t, _at_loc, _line),
+    "Uniform": Continuous(
+        _uniform, lambda low, high: (low + high) / 2, lambda low, high: (low, high)
+    ),
+    "VonMises": Continuous(_von_mises, _on_circle, _circle, periodic=True),
+    "Weibull": Continuous(
+        _weibull, lambda scale, concentration: scale, _half_line, log_cost=_weibull_cost
+    ),
+}  # fmt: skip
+
+
+# --- counts -------------------------------------------------------------------------------------
+
+
+def _poisson(k: Any, rate: Any) -> Any:
+    safe = np.where(rate > 0, rate, LD(1))
+    atom = np.where(k == 0, LD(0), LD("-inf"))
+    return np.where(rate > 0, k * np.log(safe) - rate - loggamma(k + 1), atom)
+
+
+def _negative_binomial(k: Any, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
+    if probs is None:
+        log_p1, log_p0 = -np.log1p(np.exp(-logits)), -np.log1p(np.exp(logits))
+    else:
+        log_p1, log_p0 = np.log(probs), np.log1p(-probs)
+    ways = loggamma(total_count + k) - loggamma(total_count) - loggamma(k + 1)
+    return ways + np.where(k == 0, 0, k * log_p1) + total_count * log_p0
+
+
+def _gamma_poisson(k: Any, concentration: Any, rate: Any) -> Any:
+    return _negative_binomial(k, concentration, logits=-np.log(rate))
+
+
+def _geometric(k: Any, probs: Any = None, logits: Any = None) -> Any:
+    if probs is None:
+        return -np.log1p(np.exp(-logits)) - k * np.log1p(np.exp(logits))
+    rest = np.where(probs == 1, LD(0.5), 1 - probs)
+    atom = np.where(k == 0, LD(0), LD("-inf"))
+    return np.where(probs == 1, atom, np.log(probs) + k * np.log(rest))
+
+
+def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
+    def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **law: Any) -> Any:
+        if gate is None:
+            log_closed, log_opened = -np.log1p(np.exp(-gate_logits)), -np.log1p(np.exp(gate_logits))
+        else:
+            log_closed, log_opened = np.log(gate), np.log1p(-gate)
+        counted = log_opened + log_mass(k, **law)
+        return np.where(k == 0, np.logaddexp(log_closed, counted), counted)
+
+    return of_gate
+
+
+#: `log_mass(k, **parameters)`.
+COUNTS: Mapping[str, Callable[..., Any]] = {
+    "GammaPoisson": _gamma_poisson,
+    "Geometric": _geometric,
+    "NegativeBinomial": _negative_binomial,
+    "Poisson": _poisson,
+    "ZeroInflatedNegativeBinomial": _inflated(_negative_binomial),
+    "ZeroInflatedPoisson": _inflated(_poisson),
+}

@@ -1,0 +1,279 @@
+"""KLs of continuous laws and of counts from the densities of `book`, in extended precision.
+
+p's support is mapped to the line such that power laws become exponentials; the window is where
+p or the integrand is above 1e-32 of its top, cut at the kinks. Against a density of angles the
+tails of a wide p are integrated along a line in the complex plane, where the oscillation becomes an
+exponential decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .bisected import NODES, ROUNDING, Sum, bisected, nodes_of
+from .book import CONTINUOUS, COUNTS, Place
+from .extended import LD, PI, log_i0
+
+__all__ = ["Problem", "problem"]
+
+#: Nats below its top at which nothing is left of a density: 1e-32.
+NOTHING = 74.0
+#: The line is looked at so far from its middle; exp(y) is a float of extended precision there.
+FURTHEST = 5000.0
+#: Doubling y from here must divide the integrand by e at least, or its integral diverges.
+FAR = 2000.0
+#: From the middle of a wide p, how far one integrates against a density of angles directly.
+CIRCLES = 500 * 2 * PI
+
+Law = Mapping[str, Any]
+#: From a map of the line and the parameters to p's mass and the integrand at y.
+Terms = Callable[["_Line", Law, Law, Any], tuple[Any, Any]]
+INFINITE = (float("inf"), 0.0, 0)
+
+
+class Problem:
+    """KL(p || q) for parameters in extended precision."""
+
+    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+        """Nats, their error and the number of nodes."""
+        raise NotImplementedError
+
+    def again(self, a: Law, b: Law) -> Any:
+        """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
+        raise NotImplementedError
+
+
+def problem(p: str, q: str) -> Problem:
+    """A pair of families by their names."""
+    return _OfCounts(p, q) if p in COUNTS else _Integral(p, q)
+
+
+# --- the map from the line ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Line:
+    """From the line to a support whose ends may depend on parameters, varied along axis 0."""
+
+    centre: Any
+    width: Any
+    low: Any
+    high: Any
+
+    @property
+    def real(self) -> bool:
+        return bool(np.isneginf(self.low).all())
+
+    @property
+    def half(self) -> bool:
+        return not self.real and bool(np.isposinf(self.high).all())
+
+    def place(self, y: Any) -> tuple[Place, Any]:
+        """Where y lies, and log dx/dy."""
+        if self.real:
+            x = self.centre + self.width * np.sinh(y)
+            return Place(x, self.low, x, self.high, x), np.log(self.width * np.cosh(y))
+        if self.half:
+            above = np.exp(y)
+            return Place(self.low + above, self.low, above, self.high, above), y
+        length = self.high - self.low
+        above, below = (length / (1 + np.exp(-s * y)) for s in (1, -1))
+        x = np.where(y < 0, self.low + above, self.high - below)
+        return Place(x, self.low, above, self.high, below), np.log(above / length * below)
+
+    def inverse(self, x: Any) -> Any:
+        if self.real:
+            return np.arcsinh((x - self.centre) / self.width)
+        if self.half:
+            return np.log(x - self.low)
+        return np.log((x - self.low) / (self.high - x))
+
+
+# --- integrals ----------------------------------------------------------------------------------
+
+
+class _Integral(Problem):
+    def __init__(self, p: str, q: str) -> None:
+        self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
+        self.parts: list[tuple[Terms, Sum]] = []
+        self.ends: tuple[Any, Any] = (LD(0), LD(0))
+
+    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+        if self._outside(a, b) or not self._converges(a, b):
+            return INFINITE
+        self.base, self.base_q = a, b
+        line = self._line(a)
+        self.parts = [
+            (terms, bisected(lambda y, t=terms: t(line, a, b, y), ends))  # type: ignore[misc]
+            for terms, ends in self._ranges(line, a, b)
+        ]
+        sums = [found for _, found in self.parts]
+        value = sum(x.value for x in sums)
+        error = sum(x.error for x in sums) + abs(sum(x.mass for x in sums) - 1) * (1 + abs(value))
+        error += FURTHEST * sum(abs(self._whole(line, a, b, y)[1]) for y in self.ends)
+        return value, float(error), NODES * sum(len(x.panels) for x in sums)
+
+    def again(self, a: Law, b: Law) -> Any:
+        line, total = self._line(a), LD(0)
+        kinks = list(zip(self._kinks(self._line(self.base), self.base, self.base_q),
+                         self._kinks(line, a, b), strict=True))  # fmt: skip
+        for terms, found in self.parts:
+            panels = found.panels
+            for before, now in kinks:
+                panels = np.where(panels == before, np.reshape(now, (-1, 1, 1)), panels)
+            y, weight = nodes_of(panels)
+            total = total + (terms(line, a, b, y)[1] * weight).sum(-1)
+        return total
+
+    def _line(self, law: Law) -> _Line:
+        """Of the law next to the base: but for the ends of the support, the map stays."""
+        low, high = (np.asarray(x, LD) for x in self.p.ends(**law))
+        base = getattr(self, "base", law)
+        real = np.isneginf(low).all()
+        return _Line(self.p.centre(**base), base["scale"] if real else LD(1), low, high)
+
+    # whether it is finite
+
+    def _outside(self, a: Law, b: Law) -> bool:
+        mine, theirs = self.p.ends(**a), self.q.ends(**b)
+        if self.q.periodic:
+            return False
+        return float(theirs[0]) > float(mine[0]) or float(mine[1]) > float(theirs[1])
+
+    def _converges(self, a: Law, b: Law) -> bool:
+        """Whether the integrand decays exponentially in both tails."""
+        line = self._line(a)
+        return all(self._drop(line, a, b, side) > 1 for side in (-1, 1))
+
+    def _drop(self, line: _Line, a: Law, b: Law, side: int) -> Any:
+        sizes = []
+        for y in (LD(side * FAR), LD(2 * side * FAR)):
+            at, log_slope = line.place(y)
+            log_p = self.p.log_density(at, **a) + log_slope
+            if self.q.log_cost is not None:
+                cost = self.q.log_cost(at, **b)
+            else:
+                cost = np.log(np.abs(self.q.log_density(at, **b)))
+            sizes.append(log_p + np.maximum(cost, 0) if log_p > -np.inf else log_p)
+        return np.inf if sizes[1] == -np.inf else sizes[0] - sizes[1]
+
+    # where to integrate
+
+    def _ranges(self, line: _Line, a: Law, b: Law) -> list[tuple[Terms, Any]]:
+        low, high, marks = self._window(line, a, b)
+        self.ends = low, high  # nothing must be left there
+        marks += self._kinks(line, a, b)
+        if np.all(self.q.centre(**b) > line.low) and np.all(self.q.centre(**b) < line.high):
+            marks.append(line.inverse(self.q.centre(**b)))
+
+        def between(left: Any, right: Any) -> Any:
+            return np.array(sorted({left, right, *(y for y in marks if left < y < right)}))
+
+        middle = line.place(marks[0])[0].x
+        near = [max(low, line.inverse(middle - CIRCLES)) if line.real else low,
+                min(high, line.inverse(middle + CIRCLES)) if line.real or line.half else high]  # fmt: skip
+        if not self.q.periodic or near == [low, high]:
+            return [(self._whole, between(low, high))]
+        found = [(self._without_waves, between(low, high)), (self._waves, between(*near))]
+        ends = np.array([LD(x) for x in (0, 1, 5, 20, 80)])
+        for side, y, last in ((-1, near[0], low), (1, near[1], high)):
+            if y != last:
+                found.append((self._far_waves(side, y), ends))
+        return found
+
+    def _window(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, list[Any]]:
+        """The ends, and p's top and places at geometric distances from it."""
+        middle = line.inverse(self.p.centre(**a))
+        steps = LD(2) ** (np.arange(-40, 50) / LD(4))
+        steps = np.concatenate([steps, [LD(FURTHEST)]])
+        for _ in range(2):
+            y = np.concatenate([middle - steps[::-1], [middle], middle + steps])
+            at, log_slope = line.place(y)
+            log_p = self.p.log_density(at, **a) + log_slope
+            log_p = np.where(np.isnan(log_p), -np.inf, log_p)
+            middle = y[np.argmax(log_p)]
+        ratio = np.abs(log_p - log_slope - self.q.log_density(at, **b))
+        size = np.where(np.isfinite(log_p), log_p + np.log(ratio), -np.inf)
+        size = np.where(np.isfinite(size), size, -np.inf)
+        kept = (log_p > log_p.max() - NOTHING) | (size > size.max() - NOTHING)
+        inside = np.nonzero(kept)[0]
+        low, high = y[max(inside[0] - 1, 0)], y[min(inside[-1] + 1, len(y) - 1)]
+        top = y[log_p > log_p.max() - 1]
+        width = max(top[-1] - top[0], steps[0]) / 2
+        graded = [middle + s * width * LD(2) ** k for s in (-1, 1) for k in range(30)]
+        return low, high, [middle, *graded]
+
+    def _kinks(self, line: _Line, a: Law, b: Law) -> list[Any]:
+        found = [*self.p.kinks(**a), *self.q.kinks(**b)]
+        return [
+            line.inverse(np.where((x > line.low) & (x < line.high), x, LD("nan"))) for x in found
+        ]
+
+    # what to integrate
+
+    def _whole(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+        at, log_slope = line.place(y)
+        log_p = self.p.log_density(at, **a)
+        mass = np.exp(log_p + log_slope)
+        some = mass > 0
+        ratio = log_p - self.q.log_density(at, **b)
+        return np.where(some, mass, 0), np.where(some, mass * ratio, 0)
+
+    def _without_waves(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+        """Against the angles' normaliser alone."""
+        at, log_slope = line.place(y)
+        log_p = self.p.log_density(at, **a)
+        mass = np.exp(log_p + log_slope)
+        k = b["concentration"]
+        ratio = log_p + np.log(2 * PI) + log_i0(k) + k
+        return np.where(mass > 0, mass, 0), np.where(mass > 0, mass * ratio, 0)
+
+    def _waves(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+        at, log_slope = line.place(y)
+        mass = np.exp(self.p.log_density(at, **a) + log_slope)
+        cosine = np.cos(at.x - b["loc"])
+        return 0 * mass, np.where(mass > 0, -b["concentration"] * mass * cosine, 0)
+
+    def _far_waves(self, side: int, y: Any) -> Terms:
+        """E exp(i x) beyond X, along X + i t: i exp(i X) int p(X + i t) exp(-t) dt."""
+
+        def terms(line: _Line, a: Law, b: Law, t: Any) -> tuple[Any, Any]:
+            start = line.place(y)[0]
+            up = (LD(1) * 1j) * t
+            at = Place(start.x + up, line.low, start.above + up, line.high, start.x + up)
+            turned = side * 1j * np.exp(1j * (start.x - b["loc"]))
+            value = (turned * np.exp(self.p.log_density(at, **a) - t)).real
+            return 0 * value, -b["concentration"] * value
+
+        return terms
+
+
+# --- sums ---------------------------------------------------------------------------------------
+
+
+class _OfCounts(Problem):
+    def __init__(self, p: str, q: str) -> None:
+        self.log_p, self.log_q, self.k = COUNTS[p], COUNTS[q], np.zeros(0, LD)
+
+    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+        self.k = np.arange(64, dtype=LD)
+        while self.log_p(self.k[-1], **a) > -NOTHING and len(self.k) < 1 << 20:
+            self.k = np.arange(2 * len(self.k), dtype=LD)
+        mass, terms = self._terms(a, b)
+        value, size = terms.sum(), np.abs(terms).sum()
+        if np.isposinf(value):
+            return INFINITE
+        off = abs(mass.sum() - 1)
+        return value, float(off * (1 + abs(value)) + ROUNDING * (1 + size)), len(self.k)
+
+    def again(self, a: Law, b: Law) -> Any:
+        return self._terms(a, b)[1].sum(-1)
+
+    def _terms(self, a: Law, b: Law) -> tuple[Any, Any]:
+        log_p, log_q = self.log_p(self.k, **a), self.log_q(self.k, **b)
+        mass = np.exp(log_p)
+        return mass, np.where(mass > 0, mass * (log_p - log_q), 0)

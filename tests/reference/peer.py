@@ -1,0 +1,98 @@
+"""An independent KL and its slopes, with errors of their own: 18 digits in milliseconds.
+
+What is taken from here are the laws of `book`, written out of the book in extended precision; the
+integrals are those of `panels`, the slopes central differences by the same nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .book import CONTINUOUS, COUNTS
+from .extended import LD
+from .panels import Law, Problem, problem
+
+__all__ = ["Truth", "knows", "truth"]
+
+#: Steps of the differences, in units of the parameter: the first whose error is small is taken.
+STEPS = (2e-3, 2e-4, 2e-5)
+GOOD_SLOPE = 1e-9
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A KL in nats; `error` is by how much it may be off.
+
+    Args:
+        kl: nats.
+        error: nats.
+        nodes: how many the integral took.
+        slopes: derivatives by ("p", name) and ("q", name), and their errors, if asked for.
+    """
+
+    kl: Any
+    error: float
+    nodes: int
+    slopes: Mapping[tuple[str, str], tuple[float, float]]
+
+
+def knows(*names: str) -> bool:
+    """Whether the book has these families, and they are all continuous or all counts."""
+    return set(names) <= set(CONTINUOUS) or set(names) <= set(COUNTS)
+
+
+def truth(p: str, a: Law, q: str, b: Law, *, slopes: bool = False) -> Truth:
+    """KL(p || q) of two families by their names, parameters as numbers."""
+    with np.errstate(all="ignore"):
+        laws = [{name: LD(float(x)) for name, x in law.items()} for law in (a, b)]
+        given = problem(p, q)
+        kl, error, nodes = given.solve(*laws)
+        found = {}
+        if slopes and np.isfinite(kl):
+            for i, side in enumerate("pq"):
+                for name in laws[i]:
+                    found[side, name] = _slope(given, laws, i, name)
+    return Truth(kl, error, nodes, found)
+
+
+def _slope(given: Problem, laws: list[dict[str, Any]], i: int, name: str) -> tuple[float, float]:
+    """By the step that leaves the smallest error."""
+    best = (float("nan"), float("inf"))
+    for step in STEPS:
+        found = _difference(given, laws, i, name, step)
+        if found[1] < best[1]:
+            best = found
+        if best[1] <= GOOD_SLOPE * abs(best[0]):
+            break
+    return best
+
+
+def _difference(
+    given: Problem, laws: list[dict[str, Any]], i: int, name: str, step: float
+) -> tuple[float, float]:
+    """Sixth order, from fourth order at a step and at twice that; the error is its correction."""
+    h = LD(step) * _unit(name, laws[i])
+    moved = [dict(law) for law in laws]
+    shifts = np.array([-4, -2, -1, 1, 2, 4], LD)
+    moved[i][name] = (laws[i][name] + h * shifts)[:, None]
+    y = given.again(*moved)
+    fine = (8 * (y[3] - y[2]) - (y[4] - y[1])) / (12 * h)
+    coarse = (8 * (y[4] - y[1]) - (y[5] - y[0])) / (24 * h)
+    correction = (fine - coarse) / 15
+    return float(fine + correction), float(abs(correction))
+
+
+def _unit(name: str, law: Law) -> Any:
+    """How far a parameter has to move to make another law."""
+    x = law[name]
+    if name in ("probs", "gate"):
+        return min(x, 1 - x)
+    if name in ("low", "high"):
+        return law["high"] - law["low"]
+    if name == "loc":
+        return min(law.get("scale", LD(1)), LD(1))
+    return x if x > 0 and "logits" not in name else LD(1)
