@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .family import Family, Parameters, end_at
-from .line import LARGEST, Line
+from .line import LARGEST, Line, from_line
 from .pair import Pair
 from .provenance import Use, note
 from .quadrature import Integral, Integrand, integrate, short_of, traced
@@ -221,7 +221,25 @@ def _integral_over(
         tensors, moving = [centre, width, *tensors], 2
     else:
         integrand = _of_copies(line, q_line, names)
-    return integrate(integrand, tensors, reach, cuts, kinked, moving=moving)
+    narrow = _narrow(line, q_line, a, b, centre, width)
+    return integrate(integrand, tensors, reach, cuts, kinked, moving=moving, narrow=narrow)
+
+
+@torch.no_grad()
+def _narrow(
+    line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
+) -> Tensor:
+    """1 where log q, seen from p, bends within a few steps between the nodes, else 0."""
+    middle, half = q_line.centre(**b), q_line.width(**b)
+    below, at, above = (
+        (line.place(q_line.at(y, **b).x, **a) - centre) / width
+        for y in (middle - half, middle, middle + half)
+    )
+    # steps grow outwards; nan where an end of q is outside of p's support
+    narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
+    if line.at is not from_line:  # the map to p's support bends within 1
+        narrow = narrow | (width > 2.0)
+    return narrow.to(centre.dtype)
 
 
 def _split(
