@@ -209,27 +209,27 @@ def _integral_over(
 ) -> Integral:
     a, b = _split(names, [x.detach() for x in tensors])
     centre, width = line.centre(**a), line.width(**a)
-    reach = _reach(line, centre, width, stretch, _tilts(line, q_line, a, b))
+    reach = _reach(line, centre, width, stretch, _tilts(line, q_line, a, b, centre, width))
     moving = 0
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
-    places = [q_line.at(q_line.centre(**b), **b).x, *(q.kinks(**b) if q.kinks else ())]
-    cuts = [(line.place(x, **a) - centre) / width for x in places[bool(q.kinks) :]]
+    bend, narrow = _bend(line, q_line, a, b, centre, width)
+    kinks = [(line.place(x, **a) - centre) / width for x in q.kinks(**b)] if q.kinks else [bend]
+    cuts = [torch.where(torch.isfinite(cut), cut, bend) for cut in kinks]
     if line.standard is None:
         integrand = _of_shape(line, q_line, names)
         tensors, moving = [centre, width, *tensors], 2
     else:
         integrand = _of_copies(line, q_line, names)
-    narrow = _narrow(line, q_line, a, b, centre, width)
     return integrate(integrand, tensors, reach, cuts, kinked, moving=moving, narrow=narrow)
 
 
 @torch.no_grad()
-def _narrow(
+def _bend(
     line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
-) -> Tensor:
-    """1 where log q, seen from p, bends within a few steps between the nodes, else 0."""
+) -> tuple[Tensor, Tensor]:
+    """Where log q bends, in p's scale; 1 if that is within a few steps between nodes, else 0."""
     middle, half = q_line.centre(**b), q_line.width(**b)
     below, at, above = (
         (line.place(q_line.at(y, **b).x, **a) - centre) / width
@@ -237,9 +237,11 @@ def _narrow(
     )
     # steps grow outwards; nan where an end of q is outside of p's support
     narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
-    if line.at is not from_line:  # the map to p's support bends within 1
+    if line.at is not from_line:  # the map to p's support bends too, within 1
         narrow = narrow | (width > 2.0)
-    return narrow.to(centre.dtype)
+    for other in (above, below, -centre / width):
+        at = torch.where(torch.isfinite(at), at, other)
+    return at, narrow.to(centre.dtype)
 
 
 def _split(
@@ -252,13 +254,19 @@ def _split(
 
 
 def _tilts(
-    line: Line, q_line: Line, a: Parameters, b: Parameters
+    line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
 ) -> tuple[Tensor | float, Tensor | float]:
-    """How much further the window has to go for the powers of x in log q."""
-    if line.tilt is None:
-        return 0.0, 0.0
-    tilt = line.tilt(**a)
-    found = [0.0 if g == 0.0 else tilt * _number(g, b, tilt) for g in q_line.growth]
+    """How much further the window has to go for the powers of x and the exponents in log q."""
+    found: list[Tensor | float] = [0.0, 0.0]
+    if line.tilt is not None:
+        tilt = line.tilt(**a)
+        found = [0.0 if g == 0.0 else tilt * _number(g, b, tilt) for g in q_line.growth]
+    for i, side in enumerate((-1, 1)):
+        end = line.at(centre + 20 * side * line.reach[i] * width, **a)
+        has_end = (end.log_above if side < 0 else end.log_below) is not None
+        if q_line.exponential[i] != 0.0 and has_end:  # log q is finite there, but how large?
+            size = torch.log1p(q_line.log_density(end, **b).abs().clamp(max=1e300))
+            found[i] = found[i] + size * line.reach[i] / 40.0
     return found[0], found[1]
 
 
