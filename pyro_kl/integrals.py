@@ -209,7 +209,8 @@ def _integral_over(
 ) -> Integral:
     a, b = _split(names, [x.detach() for x in tensors])
     centre, width = line.centre(**a), line.width(**a)
-    reach = _reach(line, centre, width, stretch, _tilts(line, q_line, a, b, centre, width))
+    tilts = _tilts(line, q_line, a, b, centre, width)
+    reach = _reach(line, a, centre, width, stretch, tilts)
     moving = 0
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
@@ -272,18 +273,20 @@ def _tilts(
 
 def _reach(
     line: Line,
+    a: Parameters,
     centre: Tensor,
     width: Tensor,
     stretch: tuple[Tensor | float, Tensor | float],
     tilts: tuple[Tensor | float, Tensor | float],
 ) -> tuple[Tensor | float, Tensor | float]:
-    """In widths; not so far that x leaves the floats."""
+    """In widths; not so far that x leaves the floats, where the map grows like an exponential."""
     ends: list[Tensor | float] = []
+    grows = line.at is not from_line and line.at(centre, **a).log_below is None
     for side, reach, wider, tilt in zip((-1, 1), line.reach, stretch, tilts, strict=True):
         far: Tensor | float = reach + tilt
         if isinstance(wider, Tensor):
             far = far + torch.log(wider) if line.log_tail else far * wider
-        if isinstance(far, Tensor) and not line.log_tail:
+        if isinstance(far, Tensor) and grows and not line.log_tail:
             far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=1.0))
         ends.append(far)
     return ends[0], ends[1]
