@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .family import Family, Parameters, end_at
-from .line import LARGEST, Line, from_line
+from .line import LARGEST, Line, Point, from_line
 from .pair import Pair
 from .provenance import Use, note
-from .quadrature import Integral, Integrand, integrate, short_of, traced
+from .quadrature import (
+    Integral,
+    Integrand,
+    asked_tolerance,
+    integrate,
+    short_of,
+    traced,
+)
 from .registry import Kernel, derivation_rule, derived_pair
+from .slow_tails import SlowTails, is_slow, slow_tails
 
 __all__ = ["integral", "tell"]
 
@@ -209,21 +218,35 @@ def _integral_over(
 ) -> Integral:
     a, b = _split(names, [x.detach() for x in tensors])
     centre, width = line.centre(**a), line.width(**a)
+    tails, share = slow_tails(line, q_line), torch.zeros_like(centre)
+    if tails is not None:
+        share = is_slow(stretch).to(centre)
+        stretch = _where(share, 1.0, stretch[0]), _where(share, 1.0, stretch[1])
     tilts = _tilts(line, q_line, a, b, centre, width)
     reach = _reach(line, a, centre, width, stretch, tilts)
-    moving = 0
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
     bend, narrow = _bend(line, q_line, a, b, centre, width)
     kinks = [(line.place(x, **a) - centre) / width for x in q.kinks(**b)] if q.kinks else [bend]
     cuts = [torch.where(torch.isfinite(cut), cut, bend) for cut in kinks]
+    log_q = _log_q(q_line, tails)
     if line.standard is None:
-        integrand = _of_shape(line, q_line, names)
-        tensors, moving = [centre, width, *tensors], 2
+        integrand = _of_shape(line, log_q, names)
+        given, moving = [share, centre, width, *tensors], 3
     else:
-        integrand = _of_copies(line, q_line, names)
-    return integrate(integrand, tensors, reach, cuts, kinked, moving=moving, narrow=narrow)
+        integrand = _of_copies(line, log_q, names)
+        given, moving = [share, *tensors], 1
+    found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow)
+    if tails is None:
+        return found
+    value = found.value + share * tails.mean(*_split(names, tensors))
+    reason = "" if traced() else short_of(value.detach(), found.error, asked_tolerance())
+    return replace(found, value=value, reason=reason)
+
+
+def _where(mask: Tensor, x: float, other: Tensor | float) -> Tensor:
+    return torch.where(mask > 0, x, torch.as_tensor(other, dtype=mask.dtype, device=mask.device))
 
 
 @torch.no_grad()
@@ -292,14 +315,26 @@ def _reach(
     return ends[0], ends[1]
 
 
+#: `log_q(point, a, b, share)`: share is 1 in the rows where something is taken out of log q.
+_LogQ = Callable[[Point, Parameters, Parameters, Tensor], Tensor]
+
+
+def _log_q(q_line: Line, tails: SlowTails | None) -> _LogQ:
+    def log_q(point: Point, a: Parameters, b: Parameters, share: Tensor) -> Tensor:
+        value = q_line.log_density(point, **b)
+        return value if tails is None else value + share * tails.of(point, a, b)
+
+    return log_q
+
+
 def _of_copies(
-    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+    line: Line, log_q: _LogQ, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> Integrand:
     """Z is p's own scale: the nodes move with p's parameters, their masses are constants."""
     assert line.standard is not None
     standard = line.standard
 
-    def integrand(z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def integrand(z: Tensor, share: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         a, b = _split(names, tensors)
         unit = {
             name: torch.full((), x, dtype=z.dtype, device=z.device) for name, x in standard.items()
@@ -308,24 +343,24 @@ def _of_copies(
         log_p = line.log_density(at_unit, **unit) + at_unit.log_slope
         width = line.width(**a)
         point = line.at(line.centre(**a) + width * z, **a)
-        log_q = q_line.log_density(point, **b) + point.log_slope
-        return log_p, log_q + torch.log(width) - log_p
+        log_density = log_q(point, a, b, share) + point.log_slope
+        return log_p, log_density + torch.log(width) - log_p
 
     return integrand
 
 
 def _of_shape(
-    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+    line: Line, log_q: _LogQ, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> Integrand:
     """The nodes stay, p's masses there change with its parameters."""
 
     def integrand(
-        z: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
+        z: Tensor, share: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         a, b = _split(names, tensors)
         point = line.at(centre + width * z, **a)
         log_p = line.log_density(point, **a)
-        d = q_line.log_density(point, **b) - log_p
+        d = log_q(point, a, b, share) - log_p
         return log_p + point.log_slope + torch.log(width), d
 
     return integrand

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ..family import Family, Moment, Support, below
-from ..line import LARGEST, Line, Point, softplus
+from ..line import LARGEST, Distance, Line, Point, softplus
 from ..registry import declare
 from ..special import log1mexp, log1p_minus, with_partials
 
@@ -153,6 +153,9 @@ generalized_pareto = declare(
             standard={"loc": 0.0, "scale": 1.0, "concentration": 0.0},
             index=(1.0, tail_index),
             log_tail=True,
+            distance=lambda loc, scale, concentration: Distance(
+                loc, None, scale / (1 - concentration)
+            ),
         ),
     )
 )

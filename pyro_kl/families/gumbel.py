@@ -70,6 +70,7 @@ gumbel = declare(
             log_density_at,
             reach=(4.5, 40.0),
             growth=(0.0, 1.0),
+            rate=(math.inf, lambda loc, scale: 1 / scale),
             exponential=(lambda loc, scale: 1 / scale, 0.0),
         ),
     )

@@ -74,7 +74,10 @@ skew_logistic = declare(
             centre=mean,
             width=lambda **law: torch.sqrt(variance(**law)),
             growth=(1.0, 1.0),
-            rate=(lambda loc, scale, asymmetry: asymmetry / scale, math.inf),
+            rate=(
+                lambda loc, scale, asymmetry: asymmetry / scale,
+                lambda loc, scale, asymmetry: 1 / scale,
+            ),
         ),
     )
 )
