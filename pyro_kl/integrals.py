@@ -34,6 +34,8 @@ __all__ = ["integral", "tell"]
 _told: set[str] = set()
 #: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
 _SLOWEST = 1e3
+#: How much of a kink's error an integrand that turns may have: its nodes are never fine enough.
+_TURNING = 10.0
 
 
 def integral(p: Family, q: Family) -> Pair | None:
@@ -228,6 +230,8 @@ def _integral_over(
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
     bend, narrow = _bend(line, q_line, a, b, centre, width)
+    if q.domain is not None:  # an angle's density: the further out p goes, the more it turns
+        narrow = torch.full_like(narrow, _TURNING)
     kinks = [(line.place(x, **a) - centre) / width for x in q.kinks(**b)] if q.kinks else [bend]
     cuts = [torch.where(torch.isfinite(cut), cut, bend) for cut in kinks]
     log_q = _log_q(q_line, tails)
