@@ -35,7 +35,7 @@ _told: set[str] = set()
 #: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
 _SLOWEST = 1e3
 #: How much of a kink's error an integrand that turns may have: its nodes are never fine enough.
-_TURNING = 10.0
+_TURNING = 12.0
 
 
 def integral(p: Family, q: Family) -> Pair | None:
@@ -232,8 +232,8 @@ def _integral_over(
     bend, narrow = _bend(line, q_line, a, b, centre, width)
     if q.domain is not None:  # an angle's density: the further out p goes, the more it turns
         narrow = torch.full_like(narrow, _TURNING)
-    kinks = [(line.place(x, **a) - centre) / width for x in q.kinks(**b)] if q.kinks else [bend]
-    cuts = [torch.where(torch.isfinite(cut), cut, bend) for cut in kinks]
+    kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []
+    cuts = [torch.where(inside, (y - centre) / width, bend) for y, inside in kinks] or [bend]
     log_q = _log_q(q_line, tails)
     if line.standard is None:
         integrand = _of_shape(line, log_q, names)
@@ -251,6 +251,13 @@ def _integral_over(
 
 def _where(mask: Tensor, x: float, other: Tensor | float) -> Tensor:
     return torch.where(mask > 0, x, torch.as_tensor(other, dtype=mask.dtype, device=mask.device))
+
+
+def _place(line: Line, x: Tensor, a: Parameters) -> tuple[Tensor, Tensor]:
+    """Where a kink lies on p's line, and whether it does; outside of p's support, anywhere."""
+    inside = torch.isfinite(line.place(x, **a).detach())
+    middle = line.at(line.centre(**a), **a).x.detach()
+    return line.place(torch.where(inside, x, middle), **a), inside
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tens
     up = torch.where(xi > 0, xi, 1.0)
     beyond = softplus(torch.log(up) + torch.where(far_out, log_z, 0.0)) / up
     down = torch.where(xi < 0, xi, -1.0)
-    end = torch.where(xi < 0, upper_end(loc, scale, concentration), loc + scale)
+    end = upper_end(loc, scale, concentration)  # inf: a finite one may be a node, nan in its slope
     under = torch.where(towards_end, point.log_under(end), 0.0) - torch.log(scale / -down)
     log_rest = torch.where(far_out, beyond, torch.where(towards_end, under / down, log_rest))
     return -torch.log(scale) - (1 + xi) * log_rest
