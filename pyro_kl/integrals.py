@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .family import Family, Parameters, end_at
-from .line import LARGEST, Line
+from .line import LARGEST, Line, Point, from_line
 from .pair import Pair
 from .provenance import Use, note
-from .quadrature import Integral, Integrand, integrate, short_of, traced
+from .quadrature import (
+    Integral,
+    Integrand,
+    asked_tolerance,
+    integrate,
+    short_of,
+    traced,
+)
 from .registry import Kernel, derivation_rule, derived_pair
+from .slow_tails import SlowTails, is_slow, slow_tails
 
 __all__ = ["integral", "tell"]
 
 _told: set[str] = set()
 #: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
 _SLOWEST = 1e3
+#: How much of a kink's error an integrand that turns may have: its nodes are never fine enough.
+_TURNING = 12.0
 
 
 def integral(p: Family, q: Family) -> Pair | None:
@@ -209,19 +220,63 @@ def _integral_over(
 ) -> Integral:
     a, b = _split(names, [x.detach() for x in tensors])
     centre, width = line.centre(**a), line.width(**a)
-    reach = _reach(line, centre, width, stretch, _tilts(line, q_line, a, b))
-    moving = 0
+    tails, share = slow_tails(line, q_line), torch.zeros_like(centre)
+    if tails is not None:
+        share = is_slow(stretch).to(centre)
+        stretch = _where(share, 1.0, stretch[0]), _where(share, 1.0, stretch[1])
+    tilts = _tilts(line, q_line, a, b, centre, width)
+    reach = _reach(line, a, centre, width, stretch, tilts)
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
-    places = [q_line.at(q_line.centre(**b), **b).x, *(q.kinks(**b) if q.kinks else ())]
-    cuts = [(line.place(x, **a) - centre) / width for x in places[bool(q.kinks) :]]
+    bend, narrow = _bend(line, q_line, a, b, centre, width)
+    if q.domain is not None:  # an angle's density: the further out p goes, the more it turns
+        narrow = torch.full_like(narrow, _TURNING)
+    kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []
+    cuts = [torch.where(inside, (y - centre) / width, bend) for y, inside in kinks] or [bend]
+    log_q = _log_q(q_line, tails)
     if line.standard is None:
-        integrand = _of_shape(line, q_line, names)
-        tensors, moving = [centre, width, *tensors], 2
+        integrand = _of_shape(line, log_q, names)
+        given, moving = [share, centre, width, *tensors], 3
     else:
-        integrand = _of_copies(line, q_line, names)
-    return integrate(integrand, tensors, reach, cuts, kinked, moving=moving)
+        integrand = _of_copies(line, log_q, names)
+        given, moving = [share, *tensors], 1
+    found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow)
+    if tails is None:
+        return found
+    value = found.value + share * tails.mean(*_split(names, tensors))
+    reason = "" if traced() else short_of(value.detach(), found.error, asked_tolerance())
+    return replace(found, value=value, reason=reason)
+
+
+def _where(mask: Tensor, x: float, other: Tensor | float) -> Tensor:
+    return torch.where(mask > 0, x, torch.as_tensor(other, dtype=mask.dtype, device=mask.device))
+
+
+def _place(line: Line, x: Tensor, a: Parameters) -> tuple[Tensor, Tensor]:
+    """Where a kink lies on p's line, and whether it does; outside of p's support, anywhere."""
+    inside = torch.isfinite(line.place(x, **a).detach())
+    middle = line.at(line.centre(**a), **a).x.detach()
+    return line.place(torch.where(inside, x, middle), **a), inside
+
+
+@torch.no_grad()
+def _bend(
+    line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where log q bends, in p's scale; 1 if that is within a few steps between nodes, else 0."""
+    middle, half = q_line.centre(**b), q_line.width(**b)
+    below, at, above = (
+        (line.place(q_line.at(y, **b).x, **a) - centre) / width
+        for y in (middle - half, middle, middle + half)
+    )
+    # steps grow outwards; nan where an end of q is outside of p's support
+    narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
+    if line.at is not from_line:  # the map to p's support bends too, within 1
+        narrow = narrow | (width > 2.0)
+    for other in (above, below, -centre / width):
+        at = torch.where(torch.isfinite(at), at, other)
+    return at, narrow.to(centre.dtype)
 
 
 def _split(
@@ -234,43 +289,63 @@ def _split(
 
 
 def _tilts(
-    line: Line, q_line: Line, a: Parameters, b: Parameters
+    line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
 ) -> tuple[Tensor | float, Tensor | float]:
-    """How much further the window has to go for the powers of x in log q."""
-    if line.tilt is None:
-        return 0.0, 0.0
-    tilt = line.tilt(**a)
-    found = [0.0 if g == 0.0 else tilt * _number(g, b, tilt) for g in q_line.growth]
+    """How much further the window has to go for the powers of x and the exponents in log q."""
+    found: list[Tensor | float] = [0.0, 0.0]
+    if line.tilt is not None:
+        tilt = line.tilt(**a)
+        found = [0.0 if g == 0.0 else tilt * _number(g, b, tilt) for g in q_line.growth]
+    for i, side in enumerate((-1, 1)):
+        end = line.at(centre + 20 * side * line.reach[i] * width, **a)
+        has_end = (end.log_above if side < 0 else end.log_below) is not None
+        if q_line.exponential[i] != 0.0 and has_end:  # log q is finite there, but how large?
+            size = torch.log1p(q_line.log_density(end, **b).abs().clamp(max=1e300))
+            found[i] = found[i] + size * line.reach[i] / 40.0
     return found[0], found[1]
 
 
 def _reach(
     line: Line,
+    a: Parameters,
     centre: Tensor,
     width: Tensor,
     stretch: tuple[Tensor | float, Tensor | float],
     tilts: tuple[Tensor | float, Tensor | float],
 ) -> tuple[Tensor | float, Tensor | float]:
-    """In widths; not so far that x leaves the floats."""
+    """In widths; not so far that x leaves the floats, where the map grows like an exponential."""
     ends: list[Tensor | float] = []
+    grows = line.at is not from_line and line.at(centre, **a).log_below is None
     for side, reach, wider, tilt in zip((-1, 1), line.reach, stretch, tilts, strict=True):
         far: Tensor | float = reach + tilt
         if isinstance(wider, Tensor):
             far = far + torch.log(wider) if line.log_tail else far * wider
-        if isinstance(far, Tensor) and not line.log_tail:
+        if isinstance(far, Tensor) and grows and not line.log_tail:
             far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=1.0))
         ends.append(far)
     return ends[0], ends[1]
 
 
+#: `log_q(point, a, b, share)`: share is 1 in the rows where something is taken out of log q.
+_LogQ = Callable[[Point, Parameters, Parameters, Tensor], Tensor]
+
+
+def _log_q(q_line: Line, tails: SlowTails | None) -> _LogQ:
+    def log_q(point: Point, a: Parameters, b: Parameters, share: Tensor) -> Tensor:
+        value = q_line.log_density(point, **b)
+        return value if tails is None else value + share * tails.of(point, a, b)
+
+    return log_q
+
+
 def _of_copies(
-    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+    line: Line, log_q: _LogQ, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> Integrand:
     """Z is p's own scale: the nodes move with p's parameters, their masses are constants."""
     assert line.standard is not None
     standard = line.standard
 
-    def integrand(z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def integrand(z: Tensor, share: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         a, b = _split(names, tensors)
         unit = {
             name: torch.full((), x, dtype=z.dtype, device=z.device) for name, x in standard.items()
@@ -279,24 +354,24 @@ def _of_copies(
         log_p = line.log_density(at_unit, **unit) + at_unit.log_slope
         width = line.width(**a)
         point = line.at(line.centre(**a) + width * z, **a)
-        log_q = q_line.log_density(point, **b) + point.log_slope
-        return log_p, log_q + torch.log(width) - log_p
+        log_density = log_q(point, a, b, share) + point.log_slope
+        return log_p, log_density + torch.log(width) - log_p
 
     return integrand
 
 
 def _of_shape(
-    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+    line: Line, log_q: _LogQ, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> Integrand:
     """The nodes stay, p's masses there change with its parameters."""
 
     def integrand(
-        z: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
+        z: Tensor, share: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         a, b = _split(names, tensors)
         point = line.at(centre + width * z, **a)
         log_p = line.log_density(point, **a)
-        d = q_line.log_density(point, **b) - log_p
+        d = log_q(point, a, b, share) - log_p
         return log_p + point.log_slope + torch.log(width), d
 
     return integrand

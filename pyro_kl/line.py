@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from .special import log1mexp
 
 __all__ = [
     "LARGEST",
+    "Distance",
     "Line",
     "Point",
     "from_line",
@@ -141,6 +142,20 @@ def sinh_line(y: Tensor, loc: Tensor, scale: Tensor) -> Point:
 # --- the declaration ----------------------------------------------------------------------------
 
 
+class Distance(NamedTuple):
+    """A distance from a place c that grows like |x|, and its mean under p.
+
+    Args:
+        centre: c.
+        radius: r, if it is sqrt(r^2 + (x - c)^2); None if c is p's lower end and it is x - c.
+        mean: its expectation.
+    """
+
+    centre: Tensor
+    radius: Tensor | None
+    mean: Tensor
+
+
 @dataclass(frozen=True)
 class Line:
     """A univariate continuous law, as an integral over it or against it sees it.
@@ -163,12 +178,14 @@ class Line:
             law on the line, by centre and width: those of centre 0 and width 1.
         index: tail indices at the lower and at the upper end.
         growth: growth at the lower and at the upper end.
-        rate: of an exponential tail at infinity, lower and upper; inf if lighter than any.
+        rate: of an exponential tail at infinity, lower and upper; inf if lighter than any. It is
+            also the slope of -log q there.
         exponential: -log q grows like exp(exponential |x|), lower and upper.
         log_tail: whether `at` has taken the logarithm of an exponential tail once more.
         tilt: if all powers of x have a mean but the mass of p x^k wanders off with k, how far
             for k = 1, in widths.
         peaked: whether the nodes must crowd at the centre.
+        distance: of a law with a power tail at infinity: a distance whose mean is known.
     """
 
     log_density: Callable[..., Tensor]
@@ -185,6 +202,7 @@ class Line:
     log_tail: bool = False
     peaked: bool = False
     tilt: Callable[..., Tensor] | None = None
+    distance: Callable[..., Distance] | None = None
 
     def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
         """The line of a narrower family, `over` being what replaces a function of parameters."""
@@ -205,6 +223,7 @@ class Line:
             rate=(number(self.rate[0]), number(self.rate[1])),
             exponential=(number(self.exponential[0]), number(self.exponential[1])),
             tilt=self.tilt and over(self.tilt),
+            distance=self.distance and over(self.distance),
         )
 
 

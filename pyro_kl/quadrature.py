@@ -180,6 +180,7 @@ class _Rows:
     cuts: tuple[Tensor, ...]  # rows each
     kinked: bool
     is_density: bool = True
+    narrow: Tensor | None = None  # rows: 1 where q changes as a kink would, else 0
 
     def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
         """Z and weights, of shape (pieces, count, rows or 1)."""
@@ -196,6 +197,7 @@ class _Rows:
             tuple(c[rows] for c in self.cuts),
             self.kinked,
             self.is_density,
+            None if self.narrow is None else self.narrow[rows],
         )
 
 
@@ -208,27 +210,39 @@ class _Sums:
         half: how far the sum over every second node is off.
         quarter: the most that one of the four sums over every fourth node is off. Those are a
             quarter of a period apart, so that not all are right by chance; `half` may be.
+        eighth: the same of the eight sums over every eighth node.
         size: the sum of the absolute values.
         noise: what rounding leaves.
         ends: what is beyond the outermost nodes.
+        kink: of each row, how much of a kink's error there may be under what converges, or None.
     """
 
     value: Tensor
     half: Tensor
     quarter: Tensor
+    eighth: Tensor
     size: Tensor
     noise: Tensor
     ends: Tensor
+    kink: Tensor | None = None
 
     def error(self) -> Tensor:
         """Halving the step squares the relative error of a smooth integrand.
 
         Of the quarter rule that would make its fourth power: one squaring is left for safety.
+        Next to a kink, where the error only falls by 4, `half` may vanish for where the nodes
+        happen to be: it is taken for no less than what geometric convergence makes of the others.
         """
-        ratio = (self.half / self.quarter.clamp(min=1e-300)).clamp(max=0.25)
-        by_half = 8 * self.half * ratio
+        rate = (self.quarter / self.eighth.clamp(min=1e-300)).clamp(max=1.0)
+        half = torch.maximum(self.half, 2 * self.quarter * rate * rate)
+        ratio = (half / self.quarter.clamp(min=1e-300)).clamp(max=0.25)
+        by_half = 8 * half * ratio
         by_quarter = self.quarter * (self.quarter / self.size.clamp(min=1e-300)).clamp(max=1.0)
-        return torch.maximum(by_half, by_quarter) + self.noise + self.ends
+        error = torch.maximum(by_half, by_quarter)
+        if self.kink is not None:
+            # it would show itself only where all else has converged
+            error = torch.maximum(error, self.kink * torch.maximum(8 * half, self.quarter))
+        return error + self.noise + self.ends
 
 
 def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool) -> _Sums:
@@ -242,13 +256,16 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
     by_piece = terms.reshape(pieces, n, -1)
     value = by_piece.sum((0, 1))
     with torch.no_grad():
-        fourths = torch.stack([by_piece[:, k::4].sum((0, 1)) for k in range(4)])
+        eighths = torch.stack([by_piece[:, k::8].sum((0, 1)) for k in range(8)])
+        fourths = eighths[:4] + eighths[4:]
         half = (2 * (fourths[0] + fourths[2]) - value).abs()
         quarter = (4 * fourths - value).abs().amax(0)
+        eighth = (8 * eighths - value).abs().amax(0)
         size = terms.abs().sum(0)
         ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
+    kink = None if rows.narrow is None else rows.narrow / (16.0 if split else 10.0)
     if not rows.is_density:
-        return _Sums(value, half, quarter, size, 4 * _EPS * size, ends)
+        return _Sums(value, half, quarter, eighth, size, 4 * _EPS * size, ends, kink)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
     near = (shift.detach().abs() <= COVERED) & (value.detach() < 1e-3)
     with torch.no_grad():
@@ -256,7 +273,7 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
         off = 16 * _EPS + (mass.sum(0) - 1).abs()
         noise = torch.where(near, off * size, 16 * _EPS + off * (1 + size))
     value = value + torch.where(near, shift, 0.0)
-    return _Sums(value, half, quarter, size, noise, ends)
+    return _Sums(value, half, quarter, eighth, size, noise, ends, kink)
 
 
 def _left_over(
@@ -288,6 +305,7 @@ def integrate(
     kinked: bool = False,
     is_density: bool = True,
     moving: int = 0,
+    narrow: Tensor | None = None,
 ) -> Integral:
     """The integral of p (log p - log q) over the line, in p's own scale.
 
@@ -300,6 +318,7 @@ def integrate(
         kinked: whether they must in any case.
         is_density: whether p is a density, so that its integral and q's are known to be 1.
         moving: how many of the parameters, the first ones, do nothing but place the nodes.
+        narrow: of batch shape, 1 where q changes within less than p's width, else 0.
 
     Returns:
         Nats of the broadcast batch shape, with an error estimate.
@@ -313,13 +332,15 @@ def integrate(
         for end in reach
     )
     places = [c.expand(shape).reshape(-1) for c in cuts]
+    if narrow is not None:
+        narrow = narrow.expand(shape).reshape(-1)
     if traced():
-        rows = _Rows(integrand, low, high, tuple(places), kinked, is_density)
+        rows = _Rows(integrand, low, high, tuple(places), kinked, is_density, narrow)
         count = TRACED_SPLIT if kinked else TRACED_WHOLE
         sums = _sums(rows, flat, count, split=kinked)
         return Integral(sums.value.reshape(shape), sums.error().reshape(shape), count)
     fixed = tuple(c.detach() for c in places)
-    rows = _Rows(integrand, low, high, fixed, kinked, is_density)
+    rows = _Rows(integrand, low, high, fixed, kinked, is_density, narrow)
     solution = _Solution(rows, asked_tolerance())
     value = _Adaptive.apply(solution, len(places), moving, *places, *flat)
     error = solution.error

@@ -124,7 +124,10 @@ asymmetric_laplace = declare(
             centre=lambda loc, **_: loc,
             width=by_sides(lambda loc, left, right: torch.maximum(left, right)),
             growth=(1.0, 1.0),
-            rate=(by_sides(lambda loc, left, right: 1 / left), math.inf),
+            rate=(
+                by_sides(lambda loc, left, right: 1 / left),
+                by_sides(lambda loc, left, right: 1 / right),
+            ),
         ),
     )
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import FisherSnedecor
 
 from ..family import POSITIVE, Family, Moment, above
-from ..line import Line, Point, half_line, softplus
+from ..line import Distance, Line, Point, half_line, softplus
 from ..registry import declare
 from ..special import trigamma
 
@@ -97,6 +97,7 @@ fisher_snedecor = declare(
             width=lambda df1, df2: torch.sqrt(trigamma(0.5 * df1) + trigamma(0.5 * df2)),
             reach=(40.0, 40.0),
             index=(lambda df1, df2: 0.5 * df1, lambda df1, df2: 0.5 * df2),
+            distance=lambda df1, df2: Distance(torch.zeros_like(df2), None, mean(df1, df2)),
         ),
     )
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ..family import Family, Moment, Support, below
-from ..line import LARGEST, Line, Point, softplus
+from ..line import LARGEST, Distance, Line, Point, softplus
 from ..registry import declare
 from ..special import log1mexp, log1p_minus, with_partials
 
@@ -86,7 +86,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tens
     up = torch.where(xi > 0, xi, 1.0)
     beyond = softplus(torch.log(up) + torch.where(far_out, log_z, 0.0)) / up
     down = torch.where(xi < 0, xi, -1.0)
-    end = torch.where(xi < 0, upper_end(loc, scale, concentration), loc + scale)
+    end = upper_end(loc, scale, concentration)  # inf: a finite one may be a node, nan in its slope
     under = torch.where(towards_end, point.log_under(end), 0.0) - torch.log(scale / -down)
     log_rest = torch.where(far_out, beyond, torch.where(towards_end, under / down, log_rest))
     return -torch.log(scale) - (1 + xi) * log_rest
@@ -153,6 +153,9 @@ generalized_pareto = declare(
             standard={"loc": 0.0, "scale": 1.0, "concentration": 0.0},
             index=(1.0, tail_index),
             log_tail=True,
+            distance=lambda loc, scale, concentration: Distance(
+                loc, None, scale / (1 - concentration)
+            ),
         ),
     )
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Gamma, InverseGamma
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
-from ..line import Line, Point, half_line
+from ..line import Distance, Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula, kernel_of
 from ..special import trigamma
@@ -109,6 +109,9 @@ inverse_gamma = declare(
             reach=(9.0, 40.0),
             index=(math.inf, lambda concentration, rate: concentration),
             growth=(1.0, 0.0),
+            distance=lambda concentration, rate: Distance(
+                torch.zeros_like(rate), None, mean(concentration, rate)
+            ),
         ),
     )
 )

@@ -86,7 +86,7 @@ laplace = declare(
             log_density_at,
             reach=(40.0, 40.0),
             growth=(1.0, 1.0),
-            rate=(lambda loc, scale: 1 / scale, math.inf),
+            rate=(lambda loc, scale: 1 / scale, lambda loc, scale: 1 / scale),
         ),
     )
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Normal, Pareto
 
 from ..family import Family, Moment, Parameters, Support, above
-from ..line import Line, Point
+from ..line import Distance, Line, Point
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import itakura_saito, log1mexp
@@ -109,6 +109,7 @@ pareto = declare(
             standard={"scale": 1.0, "alpha": 1.0},
             index=(1.0, lambda scale, alpha: alpha),
             log_tail=True,
+            distance=lambda scale, alpha: Distance(scale, None, scale / (alpha - 1)),
         ),
     )
 )

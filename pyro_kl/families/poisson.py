@@ -12,7 +12,7 @@ from ..counting import Count, log_poisson_mass
 from ..family import COUNTS, Family, Parameters
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import generalised_kl_from_zero
+from ..special import generalised_kl_from_zero, with_partials
 
 _RATE_ZERO = "torch gives inf where rate 0 makes it finite, in p's shape"
 
@@ -27,12 +27,22 @@ def log_mass(k: Tensor, rate: Tensor) -> Tensor:
     return log_poisson_mass(k, rate.unsqueeze(-1))
 
 
+def _incomplete_gamma_slopes(n: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(n), torch.exp((n - 1) * torch.log(x) - x - torch.lgamma(n))
+
+
+@with_partials(_incomplete_gamma_slopes)
+def _incomplete_gamma(n: Tensor, x: Tensor) -> Tensor:
+    """P(n, x), for an integer n; torch's own has no forward derivative."""
+    return torch.special.gammainc(n, x)
+
+
 def tail(n: int, rate: Tensor) -> Tensor:
     if n == 1:
         return -torch.expm1(-rate)
     positive = rate > 0
     safe = torch.where(positive, rate, 1.0)
-    return torch.where(positive, torch.special.gammainc(torch.full_like(safe, n), safe), 0.0)
+    return torch.where(positive, _incomplete_gamma(torch.full_like(safe, n), safe), 0.0)
 
 
 poisson = declare(

@@ -65,6 +65,7 @@ relaxed_bernoulli = declare(
         reference="Maddison, Mnih & Teh (2017), arXiv:1611.00712, appendix B",
         log_density=log_density,
         read=read,
+        safe={"temperature": 1.0, "probs": 0.5, "logits": 0.0},
         line=Line(
             log_density_at,
             at=at,

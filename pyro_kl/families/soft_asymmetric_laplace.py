@@ -111,7 +111,10 @@ soft_asymmetric_laplace = declare(
             centre=mean,
             width=lambda **law: torch.sqrt(variance(**law)),
             growth=(1.0, 1.0),
-            rate=(lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry), math.inf),
+            rate=(
+                lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry),
+                lambda loc, scale, asymmetry, softness: asymmetry / scale,
+            ),
         ),
     )
 )

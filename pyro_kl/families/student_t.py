@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import StudentT
 
 from ..family import INFINITE, REAL, Family, Moment, above
-from ..line import Line, Point, sinh_line
+from ..line import Distance, Line, Point, sinh_line
 from ..mean_excess import student_mean_excess
 from ..registry import declare
 from ..special import trigamma, with_partials
@@ -110,6 +110,13 @@ def tail_index(df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return df
 
 
+def distance(df: Tensor, loc: Tensor, scale: Tensor) -> Distance:
+    """E sqrt(r^2 + (x - loc)^2) is r B(1/2, (df - 1)/2) / B(1/2, df/2), for df > 1."""
+    x, radius = 0.5 * (df - 1), scale * torch.sqrt(df)
+    ratio = torch.exp(gamma_gap(x + 0.5) - gamma_gap(x)) * torch.sqrt(1 + 0.5 / x)
+    return Distance(loc, radius, radius * ratio)
+
+
 student_t = declare(
     Family(
         StudentT,
@@ -136,6 +143,7 @@ student_t = declare(
             centre=lambda df, loc, scale: torch.zeros_like(df),
             width=lambda df, loc, scale: torch.sqrt(1 / df + 1 / df**2),
             index=(tail_index, tail_index),
+            distance=distance,
         ),
     )
 )
