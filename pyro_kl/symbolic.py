@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from .provenance import mark, recording, rewind
-from .special import Step, Tape
+from .special import Opaque, Step, Tape
 
 __all__ = ["Program", "program"]
 
@@ -174,6 +174,10 @@ def program(
 def _is_elementwise(node: fx.Node) -> bool:
     if node.op in ("placeholder", "output"):
         return True
+    if isinstance(node.target, Opaque):
+        return True
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and isinstance(node.args[0].target, Opaque)
     name = _name(node)
     return name in _RULES or name in _STEPS or name in _INNER
 

@@ -11,10 +11,11 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
+from ..log_gamma import bregman_stirling
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import bregman_stirling, itakura_saito_of, trigamma, versine
+from ..special import itakura_saito_of, trigamma, versine
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 

@@ -12,10 +12,11 @@ from torch.distributions import Gumbel
 
 from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
+from ..log_gamma import bregman_lgamma
 from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, bregman_lgamma, exp_excess
+from ..special import EULER_GAMMA, exp_excess
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
