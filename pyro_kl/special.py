@@ -23,6 +23,7 @@ from torch import Tensor, fx
 
 __all__ = [
     "bernoulli_excess",
+    "EXCESS_NUMBERS",
     "excess",
     "excess_over",
     "exp_excess",
@@ -300,7 +301,7 @@ def log_mass(mass: Tensor) -> Tensor:
 # below 0.02 (-0.25 < u < 0.33), the series; its coefficients make the largest error smallest,
 # 4e-15 w^2. Far, the textbook's difference, which loses less than two digits there.
 _CLOSE = 0.02
-EXCESS_SERIES = (
+_EXCESS_SERIES = (
     0.16211819464813485,
     0.181630054988437287,
     0.222224182984119908,
@@ -308,9 +309,10 @@ EXCESS_SERIES = (
     0.400000000015817628,
     0.666666666666662272,
 )
+EXCESS_NUMBERS = (2.0, _CLOSE, *_EXCESS_SERIES)
 
 
-def _atanh_series(square: Tensor, coefficients: Sequence[Any] = EXCESS_SERIES) -> Tensor:
+def _atanh_series(square: Tensor, coefficients: Sequence[Any] = _EXCESS_SERIES) -> Tensor:
     """2 (atanh(w)/w - 1) / w^2 of w^2 < 0.02, by Horner's rule."""
     total: Any = coefficients[0]
     for c in coefficients[1:]:
@@ -319,14 +321,14 @@ def _atanh_series(square: Tensor, coefficients: Sequence[Any] = EXCESS_SERIES) -
     return total
 
 
-def excess(u: Tensor, ratio: Tensor, numbers: Sequence[Any] = (2.0, _CLOSE, *EXCESS_SERIES)) -> Tensor:
+def excess(u: Tensor, ratio: Tensor, numbers: Sequence[Any] = EXCESS_NUMBERS) -> Tensor:
     """E(u) = u - log(1 + u) >= 0, with u and 1 + u given by whoever knows them best.
 
     `numbers` may be given as tensors, which are faster where no program is recorded.
     """
     w = u / (numbers[0] + u)
     square = w * w
-    close = (u - _atanh_series(square, numbers[2:]) * square) * w
+    close = torch.addcmul(u, _atanh_series(square, numbers[2:]), square, value=-1) * w
     return torch.where(square < numbers[1], close, u - torch.log(ratio))
 
 
