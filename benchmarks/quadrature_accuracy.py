@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 import pyro_kl
-from tests.laws import QUADRATURE, counts_of, make
+from tests.laws import QUADRATURE, make
 from tests.reference.quadrature import good
 from tests.reference.random_laws import random_pairs
 
@@ -57,7 +57,9 @@ class Cell:
 
 def measure(duo, a, b, right, asked):
     """Value, error and gradient of one pair of laws, against the reference."""
-    laws = [{name: torch.tensor(x, dtype=torch.float64) for name, x in law.items()} for law in (a, b)]
+    laws = [
+        {name: torch.tensor(x, dtype=torch.float64) for name, x in law.items()} for law in (a, b)
+    ]
     given = [(side, name) for side, law in zip("pq", laws, strict=True) for name in law]
     inputs = [x.requires_grad_() for law in laws for x in law.values()]
     kl = pyro_kl.kl(make(duo.p, laws[0]), make(duo.q, laws[1]), tolerance=asked)

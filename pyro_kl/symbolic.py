@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx
 
 from .provenance import mark, recording, rewind
-from .special import Step, Tape
+from .special import Opaque, Step, Tape
 
 __all__ = ["Program", "program"]
 
@@ -83,6 +83,11 @@ _RULES: dict[str, Rule] = {
     "abs": lambda g, out, x: (_product(g, torch.sign(x)),),
     "relu": lambda g, out, x: (torch.where(x > 0.0, g, 0.0),),
     "where": lambda g, out, m, a, b: (None, torch.where(m, g, 0.0), torch.where(m, 0.0, g)),
+    "addcmul": lambda g, out, x, a, b, value=1: (
+        g,
+        _product(_product(float(value), g), b),
+        _product(_product(float(value), g), a),
+    ),
     "clone": _same,
     "to": _same,
 }  # fmt: skip
@@ -92,7 +97,7 @@ _STEPS = {
     "sign", "ones_like", "zeros_like", "full_like", "getattr",
 }  # fmt: skip
 #: Elementwise, but met only inside of functions that bring their own derivatives.
-_INNER = {"polygamma", "special_zeta", "minimum", "maximum", "clamp", "addcmul", "xlogy"}
+_INNER = {"polygamma", "special_zeta", "minimum", "maximum", "clamp", "xlogy"}
 #: Other names for the same.
 _ALIASES = {
     "absolute": "abs",
@@ -183,6 +188,10 @@ def program(
 def _is_elementwise(node: fx.Node) -> bool:
     if node.op in ("placeholder", "output"):
         return True
+    if isinstance(node.target, Opaque):
+        return True
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and isinstance(node.args[0].target, Opaque)
     name = _name(node)
     return name in _RULES or name in _STEPS or name in _INNER
 

@@ -83,7 +83,10 @@ def test_the_book_and_the_family_have_one_density(name):
                 if mp.isinf(theirs):
                     assert np.isneginf(mine)
                 else:
-                    assert abs(number(mine) - theirs) <= 1e-16 * (1 + abs(theirs)), (place, example)
+                    assert abs(number(mine) - theirs) <= 1e-16 * (1 + abs(theirs)), (
+                        place,
+                        example,
+                    )
 
 
 CLOSED = {name: rows for name, rows in load().items() if knows(*name.split(" || "))}

@@ -10,9 +10,10 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..line import Line, Point, interval
+from ..log_gamma import bregman_stirling
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import bernoulli_excess, bregman_stirling, trigamma
+from ..special import bernoulli_excess, trigamma
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
 

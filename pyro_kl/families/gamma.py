@@ -11,10 +11,11 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
+from ..log_gamma import stirling_rows
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import bregman_stirling, itakura_saito_of, trigamma, versine
+from ..special import trigamma, versine, with_partials
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 
@@ -140,6 +141,33 @@ gamma = declare(
 )
 
 
+def _with_slopes(
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool = True
+) -> tuple[Tensor, ...]:
+    """KL(Gamma(a, b) || Gamma(c, d)) and its derivatives, of flat tensors."""
+    turned = d / b
+    g = torch.addcmul((a - c) * turned, c, (d - b) / b)  # c (r - 1)
+    u, r = g / c, (a / c) * turned
+    rows = stirling_rows(c, a, [(u, r)], slopes=slopes)
+    value = torch.addcmul(rows.value, c, rows.excess[0])
+    if not slopes:
+        return (value,)
+    # digamma(c) - digamma(a) - log(d / b), the two logarithms of c / a taken together
+    log_r = torch.where(u > -0.5, torch.log1p(u), torch.log(r))
+    return value, rows.by_y + g / a, -g / b, rows.by_x - log_r, g / d
+
+
+def _slopes(*parameters: Tensor) -> tuple[Tensor, ...]:
+    found = _with_slopes(*(x.reshape(-1) for x in parameters))
+    return tuple(x.view(parameters[0].shape) for x in found[1:])
+
+
+@with_partials(_slopes, together=_with_slopes)
+def _two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    flat = (x.reshape(-1) for x in (a, b, c, d))
+    return _with_slopes(*flat, slopes=False)[0].view(a.shape)
+
+
 @formula(
     gamma,
     gamma,
@@ -179,7 +207,4 @@ def kl_gamma_gamma(p: Parameters, q: Parameters) -> Tensor:
 
     the first for different means, the second for different shapes of one mean.
     """
-    a, b = p["concentration"], p["rate"]
-    c, d = q["concentration"], q["rate"]
-    u = (a - c) / c * (d / b) + (d - b) / b
-    return c * itakura_saito_of(u, (a / c) * (d / b)) + bregman_stirling(c, a)
+    return _two_gammas(p["concentration"], p["rate"], q["concentration"], q["rate"])

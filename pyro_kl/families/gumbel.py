@@ -13,10 +13,11 @@ from torch.distributions import Gumbel
 from ..complex_gamma import gamma_turn
 from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
+from ..log_gamma import bregman_lgamma
 from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, bregman_lgamma, exp_excess, versine
+from ..special import EULER_GAMMA, exp_excess, versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:

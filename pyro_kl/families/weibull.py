@@ -12,10 +12,11 @@ from torch.distributions import Weibull
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
+from ..log_gamma import bregman_lgamma
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, bregman_lgamma, exp_excess
+from ..special import EULER_GAMMA, exp_excess
 
 
 def log_density(mp: Any, x: Any, scale: Any, concentration: Any) -> Any:

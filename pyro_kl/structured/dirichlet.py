@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_divergence
 
+from ..log_gamma import bregman_stirling
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
-from ..special import bregman_stirling, excess_over, in_float64
+from ..special import excess_over, in_float64
 from ..structured_family import StructuredFamily
 
 DIRICHLET = StructuredFamily(

@@ -7,10 +7,11 @@ from pyro.distributions import LKJ
 from torch import Tensor
 from torch.distributions import LKJCholesky, constraints
 
+from ..log_gamma import bregman_lgamma
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
-from ..special import bregman_lgamma, in_float64
+from ..special import in_float64
 from ..structured_family import StructuredFamily
 
 _CONCENTRATION = {"concentration": constraints.positive}

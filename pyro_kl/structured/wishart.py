@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Wishart, constraints
 
+from ..log_gamma import bregman_lgamma
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
-from ..special import bregman_lgamma, in_float64
+from ..special import in_float64
 from ..structured_family import StructuredFamily
 from .factors import diagonal, scale_divergence, solve_lower
 

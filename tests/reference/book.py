@@ -376,7 +376,10 @@ def _geometric(k: Any, probs: Any = None, logits: Any = None) -> Any:
 def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
     def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **law: Any) -> Any:
         if gate is None:
-            log_closed, log_opened = -np.log1p(np.exp(-gate_logits)), -np.log1p(np.exp(gate_logits))
+            log_closed, log_opened = (
+                -np.log1p(np.exp(-gate_logits)),
+                -np.log1p(np.exp(gate_logits)),
+            )
         else:
             log_closed, log_opened = np.log(gate), np.log1p(-gate)
         counted = log_opened + log_mass(k, **law)

@@ -1,0 +1,179 @@
+r"""Bregman divergences of log gamma: what two gammas, betas or Dirichlets lose to each other.
+
+Throughout, F(x) = lgamma(x) - x log x + x: what Stirling's leading term leaves of log gamma. Its
+divergence D(x, y) = F(x) - F(y) - (x - y) F'(y) is KL(Gamma(y, y) || Gamma(x, x)), and it must
+keep its digits from x = 1e-7 to 1e8, for x next to y and far from it. One formula does it all.
+With m = 5, F is approximated by
+
+    F(x) ~ x log((x + m) / x) - sum_j w_j log(x + j) + sum_j c_j / (x + j),
+
+j = 0..m and, without the logarithm, 5.5, 6 and 7. With c = 0, w = 1 and m - 1/2 less at j = m
+this is m steps of lgamma(x) = lgamma(x + 1) - log x, and Stirling's leading term; with what is
+left, Binet's function at x + m, the w and c have been fitted, so that F'' is off by at most
+2.8e-15 of itself everywhere, and then the divergence and its slopes are, too. With
+E(u) = u - log(1 + u) and d = x - y, the terms of first order cancel by hand:
+
+    D(x, y) = sum_j w_j E(d / (y + j)) - x E(-m d / (x (y + m)))
+              + d^2 sum_j c_j / ((x + j) (y + j)^2).
+
+An operation on a thousand numbers costs little more than one on a single number: the terms are
+rows of one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .special import EXCESS_NUMBERS, excess, generalised_kl, with_partials
+
+__all__ = ["bregman_lgamma", "bregman_stirling", "stirling_rows"]
+
+_M = 5
+#: The j; those of the first m + 1 have a logarithm.
+_SHIFTS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.5, 6.0, 7.0)
+#: By weighted least squares for F'', the weights moved to where the error was largest.
+_W = (
+    1.0,
+    1.0 + 4.4126868526495502e-9,
+    1.0 - 7.05806556255181425e-6,
+    1.0 - 0.000948578066991700278,
+    1.0 - 0.0205331891140456765,
+    0.5 - _M + 0.0214888208339144308,
+)
+_C = (
+    0.0,
+    -6.83652482225417767e-10,
+    9.95641469833306356e-7,
+    0.000224372679424471058,
+    0.00720985296500696164,
+    0.109158536496923215,
+    -0.0126304962763471605,
+    0.00186179475291359077,
+    -0.0000402204496361685425,
+)
+
+
+class _Constants(NamedTuple):
+    """The numbers above as tensors: an operation on a Python number makes one first."""
+
+    shifts: Tensor  # one below the other
+    of_excess: Tensor
+    of_inverse: Tensor  # w, and m more at j = m: the divergence of x log((x + m) / x) is apart
+    of_square: Tensor
+    twice_of_square: Tensor
+    c: Tensor
+    one: Tensor
+    m: Tensor
+    minus_m: Tensor
+    excess: tuple[Tensor, ...]
+
+
+def _make_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
+    def tensor(values: Sequence[float] | float) -> Tensor:
+        return torch.tensor(values, device=device, dtype=dtype)
+
+    others = [0.0] * (len(_SHIFTS) - len(_W))
+    c = tensor(_C).unsqueeze(-1)
+    return _Constants(
+        shifts=tensor(_SHIFTS).unsqueeze(-1),
+        of_excess=tensor(_W),
+        of_inverse=tensor([*_W[:-1], _W[-1] + _M, *others]).unsqueeze(-1),
+        of_square=c,
+        twice_of_square=2 * c,
+        c=tensor(_C),
+        one=tensor(1.0),
+        m=tensor(float(_M)),
+        minus_m=tensor(-float(_M)),
+        excess=tuple(tensor(number) for number in EXCESS_NUMBERS),
+    )
+
+
+@lru_cache
+def _kept_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
+    # what is made under torch.inference_mode must serve outside of it
+    with torch.inference_mode(mode=False):
+        return _make_constants(device, dtype)
+
+
+def _constants(like: Tensor) -> _Constants:
+    # torch.compile makes constants of its own, and warns of a cache
+    make = _make_constants if torch.compiler.is_compiling() else _kept_constants
+    return make(like.device, like.dtype)
+
+
+class Rows(NamedTuple):
+    """The divergence of two flat tensors, its slopes if asked for, and E of what was handed in."""
+
+    value: Tensor
+    by_x: Tensor
+    by_y: Tensor
+    excess: Tensor
+
+
+def stirling_rows(
+    x: Tensor,
+    y: Tensor,
+    more: Sequence[tuple[Tensor, Tensor]] = (),
+    *,
+    slopes: bool = True,
+) -> Rows:
+    """D(x, y) with both its slopes, F'(x) - F'(y) and (y - x) F''(y), and E of some more.
+
+    Args:
+        x: positive, of one dimension, n numbers.
+        y: the same.
+        more: pairs u and 1 + u, of n numbers each, whose E(u) is wanted too.
+        slopes: False leaves them out: `by_x` and `by_y` are then `value`.
+
+    Returns:
+        Three tensors of n numbers, and a matrix of a row for each of `more`.
+    """
+    k = _constants(x)
+    logs = len(_W)
+    at_x, at_y = x + k.shifts, y + k.shifts
+    inverse_x, inverse_y = at_x.reciprocal(), at_y.reciprocal()
+    u = (x - y) * inverse_y
+    e = (u[_M] * k.minus_m / x).unsqueeze(0)
+    arguments = [u[:logs], e, *(extra.unsqueeze(0) for extra, _ in more)]
+    # beside the largest of the other terms nothing is lost where 1 + e is next to 0
+    ratios = [(at_x * inverse_y)[:logs], k.one + e, *(extra.unsqueeze(0) for _, extra in more)]
+    found = excess(torch.cat(arguments), torch.cat(ratios), k.excess)
+    value = torch.addcmul(torch.mv(found[:logs].t(), k.of_excess), x, found[logs], value=-1)
+    by_x = u * inverse_x
+    value = torch.addmv(value, (u * by_x).t(), k.c)
+    if not slopes:
+        return Rows(value, value, value, found[logs + 1 :])
+    by_y = u * inverse_y
+    by_x = by_x * torch.addcmul(k.of_inverse, k.of_square, inverse_x + inverse_y)
+    by_y = by_y * torch.addcmul(k.of_inverse, k.twice_of_square, inverse_y)
+    by_x = by_x.sum(0) + torch.log1p(e[0])
+    by_y = torch.addcmul(-by_y.sum(0), u[0] * inverse_y[_M], k.m)
+    return Rows(value, by_x, by_y, found[logs + 1 :])
+
+
+def _both_slopes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    rows = stirling_rows(x.reshape(-1), y.reshape(-1))
+    return rows.by_x.view(x.shape), rows.by_y.view(x.shape)
+
+
+def _all_at_once(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    return stirling_rows(x, y)[:3]
+
+
+@with_partials(_both_slopes, together=_all_at_once)
+def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
+    """F(x) - F(y) - (x - y) F'(y) >= 0, for F = lgamma(x) - x log x + x and positive x, y.
+
+    It is KL(Gamma(y, y) || Gamma(x, x)): two gammas of the same mean.
+    """
+    return stirling_rows(x.reshape(-1), y.reshape(-1), slopes=False).value.view(x.shape)
+
+
+def bregman_lgamma(x: Tensor, y: Tensor) -> Tensor:
+    """lgamma(x) - lgamma(y) - (x - y) digamma(y) >= 0 for positive x and y."""
+    return bregman_stirling(x, y) + generalised_kl(x, y)
