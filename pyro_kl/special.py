@@ -42,6 +42,7 @@ __all__ = [
     "odd_saturation",
     "trigamma",
     "versine",
+    "widening",
     "with_partials",
 ]
 
@@ -342,6 +343,11 @@ def excess_of_log(
     square = w * w
     close = torch.addcmul(u, _atanh_series(square, numbers[2:]), square, value=-1) * w
     return torch.where(square < numbers[1], close, u - log_ratio)
+
+
+def widening(s: Tensor, sigma: Tensor) -> Tensor:
+    """(s/sigma)^2 - 1, with all its digits."""
+    return (s - sigma) / sigma * (s / sigma + 1)
 
 
 @with_partials(lambda u: (-u / (1 + u),))

@@ -13,8 +13,7 @@ from ..family import INFINITE, POSITIVE, Family, Moment, Parameters
 from ..line import Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, excess_of_log
-from .normal import widening
+from ..special import EULER_GAMMA, excess_of_log, widening
 
 HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
 ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)

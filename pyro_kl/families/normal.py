@@ -12,7 +12,7 @@ from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import HALF_LOG_TAU, excess_of_log, versine
+from ..special import HALF_LOG_TAU, excess_of_log, versine, widening
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -91,11 +91,6 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     d = (p["loc"] - q["loc"]) / q["scale"]
     by_loc = d / q["scale"]
     return by_loc, v / p["scale"], -by_loc, -(v + d * d) / q["scale"]
-
-
-def widening(s: Tensor, sigma: Tensor) -> Tensor:
-    """(s/sigma)^2 - 1, with all its digits."""
-    return (s - sigma) / sigma * (s / sigma + 1)
 
 
 @formula(
