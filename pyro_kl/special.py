@@ -62,7 +62,7 @@ EULER_GAMMA = 0.57721566490153286061
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 Elementwise = Callable[..., Tensor]
-Partials = Callable[..., tuple[Tensor, ...]]
+Partials = Callable[..., tuple[Tensor | None, ...]]
 
 
 class Step(NamedTuple):
@@ -125,8 +125,10 @@ def is_transformed() -> bool:
     )
 
 
-def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elementwise], Any]:
+def with_partials(partials: Partials) -> Callable[[Elementwise], Any]:
     """Decorate an elementwise function of tensors with its partial derivatives.
+
+    None stands for one that is not there: an argument that the others determine.
 
     Under `torch.compile` and `torch.jit.trace` the plain composition is used: the first fuses
     it, the second cannot record a custom function. So it is where no gradient is wanted.
@@ -141,13 +143,15 @@ def with_partials(partials: Callable[..., tuple[Tensor, ...]]) -> Callable[[Elem
                 return value(*inputs)
 
             @staticmethod
-            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-                return tuple(grads[0] * d for d in partials(*ctx.saved_tensors))
+            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+                slopes = partials(*ctx.saved_tensors)
+                return tuple(None if d is None else grads[0] * d for d in slopes)
 
             @staticmethod
             def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
                 slopes = zip(partials(*ctx.saved_tensors), tangents, strict=True)
-                return torch.stack([d * t for d, t in slopes if t is not None]).sum(0)
+                moved = [d * t for d, t in slopes if d is not None and t is not None]
+                return torch.stack(moved).sum(0)
 
         class Transformable(Plain):
             """The same in the form that `torch.func` asks for; 30 us slower per call."""
