@@ -52,13 +52,16 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
                 found = iter(torch.autograd.grad(value, wanted, grads[0], create_graph=True))
                 return tuple(next(found) if needed else None for needed in asked)
 
+        # what `Function.apply` does before it is for functorch, which does not get here
+        apply = super(torch.autograd.Function, Node).apply
+
         def function(*inputs: Tensor) -> Tensor:
             if is_transformed() or forward_ad._current_level >= 0:
                 return composition(*inputs)
             if torch.is_grad_enabled():
                 for x in inputs:
                     if x.requires_grad:
-                        return Node.apply(*inputs)
+                        return apply(*inputs)
             return forward(*inputs)[0]
 
         function.__name__ = function.__qualname__ = composition.__name__

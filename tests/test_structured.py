@@ -105,8 +105,8 @@ def test_monte_carlo(duo):
         scores.append(float(comparison.z_score))
     # ten parameter sets: the largest of ten, and their mean of which the law is known
     assert scores
-    assert max(abs(z) for z in scores) < 4.5, scores
-    assert abs(sum(scores)) / math.sqrt(len(scores)) < 4.5, scores
+    assert max(abs(z) for z in scores) < 4, scores
+    assert abs(sum(scores)) / math.sqrt(len(scores)) < 4, scores
 
 
 @over(SAME)

@@ -31,8 +31,7 @@ __all__ = [
 
 # u - log(1 + u) = u^2 integral_0^1 dt / (1/t + u): for |u| < 0.1 five Gauss-Legendre nodes
 _X, _W = np.polynomial.legendre.leggauss(5)
-_NODES = torch.tensor(0.5 + 0.5 * _X)
-_WEIGHTS = torch.tensor(0.5 * _W)
+_RULE = (torch.tensor(2 / (1 + _X)).unsqueeze(-1), torch.tensor(_W / 2).unsqueeze(-1))
 _NEAR = 0.1
 #: Up to this size float64 costs nothing beside the calls themselves.
 _SMALL = 32
@@ -157,17 +156,15 @@ def without_first_order(u: Tensor) -> Tensor:
     # u = near + far, one of the two is zero: no mask, and no branch to be masked away
     far = torch.hardshrink(u, _NEAR)
     near = u - far
-    nodes, weights = _rule(u.dim(), u.dtype, u.device)
-    integral = torch.div(weights, near + nodes).sum(0)
+    nodes, weights = _RULE if near.is_cpu else _rule_on(near.dtype, near.device)
+    over_nodes = near if near.dim() == 1 else near.unsqueeze(-2)
+    integral = torch.div(weights, over_nodes + nodes).sum(-2)
     return (far - far.log1p()).add_(integral.mul_(near).mul_(near))
 
 
 @functools.cache
-def _rule(ndims: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The nodes' inverses and the weights, along a dim before all others."""
-    shape = (-1,) + (1,) * ndims
-    rule = (1 / _NODES, _WEIGHTS)
-    return tuple(x.to(device, dtype).reshape(shape) for x in rule)  # type: ignore[return-value]
+def _rule_on(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    return _RULE[0].to(device, dtype), _RULE[1].to(device, dtype)
 
 
 def common_batch(vectors: Sequence[Tensor], matrices: Sequence[Tensor]) -> torch.Size:

@@ -40,14 +40,13 @@ def _forward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """[y | N] = L_q^-1 [m_p - m_q | L_p - L_q] in one solve, and the sum of their squares."""
     distances = room_for(q_tril, common_batch((p_loc, q_loc), (p_tril, q_tril)))
+    matrix = distances[..., 1:]
     subtract_into(distances.select(-1, 0), p_loc, q_loc)
-    subtract_into(distances[..., 1:], p_tril, q_tril)
+    subtract_into(matrix, p_tril, q_tril)
     solve_in_place(q_tril, distances, transposed=False)
-    sigma = diagonal(q_tril)
-    u = (diagonal(p_tril) - sigma) / sigma
     rows = torch.linalg.vector_norm(distances, dim=-1)
-    kl = torch.add(without_first_order(u), rows * rows, alpha=0.5)
-    return kl.sum(-1), (distances, u)
+    kl = torch.add(without_first_order(diagonal(matrix)), rows * rows, alpha=0.5)
+    return kl.sum(-1), (distances,)
 
 
 def _backward(
@@ -55,15 +54,15 @@ def _backward(
 ) -> tuple[Tensor | None, ...]:
     """With [z | Z] = L_q'^-1 [y | N], in lower triangles, s and sigma the diagonals:
 
-    dKL/dm_p = z,  dKL/dL_p = Z + diag(u/s),  u = s/sigma - 1,
+    dKL/dm_p = z,  dKL/dL_p = Z + diag(u/s),  u = s/sigma - 1, which is N's diagonal,
     dKL/dL_q = -(Z + Z N' + z y') - diag(u/sigma)
     """
-    (p_loc, p_tril, q_loc, q_tril), (distances, u) = inputs, kept
+    (p_loc, p_tril, q_loc, q_tril), (distances,) = inputs, kept
     g = of_vector(grad, distances)
+    widening = g * diagonal(distances[..., 1:])
     solved = distances * g.unsqueeze(-1) if asked[3] else distances.mul_(g.unsqueeze(-1))
     solve_in_place(q_tril, solved, transposed=True)
     z, matrix, by_p, by_q = solved.select(-1, 0), solved[..., 1:], None, None
-    widening = g * u
     if asked[3]:
         by_q, sigma = _by_factor(solved, distances, q_tril), diagonal(q_tril)
         diagonal(by_q).sub_(summed_to(widening / sigma, sigma))
