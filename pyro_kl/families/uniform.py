@@ -22,7 +22,7 @@ from ..line import Line, Point, interval
 from ..log_sinhc import log_sinhc_bounded
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import versine
+from ..special import versine, with_partials
 
 _SHAPES = "torch raises on broadcast shapes"
 
@@ -106,9 +106,27 @@ def mean(low: Tensor, high: Tensor) -> Tensor:
     return 0.5 * low + 0.5 * high
 
 
+def _below_high(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """log(high / low), 0 where low is 0, and E log(high / x)."""
+    some = low > 0
+    log_ratio = torch.where(some, torch.log1p((high - low) / torch.where(some, low, 1.0)), 0.0)
+    return log_ratio, 1 - low * log_ratio / (high - low)
+
+
+def _mean_log_partials(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    log_ratio, below = _below_high(low, high)
+    width = high - low
+    return (log_ratio - below) / width, below / width
+
+
+@with_partials(_mean_log_partials)
+def _mean_log(low: Tensor, high: Tensor) -> Tensor:
+    return torch.log(high) - _below_high(low, high)[1]
+
+
 def mean_log(low: Tensor, high: Tensor) -> Tensor:
-    centre, r, x, y = _scaled(low, high)
-    return torch.log(centre) + r * mean_log_over_r(r, x, y)
+    """E log x: next to the entropy's log(high - low), which a KL adds, all digits that count."""
+    return _mean_log(low, high)
 
 
 def mean_log1m(low: Tensor, high: Tensor) -> Tensor:
@@ -152,8 +170,18 @@ def log_mean_power(k: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
 
 def log_laplace(t: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
     """Log E exp(-t x)."""
-    largest = torch.where(t < 0, -t * high, -t * low)
-    return largest + log_sinhc_bounded(t * (high - low))
+    return -t * torch.where(t < 0, high, low) + _log_shrunk(t.abs() * (high - low))
+
+
+def _log_shrunk_partials(x: Tensor) -> tuple[Tensor]:
+    left = torch.expm1(-x)
+    return (-(1 / x + (1 + left) / left),)
+
+
+@with_partials(_log_shrunk_partials)
+def _log_shrunk(x: Tensor) -> Tensor:
+    """log((1 - exp(-x)) / x) for x > 0."""
+    return torch.log(-torch.expm1(-x) / x)
 
 
 _SINC = tuple((-1) ** (n + 1) / math.factorial(2 * n + 1) for n in range(1, 10))
