@@ -67,7 +67,7 @@ EULER_GAMMA = 0.57721566490153286061
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 Elementwise = Callable[..., Tensor]
-Partials = Callable[..., tuple[Tensor, ...]]
+Partials = Callable[..., tuple[Tensor | None, ...]]
 
 
 class Step(NamedTuple):
@@ -189,6 +189,7 @@ def with_partials(
 ) -> Callable[[Elementwise], Any]:
     """Decorate an elementwise function of tensors with its partial derivatives.
 
+    None stands for a derivative that is not there: of an argument that the others determine.
     Where value and derivatives share most of their work, `together` computes them at once, of
     flat tensors of one length.
 
@@ -211,17 +212,18 @@ def with_partials(
                 return found[0]
 
             @staticmethod
-            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
                 inputs = ctx.saved_tensors[: len(ctx.needs_input_grad)]
-                slopes = ctx.saved_tensors[len(inputs) :]
+                slopes: Sequence[Tensor | None] = ctx.saved_tensors[len(inputs) :]
                 if not slopes or torch.is_grad_enabled():
                     slopes = partials(*inputs)
-                return tuple(grads[0] * d for d in slopes)
+                return tuple(None if d is None else grads[0] * d for d in slopes)
 
             @staticmethod
             def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
                 slopes = zip(partials(*ctx.saved_tensors), tangents, strict=True)
-                return torch.stack([d * t for d, t in slopes if t is not None]).sum(0)
+                moved = [d * t for d, t in slopes if d is not None and t is not None]
+                return torch.stack(moved).sum(0)
 
         class Transformable(Plain):
             """The same in the form that `torch.func` asks for; 30 us slower per call."""

@@ -272,7 +272,8 @@ def _pull_back(
 ) -> None:
     """Add one step's adjoint to those of its inputs."""
     if step.partials is not None:
-        slopes: Sequence[Adjoint | None] = [_product(g, d) for d in step.partials(*step.inputs)]
+        partials = step.partials(*step.inputs)
+        slopes: Sequence[Adjoint | None] = [d if d is None else _product(g, d) for d in partials]
     else:
         rule = _RULES.get(_name(step.node))
         if rule is None:

@@ -26,6 +26,7 @@ from ..log_sinhc import (
 )
 from ..pair import Case
 from ..registry import declare, formula
+from ..special import with_partials
 
 _NEAR_HALF = "torch's mean and variance lose their digits near probs = 1/2, and it clamps logits"
 
@@ -38,15 +39,21 @@ def log_density(mp: Any, x: Any, probs: Any = None, logits: Any = None) -> Any:
 
 
 def as_logits(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
-    """Eta, with all its digits near probs = 1/2 as well as near the ends."""
+    """Eta."""
     if probs is None:
         assert logits is not None
         return logits
-    deviation = 2 * probs - 1
+    return logit(probs)
+
+
+@with_partials(lambda probs: (1 / (probs * (1 - probs)),))
+def logit(probs: Tensor) -> Tensor:
+    """With all its digits near probs = 1/2 as well as near the ends."""
+    rest = 1 - probs
+    deviation = probs - rest
     middle = deviation.abs() < 0.5
-    end = torch.where(middle, 0.25, probs)
-    near_half = 2 * torch.atanh(torch.where(middle, deviation, 0.0))
-    return torch.where(middle, near_half, torch.log(end) - torch.log1p(-end))
+    near_half = torch.log1p(torch.where(middle, deviation, 0.0) / rest)
+    return torch.where(middle, near_half, torch.log(probs / rest))
 
 
 def entropy(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
