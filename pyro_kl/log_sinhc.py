@@ -192,7 +192,7 @@ def _smaller_ends(a: _Arguments) -> tuple[Tensor, Tensor]:
     x_slope, y_slope = a.g.xx, a.g.xy + (a.squares[1] - a.squares[0]) * a.g.xyy
     return (
         torch.where(a.small[0], 0.5 - 2 * a.x * x_slope, 1 / a.sizes[0] - a.ends[0]),
-        torch.where(a.small[1], 0.5 - 2 * a.y.abs() * y_slope, 1 / a.sizes[1] - a.ends[1]),
+        torch.where(a.small[1], 0.5 - 2 * _side(a.y) * a.y * y_slope, 1 / a.sizes[1] - a.ends[1]),
     )
 
 
