@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Bernoulli, Categorical, Geometric, kl_divergence
 
 from pyro_kl import masses
-from pyro_kl.log_sinhc import bregman_log_sinhc
+from pyro_kl.log_sinhc_divergence import bregman_log_sinhc
 
 F64 = torch.float64
 #: Relative steps on both sides of every switch between a series and a logarithm.
