@@ -110,9 +110,7 @@ def _smaller_ends(a: _Arguments) -> tuple[Tensor, Tensor]:
     y_size = side_of(a.y) * a.y
     return (
         torch.where(a.small[0], 0.5 - a.x * x_slope, 1 / a.sizes[0] - a.ends[0]),
-        torch.where(
-            a.small[1], 0.5 - 2 * side_of(a.y) * a.y * y_slope, 1 / a.sizes[1] - a.ends[1]
-        ),
+        torch.where(a.small[1], 0.5 - y_size * y_slope, 1 / a.sizes[1] - a.ends[1]),
     )
 
 
