@@ -6,13 +6,14 @@ The terms and their slopes are one program; the sum stands around it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from .elementwise import promoted
-from .masses import excess_of_masses
+from .elementwise import block_size, promoted
+from .masses import excess_of_masses, excess_of_rounded_masses
 from .one_node import in_one_node
 from .special import generalised_kl_of_logs, in_float64
 from .symbolic import Program, program
@@ -20,10 +21,16 @@ from .symbolic import Program, program
 __all__ = ["kl_of_logs", "kl_of_masses"]
 
 
+#: Of two masses, or of their logarithms.
+Term: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+#: What is kept to go back: the slopes of the terms by either side.
+Slopes: TypeAlias = tuple[Tensor, Tensor]
+
+
 @cache
-def _terms_of(kernel: Callable[..., Tensor]) -> Program:
+def _terms_of(term: Term) -> Program:
     """A term x log(x/y) - x + y, and its derivatives by both arguments."""
-    found = program(lambda p, q: kernel(p["x"], q["y"]), ("x",), ("y",), (True, True))
+    found = program(lambda p, q: term(p["x"], q["y"]), ("x",), ("y",), (True, True))
     assert found is not None
     return found
 
@@ -33,24 +40,47 @@ def _total(x: Tensor) -> Tensor:
     return x @ torch.ones(x.shape[-1], dtype=x.dtype, device=x.device)
 
 
-def _kl(
-    terms: Tensor,
-    x: Tensor,
-    y: Tensor,
-    given: Sequence[Tensor],
-    mass: Callable[[Tensor], Tensor] = lambda x: x,
-) -> Tensor:
-    """The sum of the terms, in the precision of what was given.
+def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    """The sum of the terms, in a precision.
 
     Masses that sum to 1 in float32 do so to 1e-7, and the KL of what they would be without that
-    rounding is smaller by half the square of the sums' difference, to third order.
+    rounding is smaller by half the square of the sums' difference, up to its cube: it may come
+    out as that much less than 0.
     """
     kl = _total(terms)
-    dtype = promoted(given)
     if dtype is torch.float64:
         return kl
-    gap = (_total(mass(y)) - _total(mass(x))).detach()
+    if term is generalised_kl_of_logs:
+        x, y = x.exp(), y.exp()
+    gap = (_total(y) - _total(x)).detach()
     return torch.addcmul(kl, gap, gap, value=-0.5).clamp(min=0.0).to(dtype)
+
+
+def _composed(term: Term, x: Tensor, y: Tensor) -> Tensor:
+    """Operation by operation."""
+    a, b = in_float64(x), in_float64(y)
+    return _kl(term, term(a, b), a, b, promoted((x, y)))
+
+
+def _at_once(term: Term, x: Tensor, y: Tensor) -> tuple[Tensor, Slopes]:
+    a, b = in_float64(x), in_float64(y)
+    terms, by_x, by_y = _terms_of(term)((a, b))
+    return _kl(term, terms, a, b, promoted((x, y))), (by_x.to(x.dtype), by_y.to(y.dtype))
+
+
+def _forward(term: Term, x: Tensor, y: Tensor) -> tuple[Tensor, Slopes]:
+    """Value and slopes, rows that fit a cache at a time: no more memory than they take."""
+    size = block_size(x)
+    if x.numel() <= size or x.shape != y.shape:
+        return _at_once(term, x, y)
+    a, b = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    kl = torch.empty(len(a), dtype=promoted((x, y)), device=x.device)
+    by_x, by_y = torch.empty_like(a), torch.empty_like(b)
+    step = max(1, size // a.shape[-1])
+    for start in range(0, len(a), step):
+        rows = slice(start, start + step)
+        kl[rows], (by_x[rows], by_y[rows]) = _at_once(term, a[rows], b[rows])
+    return kl.view(x.shape[:-1]), (by_x.view(x.shape), by_y.view(y.shape))
 
 
 def _gradient(slope: Tensor, grad: Tensor, x: Tensor) -> Tensor:
@@ -66,35 +96,22 @@ def _backward(
     return tuple(_gradient(slope, grad, x) if wanted else None for slope, x, wanted in sides)
 
 
-def _slopes(slopes: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(slope.to(x.dtype) for slope, x in zip(slopes, given, strict=True))
+def _term_of_masses(x: Tensor, y: Tensor) -> Term:
+    rounded = x.dtype is not torch.float64 and y.dtype is not torch.float64
+    return excess_of_rounded_masses if rounded else excess_of_masses
 
 
-def _masses_forward(x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    a, b = in_float64(x), in_float64(y)
-    terms, *slopes = _terms_of(excess_of_masses)((a, b))
-    return _kl(terms, a, b, (x, y)), _slopes(slopes, (x, y))
-
-
-@in_one_node(_masses_forward, _backward)
+@in_one_node(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)
 def kl_of_masses(x: Tensor, y: Tensor) -> Tensor:
     """KL of two laws on categories by their masses along the last dimension, which sum to 1.
 
     d/dx = log(x/y) and d/dy = 1 - x/y: what changes the sums of the masses is for whoever made
     them sum to 1.
     """
-    a, b = in_float64(x), in_float64(y)
-    return _kl(excess_of_masses(a, b), a, b, (x, y))
+    return _composed(_term_of_masses(x, y), x, y)
 
 
-def _logs_forward(x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    a, b = in_float64(x), in_float64(y)
-    terms, *slopes = _terms_of(generalised_kl_of_logs)((a, b))
-    return _kl(terms, a, b, (x, y), torch.exp), _slopes(slopes, (x, y))
-
-
-@in_one_node(_logs_forward, _backward)
+@in_one_node(partial(_forward, generalised_kl_of_logs), _backward)
 def kl_of_logs(x: Tensor, y: Tensor) -> Tensor:
     """The same by the masses' logarithms. d/dx = p (log p - log q) and d/dy = q - p."""
-    a, b = in_float64(x), in_float64(y)
-    return _kl(generalised_kl_of_logs(a, b), a, b, (x, y), torch.exp)
+    return _composed(generalised_kl_of_logs, x, y)

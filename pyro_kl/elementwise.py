@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from .family import Parameters
 from .special import in_float64, is_transformed
 from .symbolic import Program, program
 
-__all__ = ["OneNode", "promoted"]
+__all__ = ["OneNode", "block_size", "promoted"]
 
 #: Elements of one block: a dozen temporaries of 8 bytes each stay in a core's cache.
 _BLOCK = 8192
@@ -137,8 +138,7 @@ def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """The value in the inputs' precision and the wanted derivatives, block by block."""
     size = max([x.numel() for x in tensors])
     if size > _BLOCK:
-        threads = torch.get_num_threads()
-        block = _BLOCK if threads == 1 else _GRAIN * threads
+        block = block_size(tensors[0])
         if size > block and _splits(tensors, size):
             return _in_blocks(run, tensors, size, block)
     for x in tensors:
@@ -148,6 +148,14 @@ def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
                 slopes = [d.to(promoted(tensors)) for d in slopes]
             return value.to(promoted(tensors)), *slopes
     return run(tensors)
+
+
+def block_size(x: Tensor) -> int:
+    """How many elements at a time: on a processor as many as a cache holds."""
+    if x.device.type != "cpu":
+        return sys.maxsize
+    threads = torch.get_num_threads()
+    return _BLOCK if threads == 1 else _GRAIN * threads
 
 
 def _in_blocks(run: Program, tensors: Sequence[Tensor], size: int, block: int) -> Sequence[Tensor]:
@@ -168,8 +176,6 @@ def _in_blocks(run: Program, tensors: Sequence[Tensor], size: int, block: int) -
 
 
 def _splits(tensors: Sequence[Tensor], size: int) -> bool:
-    """Whether all are of one shape or single numbers, on a processor with caches."""
+    """Whether all are of one shape or single numbers."""
     shape = next(x.shape for x in tensors if x.numel() == size)
-    return tensors[0].device.type == "cpu" and all(
-        (x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors
-    )
+    return all((x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors)

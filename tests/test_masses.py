@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Bernoulli, Categorical, Geometric, kl_divergence
 
 from pyro_kl import masses
-from pyro_kl.log_sinhc import bregman_log_sinhc
+from pyro_kl.log_sinhc_divergence import bregman_log_sinhc
 
 F64 = torch.float64
 #: Relative steps on both sides of every switch between a series and a logarithm.
@@ -133,6 +133,20 @@ def test_two_derivatives(name):
     x, y = (torch.tensor(side, dtype=F64, requires_grad=True) for side in zip(*some, strict=True))
     assert gradcheck(function, (x, y), eps=1e-7, rtol=1e-4)
     assert gradgradcheck(function, (x, y), eps=1e-7, rtol=1e-3)
+
+
+def test_masses_in_float32():
+    """Neighbours in float32, and everything else, to 1e-8 of the term in float64."""
+    y = torch.tensor(SMALL[:-1], dtype=torch.float32)
+    steps = torch.tensor([2.0**-23, -(2.0**-22), 1e-3, -0.3, 0.9, -0.9, -0.999999])
+    x = (y * (1 + steps.unsqueeze(-1))).flatten().double().requires_grad_()
+    y = y.repeat(len(steps)).double().requires_grad_()
+    value = masses.excess_of_rounded_masses(x, y)
+    right = masses.excess_of_masses(x, y)
+    found, wanted = (torch.autograd.grad(v.sum(), (x, y)) for v in (value, right))
+    assert torch.allclose(value, right, rtol=2e-8, atol=0)
+    for slope, other in zip(found, wanted, strict=True):
+        assert torch.allclose(slope, other, rtol=1e-14, atol=0)
 
 
 INF = math.inf

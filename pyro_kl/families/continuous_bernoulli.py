@@ -17,13 +17,13 @@ from torch.distributions import ContinuousBernoulli, Exponential, Normal, Unifor
 from ..family import INFINITE, UNIT_INTERVAL, Family, Moment, Parameters, probs_or_logits
 from ..line import Line, Point, interval
 from ..log_sinhc import (
-    bregman_log_sinhc,
     entropy_of_tilted,
     log_sinhc_bounded,
     log_sinhc_curvature,
     log_sinhc_minus,
     mean_of_smaller_end,
 )
+from ..log_sinhc_divergence import bregman_log_sinhc
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import with_partials

@@ -7,7 +7,8 @@ from pyro.distributions import VonMises3D
 from torch import Tensor
 from torch.distributions import constraints
 
-from ..log_sinhc import bregman_log_sinhc, log_sinhc_slope
+from ..log_sinhc import log_sinhc_slope
+from ..log_sinhc_divergence import bregman_log_sinhc
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
