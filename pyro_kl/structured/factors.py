@@ -72,7 +72,7 @@ def row_norms(tril: Tensor) -> Tensor:
     d = tril.shape[-1]
     *batch, row, column = tril.stride()
     if row != d or column != 1:
-        return row_norms(tril.contiguous())
+        return row_norms(tril.clone(memory_format=torch.contiguous_format))
     below = tril.as_strided(
         (*tril.shape[:-2], d - 1, d), (*batch, d + 1, 1), tril.storage_offset() + 1
     )
