@@ -1,7 +1,8 @@
 """Multivariate normals against torch's formula on the same objects, forward and backward.
 
 One process, interleaved, process CPU time, medians; below 1 we are faster. Every row is compared
-with torch's MVN || MVN of that size: `dense` is ours, `product` is ours against a product prior.
+with torch's MVN || MVN of that size: `dense` is ours, `product` is ours against a product prior,
+and `node` is what any of them takes at least: autograd's way through a node that does nothing.
 
     python -m benchmarks.multivariate_against_torch [--repeats 15] [--dtype float64]
 """
@@ -23,6 +24,21 @@ def leaves(d, batch, dtype):
     below = 0.3 * torch.randn(*batch, d, d, dtype=dtype).tril(-1) / d**0.5
     scale_tril = below + torch.diag_embed(torch.rand(*batch, d, dtype=dtype) + 0.5)
     return [torch.randn(*batch, d, dtype=dtype).requires_grad_(), scale_tril.requires_grad_()]
+
+
+class Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs):
+        ctx.save_for_backward(*inputs)
+        return inputs[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.saved_tensors
+
+
+def nothing(p, q):
+    return Nothing.apply(p.loc, p._unbroadcasted_scale_tril, q.loc, q._unbroadcasted_scale_tril)
 
 
 def once(formula, p, q, inputs):
@@ -47,6 +63,7 @@ def row(d, batch, dtype, learns_q, repeats):
         "torch": (theirs, q, inputs),
         "dense": (kl_divergence, q, inputs),
         "product": (kl_divergence, product, without_matrix),
+        "node": (nothing, q, inputs),
     }
     times = {name: [] for name in runs}
     for _ in range(repeats):
@@ -64,10 +81,11 @@ def main():
     for d, batch in SIZES:
         for learns_q in (False, True):
             found = row(d, batch, getattr(torch, arguments.dtype), learns_q, arguments.repeats)
-            dense, product = (found[name] / found["torch"] for name in ("dense", "product"))
+            dense, product, node = (x / found["torch"] for x in list(found.values())[1:])
             print(
                 f"d={d:<4} batch={list(batch)!s:<6} gradients to {'p, q' if learns_q else 'p':<5} "
-                f"torch {found['torch']:9.0f} us   dense {dense:5.2f}   product {product:6.3f}"
+                f"torch {found['torch']:9.0f} us   dense {dense:5.2f}   product {product:6.3f}   "
+                f"node {node:6.3f}"
             )
 
 

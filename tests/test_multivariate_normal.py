@@ -119,6 +119,54 @@ def test_gradients(make_p, make_q):
     assert gradgradcheck(kl, leaves, atol=1e-5, rtol=1e-3)
 
 
+def textbook(m, p_tril, mu, q_tril):
+    """The difference of log determinants, traces and distances, operation by operation."""
+    shape = torch.broadcast_shapes(p_tril.shape, q_tril.shape)
+    ratio = torch.linalg.solve_triangular(q_tril, p_tril.expand(shape), upper=False)
+    shift = torch.linalg.solve_triangular(q_tril, (m - mu).unsqueeze(-1), upper=False)
+    log_det = ratio.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    squares = ratio.square().sum((-2, -1)) + shift.square().sum((-2, -1))
+    return 0.5 * (squares - m.shape[-1]) - log_det
+
+
+BATCHES = [
+    ((), (), (), ()),
+    ((3,), (3,), (), ()),
+    ((2, 3), (), (3,), (1, 1)),
+    ((), (3,), (2, 1), (2, 1)),
+    ((1,), (2, 3), (), (3,)),
+]
+
+
+@pytest.mark.parametrize("columns_first", [False, True], ids=["rows", "columns"])
+@pytest.mark.parametrize("make_q", [dense, diagonal])
+@pytest.mark.parametrize("batches", BATCHES, ids=str)
+@pytest.mark.parametrize("d", [1, 4])
+def test_gradients_of_what_is_asked(d, batches, make_q, columns_first):
+    """The node's own backward pass, for each set of inputs and each way to broadcast them."""
+    m, mu = (torch.randn(*batches[i], d, dtype=F64, requires_grad=True) for i in (0, 2))
+    factors = [dense(d)["scale_tril"] * torch.ones(*batches[i], 1, 1, dtype=F64) for i in (1, 3)]
+    if columns_first:  # as torch.linalg.cholesky leaves them
+        factors = [x.mT.contiguous().mT for x in factors]
+    tril, q_tril = (x.requires_grad_() for x in factors)
+    p, q = MultivariateNormal(m, scale_tril=tril), MultivariateNormal(mu, scale_tril=q_tril)
+    leaves = [m, tril, mu, q_tril]
+    if make_q is diagonal:
+        leaves[3] = q_tril.detach().diagonal(dim1=-2, dim2=-1).clone().requires_grad_()
+        q, q_tril = Independent(Normal(mu, leaves[3]), 1), torch.diag_embed(leaves[3])
+    kl, expected = kl_divergence(p, q), textbook(m, tril, mu, q_tril)
+    assert kl.shape == expected.shape
+    assert torch.allclose(kl, expected, rtol=1e-11)
+    weights = torch.randn_like(kl)
+    for chosen in ((0, 1, 2, 3), (0, 1), (2, 3), (0,), (1,), (3,)):
+        asked = [leaves[i] for i in chosen]
+        got = torch.autograd.grad(kl, asked, weights, retain_graph=True)
+        right = torch.autograd.grad(expected, asked, weights, retain_graph=True)
+        for leaf, x, y in zip(asked, got, right, strict=True):
+            lower = y.tril() if leaf is tril or leaf is q_tril else y
+            assert torch.allclose(x, lower, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("step", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
 def test_near(size, step):

@@ -72,7 +72,7 @@ def row_norms(tril: Tensor) -> Tensor:
     d = tril.shape[-1]
     *batch, row, column = tril.stride()
     if row != d or column != 1:
-        return row_norms(tril.contiguous())
+        return row_norms(tril.clone(memory_format=torch.contiguous_format))
     below = tril.as_strided(
         (*tril.shape[:-2], d - 1, d), (*batch, d + 1, 1), tril.storage_offset() + 1
     )
@@ -137,7 +137,8 @@ def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
 def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> None:
     """L^-1 R or L'^-1 R in the memory of R, which `room_for` has laid out."""
     if right.dim() > 2 and is_single(scale_tril):
-        right = right.movedim(-2, 0).flatten(1)
+        # a view, or an error: never a copy
+        right = right.movedim(-2, 0).view(right.shape[-2], -1)
         scale_tril = scale_tril.reshape(scale_tril.shape[-2:])
     # from the right and transposed: rows of R are what LAPACK calls columns
     triangle, room = scale_tril if transposed else scale_tril.mT, right.mT

@@ -74,16 +74,15 @@ def _backward(
 
 
 def _by_factor(solved: Tensor, distances: Tensor, q_tril: Tensor) -> Tensor:
-    """-(Z + Z N' + z y'), summed over the batch dims that q's factor does not have."""
+    """-(Z + Z N' + z y') in a triangle, summed over the batch dims that q's factor lacks."""
     matrix = summed_to(solved[..., 1:], q_tril)
-    if solved.dim() > 2 and is_single(q_tril):
+    if solved.dim() == 2:
+        return torch.addmm(matrix, solved, distances.mT, beta=-1, alpha=-1).tril_()
+    if is_single(q_tril):
         # the sum over the batch is part of one product
-        solved, distances = (x.movedim(-2, 0).flatten(1) for x in (solved, distances))
-        matrix = matrix.reshape(q_tril.shape[-2:])
-    elif solved.dim() > 2:
-        return summed_to(solved @ distances.mT, q_tril).add_(matrix).neg_().tril_()
-    by_q = torch.addmm(matrix, solved, distances.mT, beta=-1, alpha=-1)
-    return by_q.reshape(q_tril.shape).tril_()
+        flat = [x.movedim(-2, 0).flatten(1) for x in (solved, distances)]
+        return (flat[0] @ flat[1].mT).reshape(q_tril.shape).add_(matrix).neg_().tril_()
+    return summed_to(solved @ distances.mT, q_tril).add_(matrix).neg_().tril_()
 
 
 def _composed_distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
