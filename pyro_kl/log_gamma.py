@@ -22,16 +22,16 @@ rows of one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .special import EXCESS_NUMBERS, excess, generalised_kl, with_partials
+from .special import EXCESS_NUMBERS, excess, generalised_kl, is_one, with_partials
 
-__all__ = ["bregman_lgamma", "bregman_stirling", "stirling_rows"]
+__all__ = ["bregman_lgamma", "bregman_stirling", "in_shape", "log1p_or_log", "stirling_rows"]
 
 _M = 5
 #: The j; those of the first m + 1 have a logarithm.
@@ -64,8 +64,6 @@ class _Constants(NamedTuple):
     shifts: Tensor  # one below the other
     of_excess: Tensor
     of_inverse: Tensor  # w, and m more at j = m: the divergence of x log((x + m) / x) is apart
-    of_square: Tensor
-    twice_of_square: Tensor
     c: Tensor
     one: Tensor
     m: Tensor
@@ -78,13 +76,10 @@ def _make_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
         return torch.tensor(values, device=device, dtype=dtype)
 
     others = [0.0] * (len(_SHIFTS) - len(_W))
-    c = tensor(_C).unsqueeze(-1)
     return _Constants(
         shifts=tensor(_SHIFTS).unsqueeze(-1),
         of_excess=tensor(_W),
-        of_inverse=tensor([*_W[:-1], _W[-1] + _M, *others]).unsqueeze(-1),
-        of_square=c,
-        twice_of_square=2 * c,
+        of_inverse=tensor([*_W[:-1], _W[-1] + _M, *others]),
         c=tensor(_C),
         one=tensor(1.0),
         m=tensor(float(_M)),
@@ -107,37 +102,32 @@ def _constants(like: Tensor) -> _Constants:
 
 
 class Rows(NamedTuple):
-    """The divergence of two flat tensors, its slopes if asked for, and E of what was handed in."""
+    """D(x, y), those of its slopes that were asked for, and E of what was handed in."""
 
     value: Tensor
-    by_x: Tensor
-    by_y: Tensor
+    slopes: list[Tensor]
     excess: Tensor
 
 
 def stirling_rows(
-    x: Tensor,
-    y: Tensor,
-    more: Sequence[tuple[Tensor, Tensor]] = (),
-    *,
-    slopes: bool = True,
+    x: Tensor, y: Tensor, more: Sequence[tuple[Tensor, Tensor]] = (), slopes: str = "xy"
 ) -> Rows:
-    """D(x, y) with both its slopes, F'(x) - F'(y) and (y - x) F''(y), and E of some more.
+    """D(x, y) of flat tensors, F'(x) - F'(y) and (y - x) F''(y), and E of some more.
 
     Args:
-        x: positive, of one dimension, n numbers.
+        x: positive, n numbers or a single one.
         y: the same.
         more: pairs u and 1 + u, of n numbers each, whose E(u) is wanted too.
-        slopes: False leaves them out: `by_x` and `by_y` are then `value`.
+        slopes: by which of x and y derivatives are wanted: "", "x", "y" or "xy".
 
     Returns:
-        Three tensors of n numbers, and a matrix of a row for each of `more`.
+        D of n numbers, a list of its slopes, and a matrix of a row for each of `more`.
     """
     k = _constants(x)
-    logs = len(_W)
+    logs, d = len(_W), x - y
     at_x, at_y = x + k.shifts, y + k.shifts
     inverse_x, inverse_y = at_x.reciprocal(), at_y.reciprocal()
-    u = (x - y) * inverse_y
+    u = d * inverse_y
     e = (u[_M] * k.minus_m / x).unsqueeze(0)
     arguments = [u[:logs], e, *(extra.unsqueeze(0) for extra, _ in more)]
     # beside the largest of the other terms nothing is lost where 1 + e is next to 0
@@ -145,33 +135,60 @@ def stirling_rows(
     found = excess(torch.cat(arguments), torch.cat(ratios), k.excess)
     value = torch.addcmul(torch.mv(found[:logs].t(), k.of_excess), x, found[logs], value=-1)
     by_x = u * inverse_x
-    value = torch.addmv(value, (u * by_x).t(), k.c)
-    if not slopes:
-        return Rows(value, value, value, found[logs + 1 :])
-    by_y = u * inverse_y
-    by_x = by_x * torch.addcmul(k.of_inverse, k.of_square, inverse_x + inverse_y)
-    by_y = by_y * torch.addcmul(k.of_inverse, k.twice_of_square, inverse_y)
-    by_x = by_x.sum(0) + torch.log1p(e[0])
-    by_y = torch.addcmul(-by_y.sum(0), u[0] * inverse_y[_M], k.m)
-    return Rows(value, by_x, by_y, found[logs + 1 :])
+    both = torch.mv((by_x * inverse_y).t(), k.c)
+    value = torch.addcmul(value, d, both)
+    wanted = []
+    if "x" in slopes:
+        slope = torch.addmv(both, (by_x * inverse_x).t(), k.c)
+        wanted.append(torch.addmv(slope, by_x.t(), k.of_inverse) + torch.log1p(e[0]))
+    if "y" in slopes:
+        by_y = u * inverse_y
+        slope = torch.addmv(u[0] * (inverse_y[_M] * k.m), by_y.t(), k.of_inverse, alpha=-1)
+        wanted.append(torch.addmv(slope, (by_y * inverse_y).t(), k.c, alpha=-2))
+    return Rows(value, wanted, found[logs + 1 :])
 
 
-def _both_slopes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    rows = stirling_rows(x.reshape(-1), y.reshape(-1))
-    return rows.by_x.view(x.shape), rows.by_y.view(x.shape)
+def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
+    """log(1 + u) with all its digits, u and 1 + u given: near 1 by u, near 0 by 1 + u."""
+    return torch.where(u > -0.5, torch.log1p(u), torch.log(ratio))
 
 
-def _all_at_once(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    return stirling_rows(x, y)[:3]
+def in_shape(function: Callable[..., Sequence[Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
+    """From a function of flat tensors to one of tensors of any one shape."""
+
+    def shaped(*inputs: Tensor, **options: Any) -> tuple[Tensor, ...]:
+        shape = inputs[0].shape
+        found = function(*(x.reshape(-1) for x in inputs), **options)
+        return tuple(x.view(shape) for x in found)
+
+    return shaped
 
 
-@with_partials(_both_slopes, together=_all_at_once)
+def _with_slopes(x: Tensor, y: Tensor, *, slopes: str = "xy") -> tuple[Tensor, ...]:
+    rows = stirling_rows(x, y, slopes=slopes)
+    return rows.value, *rows.slopes
+
+
+@with_partials(lambda x, y: in_shape(_with_slopes)(x, y)[1:], together=_with_slopes)
+def _bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
+    return in_shape(_with_slopes)(x, y, slopes="")[0]
+
+
+def _from_one(x: Tensor, *, slopes: str = "x") -> tuple[Tensor, ...]:
+    return _with_slopes(x, _constants(x).one.unsqueeze(0), slopes=slopes)
+
+
+@with_partials(lambda x: in_shape(_from_one)(x)[1:], together=_from_one)
+def _bregman_stirling_from_one(x: Tensor) -> Tensor:
+    return in_shape(_from_one)(x, slopes="")[0]
+
+
 def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
     """F(x) - F(y) - (x - y) F'(y) >= 0, for F = lgamma(x) - x log x + x and positive x, y.
 
     It is KL(Gamma(y, y) || Gamma(x, x)): two gammas of the same mean.
     """
-    return stirling_rows(x.reshape(-1), y.reshape(-1), slopes=False).value.view(x.shape)
+    return _bregman_stirling_from_one(x) if is_one(y) else _bregman_stirling(x, y)
 
 
 def bregman_lgamma(x: Tensor, y: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ __all__ = [
     "generalised_kl_from_zero",
     "generalised_kl_of_logs",
     "in_float64",
+    "is_one",
     "itakura_saito",
     "itakura_saito_of",
     "log1mexp",
@@ -144,11 +145,8 @@ class Opaque:
     every number of a result depends on the numbers at its place alone.
     """
 
-    #: Elements of one block: some ten rows of them stay in a core's cache.
-    block = 2048
-
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], name: str, block: int) -> None:
+        self._function, self._block = function, block
         self.__name__ = self.__qualname__ = name
         self.__module__ = function.__module__
 
@@ -157,10 +155,11 @@ class Opaque:
             inputs = tuple(torch.broadcast_tensors(*inputs))
         shape, size = inputs[0].shape, inputs[0].numel()
         flat = inputs if len(shape) == 1 else [x.reshape(-1) for x in inputs]
-        if size <= self.block or inputs[0].device.type != "cpu":
+        if size <= self._block or inputs[0].device.type != "cpu":
             found = self._function(*flat)
         else:
-            parts = zip(*(x.split(self.block) for x in flat), strict=True)
+            count = math.ceil(size / self._block)
+            parts = zip(*(x.tensor_split(count) for x in flat), strict=True)
             found = [self._function(*part) for part in parts]
             if isinstance(found[0], Tensor):
                 found = torch.cat(found)
@@ -186,13 +185,15 @@ def with_partials(
     partials: Partials,
     together: Callable[..., Sequence[Tensor]] | None = None,
     plain: Elementwise | None = None,
+    block: int = 1600,
 ) -> Callable[[Elementwise], Any]:
     """Decorate an elementwise function of tensors with its partial derivatives.
 
     None stands for one that is not there: an argument that the others determine.
 
     Where value and derivatives share most of their work, `together` computes them at once, of
-    flat tensors of one length.
+    flat tensors of one length, `block` numbers at a time: a dozen rows of them should stay in a
+    core's cache, and each tensor below the 128 KiB from which malloc asks the system for pages.
 
     Under `torch.compile` and `torch.jit.trace` the plain composition is used: the first fuses
     it, the second cannot record a custom function. So it is where no gradient is wanted. If
@@ -201,8 +202,8 @@ def with_partials(
 
     def decorate(value: Elementwise) -> Elementwise:
         if together is not None:
-            value_alone = Opaque(value, value.__name__)
-            at_once = Opaque(together, f"{value.__name__}_and_slopes")
+            value_alone = Opaque(value, value.__name__, block)
+            at_once = Opaque(together, f"{value.__name__}_and_slopes", block)
 
         class Plain(torch.autograd.Function):
             @staticmethod
@@ -261,6 +262,11 @@ def with_partials(
         return function
 
     return decorate
+
+
+def is_one(x: Any) -> bool:
+    """Whether a parameter is recorded as 1: an Exponential is the Gamma of concentration 1."""
+    return isinstance(x, fx.Proxy) and x.node.target is torch.ones_like
 
 
 def in_float64(x: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..line import Line, Point, interval
-from ..log_gamma import bregman_stirling
+from ..log_gamma import in_shape, log1p_or_log, stirling_rows
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import bernoulli_excess, trigamma
+from ..special import trigamma, with_partials
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
 
@@ -141,6 +141,38 @@ beta = declare(
 )
 
 
+def _with_slopes(
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool = True
+) -> tuple[Tensor, ...]:
+    """KL(Beta(a, b) || Beta(c, d)) and its derivatives, of flat tensors."""
+    p_total, q_total = a + b, c + d
+    scale = q_total / p_total
+    # c - a scale = -(d - b scale), from the differences
+    excess = torch.addcmul((c - a) * b, d - b, a, value=-1) / p_total
+    u, r = torch.cat((-excess / c, excess / d)), torch.cat((a * scale / c, b * scale / d))
+    # the third of the stirling terms has nothing beside it
+    beside = torch.cat((u, u[: len(a)])), torch.cat((r, r[: len(a)]))
+    rows = stirling_rows(
+        torch.cat((c, d, q_total)), torch.cat((a, b, p_total)), [beside], "xy" * slopes
+    )
+    of_c, of_d, of_total = rows.value.chunk(3)
+    binary_c, binary_d, _ = rows.excess[0].chunk(3)
+    value = torch.addcmul(torch.addcmul(of_c + of_d - of_total, c, binary_c), d, binary_d)
+    if not slopes:
+        return (value,)
+    log_c, log_d = log1p_or_log(u, r).chunk(2)
+    by_c, by_d, by_q_total = rows.slopes[0].chunk(3)
+    by_a, by_b, by_p_total = rows.slopes[1].chunk(3)
+    by_a, by_b = by_a - by_p_total - excess / a, by_b - by_p_total + excess / b
+    return value, by_a, by_b, by_c - by_q_total - log_c, by_d - by_q_total - log_d
+
+
+@with_partials(lambda *abcd: in_shape(_with_slopes)(*abcd)[1:], together=_with_slopes, block=530)
+def kl_of_two_betas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """KL(Beta(a, b) || Beta(c, d))."""
+    return in_shape(_with_slopes)(a, b, c, d, slopes=False)[0]
+
+
 @formula(
     beta,
     beta,
@@ -174,9 +206,6 @@ def kl_beta_beta(p: Parameters, q: Parameters) -> Tensor:
         KL = (c + d) KL(Bernoulli(c/(c+d)) || Bernoulli(a/(a+b)))
              + D_F(c, a) + D_F(d, b) - D_F(c + d, a + b)
     """
-    # stacked along a new first dimension: all four must have one shape before
-    a, b, c, d = torch.broadcast_tensors(
+    return kl_of_two_betas(
         p["concentration1"], p["concentration0"], q["concentration1"], q["concentration0"]
     )
-    stirling = bregman_stirling(torch.stack([c, d, c + d]), torch.stack([a, b, a + b]))
-    return bernoulli_excess(c, d, a, b) + stirling[0] + stirling[1] - stirling[2]

@@ -11,11 +11,11 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
-from ..log_gamma import stirling_rows
+from ..log_gamma import in_shape, log1p_or_log, stirling_rows
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import trigamma, versine, with_partials
+from ..special import is_one, trigamma, versine, with_partials
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 
@@ -142,30 +142,54 @@ gamma = declare(
 
 
 def _with_slopes(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool = True
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, shapes: str = "ac", slopes: bool = True
 ) -> tuple[Tensor, ...]:
-    """KL(Gamma(a, b) || Gamma(c, d)) and its derivatives, of flat tensors."""
+    """KL(Gamma(a, b) || Gamma(c, d)) of flat tensors, and its derivatives.
+
+    Those by a and c if `shapes` says so; what is not asked for may be a single number.
+    """
     turned = d / b
     g = torch.addcmul((a - c) * turned, c, (d - b) / b)  # c (r - 1)
     u, r = g / c, (a / c) * turned
-    rows = stirling_rows(c, a, [(u, r)], slopes=slopes)
+    asked = ("x" * ("c" in shapes) + "y" * ("a" in shapes)) * slopes
+    rows = stirling_rows(c, a, [(u, r)], asked)
     value = torch.addcmul(rows.value, c, rows.excess[0])
     if not slopes:
         return (value,)
-    # digamma(c) - digamma(a) - log(d / b), the two logarithms of c / a taken together
-    log_r = torch.where(u > -0.5, torch.log1p(u), torch.log(r))
-    return value, rows.by_y + g / a, -g / b, rows.by_x - log_r, g / d
+    found = [value]
+    if "a" in shapes:
+        found.append(rows.slopes[-1] + g / a)
+    found.append(-g / b)
+    if "c" in shapes:
+        # digamma(c) - digamma(a) - log(d / b), the logarithms of c / a and d / b in one
+        found.append(rows.slopes[0] - log1p_or_log(u, r))
+    return *found, g / d
 
 
-def _slopes(*parameters: Tensor) -> tuple[Tensor, ...]:
-    found = _with_slopes(*(x.reshape(-1) for x in parameters))
-    return tuple(x.view(parameters[0].shape) for x in found[1:])
+@with_partials(lambda *abcd: in_shape(_with_slopes)(*abcd)[1:], together=_with_slopes)
+def kl_of_two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """KL(Gamma(a, b) || Gamma(c, d))."""
+    return in_shape(_with_slopes)(a, b, c, d, slopes=False)[0]
 
 
-@with_partials(_slopes, together=_with_slopes)
-def _two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    flat = (x.reshape(-1) for x in (a, b, c, d))
-    return _with_slopes(*flat, slopes=False)[0].view(a.shape)
+def _from_exponential(b: Tensor, c: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
+    return _with_slopes(b.new_ones(1), b, c, d, shapes="c", **options)
+
+
+@with_partials(lambda *bcd: in_shape(_from_exponential)(*bcd)[1:], together=_from_exponential)
+def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """KL(Gamma(1, b) || Gamma(c, d))."""
+    return in_shape(_from_exponential)(b, c, d, slopes=False)[0]
+
+
+def _to_exponential(a: Tensor, b: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
+    return _with_slopes(a, b, b.new_ones(1), d, shapes="a", **options)
+
+
+@with_partials(lambda *abd: in_shape(_to_exponential)(*abd)[1:], together=_to_exponential)
+def kl_to_exponential(a: Tensor, b: Tensor, d: Tensor) -> Tensor:
+    """KL(Gamma(a, b) || Gamma(1, d))."""
+    return in_shape(_to_exponential)(a, b, d, slopes=False)[0]
 
 
 @formula(
@@ -207,4 +231,8 @@ def kl_gamma_gamma(p: Parameters, q: Parameters) -> Tensor:
 
     the first for different means, the second for different shapes of one mean.
     """
-    return _two_gammas(p["concentration"], p["rate"], q["concentration"], q["rate"])
+    a, b = p["concentration"], p["rate"]
+    c, d = q["concentration"], q["rate"]
+    if is_one(a):
+        return kl_from_exponential(b, c, d)
+    return kl_to_exponential(a, b, d) if is_one(c) else kl_of_two_gammas(a, b, c, d)
