@@ -192,20 +192,31 @@ class _Integral(Problem):
         steps = np.concatenate([steps, [LD(FURTHEST)]])
         for _ in range(2):
             y = np.concatenate([middle - steps[::-1], [middle], middle + steps])
-            at, log_slope = line.place(y)
-            log_p = self.p.log_density(at, **a) + log_slope
-            log_p = np.where(np.isnan(log_p), -np.inf, log_p)
+            log_p, size = self._heights(line, a, b, y)
             middle = y[np.argmax(log_p)]
-        ratio = np.abs(log_p - log_slope - self.q.log_density(at, **b))
-        size = np.where(np.isfinite(log_p), log_p + np.log(ratio), -np.inf)
-        size = np.where(np.isfinite(size), size, -np.inf)
-        kept = (log_p > log_p.max() - NOTHING) | (size > size.max() - NOTHING)
-        inside = np.nonzero(kept)[0]
-        low, high = y[max(inside[0] - 1, 0)], y[min(inside[-1] + 1, len(y) - 1)]
+        tops = log_p.max(), size.max()
+
+        def alive(y: Any) -> Any:
+            heights = self._heights(line, a, b, y)
+            return (heights[0] > tops[0] - NOTHING) | (heights[1] > tops[1] - NOTHING)
+
+        def end(last: int, beyond: int) -> Any:
+            finer = np.linspace(y[last], y[min(max(beyond, 0), len(y) - 1)], 17)
+            return finer[min(np.nonzero(alive(finer))[0][-1] + 1, 16)]
+
+        inside = np.nonzero(alive(y))[0]
+        low, high = end(inside[0], inside[0] - 1), end(inside[-1], inside[-1] + 1)
         top = y[log_p > log_p.max() - 1]
         width = max(top[-1] - top[0], steps[0]) / 2
         graded = [middle + s * width * LD(2) ** k for s in (-1, 1) for k in range(30)]
         return low, high, [middle, *graded]
+
+    def _heights(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+        """The logarithms of p on the line and of the integrand's size."""
+        at, log_slope = line.place(y)
+        log_p = self.p.log_density(at, **a)
+        size = log_p + log_slope + np.log(np.abs(log_p - self.q.log_density(at, **b)))
+        return tuple(np.where(np.isfinite(x), x, -np.inf) for x in (log_p + log_slope, size))
 
     def _kinks(self, line: _Line, a: Law, b: Law) -> list[Any]:
         found = [*self.p.kinks(**a), *self.q.kinks(**b)]
