@@ -263,7 +263,7 @@ def row_of(parameters: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
     return {name: value[i] for name, value in parameters.items()}
 
 
-def _is_told_exact(duo: Duo, p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
+def is_told_exact(duo: Duo, p: Mapping[str, Tensor], q: Mapping[str, Tensor]) -> Tensor:
     """Where an integral says that it has reached its tolerance: its derivatives rest on that."""
     if duo.pair.method != "quadrature":
         return torch.tensor(True)
@@ -289,7 +289,7 @@ def draw_finite(
             kl = kl_of(duo, p, q)
         except ValueError:  # vectors of different sizes
             continue
-        chosen = torch.nonzero(kl.isfinite() & _is_told_exact(duo, p, q)).flatten()[:n]
+        chosen = torch.nonzero(kl.isfinite() & is_told_exact(duo, p, q)).flatten()[:n]
         if len(chosen) == n:
             a, b = ({name: x[chosen] for name, x in values.items()} for values in (p, q))
             return a, b, kl[chosen]
@@ -323,6 +323,7 @@ __all__ = [
     "draw_finite",
     "function_of",
     "is_ordered",
+    "is_told_exact",
     "kl_of",
     "make",
     "make_pyro",

@@ -41,6 +41,7 @@ from .laws import (
     draw_finite,
     function_of,
     is_ordered,
+    is_told_exact,
     kl_of,
     make,
     make_pyro,
@@ -469,6 +470,50 @@ def test_gradcheck(duo):
     inputs = leaves(duo, p, q)
     assert gradcheck(function, inputs, atol=1e-6, rtol=1e-4)
     assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3)
+
+
+# torch's own forward mode compiles a few decompositions, the first time.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@over(duo for duo in DUOS if duo.finite_rows() and not reads_a_count(duo))
+def test_hessian(duo):
+    """By `torch.func.hessian`, forward over reverse, and by autograd twice: the same."""
+    rows = sorted(duo.finite_rows(), key=lambda row: abs(row.kl - 1))
+    row = next((row for row in rows if not on_an_end(row)), rows[0])
+    p, q = tensors(row.p), tensors(row.q)
+    if not is_told_exact(duo, p, q):
+        pytest.skip("the integral itself is short of its tolerance, and says so")
+    counts = [*(n in counts_of(duo.p) for n in p), *(n in counts_of(duo.q) for n in q)]
+    free = tuple(i for i, is_count in enumerate(counts) if not is_count)
+    function, inputs = function_of(duo, p, q), leaves(duo, p, q)
+    with without_validation():
+        found = torch.func.hessian(function, argnums=free)(*(x.detach() for x in inputs))
+    wanted = [inputs[i] for i in free]
+    slopes = torch.autograd.grad(
+        function(*inputs), wanted, create_graph=True, allow_unused=True, materialize_grads=True
+    )
+    for block, x, slope in zip(found, wanted, slopes, strict=True):
+        assert all(h.shape == x.shape + y.shape for h, y in zip(block, wanted, strict=True))
+        again = zeros_or_gradients(slope.sum(), wanted)
+        for h, twice in zip(block, again, strict=True):
+            total = h.reshape(max(x.numel(), 1), -1).sum(0).reshape(twice.shape)
+            # what transforms go through has one number of nodes for all laws
+            rtol = 1e-2 if duo.pair.method == "quadrature" else 1e-6
+            assert torch.allclose(total, twice, rtol=rtol, atol=rtol * 1e-2)
+
+
+def on_an_end(row):
+    """Whether a probability is 0 or 1, where a second derivative may be infinite."""
+    given = [v for side in (row.p, row.q) for n, v in side.items() if n in ("gate", "probs")]
+    return any(np.any(np.isin(v, (0.0, 1.0))) for v in given)
+
+
+def zeros_or_gradients(value, inputs):
+    """The gradient; zeros if nothing depends on anything."""
+    if not value.requires_grad:
+        return [torch.zeros_like(x) for x in inputs]
+    return torch.autograd.grad(
+        value, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
 
 
 @over(FINITE)

@@ -92,9 +92,7 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         inside = inside_of(image, view, loc)
         reach, converges = _reaches(log_q, tensors)
         finite = inside & converges
-        cuts = [
-            ((taken_back(exact, in_float64(x)) - loc) / scale).expand(shape) for x in view.places
-        ]
+    cuts = [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
 
     def integrand(z: Tensor, m: Tensor, s: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         log_p = -0.5 * z * z - HALF_LOG_TAU
@@ -117,6 +115,15 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         for x, rest in ((found.value, math.inf), (found.error, 0.0))
     )
     return replace(found, value=value, error=error)
+
+
+def _cut(maps: list[Transform], x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Where a kink of q's lies in p's scale: a second derivative knows how it moves."""
+    with torch.no_grad():
+        inside = torch.isfinite(taken_back(maps, x))
+        somewhere = carried(maps, loc).x
+    place = taken_back(maps, torch.where(inside, x, somewhere))
+    return torch.where(inside, (place - loc) / scale, math.inf)
 
 
 def _is_tame(log_q: _Pulled) -> bool:

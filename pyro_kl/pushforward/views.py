@@ -80,7 +80,7 @@ def _declared(law: Distribution) -> View | None:
 
     kinks = tuple(family.kinks(**values)) if family.kinks else ()
     centre = line.at(line.centre(**values), **values).x
-    places = tuple(torch.as_tensor(x).detach() for x in (kinks or (centre,)))
+    places = tuple(torch.as_tensor(x) for x in kinks) or (centre.detach(),)
     domain = family.as_prior
     low, high = (end_at(end, values) for end in (domain.low, domain.high))
     growth = _growth(line, 0, values), _growth(line, 1, values)

@@ -46,10 +46,14 @@ def loggamma(x: Any) -> Any:
 
 
 def log_i0(k: Any) -> Any:
-    """Log of the Bessel function I0 - k: the mean of exp(k (cos t - 1)) over the circle."""
-    k = np.asarray(k, LD)
-    t = 2 * PI * np.arange(400) / 400
-    return np.log(np.exp(-2 * k[..., None] * np.sin(t / 2) ** 2).mean(-1))
+    """Log of the Bessel function I0 - k: the mean of exp(k (cos t - 1)) over the circle.
+
+    Over as much of the circle as has any of it left.
+    """
+    k = np.asarray(k, LD)[..., None]
+    part = np.minimum(PI, 14 / np.sqrt(np.maximum(k, LD(1e-3)))) / PI
+    t = part * PI * (2 * np.arange(400) / LD(400) - 1)
+    return np.log((part * np.exp(-2 * k * np.sin(t / 2) ** 2)).mean(-1))
 
 
 def scaled_erfc(x: Any) -> Any:

@@ -168,7 +168,7 @@ class _Integral(Problem):
         self.ends = low, high  # nothing must be left there
         marks += self._kinks(line, a, b)
         if np.all(self.q.centre(**b) > line.low) and np.all(self.q.centre(**b) < line.high):
-            marks.append(line.inverse(self.q.centre(**b)))
+            marks += self._around(line, b)
 
         def between(left: Any, right: Any) -> Any:
             return np.array(sorted({left, right, *(y for y in marks if left < y < right)}))
@@ -184,6 +184,13 @@ class _Integral(Problem):
             if y != last:
                 found.append((self._far_waves(side, y), ends))
         return found
+
+    def _around(self, line: _Line, b: Law) -> list[Any]:
+        """Q's centre, and places at geometric distances: halving would pass over a narrow q."""
+        centre, width = self.q.centre(**b), b.get("scale", LD(1))
+        steps = [0 * width, *(s * width * LD(4) ** k for s in (-1, 1) for k in range(-1, 9))]
+        inside = [centre + x for x in steps if line.low < centre + x < line.high]
+        return [line.inverse(x) for x in inside]
 
     def _window(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, list[Any]]:
         """The ends, and p's top and places at geometric distances from it."""
