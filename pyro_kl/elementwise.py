@@ -80,7 +80,7 @@ class OneNode:
         if call.run is None:
             return self.plain(p, q)
         if True in wanted:
-            return _Node.apply(call, *tensors)
+            return _apply(call, *tensors)
         return _run(call.run, tensors)[0]
 
     def plain(self, p: Parameters, q: Parameters) -> Tensor:
@@ -118,6 +118,10 @@ class _Node(torch.autograd.Function):
             else:
                 found.append(None)
         return tuple(found)
+
+
+# what `Function.apply` does before it is for functorch, which does not get here
+_apply = super(torch.autograd.Function, _Node).apply
 
 
 def _differentiable(

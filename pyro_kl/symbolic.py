@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx
 
 from .provenance import mark, recording, rewind
-from .special import Opaque, Step, Tape
+from .special import Opaque, Step, Tape, below_autograd
 
 __all__ = ["Program", "program"]
 
@@ -133,7 +133,8 @@ class Program:
                     torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants
                 )
             self._bound[key] = constants
-        return self._run(*inputs, *constants)
+        with below_autograd():
+            return self._run(*inputs, *constants)
 
 
 def program(
