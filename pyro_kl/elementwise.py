@@ -107,11 +107,9 @@ class _Node(torch.autograd.Function):
         at = len(call.wanted)
         if torch.is_grad_enabled():
             return (None, *_differentiable(call, saved[:at], grad))
-        if grad.dtype is not saved[at].dtype:
-            grad = grad.to(saved[at].dtype)  # once, and not in each of the products
         found: list[Tensor | None] = [None]
         for x, asked in zip(saved, call.wanted, strict=False):
-            if asked:  # the engine rounds to the input's dtype
+            if asked:
                 slope = grad * saved[at]
                 at += 1
                 found.append(slope if slope.shape == x.shape else slope.sum_to_size(x.shape))
@@ -139,19 +137,22 @@ def _differentiable(
 
 
 def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The value in the inputs' precision and the wanted derivatives, block by block."""
+    """The value and the wanted derivatives in the inputs' precision, block by block."""
     size = max([x.numel() for x in tensors])
     if size > _BLOCK:
         block = block_size(tensors[0])
         if size > block and _splits(tensors, size):
             return _in_blocks(run, tensors, size, block)
-    for x in tensors:
-        if x.dtype is not torch.float64:
-            value, *slopes = run([in_float64(x) for x in tensors])
-            if size > _BLOCK:  # the derivatives are kept: in no more memory than they need
-                slopes = [d.to(promoted(tensors)) for d in slopes]
-            return value.to(promoted(tensors)), *slopes
-    return run(tensors)
+    dtypes = {x.dtype for x in tensors}
+    if dtypes == _DOUBLE:
+        return run(tensors)
+    if dtypes == _SINGLE and tensors[0].device.type != "mps":  # as below, in fewer steps
+        return [x.float() for x in run([x.double() for x in tensors])]
+    dtype = promoted(tensors)
+    return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
+
+
+_DOUBLE, _SINGLE = {torch.float64}, {torch.float32}
 
 
 def block_size(x: Tensor) -> int:
