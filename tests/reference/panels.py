@@ -2,8 +2,8 @@
 
 p's support is mapped to the line such that power laws become exponentials; the window is where
 p or the integrand is above 1e-32 of its top, cut at the kinks. Against a density of angles the
-tails of a wide p are integrated along a line in the complex plane, where the oscillation becomes an
-exponential decay.
+tails of a wide p are integrated along a line in the complex plane, where the oscillation becomes
+an exponential decay.
 """
 
 from __future__ import annotations
@@ -174,8 +174,11 @@ class _Integral(Problem):
             return np.array(sorted({left, right, *(y for y in marks if left < y < right)}))
 
         middle = line.place(marks[0])[0].x
-        near = [max(low, line.inverse(middle - CIRCLES)) if line.real else low,
-                min(high, line.inverse(middle + CIRCLES)) if line.real or line.half else high]  # fmt: skip
+        near = [low, high]
+        if line.real:
+            near[0] = max(low, line.inverse(middle - CIRCLES))
+        if line.real or line.half:
+            near[1] = min(high, line.inverse(middle + CIRCLES))
         if not self.q.periodic or near == [low, high]:
             return [(self._whole, between(low, high))]
         found = [(self._without_waves, between(low, high)), (self._waves, between(*near))]
