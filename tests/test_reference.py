@@ -11,7 +11,8 @@ from mpmath import mp
 
 from .laws import FAMILIES
 from .reference import integrate, load, quadrature, textbook
-from .reference.book import CONTINUOUS, COUNTS, Place
+from .reference.book import CONTINUOUS, Place
+from .reference.counts import COUNTS
 from .reference.extended import LD, gauss_legendre, log_i0, loggamma, scaled_erfc
 from .reference.peer import knows, truth
 from .reference.random_laws import random_pairs
