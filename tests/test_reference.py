@@ -11,7 +11,8 @@ from mpmath import mp
 
 from .laws import FAMILIES
 from .reference import integrate, load, quadrature, textbook
-from .reference.book import CONTINUOUS, COUNTS, Place
+from .reference.book import CONTINUOUS, Place
+from .reference.counts import COUNTS
 from .reference.extended import LD, gauss_legendre, log_i0, loggamma, scaled_erfc
 from .reference.peer import knows, truth
 from .reference.random_laws import random_pairs
@@ -113,13 +114,14 @@ def test_slopes(name):
     for a, b, right in (row for row in drawn if not {"logits"} & {*row[0], *row[1]}):
         laws = [{key: integrate.exact(x) for key, x in law.items()} for law in (a, b)]
         for (side, key), (found, error) in right.slopes.items():
+            i = "pq".index(side)
 
-            def of(x, i="pq".index(side), key=key, laws=laws):
+            def of(x, i=i, key=key, laws=laws):
                 moved = [{**law, key: x} if j == i else law for j, law in enumerate(laws)]
                 return textbook.FORMULAS[name](*moved)
 
             with mp.workdps(textbook.DIGITS):
-                exact = float(mp.diff(of, laws["pq".index(side)][key]))
+                exact = float(mp.diff(of, laws[i][key]))
             assert abs(found - exact) <= error + 1e-12 * (1 + abs(exact)), (a, b, side, key)
             assert error <= 1e-8 * (1 + abs(exact))
 

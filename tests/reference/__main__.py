@@ -25,7 +25,7 @@ import pyro_kl
 from pyro_kl import Family, Pair
 from pyro_kl.registry import families
 
-from . import PATH, gaussian, integrate, load, textbook
+from . import PATH, gaussian, integrate, load, quadrature, textbook
 
 STORED_DIGITS = 30
 #: What a case may be off: the rounding of its decimal digits to a double, twice.
@@ -42,10 +42,14 @@ def by_name() -> dict[str, Family]:
 def family_pairs() -> list[Pair]:
     """The registered pairs of two declared families: those that have densities to integrate.
 
-    Not those that are integrals themselves: these have a file and fewer digits of their own.
+    Not those that are or were integrals: these have a file and fewer digits of their own.
     """
-    declared = {family.distribution for family in families()}
-    return [r for r in pyro_kl.registered() if {r.p, r.q} <= declared and r.method != "quadrature"]
+    declared, others = {family.distribution for family in families()}, quadrature.load()
+    return [
+        r
+        for r in pyro_kl.registered()
+        if {r.p, r.q} <= declared and r.method != "quadrature" and r.name not in others
+    ]
 
 
 def jobs(only: str | None = None) -> Iterator[Job]:

@@ -7,7 +7,7 @@ complex places where it has no kink.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from .extended import LD, PI, log1mexp, log_i0, loggamma, scaled_erfc
 
-__all__ = ["CONTINUOUS", "COUNTS", "Continuous", "Place"]
+__all__ = ["CONTINUOUS", "Continuous", "Place"]
 
 
 @dataclass(frozen=True)
@@ -341,59 +341,3 @@ CONTINUOUS: dict[str, Continuous] = {
         _weibull, lambda scale, concentration: scale, _half_line, log_cost=_weibull_cost
     ),
 }  # fmt: skip
-
-
-# --- counts -------------------------------------------------------------------------------------
-
-
-def _poisson(k: Any, rate: Any) -> Any:
-    safe = np.where(rate > 0, rate, LD(1))
-    atom = np.where(k == 0, LD(0), LD("-inf"))
-    return np.where(rate > 0, k * np.log(safe) - rate - loggamma(k + 1), atom)
-
-
-def _negative_binomial(k: Any, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
-    if probs is None:
-        log_p1, log_p0 = -np.log1p(np.exp(-logits)), -np.log1p(np.exp(logits))
-    else:
-        log_p1, log_p0 = np.log(probs), np.log1p(-probs)
-    ways = loggamma(total_count + k) - loggamma(total_count) - loggamma(k + 1)
-    return ways + np.where(k == 0, 0, k * log_p1) + total_count * log_p0
-
-
-def _gamma_poisson(k: Any, concentration: Any, rate: Any) -> Any:
-    return _negative_binomial(k, concentration, logits=-np.log(rate))
-
-
-def _geometric(k: Any, probs: Any = None, logits: Any = None) -> Any:
-    if probs is None:
-        return -np.log1p(np.exp(-logits)) - k * np.log1p(np.exp(logits))
-    rest = np.where(probs == 1, LD(0.5), 1 - probs)
-    atom = np.where(k == 0, LD(0), LD("-inf"))
-    return np.where(probs == 1, atom, np.log(probs) + k * np.log(rest))
-
-
-def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
-    def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **law: Any) -> Any:
-        if gate is None:
-            log_closed, log_opened = (
-                -np.log1p(np.exp(-gate_logits)),
-                -np.log1p(np.exp(gate_logits)),
-            )
-        else:
-            log_closed, log_opened = np.log(gate), np.log1p(-gate)
-        counted = log_opened + log_mass(k, **law)
-        return np.where(k == 0, np.logaddexp(log_closed, counted), counted)
-
-    return of_gate
-
-
-#: `log_mass(k, **parameters)`.
-COUNTS: Mapping[str, Callable[..., Any]] = {
-    "GammaPoisson": _gamma_poisson,
-    "Geometric": _geometric,
-    "NegativeBinomial": _negative_binomial,
-    "Poisson": _poisson,
-    "ZeroInflatedNegativeBinomial": _inflated(_negative_binomial),
-    "ZeroInflatedPoisson": _inflated(_poisson),
-}

@@ -1,9 +1,9 @@
-"""KLs of continuous laws and of counts from the densities of `book`, in extended precision.
+"""KLs of continuous laws from the densities of `book`, in extended precision.
 
 p's support is mapped to the line such that power laws become exponentials; the window is where
 p or the integrand is above 1e-32 of its top, cut at the kinks. Against a density of angles the
-tails of a wide p are integrated along a line in the complex plane, where the oscillation becomes an
-exponential decay.
+tails of a wide p are integrated along a line in the complex plane, where the oscillation becomes
+an exponential decay.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .bisected import NODES, ROUNDING, Sum, bisected, nodes_of
-from .book import CONTINUOUS, COUNTS, Place
+from .bisected import NODES, Sum, bisected, nodes_of
+from .book import CONTINUOUS, Place
 from .extended import LD, PI, log_i0
 
-__all__ = ["Problem", "problem"]
+__all__ = ["Integral"]
 
 #: Nats below its top at which nothing is left of a density: 1e-32.
 NOTHING = 74.0
@@ -33,23 +33,6 @@ Law = Mapping[str, Any]
 #: From a map of the line and the parameters to p's mass and the integrand at y.
 Terms = Callable[["_Line", Law, Law, Any], tuple[Any, Any]]
 INFINITE = (float("inf"), 0.0, 0)
-
-
-class Problem:
-    """KL(p || q) for parameters in extended precision."""
-
-    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
-        """Nats, their error and the number of nodes."""
-        raise NotImplementedError
-
-    def again(self, a: Law, b: Law) -> Any:
-        """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
-        raise NotImplementedError
-
-
-def problem(p: str, q: str) -> Problem:
-    """A pair of families by their names."""
-    return _OfCounts(p, q) if p in COUNTS else _Integral(p, q)
 
 
 # --- the map from the line ----------------------------------------------------------------------
@@ -96,13 +79,16 @@ class _Line:
 # --- integrals ----------------------------------------------------------------------------------
 
 
-class _Integral(Problem):
+class Integral:
+    """KL(p || q) of two families by their names, for parameters in extended precision."""
+
     def __init__(self, p: str, q: str) -> None:
         self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
         self.parts: list[tuple[Terms, Sum]] = []
         self.ends: tuple[Any, Any] = (LD(0), LD(0))
 
     def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+        """Nats, their error and the number of nodes."""
         if self._outside(a, b) or not self._converges(a, b):
             return INFINITE
         self.base, self.base_q = a, b
@@ -118,6 +104,7 @@ class _Integral(Problem):
         return value, float(error), NODES * sum(len(x.panels) for x in sums)
 
     def again(self, a: Law, b: Law) -> Any:
+        """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
         line, total = self._line(a), LD(0)
         kinks = list(zip(self._kinks(self._line(self.base), self.base, self.base_q),
                          self._kinks(line, a, b), strict=True))  # fmt: skip
@@ -174,8 +161,11 @@ class _Integral(Problem):
             return np.array(sorted({left, right, *(y for y in marks if left < y < right)}))
 
         middle = line.place(marks[0])[0].x
-        near = [max(low, line.inverse(middle - CIRCLES)) if line.real else low,
-                min(high, line.inverse(middle + CIRCLES)) if line.real or line.half else high]  # fmt: skip
+        near = [low, high]
+        if line.real:
+            near[0] = max(low, line.inverse(middle - CIRCLES))
+        if line.real or line.half:
+            near[1] = min(high, line.inverse(middle + CIRCLES))
         if not self.q.periodic or near == [low, high]:
             return [(self._whole, between(low, high))]
         found = [(self._without_waves, between(low, high)), (self._waves, between(*near))]
@@ -268,30 +258,3 @@ class _Integral(Problem):
             return 0 * value, -b["concentration"] * value
 
         return terms
-
-
-# --- sums ---------------------------------------------------------------------------------------
-
-
-class _OfCounts(Problem):
-    def __init__(self, p: str, q: str) -> None:
-        self.log_p, self.log_q, self.k = COUNTS[p], COUNTS[q], np.zeros(0, LD)
-
-    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
-        self.k = np.arange(64, dtype=LD)
-        while self.log_p(self.k[-1], **a) > -NOTHING and len(self.k) < 1 << 20:
-            self.k = np.arange(2 * len(self.k), dtype=LD)
-        mass, terms = self._terms(a, b)
-        value, size = terms.sum(), np.abs(terms).sum()
-        if np.isposinf(value):
-            return INFINITE
-        off = abs(mass.sum() - 1)
-        return value, float(off * (1 + abs(value)) + ROUNDING * (1 + size)), len(self.k)
-
-    def again(self, a: Law, b: Law) -> Any:
-        return self._terms(a, b)[1].sum(-1)
-
-    def _terms(self, a: Law, b: Law) -> tuple[Any, Any]:
-        log_p, log_q = self.log_p(self.k, **a), self.log_q(self.k, **b)
-        mass = np.exp(log_p)
-        return mass, np.where(mass > 0, mass * (log_p - log_q), 0)

@@ -1,6 +1,6 @@
 """An independent KL and its slopes, with errors of their own: 18 digits in milliseconds.
 
-What is taken from here are the laws of `book`, written out of the book in extended precision; the
+The laws are those of `book` and `counts`, written out of the books in extended precision; the
 integrals are those of `panels`, the slopes central differences by the same nodes.
 """
 
@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from .book import CONTINUOUS, COUNTS
+from .book import CONTINUOUS
+from .counts import COUNTS, Summation
 from .extended import LD
-from .panels import Law, Problem, problem
+from .panels import Integral, Law
 
 __all__ = ["Truth", "knows", "truth"]
 
+Given = Integral | Summation
 #: Steps of the differences, in units of the parameter: the first whose error is small is taken.
 STEPS = (2e-3, 2e-4, 2e-5)
 GOOD_SLOPE = 1e-9
@@ -49,7 +51,7 @@ def truth(p: str, a: Law, q: str, b: Law, *, slopes: bool = False) -> Truth:
     """KL(p || q) of two families by their names, parameters as numbers."""
     with np.errstate(all="ignore"):
         laws = [{name: LD(float(x)) for name, x in law.items()} for law in (a, b)]
-        given = problem(p, q)
+        given = Summation(p, q) if p in COUNTS else Integral(p, q)
         kl, error, nodes = given.solve(*laws)
         found = {}
         if slopes and np.isfinite(kl):
@@ -59,7 +61,7 @@ def truth(p: str, a: Law, q: str, b: Law, *, slopes: bool = False) -> Truth:
     return Truth(kl, error, nodes, found)
 
 
-def _slope(given: Problem, laws: list[dict[str, Any]], i: int, name: str) -> tuple[float, float]:
+def _slope(given: Given, laws: list[dict[str, Any]], i: int, name: str) -> tuple[float, float]:
     """By the step that leaves the smallest error."""
     best = (float("nan"), float("inf"))
     for step in STEPS:
@@ -72,7 +74,7 @@ def _slope(given: Problem, laws: list[dict[str, Any]], i: int, name: str) -> tup
 
 
 def _difference(
-    given: Problem, laws: list[dict[str, Any]], i: int, name: str, step: float
+    given: Given, laws: list[dict[str, Any]], i: int, name: str, step: float
 ) -> tuple[float, float]:
     """Sixth order, from fourth order at a step and at twice that; the error is its correction."""
     h = LD(step) * _unit(name, laws[i])

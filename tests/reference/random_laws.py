@@ -52,7 +52,7 @@ def random_pairs(
     slopes: bool = False,
     tries: int = 4000,
 ) -> Iterator[tuple[dict[str, float], dict[str, float], Truth]]:
-    """Random members of both and their KL: as they come, but `finite` of them finite if possible."""
+    """Random members of both and their KL: as they come, but `finite` of them finite if found."""
     random = np.random.default_rng([seed, zlib.crc32(f"{p.name} || {q.name}".encode())])
     infinite: list[tuple[dict[str, float], dict[str, float], Truth]] = []
     given = 0
