@@ -77,7 +77,9 @@ def _duo(pair: Pair) -> Duo | None:
     if p is None or q is None or (p.distribution, q.distribution) != (pair.p, pair.q):
         return None
     stored = VALUES.get(pair.name, [])
-    rows = tuple(Row(row["p"], row["q"], float(row["kl"]), row.get("error", 0.0)) for row in stored)
+    rows = tuple(
+        Row(row["p"], row["q"], float(row["kl"]), row.get("error", 0.0)) for row in stored
+    )
     return Duo(pair, p, q, rows)
 
 
