@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pyro.distributions import Logistic
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from ..family import REAL, Family, Moment
 from ..line import Point, location_scale_line
@@ -34,8 +34,8 @@ def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
-    z = ((point.x - loc) / scale).abs()
-    return -z - 2 * torch.log1p(torch.exp(-z)) - torch.log(scale)
+    z = (point.x - loc) / scale
+    return logsigmoid(z) + logsigmoid(-z) - torch.log(scale)
 
 
 logistic = declare(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import RelaxedBernoulli
+from torch.nn.functional import logsigmoid
 
 from ..family import UNIT_INTERVAL, Family, Parameters, probs_or_logits
 from ..flips import log_masses
@@ -39,8 +40,8 @@ def log_odds(probs: Tensor | None = None, logits: Tensor | None = None) -> Tenso
 
 def log_density_at(point: Point, temperature: Tensor, **flip: Tensor) -> Tensor:
     log_x, log_rest = point.log_unit()
-    z = (log_odds(**flip) - temperature * (log_x - log_rest)).abs()
-    return torch.log(temperature) - z - 2 * torch.log1p(torch.exp(-z)) - log_x - log_rest
+    z = log_odds(**flip) - temperature * (log_x - log_rest)
+    return torch.log(temperature) + logsigmoid(z) + logsigmoid(-z) - log_x - log_rest
 
 
 def at(y: Tensor, **_: Tensor) -> Point:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..complex_gamma import gamma_turn
 from ..family import REAL, Family, Moment
-from ..line import Line, Point, from_line
+from ..line import Line, Point, from_line, softplus
 from ..registry import declare
 from ..special import EULER_GAMMA, trigamma, versine
 
@@ -50,8 +50,7 @@ def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor) ->
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
     z = (point.x - loc) / scale
-    log1p_exp = torch.relu(-z) + torch.log1p(torch.exp(-z.abs()))
-    return torch.log(asymmetry / scale) - z - (asymmetry + 1) * log1p_exp
+    return torch.log(asymmetry / scale) - z - (asymmetry + 1) * softplus(-z)
 
 
 skew_logistic = declare(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pyro.distributions import SoftLaplace
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..family import REAL, Family, Moment
 from ..line import Point, location_scale_line
@@ -33,8 +34,8 @@ def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
-    z = ((point.x - loc) / scale).abs()
-    return math.log(2 / math.pi) - torch.log(scale) - z - torch.log1p(torch.exp(-2 * z))
+    z = 2 * (point.x - loc) / scale
+    return math.log(2 / math.pi) - torch.log(scale) + 0.5 * (logsigmoid(z) + logsigmoid(-z))
 
 
 soft_laplace = declare(
