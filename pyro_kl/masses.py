@@ -24,6 +24,7 @@ __all__ = [
     "flips_of_logits_against_poisson",
     "flips_of_probs",
     "flips_over_probs",
+    "geometrics_of_logits",
 ]
 
 # With w = (x - y) / (x + y), log(x/y) = 2 atanh(w) = 2 (w + w^3/3 + w^5/5 + ...): up to this w^2
@@ -250,3 +251,32 @@ def _close_flips(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
     total = m + y
     w, w0 = difference / torch.where(total > 0, total, 1.0), -difference / (m0 + y0)
     return difference * (w - w0) + 2 * (m * _beyond(w) + m0 * _beyond(w0))
+
+
+# Two logits below these count by their distance alone, to 4e-18.
+_FAR_BELOW, _BELOW = -600.0, -40.0
+
+
+def _lifted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits whose masses do not underflow: both moved where both are far below 0."""
+    shift = torch.where((a < _FAR_BELOW) & (b < _BELOW), _FAR_BELOW - a, 0.0)
+    return a + shift, b + shift
+
+
+def _geometrics_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = _lifted(a, b)
+    step, p1 = b - a, torch.sigmoid(a)
+    finite = torch.isfinite(step)
+    small = step.abs() < 1
+    growth = torch.expm1(torch.where(small, step, 0.0))
+    # log of the ratio of the masses at 0
+    ratio = torch.where(small, torch.log1p(p1 * growth), logsigmoid(-a) - logsigmoid(-b))
+    by_a = torch.exp(-torch.where(finite, a, 0.0)) * torch.where(finite, ratio, 0.0)
+    return -by_a, _flips_of_logits_partials(a, b)[1] / p1
+
+
+@with_partials(_geometrics_of_logits_partials)
+def geometrics_of_logits(a: Tensor, b: Tensor) -> Tensor:
+    """KL of two Geometrics by their logits: that of two flips, over p's mass at 1."""
+    a, b = _lifted(a, b)
+    return flips_of_logits(a, b) / torch.sigmoid(a)
