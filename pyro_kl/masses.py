@@ -56,14 +56,13 @@ class _Term(NamedTuple):
 
 def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     """With x - y given."""
-    has_mass = x > 0
-    some_x, some_y = x.clamp(min=_TINY), y.clamp(min=_TINY)
-    w = difference / (some_x + some_y)
-    near, beyond = w * w < _CLOSE, _beyond(w)
-    log_ratio = torch.where(near, 2 * (w + beyond), torch.log(some_x / some_y))
-    close = difference * w + 2 * x * beyond
-    excess = torch.where(near, close, x * log_ratio - difference)
-    return _Term(torch.where(has_mass, log_ratio, 0.0), excess, has_mass & (y <= 0))
+    has_mass, some_y = x > 0, y.clamp(min=_TINY)
+    w = difference / (x + some_y)
+    near = w * w < _CLOSE
+    far = 0.5 * torch.log(x.clamp(min=_TINY) / some_y) - w
+    beyond = torch.where(near, _beyond(w), far)
+    log_ratio = torch.where(has_mass, 2 * (w + beyond), 0.0)
+    return _Term(log_ratio, difference * w + 2 * x * beyond, has_mass & (y <= 0))
 
 
 def _excess_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,9 +157,9 @@ def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
 def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """log x0 and x0 log x0 - x0 + 1 for x0 = 1 - x, which may be 0."""
     w = -x / (1 + x0)
-    near, beyond = w * w < _CLOSE, _beyond(w)
-    log = torch.where(near, 2 * (w + beyond), torch.log(torch.where(x0 > 0, x0, 1.0)))
-    return log, torch.where(near, 2 * x0 * beyond - x * w, x0 * log + x)
+    far = 0.5 * torch.log(torch.where(x0 > 0, x0, 1.0)) - w
+    beyond = torch.where(w * w < _CLOSE, _beyond(w), far)
+    return 2 * (w + beyond), 2 * x0 * beyond - x * w
 
 
 def _against_poisson(x: Tensor, x0: Tensor, rate: Tensor) -> Tensor:
