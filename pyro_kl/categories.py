@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .elementwise import block_size, promoted
-from .masses import excess_of_masses, excess_of_rounded_masses
+from .masses import excess_of_rounded_masses
 from .one_node import in_one_node
-from .special import generalised_kl_of_logs, in_float64
+from .special import generalised_kl_from_zero, generalised_kl_of_logs, in_float64
 from .symbolic import Program, program
 
 __all__ = ["kl_of_logs", "kl_of_masses"]
@@ -98,7 +98,7 @@ def _backward(
 
 def _term_of_masses(x: Tensor, y: Tensor) -> Term:
     rounded = x.dtype is not torch.float64 and y.dtype is not torch.float64
-    return excess_of_rounded_masses if rounded else excess_of_masses
+    return excess_of_rounded_masses if rounded else generalised_kl_from_zero
 
 
 @in_one_node(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)

@@ -33,11 +33,10 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         k = torch.arange(n, device=next(iter(a.values())).device)
         log_p, log_q = p_mass(k, **a), q_mass(k, **b)
         total = generalised_kl_of_logs(log_p, log_q).sum(-1)
-        if q_tail is not None:
-            total = total + q_tail(n, **b)
-        elif q_covers is None:
-            total = total - torch.expm1(torch.logsumexp(log_q, -1))
-        return total
+        if q_tail is None and q_covers is None:
+            return total - torch.expm1(torch.logsumexp(log_q, -1))
+        beyond = q_tail(n, **b) if q_tail is not None else torch.zeros_like(total)
+        return total + beyond + _lost_slope(log_p, log_q, beyond)
 
     kl_finite_sum.__doc__ = "KL = sum_k p_k log(p_k / q_k), in non-negative terms."
     return derived_pair(
@@ -48,6 +47,17 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         finite="q has mass wherever p has",
         reference="the definition, summed",
     )
+
+
+def _lost_slope(log_p: Tensor, log_q: Tensor, beyond: Tensor) -> Tensor:
+    """0, with the slope of q's masses that are 0 where p's are 0 as well.
+
+    Their logarithms have none, but all masses and the tail sum to 1: it is that of the others,
+    taken away. So d/drate KL(Bernoulli(0) || Poisson(rate)) is 1 also at rate 0.
+    """
+    lost = (torch.isneginf(log_p) & torch.isneginf(log_q)).any(-1)
+    others = torch.exp(log_q).sum(-1) + beyond
+    return torch.where(lost, others.detach() - others, 0.0)
 
 
 @derivation_rule

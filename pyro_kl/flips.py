@@ -13,9 +13,6 @@ from .family import Parameters
 from .masses import flips_of_logits, flips_of_probs
 from .special import generalised_kl_of_logs
 
-#: Beyond it the square of exp(-logits) is no longer a normal float64.
-UNDERFLOW = 300
-
 
 def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Log of the mass at 1, and of that at 0."""
@@ -48,19 +45,3 @@ def slope_at_ends(log_p1: Tensor, log_p0: Tensor, probs: Tensor) -> Tensor:
     at_0 = torch.isneginf(log_p1) & (probs == 0)
     at_1 = torch.isneginf(log_p0) & (probs == 1)
     return torch.where(at_0, probs, 0.0) + torch.where(at_1, 1 - probs, 0.0)
-
-
-def close_flips(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor]:
-    """Where two flips, both by logits, are close; there their KL, elsewhere anything finite.
-
-    The logs of the masses have lost what tells them apart. With d = q's logits - p's and m the
-    smaller of p's masses, KL = log(1 + m (e^d - 1)) - m d, up to the sign of d.
-    """
-    if "probs" in p or "probs" in q:
-        x = next(iter(p.values()))
-        return torch.zeros_like(x, dtype=torch.bool), torch.zeros_like(x)
-    x, y = torch.broadcast_tensors(p["logits"], q["logits"])
-    near = ((x - y).abs() < 0.1) & (x.abs() < UNDERFLOW)
-    x, d = torch.where(near, x, 0.0), torch.where(near, y - x, 0.0)
-    m, d = torch.sigmoid(-x.abs()), torch.where(x > 0, -d, d)
-    return near, special.log1p_minus(m * torch.expm1(d)) + m * special.exp_excess(-d)

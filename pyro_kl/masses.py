@@ -14,35 +14,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .special import with_partials
+from .special import _CLOSE, _atanh_series, with_partials
 
 __all__ = [
-    "excess_of_masses",
     "excess_of_rounded_masses",
     "flips_against_poisson",
     "flips_of_logits",
     "flips_of_logits_against_poisson",
     "flips_of_probs",
     "flips_over_probs",
+    "geometrics_of_logits",
 ]
 
-# With w = (x - y) / (x + y), log(x/y) = 2 atanh(w) = 2 (w + w^3/3 + w^5/5 + ...): up to this w^2
-# six terms leave 1e-16, and beyond it the logarithm costs at most two digits.
-_CLOSE = 0.005
-# The same for logits: w is at most the hyperbolic tangent of half their distance.
-_CLOSE_LOGITS = 0.14
+# The distance of two logits below which w = (x - y) / (x + y) is in the series' range for both
+# masses: w is at most the hyperbolic tangent of half of it.
+_CLOSE_LOGITS = 0.17
 # Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
 _TINY = 2.0**-1022
-_ATANH = tuple(1 / (2 * k + 1) for k in range(1, 7))
 
 
-def _beyond(w: Tensor) -> Tensor:
-    """atanh(w) - w for small w."""
-    square = w * w
-    series = square * _ATANH[-1] + _ATANH[-2]
-    for c in reversed(_ATANH[:-2]):
-        series = series * square + c
-    return w * (square * series)
+def _beyond(w: Tensor, square: Tensor) -> Tensor:
+    """2 atanh(w) - 2 w for small w: with w as above, log(x/y) - 2 w."""
+    return w * (square * _atanh_series(square))
 
 
 class _Term(NamedTuple):
@@ -55,33 +48,13 @@ class _Term(NamedTuple):
 
 def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     """With x - y given."""
-    has_mass = x > 0
-    some_x, some_y = x.clamp(min=_TINY), y.clamp(min=_TINY)
-    w = difference / (some_x + some_y)
-    near, beyond = w * w < _CLOSE, _beyond(w)
-    log_ratio = torch.where(near, 2 * (w + beyond), torch.log(some_x / some_y))
-    close = difference * w + 2 * x * beyond
-    excess = torch.where(near, close, x * log_ratio - difference)
-    return _Term(torch.where(has_mass, log_ratio, 0.0), excess, has_mass & (y <= 0))
-
-
-def _excess_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    term = _term(x, y, x - y)
-    return term.log_ratio, _slope_of_q(x, y)
-
-
-def _slope_of_q(x: Tensor, y: Tensor) -> Tensor:
-    """1 - x/y: 1 where neither has mass, for the term is y there; 0 where it is infinite."""
-    covered = y > 0
-    inside = (y - x) / torch.where(covered, y, 1.0)
-    return torch.where(covered, inside, torch.where(x > 0, 0.0, 1.0))
-
-
-@with_partials(_excess_partials)
-def excess_of_masses(x: Tensor, y: Tensor) -> Tensor:
-    """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
-    term = _term(x, y, x - y)
-    return torch.where(term.infinite, math.inf, term.excess)
+    has_mass, some_y = x > 0, y.clamp(min=_TINY)
+    w = difference / (x + some_y)
+    square = w * w
+    far = torch.log(x.clamp(min=_TINY) / some_y) - 2 * w
+    beyond = torch.where(square < _CLOSE, _beyond(w, square), far)
+    log_ratio = torch.where(has_mass, 2 * w + beyond, 0.0)
+    return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
 
 
 def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +75,7 @@ def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @with_partials(_excess_of_rounded_partials)
 def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
-    """The same for masses that were float32: they differ by 6e-8 or not at all.
+    """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
 
     What cancels then costs float64 eight digits of its sixteen, and no series is needed.
     """
@@ -157,9 +130,17 @@ def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
 def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """log x0 and x0 log x0 - x0 + 1 for x0 = 1 - x, which may be 0."""
     w = -x / (1 + x0)
-    near, beyond = w * w < _CLOSE, _beyond(w)
-    log = torch.where(near, 2 * (w + beyond), torch.log(torch.where(x0 > 0, x0, 1.0)))
-    return log, torch.where(near, 2 * x0 * beyond - x * w, x0 * log + x)
+    square = w * w
+    far = torch.log(torch.where(x0 > 0, x0, 1.0)) - 2 * w
+    beyond = torch.where(square < _CLOSE, _beyond(w, square), far)
+    return 2 * w + beyond, x0 * beyond - x * w
+
+
+def _slope_of_q(x: Tensor, y: Tensor) -> Tensor:
+    """1 - x/y: 1 where neither has mass, for the term is y there; 0 where it is infinite."""
+    covered = y > 0
+    inside = (y - x) / torch.where(covered, y, 1.0)
+    return torch.where(covered, inside, torch.where(x > 0, 0.0, 1.0))
 
 
 def _against_poisson(x: Tensor, x0: Tensor, rate: Tensor) -> Tensor:
@@ -249,4 +230,33 @@ def _close_flips(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
     difference = -m * y0 * growth
     total = m + y
     w, w0 = difference / torch.where(total > 0, total, 1.0), -difference / (m0 + y0)
-    return difference * (w - w0) + 2 * (m * _beyond(w) + m0 * _beyond(w0))
+    return difference * (w - w0) + m * _beyond(w, w * w) + m0 * _beyond(w0, w0 * w0)
+
+
+# Two logits below these count by their distance alone, to 4e-18.
+_FAR_BELOW, _BELOW = -600.0, -40.0
+
+
+def _lifted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits whose masses do not underflow: both moved where both are far below 0."""
+    shift = torch.where((a < _FAR_BELOW) & (b < _BELOW), _FAR_BELOW - a, 0.0)
+    return a + shift, b + shift
+
+
+def _geometrics_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = _lifted(a, b)
+    step, p1 = b - a, torch.sigmoid(a)
+    finite = torch.isfinite(step)
+    small = step.abs() < 1
+    growth = torch.expm1(torch.where(small, step, 0.0))
+    # log of the ratio of the masses at 0
+    ratio = torch.where(small, torch.log1p(p1 * growth), logsigmoid(-a) - logsigmoid(-b))
+    by_a = torch.exp(-torch.where(finite, a, 0.0)) * torch.where(finite, ratio, 0.0)
+    return -by_a, _flips_of_logits_partials(a, b)[1] / p1
+
+
+@with_partials(_geometrics_of_logits_partials)
+def geometrics_of_logits(a: Tensor, b: Tensor) -> Tensor:
+    """KL of two Geometrics by their logits: that of two flips, over p's mass at 1."""
+    a, b = _lifted(a, b)
+    return flips_of_logits(a, b) / torch.sigmoid(a)

@@ -39,7 +39,8 @@ def log_zero(log_b: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
     """
     log_gate, log_open = gates
     log_rest = log_open + log1mexp(log_b)
-    mostly_zero = log_rest < -math.log(2)
+    # no rest, no slope of its logarithm: that of the parts is there
+    mostly_zero = (log_rest < -math.log(2)) & ~torch.isneginf(log_rest)
     from_rest = torch.log1p(-torch.exp(torch.where(mostly_zero, log_rest, -1.0)))
     from_parts = _logaddexp(log_gate, log_open + log_b)
     return torch.where(mostly_zero, from_rest, from_parts), log_rest
@@ -65,7 +66,11 @@ def kl_inflated(
     base: Tensor, log_b: Tensor, log_c: Tensor, p_gates: Gates, q_gates: Gates
 ) -> Tensor:
     """KL, from that of the bases and their log masses at 0, p's and q's."""
-    flips = kl_of_logs(*log_zero(log_b, p_gates), *log_zero(log_c, q_gates))
+    (p_zero, p_rest), (q_zero, q_rest) = log_zero(log_b, p_gates), log_zero(log_c, q_gates)
+    flips = kl_of_logs(p_zero, p_rest, q_zero, q_rest)
+    # where both are always 0, q's rest is no part of the sum, and its slope is that of its zero
+    never = torch.isneginf(p_rest) & torch.isneginf(q_rest)
+    flips = flips - torch.where(never, torch.expm1(q_zero), 0.0)
     finite = torch.isfinite(base)
     b, c = torch.where(finite, log_b, -1.0), torch.where(finite, log_c, -1.0)
     beyond = torch.where(finite, base, 0.0) - kl_of_logs(b, log1mexp(b), c, log1mexp(c))

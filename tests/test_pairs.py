@@ -564,6 +564,24 @@ def test_one_node_is_the_formula(duo):
         assert torch.allclose(slope, right, rtol=1e-9, atol=1e-11, equal_nan=True)
 
 
+@over(duo for duo in FINITE if duo.p.support.discrete)
+def test_slope_at_the_ends_of_q(duo):
+    """Where q's own parameter leaves atoms without mass, the slope is the one-sided one."""
+    given = constraints_of(duo.q)
+    for row in duo.finite_rows():
+        for name, end in tensors(row.q).items():
+            bounded = given[name] in (constraints.unit_interval, constraints.nonnegative)
+            if not bounded or end not in (0, 1) or name in (*counts_of(duo.q), "gate"):
+                continue  # the logarithm of 1 - gate has no slope at 1
+            if end == 1 and given[name] is not constraints.unit_interval:
+                continue
+            at = end.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(kl_of(duo, row.p, {**row.q, name: at}), at)
+            step = 1e-7 * (1 - 2 * end)
+            moved = kl_of(duo, row.p, {**row.q, name: end + step})
+            assert slope.item() == pytest.approx(((moved - row.kl) / step).item(), rel=1e-4), row
+
+
 def neighbours(duo):
     """A finite and an infinite row that share q's parameters, or p's; each may be absent."""
     for shared, own in (("q", "p"), ("p", "q")):

@@ -81,7 +81,7 @@ categorical = declare(
         Case({"probs": [0.5, 0.5]}, {"probs": [0.5, 0.0, 0.5]}, math.inf),
     ],
     finite="q has mass wherever p has",
-    reference="the definition",
+    reference="the definition, summed",
     method="exact sum",
     replaces="torch clamps probs and reads logit gaps beyond 104 (float32) as inf; "
     "different numbers of categories broadcast to a negative KL",

@@ -11,15 +11,16 @@ from torch.distributions import Geometric
 
 from ..counting import Count, negative_binomial_count, times
 from ..family import COUNTS, Family, Parameters
-from ..flips import UNDERFLOW, close_flips, log_masses, slope_at_ends
-from ..masses import flips_over_probs
+from ..flips import log_masses, slope_at_ends
+from ..masses import flips_over_probs, geometrics_of_logits
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess, generalised_kl_of_logs
 from ..special import log_mass as log_mass_of
 
-#: The logarithm of the largest float64, nearly.
+#: The logarithm of the largest float64, nearly; below -_UNDERFLOW a square is no normal one.
 _LOG_MAX = 709.0
+_UNDERFLOW = 300
 
 
 def read(p: Geometric) -> Parameters:
@@ -82,27 +83,24 @@ geometric = declare(
     "and loses all digits where p is close to q",
 )
 def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
-    """KL of one trial, times 1 / p.probs of them.
-
-    From logits each term is divided before it underflows.
-    """
+    """KL of one trial, times 1 / p.probs of them."""
     if "probs" in p and "probs" in q:
         return flips_over_probs(p["probs"], q["probs"])
-    near, close = close_flips(p, q)
+    if "logits" in p and "logits" in q:
+        return geometrics_of_logits(p["logits"], q["logits"])
+    # each term is divided before it underflows
     log_p1, log_p0 = log_masses(**p)
     log_q1, log_q0 = log_masses(**q)
     rest = generalised_kl_of_logs(log_p0, log_q0)
-    far = exp_excess(log_p1 - log_q1) + _over_probs(rest, log_p1)
-    if "probs" in q:
-        far = far + slope_at_ends(log_p1, log_p0, q["probs"])
-    return torch.where(near, _over_probs(close, log_p1), far)
+    kl = exp_excess(log_p1 - log_q1) + _over_probs(rest, log_p1)
+    return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl
 
 
 def _over_probs(x: Tensor, log_p1: Tensor) -> Tensor:
     """X / p.probs, also where p.probs is too small for a float64; +inf where the ratio is not."""
     finite = torch.isfinite(x)
     x = torch.where(finite, x, 0.0)
-    tiny = log_p1 < -UNDERFLOW
+    tiny = log_p1 < -_UNDERFLOW
     log_ratio = log_mass_of(torch.where(tiny, x, 0.0)) - log_p1
     fits = log_ratio < _LOG_MAX
     ratio = torch.where(fits, torch.exp(torch.where(fits, log_ratio, 0.0)), math.inf)

@@ -23,7 +23,7 @@ from ..registry import formula
         Case({"probs": 0.0}, {"rate": 0.0}, 0.0),
     ],
     finite="q has mass wherever p has",
-    reference="the definition: two atoms",
+    reference="the definition, summed",
     method="exact sum",
     replaces="torch gives nan for probs 0 against rate 0, and clamps probs",
 )
