@@ -1,5 +1,6 @@
 """The examples: their numbers, their pictures, bad input and Ctrl-C."""
 
+import contextlib
 import json
 import os
 import re
@@ -194,10 +195,13 @@ def test_the_command_line_itself_shows_no_traceback(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to another process needs POSIX")
 def test_ctrl_c_reports_what_there_is(tmp_path):
     log = tmp_path / "stderr"
+    # a suite that runs in the background of a shell has its SIGINT ignored, and so would the child
     with log.open("w") as stderr, subprocess.Popen(
         command("--steps", 1_000_000, "--smoke", "--out", tmp_path / "out"),
         cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True,
-    ) as process:  # fmt: skip
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process, contextlib.ExitStack() as stack:  # fmt: skip
+        stack.callback(process.kill)  # whatever fails below, nothing is waited for
         deadline = time.monotonic() + 90
         # The bar shows the KL once the first steps are done.
         while not re.search(r"[1-9]\d*/1000000", log.read_text()):
