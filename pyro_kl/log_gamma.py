@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .special import EXCESS_NUMBERS, excess, generalised_kl, is_one, with_partials
+from .special import EXCESS_NUMBERS, excess, generalised_kl, log1p_or_log, with_partials
 
 __all__ = ["bregman_lgamma", "bregman_stirling", "in_shape", "log1p_or_log", "stirling_rows"]
 
@@ -125,8 +125,8 @@ def stirling_rows(
     """
     k = _constants(x)
     logs, d = len(_W), x - y
-    at_x, at_y = x + k.shifts, y + k.shifts
-    inverse_x, inverse_y = at_x.reciprocal(), at_y.reciprocal()
+    at_x = x + k.shifts
+    inverse_x, inverse_y = at_x.reciprocal(), (y + k.shifts).reciprocal()
     u = d * inverse_y
     e = (u[_M] * k.minus_m / x).unsqueeze(0)
     arguments = [u[:logs], e, *(extra.unsqueeze(0) for extra, _ in more)]
@@ -148,11 +148,6 @@ def stirling_rows(
     return Rows(value, wanted, found[logs + 1 :])
 
 
-def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
-    """log(1 + u) with all its digits, u and 1 + u given: near 1 by u, near 0 by 1 + u."""
-    return torch.where(u > -0.5, torch.log1p(u), torch.log(ratio))
-
-
 def in_shape(function: Callable[..., Sequence[Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
     """From a function of flat tensors to one of tensors of any one shape."""
 
@@ -170,25 +165,25 @@ def _with_slopes(x: Tensor, y: Tensor, *, slopes: str = "xy") -> tuple[Tensor, .
 
 
 @with_partials(lambda x, y: in_shape(_with_slopes)(x, y)[1:], together=_with_slopes)
-def _bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
-    return in_shape(_with_slopes)(x, y, slopes="")[0]
-
-
-def _from_one(x: Tensor, *, slopes: str = "x") -> tuple[Tensor, ...]:
-    return _with_slopes(x, _constants(x).one.unsqueeze(0), slopes=slopes)
-
-
-@with_partials(lambda x: in_shape(_from_one)(x)[1:], together=_from_one)
-def _bregman_stirling_from_one(x: Tensor) -> Tensor:
-    return in_shape(_from_one)(x, slopes="")[0]
-
-
 def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
     """F(x) - F(y) - (x - y) F'(y) >= 0, for F = lgamma(x) - x log x + x and positive x, y.
 
     It is KL(Gamma(y, y) || Gamma(x, x)): two gammas of the same mean.
     """
-    return _bregman_stirling_from_one(x) if is_one(y) else _bregman_stirling(x, y)
+    return in_shape(_with_slopes)(x, y, slopes="")[0]
+
+
+def _lgamma_from_one(x: Tensor, *, slopes: str = "x") -> tuple[Tensor, ...]:
+    one, d, inverse = _constants(x).one.unsqueeze(0), x - 1, x.reciprocal()
+    rows = stirling_rows(x, one, [(-d * inverse, inverse)], slopes)
+    value = torch.addcmul(rows.value, x, rows.excess[0])
+    return value, *(slope + log1p_or_log(d, x) for slope in rows.slopes)
+
+
+@with_partials(lambda x: in_shape(_lgamma_from_one)(x)[1:], together=_lgamma_from_one)
+def bregman_lgamma_from_one(x: Tensor) -> Tensor:
+    """lgamma(x) + 0.577 (x - 1) >= 0 for positive x: `bregman_lgamma` of x and 1."""
+    return in_shape(_lgamma_from_one)(x, slopes="")[0]
 
 
 def bregman_lgamma(x: Tensor, y: Tensor) -> Tensor:

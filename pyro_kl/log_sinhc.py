@@ -12,6 +12,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .series import economised, horner
 from .special import with_partials
 
 __all__ = [
@@ -23,27 +24,21 @@ __all__ = [
 ]
 
 
-def _bernoulli_over_factorial(count: int) -> tuple[float, ...]:
+def _bernoulli_over_factorial(count: int) -> tuple[Fraction, ...]:
     """B_2n / (2n)!, n = 1..count: the coefficients of z / (exp(z) - 1)."""
     b = [Fraction(1)]
     for n in range(1, 2 * count + 1):
         b.append(-sum((b[k] / math.factorial(n + 1 - k) for k in range(n)), Fraction(0)))
-    return tuple(float(b[2 * n]) for n in range(1, count + 1))
+    return tuple(b[2 * n] for n in range(1, count + 1))
 
 
 # The series' radius is 2 pi: eighteen terms leave 1e-18 below 2.
 SMALL = 2.0
-_B = _bernoulli_over_factorial(18)
-_L = tuple(b / (2 * n) for n, b in enumerate(_B, 1))
-_L_ENTROPY = tuple(b / (2 * n) - b for n, b in enumerate(_B, 1))
-_L_CURVATURE = tuple(b * (2 * n - 1) for n, b in enumerate(_B, 1))
-
-
-def _series(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
-    total = torch.full_like(square, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        total = total * square + c
-    return total
+_TAYLOR = tuple(enumerate(_bernoulli_over_factorial(18), 1))
+_B = economised([b for _, b in _TAYLOR], SMALL**2)
+_L = economised([b / (2 * n) for n, b in _TAYLOR], SMALL**2)
+_L_ENTROPY = economised([b / (2 * n) - b for n, b in _TAYLOR], SMALL**2)
+_L_CURVATURE = economised([b * (2 * n - 1) for n, b in _TAYLOR], SMALL**2)
 
 
 def side_of(eta: Tensor) -> Tensor:
@@ -63,14 +58,14 @@ def log_sinhc_curvature(eta: Tensor) -> Tensor:
     small, near, far = _split(eta)
     # exp(-u) / (1 - exp(-u))^2 does not overflow as sinh does
     direct = 1 / far**2 - torch.exp(-far) / torch.expm1(-far) ** 2
-    return torch.where(small, _series(_L_CURVATURE, near * near), direct)
+    return torch.where(small, horner(_L_CURVATURE, near * near), direct)
 
 
 @with_partials(lambda eta: (-side_of(eta) * log_sinhc_curvature(eta),))
 def mean_of_smaller_end(eta: Tensor) -> Tensor:
     """E of x for eta < 0 and of 1 - x for eta >= 0: 1/|eta| - 1/(exp(|eta|) - 1)."""
     small, near, far = _split(eta)
-    series = 0.5 - near * _series(_B, near * near)
+    series = 0.5 - near * horner(_B, near * near)
     return torch.where(small, series, 1 / far - torch.exp(-far) / -torch.expm1(-far))
 
 
@@ -78,7 +73,7 @@ def mean_of_smaller_end(eta: Tensor) -> Tensor:
 def log_sinhc_bounded(eta: Tensor) -> Tensor:
     """L(eta) - |eta|/2 = log((1 - exp(-|eta|)) / |eta|)."""
     small, near, far = _split(eta)
-    series = near * near * _series(_L, near * near) - 0.5 * near
+    series = near * near * horner(_L, near * near) - 0.5 * near
     return torch.where(small, series, torch.log(-torch.expm1(-far) / far))
 
 
@@ -93,7 +88,7 @@ def entropy_of_tilted(eta: Tensor) -> Tensor:
     small, near, _ = _split(eta)
     square = near * near
     far = log_sinhc_bounded(eta) + eta.abs() * mean_of_smaller_end(eta)
-    return torch.where(small, square * _series(_L_ENTROPY, square), far)
+    return torch.where(small, square * horner(_L_ENTROPY, square), far)
 
 
 def log_sinhc_minus(eta: Tensor, deviation: Tensor, from_nearer_end: Tensor) -> Tensor:
@@ -102,6 +97,6 @@ def log_sinhc_minus(eta: Tensor, deviation: Tensor, from_nearer_end: Tensor) -> 
     Around 0 both terms are small; far from it |eta|/2 is taken out of either.
     """
     small, near, _ = _split(eta)
-    close = near * near * _series(_L, near * near) - torch.where(small, eta, 0.0) * deviation
+    close = near * near * horner(_L, near * near) - torch.where(small, eta, 0.0) * deviation
     far = log_sinhc_bounded(eta) + eta.abs() * from_nearer_end
     return torch.where(small, close, far)

@@ -39,6 +39,8 @@ __all__ = [
     "itakura_saito_of",
     "log1mexp",
     "log1p_minus",
+    "log1p_of",
+    "log1p_or_log",
     "log_mass",
     "mean_shortfall",
     "odd_saturation",
@@ -406,6 +408,23 @@ def _log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     z = w * w
     near = w * (2.0 + z * _atanh_series(z))
     return torch.where(z < _CLOSE, near, torch.log(x / y))
+
+
+def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
+    """log(1 + u) with all its digits, u and 1 + u given: near 1 by u, near 0 by 1 + u."""
+    # u is bounded from below for the gradient's sake: log1p has none at -1
+    close = torch.log1p(torch.clamp(u, min=-0.5))
+    return torch.where(u > -0.5, close, torch.log(ratio))
+
+
+def _log1p_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    return 1 / ratio, torch.zeros_like(u)
+
+
+@with_partials(_log1p_partials)
+def log1p_of(u: Tensor, ratio: Tensor) -> Tensor:
+    """log(1 + u), a function of u alone, of which 1 + u is known besides."""
+    return log1p_or_log(u, ratio)
 
 
 @with_partials(lambda x, y: (_log_ratio(x, y, x - y), (y - x) / y))

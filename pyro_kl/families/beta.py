@@ -10,10 +10,10 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..line import Line, Point, interval
-from ..log_gamma import in_shape, log1p_or_log, stirling_rows
+from ..log_gamma import in_shape, stirling_rows
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import trigamma, with_partials
+from ..special import log1p_or_log, trigamma, with_partials
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
 

@@ -11,11 +11,11 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
-from ..log_gamma import in_shape, log1p_or_log, stirling_rows
+from ..log_gamma import in_shape, stirling_rows
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import is_one, trigamma, versine, with_partials
+from ..special import is_one, log1p_or_log, trigamma, versine, with_partials
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 

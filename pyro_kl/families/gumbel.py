@@ -13,11 +13,11 @@ from torch.distributions import Gumbel
 from ..complex_gamma import gamma_turn
 from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
-from ..log_gamma import bregman_lgamma
+from ..log_gamma import bregman_lgamma_from_one
 from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, exp_excess, versine
+from ..special import EULER_GAMMA, exp_excess, log1p_of, versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -104,6 +104,8 @@ def kl_gumbel_gumbel(p: Parameters, q: Parameters) -> Tensor:
 
         KL = [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - (r - 1) psi(1)]
     """
-    r = p["scale"] / q["scale"]
-    a = torch.lgamma(1 + r) - (p["loc"] - q["loc"]) / q["scale"]
-    return exp_excess(-a) + bregman_lgamma(r, torch.ones_like(r))
+    r, u = p["scale"] / q["scale"], (p["scale"] - q["scale"]) / q["scale"]
+    excess = bregman_lgamma_from_one(r)
+    # lgamma(1 + r) = log r + lgamma(r)
+    log_factorial = excess + (log1p_of(u, r) - EULER_GAMMA * u)
+    return exp_excess((p["loc"] - q["loc"]) / q["scale"] - log_factorial) + excess

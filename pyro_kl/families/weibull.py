@@ -12,7 +12,7 @@ from torch.distributions import Weibull
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
-from ..log_gamma import bregman_lgamma
+from ..log_gamma import bregman_lgamma_from_one
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
@@ -153,4 +153,4 @@ def kl_weibull_weibull(p: Parameters, q: Parameters) -> Tensor:
         torch.log(p["scale"]) - torch.log(q["scale"]),
     )
     a = q["concentration"] * log_ratio + torch.lgamma(1 + k_ratio)
-    return exp_excess(-a) + bregman_lgamma(k_ratio, torch.ones_like(k_ratio))
+    return exp_excess(-a) + bregman_lgamma_from_one(k_ratio)
