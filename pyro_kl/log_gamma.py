@@ -29,9 +29,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .special import EXCESS_NUMBERS, excess, generalised_kl, log1p_or_log, with_partials
+from .series import horner
+from .special import (
+    EULER_GAMMA,
+    EXCESS_NUMBERS,
+    excess,
+    generalised_kl,
+    trigamma,
+    with_partials,
+)
 
-__all__ = ["bregman_lgamma", "bregman_stirling", "in_shape", "log1p_or_log", "stirling_rows"]
+__all__ = [
+    "bregman_lgamma",
+    "bregman_lgamma_from_one",
+    "bregman_stirling",
+    "digamma_from_one",
+    "in_shape",
+    "stirling_rows",
+]
 
 _M = 5
 #: The j; those of the first m + 1 have a logarithm.
@@ -173,17 +188,64 @@ def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
     return in_shape(_with_slopes)(x, y, slopes="")[0]
 
 
-def _lgamma_from_one(x: Tensor, *, slopes: str = "x") -> tuple[Tensor, ...]:
-    one, d, inverse = _constants(x).one.unsqueeze(0), x - 1, x.reciprocal()
-    rows = stirling_rows(x, one, [(-d * inverse, inverse)], slopes)
-    value = torch.addcmul(rows.value, x, rows.excess[0])
-    return value, *(slope + log1p_or_log(d, x) for slope in rows.slopes)
+# --- from 1: an Exponential is the Gamma of concentration 1 -------------------------------------
+#
+# Where x is near 1, polynomials in w = (x - 1) / (x + 1) that make the largest error for
+# w^2 < 0.02 smallest, 3e-15 of the function; elsewhere lgamma and digamma lose nothing.
+
+_NEAR_ONE = (
+    0.822467033424110779,
+    -0.801371268773060411,
+    0.280951964946855411,
+    -0.295809209588982548,
+    0.181260034515409722,
+    -0.184522146944461571,
+    0.133185592079195712,
+    -0.134425825054898192,
+    0.105103839618086473,
+    -0.105703369300340762,
+    0.0915246250958240916,
+    -0.0918723795212690851,
+)
+_SLOPE_NEAR_ONE = (
+    1.64493406684822644,
+    -2.40411380631875424,
+    1.92517912852493096,
+    -2.04094997838467524,
+    1.97498786713087819,
+    -2.01669498042015992,
+    1.98808654749936524,
+    -2.0089710779648582,
+    1.99309725645179087,
+    -2.00212202740293646,
+    1.99203011648111617,
+    -2.1393424829570366,
+    2.13200570615741684,
+)
 
 
-@with_partials(lambda x: in_shape(_lgamma_from_one)(x)[1:], together=_lgamma_from_one)
+def _near_one(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x - 1, w, and where they are small."""
+    d = x - 1
+    w = d / (x + 1)
+    return d, w, w * w < 0.02
+
+
+@with_partials(lambda x: (trigamma(x),))
+def digamma_from_one(x: Tensor) -> Tensor:
+    """digamma(x) - digamma(1), with all its digits near 1; x > 0."""
+    d, w, near = _near_one(x)
+    return torch.where(near, d * horner(_SLOPE_NEAR_ONE, w), torch.digamma(x) + EULER_GAMMA)
+
+
+@with_partials(lambda x: (digamma_from_one(x),))
 def bregman_lgamma_from_one(x: Tensor) -> Tensor:
-    """lgamma(x) + 0.577 (x - 1) >= 0 for positive x: `bregman_lgamma` of x and 1."""
-    return in_shape(_lgamma_from_one)(x, slopes="")[0]
+    """lgamma(x) - (x - 1) digamma(1) >= 0 for positive x: `bregman_lgamma` of x and 1."""
+    d, w, near = _near_one(x)
+    return torch.where(near, d * d * horner(_NEAR_ONE, w), torch.lgamma(x) + EULER_GAMMA * d)
+
+
+# --- of any two ---------------------------------------------------------------------------------
 
 
 def bregman_lgamma(x: Tensor, y: Tensor) -> Tensor:

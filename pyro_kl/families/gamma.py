@@ -11,11 +11,24 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
-from ..log_gamma import in_shape, stirling_rows
+from ..log_gamma import (
+    bregman_lgamma_from_one,
+    digamma_from_one,
+    in_shape,
+    stirling_rows,
+)
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import is_one, log1p_or_log, trigamma, versine, with_partials
+from ..special import (
+    excess,
+    is_one,
+    log1p_or_log,
+    log_ratio,
+    trigamma,
+    versine,
+    with_partials,
+)
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 
@@ -142,28 +155,24 @@ gamma = declare(
 
 
 def _with_slopes(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, shapes: str = "ac", slopes: bool = True
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, by_c: bool = True, slopes: bool = True
 ) -> tuple[Tensor, ...]:
     """KL(Gamma(a, b) || Gamma(c, d)) of flat tensors, and its derivatives.
 
-    Those by a and c if `shapes` says so; what is not asked for may be a single number.
+    A single number may stand for c, if the derivative by it is not asked for.
     """
     turned = d / b
     g = torch.addcmul((a - c) * turned, c, (d - b) / b)  # c (r - 1)
     u, r = g / c, (a / c) * turned
-    asked = ("x" * ("c" in shapes) + "y" * ("a" in shapes)) * slopes
-    rows = stirling_rows(c, a, [(u, r)], asked)
+    rows = stirling_rows(c, a, [(u, r)], ("xy" if by_c else "y") * slopes)
     value = torch.addcmul(rows.value, c, rows.excess[0])
     if not slopes:
         return (value,)
-    found = [value]
-    if "a" in shapes:
-        found.append(rows.slopes[-1] + g / a)
-    found.append(-g / b)
-    if "c" in shapes:
-        # digamma(c) - digamma(a) - log(d / b), the logarithms of c / a and d / b in one
-        found.append(rows.slopes[0] - log1p_or_log(u, r))
-    return *found, g / d
+    by_a, by_b, by_d = rows.slopes[-1] + g / a, -g / b, g / d
+    if not by_c:
+        return value, by_a, by_b, by_d
+    # digamma(c) - digamma(a) - log(d / b), the logarithms of c / a and d / b in one
+    return value, by_a, by_b, rows.slopes[0] - log1p_or_log(u, r), by_d
 
 
 @with_partials(lambda *abcd: in_shape(_with_slopes)(*abcd)[1:], together=_with_slopes)
@@ -172,18 +181,22 @@ def kl_of_two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return in_shape(_with_slopes)(a, b, c, d, slopes=False)[0]
 
 
-def _from_exponential(b: Tensor, c: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
-    return _with_slopes(b.new_ones(1), b, c, d, shapes="c", **options)
+def _from_exponential_partials(b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+    g = (1 - c) * (d / b) + c * ((d - b) / b)
+    return -g / b, digamma_from_one(c) - log_ratio(d, b), g / d
 
 
-@with_partials(lambda *bcd: in_shape(_from_exponential)(*bcd)[1:], together=_from_exponential)
+@with_partials(_from_exponential_partials)
 def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """KL(Gamma(1, b) || Gamma(c, d))."""
-    return in_shape(_from_exponential)(b, c, d, slopes=False)[0]
+    """KL(Gamma(1, b) || Gamma(c, d)); F(c) of `kl_gamma_gamma` from lgamma itself."""
+    turned = d / b
+    u = ((1 - c) * turned + c * ((d - b) / b)) / c
+    shape = excess((1 - c) / c, 1 / c)
+    return c * (excess(u, turned / c) - shape) + bregman_lgamma_from_one(c)
 
 
 def _to_exponential(a: Tensor, b: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
-    return _with_slopes(a, b, b.new_ones(1), d, shapes="a", **options)
+    return _with_slopes(a, b, b.new_ones(1), d, by_c=False, **options)
 
 
 @with_partials(lambda *abd: in_shape(_to_exponential)(*abd)[1:], together=_to_exponential)
