@@ -154,6 +154,13 @@ gamma = declare(
 )
 
 
+def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """r - 1 and r, of r = (a / c) (d / b): from differences, and without large ones that cancel."""
+    p, q = (a - c) / c, a / c
+    t, turned = (d - b) / b, d / b
+    return torch.where(turned > 1, p + q * t, t + p * turned), q * turned
+
+
 def _with_slopes(
     a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, by_c: bool = True, slopes: bool = True
 ) -> tuple[Tensor, ...]:
@@ -161,13 +168,12 @@ def _with_slopes(
 
     A single number may stand for c, if the derivative by it is not asked for.
     """
-    turned = d / b
-    g = torch.addcmul((a - c) * turned, c, (d - b) / b)  # c (r - 1)
-    u, r = g / c, (a / c) * turned
+    u, r = _ratio_of_means(a, b, c, d)
     rows = stirling_rows(c, a, [(u, r)], ("xy" if by_c else "y") * slopes)
     value = torch.addcmul(rows.value, c, rows.excess[0])
     if not slopes:
         return (value,)
+    g = c * u
     by_a, by_b, by_d = rows.slopes[-1] + g / a, -g / b, g / d
     if not by_c:
         return value, by_a, by_b, by_d
@@ -182,17 +188,16 @@ def kl_of_two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
 
 
 def _from_exponential_partials(b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
-    g = (1 - c) * (d / b) + c * ((d - b) / b)
+    g = c * _ratio_of_means(torch.ones_like(c), b, c, d)[0]
     return -g / b, digamma_from_one(c) - log_ratio(d, b), g / d
 
 
 @with_partials(_from_exponential_partials)
 def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """KL(Gamma(1, b) || Gamma(c, d)); F(c) of `kl_gamma_gamma` from lgamma itself."""
-    turned = d / b
-    u = ((1 - c) * turned + c * ((d - b) / b)) / c
-    shape = excess((1 - c) / c, 1 / c)
-    return c * (excess(u, turned / c) - shape) + bregman_lgamma_from_one(c)
+    shapes = excess((1 - c) / c, 1 / c)
+    means = excess(*_ratio_of_means(torch.ones_like(c), b, c, d))
+    return c * (means - shapes) + bregman_lgamma_from_one(c)
 
 
 def _to_exponential(a: Tensor, b: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
