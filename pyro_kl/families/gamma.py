@@ -24,7 +24,6 @@ from ..special import (
     excess,
     is_one,
     log1p_or_log,
-    log_ratio,
     trigamma,
     versine,
     with_partials,
@@ -155,7 +154,7 @@ gamma = declare(
 
 
 def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """r - 1 and r, of r = (a / c) (d / b): from differences, and without large ones that cancel."""
+    """r - 1 and r, r = (a / c) (d / b): from differences, but no large ones that cancel."""
     p, q = (a - c) / c, a / c
     t, turned = (d - b) / b, d / b
     return torch.where(turned > 1, p + q * t, t + p * turned), q * turned
@@ -189,7 +188,7 @@ def kl_of_two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
 
 def _from_exponential_partials(b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
     g = c * _ratio_of_means(torch.ones_like(c), b, c, d)[0]
-    return -g / b, digamma_from_one(c) - log_ratio(d, b), g / d
+    return -g / b, digamma_from_one(c) - log1p_or_log((d - b) / b, d / b), g / d
 
 
 @with_partials(_from_exponential_partials)
