@@ -15,7 +15,7 @@ from pyro_kl.log_gamma import bregman_lgamma_from_one, bregman_stirling
 
 F64 = torch.float64
 #: Of the value; slopes lose less.
-TOLERANCE = 5e-14
+TOLERANCE = 1e-13
 
 
 def near_pairs(count, generator):
@@ -70,7 +70,7 @@ def test_value_and_slopes(pairs):
     found = value, *torch.autograd.grad(value.sum(), (x, y))
     errors = [largest_error(side, exact) for side, exact in zip(found, truth, strict=True)]
     assert errors[0] < TOLERANCE, errors
-    assert max(errors[1:]) < TOLERANCE / 2, errors
+    assert max(errors[1:]) < TOLERANCE / 4, errors
 
 
 def test_equals_lose_nothing():
