@@ -10,7 +10,7 @@ from mpmath import exp, log, log1p, mp, mpf
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Bernoulli, Categorical, Geometric, kl_divergence
 
-from pyro_kl import masses, special
+from pyro_kl import masses, masses_of_logits, special
 from pyro_kl.log_sinhc_divergence import bregman_log_sinhc
 
 F64 = torch.float64
@@ -88,14 +88,14 @@ CASES = {
         lambda x, y: (y - x) / (x * y * (1 - y)),
     ),
     "logits": (
-        masses.flips_of_logits,
+        masses_of_logits.flips_of_logits,
         close_logits(),
         lambda a, b: softplus(b) - softplus(a) - (b - a) * sigmoid(a),
         lambda a, b: (a - b) * sigmoid(a) * sigmoid(-a),
         lambda a, b: sigmoid(b) - sigmoid(a),
     ),
     "geometric logits": (
-        masses.geometrics_of_logits,
+        masses_of_logits.geometrics_of_logits,
         [(a, b) for a, b in [*close_logits(), (-900.0, -901.5), (-900.0, -899.99)] if a < 200],
         lambda a, b: (softplus(b) - softplus(a) - (b - a) * sigmoid(a)) / sigmoid(a),
         lambda a, b: exp(-a) * (softplus(a) - softplus(b)),
