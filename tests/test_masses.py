@@ -8,7 +8,7 @@ import pytest
 import torch
 from mpmath import exp, log, log1p, mp, mpf
 from torch.autograd import gradcheck, gradgradcheck
-from torch.distributions import Bernoulli, Categorical, Geometric, kl_divergence
+from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, kl_divergence
 
 from pyro_kl import masses, masses_of_logits, special
 from pyro_kl.log_sinhc_divergence import bregman_log_sinhc
@@ -253,3 +253,17 @@ def test_one_trial_of_each():
     flips = kl_divergence(Bernoulli(x), Bernoulli(y))
     waits = kl_divergence(Geometric(x), Geometric(y))
     assert waits.item() == pytest.approx(flips.item() / 0.3, rel=1e-14)
+
+
+def test_binomials_of_one_count_and_of_several():
+    """The choice of the route changes nothing: a batch is its rows, of equal counts or not."""
+    n = torch.tensor([3.0, 5.0, 5.0, 0.0], dtype=F64)
+    m = torch.tensor([3.0, 7.0, 5.0, 2.0], dtype=F64)
+    x, y = (torch.tensor(p, dtype=F64).expand(4) for p in (0.3, 0.300003))
+    batch = kl_divergence(Binomial(n, x), Binomial(m, y))
+    rows = [kl_divergence(Binomial(n[i], x[i]), Binomial(m[i], y[i])) for i in range(4)]
+    assert torch.allclose(batch, torch.stack(rows), rtol=1e-13, atol=0)
+    trial = kl_divergence(Bernoulli(x[0]), Bernoulli(y[0]))
+    assert rows[0].item() == pytest.approx(3 * trial.item(), rel=1e-15)
+    whole = kl_divergence(Binomial(5, x), Binomial(5, y))
+    assert torch.equal(whole, rows[2].expand(4))
