@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .special import _CLOSE, _atanh_series, with_partials
+from .special import _CLOSE, _atanh_series, _generalised_kl, with_partials
 
 __all__ = [
     "excess_of_rounded_masses",
@@ -51,6 +51,28 @@ def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
 
 
+def _guarded(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
+    """The term in operations of which autograd makes no nan."""
+    both = (x > 0) & (y > 0)
+    some_x, some_y = torch.where(both, x, 1.0), torch.where(both, y, 1.0)
+    value = _generalised_kl(some_x, some_y, torch.where(both, difference, 0.0))
+    return torch.where(both, value, torch.where(x > 0, math.inf, y))
+
+
+def _guarded_trial(x: Tensor, y: Tensor) -> Tensor:
+    return _guarded(x, y, x - y) + _guarded(1 - x, 1 - y, y - x)
+
+
+def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
+    trial = _guarded_trial(x, y)
+    finite = trial < math.inf
+    return torch.where(finite, torch.where(finite, trial, 0.0) / x, math.inf)
+
+
+def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    return _guarded(x, rate, x - rate) + _guarded(1 - x, torch.ones_like(x), -x)
+
+
 def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log(x/y), (x - y) / y and x - y."""
     difference, some_y = x - y, y.clamp(min=_TINY)
@@ -67,7 +89,7 @@ def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(has_mass, log_ratio, 0.0), slope_of_q
 
 
-@with_partials(_excess_of_rounded_partials)
+@with_partials(_excess_of_rounded_partials, plain=lambda x, y: _guarded(x, y, x - y))
 def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
 
@@ -99,7 +121,7 @@ def _flips_of_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return at_1.log_ratio - at_0.log_ratio, _slope_of_flips(x, y)
 
 
-@with_partials(_flips_of_probs_partials)
+@with_partials(_flips_of_probs_partials, plain=_guarded_trial)
 def flips_of_probs(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)), x and y from 0 to 1."""
     at_1, at_0 = _trial(x, y)
@@ -113,7 +135,7 @@ def _flips_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return -at_0.log_ratio / x / x, _slope_of_flips(x, y) / x
 
 
-@with_partials(_flips_over_probs_partials)
+@with_partials(_flips_over_probs_partials, plain=_guarded_trials)
 def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: that of two Geometrics."""
     at_1, at_0 = _trial(x, y)
@@ -147,7 +169,9 @@ def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tens
     return slope, _slope_of_q(x, rate)
 
 
-@with_partials(lambda x, rate: _against_poisson_partials(x, 1 - x, rate))
+@with_partials(
+    lambda x, rate: _against_poisson_partials(x, 1 - x, rate), plain=_guarded_against_poisson
+)
 def flips_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
     return _against_poisson(x, 1 - x, rate)

@@ -196,6 +196,26 @@ def test_at_the_ends(name, p, q, value, slope_of_q):
     assert by_q[1].isfinite()
 
 
+@pytest.mark.parametrize("name", ["excess", "flips", "geometric", "poisson", "logits"])
+def test_ends_under_compile(name):
+    """What is compiled is differentiated by autograd: rows at the ends leave the others alone."""
+    at_1 = [1.0, 1.0] if name == "geometric" else [0.0, 1.0]
+    x = torch.tensor([*at_1, 0.5, 0.5, 0.3], dtype=F64)
+    y = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.4], dtype=F64)
+    if name == "logits":
+        x, y = torch.logit(x), torch.logit(y)
+    x.requires_grad_(), y.requires_grad_()
+    function = CASES[name][0]
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    slopes = []
+    for f in (function, compiled):
+        kl = f(x, y)
+        slopes += torch.autograd.grad(torch.where(kl.isfinite(), kl, 0.0).sum(), (x, y))
+    assert all(slope.isfinite().all() for slope in slopes)
+    assert torch.allclose(slopes[2][-1], slopes[0][-1], rtol=1e-12)
+    assert torch.allclose(slopes[3][-1], slopes[1][-1], rtol=1e-12)
+
+
 # --- laws on categories -------------------------------------------------------------------------
 
 
