@@ -10,7 +10,8 @@ from torch.nn.functional import logsigmoid
 
 from . import special
 from .family import Parameters
-from .masses import flips_of_logits, flips_of_probs
+from .masses import flips_of_probs
+from .masses_of_logits import flips_of_logits
 from .special import generalised_kl_of_logs
 
 

@@ -12,29 +12,23 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from .special import _CLOSE, _atanh_series, with_partials
+from .special import _CLOSE, _atanh_series, _generalised_kl, with_partials
 
 __all__ = [
     "excess_of_rounded_masses",
     "flips_against_poisson",
-    "flips_of_logits",
     "flips_of_logits_against_poisson",
     "flips_of_probs",
     "flips_over_probs",
-    "geometrics_of_logits",
 ]
 
-# The distance of two logits below which w = (x - y) / (x + y) is in the series' range for both
-# masses: w is at most the hyperbolic tangent of half of it.
-_CLOSE_LOGITS = 0.17
 # Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
 _TINY = 2.0**-1022
 
 
-def _beyond(w: Tensor, square: Tensor) -> Tensor:
-    """2 atanh(w) - 2 w for small w: with w as above, log(x/y) - 2 w."""
+def beyond_series(w: Tensor, square: Tensor) -> Tensor:
+    """2 atanh(w) - 2 w for small w: with w = (x - y) / (x + y), log(x/y) - 2 w."""
     return w * (square * _atanh_series(square))
 
 
@@ -52,9 +46,31 @@ def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     w = difference / (x + some_y)
     square = w * w
     far = torch.log(x.clamp(min=_TINY) / some_y) - 2 * w
-    beyond = torch.where(square < _CLOSE, _beyond(w, square), far)
+    beyond = torch.where(square < _CLOSE, beyond_series(w, square), far)
     log_ratio = torch.where(has_mass, 2 * w + beyond, 0.0)
     return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
+
+
+def _guarded(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
+    """The term in operations of which autograd makes no nan."""
+    both = (x > 0) & (y > 0)
+    some_x, some_y = torch.where(both, x, 1.0), torch.where(both, y, 1.0)
+    value = _generalised_kl(some_x, some_y, torch.where(both, difference, 0.0))
+    return torch.where(both, value, torch.where(x > 0, math.inf, y))
+
+
+def _guarded_trial(x: Tensor, y: Tensor) -> Tensor:
+    return _guarded(x, y, x - y) + _guarded(1 - x, 1 - y, y - x)
+
+
+def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
+    trial = _guarded_trial(x, y)
+    finite = trial < math.inf
+    return torch.where(finite, torch.where(finite, trial, 0.0) / x, math.inf)
+
+
+def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    return _guarded(x, rate, x - rate) + _guarded(1 - x, torch.ones_like(x), -x)
 
 
 def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,7 +89,7 @@ def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(has_mass, log_ratio, 0.0), slope_of_q
 
 
-@with_partials(_excess_of_rounded_partials)
+@with_partials(_excess_of_rounded_partials, plain=lambda x, y: _guarded(x, y, x - y))
 def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
 
@@ -105,7 +121,7 @@ def _flips_of_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return at_1.log_ratio - at_0.log_ratio, _slope_of_flips(x, y)
 
 
-@with_partials(_flips_of_probs_partials)
+@with_partials(_flips_of_probs_partials, plain=_guarded_trial)
 def flips_of_probs(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)), x and y from 0 to 1."""
     at_1, at_0 = _trial(x, y)
@@ -119,7 +135,7 @@ def _flips_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return -at_0.log_ratio / x / x, _slope_of_flips(x, y) / x
 
 
-@with_partials(_flips_over_probs_partials)
+@with_partials(_flips_over_probs_partials, plain=_guarded_trials)
 def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: that of two Geometrics."""
     at_1, at_0 = _trial(x, y)
@@ -132,7 +148,7 @@ def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     w = -x / (1 + x0)
     square = w * w
     far = torch.log(torch.where(x0 > 0, x0, 1.0)) - 2 * w
-    beyond = torch.where(square < _CLOSE, _beyond(w, square), far)
+    beyond = torch.where(square < _CLOSE, beyond_series(w, square), far)
     return 2 * w + beyond, x0 * beyond - x * w
 
 
@@ -153,7 +169,9 @@ def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tens
     return slope, _slope_of_q(x, rate)
 
 
-@with_partials(lambda x, rate: _against_poisson_partials(x, 1 - x, rate))
+@with_partials(
+    lambda x, rate: _against_poisson_partials(x, 1 - x, rate), plain=_guarded_against_poisson
+)
 def flips_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
     return _against_poisson(x, 1 - x, rate)
@@ -169,94 +187,3 @@ def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor
 def flips_of_logits_against_poisson(logits: Tensor, rate: Tensor) -> Tensor:
     """The same by logits; a mass that underflows has no part in it."""
     return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)
-
-
-class _Turned(NamedTuple):
-    """Two flips by their logits, coins turned so that p's heads are no more likely than tails.
-
-    The turn is -1 or 1; m is p's mass at heads; the step is from p's logit to q's, 0 where it is
-    infinite.
-    """
-
-    turn: Tensor
-    p: Tensor
-    q: Tensor
-    m: Tensor
-    finite: Tensor
-    step: Tensor
-
-
-def _turned(a: Tensor, b: Tensor) -> _Turned:
-    turn = torch.where(a > 0, -1.0, 1.0).to(a.dtype)
-    p, q = turn * a, turn * b
-    step = q - p
-    finite = torch.isfinite(step)
-    return _Turned(turn, p, q, torch.sigmoid(p), finite, torch.where(finite, step, 0.0))
-
-
-def _growth(step: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether exp(step) is at most e, and exp(step) - 1 there."""
-    moderate = step < 1
-    return moderate, torch.expm1(torch.where(moderate, step, 0.0))
-
-
-def _flips_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    turn, p, q, m, finite, step = _turned(a, b)
-    moderate, growth = _growth(step)
-    gap = torch.where(moderate & finite, m * torch.sigmoid(-q) * growth, torch.sigmoid(q) - m)
-    bounded = finite | torch.isneginf(p)
-    return -turn * m * (1 - m) * step, torch.where(bounded, turn * gap, 0.0)
-
-
-@with_partials(_flips_of_logits_partials)
-def flips_of_logits(a: Tensor, b: Tensor) -> Tensor:
-    """KL of Bernoullis by their logits, which may be infinite.
-
-    It is log(1 + m (exp(d) - 1)) - m d, with m the smaller of p's masses and d its logit's
-    distance from q's; where d is small, the terms of the two atoms.
-    """
-    _, p, q, m, finite, step = _turned(a, b)
-    moderate, growth = _growth(step)
-    apart = logsigmoid(-p) - logsigmoid(-q)
-    far = torch.where(moderate, torch.log1p(m * growth), apart) - m * step
-    value = torch.where(step.abs() < _CLOSE_LOGITS, _close_flips(m, q, growth), far)
-    return torch.where(finite, value, torch.where(torch.isneginf(p), apart, math.inf))
-
-
-def _close_flips(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
-    """Both terms, from the masses' difference -m q0 (exp(step) - 1)."""
-    y = torch.sigmoid(q)
-    m0, y0 = 1 - m, 1 - y
-    difference = -m * y0 * growth
-    total = m + y
-    w, w0 = difference / torch.where(total > 0, total, 1.0), -difference / (m0 + y0)
-    return difference * (w - w0) + m * _beyond(w, w * w) + m0 * _beyond(w0, w0 * w0)
-
-
-# Two logits below these count by their distance alone, to 4e-18.
-_FAR_BELOW, _BELOW = -600.0, -40.0
-
-
-def _lifted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits whose masses do not underflow: both moved where both are far below 0."""
-    shift = torch.where((a < _FAR_BELOW) & (b < _BELOW), _FAR_BELOW - a, 0.0)
-    return a + shift, b + shift
-
-
-def _geometrics_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = _lifted(a, b)
-    step, p1 = b - a, torch.sigmoid(a)
-    finite = torch.isfinite(step)
-    small = step.abs() < 1
-    growth = torch.expm1(torch.where(small, step, 0.0))
-    # log of the ratio of the masses at 0
-    ratio = torch.where(small, torch.log1p(p1 * growth), logsigmoid(-a) - logsigmoid(-b))
-    by_a = torch.exp(-torch.where(finite, a, 0.0)) * torch.where(finite, ratio, 0.0)
-    return -by_a, _flips_of_logits_partials(a, b)[1] / p1
-
-
-@with_partials(_geometrics_of_logits_partials)
-def geometrics_of_logits(a: Tensor, b: Tensor) -> Tensor:
-    """KL of two Geometrics by their logits: that of two flips, over p's mass at 1."""
-    a, b = _lifted(a, b)
-    return flips_of_logits(a, b) / torch.sigmoid(a)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from mpmath import exp, log, log1p, mp, mpf
 from torch.autograd import gradcheck, gradgradcheck
-from torch.distributions import Bernoulli, Categorical, Geometric, kl_divergence
+from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, kl_divergence
 
-from pyro_kl import masses, special
+from pyro_kl import masses, masses_of_logits, special
 from pyro_kl.log_sinhc_divergence import bregman_log_sinhc
 
 F64 = torch.float64
@@ -88,14 +88,14 @@ CASES = {
         lambda x, y: (y - x) / (x * y * (1 - y)),
     ),
     "logits": (
-        masses.flips_of_logits,
+        masses_of_logits.flips_of_logits,
         close_logits(),
         lambda a, b: softplus(b) - softplus(a) - (b - a) * sigmoid(a),
         lambda a, b: (a - b) * sigmoid(a) * sigmoid(-a),
         lambda a, b: sigmoid(b) - sigmoid(a),
     ),
     "geometric logits": (
-        masses.geometrics_of_logits,
+        masses_of_logits.geometrics_of_logits,
         [(a, b) for a, b in [*close_logits(), (-900.0, -901.5), (-900.0, -899.99)] if a < 200],
         lambda a, b: (softplus(b) - softplus(a) - (b - a) * sigmoid(a)) / sigmoid(a),
         lambda a, b: exp(-a) * (softplus(a) - softplus(b)),
@@ -196,6 +196,26 @@ def test_at_the_ends(name, p, q, value, slope_of_q):
     assert by_q[1].isfinite()
 
 
+@pytest.mark.parametrize("name", ["excess", "flips", "geometric", "poisson", "logits"])
+def test_ends_under_compile(name):
+    """What is compiled is differentiated by autograd: rows at the ends leave the others alone."""
+    at_1 = [1.0, 1.0] if name == "geometric" else [0.0, 1.0]
+    x = torch.tensor([*at_1, 0.5, 0.5, 0.3], dtype=F64)
+    y = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.4], dtype=F64)
+    if name == "logits":
+        x, y = torch.logit(x), torch.logit(y)
+    x.requires_grad_(), y.requires_grad_()
+    function = CASES[name][0]
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    slopes = []
+    for f in (function, compiled):
+        kl = f(x, y)
+        slopes += torch.autograd.grad(torch.where(kl.isfinite(), kl, 0.0).sum(), (x, y))
+    assert all(slope.isfinite().all() for slope in slopes)
+    assert torch.allclose(slopes[2][-1], slopes[0][-1], rtol=1e-12)
+    assert torch.allclose(slopes[3][-1], slopes[1][-1], rtol=1e-12)
+
+
 # --- laws on categories -------------------------------------------------------------------------
 
 
@@ -253,3 +273,17 @@ def test_one_trial_of_each():
     flips = kl_divergence(Bernoulli(x), Bernoulli(y))
     waits = kl_divergence(Geometric(x), Geometric(y))
     assert waits.item() == pytest.approx(flips.item() / 0.3, rel=1e-14)
+
+
+def test_binomials_of_one_count_and_of_several():
+    """The choice of the route changes nothing: a batch is its rows, of equal counts or not."""
+    n = torch.tensor([3.0, 5.0, 5.0, 0.0], dtype=F64)
+    m = torch.tensor([3.0, 7.0, 5.0, 2.0], dtype=F64)
+    x, y = (torch.tensor(p, dtype=F64).expand(4) for p in (0.3, 0.300003))
+    batch = kl_divergence(Binomial(n, x), Binomial(m, y))
+    rows = [kl_divergence(Binomial(n[i], x[i]), Binomial(m[i], y[i])) for i in range(4)]
+    assert torch.allclose(batch, torch.stack(rows), rtol=1e-13, atol=0)
+    trial = kl_divergence(Bernoulli(x[0]), Bernoulli(y[0]))
+    assert rows[0].item() == pytest.approx(3 * trial.item(), rel=1e-15)
+    whole = kl_divergence(Binomial(5, x), Binomial(5, y))
+    assert torch.equal(whole, rows[2].expand(4))

@@ -22,7 +22,12 @@ from ..special import generalised_kl_of_logs
 def read(p: Binomial) -> Parameters:
     """The parameter that was given; torch clamps when it computes the other one."""
     n = counts_of(p) if isinstance(p, ExtendedBinomial) else p.total_count
-    return {"total_count": n, **probs_or_logits(p)}
+    return {"total_count": _unexpanded(n), **probs_or_logits(p)}
+
+
+def _unexpanded(count: Tensor) -> Tensor:
+    """One number that was spread over a batch, as one number again."""
+    return count if any(count.stride()) or not count.numel() else count[(0,) * count.dim()]
 
 
 def log_density(mp: Any, k: int, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
@@ -133,5 +138,6 @@ _of_counts = lift(kl_of_counts, binomial, binomial)
 )
 def kl_binomial_binomial(p: Binomial, q: Binomial) -> Tensor:
     """Equal counts, as far as values are to be had: closed. Any others: the sum."""
-    equal = settled(p.total_count, lambda n: n == q.total_count)
+    m = _unexpanded(q.total_count)
+    equal = settled(_unexpanded(p.total_count), lambda n: n == m)
     return _of_one_count(p, q) if equal else _of_counts(p, q)

@@ -12,7 +12,8 @@ from torch.distributions import Geometric
 from ..counting import Count, negative_binomial_count, times
 from ..family import COUNTS, Family, Parameters
 from ..flips import log_masses, slope_at_ends
-from ..masses import flips_over_probs, geometrics_of_logits
+from ..masses import flips_over_probs
+from ..masses_of_logits import geometrics_of_logits
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import exp_excess, generalised_kl_of_logs
