@@ -16,6 +16,7 @@ from torch.distributions import Distribution, constraints
 
 from .densities import log_prob_anywhere
 from .line import LARGEST, Point, from_line, half_line, interval
+from .peaks import square_over_jump
 from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
 
 __all__ = ["kl_of_undeclared"]
@@ -55,15 +56,32 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         if bool((log_q(centre.unsqueeze(0)) == -math.inf).any()) and shape.numel() == 1:
             infinite = torch.full(shape, math.inf, dtype=torch.float64)
             return Integral(infinite, torch.zeros_like(infinite), 1)
-        peak, _, _, _ = _where(log_q, shape, probe.device, limits)
+        peak, narrow, _, _ = _where(log_q, shape, probe.device, limits)
         finite = _decays(log_p, log_q, centre, width, low, high, limits)
     found = integrate_laws(log_p, log_q, centre, width, (low, high), [(peak - centre) / width])
+    total = found.value
+    if torch.is_grad_enabled() and total.requires_grad:
+        total = total + _of_kinks(log_p, log_q, centre, peak, width, narrow)
     value, error = (
-        torch.where(finite, found.value, math.inf),
+        torch.where(finite, total, math.inf),
         torch.where(finite, found.error, 0.0),
     )
     reason = short_of(value.detach(), error, asked_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
+
+
+def _of_kinks(
+    log_p: OnLine, log_q: OnLine, p_peak: Tensor, q_peak: Tensor, p_width: Tensor, q_width: Tensor
+) -> Tensor:
+    """0, with a slope of 0, and the second derivative that kinks at the two peaks contribute.
+
+    The integrand p (log p - log q) jumps by 1 + log p - log q times p what log p does.
+    """
+    a, b = (log(p_peak.unsqueeze(0)).detach().squeeze(0) for log in (log_p, log_q))
+    there = log_p(q_peak.unsqueeze(0)).detach().squeeze(0).to(torch.float64)
+    own = 0.5 * torch.exp(a) * (1 + a - b) * square_over_jump(log_p, p_peak, p_width)
+    other = -0.5 * torch.exp(there) * square_over_jump(log_q, q_peak, q_width)
+    return torch.nan_to_num(own, nan=0.0) + torch.nan_to_num(other, nan=0.0)
 
 
 def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:

@@ -23,6 +23,7 @@ from torch.distributions.transforms import (
 
 from ..integrals import tell
 from ..maps import one_to_one
+from ..peaks import peak_between, square_over_jump
 from ..quadrature import Integral, integrate, traced
 from ..reduction import describe, reduction
 from ..shapes import broadcast_batch
@@ -93,28 +94,51 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         reach, converges = _reaches(log_q, tensors)
         finite = inside & converges
     cuts = [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
+    extra, narrow = torch.zeros(()).to(loc), None
+    if view.underflows:  # nothing is known of it: it may have a kink at its top
+        extra, top = _of_kink(log_q, tensors, reach)
+        cuts, narrow = [top], torch.ones_like(top)
 
     def integrand(z: Tensor, m: Tensor, s: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         log_p = -0.5 * z * z - HALF_LOG_TAU
         return log_p, log_q(m + s * z, *rest) + torch.log(s) - log_p
 
     if traced() or bool(finite.all()):
-        found = integrate(integrand, tensors, reach, cuts, view.kinked)
-        return replace(found, value=torch.where(finite, found.value, math.inf))
+        found = integrate(integrand, tensors, reach, cuts, view.kinked, narrow=narrow)
+        return replace(found, value=torch.where(finite, found.value + extra, math.inf))
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
     if not rows.numel():
         return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
     some, window, places = (
         [x.expand(shape).reshape(-1)[rows] for x in group] for group in (tensors, reach, cuts)
     )
-    found = integrate(integrand, some, (window[0], window[1]), places, view.kinked)
+    if narrow is not None:
+        narrow = torch.ones_like(places[0])
+    window_ends = window[0], window[1]
+    found = integrate(integrand, some, window_ends, places, view.kinked, narrow=narrow)
     value, error = (
         torch.full((shape.numel(),), rest, dtype=x.dtype, device=x.device)
         .index_put((rows,), x)
         .reshape(shape)
         for x, rest in ((found.value, math.inf), (found.error, 0.0))
     )
-    return replace(found, value=value, error=error)
+    return replace(found, value=value + torch.where(finite, extra, 0.0), error=error)
+
+
+def _of_kink(
+    log_q: _Pulled, tensors: Sequence[Tensor], reach: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """What a kink at the top of log q adds to second derivatives, and where that is."""
+
+    def along(z: Tensor, loc: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
+        return log_q(loc + scale * z, *rest)
+
+    fixed = [x.detach() for x in tensors]
+    top = peak_between(lambda z: along(z, *fixed), *torch.broadcast_tensors(-reach[0], reach[1]))
+    top = top.expand(tensors[0].shape)
+    square = square_over_jump(lambda z: along(z, *tensors), top, torch.ones_like(top))
+    density = torch.exp(-0.5 * top * top - HALF_LOG_TAU)
+    return torch.nan_to_num(-0.5 * density * square, nan=0.0), top
 
 
 def _cut(maps: list[Transform], x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
