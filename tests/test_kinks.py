@@ -1,8 +1,9 @@
-"""Second derivatives through a kink: of a law that no family declares, and of a pushed-forward p."""
+"""Second derivatives through a kink: of a law that nobody declared, and of a mapped p."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ F64 = torch.float64
 class OwnLaplace(Distribution):
     """A Laplace that has nothing but a log density."""
 
-    arg_constraints = {}
+    arg_constraints: ClassVar = {}
     support = constraints.real
 
     def __init__(self, loc, scale):
@@ -59,7 +60,12 @@ def parameters():
 
 def hessian(function, inputs):
     slopes = torch.autograd.grad(function(*inputs), inputs, create_graph=True)
-    rows = [torch.autograd.grad(slope, inputs, retain_graph=True) for slope in slopes]
+    rows = [
+        torch.autograd.grad(
+            slope, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        for slope in slopes
+    ]
     return torch.stack([torch.stack(row) for row in rows])
 
 
