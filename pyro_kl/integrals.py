@@ -35,7 +35,7 @@ _told: set[str] = set()
 #: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
 _SLOWEST = 1e3
 #: How much of a kink's error an integrand that turns may have: its nodes are never fine enough.
-_TURNING = 12.0
+_TURNING = 24.0
 
 
 def integral(p: Family, q: Family) -> Pair | None:

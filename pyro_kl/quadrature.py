@@ -263,7 +263,7 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
         eighth = (8 * eighths - value).abs().amax(0)
         size = terms.abs().sum(0)
         ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
-    kink = None if rows.narrow is None else rows.narrow / (12.0 if split else 5.0)
+    kink = None if rows.narrow is None else rows.narrow / (12.0 if split else 3.0)
     if not rows.is_density:
         return _Sums(value, half, quarter, eighth, size, 4 * _EPS * size, ends, kink)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
