@@ -10,22 +10,24 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from .family import Family, Parameters, end_at
-from .line import LARGEST, Line, Point, from_line
+from .line import LARGEST, Line, Point, from_line, half_line
 from .pair import Pair
 from .provenance import Use, note
 from .quadrature import (
     Integral,
-    Integrand,
     asked_tolerance,
+    common_shape,
     integrate,
     short_of,
     traced,
 )
+from .recorded import Integrand, Recorded
 from .registry import Kernel, derivation_rule, derived_pair
 from .slow_tails import SlowTails, is_slow, slow_tails
 
@@ -114,9 +116,9 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
 
     def kl_integrated(a: Parameters, b: Parameters) -> Tensor:
         finite, stretch = _finiteness(p, q, a, b, compare)
-        shape = torch.broadcast_shapes(*(x.shape for x in (*a.values(), *b.values())))
         names = tuple(a), tuple(b)
         tensors = [*a.values(), *b.values()]
+        shape = common_shape(tensors)
         some = None
         if finite is not None:
             finite = finite.expand(shape)
@@ -234,19 +236,34 @@ def _integral_over(
         narrow = torch.full_like(narrow, _TURNING)
     kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []
     cuts = [torch.where(inside, (y - centre) / width, bend) for y, inside in kinks] or [bend]
-    log_q = _log_q(q_line, tails)
-    if line.standard is None:
-        integrand = _of_shape(line, log_q, names)
-        given, moving = [share, centre, width, *tensors], 3
-    else:
-        integrand = _of_copies(line, log_q, names)
-        given, moving = [share, *tensors], 1
+    given = [*tensors] if line.standard is not None else [centre, width, *tensors]
+    if tails is not None:
+        given = [share, *given]
+    moving = len(given) - len(tensors)
+    integrand = _integrand(line, q_line, names)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow)
     if tails is None:
         return found
     value = found.value + share * tails.mean(*_split(names, tensors))
     reason = "" if traced() else short_of(value.detach(), found.error, asked_tolerance())
     return replace(found, value=value, reason=reason)
+
+
+@cache
+def _integrand(
+    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Recorded:
+    """One for each pair of families: it keeps its programs."""
+    tails = slow_tails(line, q_line)
+    of = _of_shape if line.standard is None else _of_copies
+    whole = of(line, _log_q(q_line, tails), names)
+    if tails is not None:
+        return Recorded(whole)
+
+    def without_share(z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return whole(z, z, *tensors)
+
+    return Recorded(without_share)
 
 
 def _where(mask: Tensor, x: float, other: Tensor | float) -> Tensor:
@@ -266,10 +283,10 @@ def _bend(
 ) -> tuple[Tensor, Tensor]:
     """Where log q bends, in p's scale; 1 if that is within a few steps between nodes, else 0."""
     middle, half = q_line.centre(**b), q_line.width(**b)
-    below, at, above = (
-        (line.place(q_line.at(y, **b).x, **a) - centre) / width
-        for y in (middle - half, middle, middle + half)
-    )
+    y = torch.stack((middle - half, middle, middle + half))
+    if q_line.at is not line.at or line.at not in (from_line, half_line):  # else it is the same
+        y = line.place(q_line.at(y, **b).x, **a)
+    below, at, above = (y - centre) / width
     # steps grow outwards; nan where an end of q is outside of p's support
     narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
     if line.at is not from_line:  # the map to p's support bends too, within 1
@@ -297,9 +314,11 @@ def _tilts(
         tilt = line.tilt(**a)
         found = [0.0 if g == 0.0 else tilt * _number(g, b, tilt) for g in q_line.growth]
     for i, side in enumerate((-1, 1)):
+        if q_line.exponential[i] == 0.0:
+            continue
         end = line.at(centre + 20 * side * line.reach[i] * width, **a)
         has_end = (end.log_above if side < 0 else end.log_below) is not None
-        if q_line.exponential[i] != 0.0 and has_end:  # log q is finite there, but how large?
+        if has_end:  # log q is finite there, but how large?
             size = torch.log1p(q_line.log_density(end, **b).abs().clamp(max=1e300))
             found[i] = found[i] + size * line.reach[i] / 40.0
     return found[0], found[1]
@@ -315,15 +334,19 @@ def _reach(
 ) -> tuple[Tensor | float, Tensor | float]:
     """In widths; not so far that x leaves the floats, where the map grows like an exponential."""
     ends: list[Tensor | float] = []
-    grows = line.at is not from_line and line.at(centre, **a).log_below is None
     for side, reach, wider, tilt in zip((-1, 1), line.reach, stretch, tilts, strict=True):
         far: Tensor | float = reach + tilt
         if isinstance(wider, Tensor):
             far = far + torch.log(wider) if line.log_tail else far * wider
-        if isinstance(far, Tensor) and grows and not line.log_tail:
+        if isinstance(far, Tensor) and not line.log_tail and _grows(line, a, centre):
             far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=1.0))
         ends.append(far)
     return ends[0], ends[1]
+
+
+def _grows(line: Line, a: Parameters, centre: Tensor) -> bool:
+    """Whether the map from the line grows like an exponential."""
+    return line.at is not from_line and line.at(centre, **a).log_below is None
 
 
 #: `log_q(point, a, b, share)`: share is 1 in the rows where something is taken out of log q.
@@ -347,9 +370,7 @@ def _of_copies(
 
     def integrand(z: Tensor, share: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         a, b = _split(names, tensors)
-        unit = {
-            name: torch.full((), x, dtype=z.dtype, device=z.device) for name, x in standard.items()
-        }
+        unit = {name: torch.full_like(z, x) for name, x in standard.items()}
         at_unit = line.at(z, **unit)
         log_p = line.log_density(at_unit, **unit) + at_unit.log_slope
         width = line.width(**a)

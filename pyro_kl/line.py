@@ -94,7 +94,7 @@ class Point:
 
 def _log_further(log_distance: Tensor, gap: Tensor | float) -> Tensor:
     """log(distance + gap) for gap >= 0."""
-    if not isinstance(gap, Tensor):
+    if isinstance(gap, int | float):
         return (
             log_distance
             if gap == 0
@@ -121,8 +121,8 @@ def half_line(y: Tensor, **_: Tensor) -> Point:
 
 def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -> Point:
     """(low, high), by the logistic function."""
-    width = torch.as_tensor(high - low, dtype=y.dtype, device=y.device)
-    log_width = torch.log(width)
+    width = high - low
+    log_width = math.log(width) if isinstance(width, int | float) else torch.log(width)
     up, down = torch.nn.functional.logsigmoid(y), torch.nn.functional.logsigmoid(-y)
     return Point(
         low + width * torch.sigmoid(y),
@@ -159,7 +159,7 @@ class Distance(NamedTuple):
     mean: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """A univariate continuous law, as an integral over it or against it sees it.
 

@@ -29,12 +29,33 @@ def _new_steps(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 _kept_steps = lru_cache(maxsize=256)(_new_steps)
 
 
-def whole_nodes(low: Tensor, high: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Z = sinh(t) from -low to high, t in equal steps; nodes and weights (1, count, rows or 1)."""
-    start, end = -torch.asinh(low), torch.asinh(high)
-    step = (end - start) / (count - 1)
-    t = start + (end - start) * _steps(count, low.dtype, low.device)
-    return torch.sinh(t).unsqueeze(0), (torch.cosh(t) * step).unsqueeze(0)
+def whole_nodes(
+    low: Tensor, high: Tensor, count: int, heavy: tuple[bool, bool] = (True, True)
+) -> tuple[Tensor, Tensor]:
+    """Z from -low to high, t in equal steps; nodes and weights (1, count, rows or 1).
+
+    Z = t + [exp(t) - 1]/2 - [exp(-t) - 1]/2, without the exponential on a side where the law
+    falls faster than an exponential: equal steps are the best there.
+    """
+    start, end = (
+        _where(reach, is_heavy) for reach, is_heavy in zip((low, high), heavy, strict=True)
+    )
+    step = (end + start) / (count - 1)
+    t = (end + start) * _steps(count, low.dtype, low.device) - start
+    z, weight = t, torch.ones_like(t)
+    for side, is_heavy in zip((-1, 1), heavy, strict=True):
+        if is_heavy:
+            grown = 0.5 * torch.exp(side * t)
+            z, weight = z + side * (grown - 0.5), weight + grown
+    return z.unsqueeze(0), (weight * step).unsqueeze(0)
+
+
+def _where(reach: Tensor, is_heavy: bool) -> Tensor:
+    """The t of a reach, near enough: that of t + [exp(t) - 1] / 2."""
+    if not is_heavy:
+        return reach
+    twice = 2 * reach
+    return torch.log((twice + 1 - 2 * torch.log1p(twice)).maximum(1 + reach))
 
 
 def split_nodes(

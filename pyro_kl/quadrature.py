@@ -34,6 +34,8 @@ import torch
 from torch import Tensor
 
 from .nodes import split_nodes, whole_nodes
+from .recorded import Integrand, Recorded, Sweep
+from .sweep import Nodes, look, prepare
 
 __all__ = [
     "Integral",
@@ -47,15 +49,22 @@ __all__ = [
     "tolerance",
 ]
 
-#: `integrand(z, *parameters) -> (log p(z), log q(z) - log p(z))`, z of shape (nodes, rows).
-Integrand = Callable[..., tuple[Tensor, Tensor]]
+Cuts = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 
 #: Nodes of a piece: the first attempt, and the last one without and with cuts.
-FIRST, LAST_WHOLE, LAST_SPLIT = 65, 513, 1025
+FIRST, LAST_WHOLE, LAST_SPLIT = 73, 577, 1153
+#: For the usual tolerance nodes need not go as far as there are digits, unless many are wanted.
+USUAL, NEARER, LAST_NEAR = 1e-7, 0.78, 73
+#: A reach, in widths, of a tail that falls like exp(-exp(z)).
+DOUBLE = 4.0
+#: A law with less reach, in widths, has a tail lighter than any exponential.
+LIGHT = 10.0
 #: Where nothing may depend on values (vmap, compile, jit): one rule for all.
 TRACED_WHOLE, TRACED_SPLIT = 513, 257
 #: Elements of one block of nodes times rows: bounds the memory of a large batch.
 BLOCK = 1 << 19
+#: The same where the integrand is recorded: what a core's cache holds a dozen of.
+CACHED = 1 << 14
 #: Below this difference between the integral of q and 1, q has its mass where the nodes are.
 COVERED = 1e-13
 
@@ -181,24 +190,39 @@ class _Rows:
     kinked: bool
     is_density: bool = True
     narrow: Tensor | None = None  # rows: 1 where q changes as a kink would, else 0
+    key: tuple[Any, ...] | None = None  # of nodes that are the same for all rows
+    heavy: tuple[bool, bool] = (True, True)
+    nearer: bool = False  # whether the nodes need not go as far as there are digits
 
     def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
         """Z and weights, of shape (pieces, count, rows or 1)."""
         if split:
             return split_nodes(self.low, self.high, self.cuts, count)
-        return whole_nodes(self.low, self.high, count)
+        low, high = self.low, self.high
+        if self.nearer and count <= LAST_NEAR:
+            low, high = (_nearer(end) for end in (low, high))
+        return whole_nodes(low, high, count, self.heavy)
 
     def take(self, rows: Tensor | slice) -> _Rows:
         low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
-        return _Rows(
-            self.integrand,
-            low,
-            high,
-            tuple(c[rows] for c in self.cuts),
-            self.kinked,
-            self.is_density,
-            None if self.narrow is None else self.narrow[rows],
-        )
+        narrow = None if self.narrow is None else self.narrow[rows]
+        cuts = tuple(c[rows] for c in self.cuts)
+        return replace(self, low=low, high=high, cuts=cuts, narrow=narrow)
+
+    def kink(self, *, split: bool) -> Tensor | None:
+        """How much of a kink's error there may be under what converges."""
+        return None if self.narrow is None else self.narrow / (12.0 if split else 3.0)
+
+    def prepared(self, sweep: Sweep, count: int, *, split: bool) -> Nodes:
+        """What a look at the nodes needs; kept if they are the same for all rows."""
+        key = None if split or self.key is None else (*self.key, count, self.nearer)
+        found = sweep.nodes.get(key)
+        if found is None:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                found = prepare(sweep, *self.nodes(count, split=split), self.low, self.high)
+            if key is not None:
+                sweep.nodes[key] = found
+        return found
 
 
 @dataclass
@@ -263,7 +287,7 @@ def _sums(rows: _Rows, parameters: Sequence[Tensor], count: int, *, split: bool)
         eighth = (8 * eighths - value).abs().amax(0)
         size = terms.abs().sum(0)
         ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
-    kink = None if rows.narrow is None else rows.narrow / (12.0 if split else 3.0)
+    kink = rows.kink(split=split)
     if not rows.is_density:
         return _Sums(value, half, quarter, eighth, size, 4 * _EPS * size, ends, kink)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
@@ -301,7 +325,7 @@ def integrate(
     integrand: Integrand,
     parameters: Sequence[Tensor],
     reach: tuple[float | Tensor, float | Tensor],
-    cuts: Sequence[Tensor] = (),
+    cuts: Cuts = (),
     kinked: bool = False,
     is_density: bool = True,
     moving: int = 0,
@@ -314,7 +338,7 @@ def integrate(
             and log q - log p at z; elementwise, z of shape (nodes, rows).
         parameters: batch-shaped tensors.
         reach: how far below and above 0 p has mass.
-        cuts: places z for the nodes to crowd at, if they must.
+        cuts: places z for the nodes to crowd at, if they must; or what computes them then.
         kinked: whether they must in any case.
         is_density: whether p is a density, so that its integral and q's are known to be 1.
         moving: how many of the parameters, the first ones, do nothing but place the nodes.
@@ -323,29 +347,75 @@ def integrate(
     Returns:
         Nats of the broadcast batch shape, with an error estimate.
     """
-    shape = torch.broadcast_shapes(*(x.shape for x in parameters))
-    flat = [x.expand(shape).reshape(-1) for x in parameters]
+    shape = common_shape(parameters)
+    if traced():
+        places = [c.expand(shape).reshape(-1) for c in _given(cuts)]
+        rows = _rows_of(integrand, parameters, shape, reach, places, kinked, is_density, narrow)
+        count = TRACED_SPLIT if kinked else TRACED_WHOLE
+        flat = [x.expand(shape).reshape(-1) for x in parameters]
+        sums = _sums(rows, flat, count, split=kinked)
+        return Integral(sums.value.reshape(shape), sums.error().reshape(shape), count)
+    places = list(_given(cuts)) if kinked else []
+    if narrow is not None and not narrow.any():
+        narrow = None
+    rows = _rows_of(integrand, parameters, shape, reach, (), kinked, is_density, narrow)
+    solution = _Solution(rows, asked_tolerance(), shape, cuts)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in parameters):
+        value = _Adaptive.apply(solution, len(places), moving, *places, *parameters)
+    else:
+        solution.place(places)
+        value = solution.solve(parameters, [False] * len(parameters))[0]
+    reason = "" if solution.settled else short_of(value, solution.error, solution.tolerance)
+    return Integral(value, solution.error, solution.nodes, reason)
+
+
+def common_shape(tensors: Sequence[Tensor]) -> torch.Size:
+    """The shape that tensors broadcast to; torch's own function takes 10 us to say so."""
+    first = tensors[0].shape
+    if all([x.shape == first for x in tensors]):
+        return first
+    return torch.broadcast_shapes(*(x.shape for x in tensors))
+
+
+def _given(cuts: Cuts) -> Sequence[Tensor]:
+    return cuts() if callable(cuts) else cuts
+
+
+def _rows_of(
+    integrand: Integrand,
+    parameters: Sequence[Tensor],
+    shape: torch.Size,
+    reach: tuple[float | Tensor, float | Tensor],
+    cuts: Sequence[Tensor],
+    kinked: bool,
+    is_density: bool,
+    narrow: Tensor | None,
+) -> _Rows:
+    like = parameters[0]
     low, high = (
         end.detach().expand(shape).reshape(-1)
         if isinstance(end, Tensor) and end.dim()
-        else torch.as_tensor(end, dtype=flat[0].dtype, device=flat[0].device)
+        else torch.as_tensor(end, dtype=like.dtype, device=like.device)
         for end in reach
     )
-    places = [c.expand(shape).reshape(-1) for c in cuts]
+    key = None
+    if not any(isinstance(end, Tensor) for end in reach):
+        key = (*reach, like.dtype, like.device)
+    heavy = not _is_light(reach[0]), not _is_light(reach[1])
+    nearer = asked_tolerance() >= USUAL
     if narrow is not None:
         narrow = narrow.expand(shape).reshape(-1)
-    if traced():
-        rows = _Rows(integrand, low, high, tuple(places), kinked, is_density, narrow)
-        count = TRACED_SPLIT if kinked else TRACED_WHOLE
-        sums = _sums(rows, flat, count, split=kinked)
-        return Integral(sums.value.reshape(shape), sums.error().reshape(shape), count)
-    fixed = tuple(c.detach() for c in places)
-    rows = _Rows(integrand, low, high, fixed, kinked, is_density, narrow)
-    solution = _Solution(rows, asked_tolerance())
-    value = _Adaptive.apply(solution, len(places), moving, *places, *flat)
-    error = solution.error
-    reason = short_of(value.detach(), error, solution.tolerance)
-    return Integral(value.reshape(shape), error.reshape(shape), solution.nodes, reason)
+    return _Rows(integrand, low, high, tuple(cuts), kinked, is_density, narrow, key, heavy, nearer)
+
+
+def _nearer(reach: Tensor) -> Tensor:
+    """As far as 1e-10 of the mass."""
+    return torch.where(reach < DOUBLE, reach - 0.3, NEARER * reach)
+
+
+def _is_light(reach: float | Tensor) -> bool:
+    """Whether a law that has nothing left so near falls faster than an exponential."""
+    return not isinstance(reach, Tensor) and reach <= LIGHT
 
 
 def integrate_laws(
@@ -411,75 +481,134 @@ def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
 class _Solution:
     """Doubles the nodes, block by block of rows, until every row is as exact as it was asked."""
 
-    def __init__(self, rows: _Rows, tolerance: float) -> None:
-        self.rows, self.tolerance = rows, tolerance
+    def __init__(self, rows: _Rows, tolerance: float, shape: torch.Size, cuts: Cuts) -> None:
+        self.rows, self.tolerance, self.shape, self._cuts = rows, tolerance, shape, cuts
         self.error = torch.empty(0)
         self.nodes = 0
         self.level = FIRST, rows.kinked
+        self.settled = False
 
-    def wanted(self, value: Tensor) -> Tensor:
+    def place(self, cuts: Sequence[Tensor]) -> None:
+        """Let the nodes crowd at these places."""
+        self.rows = replace(
+            self.rows, cuts=tuple(c.detach().expand(self.shape).reshape(-1) for c in cuts)
+        )
+
+    def _wanted(self, value: Tensor) -> Tensor:
         """The absolute error that is small enough; no digits can be asked of rounding."""
-        return self.tolerance * value.abs() + 64 * _EPS
+        return value.abs() * self.tolerance + 64 * _EPS
 
-    def solve(self, parameters: Sequence[Tensor], slopes: Sequence[bool]) -> tuple[Tensor, ...]:
+    def solve(self, parameters: Sequence[Tensor], asked: Sequence[bool]) -> list[Tensor]:
         """The value, and the derivatives by the parameters that ask for them."""
-        total = parameters[0].shape[0]
-        value = torch.empty_like(parameters[0])
-        self.error = torch.full_like(value, math.inf)
-        partials = [
-            torch.empty_like(x) if asked else None
-            for x, asked in zip(parameters, slopes, strict=True)
-        ]
-        rows = torch.arange(total, device=value.device)
-        levels = self._levels()
-        for i, (count, split) in enumerate(levels):
+        flat = [x.detach() for x in parameters]
+        if self.shape != flat[0].shape or len(self.shape) != 1:
+            flat = [x.expand(self.shape).reshape(-1) for x in flat]
+        best: list[Tensor] = []
+        rows: Tensor | None = None
+        for count, split in self._levels():
+            if split and not self.rows.kinked and not self.rows.cuts:
+                self.place(_given(self._cuts))
+                if not self.rows.cuts:
+                    break
             pieces = 2 + len(self.rows.cuts) if split else 1
-            for block in rows.split(max(1, BLOCK // (count * pieces))):
-                self._block(block, count, split, parameters, value, partials)
+            self.settled, found = self._look_at(rows, flat, asked, count, pieces, split)
             self.nodes, self.level = count * pieces, (count, split)
-            rows = rows[(self.error > self.wanted(value))[rows]]
-            if not rows.numel() or i == len(levels) - 1:
+            best = found if rows is None else self._improved(best, found, rows)
+            if self.settled:
                 break
-        return (value, *(d for d in partials if d is not None))
+            best[1].nan_to_num_(nan=math.inf)
+            short = best[1] > self._wanted(best[0])
+            if not short.any():
+                self.settled = True
+                break
+            rows = torch.nonzero(short)[:, 0]
+        self.error = best[1].reshape(self.shape)
+        return [best[0].reshape(self.shape), *(x.reshape(self.shape) for x in best[2:])]
 
-    def _levels(self) -> list[tuple[int, bool]]:
-        plain, split = [], []
-        count = FIRST
-        while count <= LAST_SPLIT:
-            plain += [(count, False)] * (count <= LAST_WHOLE)
-            split += [(count, True)]
-            count = 2 * count - 1
-        return split if self.rows.kinked else plain + (split[1:] if self.rows.cuts else [])
+    def _improved(self, best: list[Tensor], found: list[Tensor], rows: Tensor) -> list[Tensor]:
+        better = found[1] <= best[1][rows]
+        best = [x.reshape(-1) for x in best]
+        for old, new in zip(best, found, strict=True):
+            old[rows] = torch.where(better, new.reshape(-1), old[rows])
+        return best
 
-    def _block(
+    def _levels(self) -> Iterator[tuple[int, bool]]:
+        for split in (False, True):
+            count = FIRST if self.rows.kinked or not split else 2 * FIRST - 1
+            while count <= (LAST_SPLIT if split else LAST_WHOLE) and split >= self.rows.kinked:
+                yield count, split
+                count = 2 * count - 1
+
+    def _look_at(
         self,
-        block: Tensor,
-        count: int,
-        split: bool,
+        rows: Tensor | None,
         parameters: Sequence[Tensor],
-        value: Tensor,
-        partials: Sequence[Tensor | None],
-    ) -> None:
-        asked = [d is not None for d in partials]
-        everything = block.numel() == value.numel()
-        some = [
-            (x if everything else x[block]).detach().requires_grad_(a)
-            for x, a in zip(parameters, asked, strict=True)
-        ]
-        rows = self.rows if everything else self.rows.take(block)
-        with torch.set_grad_enabled(any(asked)):
-            sums = _sums(rows, some, count, split=split)
-            total = sums.value.sum()
-        error = sums.error().nan_to_num(nan=math.inf)
-        better = error <= self.error[block]
-        self.error[block] = torch.where(better, error, self.error[block])
-        value[block] = torch.where(better, sums.value.detach(), value[block])
-        if any(asked):
-            leaves = [x for x in some if x.requires_grad]
-            slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
-            kept = [d for d in partials if d is not None]
-            for d, slope in zip(kept, slopes, strict=True):
-                d[block] = torch.where(better, slope, d[block])
+        asked: Sequence[bool],
+        count: int,
+        pieces: int,
+        split: bool,
+    ) -> tuple[bool, list[Tensor]]:
+        """Value, error and derivatives of some rows, or of all; whether they are settled."""
+        sweep = None
+        if isinstance(self.rows.integrand, Recorded):
+            sweep = self.rows.integrand.sweep(tuple(asked))
+        size = parameters[0].shape[0] if rows is None else rows.shape[0]
+        step = max(1, (BLOCK if sweep is None else CACHED) // (count * pieces))
+        whole: list[Tensor] = []
+        settled = sweep is not None
+        for start in range(0, size, step):
+            if rows is None:
+                block: Tensor | slice | None = slice(start, start + step) if size > step else None
+            else:
+                block = rows[start : start + step]
+            some = parameters if block is None else [x[block] for x in parameters]
+            its = self.rows if block is None else self.rows.take(block)
+            if sweep is None:
+                found = _by_autograd(its, some, asked, count, split=split)
+            else:
+                nodes = its.prepared(sweep, count, split=split)
+                is_settled, found = look(sweep, nodes, some, self.tolerance, its.kink(split=split))
+                settled = settled and is_settled
+                if not is_settled and not found[1].isfinite().all():
+                    _mend(found, its, some, asked, count, split=split)
+            if size <= step:
+                return settled, found
+            whole = whole or [x.new_empty(size) for x in found]
+            for all_rows, x in zip(whole, found, strict=True):
+                all_rows[start : start + step] = x.reshape(-1)
+        return settled, whole
+
+
+def _mend(
+    found: list[Tensor],
+    rows: _Rows,
+    parameters: Sequence[Tensor],
+    asked: Sequence[bool],
+    count: int,
+    *,
+    split: bool,
+) -> None:
+    """Where nothing is left of p, a program has multiplied 0 by inf."""
+    broken = torch.nonzero(~found[1].isfinite())[:, 0]
+    some = [x[broken] for x in parameters]
+    mended = _by_autograd(rows.take(broken), some, asked, count, split=split)
+    for i, new in enumerate(mended):
+        found[i] = found[i].reshape(-1).index_put((broken,), new)
+
+
+def _by_autograd(
+    rows: _Rows, parameters: Sequence[Tensor], asked: Sequence[bool], count: int, *, split: bool
+) -> list[Tensor]:
+    """The same of an integrand that cannot be recorded."""
+    some = [x.detach().requires_grad_(a) for x, a in zip(parameters, asked, strict=True)]
+    with torch.set_grad_enabled(any(asked)):
+        sums = _sums(rows, some, count, split=split)
+        total = sums.value.sum()
+    leaves = [x for x in some if x.requires_grad]
+    slopes: Sequence[Tensor] = ()
+    if leaves:
+        slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    return [sums.value.detach(), sums.error(), *slopes]
 
 
 class _Adaptive(torch.autograd.Function):
@@ -498,29 +627,47 @@ class _Adaptive(torch.autograd.Function):
         given = places_and_parameters[cuts:]
         asked = list(ctx.needs_input_grad[3 + cuts :])
         asked[:moving] = [False] * moving
-        value, *partials = solution.solve([x.detach() for x in given], asked)
+        if cuts:
+            solution.place(places_and_parameters[:cuts])
+        value, *partials = solution.solve(given, asked)
         ctx.solution, ctx.asked, ctx.cuts = solution, asked, cuts
-        ctx.count = len(places_and_parameters)
         ctx.save_for_backward(*places_and_parameters, *partials)
         return value
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, partials = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved, grad = ctx.saved_tensors, grads[0]
+        inputs = saved[: ctx.cuts + len(ctx.asked)]
         if torch.is_grad_enabled():  # somebody may want a second derivative
             found = iter(_differentiable_slopes(ctx, inputs, grad))
         else:
-            found = iter([grad * d for d in partials])
+            slopes = iter(saved[len(inputs) :])
+            found = iter(
+                [
+                    _summed_to(grad * next(slopes), x)
+                    for x, a in zip(inputs[ctx.cuts :], ctx.asked, strict=True)
+                    if a
+                ]
+            )
         nothing = (None,) * (3 + ctx.cuts)
         return (*nothing, *(next(found) if a else None for a in ctx.asked))
 
 
+def _summed_to(gradient: Tensor, x: Tensor) -> Tensor:
+    return gradient if gradient.shape == x.shape else gradient.sum_to_size(x.shape)
+
+
 def _differentiable_slopes(ctx: Any, inputs: Sequence[Tensor], grad: Tensor) -> tuple[Tensor, ...]:
     """The slopes again, with a graph that knows how the ends of the pieces move."""
-    cuts, parameters = tuple(inputs[: ctx.cuts]), inputs[ctx.cuts :]
-    count, split = ctx.solution.level
-    value = _sums(replace(ctx.solution.rows, cuts=cuts), parameters, count, split=split).value
-    wanted = [x for x, a in zip(parameters, ctx.asked, strict=True) if a]
+    # two parameters may be one tensor, whose two derivatives are to be told apart
+    solution, inputs = ctx.solution, [x.view_as(x) for x in inputs]
+    flat = [x.expand(solution.shape).reshape(-1) for x in inputs]
+    rows = solution.rows
+    if ctx.cuts:
+        rows = replace(rows, cuts=tuple(flat[: ctx.cuts]))
+    count, split = solution.level
+    value = _sums(rows, flat[ctx.cuts :], count, split=split).value.reshape(solution.shape)
+    wanted = [x for x, a in zip(inputs[ctx.cuts :], ctx.asked, strict=True) if a]
     return torch.autograd.grad(
         value, wanted, grad, create_graph=True, allow_unused=True, materialize_grads=True
     )

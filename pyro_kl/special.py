@@ -44,6 +44,7 @@ __all__ = [
     "log_mass",
     "mean_shortfall",
     "odd_saturation",
+    "rough_trigamma",
     "trigamma",
     "versine",
     "widening",
@@ -293,6 +294,11 @@ def trigamma(x: Tensor) -> Tensor:
     for k in range(len(_STIRLING) - 1, 0, -1):
         series = (series + (2 * k - 1) * 2 * k * _STIRLING[k - 1]) * square
     return _sum_of_inverse_squares(x) + ((series + 0.5 * inverse) * inverse + inverse)
+
+
+def rough_trigamma(x: Tensor) -> Tensor:
+    """Trigamma to 7 %: enough for a width."""
+    return (x + 0.5 + 0.5 / (1 + x)) / (x * x)
 
 
 def log1mexp(x: Tensor) -> Tensor:

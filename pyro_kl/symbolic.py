@@ -82,6 +82,14 @@ _RULES: dict[str, Rule] = {
     "atanh": lambda g, out, x: (g / (1.0 - x * x),),
     "abs": lambda g, out, x: (_product(g, torch.sign(x)),),
     "relu": lambda g, out, x: (torch.where(x > 0.0, g, 0.0),),
+    "sin": lambda g, out, x: (_product(g, torch.cos(x)),),
+    "cos": lambda g, out, x: (_product(g, -torch.sin(x)),),
+    "sinh": lambda g, out, x: (_product(g, torch.cosh(x)),),
+    "cosh": lambda g, out, x: (_product(g, torch.sinh(x)),),
+    "logaddexp": lambda g, out, a, b: (
+        _product(g, torch.sigmoid(a - b)),
+        _product(g, torch.sigmoid(b - a)),
+    ),
     "where": lambda g, out, m, a, b: (None, torch.where(m, g, 0.0), torch.where(m, 0.0, g)),
     "addcmul": lambda g, out, x, a, b, value=1: (
         g,
@@ -97,7 +105,10 @@ _STEPS = {
     "sign", "ones_like", "zeros_like", "full_like", "getattr",
 }  # fmt: skip
 #: Elementwise, but met only inside of functions that bring their own derivatives.
-_INNER = {"polygamma", "special_zeta", "minimum", "maximum", "clamp", "xlogy"}
+_INNER = {
+    "polygamma", "special_zeta", "minimum", "maximum", "clamp", "xlogy", "special_i0e",
+    "special_i1e",
+}  # fmt: skip
 #: Other names for the same.
 _ALIASES = {
     "absolute": "abs",
@@ -107,7 +118,7 @@ _ALIASES = {
 }
 
 
-def _name(node: fx.Node) -> str:
+def name_of(node: fx.Node) -> str:
     target = node.target
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     return _ALIASES.get(name, name)
@@ -164,7 +175,7 @@ def program(
     try:
         with recording() as uses:
             value = kernel(p, q)
-        results = _results(tape, value, symbols, wanted)
+        results = results_of(tape, value, symbols, wanted)
     except Exception:
         # Symbols have no values and no shapes, and what asks for them fails in its own way. If
         # it is the formula that is wrong, it will say so on tensors, where it is run next.
@@ -174,37 +185,37 @@ def program(
     if uses:  # it has something to say at every call
         return None
     graph.output(tuple(result.node for result in results))
-    _share(graph)
+    share(graph)
     _gather_signs(graph)
-    _share(graph)
+    share(graph)
     graph.eliminate_dead_code()
-    if any(not _is_elementwise(node) for node in graph.nodes):
+    if any(not is_elementwise(node) for node in graph.nodes):
         return None
-    constants = _lift_constants(graph)
-    _contract(graph)
+    constants = lift_constants(graph)
+    contract(graph)
     graph.eliminate_dead_code()
     return Program(graph, constants)
 
 
-def _is_elementwise(node: fx.Node) -> bool:
+def is_elementwise(node: fx.Node) -> bool:
     if node.op in ("placeholder", "output"):
         return True
     if isinstance(node.target, Opaque):
         return True
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and isinstance(node.args[0].target, Opaque)
-    name = _name(node)
+    name = name_of(node)
     return name in _RULES or name in _STEPS or name in _INNER
 
 
-def _results(
+def results_of(
     tape: Tape, value: Any, symbols: Sequence[Any], wanted: Sequence[bool]
 ) -> list[fx.Proxy]:
     """The value, and the derivatives by the wanted symbols: the chain rule, from the end."""
     active = {x.node for x, asked in zip(symbols, wanted, strict=True) if asked}
     steps = list(tape.steps)
     for step in steps:
-        name = _name(step.node)
+        name = name_of(step.node)
         if step.partials is None and name in _STEPS:
             continue
         if any(x.node in active for x in step.inputs if isinstance(x, fx.Proxy)):
@@ -232,7 +243,7 @@ def _without_masks(node: fx.Node, operations: set[fx.Node]) -> tuple[fx.Node, li
     masked at the end as well, instead of carrying a mask through the whole chain rule.
     """
     masks: list[fx.Node] = []
-    while node in operations and _name(node) == "where" and node.args[2] == math.inf:
+    while node in operations and name_of(node) == "where" and node.args[2] == math.inf:
         mask, inner = node.args[:2]
         if not isinstance(mask, fx.Node) or not isinstance(inner, fx.Node):
             break
@@ -255,7 +266,7 @@ def _masked(tape: Tape, slope: Adjoint, masks: Sequence[fx.Node], x: Any) -> Adj
 
 def _is_zero_outside(node: fx.Node, mask: fx.Node) -> bool:
     """Whether an element is known to be zero where the mask is false."""
-    name = _name(node)
+    name = name_of(node)
     if name == "where" and node.args[2] == 0.0:
         return node.args[0] is mask or _is_zero_outside(node.args[1], mask)  # type: ignore
     parts = [x for x in node.args if isinstance(x, fx.Node)]
@@ -276,9 +287,9 @@ def _pull_back(
         partials = step.partials(*step.inputs)
         slopes: Sequence[Adjoint | None] = [d if d is None else _product(g, d) for d in partials]
     else:
-        rule = _RULES.get(_name(step.node))
+        rule = _RULES.get(name_of(step.node))
         if rule is None:
-            raise NotElementwise(_name(step.node))
+            raise NotElementwise(name_of(step.node))
         slopes = rule(g, fx.Proxy(step.node, tape), *step.inputs, **step.node.kwargs)
     for x, slope in zip(step.inputs, slopes, strict=False):
         if slope is None or not isinstance(x, fx.Proxy) or x.node not in active:
@@ -290,13 +301,13 @@ def _pull_back(
 # --- making the graph short ---------------------------------------------------------------------
 
 
-def _share(graph: fx.Graph) -> None:
+def share(graph: fx.Graph) -> None:
     """Let equal operations on equal arguments be one."""
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op in ("placeholder", "output"):
             continue
-        key = (_name(node), repr(node.args), repr(node.kwargs))
+        key = (name_of(node), repr(node.args), repr(node.kwargs))
         if key in seen:
             node.replace_all_uses_with(seen[key])
             graph.erase_node(node)
@@ -307,7 +318,7 @@ def _share(graph: fx.Graph) -> None:
 def _gather_signs(graph: fx.Graph) -> None:
     """Let a minus sign move towards the end, into a sum, where it costs nothing."""
     for node in list(graph.nodes):
-        name = _name(node)
+        name = name_of(node)
         if node.op not in ("call_function", "call_method") or name not in _SIGNED or node.kwargs:
             continue
         a, b = (*node.args, None)[:2]
@@ -326,7 +337,7 @@ _SIGNED = {"neg", "add", "sub", "mul", "truediv"}
 
 def _negated(x: Any) -> fx.Node | None:
     """What x is the negative of, if it is written so."""
-    if isinstance(x, fx.Node) and _name(x) == "neg" and isinstance(x.args[0], fx.Node):
+    if isinstance(x, fx.Node) and name_of(x) == "neg" and isinstance(x.args[0], fx.Node):
         return x.args[0]
     return None
 
@@ -355,7 +366,7 @@ def _without_sign(
 _TAKES_CONSTANTS = {"add", "sub", "mul", "truediv", "where", "lt", "le", "gt", "ge", "eq", "ne"}
 
 
-def _lift_constants(graph: fx.Graph) -> list[float]:
+def lift_constants(graph: fx.Graph) -> list[float]:
     """Numbers become arguments: an operation on a number makes a tensor of it first."""
     first = next(node for node in graph.nodes if node.op != "placeholder")
     known: dict[float | str, fx.Node] = {}
@@ -372,27 +383,27 @@ def _lift_constants(graph: fx.Graph) -> list[float]:
         return known[key]
 
     for node in list(graph.nodes):
-        if _name(node) == "pow" and node.args[1] == 2:
+        if name_of(node) == "pow" and node.args[1] == 2:
             node.op, node.target = "call_function", operator.mul
             node.args = (node.args[0], node.args[0])
-        if node.op == "call_function" and _name(node) in _TAKES_CONSTANTS:
-            if _name(node) == "truediv" and node.args[0] == 1:
+        if node.op == "call_function" and name_of(node) in _TAKES_CONSTANTS:
+            if name_of(node) == "truediv" and node.args[0] == 1:
                 node.target, node.args = torch.reciprocal, node.args[1:]
             else:
                 node.args = tuple(constant(x) for x in node.args)
     return values
 
 
-def _contract(graph: fx.Graph) -> None:
+def contract(graph: fx.Graph) -> None:
     """A product that is used once, in a sum, is one operation with it."""
     for node in list(graph.nodes):
-        if node.op != "call_function" or _name(node) not in ("add", "sub"):
+        if node.op != "call_function" or name_of(node) not in ("add", "sub"):
             continue
         a, b = node.args
         if _used_once(b):
             other, factors = a, b.args
-            sign = 1.0 if _name(node) == "add" else -1.0
-        elif _used_once(a) and _name(node) == "add":
+            sign = 1.0 if name_of(node) == "add" else -1.0
+        elif _used_once(a) and name_of(node) == "add":
             other, factors, sign = b, a.args, 1.0
         else:
             continue

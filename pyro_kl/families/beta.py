@@ -13,7 +13,7 @@ from ..line import Line, Point, interval
 from ..log_gamma import in_shape, stirling_rows
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import log1p_or_log, trigamma, with_partials
+from ..special import log1p_or_log, rough_trigamma, trigamma, with_partials
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
 
@@ -93,7 +93,8 @@ def logit_centre(concentration1: Tensor, concentration0: Tensor) -> Tensor:
 
 
 def logit_width(concentration1: Tensor, concentration0: Tensor) -> Tensor:
-    return torch.sqrt(trigamma(concentration1) + trigamma(concentration0))
+    """About the standard deviation of the logit."""
+    return torch.sqrt(rough_trigamma(concentration1) + rough_trigamma(concentration0))
 
 
 beta = declare(

@@ -24,6 +24,7 @@ from ..special import (
     excess,
     is_one,
     log1p_or_log,
+    rough_trigamma,
     trigamma,
     versine,
     with_partials,
@@ -104,9 +105,9 @@ def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
     return concentration * log_z - torch.exp(log_z) - point.log_over(0.0) - norm
 
 
-def log_mean_and_width(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """Of log x."""
-    return torch.digamma(concentration) - torch.log(rate), torch.sqrt(trigamma(concentration))
+def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
+    """About the standard deviation of log x."""
+    return torch.sqrt(rough_trigamma(concentration))
 
 
 gamma = declare(
@@ -143,8 +144,8 @@ gamma = declare(
             log_density_at,
             at=half_line,
             place=lambda x, **_: torch.log(x),
-            centre=lambda **law: log_mean_and_width(**law)[0],
-            width=lambda **law: log_mean_and_width(**law)[1],
+            centre=mean_log,
+            width=log_width,
             reach=(40.0, 9.0),
             index=(lambda concentration, rate: concentration, math.inf),
             growth=(0.0, 1.0),

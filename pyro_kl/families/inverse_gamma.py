@@ -13,7 +13,7 @@ from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Distance, Line, Point, half_line
 from ..pair import Case
 from ..registry import declare, formula, kernel_of
-from ..special import trigamma
+from ..special import rough_trigamma, trigamma
 
 
 def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
@@ -69,9 +69,9 @@ def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
     return concentration * log_z - torch.exp(log_z) - point.log_over(0.0) - norm
 
 
-def log_mean_and_width(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """Of log x."""
-    return torch.log(rate) - torch.digamma(concentration), torch.sqrt(trigamma(concentration))
+def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
+    """About the standard deviation of log x."""
+    return torch.sqrt(rough_trigamma(concentration))
 
 
 inverse_gamma = declare(
@@ -104,8 +104,8 @@ inverse_gamma = declare(
             log_density_at,
             at=half_line,
             place=lambda x, **_: torch.log(x),
-            centre=lambda **law: log_mean_and_width(**law)[0],
-            width=lambda **law: log_mean_and_width(**law)[1],
+            centre=mean_log,
+            width=log_width,
             reach=(9.0, 40.0),
             index=(math.inf, lambda concentration, rate: concentration),
             growth=(1.0, 0.0),

@@ -1,0 +1,183 @@
+"""One look at all nodes of a recorded integrand: the integral, its error's signs, its derivatives.
+
+What autograd would make of an integrand, operation by operation, costs more than the arithmetic
+until a batch has thousands of rows. Here a look is the recorded program, two matrix products and
+some twenty operations on the rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .recorded import Sweep
+
+__all__ = ["Nodes", "look", "prepare"]
+
+EPS = 2.0**-52
+#: Below this difference between the integral of q and 1, q has its mass where the nodes are.
+COVERED = 1e-13
+#: A KL below this is put together from terms that are never negative.
+NEAR = 1e-3
+_TINY = 1e-290
+
+
+class Nodes(NamedTuple):
+    """What a look needs that depends on no parameter.
+
+    Args:
+        kept: results of the prelude.
+        minus: weights of the terms, (nodes, rows or 1).
+        masses: the same, positive.
+        patterns: (6, nodes): the sum of all, and waves of half of the nodes' frequency, of a
+            quarter and of three eighths, both phases; times `minus` if that has one column.
+        off: how far the sum of a known density is off 1, and rounding; None if it depends on
+            parameters.
+        last: the outermost nodes below and above.
+        edge: three times the reach there, and the density if it is known, (2, rows or 1).
+        fallen: the logarithm of the density there, if it is known.
+        share: three times the reach there over the whole reach.
+    """
+
+    kept: tuple[Tensor, ...]
+    minus: Tensor
+    masses: Tensor
+    patterns: Tensor
+    off: Tensor | None
+    last: Tensor
+    edge: Tensor
+    fallen: Tensor | None
+    share: Tensor
+
+
+@lru_cache(maxsize=64)
+def _patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    k = torch.arange(count)
+    # a quarter and three eighths of a turn from node to node, from exact sines
+    turns = [math.sin(0.25 * math.pi * i) if i % 4 else 0.0 for i in range(8)]
+    sine = torch.tensor(turns, dtype=dtype)
+    rows = [torch.ones(count, dtype=dtype), 1.0 - 2.0 * (k % 2)]
+    rows += [2 * sine[(m * k + shift) % 8] for m in (2, 3) for shift in (2, 0)]
+    return torch.stack(rows).repeat(1, pieces).to(device)
+
+
+@lru_cache(maxsize=64)
+def _last(count: int, pieces: int, device: torch.device) -> Tensor:
+    return torch.tensor(
+        [0 if pieces == 1 else count - 1, pieces * count - 1], device=device, dtype=torch.int64
+    )
+
+
+def prepare(sweep: Sweep, z: Tensor, weights: Tensor, low: Tensor, high: Tensor) -> Nodes:
+    """Run the prelude on nodes and weights of shape (pieces, count, rows or 1)."""
+    pieces, count, width = z.shape
+    z, weights = z.reshape(-1, width), weights.reshape(-1, width)
+    minus, masses, *kept = sweep.prelude((z, weights))
+    patterns = _patterns(count, pieces, z.dtype, z.device)
+    last = _last(count, pieces, z.device)
+    off = fallen = None
+    reach = torch.stack(torch.broadcast_tensors(low, high)).reshape(2, -1)
+    edge, share = 3 * reach, 3 * reach / reach.sum(0)
+    if sweep.is_fixed:
+        off = (masses.sum(0) - 1).abs() + 16 * EPS
+        density = masses[last] / weights[last].clamp(min=_TINY)
+        edge, fallen = edge * density, _fallen(density)
+    if masses.shape[1] == 1:
+        patterns = patterns * minus.t()
+    return Nodes(tuple(kept), minus, masses, patterns, off, last, edge, fallen, share)
+
+
+def _fallen(density: Tensor) -> Tensor:
+    """By how much a density has fallen since its top, where it is of the order of 1."""
+    return (-1 - torch.log(density.clamp(min=_TINY))).clamp(min=1.0)
+
+
+def look(
+    sweep: Sweep,
+    nodes: Nodes,
+    parameters: Sequence[Tensor],
+    tolerance: float,
+    kink: Tensor | None = None,
+) -> tuple[bool, list[Tensor]]:
+    """For rows of parameters: the integral, its error, and the derivatives that were recorded.
+
+    Before them, whether all are as exact as the tolerance asks.
+    """
+    terms, *rest = sweep.main((*nodes.kept, *parameters))
+    sizes = terms.abs()
+    if nodes.masses.shape[1] == 1:
+        sums, size = torch.mm(nodes.patterns, terms), torch.mm(nodes.masses.t(), sizes)[0]
+    else:
+        weighed = nodes.minus * terms
+        sums, size = torch.mm(nodes.patterns, weighed), weighed.abs_().sum(0)
+    if sweep.is_fixed:
+        assert nodes.off is not None
+        assert nodes.fallen is not None
+        ratio, masses, off, fallen = terms, nodes.masses, nodes.off, nodes.fallen
+    else:
+        density, ratio, *rest = rest
+        masses = nodes.masses * density
+        off, fallen = (masses.sum(0) - 1).abs_().add_(16 * EPS), _fallen(density[nodes.last])
+    value, noise = sums[0], (size + 1).mul_(off)
+    rough = _truncation(sums, size, kink).add_(_left_over(nodes, sizes, size, fallen))
+    error = noise + rough
+    if (error <= value * tolerance).logical_and_(value >= NEAR).all():
+        return True, [value, error, *rest]
+    few = torch.nonzero(value < NEAR)[:, 0]
+    if few.numel():
+        shift = (_some(masses, few) * torch.expm1(ratio[:, few].clamp(max=60.0))).sum(0)
+        covered = shift.abs() <= COVERED
+        value = value.index_put((few,), value[few] + torch.where(covered, shift, 0.0))
+        finer = _some(off, few) * size[few]
+        error[few] = torch.where(covered, finer, noise[few]) + rough[few]
+    return False, [value, error, *rest]
+
+
+def _some(x: Tensor, rows: Tensor) -> Tensor:
+    return x[..., rows] if x.shape[-1] != 1 else x
+
+
+@lru_cache(maxsize=8)
+def _powers(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """From the squares of the six sums to those at a half, a quarter and three eighths."""
+    pairs = [[0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
+    return (
+        torch.tensor([[_TINY]], dtype=dtype, device=device),
+        torch.tensor(pairs, dtype=dtype, device=device),
+    )
+
+
+def _truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
+    """What the integrand's spectrum at a half of the nodes' frequency and below says of it there.
+
+    The sum over all nodes is off by the spectrum at their frequency. That over every second node
+    tells one at half of it, but with an unknown phase, and may be right by chance; at a quarter
+    and at three eighths the phase is known. From one of them to the next the spectrum of what is
+    analytic falls by one factor: from a half to one it would fall by twice that of a quarter to a
+    half, and a quarter of that is trusted.
+    """
+    half, slow, fast = torch.addmm(*_powers(sums.dtype, sums.device), sums * sums).unbind(0)
+    half = torch.maximum(half, fast * fast / slow)
+    by_half = (half / (slow + half)).sqrt_().mul_(half).sqrt_().mul_(4)
+    error = torch.maximum(by_half, fast / size)
+    if kink is not None:
+        # it would show itself only where all else has converged; a kink's spectrum falls like the
+        # square of the frequency, and that of the rest has fallen furthest at three eighths
+        error = torch.maximum(error, kink * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt()))
+    return error
+
+
+def _left_over(nodes: Nodes, sizes: Tensor, size: Tensor, fallen: Tensor) -> Tensor:
+    """What an exponential tail leaves beyond the outermost nodes.
+
+    The integrand is somewhere as high as its mean over the nodes' reach: by how much it has
+    fallen since, over the distance, is its rate.
+    """
+    edge = sizes.index_select(0, nodes.last).mul_(nodes.edge)
+    rate = (size * nodes.share).div_(edge.clamp(min=_TINY)).log_().clamp_(min=0.01)
+    return edge.div_(torch.minimum(rate, fallen)).sum(0)
