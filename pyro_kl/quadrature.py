@@ -478,6 +478,10 @@ def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
     )
 
 
+#: A slope has fewer digits than its value, whose error alone decides when to stop.
+_WITH_SLOPES = 1e-7
+
+
 class _Solution:
     """Doubles the nodes, block by block of rows, until every row is as exact as it was asked."""
 
@@ -487,6 +491,7 @@ class _Solution:
         self.nodes = 0
         self.level = FIRST, rows.kinked
         self.settled = False
+        self.aim = tolerance
 
     def place(self, cuts: Sequence[Tensor]) -> None:
         """Let the nodes crowd at these places."""
@@ -496,10 +501,12 @@ class _Solution:
 
     def _wanted(self, value: Tensor) -> Tensor:
         """The absolute error that is small enough; no digits can be asked of rounding."""
-        return value.abs() * self.tolerance + 64 * _EPS
+        return value.abs() * self.aim + 64 * _EPS
 
     def solve(self, parameters: Sequence[Tensor], asked: Sequence[bool]) -> list[Tensor]:
         """The value, and the derivatives by the parameters that ask for them."""
+        if True in asked:
+            self.aim = min(self.tolerance, _WITH_SLOPES)
         flat = [x.detach() for x in parameters]
         if self.shape != flat[0].shape or len(self.shape) != 1:
             flat = [x.expand(self.shape).reshape(-1) for x in flat]
@@ -567,7 +574,7 @@ class _Solution:
                 found = _by_autograd(its, some, asked, count, split=split)
             else:
                 nodes = its.prepared(sweep, count, split=split)
-                is_settled, found = look(sweep, nodes, some, self.tolerance, its.kink(split=split))
+                is_settled, found = look(sweep, nodes, some, self.aim, its.kink(split=split))
                 settled = settled and is_settled
                 if not is_settled and not found[1].isfinite().all():
                     _mend(found, its, some, asked, count, split=split)
