@@ -240,7 +240,7 @@ def _integral_over(
     if tails is not None:
         given = [share, *given]
     moving = len(given) - len(tensors)
-    integrand = _integrand(line, q_line, names)
+    integrand = (_integrand if traced() else _recorded)(line, q_line, names)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow)
     if tails is None:
         return found
@@ -250,20 +250,26 @@ def _integral_over(
 
 
 @cache
-def _integrand(
+def _recorded(
     line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> Recorded:
     """One for each pair of families: it keeps its programs."""
+    return Recorded(_integrand(line, q_line, names))
+
+
+def _integrand(
+    line: Line, q_line: Line, names: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Integrand:
     tails = slow_tails(line, q_line)
     of = _of_shape if line.standard is None else _of_copies
     whole = of(line, _log_q(q_line, tails), names)
     if tails is not None:
-        return Recorded(whole)
+        return whole
 
     def without_share(z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         return whole(z, z, *tensors)
 
-    return Recorded(without_share)
+    return without_share
 
 
 def _where(mask: Tensor, x: float, other: Tensor | float) -> Tensor:
@@ -283,7 +289,8 @@ def _bend(
 ) -> tuple[Tensor, Tensor]:
     """Where log q bends, in p's scale; 1 if that is within a few steps between nodes, else 0."""
     middle, half = q_line.centre(**b), q_line.width(**b)
-    y = torch.stack((middle - half, middle, middle + half))
+    shape = common_shape([*a.values(), *b.values()])
+    y = torch.stack([x.expand(shape) for x in (middle - half, middle, middle + half)])
     if q_line.at is not line.at or line.at not in (from_line, half_line):  # else it is the same
         y = line.place(q_line.at(y, **b).x, **a)
     below, at, above = (y - centre) / width

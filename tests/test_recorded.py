@@ -56,7 +56,7 @@ def test_most_integrands_are_recorded():
     for duo in QUADRATURE:
         if duo.p.line is not None and duo.q.line is not None:
             names = tuple(duo.p.parameters), tuple(duo.q.parameters)
-            integrand = integrals._integrand(duo.p.line, duo.q.line, names)
+            integrand = integrals._recorded(duo.p.line, duo.q.line, names)
             size = sum(map(len, names)) + (0 if duo.p.line.standard else 2)
             size += integrals.slow_tails(duo.p.line, duo.q.line) is not None
             found.append(integrand.sweep((False,) * size) is not None)
