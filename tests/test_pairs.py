@@ -540,7 +540,7 @@ def test_hessian(duo):
 
 def on_an_end(row):
     """Whether a probability is 0 or 1 or a rate 0, where a second derivative may be infinite."""
-    ends = ("gate", "probs", "rate")
+    ends = ("gate", "probs", "rate", "concentration")  # 0: a tail that changes its kind
     given = [v for side in (row.p, row.q) for n, v in side.items() if n in ends]
     return any(np.any(np.isin(v, (0.0, 1.0))) for v in given)
 
