@@ -25,11 +25,11 @@ from .quadrature import (
     common_shape,
     integrate,
     short_of,
-    traced,
 )
 from .recorded import Integrand, Recorded
 from .registry import Kernel, derivation_rule, derived_pair
 from .slow_tails import SlowTails, is_slow, slow_tails
+from .special import is_transformed
 
 __all__ = ["integral", "tell"]
 
@@ -100,7 +100,7 @@ def _in_words(p: Family, q: Family) -> str:
 def tell(pair: str, source: str, found: Integral, asked: float | None = None) -> None:
     """Note what was integrated; warn once per pair if it is short of the tolerance."""
     reason = found.reason
-    if asked is not None and not traced():
+    if asked is not None and not is_transformed():
         reason = short_of(found.value, found.error, asked)
     note(Use("quadrature", source, error=found.error, nodes=found.nodes, reason=reason))
     if reason and pair not in _told:
@@ -122,7 +122,7 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
         some = None
         if finite is not None:
             finite = finite.expand(shape)
-            if traced():
+            if is_transformed():
                 a, b = p.where(finite, a), q.where(finite, b)
                 _, stretch = _finiteness(p, q, a, b, compare)
                 tensors = [*a.values(), *b.values()]
@@ -240,12 +240,12 @@ def _integral_over(
     if tails is not None:
         given = [share, *given]
     moving = len(given) - len(tensors)
-    integrand = (_integrand if traced() else _recorded)(line, q_line, names)
+    integrand = (_integrand if is_transformed() else _recorded)(line, q_line, names)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow)
     if tails is None:
         return found
     value = found.value + share * tails.mean(*_split(names, tensors))
-    reason = "" if traced() else short_of(value.detach(), found.error, asked_tolerance())
+    reason = "" if is_transformed() else short_of(value.detach(), found.error, asked_tolerance())
     return replace(found, value=value, reason=reason)
 
 

@@ -24,10 +24,10 @@ from torch.distributions.transforms import (
 from ..integrals import tell
 from ..maps import one_to_one
 from ..peaks import peak_between, square_over_jump
-from ..quadrature import Integral, integrate, traced
+from ..quadrature import Integral, integrate
 from ..reduction import describe, reduction
 from ..shapes import broadcast_batch
-from ..special import HALF_LOG_TAU, in_float64
+from ..special import HALF_LOG_TAU, in_float64, is_transformed
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_univariate, taken_back
@@ -103,7 +103,7 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         log_p = -0.5 * z * z - HALF_LOG_TAU
         return log_p, log_q(m + s * z, *rest) + torch.log(s) - log_p
 
-    if traced() or bool(finite.all()):
+    if is_transformed() or bool(finite.all()):
         found = integrate(integrand, tensors, reach, cuts, view.kinked, narrow=narrow)
         return replace(found, value=torch.where(finite, found.value + extra, math.inf))
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
@@ -190,7 +190,7 @@ def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, T
     if _is_tame(log_q):
         reach = torch.full((), _REACHES[0], dtype=loc.dtype, device=loc.device)
         return (reach, reach), torch.ones_like(loc, dtype=torch.bool)
-    if log_q.view.underflows and not traced():
+    if log_q.view.underflows and not is_transformed():
         narrow = _where_it_underflows(log_q, loc, scale, rest)
         if narrow is not None:
             return narrow, torch.ones_like(loc, dtype=torch.bool)

@@ -17,11 +17,11 @@ from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one
 from ..provenance import Use, note
-from ..quadrature import integrate, traced
+from ..quadrature import integrate
 from ..reduction import describe, no_formula, reduction, simplified
 from ..registry import family_of
 from ..shapes import broadcast_batch
-from ..special import in_float64
+from ..special import in_float64, is_transformed
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate
@@ -111,7 +111,7 @@ def _folded(law: FoldedDistribution) -> Source | None:
 @reduction
 def by_line(p: Distribution, q: Distribution) -> Tensor | None:
     """A law that knows its line, mapped or folded, against a univariate law."""
-    if p.event_shape or q.event_shape or traced():
+    if p.event_shape or q.event_shape or is_transformed():
         return None
     source = source_of(p)
     maps: list[Transform] = []

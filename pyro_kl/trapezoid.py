@@ -1,0 +1,173 @@
+r"""The rule of a row: trapezoid in t, z = sinh(t), whole or in pieces, and what its sums say.
+
+The nodes are constants: the gradient is that of the sum. The sums over every second, fourth and
+eighth node say how far off the value is. A kink would show itself only where all else has
+converged, and is therefore announced by whoever knows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .nodes import split_nodes, whole_nodes
+from .recorded import Integrand, Sweep
+from .sweep import EPS, Nodes, prepare
+
+__all__ = ["Rows", "Sums", "sums_over"]
+
+#: For the usual tolerance nodes need not go as far as there are digits, unless many are wanted.
+_NEARER, _LAST_NEAR = 0.78, 73
+#: A reach, in widths, of a tail that falls like exp(-exp(z)).
+_DOUBLE = 4.0
+#: Below this difference between the integral of q and 1, q has its mass where the nodes are.
+_COVERED = 1e-13
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is to be integrated: a function, and for each row of a batch its parameters."""
+
+    integrand: Integrand
+    low: Tensor  # reach below 0, rows or ()
+    high: Tensor
+    cuts: tuple[Tensor, ...]  # rows each
+    kinked: bool
+    is_density: bool = True
+    narrow: Tensor | None = None  # rows: 1 where q changes as a kink would, else 0
+    key: tuple[Any, ...] | None = None  # of nodes that are the same for all rows
+    heavy: tuple[bool, bool] = (True, True)
+    nearer: bool = False  # whether the nodes need not go as far as there are digits
+
+    def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
+        """Z and weights, of shape (pieces, count, rows or 1)."""
+        if split:
+            return split_nodes(self.low, self.high, self.cuts, count)
+        low, high = self.low, self.high
+        if self.nearer and count <= _LAST_NEAR:
+            low, high = (_nearer(end) for end in (low, high))
+        return whole_nodes(low, high, count, self.heavy)
+
+    def take(self, rows: Tensor | slice) -> Rows:
+        low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
+        narrow = None if self.narrow is None else self.narrow[rows]
+        cuts = tuple(c[rows] for c in self.cuts)
+        return replace(self, low=low, high=high, cuts=cuts, narrow=narrow)
+
+    def kink(self, *, split: bool) -> Tensor | None:
+        """How much of a kink's error there may be under what converges."""
+        return None if self.narrow is None else self.narrow / (12.0 if split else 3.0)
+
+    def prepared(self, sweep: Sweep, count: int, *, split: bool) -> Nodes:
+        """What a look at the nodes needs; kept if they are the same for all rows."""
+        key = None if split or self.key is None else (*self.key, count, self.nearer)
+        found = sweep.nodes.get(key)
+        if found is None:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                found = prepare(sweep, *self.nodes(count, split=split), self.low, self.high)
+            if key is not None:
+                sweep.nodes[key] = found
+        return found
+
+
+@dataclass
+class Sums:
+    """The rule with all nodes, and what the sums over some of them say of it.
+
+    Args:
+        value: all nodes.
+        half: how far the sum over every second node is off.
+        quarter: the most that one of the four sums over every fourth node is off. Those are a
+            quarter of a period apart, so that not all are right by chance; `half` may be.
+        eighth: the same of the eight sums over every eighth node.
+        size: the sum of the absolute values.
+        noise: what rounding leaves.
+        ends: what is beyond the outermost nodes.
+        kink: of each row, how much of a kink's error there may be under what converges, or None.
+    """
+
+    value: Tensor
+    half: Tensor
+    quarter: Tensor
+    eighth: Tensor
+    size: Tensor
+    noise: Tensor
+    ends: Tensor
+    kink: Tensor | None = None
+
+    def error(self) -> Tensor:
+        """Halving the step squares the relative error of a smooth integrand.
+
+        Of the quarter rule that would make its fourth power: one squaring is left for safety.
+        Next to a kink, where the error only falls by 4, `half` may vanish for where the nodes
+        happen to be: it is taken for no less than what geometric convergence makes of the others.
+        """
+        rate = (self.quarter / self.eighth.clamp(min=1e-300)).clamp(max=1.0)
+        half = torch.maximum(self.half, 2 * self.quarter * rate * rate)
+        ratio = (half / self.quarter.clamp(min=1e-300)).clamp(max=0.25)
+        by_half = 8 * half * ratio
+        by_quarter = self.quarter * (self.quarter / self.size.clamp(min=1e-300)).clamp(max=1.0)
+        error = torch.maximum(by_half, by_quarter)
+        if self.kink is not None:
+            # it would show itself only where all else has converged
+            error = torch.maximum(error, self.kink * torch.maximum(8 * half, self.quarter))
+        return error + self.noise + self.ends
+
+
+def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bool) -> Sums:
+    z, weight = rows.nodes(count, split=split)
+    pieces, n, width = z.shape
+    log_p, d = rows.integrand(z.reshape(pieces * n, width), *parameters)
+    p = torch.exp(log_p)
+    mass = weight.reshape(pieces * n, width) * p
+    # where nothing is left of p, log q may be -inf
+    terms = -mass * torch.where(mass > 0, d, 0.0)
+    by_piece = terms.reshape(pieces, n, -1)
+    value = by_piece.sum((0, 1))
+    with torch.no_grad():
+        eighths = torch.stack([by_piece[:, k::8].sum((0, 1)) for k in range(8)])
+        fourths = eighths[:4] + eighths[4:]
+        half = (2 * (fourths[0] + fourths[2]) - value).abs()
+        quarter = (4 * fourths - value).abs().amax(0)
+        eighth = (8 * eighths - value).abs().amax(0)
+        size = terms.abs().sum(0)
+        ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
+    kink = rows.kink(split=split)
+    if not rows.is_density:
+        return Sums(value, half, quarter, eighth, size, 4 * EPS * size, ends, kink)
+    shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
+    near = (shift.detach().abs() <= _COVERED) & (value.detach() < 1e-3)
+    with torch.no_grad():
+        # p's own integral tells what rounding and too few nodes do to its density
+        off = 16 * EPS + (mass.sum(0) - 1).abs()
+        noise = torch.where(near, off * size, 16 * EPS + off * (1 + size))
+    value = value + torch.where(near, shift, 0.0)
+    return Sums(value, half, quarter, eighth, size, noise, ends, kink)
+
+
+def _left_over(rows: Rows, terms: Tensor, log_p: Tensor, weight: Tensor, *, split: bool) -> Tensor:
+    """What an exponential tail leaves beyond the outermost nodes.
+
+    At 0 the density is of the order of 1: what it has fallen by since is its rate times the reach.
+    Where log q grows as fast as the density falls, the integrand falls more slowly.
+    """
+    total = torch.zeros_like(terms[0, 0])
+    heights = terms.abs() / weight.clamp(min=1e-300)
+    for piece, end, reach in ((0, -1 if split else 0, rows.low), (-1, -1, rows.high)):
+        size = heights[piece, end]
+        fallen = torch.log(heights.amax((0, 1)) / size.clamp(min=1e-300)).clamp(min=0.01)
+        if rows.is_density:
+            fallen = torch.minimum(fallen, (-1 - log_p[piece, end]).clamp(min=1.0))
+        else:
+            fallen = fallen.clamp(max=10.0)
+        total = total + 3 * size * reach / fallen
+    return total
+
+
+def _nearer(reach: Tensor) -> Tensor:
+    """As far as 1e-10 of the mass."""
+    return torch.where(reach < _DOUBLE, reach - 0.3, _NEARER * reach)
