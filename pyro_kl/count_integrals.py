@@ -24,7 +24,12 @@ from .integrals import tell
 from .pair import Pair
 from .quadrature import Integral, asked_tolerance, integrate, tolerance
 from .registry import derivation_rule, derived_pair
-from .special import excess_over, exp_excess, generalised_kl_from_zero, log1p_minus
+from .special import (
+    excess_over,
+    exp_excess,
+    generalised_kl_from_zero,
+    log1p_minus,
+)
 from .zero_inflation import kl_inflated
 
 #: Asked of the integrals, from which the KL is put together.

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .family import Parameters
-from .special import in_float64, is_transformed
+from .partials import is_transformed
+from .special import in_float64
 from .symbolic import Program, program
 
 __all__ = ["OneNode", "block_size", "promoted"]

@@ -18,6 +18,7 @@ from torch import Tensor
 from .family import Family, Parameters, end_at
 from .line import LARGEST, Line, Point, from_line, half_line
 from .pair import Pair
+from .partials import is_transformed
 from .provenance import Use, note
 from .quadrature import (
     Integral,
@@ -29,7 +30,6 @@ from .quadrature import (
 from .recorded import Integrand, Recorded
 from .registry import Kernel, derivation_rule, derived_pair
 from .slow_tails import SlowTails, is_slow, slow_tails
-from .special import is_transformed
 
 __all__ = ["integral", "tell"]
 

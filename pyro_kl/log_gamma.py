@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .partials import with_partials
 from .series import horner
 from .special import (
     EULER_GAMMA,
@@ -36,7 +37,6 @@ from .special import (
     excess,
     generalised_kl,
     trigamma,
-    with_partials,
 )
 
 __all__ = [

@@ -12,8 +12,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .partials import with_partials
 from .series import economised, horner
-from .special import with_partials
 
 __all__ = [
     "entropy_of_tilted",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .log_sinhc import SMALL, side_of
-from .special import exp_excess, log1p_minus, with_partials
+from .partials import with_partials
+from .special import exp_excess, log1p_minus
 
 __all__ = ["bregman_log_sinhc"]
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .special import _CLOSE, _atanh_series, _generalised_kl, with_partials
+from .partials import with_partials
+from .special import _CLOSE, _atanh_series, _generalised_kl
 
 __all__ = [
     "excess_of_rounded_masses",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .masses import beyond_series
-from .special import with_partials
+from .partials import with_partials
 
 __all__ = ["flips_of_logits", "geometrics_of_logits"]
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .partials import with_partials
 from .special import (
     EULER_GAMMA,
     _stirling,
     _stirling_curvature,
     _stirling_slope,
     exp_excess,
-    with_partials,
 )
 
 __all__ = ["gumbel_mean_excess", "power_of_gamma_mean_excess", "student_mean_excess"]

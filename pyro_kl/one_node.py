@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .special import is_transformed
+from .partials import is_transformed
 
 __all__ = ["in_one_node"]
 

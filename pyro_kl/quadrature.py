@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from .adaptive import FIRST, LAST_SPLIT, Adaptive, Cuts, Solution, given
+from .partials import is_transformed
 from .recorded import Integrand
-from .special import is_transformed
 from .sweep import EPS
 from .trapezoid import Rows, sums_over
 

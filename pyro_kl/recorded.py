@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .partials import Tape
 from .provenance import mark, recording, rewind
-from .special import Tape
 from .symbolic import (
     Program,
     contract,

@@ -19,10 +19,10 @@ from torch.distributions import kl as torch_kl
 from .elementwise import OneNode
 from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
+from .partials import with_partials
 from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
 from .reduction import by_reduction
 from .shapes import broadcast_batch
-from .special import with_partials
 
 #: A formula on the parameters of p and of q, in float64.
 Kernel = Callable[[Parameters, Parameters], Tensor]

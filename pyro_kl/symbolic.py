@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, fx
 
+from .partials import Opaque, Step, Tape, below_autograd
 from .provenance import mark, recording, rewind
-from .special import Opaque, Step, Tape, below_autograd
 
 __all__ = ["Program", "program"]
 

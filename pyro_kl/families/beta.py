@@ -12,8 +12,9 @@ from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..line import Line, Point, interval
 from ..log_gamma import in_shape, stirling_rows
 from ..pair import Case
+from ..partials import with_partials
 from ..registry import declare, formula
-from ..special import log1p_or_log, rough_trigamma, trigamma, with_partials
+from ..special import log1p_or_log, rough_trigamma, trigamma
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
 

@@ -25,8 +25,8 @@ from ..log_sinhc import (
 )
 from ..log_sinhc_divergence import bregman_log_sinhc
 from ..pair import Case
+from ..partials import with_partials
 from ..registry import declare, formula
-from ..special import with_partials
 
 _NEAR_HALF = "torch's mean and variance lose their digits near probs = 1/2, and it clamps logits"
 

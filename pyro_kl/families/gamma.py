@@ -19,15 +19,14 @@ from ..log_gamma import (
 )
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
+from ..partials import is_one, with_partials
 from ..registry import declare, formula
 from ..special import (
     excess,
-    is_one,
     log1p_or_log,
     rough_trigamma,
     trigamma,
     versine,
-    with_partials,
 )
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"

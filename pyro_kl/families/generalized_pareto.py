@@ -15,8 +15,9 @@ from torch.distributions import GeneralizedPareto
 
 from ..family import Family, Moment, Support, below
 from ..line import LARGEST, Distance, Line, Point, softplus
+from ..partials import with_partials
 from ..registry import declare
-from ..special import log1mexp, log1p_minus, with_partials
+from ..special import log1mexp, log1p_minus
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any, concentration: Any) -> Any:

@@ -17,7 +17,12 @@ from ..log_gamma import bregman_lgamma_from_one
 from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, exp_excess, log1p_of, versine
+from ..special import (
+    EULER_GAMMA,
+    exp_excess,
+    log1p_of,
+    versine,
+)
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:

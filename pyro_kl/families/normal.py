@@ -12,7 +12,12 @@ from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import HALF_LOG_TAU, excess_of_log, versine, widening
+from ..special import (
+    HALF_LOG_TAU,
+    excess_of_log,
+    versine,
+    widening,
+)
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:

@@ -11,8 +11,9 @@ from torch.distributions import Bernoulli, Binomial, Poisson
 from ..counting import Count, log_poisson_mass
 from ..family import COUNTS, Family, Parameters
 from ..pair import Case
+from ..partials import with_partials
 from ..registry import declare, formula
-from ..special import generalised_kl_from_zero, with_partials
+from ..special import generalised_kl_from_zero
 
 _RATE_ZERO = "torch gives inf where rate 0 makes it finite, in p's shape"
 

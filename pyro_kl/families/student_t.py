@@ -12,8 +12,9 @@ from torch.distributions import StudentT
 from ..family import INFINITE, REAL, Family, Moment, above
 from ..line import Distance, Line, Point, sinh_line
 from ..mean_excess import student_mean_excess
+from ..partials import with_partials
 from ..registry import declare
-from ..special import trigamma, with_partials
+from ..special import trigamma
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 

@@ -21,8 +21,9 @@ from ..family import Family, Moment, Parameters, Support, above
 from ..line import Line, Point, interval
 from ..log_sinhc import log_sinhc_bounded
 from ..pair import Case
+from ..partials import with_partials
 from ..registry import declare, formula
-from ..special import versine, with_partials
+from ..special import versine
 
 _SHAPES = "torch raises on broadcast shapes"
 

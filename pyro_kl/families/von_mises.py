@@ -14,9 +14,9 @@ from torch.distributions import VonMises
 from ..family import REAL, Family, Parameters, Support
 from ..line import Line, Point, interval
 from ..pair import Case
+from ..partials import with_partials
 from ..registry import declare, formula
 from ..segments import bregman_nearby, slope_difference_nearby
-from ..special import with_partials
 
 #: Samples lie here; as a prior torch evaluates it at any real, as an angle modulo 2 pi.
 ANGLES = Support("angles from -pi to pi", discrete=False, low=-math.pi, high=math.pi)

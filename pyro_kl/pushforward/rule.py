@@ -23,11 +23,12 @@ from torch.distributions.transforms import (
 
 from ..integrals import tell
 from ..maps import one_to_one
+from ..partials import is_transformed
 from ..peaks import peak_between, square_over_jump
 from ..quadrature import Integral, integrate
 from ..reduction import describe, reduction
 from ..shapes import broadcast_batch
-from ..special import HALF_LOG_TAU, in_float64, is_transformed
+from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_univariate, taken_back

@@ -16,12 +16,13 @@ from torch.distributions.transforms import Transform
 from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one
+from ..partials import is_transformed
 from ..provenance import Use, note
 from ..quadrature import integrate
 from ..reduction import describe, no_formula, reduction, simplified
 from ..registry import family_of
 from ..shapes import broadcast_batch
-from ..special import in_float64, is_transformed
+from ..special import in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate

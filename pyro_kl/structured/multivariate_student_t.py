@@ -18,6 +18,7 @@ from torch.distributions import (
 )
 
 from ..pair import Case
+from ..partials import with_partials
 from ..reduction import no_formula
 from ..registry import register
 from ..shapes import broadcast_batch
@@ -27,7 +28,6 @@ from ..special import (
     _stirling_slope,
     exp_excess,
     in_float64,
-    with_partials,
 )
 from ..structured_family import StructuredFamily
 from .factors import diagonal, scale_divergence, solve_lower

@@ -9,7 +9,12 @@ from torch.distributions import RelaxedOneHotCategorical, constraints
 from ..pair import Case
 from ..registry import register
 from ..shapes import broadcast_batch
-from ..special import EULER_GAMMA, exp_excess, in_float64, log1p_minus
+from ..special import (
+    EULER_GAMMA,
+    exp_excess,
+    in_float64,
+    log1p_minus,
+)
 from ..structured_family import StructuredFamily
 
 # temperatures are mostly fixed; their gradients have their own test
