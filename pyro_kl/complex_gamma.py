@@ -5,21 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .special import STIRLING
+
 __all__ = ["gamma_turn"]
 
-#: log Gamma(z) = (z - 1/2) log z - z + log(2 pi)/2 + sum_k c_k z^(1 - 2k); with |z| >= 8 these
-#: nine terms leave 1e-16.
-_STIRLING = (
-    1 / 12,
-    -1 / 360,
-    1 / 1260,
-    -1 / 1680,
-    1 / 1188,
-    -691 / 360360,
-    1 / 156,
-    -3617 / 122400,
-    43867 / 244188,
-)
+#: log Gamma(z) = (z - 1/2) log z - z + log(2 pi)/2 + sum_k c_k z^(1 - 2k); with |z| >= 8 nine terms
+#: leave 1e-16.
+_TERMS = (*STIRLING, 43867 / 244188)
 _SHIFT = 8
 
 
@@ -57,8 +49,8 @@ def _series_difference(w: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     second = square * -(3 + t * t) * t * t / norm**2, ratio[1]
     d = w * -t * t / norm, w * -t / norm
     power = w
-    total = _STIRLING[0] * d[0], _STIRLING[0] * d[1]
-    for c in _STIRLING[1:]:
+    total = _TERMS[0] * d[0], _TERMS[0] * d[1]
+    for c in _TERMS[1:]:
         d = (
             ratio[0] * d[0] - ratio[1] * d[1] + power * second[0],
             ratio[0] * d[1] + ratio[1] * d[0] + power * second[1],

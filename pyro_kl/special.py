@@ -22,6 +22,7 @@ from .partials import with_partials
 
 __all__ = [
     "EXCESS_NUMBERS",
+    "STIRLING",
     "bernoulli_excess",
     "excess",
     "excess_of_log",
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 # B_2k / (2k (2k - 1)), k = 1..8: Stirling's series (Abramowitz & Stegun 1964, 6.1.40).
-_STIRLING = (
+STIRLING = (
     1 / 12,
     -1 / 360,
     1 / 1260,
@@ -80,9 +81,9 @@ def trigamma(x: Tensor) -> Tensor:
     """
     inverse = 1 / (x + _STIRLING_FROM)
     square = inverse * inverse
-    series = _STIRLING[-1] * 15 * 16 * square
-    for k in range(len(_STIRLING) - 1, 0, -1):
-        series = (series + (2 * k - 1) * 2 * k * _STIRLING[k - 1]) * square
+    series = STIRLING[-1] * 15 * 16 * square
+    for k in range(len(STIRLING) - 1, 0, -1):
+        series = (series + (2 * k - 1) * 2 * k * STIRLING[k - 1]) * square
     return _sum_of_inverse_squares(x) + ((series + 0.5 * inverse) * inverse + inverse)
 
 
@@ -353,8 +354,8 @@ def _stirling(x: Tensor) -> Tensor:
     big, little = torch.where(large, x, 1.0 * _STIRLING_FROM), torch.where(large, 1.0, x)
     inverse = 1 / big
     square = inverse * inverse
-    series = torch.full_like(x, _STIRLING[-1])
-    for c in reversed(_STIRLING[:-1]):
+    series = torch.full_like(x, STIRLING[-1])
+    for c in reversed(STIRLING[:-1]):
         series = series * square + c
     above = series * inverse - 0.5 * torch.log(big) + HALF_LOG_TAU
     below = torch.lgamma(little) - little * torch.log(little) + little
@@ -367,9 +368,9 @@ def _stirling_slope(x: Tensor) -> Tensor:
     big, little = torch.where(large, x, 1.0 * _STIRLING_FROM), torch.where(large, 1.0, x)
     inverse = 1 / big
     square = inverse * inverse
-    series = torch.full_like(x, -15 * _STIRLING[-1])
-    for k in range(len(_STIRLING) - 1, 0, -1):
-        series = series * square - (2 * k - 1) * _STIRLING[k - 1]
+    series = torch.full_like(x, -15 * STIRLING[-1])
+    for k in range(len(STIRLING) - 1, 0, -1):
+        series = series * square - (2 * k - 1) * STIRLING[k - 1]
     above = series * square - 0.5 * inverse
     return torch.where(large, above, torch.digamma(little) - torch.log(little))
 
@@ -380,9 +381,9 @@ def _stirling_curvature(x: Tensor) -> Tensor:
     up = x + _shift(small, x)
     inverse = 1 / up
     square = inverse * inverse
-    series = torch.full_like(x, 15 * 16 * _STIRLING[-1])
-    for k in range(len(_STIRLING) - 1, 0, -1):
-        series = series * square + (2 * k - 1) * 2 * k * _STIRLING[k - 1]
+    series = torch.full_like(x, 15 * 16 * STIRLING[-1])
+    for k in range(len(STIRLING) - 1, 0, -1):
+        series = series * square + (2 * k - 1) * 2 * k * STIRLING[k - 1]
     series = (series * inverse + 0.5) * square
     added = _sum_of_inverse_squares(torch.where(small, x, 1.0)) + inverse - 1 / x
     return series + torch.where(small, added, 0.0)
