@@ -9,8 +9,8 @@ from .special import STIRLING
 
 __all__ = ["gamma_turn"]
 
-#: log Gamma(z) = (z - 1/2) log z - z + log(2 pi)/2 + sum_k c_k z^(1 - 2k); with |z| >= 8 nine terms
-#: leave 1e-16.
+#: log Gamma(z) = (z - 1/2) log z - z + log(2 pi)/2 + sum_k c_k z^(1 - 2k); with |z| >= 8 nine
+#: terms leave 1e-16.
 _TERMS = (*STIRLING, 43867 / 244188)
 _SHIFT = 8
 
