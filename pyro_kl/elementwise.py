@@ -72,11 +72,13 @@ class OneNode:
             wanted = tuple([x.requires_grad for x in tensors])
         else:
             wanted = (False,) * len(tensors)
-        key = (*p, None, *q, wanted)
+        single = _is_single(tensors)
+        key = (*p, single, *q, wanted)
         call = self._calls.get(key)
         if call is None:
             names = tuple(p), tuple(q)
-            call = _Call(self, *names, wanted, program(self._kernel, *names, wanted))
+            run = program(self._kernel, *names, wanted, single=single)
+            call = _Call(self, *names, wanted, run)
             self._calls[key] = call
         if call.run is None:
             return self.plain(p, q)
@@ -144,16 +146,20 @@ def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         block = block_size(tensors[0])
         if size > block and _splits(tensors, size):
             return _in_blocks(run, tensors, size, block)
-    dtypes = {x.dtype for x in tensors}
-    if dtypes == _DOUBLE:
-        return run(tensors)
-    if dtypes == _SINGLE and tensors[0].device.type != "mps":  # as below, in fewer steps
+    if _is_single(tensors):  # as below, in fewer steps
         return [x.float() for x in run([x.double() for x in tensors])]
     dtype = promoted(tensors)
+    if dtype is torch.float64 and all([x.dtype is dtype for x in tensors]):
+        return run(tensors)
     return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
 
 
-_DOUBLE, _SINGLE = {torch.float64}, {torch.float32}
+def _is_single(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are of float32, on a device that has float64."""
+    for x in tensors:
+        if x.dtype is not torch.float32:
+            return False
+    return tensors[0].device.type != "mps"
 
 
 def block_size(x: Tensor) -> int:

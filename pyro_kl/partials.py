@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-__all__ = ["Opaque", "Step", "Tape", "below_autograd", "is_one", "is_transformed", "with_partials"]
+__all__ = [
+    "Opaque",
+    "Step",
+    "Tape",
+    "below_autograd",
+    "has_spare_digits",
+    "is_one",
+    "is_transformed",
+    "with_partials",
+]
 
 Elementwise = Callable[..., Tensor]
 Partials = Callable[..., tuple[Tensor | None, ...]]
@@ -36,8 +45,9 @@ class Tape(fx.proxy.GraphAppendingTracer):
     A function with partial derivatives of its own is one step, whatever it does inside.
     """
 
-    def __init__(self, graph: fx.Graph) -> None:
+    def __init__(self, graph: fx.Graph, *, spare_digits: bool = False) -> None:
         super().__init__(graph)
+        self.spare_digits = spare_digits
         self.steps: list[Step] = []
         self._recording = True
 
@@ -218,6 +228,11 @@ def with_partials(
         return function
 
     return decorate
+
+
+def has_spare_digits(x: Any) -> bool:
+    """Whether a parameter is recorded that had float32's digits, in the arithmetic of float64."""
+    return isinstance(x, fx.Proxy) and getattr(x.tracer, "spare_digits", False)
 
 
 def is_one(x: Any) -> bool:

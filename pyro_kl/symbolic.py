@@ -153,6 +153,8 @@ def program(
     p_names: Sequence[str],
     q_names: Sequence[str],
     wanted: Sequence[bool],
+    *,
+    single: bool = False,
 ) -> Program | None:
     """What computes a formula and its derivatives by the wanted parameters, p's and then q's.
 
@@ -161,12 +163,13 @@ def program(
         p_names: keys of the first mapping.
         q_names: keys of the second mapping.
         wanted: for each parameter of p and then of q, whether its derivative is.
+        single: whether the program is for parameters of float32, which are carried in float64.
 
     Returns:
         The program; None if the formula is not a composition of known elementwise operations.
     """
     graph = fx.Graph()
-    tape = Tape(graph)
+    tape = Tape(graph, spare_digits=single)
     names = [*(f"p_{name}" for name in p_names), *(f"q_{name}" for name in q_names)]
     symbols = [tape.create_proxy("placeholder", name, (), {}) for name in names]
     p = dict(zip(p_names, symbols[: len(p_names)], strict=True))
