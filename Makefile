@@ -32,8 +32,9 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reference: $(VENV)/.test  ## make the 50-digit reference values again
-	$(BIN)/python -m tests.reference
+reference: $(VENV)/.test  ## compute the reference values that are missing
+	$(BIN)/python -m tests.reference --missing
+	$(BIN)/python -m tests.reference.quadrature
 
 docs: $(VENV)/.dev  ## make the generated tables of docs/ again
 	$(BIN)/python -m pyro_kl pairs --markdown > docs/pairs.md
