@@ -231,7 +231,7 @@ def _integral_over(
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
-    bend, narrow = _bend(line, q_line, a, b, centre, width)
+    bend, narrow = (x.detach() for x in _bend(line, q_line, a, b, centre, width))
     if q.domain is not None:  # an angle's density: the further out p goes, the more it turns
         narrow = torch.full_like(narrow, _TURNING)
     kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []

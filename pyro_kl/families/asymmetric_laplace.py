@@ -48,9 +48,12 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any) -> Any:
 def mean_excess(m: Tensor, /, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """E (x - m)+."""
     total, d = left + right, loc - m
-    beyond = right / total * right * torch.exp(-torch.relu(-d) / right)
-    before = d + (right - left) + left / total * left * torch.exp(-torch.relu(d) / left)
-    return torch.where(d <= 0, beyond, before)
+    below = d <= 0  # and no relu, whose derivatives at 0 are those of neither side
+    beyond = right / total * right * torch.exp(torch.where(below, d, 0.0) / right)
+    before = (
+        d + (right - left) + left / total * left * torch.exp(torch.where(below, 0.0, -d) / left)
+    )
+    return torch.where(below, beyond, before)
 
 
 @by_sides

@@ -29,7 +29,9 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """E (x - m)+."""
     d = loc - m
-    return torch.relu(d) + 0.5 * scale * torch.exp(-d.abs() / scale)
+    below = d <= 0  # and no |d|, whose derivatives at 0 are those of neither side
+    far = 0.5 * scale * torch.exp(torch.where(below, d, -d) / scale)
+    return torch.where(below, far, d + far)
 
 
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
