@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyro_kl import integrals, quadrature
+from pyro_kl import adaptive, integrals, quadrature
 from pyro_kl.recorded import Recorded
 from pyro_kl.sweep import look
 
@@ -20,7 +20,7 @@ def solved(monkeypatch):
         seen.append((parameters, found[1]))
         return found
 
-    monkeypatch.setattr(quadrature, "look", watched)
+    monkeypatch.setattr(adaptive, "look", watched)
     return seen
 
 
