@@ -187,16 +187,20 @@ def kl_of_two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
 
 
 def _from_exponential_partials(b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
-    g = c * _ratio_of_means(torch.ones_like(c), b, c, d)[0]
-    return -g / b, digamma_from_one(c) - log1p_or_log((d - b) / b, d / b), g / d
+    u = (d - b) / b
+    g = u - (c - 1)
+    return -g / b, digamma_from_one(c) - log1p_or_log(u, d / b), g / d
 
 
 @with_partials(_from_exponential_partials)
 def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """KL(Gamma(1, b) || Gamma(c, d)); F(c) of `kl_gamma_gamma` from lgamma itself."""
-    shapes = excess((1 - c) / c, 1 / c)
-    means = excess(*_ratio_of_means(torch.ones_like(c), b, c, d))
-    return c * (means - shapes) + bregman_lgamma_from_one(c)
+    """KL(Gamma(1, b) || Gamma(c, d)) = E(u) - (c - 1) log(1 + u) + B(c), u = d/b - 1.
+
+    B(c) = lgamma(c) - (c - 1) digamma(1). Next to c = 1 and u = 0 it is u^2/2 - (c - 1) u +
+    (c - 1)^2 pi^2/12, a form whose two parts of opposite sign leave a third of themselves.
+    """
+    u, r = (d - b) / b, d / b
+    return excess(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
 
 
 def _to_exponential(a: Tensor, b: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
