@@ -220,28 +220,35 @@ _SLOPE_NEAR_ONE = (
 _NEAR, _NEAR_ENOUGH = 0.002, 1e-6
 
 
-def _near_one(x: Tensor, coefficients: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """x - 1, the polynomial, and where it is to be taken."""
+def _near_one(x: Tensor, d: Tensor, coefficients: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The polynomial, and where it is to be taken."""
     near = _NEAR
     if has_spare_digits(x):
         coefficients, near = coefficients[:4], _NEAR_ENOUGH
-    d = x - 1
     w = d / (x + 1)
-    return d, horner(coefficients, w), w * w < near
+    return horner(coefficients, w), w * w < near
 
 
-@with_partials(lambda x: (trigamma(x),))
-def digamma_from_one(x: Tensor) -> Tensor:
-    """digamma(x) - digamma(1), with all its digits near 1; x > 0."""
-    d, series, near = _near_one(x, _SLOPE_NEAR_ONE)
+@with_partials(lambda x, d: (trigamma(x), None))
+def _digamma_from_one(x: Tensor, d: Tensor) -> Tensor:
+    series, near = _near_one(x, d, _SLOPE_NEAR_ONE)
     return torch.where(near, d * series, torch.digamma(x) + EULER_GAMMA)
 
 
-@with_partials(lambda x: (digamma_from_one(x),))
-def bregman_lgamma_from_one(x: Tensor) -> Tensor:
-    """lgamma(x) - (x - 1) digamma(1) >= 0 for positive x: `bregman_lgamma` of x and 1."""
-    d, series, near = _near_one(x, _NEAR_ONE)
+@with_partials(lambda x, d: (_digamma_from_one(x, d), None))
+def _lgamma_from_one(x: Tensor, d: Tensor) -> Tensor:
+    series, near = _near_one(x, d, _NEAR_ONE)
     return torch.where(near, d * d * series, torch.lgamma(x) + EULER_GAMMA * d)
+
+
+def digamma_from_one(x: Tensor, d: Tensor | None = None) -> Tensor:
+    """digamma(x) - digamma(1), with all its digits near 1; x > 0, and d = x - 1 if it is known."""
+    return _digamma_from_one(x, x - 1 if d is None else d)
+
+
+def bregman_lgamma_from_one(x: Tensor, d: Tensor | None = None) -> Tensor:
+    """lgamma(x) - (x - 1) digamma(1) >= 0: `bregman_lgamma` of x and 1; arguments as above."""
+    return _lgamma_from_one(x, x - 1 if d is None else d)
 
 
 # --- of any two ---------------------------------------------------------------------------------

@@ -227,11 +227,7 @@ def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
     return torch.where(u > -0.5, close, torch.log(ratio))
 
 
-def _log1p_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    return 1 / ratio, torch.zeros_like(u)
-
-
-@with_partials(_log1p_partials)
+@with_partials(lambda u, ratio: (1 / ratio, None))
 def log1p_of(u: Tensor, ratio: Tensor) -> Tensor:
     """log(1 + u), a function of u alone, of which 1 + u is known besides."""
     return log1p_or_log(u, ratio)

@@ -110,7 +110,7 @@ def kl_gumbel_gumbel(p: Parameters, q: Parameters) -> Tensor:
         KL = [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - (r - 1) psi(1)]
     """
     r, u = p["scale"] / q["scale"], (p["scale"] - q["scale"]) / q["scale"]
-    excess = bregman_lgamma_from_one(r)
+    excess = bregman_lgamma_from_one(r, u)
     # lgamma(1 + r) = log r + lgamma(r)
     log_factorial = excess + (log1p_of(u, r) - EULER_GAMMA * u)
     return exp_excess((p["loc"] - q["loc"]) / q["scale"] - log_factorial) + excess

@@ -16,7 +16,7 @@ from ..log_gamma import bregman_lgamma_from_one
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, exp_excess
+from ..special import EULER_GAMMA, exp_excess, log1p_of
 
 
 def log_density(mp: Any, x: Any, scale: Any, concentration: Any) -> Any:
@@ -145,6 +145,7 @@ def kl_weibull_weibull(p: Parameters, q: Parameters) -> Tensor:
         KL = [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - (r - 1) psi(1)]
     """
     k_ratio = q["concentration"] / p["concentration"]
+    d = (q["concentration"] - p["concentration"]) / p["concentration"]
     u = (p["scale"] - q["scale"]) / q["scale"]
     near = u.abs() < 0.5
     log_ratio = torch.where(
@@ -152,5 +153,7 @@ def kl_weibull_weibull(p: Parameters, q: Parameters) -> Tensor:
         torch.log1p(torch.where(near, u, 0.0)),
         torch.log(p["scale"]) - torch.log(q["scale"]),
     )
-    a = q["concentration"] * log_ratio + torch.lgamma(1 + k_ratio)
-    return exp_excess(-a) + bregman_lgamma_from_one(k_ratio)
+    excess = bregman_lgamma_from_one(k_ratio, d)
+    # lgamma(1 + r) = log r + lgamma(r)
+    log_factorial = excess + (log1p_of(d, k_ratio) - EULER_GAMMA * d)
+    return exp_excess(-q["concentration"] * log_ratio - log_factorial) + excess
