@@ -231,11 +231,15 @@ def _integral_over(
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
-    bend, narrow = (x.detach() for x in _bend(line, q_line, a, b, centre, width))
+    bend, narrow = _bend(line, q_line, a, b, centre, width)
     if q.domain is not None:  # an angle's density: the further out p goes, the more it turns
         narrow = torch.full_like(narrow, _TURNING)
-    kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []
-    cuts = [torch.where(inside, (y - centre) / width, bend) for y, inside in kinks] or [bend]
+
+    def cuts() -> list[Tensor]:
+        kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []
+        place = bend()
+        return [torch.where(inside, (y - centre) / width, place) for y, inside in kinks] or [place]
+
     given = [*tensors] if line.standard is not None else [centre, width, *tensors]
     if tails is not None:
         given = [share, *given]
@@ -286,8 +290,8 @@ def _place(line: Line, x: Tensor, a: Parameters) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _bend(
     line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Where log q bends, in p's scale; 1 if that is within a few steps between nodes, else 0."""
+) -> tuple[Callable[[], Tensor], Tensor]:
+    """What finds where log q bends, in p's scale; 1 if within a few steps of nodes, else 0."""
     middle, half = q_line.centre(**b), q_line.width(**b)
     shape = common_shape([*a.values(), *b.values()])
     y = torch.stack([x.expand(shape) for x in (middle - half, middle, middle + half)])
@@ -298,9 +302,14 @@ def _bend(
     narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
     if line.at is not from_line:  # the map to p's support bends too, within 1
         narrow = narrow | (width > 2.0)
-    for other in (above, below, -centre / width):
-        at = torch.where(torch.isfinite(at), at, other)
-    return at, narrow.to(centre.dtype)
+
+    def bend() -> Tensor:
+        place = at
+        for other in (above, below, -centre / width):
+            place = torch.where(torch.isfinite(place), place, other)
+        return place.detach()
+
+    return bend, narrow.to(centre.dtype).detach()
 
 
 def _split(
