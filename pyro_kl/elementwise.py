@@ -36,12 +36,16 @@ def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
 
 
 class _Call(NamedTuple):
-    """A formula's program for parameters of these names, and derivatives by the wanted ones."""
+    """A formula's program for parameters of these names, and derivatives by the wanted ones.
+
+    `dtype` is that of all parameters; None if they differ, or if there is no wider one.
+    """
 
     node: OneNode
     p_names: tuple[str, ...]
     q_names: tuple[str, ...]
     wanted: tuple[bool, ...]
+    dtype: torch.dtype | None
     run: Program | None
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -72,19 +76,25 @@ class OneNode:
             wanted = tuple([x.requires_grad for x in tensors])
         else:
             wanted = (False,) * len(tensors)
-        single = _is_single(tensors)
-        key = (*p, single, *q, wanted)
+        dtype: torch.dtype | None = tensors[0].dtype
+        for x in tensors:
+            if x.dtype is not dtype:
+                dtype = None
+                break
+        if dtype is torch.float32 and tensors[0].is_mps:  # where there is no float64
+            dtype = None
+        key = (*p, dtype, *q, wanted)
         call = self._calls.get(key)
         if call is None:
             names = tuple(p), tuple(q)
-            run = program(self._kernel, *names, wanted, single=single)
-            call = _Call(self, *names, wanted, run)
+            run = program(self._kernel, *names, wanted, single=dtype is torch.float32)
+            call = _Call(self, *names, wanted, dtype, run)
             self._calls[key] = call
         if call.run is None:
             return self.plain(p, q)
         if True in wanted:
             return _apply(call, *tensors)
-        return _run(call.run, tensors)[0]
+        return _run(call, tensors)[0]
 
     def plain(self, p: Parameters, q: Parameters) -> Tensor:
         """The formula, operation by operation."""
@@ -98,8 +108,7 @@ class OneNode:
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
-        assert call.run is not None
-        results = _run(call.run, tensors)
+        results = _run(call, tensors)
         ctx.save_for_backward(*tensors, *results[1:])
         ctx.call = call
         return results[0]
@@ -139,27 +148,21 @@ def _differentiable(
     return (next(found) if wanted else None for wanted in call.wanted)
 
 
-def _run(run: Program, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+def _run(call: _Call, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """The value and the wanted derivatives in the inputs' precision, block by block."""
-    size = max([x.numel() for x in tensors])
-    if size > _BLOCK:
-        block = block_size(tensors[0])
-        if size > block and _splits(tensors, size):
-            return _in_blocks(run, tensors, size, block)
-    if _is_single(tensors):  # as below, in fewer steps
+    run: Any = call.run
+    for x in tensors:
+        if x.numel() > _BLOCK:
+            size, block = max([x.numel() for x in tensors]), block_size(tensors[0])
+            if size > block and _splits(tensors, size):
+                return _in_blocks(run, tensors, size, block)
+            break
+    if call.dtype is torch.float64:
+        return run(tensors)
+    if call.dtype is torch.float32:  # as below, in fewer steps
         return [x.float() for x in run([x.double() for x in tensors])]
     dtype = promoted(tensors)
-    if dtype is torch.float64 and all([x.dtype is dtype for x in tensors]):
-        return run(tensors)
     return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
-
-
-def _is_single(tensors: Sequence[Tensor]) -> bool:
-    """Whether all are of float32, on a device that has float64."""
-    for x in tensors:
-        if x.dtype is not torch.float32:
-            return False
-    return tensors[0].device.type != "mps"
 
 
 def block_size(x: Tensor) -> int:

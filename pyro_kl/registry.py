@@ -279,7 +279,7 @@ def lift(
     node = OneNode(
         kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
     )
-    read_p, read_q = p_family.of, q_family.of
+    read_p, read_q = p_family.reader(), q_family.reader()
 
     def formula(p: Distribution, q: Distribution) -> Tensor:
         shape = broadcast_batch(p, q)
