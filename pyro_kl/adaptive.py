@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .recorded import Recorded
+from .shapes import summed_to
 from .sweep import EPS, look
 from .trapezoid import Rows, sums_over
 
@@ -202,17 +203,13 @@ class Adaptive(torch.autograd.Function):
             slopes = iter(saved[len(inputs) :])
             found = iter(
                 [
-                    _summed_to(grad * next(slopes), x)
+                    summed_to(grad * next(slopes), x)
                     for x, a in zip(inputs[ctx.cuts :], ctx.asked, strict=True)
                     if a
                 ]
             )
         nothing = (None,) * (3 + ctx.cuts)
         return (*nothing, *(next(found) if a else None for a in ctx.asked))
-
-
-def _summed_to(gradient: Tensor, x: Tensor) -> Tensor:
-    return gradient if gradient.shape == x.shape else gradient.sum_to_size(x.shape)
 
 
 def _differentiable_slopes(ctx: Any, inputs: Sequence[Tensor], grad: Tensor) -> tuple[Tensor, ...]:

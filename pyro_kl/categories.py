@@ -15,6 +15,7 @@ from torch import Tensor
 from .elementwise import block_size, promoted
 from .masses import excess_of_rounded_masses
 from .one_node import in_one_node
+from .shapes import summed_to
 from .special import generalised_kl_from_zero, generalised_kl_of_logs, in_float64
 from .symbolic import Program, program
 
@@ -85,8 +86,7 @@ def _forward(term: Term, x: Tensor, y: Tensor) -> tuple[Tensor, Slopes]:
 
 def _gradient(slope: Tensor, grad: Tensor, x: Tensor) -> Tensor:
     """Of the sum over the categories, in x's shape."""
-    each = slope * grad.unsqueeze(-1)
-    return each if each.shape == x.shape else each.sum_to_size(x.shape)
+    return summed_to(slope * grad.unsqueeze(-1), x)
 
 
 def _backward(

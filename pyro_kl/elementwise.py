@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 
 from .family import Parameters
 from .partials import is_transformed
+from .shapes import summed_to
 from .special import in_float64
 from .symbolic import Program, program
 
@@ -122,9 +123,8 @@ class _Node(torch.autograd.Function):
         found: list[Tensor | None] = [None]
         for x, asked in zip(saved, call.wanted, strict=False):
             if asked:
-                slope = grad * saved[at]
+                found.append(summed_to(grad * saved[at], x))
                 at += 1
-                found.append(slope if slope.shape == x.shape else slope.sum_to_size(x.shape))
             else:
                 found.append(None)
         return tuple(found)

@@ -35,7 +35,9 @@ from .special import (
     EULER_GAMMA,
     EXCESS_NUMBERS,
     excess,
+    exp_excess,
     generalised_kl,
+    log1p_of,
     trigamma,
 )
 
@@ -44,6 +46,7 @@ __all__ = [
     "bregman_lgamma_from_one",
     "bregman_stirling",
     "digamma_from_one",
+    "gumbel_divergence",
     "in_shape",
     "stirling_rows",
 ]
@@ -249,6 +252,17 @@ def digamma_from_one(x: Tensor, d: Tensor | None = None) -> Tensor:
 def bregman_lgamma_from_one(x: Tensor, d: Tensor | None = None) -> Tensor:
     """lgamma(x) - (x - 1) digamma(1) >= 0: `bregman_lgamma` of x and 1; arguments as above."""
     return _lgamma_from_one(x, x - 1 if d is None else d)
+
+
+def gumbel_divergence(r: Tensor, d: Tensor, shift: Tensor) -> Tensor:
+    """KL of two Gumbels: r the ratio of their scales, d = r - 1, the shift in q's scale.
+
+    With a = lgamma(1 + r) - shift it is [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - d psi(1)].
+    """
+    excess = bregman_lgamma_from_one(r, d)
+    # lgamma(1 + r) = log r + lgamma(r)
+    log_factorial = excess + (log1p_of(d, r) - EULER_GAMMA * d)
+    return exp_excess(shift - log_factorial) + excess
 
 
 # --- of any two ---------------------------------------------------------------------------------

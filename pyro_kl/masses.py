@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .partials import with_partials
-from .special import _CLOSE, _atanh_series, _generalised_kl
+from .special import _CLOSE, _atanh_series, guarded_kl_from_zero
 
 __all__ = [
     "excess_of_rounded_masses",
@@ -52,16 +52,8 @@ def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
 
 
-def _guarded(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
-    """The term in operations of which autograd makes no nan."""
-    both = (x > 0) & (y > 0)
-    some_x, some_y = torch.where(both, x, 1.0), torch.where(both, y, 1.0)
-    value = _generalised_kl(some_x, some_y, torch.where(both, difference, 0.0))
-    return torch.where(both, value, torch.where(x > 0, math.inf, y))
-
-
 def _guarded_trial(x: Tensor, y: Tensor) -> Tensor:
-    return _guarded(x, y, x - y) + _guarded(1 - x, 1 - y, y - x)
+    return guarded_kl_from_zero(x, y, x - y) + guarded_kl_from_zero(1 - x, 1 - y, y - x)
 
 
 def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
@@ -71,7 +63,9 @@ def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
-    return _guarded(x, rate, x - rate) + _guarded(1 - x, torch.ones_like(x), -x)
+    return guarded_kl_from_zero(x, rate, x - rate) + guarded_kl_from_zero(
+        1 - x, torch.ones_like(x), -x
+    )
 
 
 def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,7 +84,7 @@ def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(has_mass, log_ratio, 0.0), slope_of_q
 
 
-@with_partials(_excess_of_rounded_partials, plain=lambda x, y: _guarded(x, y, x - y))
+@with_partials(_excess_of_rounded_partials, plain=lambda x, y: guarded_kl_from_zero(x, y, x - y))
 def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
 

@@ -23,8 +23,7 @@ def check_event_shapes(p: Distribution, q: Distribution) -> None:
 def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     """The batch shape of KL(p || q); a ValueError that names both sides if there is none."""
     shape = p.batch_shape
-    if p.event_shape != q.event_shape:
-        check_event_shapes(p, q)
+    check_event_shapes(p, q)
     if shape == q.batch_shape:
         return shape
     try:
@@ -34,6 +33,11 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
             f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
             f"and {tuple(q.batch_shape)} do not broadcast."
         ) from None
+
+
+def summed_to(x: Tensor, like: Tensor) -> Tensor:
+    """A gradient, summed over the dims along which `like` was broadcast."""
+    return x if x.shape == like.shape else x.sum_to_size(like.shape)
 
 
 def peel(law: Distribution, ndims: int) -> Distribution:

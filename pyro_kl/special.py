@@ -32,6 +32,7 @@ __all__ = [
     "generalised_kl",
     "generalised_kl_from_zero",
     "generalised_kl_of_logs",
+    "guarded_kl_from_zero",
     "in_float64",
     "itakura_saito",
     "itakura_saito_of",
@@ -248,13 +249,15 @@ def _from_zero_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return by_x, torch.where(some, torch.where(finite, (y - x) / y, 0.0), 1.0)
 
 
-def _from_zero_guarded(x: Tensor, y: Tensor) -> Tensor:
-    inside = (x > 0) & (y > 0)
-    value = generalised_kl(torch.where(inside, x, 1.0), torch.where(inside, y, 1.0))
-    return torch.where(inside, value, torch.where(x > 0, math.inf, y))
+def guarded_kl_from_zero(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
+    """The same, x - y given, in operations of which autograd makes no nan."""
+    both = (x > 0) & (y > 0)
+    some_x, some_y = torch.where(both, x, 1.0), torch.where(both, y, 1.0)
+    value = _generalised_kl(some_x, some_y, torch.where(both, difference, 0.0))
+    return torch.where(both, value, torch.where(x > 0, math.inf, y))
 
 
-@with_partials(_from_zero_partials, plain=_from_zero_guarded)
+@with_partials(_from_zero_partials, plain=lambda x, y: guarded_kl_from_zero(x, y, x - y))
 def generalised_kl_from_zero(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
     return torch.where(x > 0, _generalised_kl(x, y, x - y), y)

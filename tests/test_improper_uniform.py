@@ -19,15 +19,6 @@ def flat(support, event_shape=()):
     return dist.ImproperUniform(support, (), event_shape)
 
 
-@pytest.fixture
-def double():
-    """Without it torch's GeneralizedPareto cannot evaluate its own density."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(F64)
-    yield
-    torch.set_default_dtype(before)
-
-
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("family", KNOWN, ids=lambda family: family.name)
 def test_is_minus_the_entropy(family):

@@ -231,15 +231,6 @@ def test_definition(duo):
     assert abs(found.value.item() - by_definition) <= max(1e-6 * abs(by_definition), told)
 
 
-@pytest.fixture
-def double():
-    """torch's GeneralizedPareto mixes dtypes: with any other default its log_prob raises."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(F64)
-    yield
-    torch.set_default_dtype(before)
-
-
 def summed(p, q):
     if p.has_enumerate_support:
         atoms = p.enumerate_support()

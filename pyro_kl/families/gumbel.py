@@ -13,14 +13,12 @@ from torch.distributions import Gumbel
 from ..complex_gamma import gamma_turn
 from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
-from ..log_gamma import bregman_lgamma_from_one
+from ..log_gamma import gumbel_divergence
 from ..mean_excess import gumbel_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import (
     EULER_GAMMA,
-    exp_excess,
-    log1p_of,
     versine,
 )
 
@@ -110,7 +108,4 @@ def kl_gumbel_gumbel(p: Parameters, q: Parameters) -> Tensor:
         KL = [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - (r - 1) psi(1)]
     """
     r, u = p["scale"] / q["scale"], (p["scale"] - q["scale"]) / q["scale"]
-    excess = bregman_lgamma_from_one(r, u)
-    # lgamma(1 + r) = log r + lgamma(r)
-    log_factorial = excess + (log1p_of(u, r) - EULER_GAMMA * u)
-    return exp_excess((p["loc"] - q["loc"]) / q["scale"] - log_factorial) + excess
+    return gumbel_divergence(r, u, (p["loc"] - q["loc"]) / q["scale"])

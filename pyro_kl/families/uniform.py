@@ -23,6 +23,7 @@ from ..log_sinhc import log_sinhc_bounded
 from ..pair import Case
 from ..partials import with_partials
 from ..registry import declare, formula
+from ..series import horner
 from ..special import versine
 
 _SHAPES = "torch raises on broadcast shapes"
@@ -54,13 +55,6 @@ _SQUARE = tuple(
 )
 
 
-def _series(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
-    total = torch.full_like(square, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        total = total * square + c
-    return total
-
-
 def _log_where_positive(x: Tensor) -> Tensor:
     """Log x, and 0 at x = 0, where it is multiplied by x."""
     return torch.log(torch.where(x > 0, x, 1.0))
@@ -73,7 +67,7 @@ def mean_log_over_r(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
     x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
     change = y * _log_where_positive(y) - x * _log_where_positive(x)
     direct = (0.5 * change / wide - 1) / wide
-    return torch.where(narrow, small * _series(_MEAN, small * small), direct)
+    return torch.where(narrow, small * horner(_MEAN, small * small), direct)
 
 
 def variance_log_of(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -83,8 +77,8 @@ def variance_log_of(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
     x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
     log_x, log_y = _log_where_positive(x), _log_where_positive(y)
     square = small * small
-    first = square * _series(_MEAN, square)
-    near = square * _series(_SQUARE, square) - first * first
+    first = square * horner(_MEAN, square)
+    near = square * horner(_SQUARE, square) - first * first
     # Var log of a uniform on (x, y): 1 - x y (log(y/x) / (y - x))^2
     slope = (log_y - log_x) / (2 * wide)
     return torch.where(narrow, near, 1 - x * y * slope * slope)
@@ -193,10 +187,7 @@ def one_minus_sinc(y: Tensor) -> Tensor:
     near = y.abs() < 1
     small, far = torch.where(near, y, 0.0), torch.where(near, 1.0, y)
     square = small * small
-    series = torch.zeros_like(y)
-    for c in reversed(_SINC):
-        series = series * square + c
-    return torch.where(near, series * square, 1 - torch.sin(far) / far)
+    return torch.where(near, horner(_SINC, square) * square, 1 - torch.sin(far) / far)
 
 
 def mean_versine(m: Tensor, /, low: Tensor, high: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ from torch.distributions import Weibull
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Line, Point, half_line
-from ..log_gamma import bregman_lgamma_from_one
+from ..log_gamma import gumbel_divergence
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import EULER_GAMMA, exp_excess, log1p_of
+from ..special import EULER_GAMMA
 
 
 def log_density(mp: Any, x: Any, scale: Any, concentration: Any) -> Any:
@@ -153,7 +153,4 @@ def kl_weibull_weibull(p: Parameters, q: Parameters) -> Tensor:
         torch.log1p(torch.where(near, u, 0.0)),
         torch.log(p["scale"]) - torch.log(q["scale"]),
     )
-    excess = bregman_lgamma_from_one(k_ratio, d)
-    # lgamma(1 + r) = log r + lgamma(r)
-    log_factorial = excess + (log1p_of(d, k_ratio) - EULER_GAMMA * d)
-    return exp_excess(-q["concentration"] * log_ratio - log_factorial) + excess
+    return gumbel_divergence(k_ratio, d, -q["concentration"] * log_ratio)

@@ -25,7 +25,6 @@ __all__ = [
     "solve_lower",
     "solve_upper",
     "subtract_into",
-    "summed_to",
     "without_first_order",
 ]
 
@@ -77,11 +76,6 @@ def row_norms(tril: Tensor) -> Tensor:
         (*tril.shape[:-2], d - 1, d), (*batch, d + 1, 1), tril.storage_offset() + 1
     )
     return torch.linalg.vector_norm(below, dim=-1)
-
-
-def summed_to(x: Tensor, like: Tensor) -> Tensor:
-    """A gradient, summed over the dims along which `like` was broadcast."""
-    return x if x.shape == like.shape else x.sum_to_size(like.shape)
 
 
 def of_vector(grad: Tensor, like: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ..one_node import in_one_node
 from ..pair import Case
 from ..reduction import no_formula
 from ..registry import family_of, register
-from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events
+from ..shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events, summed_to
 from ..special import in_float64
 from ..structured_family import StructuredFamily
 from .factors import (
@@ -30,7 +30,6 @@ from .factors import (
     row_norms,
     scale_divergence,
     solve_lower,
-    summed_to,
     without_first_order,
 )
 from .low_rank_multivariate_normal import LOW_RANK, capacitance, parameters

@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal, constraints
 from ..one_node import in_one_node
 from ..pair import Case
 from ..registry import register
-from ..shapes import broadcast_batch
+from ..shapes import broadcast_batch, summed_to
 from ..structured_family import StructuredFamily
 from .factors import (
     common_batch,
@@ -25,7 +25,6 @@ from .factors import (
     solve_in_place,
     solve_lower,
     subtract_into,
-    summed_to,
     without_first_order,
 )
 
