@@ -60,7 +60,7 @@ class Solution:
         if True in asked:
             self.aim = min(self.tolerance, _WITH_SLOPES)
         flat = [x.detach() for x in parameters]
-        if self.shape != flat[0].shape or len(self.shape) != 1:
+        if len(self.shape) != 1 or any([x.shape != self.shape for x in flat]):
             flat = [x.expand(self.shape).reshape(-1) for x in flat]
         best: list[Tensor] = []
         rows: Tensor | None = None
@@ -115,7 +115,7 @@ class Solution:
         step = max(1, (BLOCK if sweep is None else CACHED) // (count * pieces))
         whole: list[Tensor] = []
         settled = sweep is not None
-        for start in range(0, size, step):
+        for start in range(0, max(size, 1), step):  # no rows are looked at once, too
             if rows is None:
                 block: Tensor | slice | None = slice(start, start + step) if size > step else None
             else:

@@ -75,8 +75,8 @@ def _last(count: int, pieces: int, device: torch.device) -> Tensor:
 
 def prepare(sweep: Sweep, z: Tensor, weights: Tensor, low: Tensor, high: Tensor) -> Nodes:
     """Run the prelude on nodes and weights of shape (pieces, count, rows or 1)."""
-    pieces, count, width = z.shape
-    z, weights = z.reshape(-1, width), weights.reshape(-1, width)
+    pieces, count, _ = z.shape
+    z, weights = z.flatten(0, 1), weights.flatten(0, 1)
     minus, masses, *kept = sweep.prelude((z, weights))
     patterns = _patterns(count, pieces, z.dtype, z.device)
     last = _last(count, pieces, z.device)
