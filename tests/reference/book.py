@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .extended import LD, PI, log1mexp, log_i0, loggamma, scaled_erfc
+from .extended import LD, PI, log1mexp, log1pexp, log_i0, loggamma, scaled_erfc
 
 __all__ = ["CONTINUOUS", "Continuous", "Place"]
 
@@ -28,6 +28,11 @@ class Place:
         above: x - low, if that is finite.
         high: the upper end, inf if there is none.
         below: high - x, if that is finite.
+        base: a place next to which x is known better, x = base + offset; None if there is none.
+        offset: from there.
+        log_above: log(x - low), where that under- or overflows.
+        log_below: log(high - x).
+        log_size: log|x| far out, where x overflows.
     """
 
     x: Any
@@ -35,14 +40,48 @@ class Place:
     above: Any
     high: Any
     below: Any
+    base: Any = None
+    offset: Any = None
+    log_above: Any = None
+    log_below: Any = None
+    log_size: Any = None
+
+    def minus(self, place: Any) -> Any:
+        """x - place, with the digits that x has next to its base."""
+        return self.x - place if self.base is None else (self.base - place) + self.offset
 
     def over(self, end: Any) -> Any:
         """How far above a place at or below the lower end."""
-        return self.x - end if np.isneginf(self.low).any() else (self.low - end) + self.above
+        return self.minus(end) if np.isneginf(self.low).any() else (self.low - end) + self.above
 
     def under(self, end: Any) -> Any:
         """How far below a place at or above the upper end."""
-        return end - self.x if np.isposinf(self.high).any() else (end - self.high) + self.below
+        return -self.minus(end) if np.isposinf(self.high).any() else (end - self.high) + self.below
+
+    def log_over(self, end: Any) -> Any:
+        """The logarithm of `over`."""
+        if self.log_above is not None and np.all(self.low == end):
+            return self.log_above
+        return self._unless_huge(np.log(self.over(end)))
+
+    def log_under(self, end: Any) -> Any:
+        """The logarithm of `under`."""
+        if self.log_below is not None and np.all(self.high == end):
+            return self.log_below
+        return np.log(self.under(end))
+
+    def log1p_square(self, loc: Any, scale: Any) -> Any:
+        """log(1 + ((x - loc) / scale)^2), also where the square overflows."""
+        z = self.minus(loc) / scale
+        if self.log_size is None:
+            return np.log1p(z**2)
+        huge = np.abs(z) > 1e1000
+        return np.where(huge, 2 * (self.log_size - np.log(scale)), np.log1p(z**2))
+
+    def _unless_huge(self, log_x: Any) -> Any:
+        if self.log_size is None:
+            return log_x
+        return np.where(np.isposinf(log_x), self.log_size, log_x)
 
 
 @dataclass(frozen=True)
@@ -64,6 +103,12 @@ class Continuous:
     kinks: Callable[..., tuple[Any, ...]] = lambda **_: ()
     log_cost: Callable[..., Any] | None = None
     periodic: bool = False
+
+    def log_cost_at(self, at: Place, **law: Any) -> Any:
+        """The logarithm of the size of the log density."""
+        if self.log_cost is not None:
+            return self.log_cost(at, **law)
+        return np.log(np.abs(self.log_density(at, **law)))
 
 
 def _line(**_: Any) -> tuple[Any, Any]:
@@ -94,21 +139,21 @@ def _log_odds(probs: Any = None, logits: Any = None) -> Any:
 
 
 def _asymmetric_laplace(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
-    left, right, d = scale * asymmetry, scale / asymmetry, at.x - loc
+    left, right, d = scale * asymmetry, scale / asymmetry, at.minus(loc)
     return np.where(d.real < 0, d / left, -d / right) - np.log(left + right)
 
 
 def _cauchy(at: Place, loc: Any, scale: Any) -> Any:
-    return -np.log(PI * scale) - np.log1p(((at.x - loc) / scale) ** 2)
+    return -np.log(PI * scale) - at.log1p_square(loc, scale)
 
 
 def _gumbel(at: Place, loc: Any, scale: Any) -> Any:
-    z = (at.x - loc) / scale
+    z = at.minus(loc) / scale
     return -z - np.exp(-z) - np.log(scale)
 
 
 def _gumbel_cost(at: Place, loc: Any, scale: Any) -> Any:
-    z = (at.x - loc) / scale
+    z = at.minus(loc) / scale
     return np.where(z < -100, -z, np.log(np.abs(z) + 1))
 
 
@@ -121,11 +166,11 @@ def _logistic(at: Place, loc: Any, scale: Any) -> Any:
 
 
 def _normal(at: Place, loc: Any, scale: Any) -> Any:
-    return -(((at.x - loc) / scale) ** 2) / 2 - np.log(scale) - np.log(2 * PI) / 2
+    return -((at.minus(loc) / scale) ** 2) / 2 - np.log(scale) - np.log(2 * PI) / 2
 
 
 def _skew_logistic(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
-    z = (at.x - loc) / scale
+    z = at.minus(loc) / scale
     size = np.where(z.real < 0, -z, z)
     log1p_exp = np.where(z.real < 0, -z, 0) + np.log1p(np.exp(-size))
     return np.log(asymmetry / scale) - z - (asymmetry + 1) * log1p_exp
@@ -135,7 +180,7 @@ def _soft_asymmetric_laplace(
     at: Place, loc: Any, scale: Any, asymmetry: Any, softness: Any
 ) -> Any:
     """The law of the sum of an AsymmetricLaplace and a Normal: the convolution's two sides."""
-    left, right, s, d = scale * asymmetry, scale / asymmetry, scale * softness, at.x - loc
+    left, right, s, d = scale * asymmetry, scale / asymmetry, scale * softness, at.minus(loc)
 
     def log_side(distance: Any, length: Any) -> Any:
         # log of exp(s^2 / (2 l^2) - d / l) erfc(u) / 2
@@ -151,14 +196,14 @@ def _soft_asymmetric_laplace(
 
 
 def _soft_laplace(at: Place, loc: Any, scale: Any) -> Any:
-    z = (at.x - loc) / scale
+    z = at.minus(loc) / scale
     z = np.where(z.real < 0, -z, z)
     return np.log(2 / (PI * scale)) - z - np.log1p(np.exp(-2 * z))
 
 
 def _student_t(at: Place, df: Any, loc: Any, scale: Any) -> Any:
     norm = loggamma((df + 1) / 2) - loggamma(df / 2) - np.log(df * PI) / 2 - np.log(scale)
-    return norm - (df + 1) / 2 * np.log1p(((at.x - loc) / scale) ** 2 / df)
+    return norm - (df + 1) / 2 * at.log1p_square(loc, scale * np.sqrt(df))
 
 
 def _von_mises(at: Place, loc: Any, concentration: Any) -> Any:
@@ -178,8 +223,8 @@ def _on_circle(loc: Any, **_: Any) -> Any:
 
 
 def _gamma(at: Place, concentration: Any, rate: Any) -> Any:
-    a, x = concentration, at.over(0)
-    return a * np.log(rate) + (a - 1) * np.log(x) - rate * x - loggamma(a)
+    a, log_x = concentration, at.log_over(0)
+    return a * np.log(rate) + (a - 1) * log_x - np.exp(log_x) * rate - loggamma(a)
 
 
 def _chi2(at: Place, df: Any) -> Any:
@@ -191,12 +236,13 @@ def _exponential(at: Place, rate: Any) -> Any:
 
 
 def _fisher_snedecor(at: Place, df1: Any, df2: Any) -> Any:
-    a, b, z = df1 / 2, df2 / 2, df1 / df2 * at.over(0)
-    return a * np.log(z) - np.log(at.over(0)) - (a + b) * np.log1p(z) - _log_beta(a, b)
+    a, b, log_x = df1 / 2, df2 / 2, at.log_over(0)
+    log_z = np.log(df1 / df2) + log_x
+    return a * log_z - log_x - (a + b) * log1pexp(log_z) - _log_beta(a, b)
 
 
 def _half_cauchy(at: Place, scale: Any) -> Any:
-    return np.log(2 / (PI * scale)) - np.log1p((at.over(0) / scale) ** 2)
+    return np.log(2 / (PI * scale)) - log1pexp(2 * (at.log_over(0) - np.log(scale)))
 
 
 def _half_normal(at: Place, scale: Any) -> Any:
@@ -204,27 +250,27 @@ def _half_normal(at: Place, scale: Any) -> Any:
 
 
 def _inverse_gamma(at: Place, concentration: Any, rate: Any) -> Any:
-    a, x = concentration, at.over(0)
-    return a * np.log(rate) - (a + 1) * np.log(x) - rate / x - loggamma(a)
+    a, log_x = concentration, at.log_over(0)
+    return a * np.log(rate) - (a + 1) * log_x - rate * np.exp(-log_x) - loggamma(a)
 
 
 def _log_normal(at: Place, loc: Any, scale: Any) -> Any:
-    y = np.log(at.over(0))
+    y = at.log_over(0)
     return -(((y - loc) / scale) ** 2) / 2 - y - np.log(scale) - np.log(2 * PI) / 2
 
 
 def _pareto(at: Place, scale: Any, alpha: Any) -> Any:
-    return np.log(alpha / scale) - (alpha + 1) * np.log1p(at.over(scale) / scale)
+    return np.log(alpha / scale) - (alpha + 1) * log1pexp(at.log_over(scale) - np.log(scale))
 
 
 def _weibull(at: Place, scale: Any, concentration: Any) -> Any:
-    log_z = np.log(at.over(0) / scale)
+    log_z = at.log_over(0) - np.log(scale)
     k = concentration
     return np.log(k / scale) + (k - 1) * log_z - np.exp(k * log_z)
 
 
 def _weibull_cost(at: Place, scale: Any, concentration: Any) -> Any:
-    power = concentration * np.log(at.over(0) / scale)
+    power = concentration * (at.log_over(0) - np.log(scale))
     return np.where(power > 100, power, np.log(1 + np.abs(power)))
 
 
@@ -233,12 +279,12 @@ def _weibull_cost(at: Place, scale: Any, concentration: Any) -> Any:
 
 def _beta(at: Place, concentration1: Any, concentration0: Any) -> Any:
     a, b = concentration1, concentration0
-    return (a - 1) * np.log(at.over(0)) + (b - 1) * np.log(at.under(1)) - _log_beta(a, b)
+    return (a - 1) * at.log_over(0) + (b - 1) * at.log_under(1) - _log_beta(a, b)
 
 
 def _affine_beta(at: Place, concentration1: Any, concentration0: Any, loc: Any, scale: Any) -> Any:
     a, b = concentration1, concentration0
-    up, down = np.log(at.over(loc) / scale), np.log(at.under(loc + scale) / scale)
+    up, down = at.log_over(loc) - np.log(scale), at.log_under(loc + scale) - np.log(scale)
     return (a - 1) * up + (b - 1) * down - _log_beta(a, b) - np.log(scale)
 
 
@@ -257,6 +303,8 @@ def _generalized_pareto(at: Place, loc: Any, scale: Any, concentration: Any) -> 
     near_end = (xi < 0) & ((safe * z).real < -0.5)
     from_end = np.where(near_end, at.under(end), 1) * np.where(xi < 0, -safe, 1) / scale
     log_rest = np.where(near_end, np.log(from_end), np.log1p(np.where(near_end, 0, safe * z)))
+    far = (xi > 0) & np.isposinf(z)
+    log_rest = np.where(far, np.log(np.abs(safe) / scale) + at.log_over(loc), log_rest)
     return -np.log(scale) - np.where(none, z, (1 + 1 / safe) * log_rest)
 
 
@@ -267,12 +315,12 @@ def _generalized_pareto_ends(loc: Any, scale: Any, concentration: Any) -> tuple[
 
 def _kumaraswamy(at: Place, concentration1: Any, concentration0: Any) -> Any:
     a, b, low = concentration1, concentration0, at.over(0)
-    log_x = np.where(low < 0.5, np.log(low), np.log1p(-at.under(1)))
+    log_x = np.where(low < 0.5, at.log_over(0), np.log1p(-at.under(1)))
     return np.log(a * b) + (a - 1) * log_x + (b - 1) * log1mexp(a * log_x)
 
 
 def _relaxed_bernoulli(at: Place, temperature: Any, **flip: Any) -> Any:
-    log_x, log_rest = np.log(at.over(0)), np.log(at.under(1))
+    log_x, log_rest = at.log_over(0), at.log_under(1)
     z = np.abs(_log_odds(**flip) - temperature * (log_x - log_rest))
     return np.log(temperature) - z - 2 * np.log1p(np.exp(-z)) - log_x - log_rest
 

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EPS", "LD", "PI", "gauss_legendre", "log1mexp", "log_i0", "loggamma", "scaled_erfc"]
+__all__ = [
+    "EPS",
+    "LD",
+    "PI",
+    "gauss_legendre",
+    "log1mexp",
+    "log1pexp",
+    "log_i0",
+    "loggamma",
+    "scaled_erfc",
+]
 
 LD = np.longdouble
 EPS = float(np.finfo(LD).eps)
@@ -76,6 +86,12 @@ def scaled_erfc(x: Any) -> Any:
 def log1mexp(x: Any) -> Any:
     """log(1 - exp(x)) for x < 0."""
     return np.where(x > -0.7, np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
+
+
+def log1pexp(x: Any) -> Any:
+    """log(1 + exp(x)), of complex numbers too."""
+    up = np.real(x) > 0
+    return np.where(up, x, 0) + np.log1p(np.exp(np.where(up, -x, x)))
 
 
 @cache

@@ -16,16 +16,17 @@ import numpy as np
 
 from .bisected import NODES, Sum, bisected, nodes_of
 from .book import CONTINUOUS, Place
-from .extended import LD, PI, log_i0
+from .extended import LD, PI, log1pexp, log_i0
 
 __all__ = ["Integral"]
 
 #: Nats below its top at which nothing is left of a density: 1e-32.
 NOTHING = 74.0
-#: The line is looked at so far from its middle; exp(y) is a float of extended precision there.
-FURTHEST = 5000.0
-#: Doubling y from here must divide the integrand by e at least, or its integral diverges.
-FAR = 2000.0
+#: The line is looked at so far from its middle.
+FURTHEST = 4e6
+#: From here, twice as far and four times as far the tails are what they are at infinity; the
+#: square of exp(y) is still a number of extended precision at the last of them.
+FAR = 1250.0
 #: From the middle of a wide p, how far one integrates against a density of angles directly.
 CIRCLES = 500 * 2 * PI
 
@@ -58,15 +59,26 @@ class _Line:
     def place(self, y: Any) -> tuple[Place, Any]:
         """Where y lies, and log dx/dy."""
         if self.real:
-            x = self.centre + self.width * np.sinh(y)
-            return Place(x, self.low, x, self.high, x), np.log(self.width * np.cosh(y))
+            offset = self.width * np.sinh(y)
+            x = self.centre + offset
+            log_slope = np.log(self.width) + np.logaddexp(y, -y) - np.log(LD(2))
+            return (
+                Place(x, self.low, x, self.high, x, self.centre, offset, log_size=log_slope),
+                log_slope,
+            )
         if self.half:
             above = np.exp(y)
-            return Place(self.low + above, self.low, above, self.high, above), y
+            x = self.low + above
+            place = Place(
+                x, self.low, above, self.high, above, self.low, above, log_above=y, log_size=y
+            )
+            return place, y
         length = self.high - self.low
-        above, below = (length / (1 + np.exp(-s * y)) for s in (1, -1))
+        logs = [np.log(length) - log1pexp(-s * y) for s in (1, -1)]
+        above, below = (np.exp(log) for log in logs)
         x = np.where(y < 0, self.low + above, self.high - below)
-        return Place(x, self.low, above, self.high, below), np.log(above / length * below)
+        place = Place(x, self.low, above, self.high, below, log_above=logs[0], log_below=logs[1])
+        return place, logs[0] + logs[1] - np.log(length)
 
     def inverse(self, x: Any) -> Any:
         if self.real:
@@ -132,21 +144,18 @@ class Integral:
         return float(theirs[0]) > float(mine[0]) or float(mine[1]) > float(theirs[1])
 
     def _converges(self, a: Law, b: Law) -> bool:
-        """Whether the integrand decays exponentially in both tails."""
+        """Whether p falls faster than -log q grows, as exponentials of y, in both tails."""
         line = self._line(a)
-        return all(self._drop(line, a, b, side) > 1 for side in (-1, 1))
+        return all(self._falls(line, a, b, side) for side in (-1, 1))
 
-    def _drop(self, line: _Line, a: Law, b: Law, side: int) -> Any:
-        sizes = []
-        for y in (LD(side * FAR), LD(2 * side * FAR)):
-            at, log_slope = line.place(y)
-            log_p = self.p.log_density(at, **a) + log_slope
-            if self.q.log_cost is not None:
-                cost = self.q.log_cost(at, **b)
-            else:
-                cost = np.log(np.abs(self.q.log_density(at, **b)))
-            sizes.append(log_p + np.maximum(cost, 0) if log_p > -np.inf else log_p)
-        return np.inf if sizes[1] == -np.inf else sizes[0] - sizes[1]
+    def _falls(self, line: _Line, a: Law, b: Law, side: int) -> bool:
+        """A power of y in the cost cancels between the second and the first octave."""
+        at, log_slope = line.place(side * FAR * np.array([1, 2, 4], LD))
+        log_p = self.p.log_density(at, **a) + log_slope
+        if np.isneginf(log_p[2]):
+            return True
+        size = log_p + np.maximum(self.q.log_cost_at(at, **b), 0)
+        return bool((size[2] - size[1]) - (size[1] - size[0]) < -1e-9 * FAR)
 
     # where to integrate
 
@@ -185,7 +194,8 @@ class Integral:
     def _window(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, list[Any]]:
         """The ends, and p's top and places at geometric distances from it."""
         middle = line.inverse(self.p.centre(**a))
-        steps = LD(2) ** (np.arange(-40, 50) / LD(4))
+        middle = middle if np.isfinite(middle) else LD(0)
+        steps = LD(2) ** (np.arange(-40, 88) / LD(4))
         steps = np.concatenate([steps, [LD(FURTHEST)]])
         for _ in range(2):
             y = np.concatenate([middle - steps[::-1], [middle], middle + steps])

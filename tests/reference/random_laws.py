@@ -11,7 +11,7 @@ from pyro_kl import Family
 
 from .peer import Truth, truth
 
-__all__ = ["draw", "random_pairs"]
+__all__ = ["draw", "draw_wide", "random_pairs"]
 
 #: Powers of ten between which a positive parameter is log-uniform; shapes are all others.
 _DECADES = {
@@ -68,3 +68,31 @@ def random_pairs(
             infinite.append((a, b, right))
             given += 1
             yield a, b, right
+
+
+def draw_wide(family: Family, random: np.random.Generator, decades: float) -> dict[str, float]:
+    """One member, every parameter of a size from 10^-decades to 10^decades."""
+    example = family.examples[random.integers(len(family.examples))]
+
+    def size() -> float:
+        return 10 ** random.uniform(-decades, decades)
+
+    def signed() -> float:
+        return random.choice((-1.0, 1.0)) * size()
+
+    found: dict[str, float] = {}
+    for name in example:
+        if name in ("loc", "low"):
+            found[name] = signed()
+        elif name in ("logits", "gate_logits"):
+            found[name] = random.choice((-1.0, 1.0)) * 10 ** random.uniform(-decades, 1.3)
+        elif name in ("probs", "gate"):
+            odds = size()
+            found[name] = odds / (1 + odds)
+        elif name == "high":
+            found[name] = found["low"] + size()
+        elif family.name == "GeneralizedPareto" and name == "concentration":
+            found[name] = signed()
+        else:
+            found[name] = size()
+    return {name: float(f"{x:.6g}") for name, x in found.items()}
