@@ -9,9 +9,12 @@ from pyro.distributions import DiscreteHMM
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, kl_divergence
 
-from .mixtures import components, is_mixture, log_overlap, pairwise
+from .estimate import Record
+from .mixtures import check_operands, components, is_mixture, log_overlap, pairwise
+from .provenance import error_told, recording
 from .reduction import describe
 from .shapes import broadcast_batch
+from .undeclared import is_on_line
 
 __all__ = ["Bounds", "bounds", "has_bounds"]
 
@@ -19,8 +22,8 @@ _ITERATIONS = 100
 _STEP_ITERATIONS = 30
 
 
-@dataclass(frozen=True)
-class Bounds:
+@dataclass(frozen=True, eq=False)
+class Bounds(Record):
     """Two numbers of nats that a KL lies between.
 
     Attributes:
@@ -66,7 +69,10 @@ def bounds(p: Distribution, q: Distribution) -> Bounds:
         Nats, broadcast batch shape, with the names of the bounds.
 
     Raises:
-        NotImplementedError: neither law is a mixture, or their components have no formula.
+        NotImplementedError: there is no formula, and neither is a mixture; or the components of
+            mixtures have no formula.
+        TypeError: one of them is not a distribution.
+        ValueError: a mixture has no component.
 
     Source:
         Hershey & Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
@@ -81,22 +87,41 @@ def bounds(p: Distribution, q: Distribution) -> Bounds:
         >>> print(pyro_kl.bounds(mixture(-3.0, 3.0), mixture(-2.0, 2.0)).method)
         Jensen; Hershey & Olsen 2007, Kolchinsky & Tracey 2017
     """
+    check_operands(p, q)
     shape = broadcast_batch(p, q)
+    exact = _exact(p, q)
+    if exact is not None:
+        return exact
     if isinstance(p, DiscreteHMM) and isinstance(q, DiscreteHMM):
         lower, upper = _of_hmms(p, q)
         method = "one time step; variational backwards in time, chain rule"
-    elif has_bounds(p, q):
+    else:
         lower, upper = _of_mixtures(*components(p), *components(q))
         method = "Jensen; Hershey & Olsen 2007, Kolchinsky & Tracey 2017"
-    else:
-        value = kl_divergence(p, q)
+    reason = f"no formula for KL({describe(p)} || {describe(q)})"
+    if is_on_line(p, q):
+        reason += ", which pyro_kl.kl(p, q) integrates"
+    return Bounds(lower.expand(shape), upper.expand(shape), method, reason)
+
+
+def _exact(p: Distribution, q: Distribution) -> Bounds | None:
+    """Both bounds in one, if there is a formula; an integral's are as far apart as it may be off.
+
+    Raises:
+        NotImplementedError: there is neither a formula nor a bound.
+    """
+    try:
+        with recording() as uses:
+            value = torch.as_tensor(kl_divergence(p, q))
+    except NotImplementedError:
+        if not has_bounds(p, q):
+            raise
+        return None
+    error = error_told(value, uses)
+    if error is None:
         return Bounds(value, value, "exact", "there is a formula: pyro_kl.kl(p, q) names it")
-    return Bounds(
-        lower.expand(shape),
-        upper.expand(shape),
-        method,
-        f"no exact formula for KL({describe(p)} || {describe(q)})",
-    )
+    reason = "an integral, and the estimate of its error: pyro_kl.kl(p, q) has both"
+    return Bounds((value - error).clamp(min=0.0), value + error, "quadrature", reason)
 
 
 def _of_mixtures(

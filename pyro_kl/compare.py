@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -48,23 +49,26 @@ class Comparison:
         """(sampled - exact) / standard error: beyond 4 or 5, one of the two is wrong.
 
         The mean of terms that are all alike still carries their rounding, which is added to the
-        standard error; two infinities have z = 0.
+        standard error. Two infinities have no z: nan.
         """
         exact, error = self.value.detach(), self.standard_error
         rounding = 8 * torch.finfo(error.dtype).eps * torch.where(exact.isfinite(), exact, 0.0)
         equal = self.estimate == exact
         gap = torch.where(equal, 0.0, self.estimate - exact)
         spread = torch.hypot(error, rounding.to(error.dtype))
-        return torch.where(equal, 0.0, gap / torch.where(equal, 1.0, spread))
+        z = torch.where(equal, 0.0, gap / torch.where(equal, 1.0, spread))
+        return torch.where(equal & exact.isinf(), math.nan, z)
 
     def __str__(self) -> str:
         rows = [("exact", str(self.exact)), ("sampled", str(self.sampled))]
         z = self.z_score
-        if z.numel() == 1:
+        known = z[~z.isnan()]
+        if not known.numel():
+            rows.append(("z", "-"))
+        elif z.numel() == 1:
             rows.append(("z", f"{z.item():+.2f}"))
         else:
-            worst = z.abs().max().item()
-            rows.append(("z", f"max |z| = {worst:.2f} over the batch"))
+            rows.append(("z", f"max |z| = {known.abs().max().item():.2f} over the batch"))
         return "\n".join([f"KL({self.name})", *(f"  {name:<8} {text}" for name, text in rows)])
 
     __repr__ = __str__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,13 +11,14 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.distributions import kl as torch_kl
 
 from .bounds import has_bounds
+from .caller import warn
 from .estimate import Estimate
 from .mixture_integrals import kl_of_mixture
-from .mixtures import is_mixture
+from .mixtures import check_operands, is_mixture
 from .monte_carlo import monte_carlo, randomness
-from .provenance import Use, least_exact, recording
+from .provenance import Use, error_told, least_exact, recording
 from .quadrature import tolerance as relative_tolerance
-from .reduction import describe
+from .reduction import by_reduction, describe
 from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .stratified import stratified
@@ -47,7 +47,7 @@ def kl(
         num_samples: how many samples may stand in where there is no formula; None (the default)
             allows none: nothing is estimated behind your back.
         generator: source of randomness for these samples.
-        tolerance: the relative error that an integral aims at.
+        tolerance: the relative error that an integral aims at; positive.
 
     Returns:
         Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method that gave them and
@@ -56,16 +56,15 @@ def kl(
     Raises:
         NotImplementedError: there is no formula, no integral, and `num_samples` is None.
         TypeError: one of them is not a distribution.
-        ValueError: event shapes differ or batch shapes do not broadcast.
+        ValueError: event shapes differ, batch shapes do not broadcast, a mixture has no component,
+            or the tolerance is not positive.
 
     Example:
         >>> p, q = torch.distributions.Gamma(2.0, 1.0), torch.distributions.LogNormal(0.0, 1.0)
         >>> print(pyro_kl.kl(p, q))
         0.176348 nats  [closed form: pyro_kl.families.gamma, pyro_kl.families.lognormal]
     """
-    for side in (p, q):
-        if not isinstance(side, Distribution):
-            raise TypeError(f"a KL is between two distributions, not {type(side).__name__}")
+    check_operands(p, q)
     check_event_shapes(p, q)
     try:
         with recording() as uses, relative_tolerance(tolerance):
@@ -97,20 +96,12 @@ def kl(
 
 def _accuracy(value: Tensor, uses: Sequence[Use]) -> tuple[Tensor | None, int, str]:
     """What the integrals among the formulas said of their error: the sum over what was summed."""
-    told = [use for use in uses if use.error is not None]
-    if not told:
+    error = error_told(value, uses)
+    if error is None:
         return None, 0, ""
-    total = torch.zeros_like(value.detach())
-    for use in told:
-        assert use.error is not None
-        error = use.error.to(total.dtype)
-        extra = error.dim() - value.dim()
-        if extra > 0:
-            error = error.sum(tuple(range(-extra, 0)))
-        fits = all(n in (1, m) for n, m in zip(error.shape[::-1], total.shape[::-1], strict=False))
-        total = total + (error if fits else error.sum())
+    told = [use for use in uses if use.error is not None]
     reasons = dict.fromkeys(use.reason for use in told if use.reason)
-    return total, max(use.nodes for use in told), "; ".join(reasons)
+    return error, max(use.nodes for use in told), "; ".join(reasons)
 
 
 def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
@@ -136,7 +127,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         pair = f"KL({describe(p)} || {describe(q)})"
         if pair not in _told:
             _told.add(pair)
-            warnings.warn(f"{pair}: {found.reason}.", stacklevel=3)
+            warn(f"{pair}: {found.reason}.")
     return Estimate(
         found.value,
         torch.zeros_like(found.value.detach()),
@@ -156,6 +147,8 @@ def method_of(p: Distribution, q: Distribution, uses: Sequence[Use]) -> tuple[st
     if pair is not None:  # a rule over a formula of torch's
         return "closed form", pair.source
     function = torch_kl._dispatch_kl(type(p), type(q))
+    if function is by_reduction:  # a rule over a formula of torch's, too
+        return "closed form", function.__module__
     return "closed form", f"{function.__module__}.{function.__name__}, not replaced by pyro_kl"
 
 
@@ -166,7 +159,7 @@ def _sampled(
     reason = f"no formula for {pair}; {num_samples:,} samples of p"
     if pair not in _told:
         _told.add(pair)
-        warnings.warn(f"{pair} is estimated by Monte Carlo: no formula for it.", stacklevel=3)
+        warn(f"{pair} is estimated by Monte Carlo: no formula for it.")
     if is_mixture(p):
         with randomness(generator):
             return stratified(p, q, num_samples)

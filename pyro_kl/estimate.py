@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
+__all__ = ["Estimate", "Record"]
 
-@dataclass(frozen=True)
-class Estimate:
+
+class Record:
+    """A frozen dataclass of tensors and words: equal to another if all of its fields are."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    def __hash__(self) -> int:
+        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        return hash(tuple(x.shape if isinstance(x, Tensor) else x for x in values))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two fields are the same; tensors in shape, dtype, device and every element."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return a is b or (type(a) is type(b) and bool(a == b))
+    alike = (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
+    return alike and torch.equal(a, b)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate(Record):
     """A KL divergence in nats.
+
+    `float(estimate)`, `estimate.item()` and `f"{estimate:.3f}"` give the one number of a result
+    without batch dimensions; `estimate[i]` and iteration take a batch apart. Two estimates are
+    equal if all of their fields are.
 
     Attributes:
         value: nats, of the broadcast batch shape.
@@ -35,8 +66,40 @@ class Estimate:
         """Whether no sampling was involved."""
         return self.num_samples == 0
 
+    def item(self) -> float:
+        """The nats of a result with one element.
+
+        Raises:
+            ValueError: a batch of several elements, or of none.
+        """
+        if self.value.numel() != 1:
+            raise ValueError(
+                f"an Estimate of shape {tuple(self.value.shape)} is not one number: index it, or "
+                "use its `value`, a tensor."
+            )
+        return float(self.value)
+
+    __float__ = item
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __getitem__(self, index: Any) -> Estimate:
+        error = None if self.error is None else self.error[index]
+        return replace(
+            self,
+            value=self.value[index],
+            standard_error=self.standard_error[index],
+            error=error,
+        )
+
+    def __iter__(self) -> Iterator[Estimate]:
+        if not self.value.dim():
+            raise TypeError("an Estimate without batch dimensions has no elements: use float()")
+        return (self[i] for i in range(len(self.value)))
+
     def __str__(self) -> str:
-        if self.value.numel() > 1:
+        if self.value.numel() != 1:
             middle = f"{_short(self.value)} nats"
             if not self.exact:
                 middle += f" +- {_short(self.standard_error)}"

@@ -7,7 +7,6 @@ and the growth of -log q; what is integrated is q's log density at p's nodes.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from .caller import warn
 from .family import Family, Parameters, end_at
 from .line import LARGEST, Line, Point, from_line, half_line
 from .pair import Pair
@@ -105,7 +105,7 @@ def tell(pair: str, source: str, found: Integral, asked: float | None = None) ->
     note(Use("quadrature", source, error=found.error, nodes=found.nodes, reason=reason))
     if reason and pair not in _told:
         _told.add(pair)
-        warnings.warn(f"KL({pair}): {reason}.", stacklevel=2)
+        warn(f"KL({pair}): {reason}.")
 
 
 def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:

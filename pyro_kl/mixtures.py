@@ -23,7 +23,7 @@ from torch.distributions import (
 
 from .registry import family_of
 
-__all__ = ["components", "is_mixture", "log_overlap", "pairwise", "unsqueezed"]
+__all__ = ["check_operands", "components", "is_mixture", "log_overlap", "pairwise", "unsqueezed"]
 
 _OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, GaussianScaleMixture)
 
@@ -31,6 +31,24 @@ _OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, Gauss
 def is_mixture(law: Distribution) -> bool:
     """Whether it says that it is one."""
     return isinstance(law, (MixtureSameFamily, *_OF_NORMALS))
+
+
+def check_operands(*laws: object) -> None:
+    """Refuse what is no distribution, and a mixture of nothing.
+
+    Raises:
+        TypeError: one of them is not a distribution.
+        ValueError: one of them is a mixture without components.
+    """
+    for law in laws:
+        if not isinstance(law, Distribution):
+            got = f"the class {law.__name__}" if isinstance(law, type) else type(law).__name__
+            raise TypeError(f"a KL is between two distributions, not {got}")
+        if is_mixture(law) and not components(law)[0].shape[-1]:
+            raise ValueError(
+                f"a {type(law).__name__} without components is no distribution: give it at least "
+                "one weight"
+            )
 
 
 def components(law: Any) -> tuple[Tensor, Distribution]:

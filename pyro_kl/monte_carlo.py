@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from . import special
 from .densities import log_prob_anywhere
 from .estimate import Estimate
+from .mixtures import check_operands
 from .reduction import simplified
 from .shapes import broadcast_batch
 from .wrappers.masked import both, unmasked
@@ -54,7 +55,9 @@ def monte_carlo(
         where q has no mass makes the estimate +inf.
 
     Raises:
-        ValueError: unknown estimator, fewer than 2 samples, event shapes that differ.
+        TypeError: one of them is not a distribution.
+        ValueError: unknown estimator, fewer than 2 samples, event shapes that differ, a mixture
+            without components.
 
     Source:
         Schulman (2020), "Approximating KL divergence".
@@ -69,6 +72,7 @@ def monte_carlo(
         raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}: {estimator!r}")
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, for a standard error: {num_samples}")
+    check_operands(p, q)
     shape = broadcast_batch(p, q)
     with torch.no_grad(), randomness(generator):
         mean, standard_error = _mean_and_error(p, q, num_samples, ESTIMATORS[estimator], shape)

@@ -11,9 +11,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Use", "least_exact", "mark", "note", "recording", "rewind", "silent_since"]
+__all__ = [
+    "Use",
+    "error_told",
+    "least_exact",
+    "mark",
+    "note",
+    "recording",
+    "rewind",
+    "silent_since",
+]
 
 #: From the most to the least exact; what is not here (a rule) leaves the word to what it calls.
 EXACTNESS = ("infinite", "point density", "closed form", "exact sum", "quadrature", "bound")
@@ -86,3 +96,23 @@ def least_exact(uses: Sequence[Use]) -> Use | None:
     """The use that bounds how exact the whole is; None if no formula was recorded."""
     known = [use for use in uses if use.method in EXACTNESS]
     return max(known, key=lambda use: EXACTNESS.index(use.method), default=None)
+
+
+def error_told(value: Tensor, uses: Sequence[Use]) -> Tensor | None:
+    """What the integrals among the formulas said of their errors, in sum; None if none did.
+
+    Of `value`'s shape: an error of more dimensions is summed over the last ones, as KLs of
+    independent coordinates are.
+    """
+    told = [use.error for use in uses if use.error is not None]
+    if not told:
+        return None
+    total = torch.zeros_like(value.detach())
+    for error in told:
+        extra = error.dim() - value.dim()
+        error = error.to(total.dtype)
+        if extra > 0:
+            error = error.sum(tuple(range(-extra, 0)))
+        fits = all(n in (1, m) for n, m in zip(error.shape[::-1], total.shape[::-1], strict=False))
+        total = total + (error if fits else error.sum())
+    return total

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -51,6 +52,10 @@ _asked: list[float] = [1e-6]
 @contextmanager
 def tolerance(relative: float) -> Iterator[None]:
     """Ask all integrals inside the block for this relative error."""
+    if isinstance(relative, bool) or not isinstance(relative, Real) or not relative > 0:
+        raise ValueError(
+            f"tolerance must be a positive number, the relative error of an integral: {relative!r}"
+        )
     _asked.append(relative)
     try:
         yield

@@ -20,7 +20,7 @@ from torch.distributions import (
     register_kl,
 )
 
-from .provenance import mark, rewind
+from .provenance import Use, mark, note, rewind
 from .shapes import check_event_shapes, some_tensor
 
 #: KL(p || q) by plainer laws, or None where the rule does not apply.
@@ -77,6 +77,7 @@ def by_identity(p: Distribution, q: Distribution) -> Tensor | None:
     """One and the same object is at no distance from itself, whatever its law."""
     if p is not q:
         return None
+    note(Use("closed form", "p and q are one object"))
     return some_tensor(p).detach().new_zeros(()).expand(p.batch_shape)
 
 
@@ -123,8 +124,9 @@ def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
 def no_formula_for(p: str, q: str) -> str:
     """What to say, and what to do next, where there is no formula."""
     return (
-        f"No formula for KL({p} || {q}). Estimate it with pyro_kl.monte_carlo(p, q) or "
-        "pyro_kl.kl(p, q, num_samples=...), or declare one with @pyro_kl.register; "
+        f"No formula for KL({p} || {q}). pyro_kl.kl(p, q) integrates two continuous "
+        "distributions on the line, mixtures too; pyro_kl.kl(p, q, num_samples=...) and "
+        "pyro_kl.monte_carlo(p, q) estimate; @pyro_kl.register declares a formula; "
         "pyro_kl.registered() lists what there is."
     )
 

@@ -8,6 +8,7 @@ declared by `@register`; it outranks a derived one. Both end in torch's registry
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -255,6 +256,20 @@ def _install(pair: Pair) -> None:
     call.__doc__ = formula.__doc__
     call.pyro_kl_pair = pair  # type: ignore[attr-defined]
     register_kl(pair.p, pair.q)(call)
+
+
+def _registered_pair(p: type[Distribution], q: type[Distribution]) -> Pair:
+    """What a pickled pair is made of again: as a function, it is stored by its name."""
+    try:
+        return _PAIRS[p, q]
+    except KeyError:
+        raise LookupError(
+            f"KL({p.__name__} || {q.__name__}) is not registered here: import the module that "
+            "registers it first"
+        ) from None
+
+
+copyreg.pickle(Pair, lambda pair: (_registered_pair, (pair.p, pair.q)))
 
 
 def _check_class(cls: object, role: str) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Independent, constraints
 
 from .densities import log_prob_anywhere
 from .line import LARGEST, Point, from_line, half_line, interval
 from .peaks import square_over_jump
 from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
+from .shapes import peel
 
-__all__ = ["kl_of_undeclared"]
+__all__ = ["is_on_line", "kl_of_undeclared"]
 
 OnLine = Callable[[Tensor], Tensor]
 Ends = tuple[float, float]
@@ -68,6 +69,14 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     )
     reason = short_of(value.detach(), error, asked_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
+
+
+def is_on_line(p: Distribution, q: Distribution) -> bool:
+    """Whether both are continuous and univariate, or products of such, as their classes say."""
+    if isinstance(p, Independent) and isinstance(q, Independent):
+        shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
+        return is_on_line(peel(p, shared), peel(q, shared))
+    return not p.event_shape and not q.event_shape and all(_map(x) is not None for x in (p, q))
 
 
 def _of_kinks(

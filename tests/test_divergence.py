@@ -10,6 +10,7 @@ import torch
 from torch.distributions import (
     Categorical,
     Gamma,
+    HalfCauchy,
     Independent,
     LogNormal,
     MixtureSameFamily,
@@ -20,6 +21,7 @@ from torch.distributions import (
 
 import pyro_kl
 from pyro_kl import Comparison, Estimate, divergence
+from pyro_kl.quadrature import asked_tolerance
 
 
 def mixture(*shape):
@@ -134,9 +136,63 @@ def test_shapes(p, q, message):
 # --- compare ------------------------------------------------------------------------------------
 
 
-def test_what_is_no_distribution():
-    with pytest.raises(TypeError, match="between two distributions, not float"):
-        pyro_kl.kl(NORMAL, 3.0)
+EMPTY = MixtureSameFamily(
+    Categorical(logits=torch.zeros(0)), Normal(torch.zeros(0), 1.0), validate_args=False
+)
+ASKS = [pyro_kl.kl, pyro_kl.bounds, pyro_kl.monte_carlo, pyro_kl.compare]
+
+
+@pytest.mark.parametrize("ask", ASKS, ids=lambda ask: ask.__name__)
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (3.0, TypeError, "between two distributions, not float"),
+        (None, TypeError, "not NoneType"),
+        (Normal, TypeError, "not the class Normal"),
+        (EMPTY, ValueError, "MixtureSameFamily without components"),
+    ],
+    ids=["number", "None", "class", "empty mixture"],
+)
+def test_what_is_no_distribution(ask, wrong, error, message):
+    for pair in ((NORMAL, wrong), (wrong, NORMAL)):
+        with pytest.raises(error, match=message):
+            ask(*pair)
+
+
+@pytest.mark.parametrize("tolerance", [0, -1, 0.0, math.nan, True, "1e-6", None])
+def test_a_tolerance_is_a_positive_number(tolerance):
+    with pytest.raises(ValueError, match="tolerance must be a positive number"):
+        pyro_kl.kl(NORMAL, NORMAL, tolerance=tolerance)
+    assert asked_tolerance() == 1e-6
+
+
+def test_one_object_is_named_as_such():
+    assert pyro_kl.kl(ODD, ODD).reason == "p and q are one object"
+
+
+def test_mixtures_on_the_line_have_one_story():
+    """What `kl` integrates, the message of torch's function and `bounds` say that it does."""
+    line = MixtureSameFamily(
+        Categorical(torch.tensor([0.3, 0.7])), Normal(torch.tensor([-1.0, 1.0]), 0.5)
+    )
+    value = pyro_kl.kl(line, NORMAL)
+    assert value.method == "quadrature"
+    with pytest.raises(NotImplementedError, match=r"pyro_kl\.kl\(p, q\) integrates"):
+        kl_divergence(line, NORMAL)
+    between = pyro_kl.bounds(line, NORMAL)
+    assert "which pyro_kl.kl(p, q) integrates" in between.reason
+    assert between.lower <= value.value <= between.upper
+    assert "integrates" not in pyro_kl.bounds(ODD, PLANE).reason
+
+
+def test_bounds_of_an_exact_pair_are_its_value():
+    exact = pyro_kl.bounds(ODD, ODD)
+    assert (exact.lower, exact.upper, exact.method) == (0, 0, "exact")
+    p, q = LogNormal(0.0, torch.tensor(1.0).double()), HalfCauchy(1.0)
+    integral, found = pyro_kl.bounds(p, q), pyro_kl.kl(p, q)
+    assert integral.method == "quadrature"
+    for gap in (integral.upper - found.value, found.value - integral.lower):
+        assert gap.item() == pytest.approx(found.error.item(), rel=1e-2, abs=1e-16)
 
 
 def test_compare():
@@ -172,14 +228,24 @@ def test_compare_of_batches_prints_the_worst():
 
 @pytest.mark.parametrize(
     ("p", "q"),
-    [(NORMAL, NORMAL), (NORMAL, Gamma(1.0, 1.0)), (Uniform(0.0, 1.0), Uniform(0.0, 3.0))],
-    ids=["equal", "infinite", "constant ratio"],
+    [(NORMAL, NORMAL), (Uniform(0.0, 1.0), Uniform(0.0, 3.0))],
+    ids=["equal", "constant ratio"],
 )
 def test_z_score_without_spread(p, q):
     """No sample differs from another: the two numbers agree or they do not, z is never nan."""
     comparison = pyro_kl.compare(p, q, num_samples=100)
     assert abs(comparison.z_score) < 4.5
     assert "nan" not in str(comparison)
+
+
+def test_two_infinities_have_no_z_score():
+    comparison = pyro_kl.compare(NORMAL, Gamma(1.0, 1.0), num_samples=100)
+    assert comparison.z_score.isnan()
+    assert str(comparison).splitlines()[-1].split() == ["z", "-"]
+    batch = pyro_kl.compare(Uniform(0.0, torch.tensor([1.0, 3.0])), Uniform(0.0, 2.0), 100)
+    assert batch.z_score.isnan().tolist() == [False, True]
+    worst = batch.z_score[0].abs().item()
+    assert f"max |z| = {worst:.2f} over the batch" in str(batch)
 
 
 def test_z_score_of_finite_against_infinite():

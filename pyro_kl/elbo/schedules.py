@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from ..caller import warn
 
 __all__ = ["Constant", "Cyclical", "Level", "LinearWarmup", "level_at", "warn_unless_reaches_one"]
 
@@ -131,9 +132,8 @@ def warn_unless_reaches_one(level: Level, of: str) -> None:
         return
     final = level.final if hasattr(level, "final") else level(2**31)
     if final != 1.0:
-        warnings.warn(
+        warn(
             f"The schedule of {of} ends at {final:g}, not at 1: what is maximised at the end is "
             "not the ELBO. Lengthen the training, shorten the warm-up, or give a number instead "
             "of a schedule if that is what you want.",
-            stacklevel=4,
         )

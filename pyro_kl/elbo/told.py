@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
+from ..caller import warn
 from .plan import Plan
 
 __all__ = ["warn_of", "warn_of_settings"]
@@ -14,10 +13,9 @@ def warn_of(plan: Plan, told: set[str]) -> None:
     infinite = [n for n, d in plan.decisions.items() if d.method == "infinite" and n not in told]
     if infinite:
         told.update(infinite)
-        warnings.warn(
+        warn(
             f"The KL of {', '.join(infinite)} is infinite: the guide has mass where the prior has "
             "none. Let the guide draw from the prior's support, as an autoguide does.",
-            stacklevel=2,
         )
     missing = [n for n, d in plan.decisions.items() if d.method == "prior" and n not in told]
     sampled = {
@@ -27,19 +25,17 @@ def warn_of(plan: Plan, told: set[str]) -> None:
     }
     told.update(missing, sampled)
     if missing:
-        warnings.warn(
+        warn(
             f"The model samples {', '.join(missing)}, which the guide does not: drawn from the "
             "prior, with a KL of 0, so that nothing is learnt of it. Sample it in the guide, or "
             "observe it in the model.",
-            stacklevel=2,
         )
     if sampled:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sampled.items())
-        warnings.warn(
+        warn(
             "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
             f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or "
             'register a formula; mean_field="never" samples all sites and is silent.',
-            stacklevel=2,
         )
 
 
@@ -49,9 +45,8 @@ def warn_of_settings(plan: Plan, told: set[str]) -> None:
     new = [name for name in differ if f"setting of {name}" not in told]
     if new:
         told.update(f"setting of {name}" for name in new)
-        warnings.warn(
+        warn(
             f"Scale or mask of {', '.join(new)} differ between model and guide: each side keeps "
             "its own, so that the terms are no KL and the loss may be unbounded. Put "
             "poutine.scale and poutine.mask around both.",
-            stacklevel=2,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from ..caller import warn
 from ._checks import check_beta, check_mask
 
 __all__ = ["AdaptiveBeta", "Controller", "FixedBeta", "aggregate"]
@@ -133,11 +133,10 @@ class AdaptiveBeta:
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
         if self.clip * num_steps >= self.horizon:
-            warnings.warn(
+            warn(
                 f"{num_steps} episodes in one step and a horizon of {self.horizon:g} can take "
                 "beta to 0, from where it does not return; raise the horizon above "
                 f"{self.clip * num_steps:g}",
-                stacklevel=2,
             )
         error = min(max(kl / self.target - 1, -self.clip), self.clip)
         self.beta *= max(0.0, 1 + error * num_steps / self.horizon)

@@ -18,13 +18,13 @@ each follows on average, for one decision on policy:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..caller import warn
 from ..estimate import Estimate
 from ..monte_carlo import ESTIMATORS
 from ._checks import check_broadcast, check_mask, concrete, first, position
@@ -176,10 +176,9 @@ def _choose(use: str, estimator: str | None, direction: str, per: str, weighted:
         )
     if chosen in _FOLLOWS[key]:
         where = f"{chosen} in the {use}" + (" with an importance ratio" if weighted else "")
-        warnings.warn(
+        warn(
             f"the gradient of {where} follows {_FOLLOWS[key][chosen]}.",
             PenaltyWarning,
-            stacklevel=3,
         )
     return chosen
 
