@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from types import MappingProxyType
 
 import pandas
@@ -411,25 +412,37 @@ def test_defect_6_an_order_that_does_not_matter_is_silent_and_exact():
     assert all(row.method == "closed form" for row in elbo.report)
 
 
-def test_defect_7_errors_name_the_site_and_the_fix():
+@pytest.mark.parametrize("validate", [True, False])
+def test_defect_7_a_site_of_one_side_alone_counts_as_in_trace_elbo(validate):
+    """Its log density is in the loss, and the user hears of it, with the cure."""
+
     def model():
         pyro.sample("z", dist.Normal(0.0, 1.0))
 
     def extra():
         pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.sample("w", dist.Normal(0.0, 1.0))
+        pyro.sample("w", dist.Normal(0.0, 0.5))
 
-    with pyro.validation_enabled(False):
-        with pytest.raises(ValueError, match=r"samples w, which the model does not.*is_auxiliary"):
-            TraceKL_ELBO().loss(model, extra)
-        elbo = TraceKL_ELBO()
-        with pytest.warns(UserWarning, match="The model samples z, which the guide does not"):
-            assert elbo.loss(model, lambda: None) == 0.0
-        assert elbo.report["z"].method == "prior"
+    cases = [
+        (extra, "guide samples w, which the model does not.*is_auxiliary"),
+        (lambda: None, "model samples z, which the guide does not"),
+    ]
+    for guide, message in cases:
+        elbo = TraceKL_ELBO(mean_field="never")
+        with pyro.validation_enabled(validate), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found (non-auxiliary )?vars in")  # Pyro's own
+            pyro.set_rng_seed(0)
+            theirs = Trace_ELBO().loss(model, guide)
+            pyro.set_rng_seed(0)
+            with pytest.warns(UserWarning, match=message):
+                assert elbo.loss(model, guide) == pytest.approx(theirs, rel=1e-5)
+            elbo.loss(model, guide)  # told once: a warning is an error here
+    assert elbo.report["z"].method == "prior"
+    assert not elbo.report["z"].exact
 
 
 def test_a_latent_missing_in_the_guide_leaves_the_right_gradient():
-    """The likelihood is averaged over the prior, which a parameter of the model moves."""
+    """Likelihood and -log p are averaged over the prior, which a parameter of the model moves."""
 
     def model():
         p = pyro.param("p", torch.tensor(0.4))
@@ -445,6 +458,7 @@ def test_a_latent_missing_in_the_guide_leaves_the_right_gradient():
     expected = -(
         dist.Normal(1.0, 1.0).log_prob(half(2.0)) - dist.Normal(0.0, 1.0).log_prob(half(2.0))
     )
+    expected += math.log(0.6 / 0.4)  # slope of the entropy of the prior
     assert pyro.param("p").grad.item() == pytest.approx(expected.item(), abs=0.1)
 
 
@@ -535,6 +549,20 @@ def test_tests_of_dependence_leave_no_trace():
             TraceKL_ELBO(mean_field=mode).loss(model, guide)
         values.append((torch.rand(()).item(), list(heard.trace.nodes)))
     assert values[0] == values[1]
+
+
+def test_one_site_can_be_sampled():
+    model, guide = eight_schools, matrix.build("AutoMultivariateNormal", eight_schools)
+    elbo = TraceKL_ELBO(exact={"theta": False, "mu": True})
+    elbo.loss_and_grads(model, guide)
+    methods = {row.site: row.method for row in elbo.report}
+    assert methods.pop("theta") == "monte carlo"
+    assert set(methods.values()) == {"observed", "closed form"}
+    assert "exact={" in elbo.report["theta"].reason
+    with pytest.raises(ValueError, match=r"named in exact .*: theta_\."):
+        TraceKL_ELBO(exact={"theta_": False}).loss(model, guide)
+    with pytest.raises(ValueError, match="exact must be"):
+        TraceKL_ELBO(exact=False)
 
 
 # --- objectives ----------------------------------------------------------------------------------
@@ -637,7 +665,7 @@ def test_bad_objectives(arguments, message):
 
 
 def test_unknown_sites_are_named():
-    with pytest.raises(ValueError, match=r"name sites .*: c, d\. Its latent sites are: a, b"):
+    with pytest.raises(ValueError, match=r"named in beta, .*: c, d\. Its latent sites are: a, b"):
         TraceKL_ELBO(beta={"c": 1.0, "a": 1.0}, free_bits={"d": 1.0}).loss(
             two_sites, two_sites_guide
         )

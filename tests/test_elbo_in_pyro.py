@@ -224,6 +224,24 @@ def test_sites_marked_for_enumeration_are_warned_about():
         TraceKL_ELBO().loss(model, guide)
 
 
+@pytest.mark.filterwarnings("ignore:Found vars in model but not guide:UserWarning")
+def test_enumeration_in_the_model_is_warned_about():
+    @config_enumerate
+    def model():
+        k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])))
+        pyro.sample("x", dist.Normal(k, 1.0), obs=torch.tensor(0.5))
+
+    with pytest.warns(UserWarning, match=r"does not enumerate k.*prior.*TraceEnum_ELBO"):
+        TraceKL_ELBO().loss(model, lambda: None)
+
+
+@pytest.mark.parametrize("Elbo", ELBOS)
+def test_arguments_come_in_the_order_of_trace_elbos(Elbo):
+    given = (5, 2, None, True, False, True, {"check_trace": False}, True)
+    ours, theirs = vars(Elbo(*given, beta=0.5)), vars(Trace_ELBO(*given))
+    assert {name: ours[name] for name in theirs} == theirs
+
+
 def test_a_site_sampled_twice_is_refused():
     def model():
         pyro.sample("x", dist.Normal(0.0, 1.0))

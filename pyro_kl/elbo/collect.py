@@ -152,8 +152,7 @@ def _compute_densities(
     of_guide = set(plan.auxiliary)
     for name, decision in plan.decisions.items():
         if decision.method == "prior":
-            if has_score_function(model_trace.nodes[name]["fn"]):
-                of_model.add(name)
+            of_model.add(name)
         elif every_density or _is_sampled(name, decision, plan):
             of_model.add(name)
             of_guide.update(decision.drawn.parts)
@@ -275,14 +274,14 @@ def _latent(
 
 
 def _from_prior(name: str, decision: Decision, site: Site) -> Term:
-    """A latent that only the model draws: no KL, but its draws have a score function."""
-    value = torch.zeros_like(site["value"][(...,) + (0,) * site["fn"].event_dim])
-    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
-    score = site["unscaled_log_prob"] if has_score_function(site["fn"]) else None
+    """A latent that only the model draws: -log p, with no log q to set against it."""
+    value = -site["log_prob"]
+    scored = has_score_function(site["fn"])
     return Term(
         name, "latent", value, value,
         frames=site["cond_indep_stack"], method=decision.method, reason=decision.reason,
-        score=score, score_frames=site["cond_indep_stack"], own_cost=False,
+        score=site["unscaled_log_prob"] if scored else None,
+        score_frames=site["cond_indep_stack"],
         scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
 

@@ -26,8 +26,8 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
     work; `report` holds the KLs of the last step without standard errors.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if self.control_variate is not None:
             raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
         self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}

@@ -6,7 +6,7 @@ the particles first: a nonlinear penalty of single particles would be biased.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .schedules import Level, level_at, warn_unless_reaches_one
 
-__all__ = ["Objective", "Weighed"]
+__all__ = ["Objective", "Weighed", "check_names"]
 
 #: One level for all sites, or one for each of some sites.
 Levels = Level | Mapping[str, Level]
@@ -101,12 +101,7 @@ class Objective:
                 f"{', '.join(tied)} cannot be weighed alone: the guide draws {groups[tied[0]]} "
                 "jointly, by a law that is not recognised. Give one number for all sites."
             )
-        unknown = sorted(self.named_sites - known)
-        if unknown:
-            raise ValueError(
-                f"beta, free_bits or capacity name sites that the model does not sample: "
-                f"{', '.join(unknown)}. Its latent sites are: {', '.join(sorted(known))}."
-            )
+        check_names("beta, free_bits or capacity", self.named_sites, known)
 
     def levels(self, step: int) -> list[float]:
         """All numbers at `step`, in a fixed order, as `penalty` takes them."""
@@ -166,6 +161,16 @@ class Objective:
                 bent, weights[name] = gap.abs(), beta * gap.sign()
             total = total + beta * bent
         return Weighed(total, weights)
+
+
+def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raise ValueError if names of sites are not among those that there are."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(
+            f"The sites named in {what} are not all sampled by the model: {', '.join(unknown)}. "
+            f"Its latent sites are: {', '.join(sorted(known))}."
+        )
 
 
 def _towards(

@@ -6,7 +6,7 @@ traces of the same structure follow it, so that nothing but the formulas is left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from .guides import Direct, Drawn, Fused, Prior, auxiliary_sites
 from .joint import Block, joint_blocks
 from .structured import structured_sites
 from .terms import without_mask
-from .traces import Trace
+from .traces import Site, Trace
 from .validity import Dependencies, late_parents
 
 __all__ = ["Decision", "Plan", "Run", "make_plan", "structure_of"]
@@ -66,12 +66,16 @@ class Plan:
         auxiliary: the guide's sites of their own account, which no latent has used.
         groups: latent or auxiliary -> name of the group that it cannot be told apart from.
         agrees: latent -> whether model and guide agreed on scale and mask when last looked at.
+        undeclared: auxiliary sites that the guide has not marked as such.
+        enumerated: sites marked for enumeration, which nobody enumerates here.
     """
 
     decisions: dict[str, Decision]
     auxiliary: list[str]
     groups: dict[str, str]
     agrees: dict[str, bool] = field(default_factory=dict)
+    undeclared: list[str] = field(default_factory=list)
+    enumerated: list[str] = field(default_factory=list)
 
 
 def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
@@ -85,7 +89,13 @@ def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
     )
 
 
-def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str) -> Plan:
+def make_plan(
+    model_trace: Trace,
+    guide_trace: Trace,
+    run: Run,
+    mean_field: str,
+    sampled: Collection[str] = (),
+) -> Plan:
     """Decide for each latent of the model.
 
     Args:
@@ -94,6 +104,7 @@ def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str)
         run: what was run.
         mean_field: "check" tests whether an exact KL is valid, "assume" takes it to be, "never"
             samples every site.
+        sampled: the latents that are to be sampled in any case.
     """
     latents = [
         name
@@ -101,7 +112,6 @@ def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str)
         if site["type"] == "sample" and not site["is_observed"]
     ]
     drawn, auxiliary = _recognise(latents, model_trace, guide_trace, run.guide)
-    _check_auxiliary(guide_trace, set(latents))
     invalid = _invalid(latents, drawn, guide_trace, run) if mean_field == "check" else {}
     _find_parents(drawn, run, guide_trace, mean_field)
     decisions: dict[str, Decision] = {}
@@ -113,11 +123,20 @@ def make_plan(model_trace: Trace, guide_trace: Trace, run: Run, mean_field: str)
             decisions[name] = _of_point(how, _draws_anything(auxiliary, guide_trace))
         elif mean_field == "never":
             decisions[name] = Decision(how, False, "monte carlo", reason='mean_field="never"')
+        elif name in sampled:
+            reason = f'exact={{"{name}": False}}'
+            decisions[name] = Decision(how, False, "monte carlo", reason=reason)
         elif name in invalid:
             decisions[name] = _invalid_decision(how, invalid[name])
         else:
             decisions[name] = _try_exact(how, model_trace, guide_trace)
-    return Plan(decisions, auxiliary, _groups(decisions, auxiliary))
+    return Plan(
+        decisions,
+        auxiliary,
+        _groups(decisions, auxiliary),
+        undeclared=[name for name in auxiliary if _is_undeclared(guide_trace.nodes[name])],
+        enumerated=_enumerated(drawn, model_trace, guide_trace),
+    )
 
 
 # --- who draws what -----------------------------------------------------------------------------
@@ -171,28 +190,29 @@ def _bare(law: Distribution) -> Distribution:
     return law
 
 
-def _check_auxiliary(guide_trace: Trace, latents: set[str]) -> None:
-    """Raise ValueError for sites of the guide that nobody has declared auxiliary."""
-    strange = [
-        name
-        for name in auxiliary_sites(guide_trace, latents)
-        if not guide_trace.nodes[name]["infer"].get("is_auxiliary")
-        and not guide_trace.nodes[name]["infer"].get("_deterministic")  # of log density 0
-    ]
-    if strange:
-        raise ValueError(
-            f"The guide samples {', '.join(strange)}, which the model does not sample as a "
-            "latent variable. Sample it in the model, correct the name, or mark it in the guide "
-            'by infer={"is_auxiliary": True} if it is a variable of the guide alone.'
-        )
+def _is_undeclared(site: Site) -> bool:
+    """Whether a site of the guide alone is not said to be auxiliary."""
+    infer = site["infer"]
+    return not infer.get("is_auxiliary") and not infer.get("_deterministic")  # of log density 0
+
+
+def _enumerated(drawn: Mapping[str, Drawn], model_trace: Trace, guide_trace: Trace) -> list[str]:
+    """The latents that whoever draws them has marked for enumeration."""
+    drawers = {
+        name: (model_trace if isinstance(how, Prior) else guide_trace).nodes[name]
+        for name, how in drawn.items()
+    }
+    return [name for name, site in drawers.items() if site["infer"].get("enumerate")]
 
 
 # --- decisions ----------------------------------------------------------------------------------
 
 
 def _from_prior(how: Prior) -> Decision:
-    reason = "missing in the guide: drawn from its prior, so that its KL is 0"
-    return Decision(how, True, "prior", reason=reason, warns=True)
+    reason = (
+        "missing in the guide: drawn from its prior, and -log p without a log q is in the loss"
+    )
+    return Decision(how, False, "prior", reason=reason, warns=True)
 
 
 def _is_point(how: Drawn, guide_trace: Trace) -> bool:

@@ -54,7 +54,7 @@ class SiteReport:
     @property
     def exact(self) -> bool:
         """Whether no sample of this site's own value is in the number."""
-        return self.method not in ("monte carlo", "observed")
+        return self.method not in ("monte carlo", "observed", "prior")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from .collect import collect
 from .combine import Combined, Particle, combine
 from .control_variate import ControlVariate
-from .objective import Levels, Objective
+from .objective import Levels, Objective, check_names
 from .plan import Plan, Run, make_plan, structure_of
 from .report import KLReport
 from .snapshot import Snapshot
@@ -48,11 +49,14 @@ class TraceKL_ELBO(Trace_ELBO):
         capacity: the KL that is aimed at instead of 0; a number, a schedule, or `{site: ...}`.
         mean_field: "check" tests validity and samples the sites that fail; "assume" takes every
             exact KL to be valid; "never" samples all of them.
+        exact: `{site: False}` samples the KL of a site whatever formula there is: an integral
+            over a large site costs more than its draws. All others, and those with True, are
+            exact wherever they can be.
         control_variate: whether to add to the gradient a running multiple of that of (sampled -
             exact KL), whose mean is zero: less variance for a second backward pass. The loss
             that is returned is left as it is.
-        **kwargs: as for `pyro.infer.Trace_ELBO`: num_particles, vectorize_particles,
-            max_plate_nesting, retain_graph, ...
+        *args: as for `pyro.infer.Trace_ELBO`, in its order: num_particles, max_plate_nesting, ...
+        **kwargs: as for `pyro.infer.Trace_ELBO`: vectorize_particles, retain_graph, ...
 
     Attributes:
         step_count: gradients taken so far: where schedules are.
@@ -70,19 +74,23 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def __init__(
         self,
-        *,
+        *args: Any,
         beta: Levels = 1.0,
         free_bits: Levels = 0.0,
         capacity: Levels | None = None,
         mean_field: str = "check",
+        exact: Mapping[str, bool] = MappingProxyType({}),
         control_variate: bool = False,
         **kwargs: Any,
     ) -> None:
         if mean_field not in _MODES:
             raise ValueError(f"mean_field must be one of {', '.join(_MODES)}, got {mean_field!r}")
-        super().__init__(**kwargs)
+        if not isinstance(exact, Mapping) or not all(isinstance(x, bool) for x in exact.values()):
+            raise ValueError(f"exact must be {{site: False or True}}, got {exact!r}")
+        super().__init__(*args, **kwargs)
         self.objective = Objective(beta, free_bits, capacity)
         self.mean_field = mean_field
+        self.exact = dict(exact)
         self.control_variate = ControlVariate() if control_variate else None
         self.step_count = 0
         self._plans: dict[Any, Plan] = {}
@@ -122,8 +130,10 @@ class TraceKL_ELBO(Trace_ELBO):
         key = structure_of(model_trace, guide_trace)
         plan = None if anew else self._plans.get(key)
         if plan is None:
-            plan = make_plan(model_trace, guide_trace, run, self.mean_field)
+            sampled = {name for name, exact in self.exact.items() if not exact}
+            plan = make_plan(model_trace, guide_trace, run, self.mean_field, sampled)
             self.objective.check_sites(plan.groups)
+            check_names("exact", self.exact, plan.decisions)
             self._plans[key] = plan
             warn_of(plan, self._told)
         return plan
