@@ -22,18 +22,20 @@ def main() -> int:
     parser.add_argument("--cells", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--mapped", action="store_true")
     options = parser.parse_args()
     pairs = [
         (duo.p, duo.q)
         for duo in DUOS
         if knows(duo.p.name, duo.q.name)
         and options.only in duo.id
-        and duo.pair.method != "infinite"
+        and (duo.pair.method != "infinite" or options.mapped)
+        and (duo.p.line is not None or not options.mapped)
         and (duo.q.domain is None or duo.p is duo.q)
     ]
     count = Counter()
     spent = Counter()
-    for cell in cells(pairs, options.cells, options.seed):
+    for cell in cells(pairs, options.cells, options.seed, mapped=options.mapped):
         start = time.perf_counter()
         right = cell.truth()
         spent["truth"] += time.perf_counter() - start
@@ -45,8 +47,9 @@ def main() -> int:
         got = found(cell)
         spent["found"] += time.perf_counter() - start
         if isinstance(got, str):
-            count["declined"] += 1
-            print("-", cell, got)
+            declined = got.startswith("declined")
+            count["declined" if declined else "wrong"] += 1
+            print("-" if declined else "!", cell, got)
             continue
         count["infinite" if np.isinf(right.kl) else "finite"] += 1
         count["short"] += got.short

@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.distributions import (
+    AffineTransform,
+    Distribution,
+    ExpTransform,
+    PowerTransform,
+    SigmoidTransform,
+    SoftplusTransform,
+    TanhTransform,
+    Transform,
+    TransformedDistribution,
+)
 
 import pyro_kl
 from pyro_kl import Family
 
+from .carried import Map
 from .peer import Truth, truth
 from .random_laws import draw_wide
 
@@ -40,23 +52,63 @@ SLOPE = 1e-5
 
 @dataclass(frozen=True)
 class Cell:
-    """One question."""
+    """One question: two families, their parameters and the maps of both, the first one first."""
 
     p: Family
     q: Family
     a: Mapping[str, float]
     b: Mapping[str, float]
     dtype: torch.dtype
+    p_maps: tuple[Map, ...] = ()
+    q_maps: tuple[Map, ...] = ()
 
     def __str__(self) -> str:
         sides = (
-            f"{family.name}({', '.join(f'{k}={x!r}' for k, x in law.items())})"
-            for family, law in ((self.p, self.a), (self.q, self.b))
+            f"{family.name}({_call(law)})" + "".join(f" > {_named(one)}" for one in maps)
+            for family, law, maps in (
+                (self.p, self.a, self.p_maps),
+                (self.q, self.b, self.q_maps),
+            )
         )
         return " || ".join(sides) + f", {str(self.dtype)[6:]}"
 
     def truth(self) -> Truth:
-        return truth(self.p.name, self.a, self.q.name, self.b, slopes=True)
+        """From the book; maps that both end with drop out."""
+        shared = 0
+        for mine, other in zip(reversed(self.p_maps), reversed(self.q_maps), strict=False):
+            if mine != other:
+                break
+            shared += 1
+        there = self.p_maps[: len(self.p_maps) - shared]
+        back = self.q_maps[: len(self.q_maps) - shared]
+        maps = (*there, *(one.inv for one in reversed(back)))
+        found = truth(self.p.name, self.a, self.q.name, self.b, maps=maps, slopes=True)
+        sides = [f"p{i}" for i in range(len(there))] + [
+            f"q{i}" for i in reversed(range(len(back)))
+        ]
+        slopes = {_key(key, sides): x for key, x in found.slopes.items()}
+        return replace(found, slopes=slopes)
+
+    def numbers(self) -> dict[tuple[str, str], float]:
+        """Every number that the cell is made of, by its side and name."""
+        found = {("p", k): x for k, x in self.a.items()} | {("q", k): x for k, x in self.b.items()}
+        for side, maps in (("p", self.p_maps), ("q", self.q_maps)):
+            for i, one in enumerate(maps):
+                found |= {(f"{side}{i}", k): x for k, x in one.numbers.items()}
+        return found
+
+
+def _key(key: tuple[str, str], sides: Sequence[str]) -> tuple[str, str]:
+    i, dot, name = key[1].partition(".")
+    return (sides[int(i)], name) if dot else key
+
+
+def _call(numbers: Mapping[str, float]) -> str:
+    return ", ".join(f"{k}={x!r}" for k, x in numbers.items())
+
+
+def _named(one: Map) -> str:
+    return f"{one.name}{'.inv' * one.inverse}({_call(one.numbers)})"
 
 
 @dataclass(frozen=True)
@@ -70,35 +122,142 @@ class Found:
     method: str
 
 
-def cells(pairs: Sequence[tuple[Family, Family]], count: int, seed: int = 0) -> Iterator[Cell]:
-    """So many, the pairs in turn."""
-    random = np.random.default_rng(seed)
+def cells(
+    pairs: Sequence[tuple[Family, Family]], count: int, seed: int = 0, *, mapped: bool = False
+) -> Iterator[Cell]:
+    """So many, the pairs in turn; with random maps on one side or on both."""
+    random = np.random.default_rng([seed, mapped])
     order = random.permutation(len(pairs))
     for i in range(count):
         p, q = pairs[order[i % len(pairs)]]
         decades = random.uniform(0.5, DECADES)
         dtype = (torch.float64, torch.float32)[random.integers(2)]
         a, b = (_rounded(draw_wide(family, random, decades), dtype) for family in (p, q))
-        yield Cell(p, q, a, b, dtype)
+        maps = _maps(p, q, random, dtype) if mapped else ((), ())
+        yield Cell(p, q, a, b, dtype, *maps)
 
 
-def _rounded(law: Mapping[str, float], dtype: torch.dtype) -> dict[str, float]:
-    return {name: torch.tensor(x, dtype=dtype).item() for name, x in law.items()}
+def _rounded(numbers: Mapping[str, float], dtype: torch.dtype) -> dict[str, float]:
+    return {name: torch.tensor(x, dtype=dtype).item() for name, x in numbers.items()}
+
+
+#: From one kind of support to another: what a map of each name does.
+_STEPS = {
+    "real": [("affine", "real"), ("exp", "positive"), ("sigmoid", "unit"),
+             ("softplus", "positive"), ("tanh", "interval")],
+    "positive": [("affine", "half"), ("stretch", "positive"), ("power", "positive"),
+                 ("exp.inv", "real"), ("softplus.inv", "real"), ("sigmoid", "interval")],
+    "unit": [("affine", "interval"), ("power up", "unit"), ("sigmoid.inv", "real")],
+    "half": [("affine", "half")],
+    "interval": [("affine", "interval"), ("sigmoid", "interval"), ("exp", "interval")],
+}  # fmt: skip
+
+
+_WITHIN = {
+    "real": {"real"},
+    "positive": {"real", "positive"},
+    "unit": {"real", "positive", "unit"},
+    "half": {"real"},
+    "interval": {"real"},
+}
+
+
+def _kind(family: Family) -> str:
+    low, high = family.support.low, family.support.high
+    if callable(low) or callable(high):
+        return "interval" if high != math.inf else "half"
+    return {(0, math.inf): "positive", (0, 1): "unit"}.get((low, high), "real")
+
+
+def _maps(
+    p: Family, q: Family, random: np.random.Generator, dtype: torch.dtype
+) -> tuple[tuple[Map, ...], tuple[Map, ...]]:
+    """Of p and q: the same map on both, one on p alone, on q alone, or two with other numbers."""
+    mine, other = _kind(p), _kind(q)
+    way = random.integers(4)
+    if other not in _WITHIN[mine] and way in (0, 3):
+        way = 1
+    steps = _steps(mine if way == 1 else other, random)
+    first, second = (tuple(_drawn(step, random, dtype) for step in steps) for _ in range(2))
+    if way == 0:
+        return first, first
+    if way == 1:
+        return first, ()
+    return ((), first) if way == 2 else (first, second)
+
+
+def _steps(kind: str, random: np.random.Generator) -> list[str]:
+    found = []
+    for _ in range(random.integers(1, 4)):
+        name, kind = _STEPS[kind][random.integers(len(_STEPS[kind]))]
+        found.append(name)
+    return found
+
+
+def _drawn(step: str, random: np.random.Generator, dtype: torch.dtype) -> Map:
+    name, inverse = step.removesuffix(".inv"), step.endswith(".inv")
+    numbers: dict[str, float] = {}
+    sign = random.choice((-1.0, 1.0))
+    if name == "affine":
+        numbers = {
+            "loc": 2 * random.standard_normal(),
+            "scale": sign * 10 ** random.uniform(-1, 1),
+        }
+    elif name == "stretch":
+        numbers = {"scale": 10 ** random.uniform(-1, 1)}
+    elif name.startswith("power"):
+        size = 10 ** random.uniform(-0.5, 0.5)
+        name, numbers = "power", {"exponent": size if name.endswith("up") else sign * size}
+    numbers = {k: float(f"{x:.6g}") for k, x in numbers.items()}
+    return Map(name, _rounded(numbers, dtype), inverse)
+
+
+_TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "affine": AffineTransform,
+    "stretch": lambda scale: AffineTransform(0.0, scale),
+    "exp": ExpTransform,
+    "power": PowerTransform,
+    "sigmoid": SigmoidTransform,
+    "softplus": SoftplusTransform,
+    "tanh": TanhTransform,
+}
+
+
+def _transform(one: Map, numbers: Mapping[str, torch.Tensor]) -> Transform:
+    transform = _TRANSFORMS[one.name](**numbers)
+    return transform.inv if one.inverse else transform
 
 
 def found(cell: Cell) -> Found | str:
     """Ask pyro_kl; why it declines, if it does."""
-    leaves, laws = {}, []
-    for side, family, law in (("p", cell.p, cell.a), ("q", cell.q, cell.b)):
-        mine = {k: torch.tensor(x, dtype=cell.dtype, requires_grad=True) for k, x in law.items()}
-        leaves |= {(side, k): x for k, x in mine.items()}
-        laws.append(family.distribution(**mine, validate_args=False))
+    leaves = {
+        key: torch.tensor(x, dtype=cell.dtype, requires_grad=True)
+        for key, x in cell.numbers().items()
+    }
+
+    def of(side: str) -> dict[str, torch.Tensor]:
+        return {name: x for (where, name), x in leaves.items() if where == side}
+
+    laws: list[Distribution] = [
+        cell.p.distribution(**of("p"), validate_args=False),
+        cell.q.distribution(**of("q"), validate_args=False),
+    ]
+    p_maps = [_transform(one, of(f"p{i}")) for i, one in enumerate(cell.p_maps)]
+    shared = cell.p_maps == cell.q_maps
+    q_maps = (
+        p_maps if shared else [_transform(one, of(f"q{i}")) for i, one in enumerate(cell.q_maps)]
+    )
+    for i, maps in enumerate((p_maps, q_maps)):
+        if maps:
+            laws[i] = TransformedDistribution(laws[i], maps, validate_args=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             kl = pyro_kl.kl(*laws, tolerance=ASKED)
         except NotImplementedError as declined:
-            return str(declined)
+            return f"declined: {declined}"
+        except Exception as raised:
+            return f"raises {type(raised).__name__}: {raised}"
     slopes = {}
     if kl.value.requires_grad and kl.value.isfinite():
         grads = torch.autograd.grad(
@@ -141,7 +300,8 @@ def _slopes(cell: Cell, right: Truth, got: Found) -> list[str]:
     if not known:
         return []
     # by the parameters' logarithms: what it would be to move all by the same factor
-    unit = {key: abs((cell.a if key[0] == "p" else cell.b)[key[1]]) or 1.0 for key in known}
+    numbers = cell.numbers()
+    unit = {key: abs(numbers[key]) or 1.0 for key in known}
     largest = max(abs(x) * unit[key] for key, x in known.items())
     wrong = []
     for key, x in known.items():

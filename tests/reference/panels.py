@@ -8,7 +8,7 @@ an exponential decay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from .bisected import NODES, Sum, bisected, nodes_of
 from .book import CONTINUOUS, Place
+from .carried import Map, pulled_back
 from .extended import LD, PI, log1pexp, log_i0
 
 __all__ = ["Integral"]
@@ -25,8 +26,8 @@ NOTHING = 74.0
 #: The line is looked at so far from its middle.
 FURTHEST = 4e6
 #: From here, twice as far and four times as far the tails are what they are at infinity; the
-#: square of exp(y) is still a number of extended precision at the last of them.
-FAR = 1250.0
+#: second where exp(y) overflows at the first.
+FAR = (1e6, 1250.0)
 #: From the middle of a wide p, how far one integrates against a density of angles directly.
 CIRCLES = 500 * 2 * PI
 
@@ -34,6 +35,7 @@ Law = Mapping[str, Any]
 #: From a map of the line and the parameters to p's mass and the integrand at y.
 Terms = Callable[["_Line", Law, Law, Any], tuple[Any, Any]]
 INFINITE = (float("inf"), 0.0, 0)
+UNKNOWN = (float("nan"), float("inf"), 0)
 
 
 # --- the map from the line ----------------------------------------------------------------------
@@ -92,17 +94,25 @@ class _Line:
 
 
 class Integral:
-    """KL(p || q) of two families by their names, for parameters in extended precision."""
+    """KL(p || q) of two families by their names, for parameters in extended precision.
 
-    def __init__(self, p: str, q: str) -> None:
+    With maps, KL(T(p) || q) for T their composition, whose numbers go with q's parameters.
+    """
+
+    def __init__(self, p: str, q: str, maps: Sequence[Map] = ()) -> None:
         self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
+        if maps:
+            self.q = pulled_back(self.q, maps)
         self.parts: list[tuple[Terms, Sum]] = []
         self.ends: tuple[Any, Any] = (LD(0), LD(0))
 
     def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
         """Nats, their error and the number of nodes."""
-        if self._outside(a, b) or not self._converges(a, b):
+        if self._outside(a, b):
             return INFINITE
+        converges = self._converges(a, b)
+        if not converges:
+            return UNKNOWN if converges is None else INFINITE
         self.base, self.base_q = a, b
         line = self._line(a)
         self.parts = [
@@ -141,21 +151,28 @@ class Integral:
         mine, theirs = self.p.ends(**a), self.q.ends(**b)
         if self.q.periodic:
             return False
-        return float(theirs[0]) > float(mine[0]) or float(mine[1]) > float(theirs[1])
-
-    def _converges(self, a: Law, b: Law) -> bool:
-        """Whether p falls faster than -log q grows, as exponentials of y, in both tails."""
-        line = self._line(a)
-        return all(self._falls(line, a, b, side) for side in (-1, 1))
-
-    def _falls(self, line: _Line, a: Law, b: Law, side: int) -> bool:
-        """A power of y in the cost cancels between the second and the first octave."""
-        at, log_slope = line.place(side * FAR * np.array([1, 2, 4], LD))
-        log_p = self.p.log_density(at, **a) + log_slope
-        if np.isneginf(log_p[2]):
+        if np.isnan([float(end) for end in theirs]).any():
             return True
-        size = log_p + np.maximum(self.q.log_cost_at(at, **b), 0)
-        return bool((size[2] - size[1]) - (size[1] - size[0]) < -1e-9 * FAR)
+        slack = [1e-15 * abs(x) if np.isfinite(x) and self.q.places else 0 for x in theirs]
+        return bool(theirs[0] - slack[0] > mine[0] or mine[1] > theirs[1] + slack[1])
+
+    def _converges(self, a: Law, b: Law) -> bool | None:
+        """Whether p falls faster than -log q grows in both tails; None if that is not known."""
+        line = self._line(a)
+        sides = [self._falls(line, a, b, side) for side in (-1, 1)]
+        return None if None in sides else all(sides)
+
+    def _falls(self, line: _Line, a: Law, b: Law, side: int) -> bool | None:
+        """As exponentials of y: what is a power of y cancels between two octaves."""
+        for far in FAR:
+            at, log_slope = line.place(side * far * np.array([1, 2, 4], LD))
+            log_p = self.p.log_density(at, **a) + log_slope
+            if np.isneginf(log_p[2]):
+                return True
+            size = log_p + np.maximum(self.q.log_cost_at(at, **b), 0)
+            if np.isfinite(size).all():
+                return bool((size[2] - size[1]) - (size[1] - size[0]) < -1e-9 * far)
+        return None
 
     # where to integrate
 
@@ -163,8 +180,7 @@ class Integral:
         low, high, marks = self._window(line, a, b)
         self.ends = low, high  # nothing must be left there
         marks += self._kinks(line, a, b)
-        if np.all(self.q.centre(**b) > line.low) and np.all(self.q.centre(**b) < line.high):
-            marks += self._around(line, b)
+        marks += self._around(line, b)
 
         def between(left: Any, right: Any) -> Any:
             return np.array(sorted({left, right, *(y for y in marks if left < y < right)}))
@@ -185,11 +201,11 @@ class Integral:
         return found
 
     def _around(self, line: _Line, b: Law) -> list[Any]:
-        """Q's centre, and places at geometric distances: halving would pass over a narrow q."""
-        centre, width = self.q.centre(**b), b.get("scale", LD(1))
-        steps = [0 * width, *(s * width * LD(4) ** k for s in (-1, 1) for k in range(-1, 9))]
-        inside = [centre + x for x in steps if line.low < centre + x < line.high]
-        return [line.inverse(x) for x in inside]
+        """Around q's mass, where that is inside of p's support."""
+        places = self.q.around(**b)
+        if not np.all((places[0] > line.low) & (places[0] < line.high)):
+            return []
+        return [line.inverse(x) for x in places if line.low < x < line.high]
 
     def _window(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, list[Any]]:
         """The ends, and p's top and places at geometric distances from it."""

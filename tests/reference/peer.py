@@ -6,13 +6,14 @@ integrals are those of `panels`, the slopes central differences by the same node
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .book import CONTINUOUS
+from .carried import Map
 from .counts import COUNTS, Summation
 from .extended import LD
 from .panels import Integral, Law
@@ -47,11 +48,17 @@ def knows(*names: str) -> bool:
     return set(names) <= set(CONTINUOUS) or set(names) <= set(COUNTS)
 
 
-def truth(p: str, a: Law, q: str, b: Law, *, slopes: bool = False) -> Truth:
-    """KL(p || q) of two families by their names, parameters as numbers."""
+def truth(
+    p: str, a: Law, q: str, b: Law, *, maps: Sequence[Map] = (), slopes: bool = False
+) -> Truth:
+    """KL(p || q) of two families by their names, parameters as numbers.
+
+    With maps that of their image of p; the slopes by their numbers go by q's, as `0.loc`.
+    """
     with np.errstate(all="ignore"):
-        laws = [{name: LD(float(x)) for name, x in law.items()} for law in (a, b)]
-        given = Summation(p, q) if p in COUNTS else Integral(p, q)
+        numbers = {f"{i}.{k}": x for i, one in enumerate(maps) for k, x in one.numbers.items()}
+        laws = [{name: LD(float(x)) for name, x in law.items()} for law in (a, {**b, **numbers})]
+        given = Summation(p, q) if p in COUNTS else Integral(p, q, maps)
         kl, error, nodes = given.solve(*laws)
         found = {}
         if slopes and np.isfinite(kl):
