@@ -3,71 +3,220 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
+import os
+import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import pyro
 import pyro.distributions
-from torch.distributions import Distribution
+import torch
+from torch.distributions import Distribution, Independent
 
-from . import compare, registered
+from . import __version__, compare, kl, registered
 from .accuracy import error_of
-from .class_table import class_rows
+from .class_table import class_rows, members
+from .columns import columns
 from .markdown import classes_in_markdown, pairs_in_markdown
-from .pair import Pair
-from .reduction import no_formula_for
-from .registry import family_of, pair_of
+from .pair import Pair, PairTable
+from .reduction import describe, no_formula_for
+from .registry import pair_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 for bad input, with one line that says what to do."""
+    arguments = _parser().parse_args(argv)
+    try:
+        print(_COMMANDS[arguments.command](arguments))
+        sys.stdout.flush()
+    except (LookupError, NotImplementedError) as error:
+        print(error.args[0], file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pyro_kl", description=__doc__)
+    versions = f"pyro_kl {__version__}, torch {torch.__version__}, pyro {pyro.__version__}"
+    parser.add_argument("--version", action="version", version=versions)
     commands = parser.add_subparsers(dest="command", required=True)
-    pairs = commands.add_parser("pairs", help="every registered pair")
+    pairs = commands.add_parser("pairs", help="the registered pairs")
+    pairs.add_argument(
+        "family", nargs="*", help="only pairs that have this class on a side; two: of the two"
+    )
+    pairs.add_argument("--method", help="only pairs of this method, e.g. quadrature")
     pairs.add_argument("--markdown", action="store_true", help="as docs/pairs.md has it")
     classes = commands.add_parser("classes", help="every class of pyro.distributions")
     classes.add_argument("--markdown", action="store_true", help="as docs/classes.md has it")
     for name, purpose in (
         ("explain", "formula, condition and reference of one pair"),
-        ("compare", "exact against sampled, on the families' examples"),
+        ("compare", "exact against sampled, on the classes' examples"),
     ):
         command = commands.add_parser(name, help=purpose)
         command.add_argument("p", help="class of the first argument, e.g. Gamma")
         command.add_argument("q", help="class of the second argument, e.g. LogNormal")
-    arguments = parser.parse_args(argv)
-    if arguments.command == "pairs":
-        print(pairs_in_markdown() if arguments.markdown else registered())
-        return 0
-    if arguments.command == "classes":
-        print(classes_in_markdown() if arguments.markdown else _classes())
-        return 0
+    return parser
+
+
+def _width() -> int | None:
+    """Of the terminal, or as COLUMNS has it; None where the output goes to a file or a pipe."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    return shutil.get_terminal_size().columns
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _pairs(arguments: argparse.Namespace) -> str:
+    if arguments.markdown:
+        return pairs_in_markdown()
+    table = registered()
+    methods = {pair.method for pair in table}
+    if arguments.method not in (None, *methods):
+        raise LookupError(f"no pair has the method {arguments.method!r}; {_instead(methods)}")
+    sides = [_registered_as(name, table) for name in arguments.family]
+    chosen = [
+        pair
+        for pair in table
+        if arguments.method in (None, pair.method) and _has_sides(pair, sides)
+    ]
+    if not chosen:
+        raise LookupError("no pair has all of that; `explain P Q` looks for an integral too")
+    return PairTable(chosen).text(_width())
+
+
+def _has_sides(pair: Pair, sides: Sequence[type[Any]]) -> bool:
+    if len(sides) < 2:
+        return all(side in (pair.p, pair.q) for side in sides)
+    return {pair.p, pair.q} == set(sides)
+
+
+def _registered_as(name: str, table: Iterable[Pair]) -> type[Any]:
+    """The class of that name, or its nearest base, that pairs are registered for."""
+    known = {side for pair in table for side in (pair.p, pair.q)} - {Distribution}
+    cls = _class_named(name, known)
+    return next((base for base in cls.__mro__ if base in known), cls)
+
+
+def _classes(arguments: argparse.Namespace) -> str:
+    if arguments.markdown:
+        return classes_in_markdown()
+    rows = [(row.name, row.method, row.reason) for row in class_rows()]
+    return columns([("class", "method", "where, or why not"), *rows], _width())
+
+
+# --- classes by their names ---------------------------------------------------------------------
+
+
+def _class_named(name: str, others: Iterable[type[Any]] = ()) -> type[Any]:
+    """A class of pyro.distributions, or one of the others, in capitals or not.
+
+    Raises:
+        LookupError: there is none; the message has what is spelt alike.
+    """
+    found = {cls.__name__: cls for cls in others}
+    for key, value in vars(pyro.distributions).items():
+        if isinstance(value, type) and issubclass(value, Distribution):
+            found[key] = value
+    if name in found:
+        return found[name]
+    folded = {key.lower(): key for key in found}
+    if name.lower() in folded:
+        return found[folded[name.lower()]]
+    close = difflib.get_close_matches(name.lower(), folded, n=3)
+    hint = _instead([folded[key] for key in close]) if close else "`classes` lists them."
+    raise LookupError(f"{name!r} is not a class of pyro.distributions; {hint}")
+
+
+def _instead(words: Collection[str]) -> str:
+    return f"did you mean {' or '.join(sorted(words))}?"
+
+
+# --- one pair -----------------------------------------------------------------------------------
+
+
+def _explain(arguments: argparse.Namespace) -> str:
+    """The registered pair; what `kl` does with the classes' examples, if there is none."""
+    p, q = _class_named(arguments.p), _class_named(arguments.q)
+    pair = pair_of(p, q)
+    if pair is not None:
+        return _explained(pair)
+    declined = ""
+    for a, b in _examples(p, q):
+        pair = pair_of(type(a), type(b))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the reason says it
+                found = kl(a, b)
+        except NotImplementedError as missing:
+            declined = declined or str(missing)
+            continue
+        example = f"p = {_one_line(a)}\n             q = {_one_line(b)}\n             {found}"
+        if pair is not None:
+            return f"{_explained(pair)}\n\n  example    {example}"
+        name = f"KL({describe(a)} || {describe(b)})"
+        return f"{name}\n  method     {found.method}\n  example    {example}"
+    raise LookupError(declined or no_formula_for(arguments.p, arguments.q))
+
+
+def _compare(arguments: argparse.Namespace) -> str:
+    p, q = _class_named(arguments.p), _class_named(arguments.q)
+    pyro.set_rng_seed(0)
+    lines, declined = [], ""
+    pairs = list(_examples(p, q))
+    for a, b in pairs[: min(len(members(p)), len(members(q)))]:
+        try:
+            comparison = compare(a, b)
+        except NotImplementedError as missing:
+            declined = declined or str(missing)
+            continue
+        lines.append(f"p = {_one_line(a)}, q = {_one_line(b)}\n{comparison}")
+    if not lines:
+        raise LookupError(declined or no_formula_for(arguments.p, arguments.q))
+    return "\n".join(lines)
+
+
+def _examples(p: type[Any], q: type[Any]) -> Iterator[tuple[Distribution, Distribution]]:
+    """Members of both on one space; first the i-th of one beside the i-th (or next) of the other.
+
+    Raises:
+        LookupError: one of the classes has no density.
+    """
     try:
-        pair = _find(arguments.p, arguments.q)
+        left, right = members(p), members(q)
     except LookupError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(_explained(pair) if arguments.command == "explain" else _compared(pair))
-    return 0
+        name = f"{p.__name__} || {q.__name__}"
+        raise LookupError(f"No formula for KL({name}). {error.args[0]}") from None
+    step, size = int(p is q), max(len(left), len(right))
+    cells = product(range(len(left)), range(len(right)))
+    for i, j in sorted(cells, key=lambda cell: (cell[0] + step - cell[1]) % size != 0):
+        a, b = left[i], right[j]
+        n, m = len(a.event_shape), len(b.event_shape)
+        a, b = _made_wider(a, b.event_shape[: m - n]), _made_wider(b, a.event_shape[: n - m])
+        if a.event_shape == b.event_shape:
+            yield a, b
 
 
-def _classes() -> str:
-    return "\n".join(f"{row.name:40}{row.method:20}{row.reason}" for row in class_rows())
+def _made_wider(law: Distribution, shape: torch.Size) -> Distribution:
+    """A product of independent copies, of the shape that is missing; the law itself if none is."""
+    if not shape:
+        return law
+    wide = torch.broadcast_shapes(law.batch_shape, shape)
+    return Independent(law.expand(wide), len(shape))
 
 
-def _find(p: str, q: str) -> Pair:
-    classes = []
-    for name in (p, q):
-        cls = getattr(pyro.distributions, name, None)
-        if not (isinstance(cls, type) and issubclass(cls, Distribution)):
-            raise LookupError(f"{name!r} is not a class of pyro.distributions.")
-        classes.append(cls)
-    pair = pair_of(*classes)
-    if pair is None:
-        raise LookupError(no_formula_for(p, q))
-    return pair
+def _one_line(law: Distribution) -> str:
+    return " ".join(repr(law).split())
 
 
 def _explained(pair: Pair) -> str:
@@ -96,16 +245,12 @@ def _code_of(term: Callable[..., Any]) -> str:
     return textwrap.indent(textwrap.dedent(code).rstrip(), "    ")
 
 
-def _compared(pair: Pair) -> str:
-    p, q = family_of(pair.p), family_of(pair.q)
-    if p is None or q is None:
-        return _explained(pair)
-    pyro.set_rng_seed(0)
-    lines = []
-    for a, b in zip(p.examples, q.examples, strict=False):
-        lines.append(f"p = {a}, q = {b}")
-        lines.append(str(compare(p.make(a), q.make(b))))
-    return "\n".join(lines)
+_COMMANDS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "pairs": _pairs,
+    "classes": _classes,
+    "explain": _explain,
+    "compare": _compare,
+}
 
 
 if __name__ == "__main__":

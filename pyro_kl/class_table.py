@@ -18,7 +18,7 @@ from .divergence import kl
 from .registry import family_of, pair_of, registered
 from .structured_family import StructuredFamily
 
-__all__ = ["DETERMINISTIC", "ClassRow", "class_rows", "concrete_classes"]
+__all__ = ["DETERMINISTIC", "ClassRow", "class_rows", "concrete_classes", "members"]
 
 #: Methods that give one number and no sampling.
 DETERMINISTIC = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
@@ -27,6 +27,10 @@ NO_KL: Mapping[str, str] = {
     "ImproperUniform": "not normalised: its KL is defined up to a constant only",
     "Rejector": "the proposal and the acceptance rate are arbitrary functions",
     "Stable": "no density in Pyro; StableWithLogProb has one",
+}
+#: What the row of a class's members on the line does not say of its other members.
+_OTHERS: Mapping[str, str] = {
+    "MixtureSameFamily": "of vectors: bound and estimate",
 }
 
 
@@ -81,7 +85,7 @@ def _row(cls: type[Any]) -> ClassRow:
     name = cls.__name__
     if name in NO_KL:
         return ClassRow(name, "no density", NO_KL[name])
-    p, q = _examples(cls)
+    p, q, *_ = members(cls)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -90,7 +94,8 @@ def _row(cls: type[Any]) -> ClassRow:
         if has_bounds(p, q):
             return ClassRow(name, "bound and estimate", bounds(p, q).method)
         return ClassRow(name, "estimate", str(missing).split(". ")[0])
-    return ClassRow(name, found.method, _without_numbers(found.reason))
+    reason = [_without_numbers(found.reason), _OTHERS.get(name)]
+    return ClassRow(name, found.method, "; ".join(filter(None, reason)))
 
 
 def _without_numbers(reason: str) -> str:
@@ -98,14 +103,20 @@ def _without_numbers(reason: str) -> str:
     return reason.split("; ")[0]
 
 
-def _examples(cls: type[Any]) -> tuple[Distribution, Distribution]:
-    """Two members: from the class's own, its family's or its pair's declaration."""
+def members(cls: type[Any]) -> tuple[Distribution, ...]:
+    """Two members or more: from the class's own, its family's or its pair's declaration.
+
+    Raises:
+        LookupError: the class has no density, or nobody has given an example.
+    """
+    if cls.__name__ in NO_KL:
+        raise LookupError(f"{cls.__name__}: {NO_KL[cls.__name__]}.")
     own = _OF_WRAPPERS.get(cls.__name__)
     if own is not None:
         return own()
     family = family_of(cls)
     if family is not None:
-        return _made(cls, family.examples[0]), _made(cls, family.examples[1])
+        return tuple(_made(cls, example) for example in family.examples)
     pair = pair_of(cls, cls)
     if pair is not None and pair.cases:
         case = next((c for c in pair.cases if dict(c.p) != dict(c.q)), pair.cases[0])
@@ -150,10 +161,7 @@ def _two(make: Any) -> Any:
 
 def _mixture(loc: float) -> Any:
     weights = dist.Categorical(logits=_t(0.0, 1.0))
-    return dist.MixtureSameFamily(
-        weights,
-        dist.MultivariateNormal(torch.stack([_t(loc, 0.0), _t(2.0, 1.0)]), torch.eye(2).double()),
-    )
+    return dist.MixtureSameFamily(weights, dist.Normal(_t(loc, 2.0), _t(1.0, 0.5)))
 
 
 def _hmm(loc: float) -> Any:

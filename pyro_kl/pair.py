@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution
+
+from .columns import columns
 
 Formula = Callable[[Any, Any], Tensor]
 
@@ -60,17 +63,19 @@ class PairTable(tuple[Pair, ...]):
 
     __slots__ = ()
 
-    def __str__(self) -> str:
+    def text(self, width: int | None = None) -> str:
+        """The table, with lines of at most `width` characters if it is given."""
         rows = [("p || q", "method", "finite", "reference")]
         rows += [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = []
-        for name, method, finite, reference in rows:
-            cells = zip((name, method, finite), widths, strict=True)
-            lines.append("  ".join([*(text.ljust(width) for text, width in cells), reference]))
         reasons = [f"  {pair.name}: {pair.replaces}" for pair in self if pair.replaces]
-        if reasons:
-            lines += ["", "Formulas of torch's or Pyro's that these replace, and why:", *reasons]
-        return "\n".join(lines)
+        if not reasons:
+            return columns(rows, width)
+        if width is not None:
+            reasons = [textwrap.fill(x, width, subsequent_indent="    ") for x in reasons]
+        title = "Formulas of torch's or Pyro's that these replace, and why:"
+        return "\n".join([columns(rows, width), "", title, *reasons])
+
+    def __str__(self) -> str:
+        return self.text()
 
     __repr__ = __str__

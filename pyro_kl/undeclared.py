@@ -42,7 +42,10 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         return None
     at, limits = found_map
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    probe = torch.as_tensor(p.log_prob(at(torch.zeros((1, *shape), dtype=torch.float64)).x))
+    point = at(torch.zeros((1, *shape), dtype=torch.float64)).x
+    probe, there = (_log_prob_or_none(law, point) for law in (p, q))
+    if probe is None or there is None:
+        return None
 
     def log_p(y: Tensor) -> Tensor:
         point = at(y)
@@ -69,6 +72,14 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     )
     reason = short_of(value.detach(), error, asked_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
+
+
+def _log_prob_or_none(law: Distribution, x: Tensor) -> Tensor | None:
+    """Log density at x of shape (1, *batch); None if the class takes no such values."""
+    try:
+        return torch.as_tensor(log_prob_anywhere(law, x))
+    except (RuntimeError, ValueError):  # NotImplementedError is a RuntimeError
+        return None
 
 
 def is_on_line(p: Distribution, q: Distribution) -> bool:
