@@ -31,7 +31,6 @@ def main() -> int:
         and options.only in duo.id
         and (duo.pair.method != "infinite" or options.mapped)
         and (duo.p.line is not None or not options.mapped)
-        and (duo.q.domain is None or duo.p is duo.q)
     ]
     count = Counter()
     spent = Counter()

@@ -31,7 +31,7 @@ _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast on
 @derivation_rule
 def mass_outside(p: Family, q: Family) -> Pair | None:
     """Infinite for all parameters: p has mass where q has none."""
-    if not p.support.never_inside(q.as_prior):
+    if not p.support.never_inside(q.support):
         return None
     return derived_pair(
         p,
@@ -39,7 +39,7 @@ def mass_outside(p: Family, q: Family) -> Pair | None:
         _always_inf,
         method="infinite",
         finite="never",
-        reference=f"p lives on the {p.support.name}, q on the {q.as_prior.name}",
+        reference=f"p lives on the {p.support.name}, q on the {q.support.name}",
         replaces=_WRONG_SHAPE if upstream_owner(p.distribution, q.distribution) else None,
     )
 
@@ -122,7 +122,7 @@ def _when_finite(p: Family, q: Family) -> str:
         for name, moment in zip(q.needs or (), moments, strict=True)
         if moment.argument_below is not None
     ]
-    if any(p.support.inside(q.as_prior)):
+    if any(p.support.inside(q.support)):
         words.append("p's support is inside q's")
     return " and ".join(words) or "always"
 
@@ -130,16 +130,16 @@ def _when_finite(p: Family, q: Family) -> str:
 def _composed(p: Family, q: Family) -> Kernel:
     moments = [p.moments[name] for name in q.needs or ()]
     entropy, cross_entropy = p.entropy, q.cross_entropy
-    compare_low, compare_high = p.support.inside(q.as_prior)
+    compare_low, compare_high = p.support.inside(q.support)
     assert entropy is not None
     assert cross_entropy is not None
 
     def kl_composed(a: Parameters, b: Parameters) -> Tensor:
         finite: list[Tensor] = []
         if compare_low:
-            finite.append(_as_tensor(end_at(q.as_prior.low, b) <= end_at(p.support.low, a), a))
+            finite.append(_as_tensor(end_at(q.support.low, b) <= end_at(p.support.low, a), a))
         if compare_high:
-            finite.append(_as_tensor(end_at(p.support.high, a) <= end_at(q.as_prior.high, b), a))
+            finite.append(_as_tensor(end_at(p.support.high, a) <= end_at(q.support.high, b), a))
         # Where the KL is infinite it is evaluated elsewhere and masked at the end: an inf
         # inside would make the gradient of a neighbouring row nan.
         for mask in tuple(finite):

@@ -13,6 +13,7 @@ from torch.distributions import (
     Distribution,
     Independent,
     TransformedDistribution,
+    VonMises,
     constraints,
     transform_to,
 )
@@ -51,6 +52,8 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
         if within is not None:
             extra = within.dim() - inside.dim()
             inside = inside & (within.all(tuple(range(-extra, 0))) if extra > 0 else within)
+    if isinstance(q, TransformedDistribution) and isinstance(q.base_dist, VonMises):
+        inside = inside & (_before(q, x).abs() <= math.pi)  # torch calls any number an angle
     return inside
 
 

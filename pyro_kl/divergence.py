@@ -18,7 +18,7 @@ from .mixtures import check_operands, is_mixture
 from .monte_carlo import monte_carlo, randomness
 from .provenance import Use, error_told, least_exact, recording
 from .quadrature import tolerance as relative_tolerance
-from .reduction import by_reduction, describe
+from .reduction import NoDivergence, by_reduction, describe
 from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .stratified import stratified
@@ -54,7 +54,8 @@ def kl(
         why. Exact values keep their graph; sampled ones carry a standard error and no gradient.
 
     Raises:
-        NotImplementedError: there is no formula, no integral, and `num_samples` is None.
+        NotImplementedError: there is no formula, no integral, and `num_samples` is None; or there
+            is no KL, as there is none of a law on the line to one on a circle.
         TypeError: one of them is not a distribution.
         ValueError: event shapes differ, batch shapes do not broadcast, a mixture has no component,
             or the tolerance is not positive.
@@ -69,6 +70,8 @@ def kl(
     try:
         with recording() as uses, relative_tolerance(tolerance):
             value = kl_divergence(p, q)
+    except NoDivergence:
+        raise
     except NotImplementedError as missing:
         with relative_tolerance(tolerance):
             found = _integrated(p, q)

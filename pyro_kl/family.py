@@ -35,6 +35,8 @@ class Support:
         above: if `low` is a function, what it is always greater than.
         below: if `high` is a function, what it is always less than.
         may_reach_infinity: whether `high`, if it is a function, may be inf.
+        period: of a distribution on a circle: the length of a turn. The density is taken at any
+            real number then, and there is no KL to it from what may go round more than once.
     """
 
     name: str
@@ -44,11 +46,22 @@ class Support:
     above: float = -math.inf
     below: float = math.inf
     may_reach_infinity: bool = False
+    period: float | None = None
+
+    def may_outgrow(self, other: Support) -> bool:
+        """Whether `other` is a circle, and some parameters lead round it more than once."""
+        if other.period is None or self.discrete or self.period is not None:
+            return False
+        if callable(self.low) or callable(self.high):
+            return True
+        return self.high - self.low > other.period
 
     def never_inside(self, other: Support) -> bool:
         """Whether some of the mass is outside of `other` for all parameters."""
         if self.discrete != other.discrete:
             return True
+        if other.period is not None:
+            return False
         low, high = other.low, other.high
         too_low = not callable(self.low) and (
             self.low <= other.above if callable(low) else self.low < low
@@ -62,6 +75,8 @@ class Support:
 
     def inside(self, other: Support) -> tuple[bool, bool]:
         """Whether the lower and the upper end have to be compared, parameters given."""
+        if other.period is not None:
+            return False, False
         low = callable(other.low) or (callable(self.low) and self.above < other.low)
         high = callable(other.high) or (callable(self.high) and self.below > other.high)
         return low, high
@@ -156,9 +171,6 @@ class Family:
         distribution: the torch class (Pyro's classes are subclasses of it).
         parameters: the names that `read` returns.
         support: where it has mass.
-        domain: as q, where torch evaluates its density, if that is more than where it has mass: an
-            angle may be any number. As Pyro's ELBOs do, the KL takes that density as it is; it is
-            not normalised there, and a wide p may have a negative "KL". By default the support.
         examples: constructor arguments; every check and every reference value starts from them.
         reference: where the entropy and the moments can be looked up.
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
@@ -192,7 +204,6 @@ class Family:
     examples: Sequence[Mapping[str, Any]]
     reference: str
     log_density: Callable[..., Any]
-    domain: Support | None = None
     kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
@@ -218,11 +229,6 @@ class Family:
         return build(
             **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
         )
-
-    @property
-    def as_prior(self) -> Support:
-        """Where its density is taken as q."""
-        return self.domain or self.support
 
     @property
     def home(self) -> str:

@@ -36,8 +36,6 @@ __all__ = ["integral", "tell"]
 _told: set[str] = set()
 #: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
 _SLOWEST = 1e3
-#: How much of a kink's error an integrand that turns may have: its nodes are never fine enough.
-_TURNING = 24.0
 
 
 def integral(p: Family, q: Family) -> Pair | None:
@@ -65,7 +63,7 @@ def integral(p: Family, q: Family) -> Pair | None:
 
 def _never_finite(p: Family, q: Family, p_line: Line, q_line: Line) -> bool:
     """Whether p's tail is too heavy at an end that both share, whatever the parameters."""
-    ends = ((p.support.low, q.as_prior.low), (p.support.high, q.as_prior.high))
+    ends = ((p.support.low, q.support.low), (p.support.high, q.support.high))
     for (mine, theirs), index, growth, grows in zip(
         ends, p_line.index, q_line.growth, q_line.exponential, strict=True
     ):
@@ -84,7 +82,7 @@ def _infinite(p: Parameters, q: Parameters) -> Tensor:
 
 def _in_words(p: Family, q: Family) -> str:
     words = []
-    if any(p.support.inside(q.as_prior)):
+    if any(p.support.inside(q.support)):
         words.append("p's support is inside q's")
     assert p.line is not None
     assert q.line is not None
@@ -111,7 +109,7 @@ def tell(pair: str, source: str, found: Integral, asked: float | None = None) ->
 def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
     name = f"{p.name} || {q.name}"
     source = ", ".join(dict.fromkeys((p.home, q.home)))
-    compare = p.support.inside(q.as_prior)
+    compare = p.support.inside(q.support)
     kinked = p_line.peaked or bool(p.kinks) or bool(q.kinks)
 
     def kl_integrated(a: Parameters, b: Parameters) -> Tensor:
@@ -173,8 +171,8 @@ def _finiteness(
 ) -> tuple[Tensor | None, tuple[Tensor | float, Tensor | float]]:
     """Where the KL is finite (None: everywhere), and how much wider the window has to be."""
     masks: list[Tensor] = []
-    low, other_low = end_at(p.support.low, a), end_at(q.as_prior.low, b)
-    high, other_high = end_at(p.support.high, a), end_at(q.as_prior.high, b)
+    low, other_low = end_at(p.support.low, a), end_at(q.support.low, b)
+    high, other_high = end_at(p.support.high, a), end_at(q.support.high, b)
     anchor = next(iter(a.values()))
     if compare[0]:
         masks.append(torch.as_tensor(other_low <= low, device=anchor.device))
@@ -232,8 +230,6 @@ def _integral_over(
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
     bend, narrow = _bend(line, q_line, a, b, centre, width)
-    if q.domain is not None:  # an angle's density: the further out p goes, the more it turns
-        narrow = torch.full_like(narrow, _TURNING)
 
     def cuts() -> list[Tensor]:
         kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []

@@ -122,7 +122,7 @@ def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None
     for transform in maps:
         if not transform.bijective or not _within(support, transform.domain):
             return False
-        support = _image(support, transform)
+        support = image(support, transform)
     return True
 
 
@@ -158,7 +158,7 @@ def _within(support: Any, domain: Any) -> bool:
     )
 
 
-def _image(support: Any, transform: Transform) -> Any:
+def image(support: Any, transform: Transform) -> Any:
     """Where an injective map leads; its codomain, and the half-line for a half-line scaled."""
     ends = bounds(support)
     if isinstance(transform, AffineTransform) and ends is not None:

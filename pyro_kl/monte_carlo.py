@@ -17,6 +17,7 @@ from .estimate import Estimate
 from .mixtures import check_operands
 from .reduction import simplified
 from .shapes import broadcast_batch
+from .wrappers.circle import check_one_turn
 from .wrappers.masked import both, unmasked
 
 #: E_p of each is KL(p || q), with d = log p(x) - log q(x) at x ~ p, except k2, which is biased
@@ -74,6 +75,7 @@ def monte_carlo(
         raise ValueError(f"num_samples must be at least 2, for a standard error: {num_samples}")
     check_operands(p, q)
     shape = broadcast_batch(p, q)
+    check_one_turn(p, q)
     with torch.no_grad(), randomness(generator):
         mean, standard_error = _mean_and_error(p, q, num_samples, ESTIMATORS[estimator], shape)
     return Estimate(

@@ -32,6 +32,10 @@ _RULES: list[Rule] = []
 _STEPS: list[tuple[type[Distribution], Step]] = []
 
 
+class NoDivergence(NotImplementedError):
+    """There is no KL of the two, whatever another rule may make of them."""
+
+
 def reduction(rule: Rule) -> Rule:
     """Add a rule; the first that applies and does not end without a formula wins."""
     _RULES.append(rule)
@@ -94,8 +98,11 @@ def by_reduction(
     Raises:
         NotImplementedError: no rule applies, or none leads to a formula; the message is that of
             the first pair that was found missing.
+        NoDivergence: there is none.
     """
     check_event_shapes(p, q)
+    if isinstance(declined, NoDivergence):
+        raise declined
     reason = "" if declined is None else str(declined)
     for rule in _RULES:
         noted = mark()
@@ -103,6 +110,8 @@ def by_reduction(
             value = rule(p, q)
         except NotImplementedError as error:
             rewind(noted)
+            if isinstance(error, NoDivergence):
+                raise
             reason = reason or str(error)
         else:
             if value is not None:

@@ -133,7 +133,7 @@ def declare(family: Family) -> Family:
 
 def _derive(p: Family, q: Family) -> None:
     key = (p.distribution, q.distribution)
-    if key in _PAIRS and not _PAIRS[key].derived:
+    if p.support.may_outgrow(q.support) or (key in _PAIRS and not _PAIRS[key].derived):
         return
     for rule in _RULES:
         pair = rule(p, q)

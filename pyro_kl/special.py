@@ -45,7 +45,6 @@ __all__ = [
     "odd_saturation",
     "rough_trigamma",
     "trigamma",
-    "versine",
     "widening",
 ]
 
@@ -101,12 +100,6 @@ def log1mexp(x: Tensor) -> Tensor:
     close = torch.log(-torch.expm1(torch.where(near, safe, -0.5)))
     far = torch.log1p(-torch.exp(torch.where(near, -1.0, safe)))
     return torch.where(negative, torch.where(near, close, far), -math.inf)
-
-
-def versine(size: Tensor, angle: Tensor, lost: Tensor) -> Tensor:
-    """1 - size cos(angle), with lost = 1 - size given: of an angle's distance from another."""
-    half = torch.sin(0.5 * angle)
-    return lost + 2 * size * half * half
 
 
 def log_mass(mass: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from .line import LARGEST, Point, from_line, half_line, interval
 from .peaks import square_over_jump
 from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
 from .shapes import peel
+from .wrappers.circle import support_of
 
 __all__ = ["is_on_line", "kl_of_undeclared"]
 
@@ -107,12 +108,11 @@ def _of_kinks(
 def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
     """From the line to p's support, and how far x can be told from its ends; None if unknown."""
     try:
-        support = p.support
+        support = support_of(p)
     except (NotImplementedError, AttributeError):
         return None
     if support is None or support.is_discrete or support.event_dim:
         return None
-    support = getattr(support, "base_constraint", support)  # a mixture's
     if support is constraints.real:
         return _sinh, (-LARGEST, LARGEST)
     low: Any = getattr(support, "lower_bound", None)

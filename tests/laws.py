@@ -92,12 +92,6 @@ def _expands(family: Family) -> bool:
     return True
 
 
-def _turns(duo: Duo) -> bool:
-    """Whether q goes round under a power tail, where no integral is exact, and says so."""
-    heavy = duo.p.line is not None and duo.p.line.index[1] != inf
-    return duo.q.domain is not None and heavy
-
-
 PAIRS = tuple(pyro_kl.registered())
 DUOS = tuple(duo for duo in map(_duo, PAIRS) if duo is not None)
 #: By a rule for all pairs: their values are checked one by one, the rest on a sample.
@@ -109,7 +103,6 @@ SAMPLE = tuple(
     and len(duo.finite_rows()) >= 4
     and _expands(duo.p)
     and _expands(duo.q)
-    and not _turns(duo)
 )
 #: Those that are finite for some parameters, and the sample.
 FINITE = (

@@ -126,20 +126,6 @@ def test_slopes(name):
             assert error <= 1e-8 * (1 + abs(exact))
 
 
-@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_waves_in_a_wide_law(scale):
-    """E cos(x - m) of a Cauchy is exp(-scale) cos(loc - m): the contour in the complex plane."""
-    loc, m, k = 0.5, 2.0, 3.0
-    found = truth("Cauchy", {"loc": loc, "scale": scale}, "VonMises",
-                  {"loc": m, "concentration": k})  # fmt: skip
-    with mp.workdps(40):
-        entropy = mp.log(4 * mp.pi * mp.mpf(scale))
-        cosine = mp.exp(-mp.mpf(scale)) * mp.cos(mp.mpf(loc) - m)
-        right = mp.log(2 * mp.pi * mp.besseli(0, k)) - k * cosine - entropy
-        assert abs(number(found.kl) - right) <= found.error
-    assert found.error < 1e-14
-
-
 def test_what_is_stored_is_good():
     for name, rows in quadrature.load().items():
         for row in rows:

@@ -63,16 +63,6 @@ def log_laplace(t: Tensor, /, loc: Tensor, left: Tensor, right: Tensor) -> Tenso
 
 
 @by_sides
-def mean_versine(m: Tensor, /, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    # the real part of exp(i (loc - m)) / ((1 - i right) (1 + i left))
-    real, imaginary, half = 1 + left * right, left - right, torch.sin(0.5 * (loc - m))
-    norm = real * real + imaginary * imaginary
-    lost = left * right + (left * right) ** 2 + imaginary * (imaginary - torch.sin(loc - m))
-    return (lost + 2 * real * half * half) / norm
-
-
-@by_sides
 def cross_entropy(
     mean: Tensor,
     mean_excess: Callable[[Tensor], Tensor],
@@ -108,7 +98,6 @@ asymmetric_laplace = declare(
         kinks=lambda loc, **_: (loc,),
         entropy=by_sides(lambda loc, left, right: 1 + torch.log(left + right)),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(by_sides(lambda loc, left, right: loc + right - left)),
             "variance": Moment(by_sides(lambda loc, left, right: left**2 + right**2)),
             "mean_excess": Moment(mean_excess),

@@ -1,4 +1,4 @@
-"""Cauchy(loc, scale): no moments of x at all, but its characteristic function."""
+"""Cauchy(loc, scale): no moments of x at all."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Cauchy
 
-from ..family import INFINITE, REAL, Family, Moment, Parameters
+from ..family import INFINITE, REAL, Family, Parameters
 from ..line import Line, Point, sinh_line
 from ..pair import Case
 from ..registry import declare, formula
-from ..special import versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
     return -mp.log(mp.pi * scale) - mp.log1p(((x - loc) / scale) ** 2)
-
-
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    return versine(torch.exp(-scale), loc - m, -torch.expm1(-scale))
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
@@ -43,7 +37,6 @@ cauchy = declare(
         log_density=log_density,
         entropy=lambda loc, scale: torch.log(4 * math.pi * scale),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": INFINITE,
             "variance": INFINITE,
             "mean_excess": INFINITE,

@@ -29,13 +29,6 @@ def mean_excess(m: Tensor, /, rate: Tensor) -> Tensor:
     return torch.exp(-rate * torch.relu(m)) / rate + torch.relu(-m)
 
 
-def mean_versine(m: Tensor, /, rate: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    half = torch.sin(0.5 * m)
-    norm = 1 + rate * rate
-    return (1 - rate * torch.sin(m) + 2 * rate * rate * half * half) / norm
-
-
 def cross_entropy(mean: Tensor, /, rate: Tensor) -> Tensor:
     return rate * mean - torch.log(rate)
 
@@ -54,7 +47,6 @@ exponential = declare(
         log_density=log_density,
         entropy=lambda rate: 1 - torch.log(rate),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean_excess": Moment(mean_excess),
             "log_mean_power": Moment(lambda k, /, rate: torch.lgamma(1 + k) - k * torch.log(rate)),
             "log_laplace": Moment(lambda t, /, rate: -torch.log1p(t / rate)),

@@ -26,7 +26,6 @@ from ..special import (
     log1p_or_log,
     rough_trigamma,
     trigamma,
-    versine,
 )
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
@@ -84,13 +83,6 @@ def log_laplace(t: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
     return -concentration * torch.log1p(t / rate)
 
 
-def mean_versine(m: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    log_size = -0.5 * concentration * torch.log1p(1 / rate**2)
-    angle = concentration * torch.atan(1 / rate) - m
-    return versine(torch.exp(log_size), angle, -torch.expm1(log_size))
-
-
 def cross_entropy(
     mean_log: Tensor, mean: Tensor, /, concentration: Tensor, rate: Tensor
 ) -> Tensor:
@@ -123,7 +115,6 @@ gamma = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean_excess": Moment(mean_excess),
             "log_mean_power": Moment(log_mean_power),
             "log_laplace": Moment(log_laplace),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Gumbel
 
-from ..complex_gamma import gamma_turn
 from ..family import REAL, Family, Moment, Parameters
 from ..line import Point, location_scale_line
 from ..log_gamma import gumbel_divergence
@@ -19,7 +18,6 @@ from ..pair import Case
 from ..registry import declare, formula
 from ..special import (
     EULER_GAMMA,
-    versine,
 )
 
 
@@ -31,12 +29,6 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x), finite for every t > 0."""
     return -t * loc + torch.lgamma(1 + t * scale)
-
-
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
-    """E [1 - cos(x - m)], from E exp(i x) = exp(i loc) Gamma(1 - i s)."""
-    log_size, turn = gamma_turn(torch.ones_like(scale), scale)
-    return versine(torch.exp(log_size), loc - m - turn, -torch.expm1(log_size))
 
 
 def cross_entropy(
@@ -70,7 +62,6 @@ gumbel = declare(
         log_density=log_density,
         entropy=lambda loc, scale: torch.log(scale) + (EULER_GAMMA + 1),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(lambda loc, scale: loc + EULER_GAMMA * scale),
             "variance": Moment(lambda loc, scale: (math.pi * scale) ** 2 / 6),
             "mean_excess": Moment(lambda m, /, loc, scale: gumbel_mean_excess(m, loc, scale)),

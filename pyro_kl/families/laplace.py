@@ -18,7 +18,6 @@ from ..special import (
     itakura_saito,
     mean_shortfall,
     odd_saturation,
-    versine,
 )
 
 
@@ -37,12 +36,6 @@ def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x), for t < 1 / scale."""
     return -t * loc - torch.log1p(-t * scale) - torch.log1p(t * scale)
-
-
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    size = 1 / (1 + scale * scale)
-    return versine(size, loc - m, scale * scale * size)
 
 
 def cross_entropy(
@@ -71,7 +64,6 @@ laplace = declare(
         kinks=lambda loc, **_: (loc,),
         entropy=lambda loc, scale: 1 + torch.log(2 * scale),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(lambda loc, scale: loc),
             "variance": Moment(lambda loc, scale: 2 * scale**2),
             "mean_excess": Moment(mean_excess),

@@ -13,7 +13,6 @@ from torch.nn.functional import logsigmoid, softplus
 from ..family import REAL, Family, Moment
 from ..line import Point, location_scale_line
 from ..registry import declare
-from ..special import versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -24,13 +23,6 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x) = -t loc - log(sin(pi t s) / (pi t s)), for t < 1 / s."""
     return -t * loc - torch.log(torch.sinc(t * scale))
-
-
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    x = math.pi * scale
-    size = 2 * x * torch.exp(-x) / -torch.expm1(-2 * x)  # x / sinh(x)
-    return versine(size, loc - m, 1 - size)
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
@@ -52,7 +44,6 @@ logistic = declare(
         log_density=log_density,
         entropy=lambda loc, scale: 2 + torch.log(scale),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(lambda loc, scale: loc),
             "variance": Moment(lambda loc, scale: (math.pi * scale) ** 2 / 3),
             "mean_excess": Moment(

@@ -15,7 +15,6 @@ from ..registry import declare, formula
 from ..special import (
     HALF_LOG_TAU,
     excess_of_log,
-    versine,
     widening,
 )
 
@@ -38,12 +37,6 @@ def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x)."""
     return 0.5 * (t * scale) ** 2 - t * loc
-
-
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    half = -0.5 * scale * scale
-    return versine(torch.exp(half), loc - m, -torch.expm1(half))
 
 
 def cross_entropy(mean: Tensor, variance: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
@@ -70,7 +63,6 @@ normal = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean_excess": Moment(mean_excess),
             "log_laplace": Moment(log_laplace),
             "mean": Moment(lambda loc, scale: loc),

@@ -9,11 +9,10 @@ import torch
 from pyro.distributions import SkewLogistic
 from torch import Tensor
 
-from ..complex_gamma import gamma_turn
 from ..family import REAL, Family, Moment
 from ..line import Line, Point, from_line, softplus
 from ..registry import declare
-from ..special import EULER_GAMMA, trigamma, versine
+from ..special import EULER_GAMMA, trigamma
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any) -> Any:
@@ -41,13 +40,6 @@ def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> 
     return -t * loc + torch.lgamma(a - ts) + torch.lgamma(1 + ts) - torch.lgamma(a)
 
 
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
-    """E [1 - cos(x - m)], from E exp(i z) = Gamma(1 - i s) Gamma(a + i s) / Gamma(a)."""
-    one, other = gamma_turn(torch.ones_like(scale), scale), gamma_turn(asymmetry, scale)
-    log_size = one[0] + other[0]
-    return versine(torch.exp(log_size), loc - m - one[1] + other[1], -torch.expm1(log_size))
-
-
 def log_density_at(point: Point, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
     z = (point.x - loc) / scale
     return torch.log(asymmetry / scale) - z - (asymmetry + 1) * softplus(-z)
@@ -66,7 +58,6 @@ skew_logistic = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "log_laplace": Moment(

@@ -13,7 +13,6 @@ from torch.nn.functional import logsigmoid
 from ..family import REAL, Family, Moment
 from ..line import Point, location_scale_line
 from ..registry import declare
-from ..special import versine
 
 
 def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
@@ -24,13 +23,6 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """Log E exp(-t x) = -t loc - log cos(pi t s / 2), for t < 1 / s."""
     return -t * loc - torch.log(torch.cos(0.5 * math.pi * t * scale))
-
-
-def mean_versine(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    x = math.pi * scale
-    size = 2 * torch.exp(-0.5 * x) / (1 + torch.exp(-x))  # 1 / cosh(x / 2)
-    return versine(size, loc - m, torch.expm1(-0.5 * x) ** 2 / (1 + torch.exp(-x)))
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
@@ -52,7 +44,6 @@ soft_laplace = declare(
         log_density=log_density,
         entropy=lambda loc, scale: torch.log(2 * math.pi * scale),
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(lambda loc, scale: loc),
             "variance": Moment(lambda loc, scale: (0.5 * math.pi * scale) ** 2),
             "log_laplace": Moment(

@@ -24,7 +24,6 @@ from ..pair import Case
 from ..partials import with_partials
 from ..registry import declare, formula
 from ..series import horner
-from ..special import versine
 
 _SHAPES = "torch raises on broadcast shapes"
 
@@ -179,23 +178,6 @@ def _log_shrunk(x: Tensor) -> Tensor:
     return torch.log(-torch.expm1(-x) / x)
 
 
-_SINC = tuple((-1) ** (n + 1) / math.factorial(2 * n + 1) for n in range(1, 10))
-
-
-def one_minus_sinc(y: Tensor) -> Tensor:
-    """1 - sin(y)/y."""
-    near = y.abs() < 1
-    small, far = torch.where(near, y, 0.0), torch.where(near, 1.0, y)
-    square = small * small
-    return torch.where(near, horner(_SINC, square) * square, 1 - torch.sin(far) / far)
-
-
-def mean_versine(m: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
-    """E [1 - cos(x - m)]."""
-    lost = one_minus_sinc(0.5 * (high - low))
-    return versine(1 - lost, 0.5 * (low + high) - m, lost)
-
-
 def log_density_at(point: Point, low: Tensor, high: Tensor) -> Tensor:
     return (-torch.log(high - low)).expand(point.x.shape)
 
@@ -215,7 +197,6 @@ uniform = declare(
         log_density=log_density,
         entropy=entropy,
         moments={
-            "mean_versine": Moment(mean_versine),
             "mean": Moment(mean),
             "variance": Moment(lambda low, high: (high - low) ** 2 / 12),
             "mean_log": Moment(mean_log),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -11,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.distributions import VonMises
 
-from ..family import REAL, Family, Parameters, Support
+from ..family import Family, Parameters, Support
 from ..line import Line, Point, interval
 from ..pair import Case
 from ..partials import with_partials
 from ..registry import declare, formula
 from ..segments import bregman_nearby, slope_difference_nearby
 
-#: Samples lie here; as a prior torch evaluates it at any real, as an angle modulo 2 pi.
-ANGLES = Support("angles from -pi to pi", discrete=False, low=-math.pi, high=math.pi)
+ANGLES = Support(
+    "angles from -pi to pi", discrete=False, low=-math.pi, high=math.pi, period=2 * math.pi
+)
 
 
 def log_density(mp: Any, x: Any, loc: Any, concentration: Any) -> Any:
@@ -106,13 +106,6 @@ def entropy(loc: Tensor, concentration: Tensor) -> Tensor:
     return math.log(2 * math.pi) + log_i0e(k) + k * shortfall(k)
 
 
-def cross_entropy(
-    mean_versine: Callable[[Tensor], Tensor], /, loc: Tensor, concentration: Tensor
-) -> Tensor:
-    constant = math.log(2 * math.pi) + log_i0e(concentration)
-    return constant + concentration * mean_versine(loc)
-
-
 def log_density_at(point: Point, loc: Tensor, concentration: Tensor) -> Tensor:
     drop = 2 * torch.sin(0.5 * (point.x - loc)) ** 2
     return -concentration * drop - math.log(2 * math.pi) - log_i0e(concentration)
@@ -137,7 +130,6 @@ von_mises = declare(
         VonMises,
         parameters=("loc", "concentration"),
         support=ANGLES,
-        domain=REAL,
         examples=(
             {"loc": 0.0, "concentration": 1.0},
             {"loc": 2.5, "concentration": 0.1},
@@ -146,8 +138,6 @@ von_mises = declare(
         reference="Mardia & Jupp (2000), ch. 3",
         log_density=log_density,
         entropy=entropy,
-        cross_entropy=cross_entropy,
-        arguments={"mean_versine": "q.loc"},
         line=Line(
             log_density_at,
             at=at,

@@ -88,7 +88,7 @@ def source_of(law: Distribution) -> Source | None:
 
 def _folded(law: FoldedDistribution) -> Source | None:
     """On the line of log x; near 0 the density is as good as constant."""
-    base, view = source_of(law.base_dist), view_of(law)
+    base, view = source_of(law.base_dist), view_of(law)  # no view of folded angles
     if base is None or view is None:
         return None
     middle, right = (base.at(base.centre + k * base.width, *base.tensors).x for k in (0, 1))

@@ -18,6 +18,8 @@ from ..reduction import simplified
 from ..registry import family_of
 from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
+from ..wrappers.circle import period_of
+from ..wrappers.transformed import opened
 from .parts import made_of, tensors_in
 
 Density = Callable[..., Tensor]
@@ -81,8 +83,10 @@ def _declared(law: Distribution) -> View | None:
     kinks = tuple(family.kinks(**values)) if family.kinks else ()
     centre = line.at(line.centre(**values), **values).x
     places = tuple(torch.as_tensor(x) for x in kinks) or (centre.detach(),)
-    domain = family.as_prior
-    low, high = (end_at(end, values) for end in (domain.low, domain.high))
+    support = family.support
+    low, high = (end_at(end, values) for end in (support.low, support.high))
+    if support.period is not None:  # the density of angles goes round
+        low, high = -math.inf, math.inf
     growth = _growth(line, 0, values), _growth(line, 1, values)
     return View(log_density, tuple(values.values()), low, high, places, bool(kinks), growth)
 
@@ -101,7 +105,7 @@ def number(x: Number, values: Parameters) -> Tensor | float:
 def _folded(law: FoldedDistribution) -> View | None:
     """The density at x plus that at -x."""
     base = view_of(law.base_dist)
-    if base is None:
+    if base is None or period_of(law.base_dist) is not None:
         return None
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
@@ -161,6 +165,8 @@ def _by_log_prob(law: Distribution) -> View | None:
         return None
     ends = None if support is None or support.is_discrete else bounds(support)
     if ends is None or class_of(law).log_prob is Distribution.log_prob:
+        return None
+    if period_of(opened(law)[0]) is not None:  # torch takes the density at images of any angle
         return None
     tensors = [in_float64(x) for x in tensors_in(law)]
     if any(not _fits(x, law.batch_shape) for x in tensors):

@@ -1,7 +1,7 @@
 """Wrapped laws, one file for each wrapper: rules that call `kl_divergence` again.
 
 The order is that of their trial: first what says nothing of the law (masks, batches, choices),
-then what maps it.
+then what maps it, then where it lives.
 """
 
 from . import (  # noqa: F401  they register
@@ -14,6 +14,7 @@ from . import (  # noqa: F401  they register
     unit,
     folded,
     transformed,
+    circle,
     zero_inflated,
     atoms,
 )

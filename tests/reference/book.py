@@ -94,7 +94,6 @@ class Continuous:
         ends: of the support.
         kinks: where the density has a corner.
         log_cost: the logarithm of minus the log density far out, where that overflows.
-        periodic: whether it is a density of angles, at any real number.
         places: around its mass, at geometric distances; None for those around the centre.
     """
 
@@ -103,7 +102,6 @@ class Continuous:
     ends: Callable[..., tuple[Any, Any]]
     kinks: Callable[..., tuple[Any, ...]] = lambda **_: ()
     log_cost: Callable[..., Any] | None = None
-    periodic: bool = False
     places: Callable[..., tuple[Any, ...]] | None = None
 
     def around(self, **law: Any) -> tuple[Any, ...]:
@@ -394,7 +392,7 @@ CONTINUOUS: dict[str, Continuous] = {
     "Uniform": Continuous(
         _uniform, lambda low, high: (low + high) / 2, lambda low, high: (low, high)
     ),
-    "VonMises": Continuous(_von_mises, _on_circle, _circle, periodic=True),
+    "VonMises": Continuous(_von_mises, _on_circle, _circle),
     "Weibull": Continuous(
         _weibull, lambda scale, concentration: scale, _half_line, log_cost=_weibull_cost
     ),

@@ -326,6 +326,5 @@ def pulled_back(q: Continuous, shape: Sequence[Map]) -> Continuous:
         ends,
         through(q.kinks),
         log_cost,
-        q.periodic,
         through(q.around),
     )

@@ -12,9 +12,6 @@ The integral itself is the trapezoidal rule in t, y = mode + width sinh(t), halv
 stands still: the double exponential formula of Takahasi & Mori (1974). Where a density has a
 kink (`Family.kinks`) the line is cut, and each piece gets a double exponential map of its own.
 The same nodes must give the integral of the density itself as 1.
-
-Where q is an angle's law, which goes round for ever under a power tail of p, E log p is taken
-that way and E log q from zero to zero, its period's mean apart, as an alternating series.
 """
 
 from __future__ import annotations
@@ -83,9 +80,8 @@ def _end(value: float) -> Any:
 class Law:
     """A member of a family: its exact parameters, the ends of its support, its kinks."""
 
-    def __init__(self, family: Family, example: Parameters, *, as_prior: bool = False) -> None:
-        self.family = family
-        support = family.as_prior if as_prior else family.support
+    def __init__(self, family: Family, example: Parameters) -> None:
+        self.family, support = family, family.support
         self.parameters = {name: exact(x) for name, x in example.items()}
         values = family.of(family.make(example))
         self.low, self.high = (
@@ -150,7 +146,7 @@ def _digits_at(law: Law, distance: float) -> int:
 class Integrand:
     """p (log p - log q) on the line."""
 
-    def __init__(self, p: Law, q: Law | _Flat) -> None:
+    def __init__(self, p: Law, q: Law) -> None:
         self.p, self.q = p, q
         self.line = Line(p.low, p.high)
         self.to_support, self.log_slope = self.line.to_support, self.line.log_slope
@@ -252,9 +248,9 @@ def _reach(integrand: Integrand, piece: Piece, top: Any, side: int) -> int:
         t += 1
 
 
-def integrate(p: Law, q: Law | _Flat) -> Any:
+def integrate(p: Law, q: Law) -> Any:
     """KL of two laws on the line; inf where the integral diverges."""
-    if not isinstance(q, _Flat) and (q.low > p.low or q.high < p.high):
+    if q.low > p.low or q.high < p.high:
         return mp.inf
     with mp.workdps(WORKING_DIGITS):
         integrand = Integrand(p, q)
@@ -274,47 +270,6 @@ def integrate(p: Law, q: Law | _Flat) -> Any:
     furthest = max(abs(float(piece(mpf(t))[0])) for piece, *ends in ranges for t in ends)
     with mp.workdps(_digits_at(p, furthest)):
         return _trapezoid(integrand, ranges)
-
-
-class _Flat:
-    """A density of 1 all over."""
-
-    kinks = ()
-
-    def log_density(self, x: Any) -> Any:
-        """0."""
-        return mpf(0)
-
-
-def _goes_round(p: Law, q: Law) -> bool:
-    """Whether q is periodic and p's density does not fall exponentially at an infinite end."""
-    far = mpf(10) ** 6
-    ends = [side * far for side, end in ((-1, p.low), (1, p.high)) if abs(end) == mp.inf]
-    return q.family.domain is not None and any(p.log_density(x) > -1e4 for x in ends)
-
-
-def go_round(p: Law, q: Law) -> Any:
-    """KL of a law with a power tail against an angle's."""
-    minus_entropy = integrate(p, _Flat())
-    with mp.workdps(WORKING_DIGITS):
-        period = q.family.support.high - q.family.support.low
-        turn = 2 * mp.pi
-        assert abs(turn - period) < 1e-12
-        level = mp.quad(q.log_density, mp.linspace(-mp.pi, mp.pi, 9)) / turn
-        start = mpf(0) if p.low == -mp.inf else p.low
-
-        def above(u: Any) -> Any:
-            x = start + u
-            return mp.exp(p.log_density(x)) * (q.log_density(x) - level) if u else mpf(0)
-
-        def below(u: Any) -> Any:
-            x = start - u
-            return mp.exp(p.log_density(x)) * (q.log_density(x) - level)
-
-        found = mp.quadosc(above, [0, mp.inf], omega=1)
-        if p.low == -mp.inf:
-            found += mp.quadosc(below, [0, mp.inf], omega=1)
-        return minus_entropy - level - found
 
 
 def _trapezoid(integrand: Integrand, ranges: Sequence[tuple[Piece, int, int]]) -> Any:
@@ -373,7 +328,5 @@ def kl(p: Family, a: Parameters, q: Family, b: Parameters) -> Any:
     """KL(p || q) by its definition, as an mpmath number."""
     if p.support.discrete != q.support.discrete:
         return mp.inf  # an atom has no density, a density no atom
-    laws = Law(p, a), Law(q, b, as_prior=True)
-    if not p.support.discrete and _goes_round(*laws):
-        return go_round(*laws)
+    laws = Law(p, a), Law(q, b)
     return add_up(*laws) if p.support.discrete else integrate(*laws)

@@ -1,23 +1,21 @@
 """KLs of continuous laws from the densities of `book`, in extended precision.
 
 p's support is mapped to the line such that power laws become exponentials; the window is where
-p or the integrand is above 1e-32 of its top, cut at the kinks. Against a density of angles the
-tails of a wide p are integrated along a line in the complex plane, where the oscillation becomes
-an exponential decay.
+p or the integrand is above 1e-32 of its top, cut at the kinks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .bisected import NODES, Sum, bisected, nodes_of
+from .bisected import NODES, bisected, nodes_of
 from .book import CONTINUOUS, Place
 from .carried import Map, pulled_back
-from .extended import LD, PI, log1pexp, log_i0
+from .extended import LD, log1pexp
 
 __all__ = ["Integral"]
 
@@ -28,12 +26,8 @@ FURTHEST = 4e6
 #: From here, twice as far and four times as far the tails are what they are at infinity; the
 #: second where exp(y) overflows at the first.
 FAR = (1e6, 1250.0)
-#: From the middle of a wide p, how far one integrates against a density of angles directly.
-CIRCLES = 500 * 2 * PI
 
 Law = Mapping[str, Any]
-#: From a map of the line and the parameters to p's mass and the integrand at y.
-Terms = Callable[["_Line", Law, Law, Any], tuple[Any, Any]]
 INFINITE = (float("inf"), 0.0, 0)
 UNKNOWN = (float("nan"), float("inf"), 0)
 
@@ -103,8 +97,6 @@ class Integral:
         self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
         if maps:
             self.q = pulled_back(self.q, maps)
-        self.parts: list[tuple[Terms, Sum]] = []
-        self.ends: tuple[Any, Any] = (LD(0), LD(0))
 
     def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
         """Nats, their error and the number of nodes."""
@@ -115,28 +107,23 @@ class Integral:
             return UNKNOWN if converges is None else INFINITE
         self.base, self.base_q = a, b
         line = self._line(a)
-        self.parts = [
-            (terms, bisected(lambda y, t=terms: t(line, a, b, y), ends))  # type: ignore[misc]
-            for terms, ends in self._ranges(line, a, b)
-        ]
-        sums = [found for _, found in self.parts]
-        value = sum(x.value for x in sums)
-        error = sum(x.error for x in sums) + abs(sum(x.mass for x in sums) - 1) * (1 + abs(value))
-        error += FURTHEST * sum(abs(self._whole(line, a, b, y)[1]) for y in self.ends)
-        return value, float(error), NODES * sum(len(x.panels) for x in sums)
+        panels = self._panels(line, a, b)
+        self.sum = bisected(lambda y: self._terms(line, a, b, y), panels)
+        value = self.sum.value
+        error = self.sum.error + abs(self.sum.mass - 1) * (1 + abs(value))
+        # nothing must be left at the ends
+        error += FURTHEST * sum(abs(self._terms(line, a, b, y)[1]) for y in panels[[0, -1]])
+        return value, float(error), NODES * len(self.sum.panels)
 
     def again(self, a: Law, b: Law) -> Any:
         """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
-        line, total = self._line(a), LD(0)
+        line, panels = self._line(a), self.sum.panels
         kinks = list(zip(self._kinks(self._line(self.base), self.base, self.base_q),
                          self._kinks(line, a, b), strict=True))  # fmt: skip
-        for terms, found in self.parts:
-            panels = found.panels
-            for before, now in kinks:
-                panels = np.where(panels == before, np.reshape(now, (-1, 1, 1)), panels)
-            y, weight = nodes_of(panels)
-            total = total + (terms(line, a, b, y)[1] * weight).sum(-1)
-        return total
+        for before, now in kinks:
+            panels = np.where(panels == before, np.reshape(now, (-1, 1, 1)), panels)
+        y, weight = nodes_of(panels)
+        return (self._terms(line, a, b, y)[1] * weight).sum(-1)
 
     def _line(self, law: Law) -> _Line:
         """Of the law next to the base: but for the ends of the support, the map stays."""
@@ -149,8 +136,6 @@ class Integral:
 
     def _outside(self, a: Law, b: Law) -> bool:
         mine, theirs = self.p.ends(**a), self.q.ends(**b)
-        if self.q.periodic:
-            return False
         if np.isnan([float(end) for end in theirs]).any():
             return True
         slack = [1e-15 * abs(x) if np.isfinite(x) and self.q.places else 0 for x in theirs]
@@ -176,29 +161,11 @@ class Integral:
 
     # where to integrate
 
-    def _ranges(self, line: _Line, a: Law, b: Law) -> list[tuple[Terms, Any]]:
+    def _panels(self, line: _Line, a: Law, b: Law) -> Any:
         low, high, marks = self._window(line, a, b)
-        self.ends = low, high  # nothing must be left there
         marks += self._kinks(line, a, b)
         marks += self._around(line, b)
-
-        def between(left: Any, right: Any) -> Any:
-            return np.array(sorted({left, right, *(y for y in marks if left < y < right)}))
-
-        middle = line.place(marks[0])[0].x
-        near = [low, high]
-        if line.real:
-            near[0] = max(low, line.inverse(middle - CIRCLES))
-        if line.real or line.half:
-            near[1] = min(high, line.inverse(middle + CIRCLES))
-        if not self.q.periodic or near == [low, high]:
-            return [(self._whole, between(low, high))]
-        found = [(self._without_waves, between(low, high)), (self._waves, between(*near))]
-        ends = np.array([LD(x) for x in (0, 1, 5, 20, 80)])
-        for side, y, last in ((-1, near[0], low), (1, near[1], high)):
-            if y != last:
-                found.append((self._far_waves(side, y), ends))
-        return found
+        return np.array(sorted({low, high, *(y for y in marks if low < y < high)}))
 
     def _around(self, line: _Line, b: Law) -> list[Any]:
         """Around q's mass, where that is inside of p's support."""
@@ -249,38 +216,11 @@ class Integral:
 
     # what to integrate
 
-    def _whole(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+    def _terms(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+        """P's mass and the integrand."""
         at, log_slope = line.place(y)
         log_p = self.p.log_density(at, **a)
         mass = np.exp(log_p + log_slope)
         some = mass > 0
         ratio = log_p - self.q.log_density(at, **b)
         return np.where(some, mass, 0), np.where(some, mass * ratio, 0)
-
-    def _without_waves(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
-        """Against the angles' normaliser alone."""
-        at, log_slope = line.place(y)
-        log_p = self.p.log_density(at, **a)
-        mass = np.exp(log_p + log_slope)
-        k = b["concentration"]
-        ratio = log_p + np.log(2 * PI) + log_i0(k) + k
-        return np.where(mass > 0, mass, 0), np.where(mass > 0, mass * ratio, 0)
-
-    def _waves(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
-        at, log_slope = line.place(y)
-        mass = np.exp(self.p.log_density(at, **a) + log_slope)
-        cosine = np.cos(at.x - b["loc"])
-        return 0 * mass, np.where(mass > 0, -b["concentration"] * mass * cosine, 0)
-
-    def _far_waves(self, side: int, y: Any) -> Terms:
-        """E exp(i x) beyond X, along X + i t: i exp(i X) int p(X + i t) exp(-t) dt."""
-
-        def terms(line: _Line, a: Law, b: Law, t: Any) -> tuple[Any, Any]:
-            start = line.place(y)[0]
-            up = (LD(1) * 1j) * t
-            at = Place(start.x + up, line.low, start.above + up, line.high, start.x + up)
-            turned = side * 1j * np.exp(1j * (start.x - b["loc"]))
-            value = (turned * np.exp(self.p.log_density(at, **a) - t)).real
-            return 0 * value, -b["concentration"] * value
-
-        return terms

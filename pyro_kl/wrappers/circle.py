@@ -1,0 +1,93 @@
+"""Distributions on a circle as q: there is no KL to them from what goes round more than once.
+
+torch evaluates the density of angles at any real number, modulo a turn. It integrates to 1 over
+one turn; over more of them E_p[log p - log q] is no KL, and may be negative. A p whose support
+fits in one turn is a distribution on the circle itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import Delta, FoldedDistribution, SineBivariateVonMises, SineSkewed
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
+
+from ..maps import bounds, image
+from ..reduction import NoDivergence, describe, reduction, simplified
+from ..registry import family_of
+from ..settled import settled
+from .transformed import opened
+
+__all__ = ["check_one_turn", "period_of", "support_of"]
+
+_OF_ANGLES = (SineBivariateVonMises, SineSkewed)
+
+
+def period_of(law: Any) -> float | None:
+    """The length of a turn, of angles, products and mixtures of them; None on the line."""
+    law = simplified(law)
+    if isinstance(law, Independent):
+        return period_of(law.base_dist)
+    if isinstance(law, MixtureSameFamily):
+        return period_of(law.component_distribution)
+    if isinstance(law, _OF_ANGLES):
+        return 2 * math.pi
+    family = family_of(type(law))
+    return None if family is None else family.support.period
+
+
+def check_one_turn(p: Distribution, q: Distribution) -> None:
+    """Refuse a p that may go round q's circle more than once.
+
+    Raises:
+        NoDivergence: q is on a circle, and p's support is longer than one turn, or it is not
+            known whether it is (the ends are parameters, and those are being traced).
+    """
+    period = period_of(q)
+    if period is None or not _goes_round(p, period):
+        return
+    raise NoDivergence(
+        f"There is no KL({describe(p)} || {describe(q)}): q is a distribution on the circle, its "
+        "density integrates to 1 over one turn, and p's support is not known to fit in one turn. "
+        "Compare p with a distribution on the line, or give p a support of at most 2 pi. "
+        "E_p[log p - log q], which Pyro's ELBOs then sample, is the mean of "
+        "p.log_prob(x) - q.log_prob(x) at draws x of p, and may be negative."
+    )
+
+
+def support_of(law: Any) -> Any:
+    """Where a distribution has mass; torch calls any number an angle, and draws -pi to pi."""
+    turn = period_of(law)
+    if turn is not None:
+        return constraints.interval(-0.5 * turn, 0.5 * turn)
+    turn = period_of(law.base_dist) if isinstance(law, FoldedDistribution) else None
+    if turn is not None:
+        return constraints.interval(0.0, 0.5 * turn)
+    return getattr(law.support, "base_constraint", law.support)  # a mixture's
+
+
+def _goes_round(p: Any, period: float) -> bool:
+    law = simplified(p)
+    base, maps = (law, []) if isinstance(law, FoldedDistribution) else opened(law)
+    if isinstance(base, Delta):
+        return False
+    support = support_of(base)
+    for transform in maps:
+        support = image(support, transform)
+    ends = bounds(support)
+    if ends is None or support.is_discrete:
+        return False
+    width = ends[1] - ends[0]
+    eps = torch.finfo(width.dtype).eps if isinstance(width, Tensor) else 0.0
+    # float32's pi is larger than pi
+    return not settled(width, lambda w: w <= period * (1 + 4 * eps))
+
+
+@reduction
+def in_one_turn(p: Distribution, q: Distribution) -> Tensor | None:
+    """No rule may answer for what goes round a circle more than once."""
+    check_one_turn(p, q)
+    return None
