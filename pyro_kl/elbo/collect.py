@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro.distributions.util import is_identically_zero
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from .bundle import Bundle, bundles
@@ -197,17 +198,25 @@ def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trac
 def _shape(site: Site) -> tuple[int, ...]:
     """Batch and event shape of a site; a factor has no event."""
     law = site["fn"]
-    return tuple(law.batch_shape if _is_factor(site) else law.batch_shape + law.event_shape)
+    with ignore_jit_warnings():  # sizes are tensors while a function is traced
+        shape = law.batch_shape if _is_factor(site) else law.batch_shape + law.event_shape
+        return tuple(map(int, shape))
 
 
 def _is_factor(site: Site) -> bool:
     return type(site["fn"]).__name__ == "Unit"
 
 
+def _method_of_density(site: Site) -> str:
+    if _is_factor(site):
+        return "factor"
+    return "observed" if site["is_observed"] else "monte carlo"
+
+
 def _likelihood(name: str, site: Site) -> Term:
     return Term(
         name, "likelihood", site["log_prob"], site["log_prob"],
-        frames=site["cond_indep_stack"], method="factor" if _is_factor(site) else "observed",
+        frames=site["cond_indep_stack"], method=_method_of_density(site),
         scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
 
@@ -218,7 +227,7 @@ def _auxiliary(name: str, site: Site) -> Term:
     entropy = _as_tensor(parts.entropy_term, parts.log_prob)
     return Term(
         name, "auxiliary", parts.log_prob, entropy,
-        frames=site["cond_indep_stack"], method="factor" if _is_factor(site) else "monte carlo",
+        frames=site["cond_indep_stack"], method=_method_of_density(site),
         reason="auxiliary site of the guide",
         score=_score(site), score_frames=site["cond_indep_stack"],
         scale=site["scale"], mask=site["mask"], shape=_shape(site),

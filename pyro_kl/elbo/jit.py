@@ -13,6 +13,7 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from .plan import Run
+from .snapshot import Snapshot
 from .trace_kl_elbo import TraceKL_ELBO
 
 __all__ = ["JitTraceKL_ELBO"]
@@ -23,7 +24,7 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
 
     The limits are those of `pyro.infer.JitTrace_ELBO`: static structure, all tensors in `*args`,
     everything else in `**kwargs`. Schedules go in as inputs of the traced function, so that they
-    work; `report` holds the KLs of the last step without standard errors.
+    work; `report` is that of the last step.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,12 +32,17 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         if self.control_variate is not None:
             raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
         self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}
+        self._templates: list[Snapshot] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_traced": {}}
+        return {**super().__getstate__(), "_traced": {}, "_templates": []}
 
     def _compiled(self, model: Any, guide: Any) -> Callable[..., Any]:
-        """The traced function for a model and a guide, which are kept alive with it."""
+        """The traced function for a model and a guide, which are kept alive with it.
+
+        It returns loss, surrogate, the number of the template of its report (a constant of each
+        trace: Pyro makes one for each set of keyword arguments) and what goes into that.
+        """
         key = id(model), id(guide)
         if key not in self._traced:
             weakself = weakref.ref(self)
@@ -45,12 +51,14 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
                 elbo = weakself()
                 assert elbo is not None
                 result = elbo._evaluate(Run(model, guide, args, kwargs), levels)
-                values = elbo._snapshot.totals() if elbo._snapshot else ()
+                assert elbo._snapshot is not None
+                elbo._templates.append(elbo._snapshot)
                 like = levels.new_zeros(())
                 return (
                     like + result.loss,
                     like + result.surrogate,
-                    *(like + value for value in values),
+                    torch.tensor(len(elbo._templates) - 1),
+                    *elbo._snapshot.tensors(),
                 )
 
             trace = pyro.ops.jit.trace(
@@ -62,9 +70,9 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
     def _run_traced(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         levels = self.objective.levels(self.step_count)
         inputs = torch.tensor(levels if levels else [1.0])
-        loss, surrogate, *values = self._compiled(model, guide)(inputs, *args, **kwargs)
-        if self._snapshot is not None:
-            self._snapshot = self._snapshot.with_totals(values, levels)
+        loss, surrogate, index, *tensors = self._compiled(model, guide)(inputs, *args, **kwargs)
+        template = self._templates[int(index)]
+        self._snapshot = template.with_tensors(tensors, self.step_count, levels)
         return loss, surrogate
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:

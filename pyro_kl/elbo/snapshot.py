@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .bundle import Bundle
 from .collect import Collected
-from .objective import Objective
+from .objective import Objective, Weighed
 from .plan import Plan
 from .report import KLReport, SiteReport, masked_fraction, mean_scale
 from .terms import Term
 
 __all__ = ["Snapshot", "per_particle"]
+
+
+class _Key(NamedTuple):
+    """Which term: a site's, on the side of the likelihood or not."""
+
+    is_likelihood: bool
+    site: str
+
+
+def _key(term: Term) -> _Key:
+    return _Key(term.kind == "likelihood", term.name)
+
+
+def _detached(term: Term) -> Term:
+    dims = None if term.dims is None else term.dims.detach()
+    value = term.value.detach()
+    return replace(term, value=value, surrogate=value, score=None, dims=dims)
 
 
 def per_particle(value: Tensor, plate: int, num_particles: int) -> Tensor:
@@ -44,9 +61,7 @@ class Snapshot:
         step: of its schedules.
         num_particles: draws from the guide.
         plate: place of the particles' dim, 0 if they came one by one.
-        groups: site -> group.
-        weights: group -> slope.
-        known_totals: site -> nats, where a traced function has computed them.
+        groups: latent or auxiliary site -> group.
     """
 
     objective: Objective
@@ -55,9 +70,7 @@ class Snapshot:
     num_particles: int
     plate: int
     groups: dict[str, str] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)
-    known_totals: dict[str, Tensor] | None = None
-    _terms: dict[str, list[Term]] = field(default_factory=dict)
+    _terms: dict[_Key, list[Term]] = field(default_factory=dict)
     _bundles: list[Bundle] = field(default_factory=list)
 
     @classmethod
@@ -66,85 +79,99 @@ class Snapshot:
         plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
         return cls(elbo.objective, levels, elbo.step_count, elbo.num_particles, plate)
 
-    def add(self, collected: Collected, plan: Plan, weights: Mapping[str, Any]) -> None:
+    def add(self, collected: Collected, plan: Plan) -> None:
         """Take in the terms of one pair of traces; bundles are opened when somebody asks."""
         self.groups.update(plan.groups)
-        self.weights.update(weights)
         self._bundles += [bundle.detached() for bundle in collected.bundles]
         for term in collected.single:
             self._keep(term)
 
     def _keep(self, term: Term) -> None:
-        dims = None if term.dims is None else term.dims.detach()
-        value = term.value.detach()
-        kept = replace(term, value=value, surrogate=value, score=None, dims=dims)
-        self._terms.setdefault(term.name, []).append(kept)
+        self._terms.setdefault(_key(term), []).append(_detached(term))
 
     @property
-    def terms(self) -> dict[str, list[Term]]:
-        """Site -> its term in each pair of traces: likelihood first, then as in the model."""
+    def terms(self) -> dict[_Key, list[Term]]:
+        """Likelihood or not and site -> its term in each pair of traces; as in the model.
+
+        A guide may score data of its own under the name of the model's: both have a place.
+        """
         for bundle in self._bundles:
             for term in bundle.terms():
                 self._keep(term)
         self._bundles = []
         order = {name: i for i, name in enumerate(self.groups)}
-        self._terms = dict(sorted(self._terms.items(), key=lambda item: order.get(item[0], -1)))
+        self._terms = dict(
+            sorted(
+                self._terms.items(),
+                key=lambda item: -1 if item[0].is_likelihood else order[item[0].site],
+            )
+        )
         return self._terms
 
-    def totals(self) -> list[Tensor]:
-        """Nats of each site, in the order of `terms`."""
+    # --- traced functions -----------------------------------------------------------------------
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors of all terms, in a fixed order: what a traced function has to return."""
         return [
-            sum((term.value.sum() for term in terms), start=torch.zeros(())) / self.num_particles
+            tensor
             for terms in self.terms.values()
+            for term in terms
+            for tensor in (term.value, term.dims, term.scale, term.mask)
+            if isinstance(tensor, Tensor)
         ]
 
-    def with_totals(self, values: Sequence[Tensor], levels: Any) -> Snapshot:
-        """The same sites with the numbers of another run of the traced function."""
-        known = dict(zip(self.terms, (value.detach() for value in values), strict=True))
-        return replace(self, known_totals=known, levels=levels)
+    def with_tensors(self, tensors: Iterable[Tensor], step: int, levels: Any) -> Snapshot:
+        """The same sites with the tensors of another run of the traced function."""
+        fresh = iter(tensors)
+
+        def renewed(old: Any) -> Any:
+            return next(fresh).detach() if isinstance(old, Tensor) else old
+
+        made: dict[_Key, list[Term]] = {key: [] for key in self.terms}
+        for key, terms in self.terms.items():
+            for term in terms:
+                value, dims = renewed(term.value), renewed(term.dims)
+                made[key].append(
+                    replace(
+                        term, value=value, surrogate=value, dims=dims,
+                        scale=renewed(term.scale), mask=renewed(term.mask),
+                        shape=(*value.shape, *term.shape[term.value.dim() :]),
+                    )
+                )  # fmt: skip
+        return replace(self, step=step, levels=levels, _terms=made)
 
     # --- report -------------------------------------------------------------------------------
 
-    def _particles(self, name: str) -> Tensor:
-        """One number for each particle of a site, as far as they are known."""
-        if self.known_totals is not None:
-            return self.known_totals[name].reshape(1)
+    def _particles(self, key: _Key) -> Tensor:
+        """One number for each particle of a site, as far as they differ."""
         parts = [
-            per_particle(term.value, self.plate, self.num_particles) for term in self.terms[name]
+            per_particle(term.value, self.plate, self.num_particles) for term in self.terms[key]
         ]
         return torch.cat(parts).double()
 
-    def _weights(self) -> dict[str, float]:
-        """Group -> slope, computed anew if the numbers are those of a traced function."""
-        if self.known_totals is None:
-            return {name: float(weight) for name, weight in self.weights.items()}
-        return {name: float(w) for name, w in self._weighed().weights.items()}
+    def _nats(self, key: _Key) -> float:
+        return float(self._particles(key).sum() / self.num_particles)
 
-    def _weighed(self) -> Any:
+    def _weighed(self) -> Weighed:
         kls: dict[str, Tensor] = {}
         latent = set()
-        for name, terms in self.terms.items():
-            if terms[0].kind != "likelihood":
-                group = self.groups[name]
-                share = self._particles(name).sum() / self._count(name)
+        for key, terms in self.terms.items():
+            if not key.is_likelihood:
+                group = self.groups[key.site]
+                share = self._particles(key).sum() / self.num_particles
                 kls[group] = kls[group] + share if group in kls else share
                 latent |= {group} if terms[0].kind == "latent" else set()
         return self.objective.weigh(kls, self.levels, latent)
 
-    def _count(self, name: str) -> int:
-        """How many particles a site's numbers sum over."""
-        return 1 if self.known_totals is not None else self.num_particles
-
     def report(self) -> KLReport:
         """Every term in nats."""
-        weights = self._weights()
-        rows = [self._row(name, weights) for name in self.terms]
+        weighed = self._weighed()
+        rows = [self._row(key, weighed.weights) for key in self.terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
-        penalty = float(self._weighed().penalty)
         return KLReport(
             sites=tuple(rows),
-            loss=penalty - likelihood,
+            loss=float(weighed.penalty) - likelihood,
             elbo=likelihood - kl,
             elbo_standard_error=self._elbo_error(),
             log_likelihood=likelihood,
@@ -155,40 +182,31 @@ class Snapshot:
         )
 
     def _elbo_error(self) -> float:
-        signed = [
-            self._particles(name) * (1 if terms[0].kind == "likelihood" else -1)
-            for name, terms in self.terms.items()
-        ]
+        signed = [self._particles(key) * (1 if key.is_likelihood else -1) for key in self.terms]
         full = [x for x in signed if x.numel() == self.num_particles]
         return _standard_error(sum(full[1:], start=full[0])) if full else 0.0
 
-    def _row(self, name: str, weights: Mapping[str, float]) -> SiteReport:
-        term, values = self.terms[name][0], self._particles(name)
-        nats = float(values.sum() / self._count(name))
-        scale = mean_scale(term.scale)
-        is_likelihood = term.kind == "likelihood"
+    def _row(self, key: _Key, weights: Mapping[str, Any]) -> SiteReport:
+        term, values = self.terms[key][0], self._particles(key)
         return SiteReport(
-            site=name,
+            site=key.site,
             kind=term.kind,
-            nats=nats,
-            raw=self._raw(name, nats),
+            nats=self._nats(key),
+            raw=self._raw(key),
             standard_error=_standard_error(values),
             method=term.method,
             reason=term.reason,
             source=term.source,
-            weight=math.nan if is_likelihood else weights.get(self.groups[name], 1.0),
-            scale=scale,
+            weight=math.nan if key.is_likelihood else float(weights[self.groups[key.site]]),
+            scale=mean_scale(term.scale),
             masked=masked_fraction(term.mask),
             shape=self._shape(term),
-            per_dimension=self._per_dimension(name),
+            per_dimension=self._per_dimension(key),
         )
 
-    def _raw(self, name: str, nats: float) -> float:
+    def _raw(self, key: _Key) -> float:
         """Nats without the scale of the site."""
-        term = self.terms[name][0]
-        if not isinstance(term.scale, Tensor) or self.known_totals is not None:
-            return nats / mean_scale(term.scale)
-        parts = [(term.value / term.scale).sum() for term in self.terms[name]]
+        parts = [(term.value / term.scale).sum() for term in self.terms[key]]
         return float(sum(parts, start=torch.zeros(())) / self.num_particles)
 
     def _shape(self, term: Term) -> tuple[int, ...]:
@@ -202,10 +220,10 @@ class Snapshot:
             kept.pop(0)
         return tuple(kept)
 
-    def _per_dimension(self, name: str) -> Any:
+    def _per_dimension(self, key: _Key) -> Any:
         """KL of each element, averaged over the particles."""
         parts = []
-        for term in self.terms[name]:
+        for term in self.terms[key]:
             if term.dims is None:
                 return None
             event_dims = term.dims.dim() - term.value.dim()

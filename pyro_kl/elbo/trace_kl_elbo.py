@@ -206,7 +206,7 @@ class TraceKL_ELBO(Trace_ELBO):
         snapshot = Snapshot.empty(self, levels)
         for particle in self._particles(run):
             result = combine([particle], self.objective, levels, self.num_particles)
-            snapshot.add(particle.collected, particle.plan, result.weights)
+            snapshot.add(particle.collected, particle.plan)
             loss = loss + torch_item(result.loss)
             if result.trainable and getattr(result.surrogate, "requires_grad", False):
                 result.surrogate.backward(retain_graph=self.retain_graph)
@@ -224,7 +224,7 @@ class TraceKL_ELBO(Trace_ELBO):
         result = combine(particles, self.objective, levels, self.num_particles)
         snapshot = Snapshot.empty(self, levels)
         for particle in particles:
-            snapshot.add(particle.collected, particle.plan, result.weights)
+            snapshot.add(particle.collected, particle.plan)
         self._snapshot = snapshot
         return result
 
