@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from .columns import columns
 
 Formula = Callable[[Any, Any], Tensor]
+#: Relative: how near a formula must come to a worked case, which may be written in few digits.
+CASE_DIGITS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,29 @@ class Pair:
     def owner(self) -> str:
         """The function that is the formula."""
         return f"{self.formula.__module__}.{self.formula.__qualname__}"
+
+    def made(self, case: Case) -> tuple[Distribution, Distribution]:
+        """The two distributions of a worked case, in float64."""
+        builds: tuple[Callable[..., Distribution], ...]
+        builds = (self.make_p or self.p, self.make_q or self.q)
+        p, q = (
+            build(**{name: torch.as_tensor(x, dtype=torch.float64) for name, x in given.items()})
+            for build, given in zip(builds, (case.p, case.q), strict=True)
+        )
+        return p, q
+
+    def wrong_case(self, case: Case) -> str:
+        """What the formula gives where it is not a case's value to 6 digits; "" where it is."""
+        cell = f"the worked case p = {dict(case.p)}, q = {dict(case.q)}"
+        try:
+            found = torch.as_tensor(self.formula(*self.made(case)))
+        except Exception as error:
+            return f"{cell} raises {type(error).__name__}: {error}"
+        if found.numel() != 1:
+            return f"{cell} gives a batch of shape {tuple(found.shape)}, not one number"
+        if math.isclose(float(found), case.value, rel_tol=CASE_DIGITS, abs_tol=1e-12):
+            return ""
+        return f"{cell} says {case.value!r} nats, and the formula gives {float(found)!r}"
 
     @property
     def source(self) -> str:

@@ -76,15 +76,15 @@ def test_duplicate_is_refused_and_its_owner_named():
 def test_the_same_code_again_replaces():
     """A notebook's cell run twice: same module, same qualified name, new function."""
 
-    def make(factor):
+    def make(power):
         def formula(p, q):
-            return factor * (p.loc - q.loc) ** 2
+            return 0.5 * (p.loc - q.loc) ** power
 
         return formula
 
-    register_mine(make(0.5))
-    register_mine(make(3.0))
-    assert kl_divergence(Mine(0.0, 1.0), Mine(1.0, 1.0)) == 3.0
+    register_mine(make(2))
+    register_mine(make(6))
+    assert kl_divergence(Mine(0.0, 1.0), Mine(2.0, 1.0)) == 32.0
     assert sum(pair.p is Mine for pair in pyro_kl.registered()) == 1
 
 
@@ -104,15 +104,40 @@ def test_refused(arguments, error, message):
         pyro_kl.register(p, q, cases=cases, reference="here")(mine)
 
 
+@pytest.mark.parametrize(
+    ("formula", "value", "message"),
+    [
+        (mine, 99.0, r"says 99.0 nats, and the formula gives 0\.5\b"),
+        (mine, 0.50001, "says 0.50001 nats"),
+        (mine, math.inf, "says inf nats"),
+        (lambda p, q: mine(p, q) * math.nan, 0.5, "gives nan"),
+        (lambda p, q: mine(p, q).expand(3), 0.5, r"gives a batch of shape \(3,\)"),
+        (lambda p, q: p.rate, 0.5, "raises AttributeError: 'Mine' object has no attribute 'rate'"),
+    ],
+    ids=["another number", "a wrong digit", "infinity", "nan", "a batch", "a crash"],
+)
+def test_a_formula_that_disagrees_with_its_case_is_refused(formula, value, message):
+    case = Case(CASE.p, CASE.q, value)
+    with pytest.raises(ValueError, match=rf"KL\(Mine \|\| Mine\): .*{message}"):
+        pyro_kl.register(Mine, Mine, cases=[CASE, case], reference="here")(formula)
+    assert (Mine, Mine) not in registry._PAIRS
+
+
+def test_a_case_may_be_written_in_seven_digits():
+    third = Case({"loc": 0.0, "scale": 1.0}, {"loc": 1 / 3, "scale": 1.0}, 0.05555556)
+    pyro_kl.register(Mine, Mine, cases=[third, CASE], reference="here")(mine)
+
+
 @pytest.mark.parametrize("module", ["torch.distributions.kl", "pyro.distributions.kl"])
 def test_override_needs_a_reason(module):
     p, q = next(key for key, f in registry._UPSTREAM.items() if f.__module__ == module)
     registry._PAIRS.pop((p, q), None)  # as before we had our own, if we have
     before = torch_kl._KL_REGISTRY[p, q]
+    options = {"cases": [CASE], "reference": "here", "make_p": Mine, "make_q": Mine}
     with pytest.raises(ValueError, match=rf"already registered to {module}\..*replaces="):
-        pyro_kl.register(p, q, cases=[CASE], reference="here")(mine)
+        pyro_kl.register(p, q, **options)(mine)
     assert torch_kl._KL_REGISTRY[p, q] is before
-    pyro_kl.register(p, q, cases=[CASE], reference="here", replaces="a test")(mine)
+    pyro_kl.register(p, q, **options, replaces="a test")(mine)
     assert registry._PAIRS[p, q].replaces == "a test"
     assert torch_kl._KL_REGISTRY[p, q].pyro_kl_pair.formula is mine
 
@@ -187,7 +212,8 @@ def test_declared_family_as_q():
 
 def test_derived_pair_yields_to_a_written_one():
     pyro_kl.declare(family())
-    pyro_kl.register(Own, Gamma, cases=[CASE], reference="here")(mine)
+    here = {"cases": [CASE], "reference": "here", "make_p": Mine, "make_q": Mine}
+    pyro_kl.register(Own, Gamma, **here)(mine)
     pyro_kl.declare(family())
     assert not registry.pair_of(Own, Gamma).derived
 
@@ -212,8 +238,16 @@ def test_family_declared_again_by_the_same_module_replaces():
         ({"examples": []}, ValueError, "Own: declare at least one example"),
         ({"distribution": int}, TypeError, "a family must be a distribution class"),
         ({"distribution": Normal}, ValueError, r"already declared in pyro_kl\.families\.normal"),
+        ({"examples": [{"rate": 1.0}]}, ValueError, "Own, at the example.*constructor.*'rate'"),
+        ({"parameters": ("scale", "df")}, ValueError, "Own, at the example.* no attribute 'df'"),
+        ({"entropy": lambda scale: scale}, ValueError, "entropy: TypeError.*'concentration'"),
+        (
+            {"moments": {"mean": Moment(lambda scale, concentration: scale.expand(2))}},
+            ValueError,
+            r"moment 'mean': ValueError: shape \(2,\) of parameters of \(\)",
+        ),
     ],
-    ids=["no example", "not a distribution", "taken"],
+    ids=["no example", "not a distribution", "taken", "example", "names", "entropy", "shape"],
 )
 def test_family_refused(changes, error, message):
     with pytest.raises(error, match=message):
