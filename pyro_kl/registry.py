@@ -259,25 +259,34 @@ def _check_examples(family: Family) -> None:
     """Refuse a family whose own examples do not go through what it declares."""
     if _is_ours(family.home):
         return
-    functions = {
-        f"moment {k!r}": m.value for k, m in family.moments.items() if not m.takes_argument
-    }
+    moments = family.moments.items()
+    functions = {f"moment {name!r}": m.value for name, m in moments if not m.takes_argument}
     if family.entropy is not None:
         functions["entropy"] = family.entropy
     for example in family.examples:
         at = f"{family.name}, at the example {dict(example)}"
-        try:
-            at_hand = "the constructor or the parameters"
-            given = family.of(family.make(example))
-            if set(given) != set(family.parameters):
-                raise ValueError(f"parameters are {', '.join(given)}")
-            shape = torch.broadcast_shapes(*(x.shape for x in given.values()))
-            for at_hand, function in functions.items():
-                found = torch.as_tensor(function(**given)).shape
-                if found not in (shape, torch.Size()):
-                    raise ValueError(f"shape {tuple(found)} of parameters of {tuple(shape)}")
-        except Exception as error:
-            raise ValueError(f"{at}: {at_hand}: {type(error).__name__}: {error}") from error
+        member = _tried(f"{at}: the constructor", family.make, example=example)
+        given = _tried(f"{at}: reading the parameters", family.of, distribution=member)
+        if set(given) != set(family.parameters):
+            raise ValueError(
+                f"{at}: it reads as {', '.join(given)}; `parameters` declares "
+                f"{', '.join(family.parameters)}"
+            )
+        shape = torch.broadcast_shapes(*(x.shape for x in given.values()))
+        for name, function in functions.items():
+            found = torch.as_tensor(_tried(f"{at}: {name}", function, **given)).shape
+            if found not in (shape, torch.Size()):
+                raise ValueError(
+                    f"{at}: {name} has shape {tuple(found)}, its parameters {tuple(shape)}"
+                )
+
+
+def _tried(where: str, function: Callable[..., Any], **arguments: Any) -> Any:
+    """What a user's function returns; a ValueError that says where, if it raises."""
+    try:
+        return function(**arguments)
+    except Exception as error:
+        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _is_ours(module: str) -> bool:

@@ -244,7 +244,7 @@ def test_family_declared_again_by_the_same_module_replaces():
         (
             {"moments": {"mean": Moment(lambda scale, concentration: scale.expand(2))}},
             ValueError,
-            r"moment 'mean': ValueError: shape \(2,\) of parameters of \(\)",
+            r"moment 'mean' has shape \(2,\), its parameters \(\)",
         ),
     ],
     ids=["no example", "not a distribution", "taken", "example", "names", "entropy", "shape"],
