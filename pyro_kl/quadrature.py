@@ -22,8 +22,9 @@ from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from .adaptive import FIRST, LAST_SPLIT, Adaptive, Cuts, Solution, given
+from .adaptive import BLOCK, FIRST, LAST_SPLIT, Adaptive, Cuts, Solution, given
 from .partials import is_transformed
 from .recorded import Integrand
 from .sweep import EPS
@@ -34,6 +35,7 @@ __all__ = [
     "Integrand",
     "asked_tolerance",
     "integrate",
+    "integrate_closed",
     "integrate_laws",
     "short_of",
     "tolerance",
@@ -43,6 +45,8 @@ __all__ = [
 USUAL = 1e-7
 #: A law with less reach, in widths, has a tail lighter than any exponential.
 LIGHT = 10.0
+#: The most evaluations of code that is not ours: each may be a network.
+DEAR = 1 << 16
 #: Where nothing may depend on values (vmap, compile, jit): one rule for all.
 TRACED_WHOLE, TRACED_SPLIT = 513, 257
 
@@ -194,24 +198,57 @@ def integrate_laws(
     Returns:
         Nats of the batch shape; the graph is that of the log densities.
     """
-    shape = centre.shape
 
     def integrand(z: Tensor) -> tuple[Tensor, Tensor]:
-        y = centre + width * z.reshape(-1, *shape)
+        y = centre + width * z
         a = log_p(y).to(torch.float64)
-        d = log_q(y) - a
-        d = torch.where(a == -math.inf, 0.0, d)
-        return tuple(x.reshape(z.shape) for x in (a + torch.log(width), d))  # type: ignore
+        return a + torch.log(width), log_q(y) - a
+
+    return integrate_closed(integrand, reach, cuts)
+
+
+def integrate_closed(
+    integrand: Callable[[Tensor], tuple[Tensor, Tensor]],
+    reach: tuple[Tensor, Tensor],
+    cuts: Sequence[Tensor],
+) -> Integral:
+    """The same for an integrand that keeps its parameters to itself, and takes whole batches only.
+
+    Args:
+        integrand: log p(z) and log q - log p at z of shape (nodes, *batch).
+        reach: how far below and above 0 p has mass, of batch shape.
+        cuts: where else the nodes must crowd, of batch shape.
+
+    Returns:
+        Nats of the batch shape; the graph is the integrand's own. Blocks of nodes are evaluated
+        again in the backward pass, so that its memory is that of a block.
+    """
+    shape = reach[0].shape
+
+    def of_block(z: Tensor) -> tuple[Tensor, Tensor]:
+        log_p, d = integrand(z.reshape(-1, *shape))
+        d = torch.where(log_p == -math.inf, 0.0, d)
+        flat = (-1, shape.numel())
+        return log_p.expand(d.shape).reshape(flat), d.reshape(flat)
+
+    def of_rows(z: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = z.expand(-1, shape.numel()).split(max(1, BLOCK // (8 * max(1, shape.numel()))))
+        if len(blocks) == 1:
+            return of_block(z)
+        found = [checkpoint(of_block, block, use_reentrant=False) for block in blocks]
+        log_p, d = zip(*found, strict=True)
+        return torch.cat(log_p), torch.cat(d)
 
     low, high = (x.reshape(-1) for x in reach)
-    rows = Rows(integrand, low, high, tuple(c.reshape(-1) for c in cuts), kinked=True)
+    rows = Rows(of_rows, low, high, tuple(c.reshape(-1) for c in cuts), kinked=True)
     asked = asked_tolerance()
     count = FIRST
     with torch.no_grad():
         while True:
             sums = sums_over(rows, (), count, split=True)
             value, error = sums.value, sums.error()
-            if count >= LAST_SPLIT or not short_of(value, error, asked):
+            evaluations = 2 * count * (2 + len(cuts)) * shape.numel()
+            if count >= LAST_SPLIT or evaluations > DEAR or not short_of(value, error, asked):
                 break
             count = 2 * count - 1
     if torch.is_grad_enabled():
