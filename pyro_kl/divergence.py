@@ -159,7 +159,6 @@ def _sampled(
     p: Distribution, q: Distribution, num_samples: int, generator: torch.Generator | None
 ) -> Estimate:
     pair = f"KL({describe(p)} || {describe(q)})"
-    reason = f"no formula for {pair}; {num_samples:,} samples of p"
     if pair not in _told:
         _told.add(pair)
         warn(f"{pair} is estimated by Monte Carlo: no formula for it.")
@@ -167,4 +166,4 @@ def _sampled(
         with randomness(generator):
             return stratified(p, q, num_samples)
     sampled = monte_carlo(p, q, num_samples, generator=generator)
-    return replace(sampled, reason=reason)
+    return replace(sampled, reason=f"no formula for {pair}; {sampled.reason}")
