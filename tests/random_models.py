@@ -133,7 +133,7 @@ class RandomModel:
     def _latent(self, i: int) -> Latent:
         rng = self.rng
         kinds = [k for k in KINDS if not (self.autoguide and k in DISCRETE)]
-        kind = rng.choice(kinds + ["real", "positive"])
+        kind = rng.choice([*kinds, "real", "positive"])
         plates = rng.choice([(), (), ("rows",), ("columns",), ("rows", "columns")])
         if kind in ("cholesky", "flow"):
             plates = rng.choice([(), plates])
@@ -316,7 +316,7 @@ def _list_of_guides(model: Any) -> Any:
 def _summary(latent: Latent, value: Tensor) -> Tensor:
     """One number for each element of a site's batch."""
     value = value.to(torch.get_default_dtype())
-    flat = value.reshape(value.shape[: value.dim() - len(latent.event)] + (-1,))
+    flat = value.reshape((*value.shape[: value.dim() - len(latent.event)], -1))
     weight = torch.linspace(1.0, 1.5, flat.shape[-1])
     return (flat * weight).mean(-1)
 
@@ -402,7 +402,7 @@ def _flow(latent: Latent, loc: Tensor, wide: Tensor, pick: int) -> Any:
     """A prior that is a flow: parameters in tensors, or in modules."""
     T = dist.transforms
     if pick % 3 == 0:
-        base = dist.Normal(wide.expand(wide.shape[:-1] + (2,)), 1.0).to_event(1)
+        base = dist.Normal(wide.expand((*wide.shape[:-1], 2)), 1.0).to_event(1)
         return dist.TransformedDistribution(base, [T.AffineTransform(loc, loc.exp())])
     base = dist.Normal(torch.zeros(2), 1.2).to_event(1)
     with torch.random.fork_rng():
@@ -597,7 +597,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             text = f"{type(problem).__name__}: {str(problem)[:160]}"
         if bad or not args.quiet:
             print(f"{seed:4d} {text}  [{RandomModel(seed).title}]", flush=True)
-    print(f"{args.count} models, {skipped} that Pyro cannot run, {failed} errors, largest |z| = {worst:.2f}")
+    counts = f"{args.count} models, {skipped} that Pyro cannot run, {failed} errors"
+    print(f"{counts}, largest |z| = {worst:.2f}")
     return int(failed > 0 or worst > 5)
 
 

@@ -138,12 +138,17 @@ class Watch:
 
     # --- sets -------------------------------------------------------------------------------
 
-    def _sources_of(self, values: Any) -> int:
+    def _sources_of(self, values: Iterable[Any]) -> int:
         sources = 0
-        for tensor in _tensors(values):
-            key = _memory(tensor)
-            if key is not None and key[0] in self._sources:
-                sources |= self._sources[key[0]][0]
+        if not self._sources:  # nothing has been drawn yet
+            return sources
+        for value in values:
+            if isinstance(value, Tensor):
+                key = _memory(value)
+                if key is not None and key[0] in self._sources:
+                    sources |= self._sources[key[0]][0]
+            elif isinstance(value, list | tuple | dict):
+                sources |= self._sources_of(value.values() if isinstance(value, dict) else value)
         return sources
 
     def _add(self, values: Any, sources: int) -> None:
@@ -190,9 +195,7 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self.watch = watch
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         self.watch.computed(func, (args, kwargs), result)
@@ -206,9 +209,7 @@ class _Readers(TorchFunctionMode):
         super().__init__()
         self.watch = watch
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func in _READERS:
