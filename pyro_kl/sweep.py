@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .recorded import Sweep
 
-__all__ = ["Nodes", "look", "prepare"]
+__all__ = ["Nodes", "look", "patterns", "prepare", "truncation"]
 
 EPS = 2.0**-52
 #: Below this difference between the integral of q and 1, q has its mass where the nodes are.
@@ -25,6 +25,8 @@ COVERED = 1e-13
 #: A KL below this is put together from terms that are never negative.
 NEAR = 1e-3
 _TINY = 1e-290
+#: Of the spectrum at 7/16, what a kink's has at 1 and its multiples: (7/16)^2 pi^2/6; twice that.
+_KINK = 0.63
 
 
 class Nodes(NamedTuple):
@@ -34,8 +36,7 @@ class Nodes(NamedTuple):
         kept: results of the prelude.
         minus: weights of the terms, (nodes, rows or 1).
         masses: the same, positive.
-        patterns: (6, nodes): the sum of all, and waves of half of the nodes' frequency, of a
-            quarter and of three eighths, both phases; times `minus` if that has one column.
+        patterns: (8, nodes), as `patterns` has them; times `minus` if that has one column.
         off: how far the sum of a known density is off 1, and rounding; None if it depends on
             parameters.
         last: the outermost nodes below and above.
@@ -55,15 +56,21 @@ class Nodes(NamedTuple):
     share: Tensor
 
 
-@lru_cache(maxsize=64)
-def _patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(8, nodes): the sum of all, and waves of a half, a quarter, 3/8 and 7/16 of their frequency.
+
+    All but the first two in both phases.
+    """
     k = torch.arange(count)
-    # a quarter and three eighths of a turn from node to node, from exact sines
-    turns = [math.sin(0.25 * math.pi * i) if i % 4 else 0.0 for i in range(8)]
+    # by sixteenths of a turn, from exact sines
+    turns = [math.sin(0.125 * math.pi * i) if i % 8 else 0.0 for i in range(16)]
     sine = torch.tensor(turns, dtype=dtype)
     rows = [torch.ones(count, dtype=dtype), 1.0 - 2.0 * (k % 2)]
-    rows += [2 * sine[(m * k + shift) % 8] for m in (2, 3) for shift in (2, 0)]
+    rows += [2 * sine[(m * k + shift) % 16] for m in (4, 6, 7) for shift in (4, 0)]
     return torch.stack(rows).repeat(1, pieces).to(device)
+
+
+_kept_patterns = lru_cache(maxsize=64)(patterns)
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +85,7 @@ def prepare(sweep: Sweep, z: Tensor, weights: Tensor, low: Tensor, high: Tensor)
     pieces, count, _ = z.shape
     z, weights = z.flatten(0, 1), weights.flatten(0, 1)
     minus, masses, *kept = sweep.prelude((z, weights))
-    patterns = _patterns(count, pieces, z.dtype, z.device)
+    waves = _kept_patterns(count, pieces, z.dtype, z.device)
     last = _last(count, pieces, z.device)
     off = fallen = None
     reach = torch.stack(torch.broadcast_tensors(low, high)).reshape(2, -1)
@@ -88,8 +95,8 @@ def prepare(sweep: Sweep, z: Tensor, weights: Tensor, low: Tensor, high: Tensor)
         density = masses[last] / weights[last].clamp(min=_TINY)
         edge, fallen = edge * density, _fallen(density)
     if masses.shape[1] == 1:
-        patterns = patterns * minus.t()
-    return Nodes(tuple(kept), minus, masses, patterns, off, last, edge, fallen, share)
+        waves = waves * minus.t()
+    return Nodes(tuple(kept), minus, masses, waves, off, last, edge, fallen, share)
 
 
 def _fallen(density: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ def look(
         masses = nodes.masses * density
         off, fallen = (masses.sum(0) - 1).abs_().add_(16 * EPS), _fallen(density[nodes.last])
     value, noise = sums[0], (size + 1).mul_(off)
-    rough = _truncation(sums, size, kink).add_(_left_over(nodes, sizes, size, fallen))
+    rough = truncation(sums, size, kink).add_(_left_over(nodes, sizes, size, fallen))
     error = noise + rough
     if (error <= value * tolerance).logical_and_(value >= NEAR).all():
         return True, [value, error, *rest]
@@ -142,32 +149,26 @@ def _some(x: Tensor, rows: Tensor) -> Tensor:
     return x[..., rows] if x.shape[-1] != 1 else x
 
 
-@lru_cache(maxsize=8)
-def _powers(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """From the squares of the six sums to those at a half, a quarter and three eighths."""
-    pairs = [[0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
-    return (
-        torch.tensor([[_TINY]], dtype=dtype, device=device),
-        torch.tensor(pairs, dtype=dtype, device=device),
-    )
-
-
-def _truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
+def truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
     """What the integrand's spectrum at a half of the nodes' frequency and below says of it there.
 
-    The sum over all nodes is off by the spectrum at their frequency. That over every second node
-    tells one at half of it, but with an unknown phase, and may be right by chance; at a quarter
-    and at three eighths the phase is known. From one of them to the next the spectrum of what is
-    analytic falls by one factor: from a half to one it would fall by twice that of a quarter to a
-    half, and a quarter of that is trusted.
+    The sum over all nodes is off by the spectrum at their frequency and its multiples. That over
+    every second node tells one at half of it, but with an unknown phase, and may be right by
+    chance; at a quarter, at 3/8 and at 7/16 the phase is known. From one of them to the next the
+    spectrum of what is analytic falls by one factor: from a half to one it would fall by twice
+    that of a quarter to a half, and a quarter of that is trusted. But what is left at 7/16 may be
+    that of a bend between two nodes, which only falls like the square of the frequency.
     """
-    half, slow, fast = torch.addmm(*_powers(sums.dtype, sums.device), sums * sums).unbind(0)
+    half, slow, fast, last = (
+        sums[i].square() + sums[j].square() + _TINY
+        for i, j in ((1, 1), (2, 3), (4, 5), (6, 7))
+    )
+    half = 0.5 * half
     half = torch.maximum(half, fast * fast / slow)
-    by_half = (half / (slow + half)).sqrt_().mul_(half).sqrt_().mul_(4)
-    error = torch.maximum(by_half, fast / size)
+    by_half = 4 * (half * (half / (slow + half)).sqrt()).sqrt()
+    error = torch.maximum(torch.maximum(by_half, fast / size), _KINK * torch.maximum(last, half).sqrt())
     if kink is not None:
-        # it would show itself only where all else has converged; a kink's spectrum falls like the
-        # square of the frequency, and that of the rest has fallen furthest at three eighths
+        # it would show itself only where all else has converged
         error = torch.maximum(error, kink * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt()))
     return error
 

@@ -1,8 +1,8 @@
 r"""The rule of a row: trapezoid in t, z = sinh(t), whole or in pieces, and what its sums say.
 
-The nodes are constants: the gradient is that of the sum. The sums over every second, fourth and
-eighth node say how far off the value is. A kink would show itself only where all else has
-converged, and is therefore announced by whoever knows of it.
+The nodes are constants: the gradient is that of the sum. Sums with waves of lower frequencies say
+how far off the value is (`sweep`). A kink would show itself only where all else has converged, and
+is therefore announced by whoever knows of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .nodes import split_nodes, whole_nodes
 from .recorded import Integrand, Sweep
-from .sweep import EPS, Nodes, prepare
+from .sweep import EPS, Nodes, patterns, prepare, truncation
 
 __all__ = ["Rows", "Sums", "sums_over"]
 
@@ -76,46 +76,22 @@ class Rows:
 
 @dataclass
 class Sums:
-    """The rule with all nodes, and what the sums over some of them say of it.
+    """The rule with all nodes, and by how much it may be off.
 
     Args:
         value: all nodes.
-        half: how far the sum over every second node is off.
-        quarter: the most that one of the four sums over every fourth node is off. Those are a
-            quarter of a period apart, so that not all are right by chance; `half` may be.
-        eighth: the same of the eight sums over every eighth node.
-        size: the sum of the absolute values.
+        truncation: what their spectrum says.
         noise: what rounding leaves.
         ends: what is beyond the outermost nodes.
-        kink: of each row, how much of a kink's error there may be under what converges, or None.
     """
 
     value: Tensor
-    half: Tensor
-    quarter: Tensor
-    eighth: Tensor
-    size: Tensor
+    truncation: Tensor
     noise: Tensor
     ends: Tensor
-    kink: Tensor | None = None
 
     def error(self) -> Tensor:
-        """Halving the step squares the relative error of a smooth integrand.
-
-        Of the quarter rule that would make its fourth power: one squaring is left for safety.
-        Next to a kink, where the error only falls by 4, `half` may vanish for where the nodes
-        happen to be: it is taken for no less than what geometric convergence makes of the others.
-        """
-        rate = (self.quarter / self.eighth.clamp(min=1e-300)).clamp(max=1.0)
-        half = torch.maximum(self.half, 2 * self.quarter * rate * rate)
-        ratio = (half / self.quarter.clamp(min=1e-300)).clamp(max=0.25)
-        by_half = 8 * half * ratio
-        by_quarter = self.quarter * (self.quarter / self.size.clamp(min=1e-300)).clamp(max=1.0)
-        error = torch.maximum(by_half, by_quarter)
-        if self.kink is not None:
-            # it would show itself only where all else has converged
-            error = torch.maximum(error, self.kink * torch.maximum(8 * half, self.quarter))
-        return error + self.noise + self.ends
+        return self.truncation + self.noise + self.ends
 
 
 def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bool) -> Sums:
@@ -129,16 +105,12 @@ def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bo
     by_piece = terms.reshape(pieces, n, -1)
     value = by_piece.sum((0, 1))
     with torch.no_grad():
-        eighths = torch.stack([by_piece[:, k::8].sum((0, 1)) for k in range(8)])
-        fourths = eighths[:4] + eighths[4:]
-        half = (2 * (fourths[0] + fourths[2]) - value).abs()
-        quarter = (4 * fourths - value).abs().amax(0)
-        eighth = (8 * eighths - value).abs().amax(0)
         size = terms.abs().sum(0)
         ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
-    kink = rows.kink(split=split)
+        sums = patterns(n, pieces, terms.dtype, terms.device) @ terms
+        rough = truncation(sums, size, rows.kink(split=split))
     if not rows.is_density:
-        return Sums(value, half, quarter, eighth, size, 4 * EPS * size, ends, kink)
+        return Sums(value, rough, 4 * EPS * size, ends)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
     near = (shift.detach().abs() <= _COVERED) & (value.detach() < 1e-3)
     with torch.no_grad():
@@ -146,7 +118,7 @@ def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bo
         off = 16 * EPS + (mass.sum(0) - 1).abs()
         noise = torch.where(near, off * size, 16 * EPS + off * (1 + size))
     value = value + torch.where(near, shift, 0.0)
-    return Sums(value, half, quarter, eighth, size, noise, ends, kink)
+    return Sums(value, rough, noise, ends)
 
 
 def _left_over(rows: Rows, terms: Tensor, log_p: Tensor, weight: Tensor, *, split: bool) -> Tensor:

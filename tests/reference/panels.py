@@ -168,11 +168,14 @@ class Integral:
         return np.array(sorted({low, high, *(y for y in marks if low < y < high)}))
 
     def _around(self, line: _Line, b: Law) -> list[Any]:
-        """Around q's mass, where that is inside of p's support."""
+        """Around q's mass, where that is inside of p's support, and where the map bends."""
         places = self.q.around(**b)
+        grades = [s * LD(4) ** k for s in (-1, 1) for k in range(-3, 12)]
         if not np.all((places[0] > line.low) & (places[0] < line.high)):
-            return []
-        return [line.inverse(x) for x in places if line.low < x < line.high]
+            return grades
+        middle = line.inverse(places[0])
+        inside = [line.inverse(x) for x in places if line.low < x < line.high]
+        return [*grades, *(middle + x for x in grades), *inside]
 
     def _window(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, list[Any]]:
         """The ends, and p's top and places at geometric distances from it."""
