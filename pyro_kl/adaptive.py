@@ -85,8 +85,10 @@ class Solution:
         return [best[0].reshape(self.shape), *(x.reshape(self.shape) for x in best[2:])]
 
     def _improved(self, best: list[Tensor], found: list[Tensor], rows: Tensor) -> list[Tensor]:
-        better = found[1] <= best[1][rows]
         best = [x.reshape(-1) for x in best]
+        value, error = best[0][rows], best[1][rows]
+        # a rule that the next one contradicts was not fine enough to tell its own error
+        better = (found[1] <= error) | ~((found[0] - value).abs() <= error + found[1])
         for old, new in zip(best, found, strict=True):
             old[rows] = torch.where(better, new.reshape(-1), old[rows])
         return best

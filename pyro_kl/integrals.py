@@ -227,12 +227,13 @@ def _integral_over(
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
-    bend, narrow = _bend(line, q_line, a, b, centre, width)
+    bends, narrow = _bends(line, q_line, a, b, centre, width)
 
     def cuts() -> list[Tensor]:
         kinks = [_place(line, x, a) for x in q.kinks(**b)] if q.kinks else []
-        place = bend()
-        return [torch.where(inside, (y - centre) / width, place) for y, inside in kinks] or [place]
+        place, *own = bends()
+        at_kinks = [torch.where(inside, (y - centre) / width, place) for y, inside in kinks]
+        return [*(at_kinks or [place]), *own]
 
     given = [*tensors] if line.standard is not None else [centre, width, *tensors]
     if tails is not None:
@@ -282,11 +283,11 @@ def _place(line: Line, x: Tensor, a: Parameters) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _bend(
+def _bends(
     line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
-) -> tuple[Callable[[], Tensor], Tensor]:
-    """What finds where log q bends, in p's scale; 1 if within a few steps of nodes, else 0."""
-    middle, half = q_line.centre(**b), q_line.width(**b)
+) -> tuple[Callable[[], list[Tensor]], Tensor]:
+    """What finds where log q and log p bend, in p's scale; 1 if within a few nodes, else 0."""
+    middle, half = q_line.bends(**b)
     shape = common_shape([*a.values(), *b.values()])
     y = torch.stack([x.expand(shape) for x in (middle - half, middle, middle + half)])
     if q_line.at is not line.at or line.at not in (from_line, half_line):  # else it is the same
@@ -296,14 +297,19 @@ def _bend(
     narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
     if line.at is not from_line:  # the map to p's support bends too, within 1
         narrow = narrow | (width > 2.0)
+    own: list[Tensor] = []
+    if line.bend is not None:
+        middle, half = line.bend(**a)
+        own = [((middle - centre) / width).expand(shape)]
+        narrow = narrow | (half < 0.5 * width * torch.sqrt(1 + own[0] ** 2))
 
-    def bend() -> Tensor:
+    def bends() -> list[Tensor]:
         place = at
         for other in (above, below, -centre / width):
             place = torch.where(torch.isfinite(place), place, other)
-        return place.detach()
+        return [x.detach() for x in (place, *own)]
 
-    return bend, narrow.to(centre.dtype).detach()
+    return bends, narrow.to(centre.dtype).detach()
 
 
 def _split(

@@ -189,6 +189,8 @@ class Line:
             for k = 1, in widths.
         peaked: whether the nodes must crowd at the centre.
         distance: of a law with a power tail at infinity: a distance whose mean is known.
+        bend: where on the line its logarithm bends, and within what distance, if that is not at
+            the centre and within the width: of a law with two tails of very different length.
     """
 
     log_density: Callable[..., Tensor]
@@ -206,6 +208,13 @@ class Line:
     peaked: bool = False
     tilt: Callable[..., Tensor] | None = None
     distance: Callable[..., Distance] | None = None
+    bend: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def bends(self, **parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Where on the line its logarithm bends, and within what distance."""
+        if self.bend is not None:
+            return self.bend(**parameters)
+        return self.centre(**parameters), self.width(**parameters)
 
     def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
         """The line of a narrower family, `over` being what replaces a function of parameters."""
@@ -227,6 +236,7 @@ class Line:
             exponential=(number(self.exponential[0]), number(self.exponential[1])),
             tilt=self.tilt and over(self.tilt),
             distance=self.distance and over(self.distance),
+            bend=self.bend and over(self.bend),
         )
 
 

@@ -160,13 +160,14 @@ def truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
     that of a bend between two nodes, which only falls like the square of the frequency.
     """
     half, slow, fast, last = (
-        sums[i].square() + sums[j].square() + _TINY
-        for i, j in ((1, 1), (2, 3), (4, 5), (6, 7))
+        sums[i].square() + sums[j].square() + _TINY for i, j in ((1, 1), (2, 3), (4, 5), (6, 7))
     )
     half = 0.5 * half
     half = torch.maximum(half, fast * fast / slow)
     by_half = 4 * (half * (half / (slow + half)).sqrt()).sqrt()
-    error = torch.maximum(torch.maximum(by_half, fast / size), _KINK * torch.maximum(last, half).sqrt())
+    error = torch.maximum(
+        torch.maximum(by_half, fast / size), _KINK * torch.maximum(last, half).sqrt()
+    )
     if kink is not None:
         # it would show itself only where all else has converged
         error = torch.maximum(error, kink * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt()))

@@ -135,7 +135,9 @@ def test_what_is_stored_is_good():
 
 def test_a_tail_that_is_too_slow_is_no_reference():
     """The mean of this Pareto comes from places that no float reaches."""
-    slow = truth("Pareto", {"scale": 0.4, "alpha": 1 + 1e-7}, "Laplace", {"loc": -1.0, "scale": 1.0})
+    slow = truth(
+        "Pareto", {"scale": 0.4, "alpha": 1 + 1e-7}, "Laplace", {"loc": -1.0, "scale": 1.0}
+    )
     assert not quadrature.good(slow)
 
 

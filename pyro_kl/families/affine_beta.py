@@ -86,6 +86,9 @@ affine_beta = declare(
             width=lambda concentration1, concentration0, loc, scale: beta.logit_width(
                 concentration1, concentration0
             ),
+            bend=lambda concentration1, concentration0, loc, scale: beta.logit_bend(
+                concentration1, concentration0
+            ),
             index=(
                 lambda concentration1, concentration0, loc, scale: concentration1,
                 lambda concentration1, concentration0, loc, scale: concentration0,

@@ -98,6 +98,12 @@ def logit_width(concentration1: Tensor, concentration0: Tensor) -> Tensor:
     return torch.sqrt(rough_trigamma(concentration1) + rough_trigamma(concentration0))
 
 
+def logit_bend(concentration1: Tensor, concentration0: Tensor) -> tuple[Tensor, Tensor]:
+    """On the line of logit x: where the power of x turns into that of 1 - x."""
+    a, b = 1 + concentration1, 1 + concentration0
+    return torch.log(a) - torch.log(b), torch.sqrt(1 / a + 1 / b)
+
+
 beta = declare(
     Family(
         Beta,
@@ -134,6 +140,7 @@ beta = declare(
             place=lambda x, **_: torch.logit(x),
             centre=logit_centre,
             width=logit_width,
+            bend=logit_bend,
             index=(
                 lambda concentration1, concentration0: concentration1,
                 lambda concentration1, concentration0: concentration0,

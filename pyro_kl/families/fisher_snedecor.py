@@ -95,6 +95,7 @@ fisher_snedecor = declare(
             place=lambda x, **_: torch.log(x),
             centre=mean_log,
             width=lambda df1, df2: torch.sqrt(trigamma(0.5 * df1) + trigamma(0.5 * df2)),
+            bend=lambda df1, df2: (torch.log(df2) - torch.log(df1), torch.ones_like(df1)),
             reach=(40.0, 40.0),
             index=(lambda df1, df2: 0.5 * df1, lambda df1, df2: 0.5 * df2),
             distance=lambda df1, df2: Distance(torch.zeros_like(df2), None, mean(df1, df2)),

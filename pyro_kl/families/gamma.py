@@ -101,6 +101,12 @@ def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
     return torch.sqrt(rough_trigamma(concentration))
 
 
+def bend(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """On the line of log x: where the power of x turns into the exponential."""
+    more = 1 + concentration
+    return torch.log(more) - torch.log(rate), torch.rsqrt(more)
+
+
 gamma = declare(
     Family(
         Gamma,
@@ -136,6 +142,7 @@ gamma = declare(
             place=lambda x, **_: torch.log(x),
             centre=mean_log,
             width=log_width,
+            bend=bend,
             reach=(40.0, 9.0),
             index=(lambda concentration, rate: concentration, math.inf),
             growth=(0.0, 1.0),

@@ -74,6 +74,12 @@ def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
     return torch.sqrt(rough_trigamma(concentration))
 
 
+def bend(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """On the line of log x: where the exponential of 1 / x turns into the power."""
+    more = 1 + concentration
+    return torch.log(rate) - torch.log(more), torch.rsqrt(more)
+
+
 inverse_gamma = declare(
     Family(
         InverseGamma,
@@ -106,6 +112,7 @@ inverse_gamma = declare(
             place=lambda x, **_: torch.log(x),
             centre=mean_log,
             width=log_width,
+            bend=bend,
             reach=(9.0, 40.0),
             index=(math.inf, lambda concentration, rate: concentration),
             growth=(1.0, 0.0),

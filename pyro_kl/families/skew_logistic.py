@@ -72,6 +72,7 @@ skew_logistic = declare(
             place=lambda x, **_: x,
             centre=mean,
             width=lambda **law: torch.sqrt(variance(**law)),
+            bend=lambda loc, scale, asymmetry: (loc, scale),
             growth=(1.0, 1.0),
             rate=(
                 lambda loc, scale, asymmetry: asymmetry / scale,

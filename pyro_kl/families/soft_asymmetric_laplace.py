@@ -110,6 +110,7 @@ soft_asymmetric_laplace = declare(
             place=lambda x, **_: x,
             centre=mean,
             width=lambda **law: torch.sqrt(variance(**law)),
+            bend=lambda loc, scale, asymmetry, softness: (loc, scale * softness),
             growth=(1.0, 1.0),
             rate=(
                 lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry),

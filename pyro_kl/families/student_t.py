@@ -143,6 +143,7 @@ student_t = declare(
             place=lambda x, df, loc, scale: torch.asinh((x - loc) / (scale * torch.sqrt(df))),
             centre=lambda df, loc, scale: torch.zeros_like(df),
             width=lambda df, loc, scale: torch.sqrt(1 / df + 1 / df**2),
+            bend=lambda df, loc, scale: (torch.zeros_like(df), torch.rsqrt(1 + df)),
             index=(tail_index, tail_index),
             distance=distance,
         ),

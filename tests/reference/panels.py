@@ -181,7 +181,7 @@ class Integral:
         """The ends, and p's top and places at geometric distances from it."""
         middle = line.inverse(self.p.centre(**a))
         middle = middle if np.isfinite(middle) else LD(0)
-        steps = LD(2) ** (np.arange(-40, 88) / LD(4))
+        steps = LD(2) ** (np.arange(-320, 704) / LD(32))
         steps = np.concatenate([steps, [LD(FURTHEST)]])
         for _ in range(2):
             y = np.concatenate([middle - steps[::-1], [middle], middle + steps])
@@ -201,8 +201,9 @@ class Integral:
         low, high = end(inside[0], inside[0] - 1), end(inside[-1], inside[-1] + 1)
         top = y[log_p > log_p.max() - 1]
         width = max(top[-1] - top[0], steps[0]) / 2
+        largest = y[np.argmax(size)]
         graded = [middle + s * width * LD(2) ** k for s in (-1, 1) for k in range(30)]
-        return low, high, [middle, *graded]
+        return low, high, [middle, largest, *graded]
 
     def _heights(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
         """The logarithms of p on the line and of the integrand's size."""
