@@ -130,7 +130,7 @@ class Solution:
                 nodes = its.prepared(sweep, count, split=split)
                 is_settled, found = look(sweep, nodes, some, self.aim, its.kink(split=split))
                 settled = settled and is_settled
-                if not is_settled and not found[1].isfinite().all():
+                if not _is_finite(found):
                     _mend(found, its, some, asked, count, split=split)
             if size <= step:
                 return settled, found
@@ -138,6 +138,10 @@ class Solution:
             for all_rows, x in zip(whole, found, strict=True):
                 all_rows[start : start + step] = x.reshape(-1)
         return settled, whole
+
+
+def _is_finite(found: Sequence[Tensor]) -> bool:
+    return math.isfinite(torch.cat([x.reshape(-1) for x in found]).sum())
 
 
 def _mend(
@@ -150,7 +154,8 @@ def _mend(
     split: bool,
 ) -> None:
     """Where nothing is left of p, a program has multiplied 0 by inf."""
-    broken = torch.nonzero(~found[1].isfinite())[:, 0]
+    every = torch.stack([x.reshape(-1) for x in found])
+    broken = torch.nonzero(~every.isfinite().all(0))[:, 0]
     some = [x[broken] for x in parameters]
     mended = _by_autograd(rows.take(broken), some, asked, count, split=split)
     for i, new in enumerate(mended):

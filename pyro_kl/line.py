@@ -17,6 +17,7 @@ __all__ = [
     "Distance",
     "Line",
     "Point",
+    "exp_or_inf",
     "from_line",
     "half_line",
     "interval",
@@ -29,6 +30,8 @@ __all__ = [
 Number: TypeAlias = "float | Callable[..., Tensor]"
 #: exp(y) and sinh(y) are finite up to here, and so are their squares' logarithms.
 LARGEST = 690.0
+#: Exp of this is finite, and just so.
+_OVERFLOW = 709.0
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -50,6 +53,7 @@ class Point:
         log_above: log(x - low), if the end is finite.
         high: the upper end.
         log_below: log(high - x), if the end is finite (elements may be inf).
+        log_size: log |x|, if x may be larger than floats go; far out, where no loc matters.
     """
 
     x: Tensor
@@ -58,6 +62,7 @@ class Point:
     log_above: Tensor | None = None
     high: Tensor | float = math.inf
     log_below: Tensor | None = None
+    log_size: Tensor | None = None
 
     def log_over(self, end: Tensor | float) -> Tensor:
         """log(x - end), for a number at or below the lower end."""
@@ -82,14 +87,13 @@ class Point:
 
     def log1p_square(self, loc: Tensor, scale: Tensor) -> Tensor:
         """log(1 + ((x - loc) / scale)^2), also where the square or x itself overflows."""
-        z = (self.x - loc) / scale
-        huge = z.abs() > 1e100
-        value = torch.log1p(torch.where(huge, 0.0, z) ** 2)
-        if self.log_above is None:
-            log_z = torch.log(torch.where(huge, z, 1.0).abs())
-        else:  # as far out, the ends do not matter
-            log_z = self.log_above - torch.log(scale)
-        return torch.where(huge, 2 * log_z, value)
+        far = ((self.x - loc) / scale).abs() > 1e100
+        # nothing that overflows is divided: a slope of 0 times inf is nan
+        z = (torch.where(far, loc, self.x) - loc) / scale
+        log_distance = torch.log(torch.where(far, self.x - loc, 1.0).abs())
+        if self.log_size is not None:  # as far out, loc does not matter
+            log_distance = torch.where(self.log_size < LARGEST, log_distance, self.log_size)
+        return torch.where(far, 2 * (log_distance - torch.log(scale)), torch.log1p(z**2))
 
 
 def _log_further(log_distance: Tensor, gap: Tensor | float) -> Tensor:
@@ -114,9 +118,15 @@ def from_line(y: Tensor, **_: Tensor) -> Point:
     return Point(y, torch.zeros_like(y))
 
 
+def exp_or_inf(log_x: Tensor) -> Tensor:
+    """Exp, with a slope of 0 where it overflows: that of exp is inf, and 0 times that is nan."""
+    inside = log_x < _OVERFLOW
+    return torch.where(inside, torch.exp(torch.where(inside, log_x, 0.0)), math.inf)
+
+
 def half_line(y: Tensor, **_: Tensor) -> Point:
     """(0, inf), by x = exp(y)."""
-    return Point(torch.exp(y), y, low=0.0, log_above=y)
+    return Point(exp_or_inf(y), y, low=0.0, log_above=y, log_size=y)
 
 
 def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -> Point:
@@ -136,10 +146,10 @@ def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -
 
 def sinh_line(y: Tensor, loc: Tensor, scale: Tensor) -> Point:
     """The line, by x = loc + scale sinh(y): power laws become exponentials."""
-    return Point(
-        loc + scale * torch.sinh(y),
-        torch.log(scale) + torch.logaddexp(y, -y) - math.log(2),
-    )
+    log_size = torch.log(scale) + torch.logaddexp(y, -y) - math.log(2)
+    inside = log_size < LARGEST
+    x = loc + scale * torch.sinh(torch.where(inside, y, 0.0))
+    return Point(torch.where(inside, x, torch.sign(y) * math.inf), log_size, log_size=log_size)
 
 
 # --- the declaration ----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ is therefore announced by whoever knows of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,12 +97,11 @@ class Sums:
 
 def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bool) -> Sums:
     z, weight = rows.nodes(count, split=split)
-    pieces, n, width = z.shape
-    log_p, d = rows.integrand(z.reshape(pieces * n, width), *parameters)
+    pieces, n, _ = z.shape
+    log_p, d = _at_nodes_with_mass(rows.integrand, z.flatten(0, 1), parameters)
     p = torch.exp(log_p)
-    mass = weight.reshape(pieces * n, width) * p
-    # where nothing is left of p, log q may be -inf
-    terms = -mass * torch.where(mass > 0, d, 0.0)
+    mass = weight.flatten(0, 1) * p
+    terms = -mass * d
     by_piece = terms.reshape(pieces, n, -1)
     value = by_piece.sum((0, 1))
     with torch.no_grad():
@@ -119,6 +119,21 @@ def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bo
         noise = torch.where(near, off * size, 16 * EPS + off * (1 + size))
     value = value + torch.where(near, shift, 0.0)
     return Sums(value, rough, noise, ends)
+
+
+def _at_nodes_with_mass(
+    integrand: Integrand, z: Tensor, parameters: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Log p and log q - log p; -inf and 0 where nothing is left of p.
+
+    There log q and log p may be infinite themselves, or have slopes that are. A product with 0
+    would make nan of them: such a node is moved to 0 before anything is differentiated.
+    """
+    log_p, d = integrand(z, *parameters)
+    alive = torch.exp(log_p.detach()) > 0
+    if torch.is_grad_enabled():
+        log_p, d = integrand(torch.where(alive, z, 0.0), *parameters)
+    return torch.where(alive, log_p, -math.inf), torch.where(alive, d, 0.0)
 
 
 def _left_over(rows: Rows, terms: Tensor, log_p: Tensor, weight: Tensor, *, split: bool) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ..family import Family, Moment, Support, below
-from ..line import LARGEST, Distance, Line, Point, softplus
+from ..line import Distance, Line, Point, exp_or_inf, softplus
 from ..partials import with_partials
 from ..registry import declare
 from ..special import log1mexp, log1p_minus
@@ -106,12 +106,13 @@ def at(y: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Point:
     down = torch.where(xi < 0, xi, -1.0)
     log_below = torch.where(xi < 0, torch.log(scale / -down) + down * e, math.inf)
     return Point(
-        loc + torch.exp(log_above.clamp(max=LARGEST)),
+        loc + exp_or_inf(log_above),
         torch.log(scale) + u + y,
         loc,
         log_above,
         upper_end(loc, scale, concentration),
         log_below,
+        log_above,
     )
 
 

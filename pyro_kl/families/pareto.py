@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Normal, Pareto
 
 from ..family import Family, Moment, Parameters, Support, above
-from ..line import Distance, Line, Point
+from ..line import Distance, Line, Point, exp_or_inf
 from ..pair import Case
 from ..registry import declare, formula
 from ..special import itakura_saito, log1mexp
@@ -66,7 +66,13 @@ def at(y: Tensor, scale: Tensor, alpha: Tensor) -> Point:
     """X = scale exp(e / alpha), e = exp(y) being exponential."""
     r = torch.exp(y) / alpha
     log_x = torch.log(scale) + r
-    return Point(torch.exp(log_x), log_x + y - torch.log(alpha), scale, log_x + log1mexp(-r))
+    return Point(
+        exp_or_inf(log_x),
+        log_x + y - torch.log(alpha),
+        scale,
+        log_x + log1mexp(-r),
+        log_size=log_x,
+    )
 
 
 def place(x: Tensor, scale: Tensor, alpha: Tensor) -> Tensor:

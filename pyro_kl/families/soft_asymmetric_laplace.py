@@ -78,7 +78,8 @@ def log_density_at(
     d = point.x - loc
     a, b = _log_tail(d, right, s), _log_tail(-d, left, s)
     # logaddexp's second derivative is nan where the two are far apart
-    above, below = (-torch.nn.functional.logsigmoid(x) for x in (a - b, b - a))
+    apart = torch.where(torch.isinf(a) & (a == b), 0.0, a - b)
+    above, below = (-torch.nn.functional.logsigmoid(x) for x in (apart, -apart))
     tails = torch.where(a >= b, a + above, b + below)
     return tails - torch.log(left + right)
 
