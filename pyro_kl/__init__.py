@@ -17,7 +17,9 @@ from . import (  # noqa: F401  they register
     wrappers,
 )
 from .bounds import Bounds, bounds
+from .check_report import CheckReport, CheckResult
 from .compare import Comparison, compare
+from .conformance import check
 from .divergence import kl
 from .elbo import (
     Constant,
@@ -59,6 +61,8 @@ __all__ = [
     "UNIT_INTERVAL",
     "Bounds",
     "Case",
+    "CheckReport",
+    "CheckResult",
     "Comparison",
     "Constant",
     "Cyclical",
@@ -79,6 +83,7 @@ __all__ = [
     "above",
     "below",
     "bounds",
+    "check",
     "compare",
     "compare_sites",
     "declare",

@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 import textwrap
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
@@ -21,6 +20,7 @@ from torch.distributions import Distribution, Independent
 
 from . import __version__, compare, kl, registered
 from .accuracy import error_of
+from .caller import quiet
 from .class_table import class_rows, members
 from .columns import columns
 from .markdown import classes_in_markdown, pairs_in_markdown
@@ -155,8 +155,7 @@ def _explain(arguments: argparse.Namespace) -> str:
     for a, b in _examples(p, q):
         pair = pair_of(type(a), type(b))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the reason says it
+            with quiet():  # the reason says it
                 found = kl(a, b)
         except NotImplementedError as missing:
             declined = declined or str(missing)
@@ -176,7 +175,8 @@ def _compare(arguments: argparse.Namespace) -> str:
     pairs = list(_examples(p, q))
     for a, b in pairs[: min(len(members(p)), len(members(q)))]:
         try:
-            comparison = compare(a, b)
+            with quiet():  # the reason says it
+                comparison = compare(a, b)
         except NotImplementedError as missing:
             declined = declined or str(missing)
             continue

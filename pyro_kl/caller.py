@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["warn"]
+__all__ = ["quiet", "warn", "warn_once"]
 
 #: Whose frames lie between that line and a warning of ours.
 _BETWEEN = frozenset(("pyro_kl", "torch", "pyro", "contextlib", "functools"))
@@ -21,6 +23,26 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and _module(frame.f_globals) in _BETWEEN:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+_told: set[str] = set()
+
+
+def warn_once(key: str, message: str) -> None:
+    """`warn`, unless there has been a warning of that key."""
+    if key not in _told:
+        _told.add(key)
+        warn(message)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings inside the block, and none of ours taken for told after it."""
+    before = set(_told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    _told.intersection_update(before)
 
 
 def _module(names: dict[str, object]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .bounds import bounds, has_bounds
+from .caller import quiet
 from .divergence import kl
 from .registry import family_of, pair_of, registered
 from .structured_family import StructuredFamily
@@ -87,8 +87,7 @@ def _row(cls: type[Any]) -> ClassRow:
         return ClassRow(name, "no density", NO_KL[name])
     p, q, *_ = members(cls)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             found = kl(p, q)
     except NotImplementedError as missing:
         if has_bounds(p, q):

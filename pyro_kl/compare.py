@@ -49,7 +49,8 @@ class Comparison:
         """(sampled - exact) / standard error: beyond 4 or 5, one of the two is wrong.
 
         The mean of terms that are all alike still carries their rounding, which is added to the
-        standard error. Two infinities have no z: nan.
+        standard error. Two infinities have no z, nor has an estimate without a standard error
+        that holds (`sampled.unreliable`): nan.
         """
         exact, error = self.value.detach(), self.standard_error
         rounding = 8 * torch.finfo(error.dtype).eps * torch.where(exact.isfinite(), exact, 0.0)
@@ -57,7 +58,10 @@ class Comparison:
         gap = torch.where(equal, 0.0, self.estimate - exact)
         spread = torch.hypot(error, rounding.to(error.dtype))
         z = torch.where(equal, 0.0, gap / torch.where(equal, 1.0, spread))
-        return torch.where(equal & exact.isinf(), math.nan, z)
+        unknown = equal & exact.isinf()
+        if self.sampled.unreliable is not None:
+            unknown = unknown | self.sampled.unreliable
+        return torch.where(unknown, math.nan, z)
 
     def __str__(self) -> str:
         rows = [("exact", str(self.exact)), ("sampled", str(self.sampled))]

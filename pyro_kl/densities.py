@@ -18,6 +18,8 @@ from torch.distributions import (
     transform_to,
 )
 
+from .foreign import is_foreign
+
 _MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Laws whose values index a tensor.
 _OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
@@ -47,7 +49,7 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
     if support is None or isinstance(q, Delta):
         return None  # a Delta's log_prob is -inf outside of its point by itself
     inside = support.check(x)
-    if type(q) in _MAPPED:  # the image of all that the map takes is larger than the base's
+    if type(q) in _MAPPED and not is_foreign(q):  # an image may be larger than the base's
         within = _inside(q.base_dist, _before(q, x))
         if within is not None:
             extra = within.dim() - inside.dim()

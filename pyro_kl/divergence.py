@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.distributions import kl as torch_kl
 
 from .bounds import has_bounds
-from .caller import warn
+from .caller import warn_once
 from .estimate import Estimate
 from .mixture_integrals import kl_of_mixture
 from .mixtures import check_operands, is_mixture
@@ -23,8 +23,6 @@ from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .stratified import stratified
 from .undeclared import kl_of_undeclared
-
-_told: set[str] = set()
 
 
 def kl(
@@ -128,9 +126,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
     if found.reason:
         reason = f"{reason}; {found.reason}"
         pair = f"KL({describe(p)} || {describe(q)})"
-        if pair not in _told:
-            _told.add(pair)
-            warn(f"{pair}: {found.reason}.")
+        warn_once(f"short {pair}", f"{pair}: {found.reason}.")
     return Estimate(
         found.value,
         torch.zeros_like(found.value.detach()),
@@ -159,12 +155,9 @@ def _sampled(
     p: Distribution, q: Distribution, num_samples: int, generator: torch.Generator | None
 ) -> Estimate:
     pair = f"KL({describe(p)} || {describe(q)})"
-    reason = f"no formula for {pair}; {num_samples:,} samples of p"
-    if pair not in _told:
-        _told.add(pair)
-        warn(f"{pair} is estimated by Monte Carlo: no formula for it.")
+    warn_once(f"sampled {pair}", f"{pair} is estimated by Monte Carlo: no formula for it.")
     if is_mixture(p):
         with randomness(generator):
             return stratified(p, q, num_samples)
     sampled = monte_carlo(p, q, num_samples, generator=generator)
-    return replace(sampled, reason=reason)
+    return replace(sampled, reason=f"no formula for {pair}; {sampled.reason}")

@@ -51,6 +51,9 @@ class Estimate(Record):
         error: for a quadrature, the estimate of its absolute error in nats; None where the
             method is exact up to rounding, or sampled.
         nodes: for a quadrature, the largest number of nodes.
+        unreliable: of a sampled value, the elements whose standard error does not hold, since
+            draws had rounded to an end of p's support, or one draw makes up much of the variance;
+            None if there are none. `reason` says how many.
     """
 
     value: Tensor
@@ -60,6 +63,7 @@ class Estimate(Record):
     reason: str = ""
     error: Tensor | None = None
     nodes: int = 0
+    unreliable: Tensor | None = None
 
     @property
     def exact(self) -> bool:
@@ -85,13 +89,9 @@ class Estimate(Record):
         return format(self.item(), spec) if spec else str(self)
 
     def __getitem__(self, index: Any) -> Estimate:
-        error = None if self.error is None else self.error[index]
-        return replace(
-            self,
-            value=self.value[index],
-            standard_error=self.standard_error[index],
-            error=error,
-        )
+        parts = ("value", "standard_error", "error", "unreliable")
+        given = {name: getattr(self, name) for name in parts}
+        return replace(self, **{name: x[index] for name, x in given.items() if x is not None})
 
     def __iter__(self) -> Iterator[Estimate]:
         if not self.value.dim():

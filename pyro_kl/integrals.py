@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .caller import warn
+from .caller import warn_once
 from .family import Family, Parameters, end_at
 from .line import LARGEST, Line, Point, from_line, half_line
 from .pair import Pair
@@ -33,7 +33,6 @@ from .slow_tails import SlowTails, is_slow, slow_tails
 
 __all__ = ["integral", "tell"]
 
-_told: set[str] = set()
 #: Of a ratio index / (index - growth): beyond, a tail is too slow for any window.
 _SLOWEST = 1e3
 
@@ -101,9 +100,8 @@ def tell(pair: str, source: str, found: Integral, asked: float | None = None) ->
     if asked is not None and not is_transformed():
         reason = short_of(found.value, found.error, asked)
     note(Use("quadrature", source, error=found.error, nodes=found.nodes, reason=reason))
-    if reason and pair not in _told:
-        _told.add(pair)
-        warn(f"KL({pair}): {reason}.")
+    if reason:
+        warn_once(f"short {pair}", f"KL({pair}): {reason}.")
 
 
 def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:

@@ -99,6 +99,8 @@ def _same(x: Any, y: Any) -> bool:
     if x is y:
         return True
     if isinstance(x, Tensor | Number) and isinstance(y, Tensor | Number):
+        if any(isinstance(each, Tensor) and each.requires_grad for each in (x, y)):
+            return False  # equal today: each has a gradient of its own
         try:
             return settled(x == y, lambda equal: equal)
         except RuntimeError:  # shapes that do not broadcast

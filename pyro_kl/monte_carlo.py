@@ -13,9 +13,9 @@ from torch.distributions import Distribution
 
 from . import special
 from .densities import log_prob_anywhere
+from .draws import Terms, draw, estimate_of, log_density
 from .estimate import Estimate
 from .mixtures import check_operands
-from .reduction import simplified
 from .shapes import broadcast_batch
 from .wrappers.circle import check_one_turn
 from .wrappers.masked import both, unmasked
@@ -53,9 +53,13 @@ def monte_carlo(
     Returns:
         Nats, with the standard error of the mean, both of shape broadcast(p.batch_shape,
         q.batch_shape), in the dtype and on the device of the samples' log densities. A sample
-        where q has no mass makes the estimate +inf.
+        where q has no mass makes the estimate +inf. Where draws had rounded to an end of p's
+        support, or one makes up much of the variance, the standard error does not hold: the
+        `reason` and a warning say how many, and `unreliable` where.
 
     Raises:
+        NotImplementedError: p has no sampler, or one of them no density where p draws; there is
+            no KL.
         TypeError: one of them is not a distribution.
         ValueError: unknown estimator, fewer than 2 samples, event shapes that differ, a mixture
             without components.
@@ -77,66 +81,50 @@ def monte_carlo(
     shape = broadcast_batch(p, q)
     check_one_turn(p, q)
     with torch.no_grad(), randomness(generator):
-        mean, standard_error = _mean_and_error(p, q, num_samples, ESTIMATORS[estimator], shape)
-    return Estimate(
-        value=mean,
-        standard_error=standard_error,
-        method=f"monte carlo ({estimator})",
-        num_samples=num_samples,
-        reason=f"{num_samples:,} samples of p",
-    )
+        terms = _terms(p, q, num_samples, ESTIMATORS[estimator], shape)
+        one = torch.ones_like(terms.mean)
+    method, reason = f"monte carlo ({estimator})", f"{num_samples:,} samples of p"
+    return estimate_of(p, q, [(one, terms)], num_samples, method, reason)
 
 
-def _mean_and_error(
+def _terms(
     p: Distribution,
     q: Distribution,
     num_samples: int,
     terms_of: Callable[[Tensor], Tensor],
     shape: torch.Size,
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard error over chunks, merged as Chan, Golub & LeVeque (1983) do."""
-    chunk = max(1, _CHUNK // max(1, math.prod(shape + p.event_shape)))
-    count, mean, squares = 0, torch.zeros(shape), torch.zeros(shape)
-    for start in range(0, num_samples, chunk):
-        n = min(chunk, num_samples - start)
-        terms = terms_of(_log_ratio(p, q, n, shape))
-        finite = terms.isfinite()
-        centre = torch.where(finite, terms, 0.0).mean(0)
-        spread = torch.where(finite, terms - centre, 0.0).square().sum(0)
-        chunk_mean = torch.where(finite.all(0), centre, terms.mean(0))
-        if count == 0:
-            mean, squares = chunk_mean, spread
-        else:
-            step = chunk_mean - mean
-            weight = n / (count + n)
-            mean = torch.where(step.isfinite(), mean + step * weight, mean + chunk_mean)
-            squares = squares + spread + torch.nan_to_num(step).square() * count * weight
-        count += n
-    error = (squares / (count - 1) / count).sqrt()
-    return mean, torch.where(mean.isfinite(), error, math.inf)
+) -> Terms:
+    """The terms at all draws, a block of them at a time."""
+    block = max(1, _CHUNK // max(1, math.prod(shape + p.event_shape)))
+    found: Terms | None = None
+    for start in range(0, num_samples, block):
+        log_ratio, at_end = _log_ratio(p, q, min(block, num_samples - start), shape)
+        # p has no mass at a draw of its own: its density has left the floats
+        lost = log_ratio.isnan() | torch.isneginf(log_ratio)
+        terms = torch.where(lost, math.nan, terms_of(torch.where(lost, 0.0, log_ratio)))
+        some = Terms.of(terms, at_end)
+        found = some if found is None else found.merged(some)
+    assert found is not None
+    return found
 
 
-def _log_ratio(p: Distribution, q: Distribution, n: int, shape: torch.Size) -> Tensor:
-    """Log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape)."""
+def _log_ratio(
+    p: Distribution, q: Distribution, n: int, shape: torch.Size
+) -> tuple[Tensor, Tensor | None]:
+    """Log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape).
+
+    Also which of them have rounded to an end of p's support.
+    """
     (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
     expanded = _expanded(p, shape)
-    x = expanded.sample(torch.Size((n,)))
-    log_p = _by_itself_or_simpler(expanded, lambda law: law.log_prob(x))
-    log_q = _by_itself_or_simpler(q, lambda law: log_prob_anywhere(law, x))
-    log_ratio = log_p - log_q
+    x, at_end = draw(expanded, n)
+    log_p = log_density(expanded, x, lambda law, x: law.log_prob(x))
+    log_ratio = log_p - log_density(q, x, log_prob_anywhere)
     mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both sides let it
-    return log_ratio if mask is True else torch.where(torch.as_tensor(mask), log_ratio, 0.0)
-
-
-def _by_itself_or_simpler(law: Distribution, log_prob: Callable[[Distribution], Tensor]) -> Tensor:
-    """Log density as the law has it; as an equal law has it where torch's raises, as |x| does."""
-    try:
-        return log_prob(law)
-    except NotImplementedError:
-        plain = simplified(law)
-        if plain is law:
-            raise
-        return log_prob(plain)
+    if mask is True:
+        return log_ratio, at_end
+    counts = torch.as_tensor(mask)
+    return torch.where(counts, log_ratio, 0.0), None if at_end is None else at_end & counts
 
 
 def _expanded(p: Distribution, shape: torch.Size) -> Distribution:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 __all__ = ["peak_between", "square_over_jump"]
 
-_GRID, _ZOOMS = 81, 9
+#: Places of the first grid and of those inside of its best cell; how many of them.
+_FIRST, _NEXT, _ZOOMS = 81, 17, 8
 #: In widths: how far from a peak its slope is looked at, and the least jump that is a kink.
 _NEXT_TO, _JUMP = 1e-6, 1e-3
 
@@ -18,13 +19,13 @@ _NEXT_TO, _JUMP = 1e-6, 1e-3
 def peak_between(log: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
     """Where a log density is largest, by grids in the best cell of the one before."""
     column = (-1,) + (1,) * low.dim()
-    steps = torch.linspace(-1, 1, _GRID, dtype=low.dtype, device=low.device).reshape(column)
     centre, half = 0.5 * (low + high), 0.5 * (high - low)
-    for _ in range(_ZOOMS):
+    for count in (_FIRST, *[_NEXT] * _ZOOMS):
+        steps = torch.linspace(-1, 1, count, dtype=low.dtype, device=low.device).reshape(column)
         grid = centre + half * steps
         best = log(grid).nan_to_num(nan=-torch.inf, posinf=-torch.inf).max(0, keepdim=True).indices
         centre = grid.gather(0, best).squeeze(0)
-        half = half * (2.0 / (_GRID - 1))
+        half = half * (2.0 / (count - 1))
     return centre
 
 

@@ -22,8 +22,10 @@ from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from .adaptive import FIRST, LAST_SPLIT, Adaptive, Cuts, Solution, given
+from .adaptive import BLOCK, Adaptive, Cuts, Solution, given
+from .panels import first_panels, halved, nodes_of
 from .partials import is_transformed
 from .recorded import Integrand
 from .sweep import EPS
@@ -34,6 +36,7 @@ __all__ = [
     "Integrand",
     "asked_tolerance",
     "integrate",
+    "integrate_closed",
     "integrate_laws",
     "short_of",
     "tolerance",
@@ -43,6 +46,10 @@ __all__ = [
 USUAL = 1e-7
 #: A law with less reach, in widths, has a tail lighter than any exponential.
 LIGHT = 10.0
+#: The most evaluations of code that is not ours, of all rows and of one.
+DEAR, _MOST_NODES = 1 << 17, 1 << 13
+#: Next to a kink, the slope of a sum over nodes is off by the square root of what the sum is.
+_KINKED_SLOPES = 1e-8
 #: Where nothing may depend on values (vmap, compile, jit): one rule for all.
 TRACED_WHOLE, TRACED_SPLIT = 513, 257
 
@@ -194,31 +201,71 @@ def integrate_laws(
     Returns:
         Nats of the batch shape; the graph is that of the log densities.
     """
-    shape = centre.shape
 
     def integrand(z: Tensor) -> tuple[Tensor, Tensor]:
-        y = centre + width * z.reshape(-1, *shape)
+        y = centre + width * z
         a = log_p(y).to(torch.float64)
-        d = log_q(y) - a
-        d = torch.where(a == -math.inf, 0.0, d)
-        return tuple(x.reshape(z.shape) for x in (a + torch.log(width), d))  # type: ignore
+        return a + torch.log(width), log_q(y) - a
 
+    return integrate_closed(integrand, reach, cuts)
+
+
+def integrate_closed(
+    integrand: Callable[[Tensor], tuple[Tensor, Tensor]],
+    reach: tuple[Tensor, Tensor],
+    cuts: Sequence[Tensor],
+) -> Integral:
+    """The same for an integrand that keeps its parameters to itself, and takes whole batches only.
+
+    Args:
+        integrand: log p(z) and log q - log p at z of shape (nodes, *batch).
+        reach: how far below and above 0 p has mass, of batch shape.
+        cuts: where else the nodes must crowd, of batch shape.
+
+    Returns:
+        Nats of the batch shape; the graph is the integrand's own. Blocks of nodes are evaluated
+        again in the backward pass, so that its memory is that of a block.
+    """
+    shape, asked = reach[0].shape, asked_tolerance()
+    size = shape.numel()
+
+    def of_block(z: Tensor) -> tuple[Tensor, Tensor]:
+        log_p, d = integrand(z.reshape(-1, *shape))
+        mass = torch.exp(log_p).expand(d.shape)
+        # where nothing is left of p, log q may be -inf
+        return mass.reshape(-1, size), torch.where(mass > 0, d, 0.0).reshape(-1, size)
+
+    def of_nodes(z: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = z.split(max(1, BLOCK // (8 * max(1, size))))
+        if len(blocks) == 1:
+            return of_block(z)
+        found = [checkpoint(of_block, block, use_reentrant=False) for block in blocks]
+        mass, d = zip(*found, strict=True)
+        return torch.cat(mass), torch.cat(d)
+
+    def terms(z: Tensor) -> Tensor:
+        mass, d = of_nodes(z)
+        return -mass * d
+
+    aim = min(asked, _KINKED_SLOPES) if torch.is_grad_enabled() else asked
     low, high = (x.reshape(-1) for x in reach)
-    rows = Rows(integrand, low, high, tuple(c.reshape(-1) for c in cuts), kinked=True)
-    asked = asked_tolerance()
-    count = FIRST
+    panels = first_panels(low, high, [c.reshape(-1) for c in cuts])
     with torch.no_grad():
-        while True:
-            sums = sums_over(rows, (), count, split=True)
-            value, error = sums.value, sums.error()
-            if count >= LAST_SPLIT or not short_of(value, error, asked):
-                break
-            count = 2 * count - 1
-    if torch.is_grad_enabled():
-        value = sums_over(rows, (), count, split=True).value
-    reason = short_of(value.detach(), error, asked)
-    pieces = 2 + len(cuts)
-    return Integral(value.reshape(shape), error.reshape(shape), count * pieces, reason)
+        *panels, error = halved(
+            terms,
+            panels,
+            lambda value, error: not short_of(value, error, aim),
+            min(_MOST_NODES, DEAR // max(1, size)),
+        )
+        z, weights = nodes_of(*panels)
+    mass, d = of_nodes(z)
+    mass = weights * mass
+    value = -(mass * d).sum(0)
+    with torch.no_grad():
+        of_p, size_of_terms = mass.sum(0), (mass * d).abs().sum(0)
+        error = error + (16 * EPS + (of_p - 1).abs()) * (1 + size_of_terms)
+        reason = short_of(value, error, asked)
+    return Integral(value.reshape(shape), error.reshape(shape), z.shape[0], reason)
 
 
 def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:

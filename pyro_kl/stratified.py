@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, Normal
 
 from .densities import log_prob_anywhere
+from .draws import Terms, draw, estimate_of, log_density
 from .estimate import Estimate
 from .mixtures import components, is_mixture
 from .shapes import broadcast_batch
@@ -35,38 +36,35 @@ def stratified(p: Distribution, q: Distribution, num_samples: int) -> Estimate:
         weights = log_a.exp()
         largest = weights.reshape(-1, weights.shape[-1]).amax(0)
         counts = (num_samples * largest / largest.sum()).ceil().clamp(min=4).long() // 2 * 2
-        value, variance = torch.zeros(shape), torch.zeros(shape)
-        for k, n in enumerate(counts.tolist()):
-            terms = _log_ratio(p, q, parts, k, n, shape)
-            mean = terms.mean(0)
-            spread = (terms - mean).square().sum(0) / (len(terms) - 1) / len(terms)
-            weight = weights[..., k]
-            counted = weight > 0
-            value = value + torch.where(counted, weight * mean, 0.0)
-            variance = variance + torch.where(counted, weight**2 * spread, 0.0)
+        found = [
+            (weights[..., k], Terms.of(*_log_ratio(p, q, parts, k, n, shape)))
+            for k, n in enumerate(counts.tolist())
+        ]
     paired = "antithetic, " if isinstance(_inner(parts), _SYMMETRIC) else ""
-    return Estimate(
-        value=value,
-        standard_error=torch.where(value.isfinite(), variance.sqrt(), math.inf),
-        method="monte carlo (stratified)",
-        num_samples=int(counts.sum()),
-        reason=f"{paired}{int(counts.sum()):,} samples of p's components",
-    )
+    total = int(counts.sum())
+    reason = f"{paired}{total:,} samples of p's components"
+    return estimate_of(p, q, found, total, "monte carlo (stratified)", reason)
 
 
 def _log_ratio(
     p: Distribution, q: Distribution, parts: Distribution, k: int, n: int, shape: torch.Size
-) -> Tensor:
-    """Log p - log q at samples of component k, one for each independent draw."""
+) -> tuple[Tensor, Tensor | None]:
+    """Log p - log q at samples of component k, one for each independent draw.
+
+    Also which of them have rounded to an end of the component's support.
+    """
     wide = parts.expand(torch.Size((*shape, parts.batch_shape[-1])))
     event = len(parts.event_shape)
     symmetric = isinstance(_inner(parts), _SYMMETRIC)
-    x = wide.sample(torch.Size((n // 2 if symmetric else n,))).select(-1 - event, k)
+    x, at_end = draw(wide, n // 2 if symmetric else n)
+    x, at_end = x.select(-1 - event, k), None if at_end is None else at_end[..., k]
     if symmetric:
         loc = wide.mean.select(-1 - event, k)
         x = torch.cat((x, 2 * loc - x))
     terms = _log_density(p, x) - _log_density(q, x)
-    return terms.reshape(2, n // 2, *shape).mean(0) if symmetric else terms
+    if symmetric:
+        terms = terms.reshape(2, n // 2, *shape).mean(0)
+    return torch.where(torch.isneginf(terms), math.nan, terms), at_end
 
 
 def _inner(law: Distribution) -> Distribution:
@@ -76,7 +74,7 @@ def _inner(law: Distribution) -> Distribution:
 def _log_density(law: Distribution, x: Tensor) -> Tensor:
     """Of a mixture by its components: Pyro's classes take no batch of values, or only some."""
     if not is_mixture(law):
-        return log_prob_anywhere(law, x)
+        return log_density(law, x, log_prob_anywhere)
     log_weights, parts = components(law)
     at = x.unsqueeze(-1 - len(parts.event_shape))
     return (log_weights + log_prob_anywhere(parts, at)).logsumexp(-1)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch.distributions import Distribution
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, transform_to
 from torch.distributions.constraints import Constraint
 
 __all__ = ["StructuredFamily"]
@@ -49,3 +51,38 @@ class StructuredFamily:
     def __call__(self, **parameters: Any) -> Any:
         """The member with these parameters."""
         return (self.make or self.distribution)(**parameters)
+
+    # A triangular or positive definite matrix and a probability vector are not free to move entry
+    # by entry. torch's maps to their constraints are what moves them.
+
+    def free(self, parameters: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The real parameters in unconstrained coordinates."""
+        return {
+            name: transform_to(self.parameters[name]).inv(torch.as_tensor(x, dtype=torch.float64))
+            for name, x in parameters.items()
+            if name in self.parameters
+        }
+
+    def bound(
+        self, coordinates: Mapping[str, Tensor], fixed: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Back from unconstrained coordinates, with the parameters that do not move."""
+        moved = {name: transform_to(self.parameters[name])(u) for name, u in coordinates.items()}
+        return {
+            name: moved[name] if name in moved else torch.as_tensor(x, dtype=torch.float64)
+            for name, x in fixed.items()
+        }
+
+    def drawn(
+        self, parameters: Mapping[str, Any], shape: tuple[int, ...], spread: float
+    ) -> dict[str, Tensor]:
+        """Parameters around given ones, independent along the batch `shape`."""
+        moved = {
+            name: u + spread * torch.randn((*shape, *u.shape), dtype=torch.float64)
+            for name, u in self.free(parameters).items()
+        }
+        return self.bound(moved, parameters)
+
+    def one_of(self, parameters: Mapping[str, Any], index: tuple[int, ...]) -> dict[str, Any]:
+        """An element of a batch that `drawn` made."""
+        return {name: x[index] if name in self.parameters else x for name, x in parameters.items()}

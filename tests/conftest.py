@@ -5,12 +5,27 @@ from __future__ import annotations
 import pyro
 import pytest
 import torch
+from torch.distributions import kl as torch_kl
+
+from pyro_kl import registry
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     pyro.set_rng_seed(0)
     pyro.clear_param_store()
+
+
+@pytest.fixture
+def registries_as_they_were():
+    """What a test registers is forgotten, in our tables and in torch's."""
+    tables = (registry._FAMILIES, registry._PAIRS, registry._KERNELS, torch_kl._KL_REGISTRY)
+    before = [dict(table) for table in tables]
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
+    torch_kl._KL_MEMOIZE.clear()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence, transform_to
+from torch.distributions import kl_divergence
 
 import pyro_kl
 from pyro_kl import Case, Pair
@@ -79,44 +79,9 @@ def as_tensors(parameters: Parameters, dtype: torch.dtype = F64) -> dict[str, Te
     return {name: torch.as_tensor(x, dtype=dtype) for name, x in parameters.items()}
 
 
-# --- free coordinates ---------------------------------------------------------------------------
-#
-# A triangular or positive definite matrix and a probability vector are not free to move entry by
-# entry. torch's maps to their constraints are what moves them.
-
-
-def free(family: StructuredFamily, parameters: Parameters) -> dict[str, Tensor]:
-    """The real parameters in unconstrained coordinates."""
-    values = as_tensors(parameters)
-    return {
-        name: transform_to(family.parameters[name]).inv(x)
-        for name, x in values.items()
-        if name in family.parameters
-    }
-
-
-def bound(
-    family: StructuredFamily, coordinates: Mapping[str, Tensor], fixed: Parameters
-) -> dict[str, Any]:
-    """Back from unconstrained coordinates, with the parameters that do not move."""
-    moved = {name: transform_to(family.parameters[name])(u) for name, u in coordinates.items()}
-    return {name: moved[name] if name in moved else x for name, x in as_tensors(fixed).items()}
-
-
-def draw(
-    family: StructuredFamily, parameters: Parameters, shape: tuple[int, ...], spread: float
-) -> dict[str, Any]:
-    """Members around given ones, independent along the batch `shape`."""
-    moved = {
-        name: u + spread * torch.randn((*shape, *u.shape), dtype=F64)
-        for name, u in free(family, parameters).items()
-    }
-    return bound(family, moved, parameters)
-
-
-def one_of(family: StructuredFamily, parameters: Parameters, index: tuple[int, ...]) -> Parameters:
-    """An element of a batch that `draw` made."""
-    return {name: x[index] if name in family.parameters else x for name, x in parameters.items()}
+#: What moves a member's parameters is the families' own.
+free, bound, draw = StructuredFamily.free, StructuredFamily.bound, StructuredFamily.drawn
+one_of = StructuredFamily.one_of
 
 
 def function_of(duo: Structured, case: Case):

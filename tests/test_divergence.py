@@ -20,7 +20,7 @@ from torch.distributions import (
 )
 
 import pyro_kl
-from pyro_kl import Comparison, Estimate, divergence
+from pyro_kl import Comparison, Estimate, caller
 from pyro_kl.quadrature import asked_tolerance
 
 
@@ -42,7 +42,7 @@ ODD, PLANE, NORMAL = mixture(), plane(), Normal(0.0, 1.0)
 
 @pytest.fixture(autouse=True)
 def _nobody_was_told(monkeypatch):
-    monkeypatch.setattr(divergence, "_told", set())
+    monkeypatch.setattr(caller, "_told", set())
 
 
 def test_exact():

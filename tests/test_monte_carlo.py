@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pyro.distributions as dist
+import pyro.distributions.transforms as maps
 import pytest
 import torch
 from torch.distributions import (
@@ -19,6 +20,8 @@ from torch.distributions import (
 
 import pyro_kl
 from pyro_kl import monte_carlo as module_function
+
+from .laws import F64, SAME, draw, make, over
 
 P, Q = Normal(0.3, 1.2), Normal(0.0, 1.0)
 SEEDS = 400
@@ -55,6 +58,9 @@ def test_unbiased(estimator):
     assert expected("k2") != pytest.approx(kl_divergence(P, Q).item(), rel=0.05)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:KL.*the standard error does not hold:UserWarning"
+)  # a few seeds
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 def test_standard_error_covers(estimator):
     """Two standard errors hold about 95 % of the runs, and their size is the runs' spread."""
@@ -189,3 +195,122 @@ def test_says_how_it_was_made():
     assert estimate.num_samples == 12_345
     assert "+-" in str(estimate)
     assert "monte carlo (k3): 12,345 samples of p" in str(estimate)
+
+
+# --- draws that have rounded to an end of the support, and what cannot be sampled ---------------
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.filterwarnings("ignore:KL.*the standard error does not hold:UserWarning")
+@over(duo for duo in SAME if not duo.p.support.discrete)
+def test_no_verdict_from_draws_at_the_end(duo):
+    """Wide parameters: an estimate that is off says that its standard error does not hold."""
+    torch.manual_seed(0)
+    p, q = (make(family, draw(family, 12, 2.5)) for family in (duo.p, duo.q))
+    found = pyro_kl.compare(p, q, num_samples=5000)
+    doubtful = found.sampled.unreliable
+    doubtful = torch.zeros(12, dtype=torch.bool) if doubtful is None else doubtful
+    assert found.z_score[doubtful].isnan().all()
+    sound = found.value.isfinite() & ~doubtful
+    assert (found.z_score[sound].abs() < 5).all(), found.z_score
+    if doubtful.any():
+        assert "the standard error does not hold" in found.sampled.reason
+
+
+AT_THE_END = {
+    "Gamma": lambda t: (dist.Gamma(t(0.01), t(1.0)), dist.Gamma(t(0.1), t(1.0))),
+    "Beta": lambda t: (dist.Beta(t(0.01), t(0.01)), dist.Beta(t(1.0), t(1.0))),
+    "InverseGamma": lambda t: (
+        dist.InverseGamma(t(0.02), t(1.0)),
+        dist.InverseGamma(t(0.1), t(1.0)),
+    ),
+    "Dirichlet": lambda t: (dist.Dirichlet(t([0.005] * 50)), dist.Dirichlet(t([0.02] * 50))),
+    "Kumaraswamy": lambda t: (dist.Kumaraswamy(t(0.05), t(0.05)), dist.Beta(t(1.0), t(1.0))),
+    "product": lambda t: (
+        dist.Gamma(t([0.01, 2.0]), t(1.0)).to_event(1),
+        dist.Gamma(t([0.1, 2.0]), t(1.0)).to_event(1),
+    ),
+    "mapped": lambda t: (
+        dist.TransformedDistribution(
+            dist.Gamma(t(0.01), t(1.0)), maps.AffineTransform(t(0.0), t(2.0))
+        ),
+        dist.Gamma(t(0.1), t(1.0)),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", AT_THE_END)
+def test_draws_at_the_end_are_counted(name, dtype):
+    torch.manual_seed(0)
+    p, q = AT_THE_END[name](lambda x: torch.tensor(x, dtype=dtype))
+    with pytest.warns(UserWarning, match=r"[0-9]+ (rounded to an end of p's support|left out)"):
+        found = pyro_kl.compare(p, q, num_samples=5000)
+    assert found.estimate.isfinite()
+    assert found.z_score.isnan()
+    assert "the standard error does not hold" in str(found)
+    assert str(found).splitlines()[-1].split() == ["z", "-"]
+
+
+def test_only_the_rows_at_the_end_lose_their_verdict():
+    torch.manual_seed(0)
+    p = Gamma(torch.tensor([0.01, 2.0]), 1.0)
+    with pytest.warns(UserWarning, match="up to [0-9,]+ rounded"):
+        found = pyro_kl.compare(p, Gamma(1.0, 1.0), num_samples=5000)
+    assert found.z_score.isnan().tolist() == [True, False]
+    assert [part.unreliable.item() for part in found.sampled] == [True, False]
+
+
+def test_one_draw_has_much_of_the_variance():
+    """The mean of x^20 of an exponential variable is 2e18, and few draws are above 10."""
+    torch.manual_seed(0)
+    p = dist.Weibull(*(torch.tensor(x, dtype=F64) for x in (1.0, 0.05)))
+    with pytest.warns(UserWarning, match="1 makes up more than a quarter of the variance"):
+        assert pyro_kl.compare(p, Gamma(1.0, 1.0), num_samples=5000).z_score.isnan()
+
+
+@pytest.mark.filterwarnings("ignore:.*is estimated by Monte Carlo:UserWarning")
+def test_a_mixture_says_so_too():
+    torch.manual_seed(0)
+    parts = Independent(Gamma(torch.tensor([[0.01, 1.0], [1.0, 2.0]]), 1.0), 1)
+    mixture = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), parts)
+    other = Independent(Gamma(torch.ones(2), 1.0), 1)
+    with pytest.warns(UserWarning, match="rounded to an end of p's support"):
+        found = pyro_kl.kl(mixture, other, num_samples=2000)
+    assert found.unreliable
+    assert found.value.isfinite()
+
+
+LACKING = {
+    "sampler": (
+        lambda: dist.LogNormalNegativeBinomial(*torch.tensor([5.0, 0.0, 0.5])),
+        lambda: dist.Poisson(3.0),
+        "LogNormalNegativeBinomial has no sampler",
+    ),
+    **{
+        name: (
+            lambda: dist.Normal(torch.zeros(2), 1.0).to_event(1),
+            lambda make=make: dist.TransformedDistribution(
+                dist.Normal(torch.zeros(2), 1.0).to_event(1), [make()]
+            ),
+            r"TransformedDistribution has no density .* a transform has no inverse \(",
+        )
+        for name, make in {
+            "planar": lambda: maps.planar(2),
+            "radial": lambda: maps.radial(2),
+            "sylvester": lambda: maps.sylvester(2, 2),
+            "polynomial": lambda: maps.polynomial(2),
+            "neural autoregressive": lambda: maps.neural_autoregressive(2),
+            "block autoregressive": lambda: maps.block_autoregressive(2),
+        }.items()
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*is estimated by Monte Carlo:UserWarning")
+@pytest.mark.parametrize("name", LACKING)
+def test_says_what_is_lacking(name):
+    p, q, message = LACKING[name]
+    for ask in (pyro_kl.monte_carlo, pyro_kl.kl):
+        with pytest.raises(NotImplementedError, match=message):
+            ask(p(), q(), num_samples=100)

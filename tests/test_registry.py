@@ -26,19 +26,9 @@ from pyro_kl import Case, Family, Moment, registry
 
 from .reference import integrate
 
+pytestmark = pytest.mark.usefixtures("registries_as_they_were")
+
 CASE = Case({"loc": 0.0, "scale": 1.0}, {"loc": 1.0, "scale": 1.0}, 0.5)
-
-
-@pytest.fixture(autouse=True)
-def _registries_as_they_were():
-    """What a test registers is forgotten, in our tables and in torch's."""
-    tables = (registry._FAMILIES, registry._PAIRS, registry._KERNELS, torch_kl._KL_REGISTRY)
-    before = [dict(table) for table in tables]
-    yield
-    for table, content in zip(tables, before, strict=True):
-        table.clear()
-        table.update(content)
-    torch_kl._KL_MEMOIZE.clear()
 
 
 class Mine(Normal):

@@ -14,7 +14,7 @@ from pyro.infer import SVI
 from torch.distributions import kl_divergence
 
 import pyro_kl
-from pyro_kl import divergence, integrals
+from pyro_kl import caller
 
 PACKAGE = Path(pyro_kl.__file__).parent
 
@@ -29,8 +29,7 @@ def test_every_warning_looks_for_its_line():
 
 @pytest.fixture(autouse=True)
 def _nobody_was_told(monkeypatch):
-    monkeypatch.setattr(divergence, "_told", set())
-    monkeypatch.setattr(integrals, "_told", set())
+    monkeypatch.setattr(caller, "_told", set())
 
 
 MIXTURE = dist.MixtureSameFamily(
@@ -96,6 +95,13 @@ WAYS = {
     "a penalty": penalty,
     "a controller": controller,
 }
+
+
+def test_what_is_quiet_is_not_taken_for_told():
+    with caller.quiet():
+        pyro_kl.kl(*HARD, tolerance=1e-30)
+    with pytest.warns(UserWarning, match="tolerance 1e-30 not reached"):
+        pyro_kl.kl(*HARD, tolerance=1e-30)
 
 
 @pytest.mark.parametrize("way", WAYS)

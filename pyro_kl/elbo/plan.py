@@ -1,13 +1,14 @@
 """Which site is computed how: decided once for each structure of model and guide.
 
 A plan is made from the first pair of traces of a structure (names and types of all sites). Later
-traces of the same structure follow it, so that nothing but the formulas is left to compute.
+traces of the same structure follow it, so that nothing but the formulas is left to compute. What
+may differ between runs of one structure (what depends on what) is asked in each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyro.distributions import Delta
@@ -21,9 +22,9 @@ from .joint import Block, joint_blocks
 from .structured import structured_sites
 from .terms import without_mask
 from .traces import Site, Trace
-from .validity import Dependencies, late_parents
+from .validity import Watch, late_parents
 
-__all__ = ["Decision", "Plan", "Run", "make_plan", "structure_of"]
+__all__ = ["Decision", "Plan", "Plans", "Run"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,153 @@ class Plan:
     enumerated: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Layout:
+    """Who draws what in one structure, and what has to be asked in every run of it.
+
+    Attributes:
+        drawn: latent -> how the guide draws it, in the model's order.
+        auxiliary: the guide's sites that no latent has used.
+        late: latent -> the latents that are before it in the model and not in the guide; only
+            where there are any.
+        blocks: sites of a joint guide whose prior may or may not depend on the sites before.
+    """
+
+    drawn: dict[str, Drawn]
+    auxiliary: list[str]
+    late: dict[str, list[str]]
+    blocks: list[str]
+
+    @property
+    def asks(self) -> bool:
+        """Whether plans depend on what depends on what."""
+        return bool(self.late or self.blocks)
+
+    def answers(self, model_trace: Trace, watch: Watch | None) -> dict[str, list[str]]:
+        """The sites asked about whose prior depends on their own draw -> by way of whom.
+
+        Args:
+            model_trace: of the model.
+            watch: what was seen in this run; without it every dependence is taken to be there.
+        """
+        found: dict[str, list[str]] = {}
+        for name in {**self.late, **dict.fromkeys(self.blocks)}:
+            own, others = self.drawn[name].parts, self.late.get(name, [])
+            if watch is None:
+                found[name] = others
+                continue
+            parts = {part: other for other in others for part in self.drawn[other].parts}
+            seen = watch.reached_by(model_trace.nodes[name], {*own, *parts, *others})
+            if seen.intersection(own):
+                by = {parts.get(part, part) for part in seen}
+                found[name] = [other for other in others if other in by] or others
+        return found
+
+
+class Plans:
+    """All plans of an ELBO, by what they depend on.
+
+    A plan holds for one structure (names and types of all sites in their order) and one set of
+    answers to what the structure leaves open, which is asked again in every run.
+
+    Args:
+        mean_field: "check" tests whether an exact KL is valid, "assume" takes it to be, "never"
+            samples every site.
+        sampled: the latents that are to be sampled in any case.
+    """
+
+    def __init__(self, mean_field: str, sampled: Collection[str] = ()) -> None:
+        self.mean_field, self.sampled = mean_field, sampled
+        self._layouts: dict[Any, Layout] = {}
+        self._plans: dict[Any, Plan] = {}
+
+    @property
+    def watches(self) -> bool:
+        """Whether the next run is to be watched: the first, and all if any structure asks."""
+        if self.mean_field == "never":
+            return False
+        return not self._layouts or any(layout.asks for layout in self._layouts.values())
+
+    def get(
+        self, model_trace: Trace, guide_trace: Trace, guide: Any, anew: bool = False
+    ) -> tuple[Plan, bool]:
+        """The plan for a pair of traces, and whether it is a new one.
+
+        Args:
+            model_trace: of the model.
+            guide_trace: of the guide.
+            guide: the guide.
+            anew: whether the plan at hand does not fit: a law has changed under the same types.
+        """
+        structure = structure_of(model_trace, guide_trace)
+        if anew or structure not in self._layouts:
+            self._layouts[structure] = self._layout(model_trace, guide_trace, guide)
+        layout = self._layouts[structure]
+        watch: Watch | None = getattr(guide_trace, "pyro_kl_watch", None)
+        answers = layout.answers(model_trace, watch) if layout.asks else {}
+        key = structure, frozenset(answers), watch is None
+        made = anew or key not in self._plans
+        if made:
+            unseen = watch is None and not _is_messenger(guide)
+            self._plans[key] = self._plan(layout, model_trace, guide_trace, answers, unseen)
+        return self._plans[key], made
+
+    def _layout(self, model_trace: Trace, guide_trace: Trace, guide: Any) -> Layout:
+        """Find out who draws what."""
+        latents = [
+            name
+            for name, site in model_trace.nodes.items()
+            if site["type"] == "sample" and not site["is_observed"]
+        ]
+        drawn, auxiliary = _recognise(latents, model_trace, guide_trace, guide)
+        late = _late(latents, drawn, guide_trace) if self.mean_field == "check" else {}
+        blocks = [name for name, how in drawn.items() if isinstance(how, Block) and how.order > 0]
+        return Layout(drawn, auxiliary, late, blocks if self.mean_field != "never" else [])
+
+    def _plan(
+        self,
+        layout: Layout,
+        model_trace: Trace,
+        guide_trace: Trace,
+        dependent: Mapping[str, list[str]],
+        unseen: bool,
+    ) -> Plan:
+        """Decide for each latent of the model.
+
+        Args:
+            layout: who draws what.
+            model_trace: of the model.
+            guide_trace: of the guide.
+            dependent: the layout's answers in this run.
+            unseen: whether nobody has looked at what depends on what: it will be the next time.
+        """
+        decisions: dict[str, Decision] = {}
+        for name, how in layout.drawn.items():
+            if isinstance(how, Block):
+                how = replace(how, has_parents=name in dependent)
+            if isinstance(how, Prior):
+                decisions[name] = _from_prior(how)
+            elif _is_point(how, guide_trace):
+                decisions[name] = _of_point(how, _draws_anything(layout.auxiliary, guide_trace))
+            elif self.mean_field == "never":
+                decisions[name] = Decision(how, False, "monte carlo", reason='mean_field="never"')
+            elif name in self.sampled:
+                reason = f'exact={{"{name}": False}}'
+                decisions[name] = Decision(how, False, "monte carlo", reason=reason)
+            elif name in layout.late and name in dependent:
+                decisions[name] = _invalid_decision(how, dependent[name], unseen)
+            else:
+                decisions[name] = _try_exact(how, model_trace, guide_trace)
+        sites = guide_trace.nodes
+        return Plan(
+            decisions,
+            layout.auxiliary,
+            _groups(decisions, layout.auxiliary),
+            undeclared=[name for name in layout.auxiliary if _is_undeclared(sites[name])],
+            enumerated=_enumerated(layout.drawn, model_trace, guide_trace),
+        )
+
+
 def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
     """Names and types of all sites: what a plan depends on."""
     return tuple(
@@ -86,56 +234,6 @@ def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample"
         for law in (site["fn"],)
-    )
-
-
-def make_plan(
-    model_trace: Trace,
-    guide_trace: Trace,
-    run: Run,
-    mean_field: str,
-    sampled: Collection[str] = (),
-) -> Plan:
-    """Decide for each latent of the model.
-
-    Args:
-        model_trace: of the model.
-        guide_trace: of the guide.
-        run: what was run.
-        mean_field: "check" tests whether an exact KL is valid, "assume" takes it to be, "never"
-            samples every site.
-        sampled: the latents that are to be sampled in any case.
-    """
-    latents = [
-        name
-        for name, site in model_trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"]
-    ]
-    drawn, auxiliary = _recognise(latents, model_trace, guide_trace, run.guide)
-    invalid = _invalid(latents, drawn, guide_trace, run) if mean_field == "check" else {}
-    _find_parents(drawn, run, guide_trace, mean_field)
-    decisions: dict[str, Decision] = {}
-    for name in latents:
-        how = drawn[name]
-        if isinstance(how, Prior):
-            decisions[name] = _from_prior(how)
-        elif _is_point(how, guide_trace):
-            decisions[name] = _of_point(how, _draws_anything(auxiliary, guide_trace))
-        elif mean_field == "never":
-            decisions[name] = Decision(how, False, "monte carlo", reason='mean_field="never"')
-        elif name in sampled:
-            reason = f'exact={{"{name}": False}}'
-            decisions[name] = Decision(how, False, "monte carlo", reason=reason)
-        elif name in invalid:
-            decisions[name] = _invalid_decision(how, invalid[name])
-        else:
-            decisions[name] = _try_exact(how, model_trace, guide_trace)
-    return Plan(
-        decisions,
-        auxiliary,
-        _groups(decisions, auxiliary),
-        undeclared=[name for name in auxiliary if _is_undeclared(guide_trace.nodes[name])],
-        enumerated=_enumerated(drawn, model_trace, guide_trace),
     )
 
 
@@ -232,7 +330,10 @@ def _of_point(how: Drawn, has_auxiliary: bool) -> Decision:
     return Decision(how, False, "point density", reason="the guide is a point")
 
 
-def _invalid_decision(how: Drawn, late: list[str]) -> Decision:
+def _invalid_decision(how: Drawn, late: list[str], unseen: bool) -> Decision:
+    if unseen:
+        reason = f"the guide draws {', '.join(late)} from it or after it: sampled once, then asked"
+        return Decision(how, False, "monte carlo", reason=reason)
     reason = f"its prior depends on {', '.join(late)}, which the guide draws from it or after it"
     return Decision(how, False, "monte carlo", reason=reason, warns=True)
 
@@ -262,44 +363,24 @@ def _groups(decisions: Mapping[str, Decision], auxiliary: list[str]) -> dict[str
     return groups
 
 
-# --- validity -----------------------------------------------------------------------------------
+# --- order --------------------------------------------------------------------------------------
 
 
-def _invalid(
-    latents: list[str], drawn: Mapping[str, Drawn], guide_trace: Trace, run: Run
+def _late(
+    latents: list[str], drawn: Mapping[str, Drawn], guide_trace: Trace
 ) -> dict[str, list[str]]:
-    """The latents whose KL may not be exact, with the sites that are in the way."""
+    """The latents that fail the test by order, with the sites that are in the way."""
     index = {name: i for i, name in enumerate(guide_trace.nodes)}
     position: dict[str, tuple[float, int]] = {}
     for name, how in drawn.items():
         order = how.order if isinstance(how, Block) else 0
         first = min((index[part] for part in how.parts), default=float("inf"))
         position[name] = first, order
-    late = {name: others for name, others in late_parents(latents, position).items() if others}
-    late = {name: others for name, others in late.items() if not isinstance(drawn[name], Prior)}
-    if not late or _is_messenger(run.guide):
-        return late
-    dependencies = _dependencies(drawn, run)
     return {
-        name: others for name, others in late.items() if dependencies.parents_descend(name, others)
+        name: others
+        for name, others in late_parents(latents, position).items()
+        if others and not isinstance(drawn[name], Prior)
     }
-
-
-def _find_parents(
-    drawn: Mapping[str, Drawn], run: Run, guide_trace: Trace, mean_field: str
-) -> None:
-    """Say of each block of a joint guide whether its prior may depend on other latents."""
-    blocks = [how for how in drawn.values() if isinstance(how, Block) and how.order > 0]
-    if not blocks or mean_field == "never":
-        return
-    free = _dependencies(drawn, run).without_parents([block.name for block in blocks])
-    for block in blocks:
-        block.has_parents = block.name not in free
-
-
-def _dependencies(drawn: Mapping[str, Drawn], run: Run) -> Dependencies:
-    parts = {name: how.parts for name, how in drawn.items()}
-    return Dependencies(run.model, run.guide, run.args, run.kwargs, parts)
 
 
 def _is_messenger(guide: Any) -> bool:

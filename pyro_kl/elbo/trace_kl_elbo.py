@@ -17,11 +17,12 @@ from .collect import collect
 from .combine import Combined, Particle, combine
 from .control_variate import ControlVariate
 from .objective import Levels, Objective, check_names
-from .plan import Plan, Run, make_plan, structure_of
+from .plan import Plan, Plans, Run
 from .report import KLReport
 from .snapshot import Snapshot
 from .told import warn_of, warn_of_settings
 from .traces import Trace, paired_traces
+from .validity import Watch
 
 __all__ = ["TraceKL_ELBO"]
 
@@ -93,13 +94,16 @@ class TraceKL_ELBO(Trace_ELBO):
         self.exact = dict(exact)
         self.control_variate = ControlVariate() if control_variate else None
         self.step_count = 0
-        self._plans: dict[Any, Plan] = {}
+        self._plans = self._no_plans()
         self._told: set[str] = set()
         self._snapshot: Snapshot | None = None
 
+    def _no_plans(self) -> Plans:
+        return Plans(self.mean_field, {name for name, exact in self.exact.items() if not exact})
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_plans={}, _snapshot=None)  # they know the guide
+        state.update(_plans=self._no_plans(), _snapshot=None)  # they know the guide
         return state
 
     # --- traces and terms ---------------------------------------------------------------------
@@ -107,7 +111,8 @@ class TraceKL_ELBO(Trace_ELBO):
     def _get_trace(
         self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
-        return paired_traces(model, guide, args, kwargs, self.max_plate_nesting)
+        watch = Watch() if self._plans.watches else None
+        return paired_traces(model, guide, args, kwargs, self.max_plate_nesting, watch)
 
     def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
         """The terms of each pair of traces."""
@@ -127,14 +132,10 @@ class TraceKL_ELBO(Trace_ELBO):
     def _plan_for(
         self, model_trace: Trace, guide_trace: Trace, run: Run, anew: bool = False
     ) -> Plan:
-        key = structure_of(model_trace, guide_trace)
-        plan = None if anew else self._plans.get(key)
-        if plan is None:
-            sampled = {name for name, exact in self.exact.items() if not exact}
-            plan = make_plan(model_trace, guide_trace, run, self.mean_field, sampled)
+        plan, made = self._plans.get(model_trace, guide_trace, run.guide, anew)
+        if made:
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
-            self._plans[key] = plan
             warn_of(plan, self._told)
         return plan
 

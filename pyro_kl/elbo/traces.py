@@ -6,6 +6,7 @@ Pyro's own function computes the log density of every site; an exact KL needs no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from pyro.poutine.trace_struct import Trace as PyroTrace
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
 from torch.distributions import Distribution
+
+from .validity import Watch
 
 __all__ = [
     "Site",
@@ -44,6 +47,7 @@ def paired_traces(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     max_plate_nesting: float,
+    watch: Watch | None = None,
 ) -> tuple[Trace, Trace]:
     """Run the guide, and the model on its values; no log density is computed.
 
@@ -53,6 +57,8 @@ def paired_traces(
         args: of both.
         kwargs: of both.
         max_plate_nesting: for Pyro's checks of shapes, which are made if validation is on.
+        watch: what is to see what depends on what; it is left in the guide's trace. A
+            GuideMessenger is not watched.
 
     Returns:
         The traces of model and guide, without the sites that draw subsamples.
@@ -63,14 +69,18 @@ def paired_traces(
         guide(*args, **kwargs)
         model_trace, guide_trace = inner.get_traces()
     else:
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        with watch.guide() if watch else nullcontext():
+            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         replayed = poutine.replay(model, trace=guide_trace)
-        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+        with watch.model() if watch else nullcontext():
+            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
     validate = is_validation_enabled()
     if validate:
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
     model_trace = prune_subsample_sites(model_trace)
     guide_trace = prune_subsample_sites(guide_trace)
+    if watch and not guides_itself:
+        guide_trace.__dict__["pyro_kl_watch"] = watch
     if validate:
         check_if_enumerated(guide_trace)
         for trace in (model_trace, guide_trace):

@@ -1,38 +1,37 @@
 """When an exact KL may stand for the sampled one.
 
 E_q[log q(z | ...) - log p(z | parents)] is E[KL(q(z | ...) || p(z | parents))] exactly if no
-parent of z in the model descends from z in the guide. Three tests, from cheap to dear:
+parent of z in the model descends from z in the guide. Two tests:
 
 1. by order: all latents before z in the model come before z in the guide too. Causality makes it
-   sound, and it costs nothing.
-2. by provenance: tensors that remember which sites they were computed from. Finer, but it loses
-   the trail at `.item()`, in-place writes and branches.
-3. by intervention: z is moved in the guide, all noise kept, and the prior of z is looked at again.
-   It sees what provenance misses; a branch that does not flip escapes it.
+   sound for every run with the same order of sites, and it costs nothing.
+2. by watching: a site that fails 1 is asked about in every run, since what depends on what may
+   change with an argument, a batch or a branch. While guide and model run, each tensor carries
+   along from which of the guide's sites it was computed; where a number leaves the tensors (by
+   `.item()`, `float`, NumPy, a branch), whatever comes after it counts as computed from it.
+   The test may see a dependence that is none, and never misses one.
 
-A site that fails 1 must pass 2 and 3; otherwise it is sampled.
+A site that fails both is sampled. Guides and models whose sites are in order are not watched.
+
+Source: Denning & Denning (1977), Certification of Programs for Secure Information Flow (explicit
+and implicit flows).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.infer.inspect import TrackProvenance
-from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from .traces import Site, Trace
-
-__all__ = ["Dependencies", "late_parents"]
-
-#: How often a site is moved before it counts as without influence.
-_MOVES = 2
+__all__ = ["Watch", "late_parents"]
 
 
 def late_parents(
@@ -50,180 +49,228 @@ def late_parents(
     }
 
 
-@dataclass
-class Dependencies:
-    """What depends on what, found out by running guide and model again.
+class Watch:
+    """Test 2: from which of the guide's sites everything in one run was computed.
 
-    Args:
-        model: the model.
-        guide: the guide; not a GuideMessenger.
-        args: their arguments.
-        kwargs: their keyword arguments.
-        parts: latent -> the guide's sites that draw it.
+    A set of sites is a number with one bit for each. Memory that is shared is one thing: a view
+    that is written to changes what it is a view of.
     """
 
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    parts: Mapping[str, tuple[str, ...]]
-    _seed: int = field(default=0)
-    _provenance: tuple[Any, Any] | None = field(default=None, repr=False)
+    def __init__(self) -> None:
+        self._bit: dict[str, int] = {}
+        self._sources: dict[int, tuple[int, StorageWeakRef]] = {}
+        self._leaked = 0
+        self._leaked_at: dict[str, int] = {}
 
-    def parents_descend(self, name: str, late: Iterable[str]) -> bool:
-        """Whether a parent of `name` in the model may descend from it in the guide.
+    # --- running ----------------------------------------------------------------------------
+
+    def guide(self) -> ExitStack:
+        """While the guide runs: what it draws is followed."""
+        return self._entered(_Drawn(self))
+
+    def model(self) -> ExitStack:
+        """While the model runs on the guide's values."""
+        return self._entered(_Stated(self))
+
+    def _entered(self, *managers: Any) -> ExitStack:
+        stack = ExitStack()
+        for manager in (*managers, _Readers(self), _Operations(self)):
+            stack.enter_context(manager)
+        return stack
+
+    # --- asking -----------------------------------------------------------------------------
+
+    def reached_by(self, site: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+        """Those of the guide's sites `names` that a site's law, scale or mask depends on.
 
         Args:
-            name: a latent that fails the test by order.
-            late: the latents before it in the model but not in the guide.
+            site: of the model.
+            names: sites of the guide.
         """
+        sources = self._leaked_at.get(site["name"], 0)
+        sources |= self._sources_of([site["scale"], site["mask"]])
+        before, self._leaked = self._leaked, 0
         try:
-            parents, children = self._tracked()
-            if parents[name] & set(late) & self._descendants(name, children):
-                return True
-            return self._moves_own_prior(name)
-        except Exception:  # whatever stops the tests, stops the claim
-            return True
+            value = site["value"].detach().clone()  # of which nobody knows where it comes from
+            with torch.no_grad(), self._entered():
+                density = site["fn"].log_prob(value)
+            sources |= self._sources_of([density]) | self._leaked
+        except Exception:  # whatever stops the test, stops the claim
+            return set(names)
+        finally:
+            self._leaked = before
+        return {name for name in names if self._bit.get(name, 0) & sources}
 
-    def without_parents(self, names: Iterable[str]) -> set[str]:
-        """The latents among `names` whose prior depends on no latent at all, by tests 2 and 3."""
-        names = list(names)
-        try:
-            parents, _ = self._tracked()
-            free = [name for name in names if not parents[name]]
-            return {name for name in free if not self._prior_moves(free)[name]} if free else set()
-        except Exception:
-            return set()
+    # --- what the handlers tell -------------------------------------------------------------
 
-    # --- provenance ---------------------------------------------------------------------------
+    def drawn(self, name: str, value: Any) -> None:
+        """The guide has drawn a site."""
+        bit = self._bit.setdefault(name, 1 << len(self._bit))
+        self._add([value], bit | self._leaked)
 
-    def _tracked(self) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-        """Direct parents in the model by latent, and direct children in the guide by site."""
-        if self._provenance is None:
-            with _aside(), pyro.validation_enabled(False), TrackProvenance():
-                guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
-                replayed = poutine.replay(self.model, trace=guide_trace)
-                model_trace = poutine.trace(replayed).get_trace(*self.args, **self.kwargs)
-                children: dict[str, set[str]] = {}
-                for name, site in _samples(guide_trace):
-                    for upstream in _provenance_of(site) - {name}:
-                        children.setdefault(upstream, set()).add(name)
-                latents = set(self.parts)
-                parents = {
-                    name: (_provenance_of(site) & latents) - {name}
-                    for name, site in _samples(model_trace)
-                    if name in latents
-                }
-            self._provenance = parents, children
-        return self._provenance
+    def stated(self, name: str) -> None:
+        """The model has come to a sample statement, with the law at hand."""
+        self._leaked_at[name] = self._leaked
 
-    def _descendants(self, name: str, children: Mapping[str, set[str]]) -> set[str]:
-        """All that the guide computes from the sites that draw `name`."""
-        seen: set[str] = set()
-        todo = list(self.parts[name])
-        while todo:
-            for child in children.get(todo.pop(), ()):
-                if child not in seen:
-                    seen.add(child)
-                    todo.append(child)
-        return seen - {name}
+    def computed(self, operation: Any, inputs: Any, result: Any) -> None:
+        """Something was computed."""
+        sources = self._sources_of(inputs) | self._leaked
+        if not sources:
+            return
+        self._add(result, sources)
+        if operation._schema.is_mutable:
+            self._add(_written(operation, *inputs), sources)
+        if _returns_number(result) or torch.Tag.dynamic_output_shape in operation.tags:
+            self.leak(sources)
 
-    # --- intervention -------------------------------------------------------------------------
+    def read(self, inputs: Any, result: Any) -> None:
+        """Values of tensors were copied where nobody sees it."""
+        sources = self._sources_of(inputs)
+        if sources and isinstance(result, Tensor):
+            self._add([result], sources)
+        elif sources:
+            self.leak(sources)
 
-    def _run(self, moved: Mapping[str, Tensor] | None = None) -> tuple[Trace, Trace]:
-        """Guide and model with the noise of this object, and some values of the guide replaced."""
-        with _aside(self._seed), pyro.validation_enabled(False):
-            with _Moved(moved or {}):
-                guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
-            replayed = poutine.replay(self.model, trace=guide_trace)
-            return poutine.trace(replayed).get_trace(*self.args, **self.kwargs), guide_trace
+    def leak(self, sources: int) -> None:
+        """From now on everything may depend on `sources`, through Python."""
+        if not _is_validation():
+            self._leaked |= sources
 
-    def _moves_own_prior(self, name: str) -> bool:
-        """Whether moving `name` in the guide changes its prior in the model."""
-        before, guide_trace = self._run()
-        if not _same_prior(before.nodes[name], self._run()[0].nodes[name], before.nodes[name]):
-            return True  # not reproducible: nothing can be concluded
-        first = self.parts[name][0]
-        for move in range(_MOVES):
-            moved = _another(guide_trace.nodes[first], move)
-            after, _ = self._run({first: moved})
-            if not _same_prior(before.nodes[name], after.nodes[name], before.nodes[name]):
-                return True
-        return False
+    # --- sets -------------------------------------------------------------------------------
 
-    def _prior_moves(self, names: Sequence[str]) -> dict[str, bool]:
-        """Whether the prior of each changes if the guide draws everything anew."""
-        before, _ = self._run()
-        moves = dict.fromkeys(names, False)
-        for move in range(_MOVES):
-            other = Dependencies(
-                self.model, self.guide, self.args, self.kwargs, self.parts, self._seed + 1 + move
-            )
-            after, _ = other._run()
-            for name in names:
-                site = before.nodes[name]
-                moves[name] |= not _same_prior(site, after.nodes[name], site)
-        return moves
+    def _sources_of(self, values: Iterable[Any]) -> int:
+        sources = 0
+        if not self._sources:  # nothing has been drawn yet
+            return sources
+        for value in values:
+            if isinstance(value, Tensor):
+                key = _memory(value)
+                if key is not None and key[0] in self._sources:
+                    sources |= self._sources[key[0]][0]
+            elif isinstance(value, list | tuple | dict):
+                sources |= self._sources_of(value.values() if isinstance(value, dict) else value)
+        return sources
+
+    def _add(self, values: Any, sources: int) -> None:
+        for tensor in _tensors(values):
+            key = _memory(tensor)
+            if key is None:  # sparse, or of another kind without memory of its own
+                self._leaked |= sources
+                continue
+            place, storage = key
+            known = self._sources.get(place)
+            if known is None:
+                self._sources[place] = sources, StorageWeakRef(storage)  # keeps the place taken
+            elif known[0] | sources != known[0]:
+                self._sources[place] = known[0] | sources, known[1]
 
 
-class _Moved(Messenger):
-    """Replaces values of sample sites after they were drawn, so that the noise stays in step."""
+class _Drawn(Messenger):
+    """Tells a `Watch` of the guide's draws."""
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
+    def __init__(self, watch: Watch) -> None:
         super().__init__()
-        self.values = values
+        self.watch = watch
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
+        if not msg["is_observed"]:
+            self.watch.drawn(msg["name"], msg["value"])
 
 
-class _aside:
-    """Run something without a trace of it: no gradient, no randomness used, no outer handler."""
+class _Stated(Messenger):
+    """Tells a `Watch` when the model comes to its sites."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        self.seed = seed
-        self._managers = (torch.random.fork_rng(), torch.no_grad(), poutine.block())
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
 
-    def __enter__(self) -> None:
-        for manager in self._managers:
-            manager.__enter__()
-        if self.seed is not None:
-            torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        for manager in reversed(self._managers):
-            manager.__exit__(*error)
+    def _pyro_sample(self, msg: Any) -> None:
+        self.watch.stated(msg["name"])
 
 
-def _samples(trace: Trace) -> list[tuple[str, Site]]:
+class _Operations(TorchDispatchMode):
+    """Tells a `Watch` of all operations, those inside compiled and vectorised functions too."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.watch.computed(func, (args, kwargs), result)
+        return result
+
+
+class _Readers(TorchFunctionMode):
+    """Tells a `Watch` of what reads the memory of tensors without an operation."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in _READERS:
+            self.watch.read((args, kwargs), result)
+        return result
+
+
+_READERS = {
+    torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor,
+    Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__,
+    Tensor.__float__, Tensor.__int__, Tensor.__index__,
+    Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage,
+}  # fmt: skip
+
+
+def _memory(tensor: Tensor) -> tuple[int, Any] | None:
+    """Where a tensor's numbers are."""
+    try:
+        with torch._C.DisableTorchFunction():
+            storage = tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None
+    return storage._cdata, storage
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """All tensors in nested arguments."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
+
+
+def _written(operation: Any, args: Any, kwargs: Any) -> list[Any]:
+    """The arguments that an operation writes to."""
+    named = dict(zip([a.name for a in operation._schema.arguments], args, strict=False)) | kwargs
     return [
-        (name, site)
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample"
+        named[argument.name]
+        for argument in operation._schema.arguments
+        if argument.is_write and argument.name in named
     ]
 
 
-def _provenance_of(site: Site) -> set[str]:
-    """The sites that a site's law was computed from."""
-    return set(get_provenance(site["fn"].log_prob(detach_provenance(site["value"]))))
+def _returns_number(result: Any) -> bool:
+    """Whether an operation has given Python a number."""
+    return isinstance(result, bool | int | float | complex)
 
 
-def _same_prior(a: Site, b: Site, at: Site) -> bool:
-    """Whether two laws give a value the same log density."""
-    log_a, log_b = a["fn"].log_prob(at["value"]), b["fn"].log_prob(at["value"])
-    return log_a.shape == log_b.shape and torch.equal(
-        torch.nan_to_num(log_a), torch.nan_to_num(log_b)
-    )
+def _is_validation() -> bool:
+    """Whether a number is read by a check of torch's that raises, or does nothing."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(_PASSED_THROUGH):
+            is_check = frame.f_code.co_name in ("__init__", "_validate_sample")
+            return is_check and module == "torch.distributions.distribution"
+        frame = frame.f_back
+    return False
 
 
-def _another(site: Site, move: int) -> Tensor:
-    """Another value that the site's law could have given."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1_000_003 + move)
-        value = site["fn"].sample()
-        return (
-            value.reshape(site["value"].shape)
-            if value.numel() == site["value"].numel()
-            else (value.expand(site["value"].shape))
-        )
+_PASSED_THROUGH = (__name__, "torch._ops", "torch._tensor", "torch._compile", "torch._dynamo.")

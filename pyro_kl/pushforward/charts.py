@@ -25,6 +25,7 @@ from torch.distributions.transforms import (
 )
 from torch.nn.functional import logsigmoid, softplus
 
+from ..foreign import called
 from ..line import Point
 from ..maps import bounds
 from ..settled import settled
@@ -47,7 +48,7 @@ def carried_on(maps: Sequence[Transform], point: Point) -> Point:
 def taken_back(maps: Sequence[Transform], x: Tensor) -> Tensor:
     """Where x comes from; nan where it has no origin."""
     for transform in reversed(maps):
-        x = transform.inv(x)
+        x = called(transform.inv, x)
     return x
 
 
@@ -179,9 +180,33 @@ def _power(t: PowerTransform, p: Point) -> Point:
 
 
 def _other(t: Any, p: Point) -> Point:
-    image = t(p.x)
-    low, high = bounds(t.codomain) or (-math.inf, math.inf)
-    return Point(image, p.log_slope + t.log_abs_det_jacobian(p.x, image), low=low, high=high)
+    image = called(t, p.x)
+    slope = p.log_slope + called(t.log_abs_det_jacobian, p.x, image)
+    low, high = _image_ends(t, p, image)
+    return Point(image, slope, low=low, high=high)
+
+
+def _image_ends(t: Any, p: Point, image: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """Where the image of an interval ends, that of a one-to-one map which nothing is known of."""
+    domain, codomain = bounds(t.domain), bounds(t.codomain)
+    if domain is None or codomain is None:
+        raise NotImplementedError(f"{type(t).__name__} does not say which interval it maps where.")
+    ends = [(p.low, domain[0]), (p.high, domain[1])]
+    inner = [torch.as_tensor(end).to(p.x) for end, whole in ends if not _equal(end, whole)]
+    inner = [called(t, end).detach() for end in inner]
+    if not inner:
+        return codomain
+    if len(inner) == 2:
+        return torch.minimum(*inner), torch.maximum(*inner)
+    if settled(image - inner[0], lambda gap: gap >= 0):
+        return inner[0], codomain[1]
+    if settled(image - inner[0], lambda gap: gap <= 0):
+        return codomain[0], inner[0]
+    raise NotImplementedError(f"whether {type(t).__name__} increases is not known here")
+
+
+def _equal(end: Tensor | float, other: Tensor | float) -> bool:
+    return end is other or settled(end == other, lambda equal: equal)
 
 
 _FORWARD: dict[type, Carrier] = {

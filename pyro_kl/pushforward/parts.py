@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform, _InverseTransform
 
+from ..foreign import content
+
 
 def tensors_in(part: Any) -> list[Tensor]:
     """Every floating-point tensor inside, in a fixed order."""
@@ -23,7 +25,7 @@ def tensors_in(part: Any) -> list[Tensor]:
     if isinstance(part, _InverseTransform):
         return tensors_in(part.inv)
     if isinstance(part, Distribution | Transform):
-        return [x for value in _content(part).values() for x in tensors_in(value)]
+        return [x for value in content(part).values() for x in tensors_in(value)]
     if isinstance(part, list | tuple):
         return [x for value in part for x in tensors_in(value)]
     return []
@@ -40,16 +42,10 @@ def made_of(part: Any, tensors: Iterator[Tensor]) -> Any:
     if not isinstance(part, Distribution | Transform):
         return part
     new = copy.copy(part)
-    for name, value in _content(part).items():
+    for name, value in content(part).items():
         new.__dict__[name] = made_of(value, tensors)
     if isinstance(new, Transform):
         new.__dict__.update(_inv=None, _cached_x_y=(None, None))
     else:
         new.__dict__.update(_validate_args=False, _batch_shape=torch.Size())
     return new
-
-
-def _content(part: Any) -> dict[str, Any]:
-    """What it is made of; a transform also remembers where it was evaluated last."""
-    hidden = ("_inv", "_cached_x_y") if isinstance(part, Transform) else ()
-    return {k: v for k, v in vars(part).items() if k not in hidden}

@@ -21,10 +21,10 @@ from torch.distributions.transforms import (
     Transform,
 )
 
+from ..foreign import is_foreign
 from ..integrals import tell
 from ..maps import one_to_one
 from ..partials import is_transformed
-from ..peaks import peak_between, square_over_jump
 from ..quadrature import Integral, integrate
 from ..reduction import describe, reduction
 from ..shapes import broadcast_batch
@@ -40,8 +40,6 @@ from .views import View, always_outside, inside_of, promoted, view_of
 _REACHES = (9.5, 13.0, 17.0, 22.0, 28.0, 38.0)
 #: Maps that, after another one, do not make it grow faster.
 _AT_MOST_LINEAR = (AffineTransform, SigmoidTransform, TanhTransform)
-#: Where a density underflows, these have to do.
-_NARROW = (7.0, 8.0)
 #: What lies beyond may weigh exp of this, against a KL of order 1.
 _NEGLIGIBLE = -42.0
 
@@ -57,7 +55,7 @@ def by_integral(p: Distribution, q: Distribution) -> Tensor | None:
     if not one_to_one(maps, base.support):
         return None
     view = view_of(q)
-    if view is None:
+    if view is None or view.closed or is_foreign(maps):
         return None
     shape = broadcast_batch(p, q)
     found = _integral(base, maps, view, shape)
@@ -95,51 +93,28 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         reach, converges = _reaches(log_q, tensors)
         finite = inside & converges
     cuts = [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
-    extra, narrow = torch.zeros(()).to(loc), None
-    if view.underflows:  # nothing is known of it: it may have a kink at its top
-        extra, top = _of_kink(log_q, tensors, reach)
-        cuts, narrow = [top], torch.ones_like(top)
 
     def integrand(z: Tensor, m: Tensor, s: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         log_p = -0.5 * z * z - HALF_LOG_TAU
         return log_p, log_q(m + s * z, *rest) + torch.log(s) - log_p
 
     if is_transformed() or bool(finite.all()):
-        found = integrate(integrand, tensors, reach, cuts, view.kinked, narrow=narrow)
-        return replace(found, value=torch.where(finite, found.value + extra, math.inf))
+        found = integrate(integrand, tensors, reach, cuts, view.kinked)
+        return replace(found, value=torch.where(finite, found.value, math.inf))
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
     if not rows.numel():
         return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
     some, window, places = (
         [x.expand(shape).reshape(-1)[rows] for x in group] for group in (tensors, reach, cuts)
     )
-    if narrow is not None:
-        narrow = torch.ones_like(places[0])
-    window_ends = window[0], window[1]
-    found = integrate(integrand, some, window_ends, places, view.kinked, narrow=narrow)
+    found = integrate(integrand, some, (window[0], window[1]), places, view.kinked)
     value, error = (
         torch.full((shape.numel(),), rest, dtype=x.dtype, device=x.device)
         .index_put((rows,), x)
         .reshape(shape)
         for x, rest in ((found.value, math.inf), (found.error, 0.0))
     )
-    return replace(found, value=value + torch.where(finite, extra, 0.0), error=error)
-
-
-def _of_kink(
-    log_q: _Pulled, tensors: Sequence[Tensor], reach: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """What a kink at the top of log q adds to second derivatives, and where that is."""
-
-    def along(z: Tensor, loc: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
-        return log_q(loc + scale * z, *rest)
-
-    fixed = [x.detach() for x in tensors]
-    top = peak_between(lambda z: along(z, *fixed), *torch.broadcast_tensors(-reach[0], reach[1]))
-    top = top.expand(tensors[0].shape)
-    square = square_over_jump(lambda z: along(z, *tensors), top, torch.ones_like(top))
-    density = torch.exp(-0.5 * top * top - HALF_LOG_TAU)
-    return torch.nan_to_num(-0.5 * density * square, nan=0.0), top
+    return replace(found, value=value, error=error)
 
 
 def _cut(maps: list[Transform], x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -158,43 +133,12 @@ def _is_tame(log_q: _Pulled) -> bool:
     return slow and all(type(t) in _AT_MOST_LINEAR for t in maps[1:] if maps)
 
 
-def _where_it_underflows(
-    log_q: _Pulled, loc: Tensor, scale: Tensor, rest: Sequence[Tensor]
-) -> tuple[Tensor, Tensor] | None:
-    """A window inside of where q's density is above 0, if there is need of one.
-
-    Beyond 7 standard deviations is 3e-12 of the mass; nothing can be said if q's density is 0 in
-    floating point before that.
-    """
-    candidates = (*_NARROW, *_REACHES)
-    z = torch.tensor(candidates, dtype=loc.dtype, device=loc.device)
-    z = z.reshape(-1, *(1,) * loc.dim())
-    finite = [log_q(loc + scale * side * z, *rest).isfinite() for side in (-1, 1)]
-    if bool(torch.stack(finite).all()):
-        return None
-    if not bool(torch.stack(finite)[:, 0].all()):
-        raise NotImplementedError  # the caller knows the names
-    ends = []
-    for each in finite:
-        reach = torch.full_like(loc, candidates[0])
-        sound = each[0]
-        for i in range(1, len(_NARROW) + 1):  # up to the first of the usual windows
-            sound = sound & each[i]
-            reach = torch.where(sound, candidates[i], reach)
-        ends.append(reach)
-    return ends[0], ends[1]
-
-
 def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """How far the nodes go below and above, and whether anything is left beyond the floats."""
     loc, scale, *rest = tensors
     if _is_tame(log_q):
         reach = torch.full((), _REACHES[0], dtype=loc.dtype, device=loc.device)
         return (reach, reach), torch.ones_like(loc, dtype=torch.bool)
-    if log_q.view.underflows and not is_transformed():
-        narrow = _where_it_underflows(log_q, loc, scale, rest)
-        if narrow is not None:
-            return narrow, torch.ones_like(loc, dtype=torch.bool)
     z = torch.tensor(_REACHES, dtype=loc.dtype, device=loc.device)
     z = z.reshape(-1, *(1,) * loc.dim())
     found, converges = [], torch.ones_like(loc, dtype=torch.bool)

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
+from ..foreign import check_pointwise, is_foreign, own_copy
 from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one
 from ..partials import is_transformed
+from ..peaks import peak_between, square_over_jump
 from ..provenance import Use, note
-from ..quadrature import integrate
+from ..quadrature import integrate, integrate_closed
 from ..reduction import describe, no_formula, reduction, simplified
 from ..registry import family_of
 from ..shapes import broadcast_batch
@@ -29,6 +31,9 @@ from .charts import carried_on, is_univariate
 from .parts import made_of, tensors_in
 from .views import View, always_outside, inside_of, number, promoted, view_of
 
+#: The most elements for which code of others is evaluated some hundred times each: sampling, which
+#: does it once, is the better bargain for more.
+_MOST = 64
 #: Windows that are tried, in multiples of the first.
 _WIDER = (1.0, 1.25, 1.5, 1.75, 2.0, 4.0, 8.0)
 _NEGLIGIBLE = -34.0
@@ -122,7 +127,7 @@ def by_line(p: Distribution, q: Distribution) -> Tensor | None:
             return None
         source = source_of(base)
     view = view_of(q)
-    if source is None or view is None or view.underflows:
+    if source is None or view is None:
         return None
     shape = broadcast_batch(p, q)
     integral = _Integral(source, maps, view, shape)
@@ -136,8 +141,10 @@ class _Integral:
         self, source: Source, maps: list[Transform], view: View, shape: torch.Size
     ) -> None:
         self.source, self.view, self.shape = source, view, shape
-        map_tensors = [in_float64(x) for x in tensors_in(maps)]
-        self.maps = made_of(maps, iter(map_tensors))
+        foreign = is_foreign(maps)
+        self.closed = view.closed or foreign
+        map_tensors = [] if foreign else [in_float64(x) for x in tensors_in(maps)]
+        self.maps = own_copy(maps) if foreign else made_of(maps, iter(map_tensors))
         tensors = (source.centre, source.width, *source.tensors, *map_tensors, *view.tensors)
         self.ends = len(source.tensors), len(source.tensors) + len(map_tensors)
         self.tensors = [x.expand(shape) for x in tensors]
@@ -148,14 +155,23 @@ class _Integral:
         i, j = self.ends
         start = self.source.at(centre + width * z, *tensors[:i])
         log_p = self.source.log_density(start, *tensors[:i])
-        point = carried_on(made_of(self.maps, iter(tensors[i:j])), start)
+        maps = made_of(self.maps, iter(tensors[i:j])) if i < j else self.maps
+        point = carried_on(maps, start)
         log_q = self.view.log_density(point, *tensors[j:])
         ratio = log_q + point.log_slope - start.log_slope - log_p
         return log_p + start.log_slope + torch.log(width), ratio
 
     def value(self, p: Distribution, q: Distribution) -> Tensor:
         with torch.no_grad():
-            start = self.source.at(self.source.centre, *self.source.tensors)
+            if self.closed:  # first of all: nothing else may be asked of what is no function
+                if self.shape.numel() > _MOST:
+                    raise NotImplementedError(
+                        f"KL({describe(p)} || {describe(q)}) would evaluate code that is not "
+                        f"pyro_kl's hundreds of times for each of {self.shape.numel()} elements: "
+                        "sample it, with pyro_kl.monte_carlo(p, q)."
+                    )
+                check_pointwise(lambda z: self(z, *self.tensors)[1], self._some_points())
+            start = self.source.at(self.source.centre.unsqueeze(0), *self.source.tensors)
             image = carried_on(self.maps, start)
             if always_outside(image, self.view):
                 note(Use("infinite", __name__))
@@ -171,6 +187,8 @@ class _Integral:
             window, converges = self._window()
         if bool((finite & ~converges).any()):
             raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
+        if self.closed:
+            return self._of_whole_batch(p, q, window, finite)
         some, reach = (
             [x.expand(self.shape).reshape(-1)[rows] for x in group]
             for group in (self.tensors, window)
@@ -180,6 +198,37 @@ class _Integral:
         )
         tell(f"{describe(p)} || {describe(q)}", __name__, found)
         return full.index_put((rows,), found.value).reshape(self.shape)
+
+    def _some_points(self) -> Tensor:
+        """Five places around p's centre for each row."""
+        z = torch.linspace(-2.0, 2.0, 5).to(self.tensors[0])
+        return z.reshape(-1, *(1,) * len(self.shape)).expand(5, *self.shape).contiguous()
+
+    def _of_whole_batch(
+        self, p: Distribution, q: Distribution, window: tuple[Tensor, Tensor], finite: Tensor
+    ) -> Tensor:
+        """What keeps its parameters to itself: in the graph that its own operations make.
+
+        Nothing is known of log q: it may be narrow, it may bend anywhere. What has not become as
+        exact as asked is no answer: draws, which may stand in, are right on average.
+        """
+
+        def log_q(z: Tensor) -> Tensor:
+            log_p, ratio = self(z, *self.tensors)
+            return log_p + ratio
+
+        top = peak_between(log_q, -window[0], window[1])
+        found = integrate_closed(lambda z: self(z, *self.tensors), window, [top])
+        if found.reason or not bool((finite & found.value.isfinite()).all()):
+            reason = found.reason or "not all elements of the batch have a finite KL"
+            raise NotImplementedError(f"KL({describe(p)} || {describe(q)}): {reason}.")
+        tell(f"{describe(p)} || {describe(q)}", __name__, found)
+        if not found.value.requires_grad:
+            return found.value
+        with torch.no_grad():
+            density = torch.exp(self(top.unsqueeze(0), *self.tensors)[0].squeeze(0))
+        square = square_over_jump(log_q, top, torch.ones_like(top))
+        return found.value + torch.nan_to_num(-0.5 * density * square, nan=0.0)
 
     def _grows_too_fast(self, image: Point) -> Tensor:
         """Where it is known that the KL is infinite: a power of x that p has no mean of."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from ..family import Parameters, end_at
+from ..foreign import called, is_foreign, own_copy
 from ..line import Line, Number, Point
 from ..maps import bounds
 from ..reduction import simplified
@@ -20,7 +21,7 @@ from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.circle import period_of
 from ..wrappers.transformed import opened
-from .parts import made_of, tensors_in
+from .parts import tensors_in
 
 Density = Callable[..., Tensor]
 
@@ -38,8 +39,8 @@ class View:
         kinked: whether it has kinks.
         growth: of -log density at both ends, as `Line` has it; inf for an exponential; None if
             it is not known.
-        underflows: whether the density may be 0 in floating point inside of the support, as that
-            of a law which says no more of itself than `log_prob`.
+        closed: whether the law says no more of itself than `log_prob`: the density keeps its
+            parameters to itself, and may be 0 in floating point inside of the support.
     """
 
     log_density: Density
@@ -49,7 +50,7 @@ class View:
     places: tuple[Tensor, ...] = ()
     kinked: bool = False
     growth: tuple[Tensor | float, Tensor | float] | None = None
-    underflows: bool = False
+    closed: bool = False
 
 
 def view_of(law: Distribution) -> View | None:
@@ -59,6 +60,8 @@ def view_of(law: Distribution) -> View | None:
         return None
     if isinstance(law, FoldedDistribution):
         return _folded(law)
+    if is_foreign(law):
+        return _by_log_prob(law)
     if isinstance(law, MixtureSameFamily):
         return _mixture(law)
     if isinstance(law, ImproperUniform):
@@ -117,7 +120,7 @@ def _folded(law: FoldedDistribution) -> View | None:
 
     places = tuple(x.abs() for x in base.places)
     growth = base.growth and (0.0, _larger(*base.growth))
-    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked, growth)
+    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked, growth, base.closed)
 
 
 def _larger(a: Tensor | float, b: Tensor | float) -> Tensor | float:
@@ -168,14 +171,12 @@ def _by_log_prob(law: Distribution) -> View | None:
         return None
     if period_of(opened(law)[0]) is not None:  # torch takes the density at images of any angle
         return None
-    tensors = [in_float64(x) for x in tensors_in(law)]
-    if any(not _fits(x, law.batch_shape) for x in tensors):
-        return None
+    law = own_copy(law)
 
-    def log_density(point: Point, *tensors: Tensor) -> Tensor:
-        return made_of(law, iter(tensors)).log_prob(_off_the_ends(point.x, *ends))
+    def log_density(point: Point) -> Tensor:
+        return called(law.log_prob, _off_the_ends(point.x, *ends))
 
-    return View(log_density, tuple(tensors), *ends, underflows=True)
+    return View(log_density, (), *ends, closed=True)
 
 
 def _polya_gamma(law: TruncatedPolyaGamma) -> View:
@@ -201,13 +202,6 @@ def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tenso
             inside = at + side * torch.where(at == 0, 1e-300, eps * at.abs())
             x = torch.maximum(x, inside) if side > 0 else torch.minimum(x, inside)
     return x
-
-
-def _fits(x: Tensor, shape: torch.Size) -> bool:
-    try:
-        return torch.broadcast_shapes(x.shape, shape) == shape
-    except RuntimeError:
-        return False
 
 
 def inside_of(point: Point, view: View, like: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from ..registry import family_of
 from ..settled import settled
 from .transformed import opened
 
-__all__ = ["check_one_turn", "period_of", "support_of"]
+__all__ = ["check_one_turn", "ends_of", "period_of", "support_of"]
 
 _OF_ANGLES = (SineBivariateVonMises, SineSkewed)
 
@@ -69,16 +69,24 @@ def support_of(law: Any) -> Any:
     return getattr(law.support, "base_constraint", law.support)  # a mixture's
 
 
-def _goes_round(p: Any, period: float) -> bool:
-    law = simplified(p)
+def ends_of(law: Any) -> tuple[Any, Any] | None:
+    """The ends of the interval where a continuous distribution has mass; None if it is none."""
+    law = simplified(law)
     base, maps = (law, []) if isinstance(law, FoldedDistribution) else opened(law)
     if isinstance(base, Delta):
-        return False
-    support = support_of(base)
+        return None
+    try:
+        support = support_of(base)
+    except (NotImplementedError, AttributeError):
+        return None
     for transform in maps:
         support = image(support, transform)
-    ends = bounds(support)
-    if ends is None or support.is_discrete:
+    return None if support is None or support.is_discrete else bounds(support)
+
+
+def _goes_round(p: Any, period: float) -> bool:
+    ends = ends_of(p)
+    if ends is None:
         return False
     width = ends[1] - ends[0]
     eps = torch.finfo(width.dtype).eps if isinstance(width, Tensor) else 0.0

@@ -50,10 +50,12 @@ def plainer_transformed(law: TransformedDistribution) -> Distribution:
     base, maps = _absorbed(base, maps)
     if not maps:
         return base
+    plain = mapped(base, maps)
     unchanged = base is law.base_dist and len(maps) == len(law.transforms)
-    if unchanged and all(a is b for a, b in zip(maps, law.transforms, strict=True)):
-        return law
-    return mapped(base, maps)
+    if unchanged and not isinstance(plain, Independent):  # dims to treat alike are taken outside
+        unchanged = all(a is b for a, b in zip(maps, law.transforms, strict=True))
+        return law if unchanged else plain
+    return plain
 
 
 def _opened_plain(law: Any) -> tuple[Distribution, list[Transform]]:

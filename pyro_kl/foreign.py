@@ -1,0 +1,168 @@
+"""Code of others, which is known by calling it: a user's `log_prob`, a map with its own network.
+
+A distribution or a transform of torch's or Pyro's own is its class and the tensors in it, so that
+the same can be made of other tensors. What a user has written, and what keeps parameters in a
+module, may depend on anything, and may do anything when it is called: draw random numbers,
+remember what it has seen, raise any exception. Here is how it is called without harm: on a copy
+that it may write attributes to, and behind one boundary where its exceptions become a
+`NotImplementedError`, which means that there is no formula.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import lru_cache
+from numbers import Number
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
+from torch.distributions.transforms import Transform, _InverseTransform
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .special import in_float64
+
+__all__ = ["called", "check_pointwise", "content", "is_foreign", "own_copy"]
+
+_PLAIN = (Tensor, Number, str, torch.Size, torch.dtype, torch.device, Constraint, type(None))
+#: Of numbers near 1 that were computed twice, once perhaps in float32 and in another order.
+_ROUNDING = 1e-5
+
+
+def is_foreign(part: Any) -> bool:
+    """Whether a distribution or a map is more than torch's or Pyro's class and its tensors."""
+    if isinstance(part, _InverseTransform):
+        return is_foreign(part.inv)
+    if isinstance(part, Distribution | Transform):
+        known = type(part).__module__.partition(".")[0] in ("torch", "pyro")
+        is_module = isinstance(part, torch.nn.Module)
+        return not known or is_module or any(is_foreign(x) for x in content(part).values())
+    if isinstance(part, list | tuple):
+        return any(is_foreign(x) for x in part)
+    return not isinstance(part, _PLAIN)
+
+
+def content(part: Any) -> dict[str, Any]:
+    """What it is made of; a transform also remembers where it was evaluated last."""
+    hidden = ("_inv", "_cached_x_y") if isinstance(part, Transform) else ()
+    return {k: v for k, v in vars(part).items() if k not in hidden}
+
+
+def own_copy(part: Any) -> Any:
+    """The same in float64, made of the same tensors and modules, which may write to itself.
+
+    A transform remembers its last argument and what it made of it; whoever called it before may
+    still need that.
+    """
+    if isinstance(part, _InverseTransform):
+        return own_copy(part.inv).inv
+    if isinstance(part, list | tuple):
+        return [own_copy(x) for x in part]
+    if isinstance(part, Tensor):
+        return in_float64(part) if part.is_floating_point() else part
+    if not isinstance(part, Distribution | Transform):
+        return part
+    new = copy.copy(part)
+    new.__dict__.update({k: own_copy(v) for k, v in content(part).items()})
+    if isinstance(new, torch.nn.Module):
+        new.__dict__["_buffers"] = dict(new._buffers)
+    if isinstance(new, Transform):
+        new.__dict__.update(_inv=None, _cached_x_y=(None, None))
+    else:
+        new.__dict__["_validate_args"] = False
+    return new
+
+
+def called(function: Callable[..., Any], *args: Any) -> Any:
+    """What the code of others returns; whatever it raises means that there is no formula."""
+    try:
+        return function(*args)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise NotImplementedError(
+            f"{name} raised {type(error).__name__} ({error}) where an integral asked for it."
+        ) from error
+
+
+def check_pointwise(density: Callable[[Tensor], Tensor], y: Tensor) -> None:
+    """Raise unless a density is a function of each number by itself, which changes nothing.
+
+    Args:
+        density: of `y` or of a part of it.
+        y: some points for each element of a batch, (points, *batch).
+
+    Raises:
+        NotImplementedError: it draws random numbers, writes to tensors that were there before,
+            or its value at a point depends on the other points, as in batch normalisation.
+    """
+    count, size = y.shape[0], y.shape[1:].numel()
+    shift = torch.arange(size, device=y.device).reshape(y.shape[1:])
+    first = torch.arange(count - 1, device=y.device).reshape(-1, *(1,) * (y.dim() - 1))
+    other = (first + shift) % count  # fewer points, and not the same ones in each element
+    with torch.no_grad():
+        with _Watch():
+            whole = density(y)
+        again = density(y.gather(0, other))
+        same = whole.shape == y.shape and torch.allclose(
+            whole.gather(0, other), again, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True
+        )
+    if not same:
+        raise NotImplementedError(
+            "The density at a point is not the same beside other points, or when it is asked for "
+            "again: an integral cannot know it."
+        )
+
+
+class _Watch(TorchDispatchMode):
+    """Stops what draws random numbers or changes a tensor that was there before, in good time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[int, Any] = {}  # the storages of new tensors
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        is_random, written, makes_new = _effects(func)
+        if is_random:
+            raise NotImplementedError("The density draws random numbers when it is evaluated.")
+        for position, name in written:
+            target = args[position] if position < len(args) else kwargs.get(name)
+            if any(_storage(x)._cdata not in self._made for x in _tensors(target)):
+                raise NotImplementedError(
+                    "The density changes a tensor when it is evaluated, as batch normalisation "
+                    "does in training."
+                )
+        result = func(*args, **kwargs)
+        if makes_new:
+            self._made.update((_storage(x)._cdata, _storage(x)) for x in _tensors(result))
+        return result
+
+
+@lru_cache(maxsize=1024)
+def _effects(func: Any) -> tuple[bool, list[tuple[int, str]], bool]:
+    """Whether an operation draws random numbers, what it writes to, whether its result is new."""
+    schema = func._schema
+    written = [
+        (position, argument.name)
+        for position, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    makes_new = all(result.alias_info is None for result in schema.returns)
+    return torch.Tag.nondeterministic_seeded in func.tags, written, makes_new
+
+
+def _storage(x: Tensor) -> Any:
+    return x.untyped_storage()
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [x for each in value for x in _tensors(each)] if isinstance(value, list | tuple) else []
