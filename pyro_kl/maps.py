@@ -8,18 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, TransformedDistribution, constraints
 from torch.distributions.transforms import (
     AffineTransform,
     ComposeTransform,
+    ExpTransform,
     IndependentTransform,
     PowerTransform,
+    SigmoidTransform,
+    SoftplusTransform,
+    TanhTransform,
     Transform,
     _InverseTransform,
 )
 
 from .settled import constant, settled
 
+_INCREASING = (ExpTransform, SigmoidTransform, SoftplusTransform, TanhTransform)
 #: What an instance keeps for itself and says nothing about the map.
 _BOOKKEEPING = frozenset({"_cache_size", "_cached_x_y", "_inv", "_event_dim"})
 
@@ -28,16 +33,17 @@ def plain_maps(transforms: Iterable[Transform]) -> list[Transform]:
     """The same map as a list: no compositions, no identities, no x followed by its inverse."""
     maps: list[Transform] = []
     for transform in transforms:
-        for part in _flattened(transform):
+        for part in flattened(transform):
             _append(maps, part)
     return maps
 
 
-def _flattened(transform: Transform) -> list[Transform]:
+def flattened(transform: Transform) -> list[Transform]:
+    """The maps that a map is made of, as they are written; inverses of plain maps are plain."""
     if isinstance(transform, ComposeTransform):
-        return [flat for part in transform.parts for flat in _flattened(part)]
+        return [flat for part in transform.parts for flat in flattened(part)]
     if isinstance(transform, IndependentTransform):
-        return _flattened(transform.base_transform)
+        return flattened(transform.base_transform)
     if isinstance(transform, AffineTransform) and transform.event_dim:
         return [AffineTransform(transform.loc, transform.scale)]
     if isinstance(transform, _InverseTransform):
@@ -47,7 +53,7 @@ def _flattened(transform: Transform) -> list[Transform]:
 
 def _inverted(transform: Transform) -> list[Transform]:
     if isinstance(transform, ComposeTransform | IndependentTransform):
-        return [flat for part in reversed(_flattened(transform)) for flat in _inverted(part)]
+        return [flat for part in reversed(flattened(transform)) for flat in _inverted(part)]
     if isinstance(transform, AffineTransform):
         return [AffineTransform(-transform.loc / transform.scale, 1 / transform.scale)]
     if isinstance(transform, PowerTransform):
@@ -161,10 +167,46 @@ def _within(support: Any, domain: Any) -> bool:
 
 
 def image(support: Any, transform: Transform) -> Any:
-    """Where an injective map leads; its codomain, and the half-line for a half-line scaled."""
-    ends = bounds(support)
-    if isinstance(transform, AffineTransform) and ends is not None:
-        loc, scale = transform.loc, transform.scale
-        if settled(scale, lambda s: s > 0):
-            return constraints.interval(loc + scale * ends[0], loc + scale * ends[1])
-    return transform.codomain
+    """Where an injective map leads: the images of the ends, or its codomain if nothing is known.
+
+    torch takes the codomain, which of an affine map is the whole line.
+    """
+    ends, room = bounds(support), bounds(transform.codomain)
+    if ends is None or room is None or transform.domain.event_dim:
+        return transform.codomain
+    if _sign(transform) == -1:
+        ends = ends[1], ends[0]
+    elif _sign(transform) != 1:
+        return transform.codomain
+    return constraints.interval(
+        *(_end_of_image(transform, end, limit) for end, limit in zip(ends, room, strict=True))
+    )
+
+
+def support_of(law: Distribution) -> Any:
+    """A law's support, through its maps."""
+    if not isinstance(law, TransformedDistribution):
+        return law.support
+    support = support_of(law.base_dist)
+    for transform in law.transforms:
+        for part in flattened(transform):
+            support = image(support, part)
+    return support
+
+
+def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
+    infinite = settled(end, lambda x: abs(x) == torch.inf)
+    return limit if infinite else transform(torch.as_tensor(end))
+
+
+def _sign(transform: Transform) -> int:
+    """1 of an increasing map, -1 of one that falls, 0 if that is not known."""
+    if isinstance(transform, _InverseTransform):
+        return _sign(transform.inv)
+    if isinstance(transform, AffineTransform):
+        slope = transform.scale
+    elif isinstance(transform, PowerTransform):
+        slope = transform.exponent
+    else:
+        return int(isinstance(transform, _INCREASING))
+    return int(settled(slope, lambda s: s > 0)) - int(settled(slope, lambda s: s < 0))

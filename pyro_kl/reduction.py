@@ -42,6 +42,12 @@ def reduction(rule: Rule) -> Rule:
     return rule
 
 
+def first_reduction(rule: Rule) -> Rule:
+    """Add a rule that sees both laws as they were given, before either is made plain."""
+    _RULES.insert(0, rule)
+    return rule
+
+
 def reductions() -> tuple[Rule, ...]:
     """Every rule, in the order of their trial; the docstrings say what they do."""
     return tuple(_RULES)

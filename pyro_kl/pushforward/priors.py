@@ -31,7 +31,7 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ..maps import one_to_one, plain_maps
+from ..maps import one_to_one, plain_maps, support_of
 from ..reduction import reduction
 from ..shapes import broadcast_batch, sum_events
 from ..wrappers.canonical import class_of
@@ -92,7 +92,7 @@ def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
     if not maps or not all(is_univariate(t) for t in maps):
         return None
     back = plain_maps([t.inv for t in reversed(maps)])
-    if not one_to_one(maps, base.support) or not one_to_one(back, p.support):
+    if not one_to_one(maps, base.support) or not one_to_one(back, support_of(p)):
         return None
     p_base, p_maps = opened(p)
     moved = mapped(p_base, plain_maps([*p_maps, *back]))

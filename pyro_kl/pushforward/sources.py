@@ -27,7 +27,7 @@ from ..shapes import broadcast_batch
 from ..special import in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
-from .charts import carried_on, is_univariate
+from .charts import carried_on, is_univariate, taken_back
 from .parts import made_of, tensors_in
 from .views import View, always_outside, inside_of, number, promoted, view_of
 
@@ -46,6 +46,7 @@ class Source:
     Args:
         log_density: `log_density(point, *tensors)`.
         at: `at(y, *tensors)`, the point where y of the line lies.
+        place: `place(x, *tensors)`, its inverse.
         tensors: what it depends on, in float64.
         centre: where its mass is.
         width: how wide it is.
@@ -56,6 +57,7 @@ class Source:
 
     log_density: Callable[..., Tensor]
     at: Callable[..., Point]
+    place: Callable[..., Tensor]
     tensors: tuple[Tensor, ...]
     centre: Tensor
     width: Tensor
@@ -82,6 +84,7 @@ def source_of(law: Distribution) -> Source | None:
     return Source(
         by_name(line.log_density),
         by_name(line.at),
+        by_name(line.place),
         tuple(values.values()),
         line.centre(**values).detach(),
         line.width(**values).detach(),
@@ -105,6 +108,7 @@ def _folded(law: FoldedDistribution) -> Source | None:
     return Source(
         view.log_density,
         lambda y, *_: half_line(y),
+        lambda x, *_: torch.log(x),
         base.tensors,
         torch.log(size).detach(),
         width,
@@ -189,13 +193,14 @@ class _Integral:
             raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
         if self.closed:
             return self._of_whole_batch(p, q, window, finite)
-        some, reach = (
+        some, reach, cuts = (
             [x.expand(self.shape).reshape(-1)[rows] for x in group]
-            for group in (self.tensors, window)
+            for group in (self.tensors, window, [self._cut(x) for x in self.view.places])
         )
-        found = integrate(
-            self, some, (reach[0], reach[1]), (), self.source.kinked or self.view.kinked
-        )
+        kinked = self.source.kinked or self.view.kinked
+        # the maps bend too, wherever they do
+        narrow = torch.ones_like(some[0])
+        found = integrate(self, some, (reach[0], reach[1]), cuts, kinked, narrow=narrow)
         tell(f"{describe(p)} || {describe(q)}", __name__, found)
         return full.index_put((rows,), found.value).reshape(self.shape)
 
@@ -229,6 +234,22 @@ class _Integral:
             density = torch.exp(self(top.unsqueeze(0), *self.tensors)[0].squeeze(0))
         square = square_over_jump(log_q, top, torch.ones_like(top))
         return found.value + torch.nan_to_num(-0.5 * density * square, nan=0.0)
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """Where a place of q's lies in p's scale; at infinity if p does not reach it."""
+        i, j = self.ends
+        own = self.tensors[2 : 2 + i]
+        maps = made_of(self.maps, iter(self.tensors[2 + i : 2 + j]))
+
+        def place(x: Tensor) -> Tensor:
+            y = self.source.place(taken_back(maps, x), *own)
+            return (y - self.source.centre) / self.source.width
+
+        x = in_float64(x).expand(self.shape)
+        with torch.no_grad():
+            inside = place(x).isfinite()
+            somewhere = carried_on(maps, self.source.at(self.source.centre, *own)).x
+        return torch.where(inside, place(torch.where(inside, x, somewhere)), math.inf)
 
     def _grows_too_fast(self, image: Point) -> Tensor:
         """Where it is known that the KL is infinite: a power of x that p has no mean of."""

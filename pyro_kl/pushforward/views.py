@@ -14,7 +14,7 @@ from torch.distributions import Distribution, MixtureSameFamily
 from ..family import Parameters, end_at
 from ..foreign import called, is_foreign, own_copy
 from ..line import Line, Number, Point
-from ..maps import bounds
+from ..maps import bounds, support_of
 from ..reduction import simplified
 from ..registry import family_of
 from ..special import HALF_LOG_TAU, in_float64
@@ -163,7 +163,7 @@ def _mixture(law: MixtureSameFamily) -> View | None:
 def _by_log_prob(law: Distribution) -> View | None:
     """Any other continuous law, by its own log density at x."""
     try:
-        support = law.support
+        support = support_of(law)
     except NotImplementedError:
         return None
     ends = None if support is None or support.is_discrete else bounds(support)

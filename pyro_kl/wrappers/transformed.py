@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions
@@ -27,9 +27,9 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ..maps import one_to_one, plain_maps, same_map, undoes
+from ..maps import flattened, one_to_one, plain_maps, same_map, support_of, undoes
 from ..pair import Case
-from ..reduction import by_reduction, plainer, reduction, simplified
+from ..reduction import by_reduction, first_reduction, plainer, reduction, simplified
 from ..registry import register
 from ..shapes import broadcast_batch, peel
 from .canonical import _logistic_of, class_of, named_image
@@ -107,10 +107,35 @@ def opened(law: Any) -> tuple[Distribution, list[Transform]]:
     return simplified(law.base_dist), plain_maps(law.transforms)
 
 
+@first_reduction
+def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
+    """What both laws end with drops out before one of them is called by another name."""
+    if type(p) not in _PLAIN or type(q) not in _PLAIN:
+        return None
+    return _without_shared_maps(p, q, _as_given)
+
+
 @reduction
 def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
     """What both laws end with drops out if it is one-to-one where they live."""
-    (p_base, p_maps), (q_base, q_maps) = opened(p), opened(q)
+    return _without_shared_maps(p, q, opened)
+
+
+def _as_given(law: Any) -> tuple[Distribution, list[Transform]]:
+    """The base and all maps that it is under, not merged and without other names."""
+    maps: list[Transform] = []
+    while type(law) in _PLAIN:
+        maps = [*(part for t in law.transforms for part in flattened(t)), *maps]
+        law = law.base_dist
+    return law, maps
+
+
+def _without_shared_maps(
+    p: Distribution,
+    q: Distribution,
+    parts: Callable[[Any], tuple[Distribution, list[Transform]]],
+) -> Tensor | None:
+    (p_base, p_maps), (q_base, q_maps) = parts(p), parts(q)
     shared = 0
     for a, b in zip(reversed(p_maps), reversed(q_maps), strict=False):
         if not same_map(a, b):
@@ -119,7 +144,7 @@ def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
     while shared:
         inner_p = mapped(p_base, p_maps[:-shared])
         inner_q = mapped(q_base, q_maps[:-shared])
-        if all(one_to_one(p_maps[-shared:], law.support) for law in (inner_p, inner_q)):
+        if all(one_to_one(p_maps[-shared:], support_of(law)) for law in (inner_p, inner_q)):
             return kl_divergence(inner_p, inner_q).expand(broadcast_batch(p, q))
         shared -= 1
     return None
