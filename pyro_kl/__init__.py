@@ -49,7 +49,9 @@ from .family import (
 from .line import Line, Point
 from .monte_carlo import monte_carlo
 from .pair import Case, Pair
-from .registry import declare, formula, register, registered
+from .registry import declare, formula, guard_upstream, register, registered
+
+guard_upstream()
 
 __version__ = "0.1.0"
 

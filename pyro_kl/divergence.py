@@ -23,6 +23,7 @@ from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
 from .stratified import stratified
 from .undeclared import kl_of_undeclared
+from .wrappers.masked import both, unmasked
 
 
 def kl(
@@ -108,6 +109,14 @@ def _accuracy(value: Tensor, uses: Sequence[Use]) -> tuple[Tensor | None, int, s
 def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
     """An integral over two univariate laws, or over the coordinates of two products of them."""
     shape = broadcast_batch(p, q)
+    (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
+    if bare_p is not p or bare_q is not q:
+        inner, mask = _integrated(bare_p, bare_q), torch.as_tensor(both(p_mask, q_mask))
+        if inner is None:
+            return None
+        assert inner.error is not None
+        value, error = (torch.where(mask, x, 0.0) for x in (inner.value, inner.error))
+        return replace(inner, value=value, error=error)
     if isinstance(p, Independent) and isinstance(q, Independent):
         shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         inner = _integrated(peel(p, shared), peel(q, shared))

@@ -22,6 +22,7 @@ from torch.distributions import (
 )
 
 from .registry import family_of
+from .subclasses import is_a
 
 __all__ = ["check_operands", "components", "is_mixture", "log_overlap", "pairwise", "unsqueezed"]
 
@@ -30,7 +31,7 @@ _OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, Gauss
 
 def is_mixture(law: Distribution) -> bool:
     """Whether it says that it is one."""
-    return isinstance(law, (MixtureSameFamily, *_OF_NORMALS))
+    return is_a(law, (MixtureSameFamily, *_OF_NORMALS))
 
 
 def check_operands(*laws: object) -> None:

@@ -9,12 +9,20 @@ first, and no pair of classes can be ambiguous because of a wrapper.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+from pyro.distributions import (
+    ExpandedDistribution,
+    FoldedDistribution,
+    MaskedDistribution,
+    MaskedMixture,
+    ZeroInflatedDistribution,
+)
 from torch import Tensor
 from torch.distributions import (
     Distribution,
     Independent,
+    MixtureSameFamily,
     TransformedDistribution,
     kl_divergence,
     register_kl,
@@ -22,11 +30,18 @@ from torch.distributions import (
 
 from .provenance import Use, mark, note, rewind
 from .shapes import check_event_shapes, some_tensor
+from .subclasses import is_a, is_upstream, keeps_density
 
 #: KL(p || q) by plainer laws, or None where the rule does not apply.
 Rule = Callable[[Any, Any], "Tensor | None"]
 #: The plainest law that is equal to a law, in one step; the law itself if it is plain.
 Step = Callable[[Any], Distribution]
+
+#: What rules look into. (Of any other class there may be a formula that is yet to be asked.)
+_OPENED = (
+    ExpandedDistribution, FoldedDistribution, Independent, MaskedDistribution, MaskedMixture,
+    MixtureSameFamily, TransformedDistribution, ZeroInflatedDistribution,
+)  # fmt: skip
 
 _RULES: list[Rule] = []
 _STEPS: list[tuple[type[Distribution], Step]] = []
@@ -63,10 +78,47 @@ def plainer(wrapper: type[Distribution]) -> Callable[[Step], Step]:
     return declare
 
 
+class AsItIs(Distribution):
+    """A distribution that is known by its `log_prob` and its `support` alone.
+
+    It stands for one of a subclass with a density of its own, so that no rule takes it for what
+    its parent is.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, law: Distribution) -> None:
+        self.law = law
+        super().__init__(law.batch_shape, law.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.law.support
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.law.log_prob(value)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> AsItIs:
+        return AsItIs(self.law.expand(batch_shape))
+
+
+def as_they_are(p: Distribution, q: Distribution) -> tuple[Distribution, Distribution]:
+    """Both, each by its `log_prob` alone if its class is another one than torch or Pyro have."""
+    if p is q:
+        return p, q  # it is at no distance from itself
+    return _as_it_is(p), _as_it_is(q)
+
+
+def _as_it_is(law: Distribution) -> Distribution:
+    cls = type(law)
+    nearest = next(base for base in cls.__mro__ if is_upstream(base))
+    return law if keeps_density(cls, nearest) or isinstance(law, AsItIs) else AsItIs(law)
+
+
 def simplified(law: Distribution) -> Distribution:
     """The plainest law that is equal to `law`, and `law` itself if it is plain already."""
     while True:
-        step = next((step for wrapper, step in _STEPS if isinstance(law, wrapper)), None)
+        step = next((step for wrapper, step in _STEPS if is_a(law, wrapper)), None)
         simple = law if step is None else step(law)
         if simple is law:
             return law
@@ -107,6 +159,8 @@ def by_reduction(
         NoDivergence: there is none.
     """
     check_event_shapes(p, q)
+    if p is not q:
+        p, q = (_as_it_is(law) if isinstance(law, _OPENED) else law for law in (p, q))
     if isinstance(declined, NoDivergence):
         raise declined
     reason = "" if declined is None else str(declined)
@@ -148,6 +202,8 @@ def no_formula_for(p: str, q: str) -> str:
 
 def describe(law: Distribution) -> str:
     """A law's type, and what it wraps."""
+    if isinstance(law, AsItIs):
+        law = law.law
     base = getattr(law, "base_dist", None)
     wraps = isinstance(law, Independent) or type(law) is TransformedDistribution
     return type(law).__name__ + (f"({describe(base)})" if wraps and base is not None else "")

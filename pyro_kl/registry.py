@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any, TypeVar
 
 import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, register_kl
+from torch.distributions import Distribution, Independent, register_kl
 from torch.distributions import kl as torch_kl
 
 from .elementwise import OneNode
@@ -23,8 +24,9 @@ from .family import Family, Parameters
 from .pair import Case, Formula, Pair, PairTable
 from .partials import with_partials
 from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
-from .reduction import by_reduction
+from .reduction import as_they_are, by_reduction
 from .shapes import broadcast_batch
+from .subclasses import hides_another, keeps_density
 
 #: A formula on the parameters of p and of q, in float64.
 Kernel = Callable[[Parameters, Parameters], Tensor]
@@ -59,8 +61,14 @@ def families() -> tuple[Family, ...]:
 
 
 def family_of(cls: type[Distribution]) -> Family | None:
-    """The family a class belongs to, through its nearest declared base class."""
-    return next((_FAMILIES[base] for base in cls.__mro__ if base in _FAMILIES), None)
+    """The family a class belongs to, through its nearest declared base class.
+
+    None for a subclass with another density than its parent's.
+    """
+    nearest = next((base for base in cls.__mro__ if base in _FAMILIES), None)
+    if nearest is None or not keeps_density(cls, nearest):
+        return None
+    return _FAMILIES[nearest]
 
 
 def pair_of(p: type[Distribution], q: type[Distribution]) -> Pair | None:
@@ -299,8 +307,14 @@ def _install(pair: Pair) -> None:
     formula, use, estimates = pair.formula, None, pair.method == "quadrature"
     if pair.method in EXACTNESS:
         use = Use(pair.method, pair.source)
+    # a rule calls `kl_divergence` of what is inside; a formula looks at it
+    looks_inside = pair.method != "rule" and Independent in (pair.p, pair.q)
 
     def call(p: Distribution, q: Distribution) -> Tensor:
+        if not (keeps_density(type(p), pair.p) and keeps_density(type(q), pair.q)) or (
+            looks_inside and (hides_another(p) or hides_another(q))
+        ):
+            return by_reduction(*as_they_are(p, q))
         noted = mark()
         try:
             value = formula(p, q)
@@ -316,6 +330,23 @@ def _install(pair: Pair) -> None:
     call.__doc__ = formula.__doc__
     call.pyro_kl_pair = pair  # type: ignore[attr-defined]
     register_kl(pair.p, pair.q)(call)
+
+
+def guard_upstream() -> None:
+    """Let torch's and Pyro's own formulas, too, be asked for the classes that they know alone."""
+    for (p, q), formula in _UPSTREAM.items():
+        if torch_kl._KL_REGISTRY[p, q] is formula:
+            register_kl(p, q)(_guarded(p, q, formula))
+
+
+def _guarded(p_class: type, q_class: type, formula: Formula) -> Formula:
+    @wraps(formula)
+    def call(p: Distribution, q: Distribution) -> Tensor:
+        if keeps_density(type(p), p_class) and keeps_density(type(q), q_class):
+            return formula(p, q)
+        return by_reduction(*as_they_are(p, q))
+
+    return call
 
 
 def _registered_pair(p: type[Distribution], q: type[Distribution]) -> Pair:

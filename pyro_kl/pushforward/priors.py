@@ -34,6 +34,7 @@ from torch.distributions.transforms import (
 from ..maps import one_to_one, plain_maps, support_of
 from ..reduction import reduction
 from ..shapes import broadcast_batch, sum_events
+from ..subclasses import is_a
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import mapped, opened
 from .charts import is_univariate
@@ -105,8 +106,9 @@ def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
 
     The KL is that of the marginals' plus their total correlation, which no such map changes.
     """
+    base: Any
     base, maps = opened(p)
-    if not isinstance(base, MultivariateNormal | LowRankMultivariateNormal):
+    if not is_a(base, (MultivariateNormal, LowRankMultivariateNormal)):
         return None
     if not isinstance(q, Independent) or q.base_dist.event_shape:
         return None

@@ -32,6 +32,7 @@ from ..pair import Case
 from ..reduction import by_reduction, first_reduction, plainer, reduction, simplified
 from ..registry import register
 from ..shapes import broadcast_batch, peel
+from ..subclasses import is_a
 from .canonical import _logistic_of, class_of, named_image
 
 _PLAIN = (TransformedDistribution, pyro.distributions.TransformedDistribution)
@@ -102,7 +103,7 @@ def opened(law: Any) -> tuple[Distribution, list[Transform]]:
         return _logistic_of(law), [SigmoidTransform()]
     if class_of(law) is LogNormal:
         return Normal(law.loc, law.scale, validate_args=False), [ExpTransform()]
-    if not isinstance(law, TransformedDistribution) or isinstance(law, _CLOSED):
+    if not is_a(law, TransformedDistribution) or isinstance(law, _CLOSED):
         return law, []
     return simplified(law.base_dist), plain_maps(law.transforms)
 
