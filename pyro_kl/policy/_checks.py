@@ -62,7 +62,7 @@ def check_mask(mask: Tensor, shape: torch.Size) -> None:
         raise ValueError(f"mask must be boolean, True where a token counts; got {mask.dtype}")
     if mask.dim() > len(shape) or check_broadcast("mask and values", mask.shape, shape) != shape:
         raise ValueError(f"the mask's shape {tuple(mask.shape)} does not fit {tuple(shape)}")
-    if concrete() and not bool(mask.any()):
+    if concrete() and mask.numel() and not bool(mask.any()):
         raise ValueError(
             f"the mask of shape {tuple(mask.shape)} hides everything: no token is left; True is "
             "what counts"

@@ -8,7 +8,6 @@ stays in the processor's cache, and of each row three numbers are kept for the b
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -48,7 +47,9 @@ def exact_kl(
 
     Returns:
         Nats, shape ``(...)``: float64 for float64 logits, else float32 (half precision would not
-        carry a sum over the tokens). Differentiable in both arguments, twice if need be.
+        carry a sum over the tokens). It is the KL of the logits as they are given, to 1e-5 of
+        itself (1e-10 in float64), whatever constants they carry. Differentiable in both
+        arguments, twice if need be.
 
     Raises:
         ValueError: vocabularies or batch shapes that differ; a mask that hides everything; a
@@ -70,7 +71,7 @@ def exact_kl(
     if mask is not None:
         check_mask(mask, shape[:-1])
         mask = mask.expand(shape[:-1])
-    if not concrete():
+    if not concrete() or p.numel() == 0:
         return _composed(p, q, mask)
     value = _VocabularyKL.apply(p, q, mask, torch.is_grad_enabled())
     check_infinite(value, p, q, direction)
@@ -86,9 +87,8 @@ def _composed(p: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         p, q = (torch.where(mask.unsqueeze(-1), x, 0.0) for x in (p, q))
     log_p, log_q = special.in_float64(p).log_softmax(-1), special.in_float64(q).log_softmax(-1)
-    has_mass = log_p > -math.inf
-    d = torch.where(has_mass, log_p, 0.0) - torch.where(has_mass, log_q, 0.0)
-    return (log_p.exp() * d).sum(-1).to(_working_dtype(p, q))
+    terms = special.generalised_kl_of_logs(log_p, log_q)  # of one sign, as below
+    return terms.sum(-1).to(_working_dtype(p, q))
 
 
 class _VocabularyKL(torch.autograd.Function):
@@ -134,6 +134,7 @@ class _VocabularyKL(torch.autograd.Function):
             return next(slopes) if for_p else None, next(slopes) if for_q else None, None, None
         other = _gradient_like(q) if for_q else None
         work, kept = _rows.Workspace(p, grad.dtype), _rows.Rows(*columns)
+        shifted = bool(kept.shift.any())
         factor_p, factor_q = work.column(grad * kept.scale), work.column(grad)
         for i, at in enumerate(_rows.chunks(p.shape, work.limit)):
             here = None if mask is None else mask[at]
@@ -145,7 +146,7 @@ class _VocabularyKL(torch.autograd.Function):
                 _rows.slope_of_q_by_definition(p[at], q[at], other[at])
             else:
                 rows = _rows.Rows(*(column[at] for column in kept))
-                _rows.slope_of_q(p[at], q[at], rows, other[at], work)
+                _rows.slope_of_q(p[at], q[at], rows, other[at], work, shifted=shifted)
             _rows.rescale(other[at], factor_q[at], here, work)
         return slope, other, None, None
 
