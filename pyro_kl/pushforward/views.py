@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pyro.distributions import Delta, FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
@@ -14,14 +14,15 @@ from torch.distributions import Distribution, MixtureSameFamily
 from ..family import Parameters, end_at
 from ..foreign import called, is_foreign, own_copy
 from ..line import Line, Number, Point
-from ..maps import bounds, support_of
+from ..maps import bounds, one_to_one, plain_maps, support_of
 from ..reduction import simplified
 from ..registry import family_of
 from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.circle import period_of
 from ..wrappers.transformed import opened
-from .parts import tensors_in
+from .charts import carried_on, is_univariate
+from .parts import made_of, tensors_in
 
 Density = Callable[..., Tensor]
 
@@ -69,7 +70,7 @@ def view_of(law: Distribution) -> View | None:
         return None if ends is None else View(lambda point: torch.zeros_like(point.x), (), *ends)
     if isinstance(law, TruncatedPolyaGamma):
         return _polya_gamma(law)
-    return _declared(law) or _by_log_prob(law)
+    return _declared(law) or _mapped(law) or _by_log_prob(law)
 
 
 def _declared(law: Distribution) -> View | None:
@@ -158,6 +159,32 @@ def _mixture(law: MixtureSameFamily) -> View | None:
         outermost(whole.growth[0], torch.amin), outermost(whole.growth[1], torch.amin)
     )  # fmt: skip
     return View(log_density, tuple(tensors), low, high, places, whole.kinked, growth)
+
+
+def _mapped(law: Distribution) -> View | None:
+    """The base, seen from where a point comes from."""
+    base, maps = opened(law)
+    if not maps or not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
+        return None
+    view = view_of(base)
+    if view is None or view.closed:
+        return None
+    back = plain_maps([t.inv for t in reversed(maps)])
+    given = [in_float64(x) for x in tensors_in(back)]
+    count = len(given)
+
+    def log_density(point: Point, *tensors: Tensor) -> Tensor:
+        start = replace(point, log_slope=torch.zeros_like(point.x))
+        moved = carried_on(made_of(back, iter(tensors[:count])), start)
+        return view.log_density(moved, *tensors[count:]) + moved.log_slope
+
+    places = [in_float64(x) for x in view.places]
+    for transform in maps:
+        places = [transform(x) for x in places]
+    somewhere = places[0].detach() if places else torch.zeros((), dtype=torch.float64)
+    image = carried_on(maps, Point(somewhere, somewhere, low=view.low, high=view.high))
+    tensors = (*given, *view.tensors)
+    return View(log_density, tensors, image.low, image.high, tuple(places), view.kinked)
 
 
 def _by_log_prob(law: Distribution) -> View | None:
