@@ -72,16 +72,20 @@ def kl(
     except NoDivergence:
         raise
     except NotImplementedError as missing:
-        with relative_tolerance(tolerance):
-            found = _integrated(p, q)
+        declined = missing
+        try:
+            with relative_tolerance(tolerance):
+                found = _integrated(p, q)
+        except NotImplementedError as unknown:
+            found, declined = None, unknown
         if found is not None:
             return found
         if num_samples is None:
             if has_bounds(p, q):
                 raise NotImplementedError(
-                    f"{missing} pyro_kl.bounds(p, q) has guaranteed bounds."
+                    f"{declined} pyro_kl.bounds(p, q) has guaranteed bounds."
                 ) from None
-            raise
+            raise declined from None
         return _sampled(p, q, num_samples, generator)
     value = torch.as_tensor(value)
     method, reason = method_of(p, q, uses)

@@ -183,11 +183,11 @@ def image(support: Any, transform: Transform) -> Any:
     )
 
 
-def support_of(law: Distribution) -> Any:
+def mapped_support(law: Distribution) -> Any:
     """A law's support, through its maps."""
     if not isinstance(law, TransformedDistribution):
         return law.support
-    support = support_of(law.base_dist)
+    support = mapped_support(law.base_dist)
     for transform in law.transforms:
         for part in flattened(transform):
             support = image(support, part)

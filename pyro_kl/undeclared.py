@@ -11,13 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro.distributions import Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 
 from .densities import log_prob_anywhere
 from .line import LARGEST, Point, from_line, half_line, interval
+from .maps import bounds
 from .peaks import square_over_jump
 from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
+from .reduction import describe
 from .shapes import peel
 from .wrappers.circle import support_of
 
@@ -27,6 +30,10 @@ OnLine = Callable[[Tensor], Tensor]
 Ends = tuple[float, float]
 #: Nats below its top at which a density has nothing left.
 _NOTHING = 45.0
+#: Nats: a density that is as high over an octave has a mass of e^3, and has gone wrong there.
+_ALL = 3.0
+#: By how many nats an integrand has fallen at least where floats end, if its rest is to be known.
+_FALLEN = 10.0
 #: The line is looked at from -_FAR to _FAR: x up to 1e260 for a law on the half-line.
 _FAR = 600.0
 _GRID, _ZOOMS, _HALVINGS = 121, 14, 60
@@ -35,9 +42,19 @@ _GRID, _ZOOMS, _HALVINGS = 121, 14, 60
 def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     """KL(p || q) of two univariate continuous laws; None if they are not that.
 
-    Differentiable by whatever their `log_prob` depends on. +inf where q has no mass, or where the
-    integrand does not decay as far out as floats go.
+    Differentiable by whatever their `log_prob` depends on. +inf where p's support is not inside of
+    q's.
+
+    Raises:
+        NotImplementedError: whether the KL is finite cannot be told from numbers: the integrand
+            does not fall as far out as floats go, or a density has over- or underflowed.
     """
+    if isinstance(p, Stable) or isinstance(q, Stable):
+        raise NotImplementedError(
+            f"KL({describe(p)} || {describe(q)}): Pyro's Stable.log_prob is a quadrature of its "
+            "own, which is wrong from some hundred scales on; nothing can be integrated against "
+            "it. Estimate the KL with pyro_kl.monte_carlo(p, q)."
+        )
     found_map = None if p.event_shape or q.event_shape else _map(p)
     if found_map is None:
         return None
@@ -57,22 +74,52 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         return log_prob_anywhere(q, point.x) + point.log_slope
 
     with torch.no_grad():
+        outside = _outside(p, q).to(probe.device).expand(shape)
+        if bool(outside.all()):
+            infinite = torch.full(shape, math.inf, dtype=probe.dtype, device=probe.device)
+            return Integral(infinite, torch.zeros_like(infinite), 0)
         centre, width, low, high = _where(log_p, shape, probe.device, limits)
-        if bool((log_q(centre.unsqueeze(0)) == -math.inf).any()) and shape.numel() == 1:
-            infinite = torch.full(shape, math.inf, dtype=torch.float64)
-            return Integral(infinite, torch.zeros_like(infinite), 1)
         peak, narrow, _, _ = _where(log_q, shape, probe.device, limits)
-        finite = _decays(log_p, log_q, centre, width, low, high, limits)
+        if not bool((outside | _decays(log_p, log_q, centre, width, low, high, limits)).all()):
+            raise _unknown(p, q)
     found = integrate_laws(log_p, log_q, centre, width, (low, high), [(peak - centre) / width])
+    if not bool((outside | found.value.isfinite()).all()):
+        raise _unknown(p, q)
     total = found.value
     if torch.is_grad_enabled() and total.requires_grad:
         total = total + _of_kinks(log_p, log_q, centre, peak, width, narrow)
     value, error = (
-        torch.where(finite, total, math.inf),
-        torch.where(finite, found.error, 0.0),
+        torch.where(outside, math.inf, total),
+        torch.where(outside, 0.0, found.error),
     )
     reason = short_of(value.detach(), error, asked_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
+
+
+def _outside(p: Distribution, q: Distribution) -> Tensor:
+    """Where an end of p's support is outside of q's, as far as is known."""
+    mine, other = bounds(support_of(p)), _ends_or_none(q)
+    if mine is None or other is None:
+        return torch.tensor(False)
+    low, high, other_low, other_high = (
+        torch.as_tensor(end, dtype=torch.float64) for end in (*mine, *other)
+    )
+    return (low < other_low) | (high > other_high)
+
+
+def _ends_or_none(law: Distribution) -> tuple[Any, Any] | None:
+    try:
+        return bounds(support_of(law))
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _unknown(p: Distribution, q: Distribution) -> NotImplementedError:
+    return NotImplementedError(
+        f"KL({describe(p)} || {describe(q)}): whether it is finite cannot be told from "
+        "`log_prob`, which over- or underflows before the integrand has fallen to nothing. "
+        "Estimate it with pyro_kl.monte_carlo(p, q), or declare a formula with @pyro_kl.register."
+    )
 
 
 def _log_prob_or_none(law: Distribution, x: Tensor) -> Tensor | None:
@@ -168,7 +215,7 @@ def _where(
     powers = torch.arange(-_HALVINGS, 11, dtype=torch.float64, device=device).reshape(column)
     outward = torch.exp2(powers)
     top = _clean(log, centre.unsqueeze(0))
-    drops = [top - _clean(log, centre + side * outward) for side in (-1, 1)]
+    drops = [top - _possible(_clean(log, centre + side * outward), outward) for side in (-1, 1)]
     narrow = torch.minimum(*((d < 0.5).sum(0) for d in drops)).clamp(0, len(outward) - 1)
     width = outward.reshape(-1)[narrow]
     ranks = torch.arange(len(outward), device=device).reshape(column)
@@ -181,6 +228,11 @@ def _where(
     return centre, width, reach[0], reach[1]
 
 
+def _possible(log_p: Tensor, distance: Tensor) -> Tensor:
+    """A log density at a distance; -inf where it would be more than 1 over an octave there."""
+    return torch.where(log_p + torch.log(distance) < _ALL, log_p, -math.inf)
+
+
 def _decays(
     log_p: OnLine,
     log_q: OnLine,
@@ -190,8 +242,9 @@ def _decays(
     high: Tensor,
     limits: Ends,
 ) -> Tensor:
-    """Whether p |log p - log q| still falls where p has nothing left, on both sides."""
+    """Whether p |log p - log q| has fallen, and still falls, where it is cut off on both sides."""
     answer = torch.ones_like(centre, dtype=torch.bool)
+    top = log_p(centre.unsqueeze(0)).squeeze(0)
     for side, reach in ((-1, low), (1, high)):
         sizes = []
         for factor in (0.5, 1.0):
@@ -200,5 +253,6 @@ def _decays(
             gone = a == -math.inf
             ratio = torch.where(gone, 1.0, (a - b).abs())
             sizes.append(torch.where(gone, -math.inf, a + torch.log(ratio.clamp(min=1e-300))))
-        answer = answer & ((sizes[1] < sizes[0] - 0.05) | torch.isneginf(sizes[1]))
+        falls = (sizes[1] < sizes[0] - 0.05) & (sizes[1] < top - _FALLEN)
+        answer = answer & (falls | torch.isneginf(sizes[1]))
     return answer

@@ -31,7 +31,7 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ..maps import one_to_one, plain_maps, support_of
+from ..maps import mapped_support, one_to_one, plain_maps
 from ..reduction import reduction
 from ..shapes import broadcast_batch, sum_events
 from ..subclasses import is_a
@@ -93,7 +93,7 @@ def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
     if not maps or not all(is_univariate(t) for t in maps):
         return None
     back = plain_maps([t.inv for t in reversed(maps)])
-    if not one_to_one(maps, base.support) or not one_to_one(back, support_of(p)):
+    if not one_to_one(maps, base.support) or not one_to_one(back, mapped_support(p)):
         return None
     p_base, p_maps = opened(p)
     moved = mapped(p_base, plain_maps([*p_maps, *back]))

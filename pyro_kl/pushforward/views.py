@@ -7,14 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from pyro.distributions import Delta, FoldedDistribution, ImproperUniform, TruncatedPolyaGamma
+from pyro.distributions import (
+    Delta,
+    FoldedDistribution,
+    ImproperUniform,
+    Stable,
+    TruncatedPolyaGamma,
+)
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from ..family import Parameters, end_at
 from ..foreign import called, is_foreign, own_copy
 from ..line import Line, Number, Point
-from ..maps import bounds, one_to_one, plain_maps, support_of
+from ..maps import bounds, mapped_support, one_to_one, plain_maps
 from ..reduction import simplified
 from ..registry import family_of
 from ..special import HALF_LOG_TAU, in_float64
@@ -57,7 +63,7 @@ class View:
 def view_of(law: Distribution) -> View | None:
     """How to integrate against a law; None if it says too little of itself."""
     law = simplified(law)
-    if law.event_shape or isinstance(law, Delta):
+    if law.event_shape or isinstance(law, Delta | Stable):  # Stable's log_prob is wrong far out
         return None
     if isinstance(law, FoldedDistribution):
         return _folded(law)
@@ -190,7 +196,7 @@ def _mapped(law: Distribution) -> View | None:
 def _by_log_prob(law: Distribution) -> View | None:
     """Any other continuous law, by its own log density at x."""
     try:
-        support = support_of(law)
+        support = mapped_support(law)
     except NotImplementedError:
         return None
     ends = None if support is None or support.is_discrete else bounds(support)

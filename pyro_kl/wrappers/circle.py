@@ -15,7 +15,7 @@ from pyro.distributions import Delta, FoldedDistribution, SineBivariateVonMises,
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
 
-from ..maps import bounds, image
+from ..maps import bounds, image, mapped_support
 from ..reduction import NoDivergence, describe, reduction, simplified
 from ..registry import family_of
 from ..settled import settled
@@ -66,7 +66,8 @@ def support_of(law: Any) -> Any:
     turn = period_of(law.base_dist) if isinstance(law, FoldedDistribution) else None
     if turn is not None:
         return constraints.interval(0.0, 0.5 * turn)
-    return getattr(law.support, "base_constraint", law.support)  # a mixture's
+    support = mapped_support(law)
+    return getattr(support, "base_constraint", support)  # a mixture's
 
 
 def ends_of(law: Any) -> tuple[Any, Any] | None:

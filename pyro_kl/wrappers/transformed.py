@@ -27,7 +27,7 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ..maps import flattened, one_to_one, plain_maps, same_map, support_of, undoes
+from ..maps import flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 from ..pair import Case
 from ..reduction import by_reduction, first_reduction, plainer, reduction, simplified
 from ..registry import register
@@ -145,7 +145,7 @@ def _without_shared_maps(
     while shared:
         inner_p = mapped(p_base, p_maps[:-shared])
         inner_q = mapped(q_base, q_maps[:-shared])
-        if all(one_to_one(p_maps[-shared:], support_of(law)) for law in (inner_p, inner_q)):
+        if all(one_to_one(p_maps[-shared:], mapped_support(law)) for law in (inner_p, inner_q)):
             return kl_divergence(inner_p, inner_q).expand(broadcast_batch(p, q))
         shared -= 1
     return None
