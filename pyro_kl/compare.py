@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from .divergence import kl
 from .estimate import Estimate
-from .monte_carlo import monte_carlo
+from .monte_carlo import check_sampling, monte_carlo
 from .reduction import describe
 
 
@@ -109,6 +109,7 @@ def compare(
         >>> abs(comparison.z_score) < 5
         tensor(True)
     """
+    check_sampling(num_samples, generator)
     exact = kl(p, q)
     sampled = monte_carlo(p, q, num_samples, estimator, generator)
     return Comparison(f"{describe(p)} || {describe(q)}", exact, sampled)

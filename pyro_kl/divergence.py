@@ -15,14 +15,16 @@ from .caller import warn_once
 from .estimate import Estimate
 from .mixture_integrals import kl_of_mixture
 from .mixtures import check_operands, is_mixture
-from .monte_carlo import monte_carlo, randomness
+from .monte_carlo import check_sampling, monte_carlo, randomness
 from .provenance import Use, error_told, least_exact, recording
+from .pushforward.views import promoted
+from .quadrature import Integral
 from .quadrature import tolerance as relative_tolerance
 from .reduction import NoDivergence, by_reduction, describe
 from .registry import pair_of
-from .shapes import broadcast_batch, check_event_shapes, peel, sum_events
+from .shapes import broadcast_batch, check_event_shapes, peel, some_tensor, sum_events
 from .stratified import stratified
-from .undeclared import kl_of_undeclared
+from .undeclared import is_on_line, kl_of_undeclared
 from .wrappers.masked import both, unmasked
 
 
@@ -55,7 +57,8 @@ def kl(
     Raises:
         NotImplementedError: there is no formula, no integral, and `num_samples` is None; or there
             is no KL, as there is none of a law on the line to one on a circle.
-        TypeError: one of them is not a distribution.
+        TypeError: one of them is not a distribution, `num_samples` no integer, `generator` no
+            torch.Generator.
         ValueError: event shapes differ, batch shapes do not broadcast, a mixture has no component,
             or the tolerance is not positive.
 
@@ -66,6 +69,7 @@ def kl(
     """
     check_operands(p, q)
     check_event_shapes(p, q)
+    check_sampling(num_samples, generator)
     try:
         with recording() as uses, relative_tolerance(tolerance):
             value = kl_divergence(p, q)
@@ -132,7 +136,11 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         return replace(
             inner, value=value, error=error, standard_error=torch.zeros_like(value.detach())
         )
-    found = kl_of_mixture(p, q) or kl_of_undeclared(p, q)
+    if shape.numel():
+        found = kl_of_mixture(p, q) or kl_of_undeclared(p, q)
+    else:
+        nothing = torch.zeros(shape, device=some_tensor(p).device)
+        found = Integral(nothing, nothing, 0) if is_on_line(p, q) else None
     if found is None:
         return None
     reason = "log_prob of both over p's support"
@@ -140,12 +148,13 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         reason = f"{reason}; {found.reason}"
         pair = f"KL({describe(p)} || {describe(q)})"
         warn_once(f"short {pair}", f"{pair}: {found.reason}.")
+    value, error = (x.to(promoted((p, q))) for x in (found.value, found.error))
     return Estimate(
-        found.value,
-        torch.zeros_like(found.value.detach()),
+        value,
+        torch.zeros_like(value.detach()),
         "quadrature",
         reason=reason,
-        error=found.error,
+        error=error,
         nodes=found.nodes,
     )
 
@@ -169,7 +178,7 @@ def _sampled(
 ) -> Estimate:
     pair = f"KL({describe(p)} || {describe(q)})"
     warn_once(f"sampled {pair}", f"{pair} is estimated by Monte Carlo: no formula for it.")
-    if is_mixture(p):
+    if is_mixture(p) and broadcast_batch(p, q).numel():
         with randomness(generator):
             return stratified(p, q, num_samples)
     sampled = monte_carlo(p, q, num_samples, generator=generator)

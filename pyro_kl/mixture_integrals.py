@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from numpy.polynomial.legendre import leggauss
@@ -50,12 +51,23 @@ def _sum(p: Distribution, q: Distribution, cuts: Tensor, n: int) -> Tensor:
     length = cuts[..., 1:] - cuts[..., :-1]
     y = cuts[..., :-1].unsqueeze(-1) + length.unsqueeze(-1) * (nodes + 1) / 2
     x = y.flatten(-2).movedim(-1, 0)  # nodes in front of the batch
-    log_p = log_prob_anywhere(p, x)
-    d = log_p - log_prob_anywhere(q, x)
+    log_p = _log_density(p, x)
+    d = log_p - _log_density(q, x)
     mass = torch.exp(log_p)
     terms = torch.where(mass > 0, mass * torch.where(mass > 0, d, 0.0), 0.0)
     weight = (length.unsqueeze(-1) * weights / 2).flatten(-2).movedim(-1, 0)
     return (terms * weight).sum(0)
+
+
+def _log_density(law: Distribution, x: Tensor) -> Tensor:
+    """Log density in float64: weights in float32 do not sum to 1, which is no KL's to count."""
+    log_weights, parts = components(law)
+    family = family_of(type(parts))
+    assert family is not None
+    build: Any = family.distribution
+    given = {name: value.to(torch.float64) for name, value in family.of(parts).items()}
+    log_parts = log_prob_anywhere(build(**given, validate_args=False), x.unsqueeze(-1))
+    return (log_weights.to(torch.float64).log_softmax(-1) + log_parts).logsumexp(-1)
 
 
 def _is_light(family: Family) -> bool:

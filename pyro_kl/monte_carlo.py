@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from .densities import log_prob_anywhere
 from .draws import Terms, draw, estimate_of, log_density
 from .estimate import Estimate
 from .mixtures import check_operands
-from .shapes import broadcast_batch
+from .shapes import broadcast_batch, some_tensor
 from .wrappers.circle import check_one_turn
 from .wrappers.masked import both, unmasked
 
@@ -60,7 +61,8 @@ def monte_carlo(
     Raises:
         NotImplementedError: p has no sampler, or one of them no density where p draws; there is
             no KL.
-        TypeError: one of them is not a distribution.
+        TypeError: one of them is not a distribution, `num_samples` no integer, `generator` no
+            torch.Generator.
         ValueError: unknown estimator, fewer than 2 samples, event shapes that differ, a mixture
             without components.
 
@@ -75,16 +77,31 @@ def monte_carlo(
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}: {estimator!r}")
-    if num_samples < 2:
-        raise ValueError(f"num_samples must be at least 2, for a standard error: {num_samples}")
+    check_sampling(num_samples, generator)
     check_operands(p, q)
     shape = broadcast_batch(p, q)
     check_one_turn(p, q)
+    method, reason = f"monte carlo ({estimator})", f"{num_samples:,} samples of p"
+    if not shape.numel():
+        nothing = some_tensor(p).detach().new_zeros(shape)
+        return Estimate(nothing, nothing, method, num_samples, reason)
     with torch.no_grad(), randomness(generator):
         terms = _terms(p, q, num_samples, ESTIMATORS[estimator], shape)
         one = torch.ones_like(terms.mean)
-    method, reason = f"monte carlo ({estimator})", f"{num_samples:,} samples of p"
     return estimate_of(p, q, [(one, terms)], num_samples, method, reason)
+
+
+def check_sampling(num_samples: object, generator: object) -> None:
+    """Refuse what is no number of samples, or no source of randomness; None is neither."""
+    if num_samples is not None:
+        if isinstance(num_samples, bool) or not hasattr(num_samples, "__index__"):
+            raise TypeError(f"num_samples must be an integer, not {num_samples!r}")
+        if operator.index(num_samples) < 2:
+            raise ValueError(
+                f"num_samples must be at least 2, for a standard error: {num_samples}"
+            )
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}")
 
 
 def _terms(

@@ -25,7 +25,7 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     shape = p.batch_shape
     check_event_shapes(p, q)
     if shape == q.batch_shape:
-        return shape
+        return torch.Size(shape)  # TruncatedPolyaGamma has a plain tuple
     try:
         return torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     except RuntimeError:

@@ -166,15 +166,84 @@ def test_a_tolerance_is_a_positive_number(tolerance):
     assert asked_tolerance() == 1e-6
 
 
+@pytest.mark.parametrize("ask", [pyro_kl.kl, pyro_kl.monte_carlo, pyro_kl.compare])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_samples": 1}, ValueError, "num_samples must be at least 2"),
+        ({"num_samples": -5}, ValueError, "num_samples must be at least 2"),
+        ({"num_samples": 1e4}, TypeError, "num_samples must be an integer, not 10000.0"),
+        ({"num_samples": True}, TypeError, "num_samples must be an integer, not True"),
+        ({"num_samples": "100"}, TypeError, "num_samples must be an integer, not '100'"),
+        ({"generator": 3}, TypeError, "generator must be a torch.Generator, not int"),
+    ],
+)
+def test_samples_are_counted_in_integers(ask, options, error, message):
+    for pair in ((NORMAL, NORMAL), (ODD, PLANE)):
+        with pytest.raises(error, match=message):
+            ask(*pair, **options)
+
+
+LINE = MixtureSameFamily(
+    Categorical(torch.tensor([0.3, 0.7])), Normal(torch.tensor([-1.0, 1.0]), 0.5)
+)
+
+
+class Undeclared(Normal):
+    """A class of which only its own `log_prob` is known."""
+
+    def log_prob(self, value):
+        return super().log_prob(value)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
+def test_a_batch_of_no_rows(shape):
+    empty = Normal(torch.zeros(shape), 1.0)
+    mixtures = MixtureSameFamily(
+        Categorical(torch.ones(*shape, 2)), Normal(torch.zeros(*shape, 2), 1.0)
+    )
+    pairs = [(empty, NORMAL), (NORMAL, empty), (mixtures, NORMAL), (empty, LINE)]
+    pairs += [(LogNormal(torch.zeros(shape), 1.0), HalfCauchy(1.0)), (LINE, mixtures)]
+    for ask in ASKS:
+        for p, q in pairs:
+            found = ask(p, q)
+            value = found.lower if ask is pyro_kl.bounds else found.value
+            assert value.shape == shape
+            assert value.dtype == torch.float32
+            assert str(found)
+    odd = mixture(*shape)
+    with pytest.warns(UserWarning, match="Monte Carlo"):
+        assert pyro_kl.kl(odd, PLANE, 100).value.shape == shape
+    with pytest.raises(NotImplementedError):
+        pyro_kl.kl(odd, PLANE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_an_integral_keeps_the_dtype_and_the_weights_their_sum(dtype):
+    """Weights in half precision do not sum to 1: no part of a KL."""
+    weights, locs = torch.tensor([1.0, 1.0], dtype=dtype), torch.tensor([-1.0, 2.0], dtype=dtype)
+    scale = torch.ones((), dtype=dtype)
+    p, again = (MixtureSameFamily(Categorical(weights), Normal(locs, scale)) for _ in range(2))
+    found = pyro_kl.kl(p, again)
+    assert (found.value.dtype, found.error.dtype) == (dtype, dtype)
+    assert abs(float(found)) < 1e-14
+    one = pyro_kl.kl(p, Normal(locs[1], scale))
+    exact = pyro_kl.kl(
+        MixtureSameFamily(Categorical(weights.double()), Normal(locs.double(), scale.double())),
+        Normal(locs[1].double(), scale.double()),
+    )
+    assert one.value.item() == pytest.approx(exact.value.item(), rel=torch.finfo(dtype).eps)
+    own = pyro_kl.kl(Undeclared(locs[0].float(), 1.0), Undeclared(0.0, 1.0))
+    assert own.value.dtype == torch.float32
+
+
 def test_one_object_is_named_as_such():
     assert pyro_kl.kl(ODD, ODD).reason == "p and q are one object"
 
 
 def test_mixtures_on_the_line_have_one_story():
     """What `kl` integrates, the message of torch's function and `bounds` say that it does."""
-    line = MixtureSameFamily(
-        Categorical(torch.tensor([0.3, 0.7])), Normal(torch.tensor([-1.0, 1.0]), 0.5)
-    )
+    line = LINE
     value = pyro_kl.kl(line, NORMAL)
     assert value.method == "quadrature"
     with pytest.raises(NotImplementedError, match=r"pyro_kl\.kl\(p, q\) integrates"):
