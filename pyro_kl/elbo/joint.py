@@ -17,7 +17,6 @@ Source: Cover & Thomas (2006), Elements of Information Theory, sec. 2.5 (chain r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +33,7 @@ from torch.distributions import (
 )
 
 from ..shapes import peel
-from .gaussians import GaussianBlock, is_expanded, read_joint
+from .gaussians import GaussianBlock, diagonal, read_joint
 from .guides import (
     Drawn,
     Plain,
@@ -53,41 +52,66 @@ _COORDINATEWISE = (dist.Dirichlet, torch.distributions.Dirichlet, dist.LKJCholes
 
 
 def product_kl(
-    block: GaussianBlock, shape: Sequence[int], wide: Sequence[int], prior: Distribution
+    block: GaussianBlock, wide: Sequence[int], batch: Sequence[int], prior: Distribution
 ) -> PairKL:
-    """KL(T_* block || prior), with the block's coordinates arranged in `shape`.
+    """KL(T_* block || prior), with the block's coordinates arranged as the site's value.
 
     Args:
-        block: the Gaussian.
-        shape: of the unconstrained value, without particles.
-        wide: the same with particles, where `block.loc` has them.
+        block: the Gaussian, or a batch of them.
+        wide: shape of the site's unconstrained value.
+        batch: of the site that draws the Gaussian, to which its coordinates are added.
         prior: the site's law in the model.
 
     Raises:
         NotImplementedError: the prior ties coordinates together and is no multivariate Normal, or
             there is no formula for a coordinate.
     """
-    loc = block.loc.reshape(wide if block.loc.dim() > 1 else shape)
     depth = prior.reinterpreted_batch_ndims if isinstance(prior, Independent) else 0
     base = peel(prior, depth)
-    if isinstance(base, MultivariateNormal) and math.prod(shape) == shape[-1]:
-        return _multivariate_kl(block, loc, prior)
     transform = biject_to(base.support)
+    event_dim = depth + transform.domain.event_dim
+
+    def arranged(coordinates: Tensor) -> Tensor:
+        return coordinates.reshape(_narrow(wide, batch, coordinates.shape[:-1], event_dim))
+
+    loc, scale, excess = map(arranged, (block.loc, block.scale, block.excess))
+    if isinstance(base, MultivariateNormal) and block.scale.shape[-1] == wide[-1]:
+        return _multivariate_kl(block, loc, scale.shape, prior)
     if transform.domain.event_dim and not isinstance(base, _COORDINATEWISE):
         raise NotImplementedError(
             f"{type(base).__name__} ties the coordinates of a correlated guide together"
         )
-    pair = pushforward_kl(loc, block.scale.reshape(shape), prior)
-    excess = sum_rightmost(block.excess.reshape(shape), transform.domain.event_dim)
-    return replace(pair, dims=pair.dims + excess)
+    pair = pushforward_kl(loc, scale, prior)
+    return replace(pair, dims=pair.dims + sum_rightmost(excess, transform.domain.event_dim))
 
 
-def _multivariate_kl(block: GaussianBlock, loc: Tensor, prior: Distribution) -> PairKL:
-    """KL of a correlated block against a multivariate Normal prior."""
+def _narrow(
+    wide: Sequence[int], batch: Sequence[int], own: Sequence[int], event_dim: int
+) -> tuple[int, ...]:
+    """The shape `wide`, with 1 in place of the dims of `batch` that a parameter has not.
+
+    Args:
+        wide: shape of a site's unconstrained value, its batch and `event_dim` more dims.
+        batch: of the joint site: a part of the site's batch.
+        own: batch shape of the parameter.
+        event_dim: of the unconstrained value.
+    """
+    shape = list(wide)
+    own = (1,) * (len(batch) - len(own)) + tuple(own)
+    for i, (size, kept) in enumerate(zip(reversed(batch), reversed(own), strict=True)):
+        if size != kept:
+            shape[len(shape) - event_dim - 1 - i] = 1
+    return tuple(shape)
+
+
+def _multivariate_kl(
+    block: GaussianBlock, loc: Tensor, shape: Sequence[int], prior: Distribution
+) -> PairKL:
+    """KL of correlated blocks against a multivariate Normal prior, one block for each vector."""
     tril = block.tril()
-    q = dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False)
-    pair = kl_of_pair(q, prior)
-    excess = (tril.diagonal().log() - block.log_diagonal).sum()
+    excess = (diagonal(tril).log() - block.log_diagonal).sum(-1).reshape(shape[:-1])
+    tril = tril.reshape((*shape, shape[-1]))
+    pair = kl_of_pair(dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False), prior)
     return replace(pair, dims=pair.dims + excess)
 
 
@@ -135,15 +159,13 @@ class Block(Drawn):
     def _block(
         self, model_trace: Trace, guide_trace: Trace
     ) -> tuple[GaussianBlock, Any, Any, Any]:
-        """The Gaussian, the shapes it is arranged in, and the prior."""
+        """The Gaussian, the site's unconstrained shape, the joint site's batch, the prior."""
         aux = guide_trace.nodes[self.auxiliary]
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
-        transform = biject_to(prior.support)
-        wide = transform.inverse_shape(guide_trace.nodes[self.name]["value"].shape)
+        wide = biject_to(prior.support).inverse_shape(guide_trace.nodes[self.name]["value"].shape)
         conditional = self.has_parents and self.order > 0
         block = _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
-        shape = _without_particles(wide, aux["value"].shape[:-1], transform.domain.event_dim)
-        return block, shape, wide, prior
+        return block, wide, aux["value"].shape[:-1], prior
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the block against the prior, plus what the block owes to correlation."""
@@ -151,15 +173,15 @@ class Block(Drawn):
 
     def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
         """The coordinates as Normals, where the site's support is the line."""
-        block, shape, wide, prior = self._block(model_trace, guide_trace)
+        block, wide, batch, prior = self._block(model_trace, guide_trace)
         base, depth, transform = split_support(prior)
         if not is_univariate_identity(transform):
             return None
-        loc = block.loc.reshape(wide if block.loc.dim() > 1 else shape)
-        scale = block.scale.reshape(shape)
-        return Plain(
-            dist.Normal(loc, scale, validate_args=False), base, depth, block.excess.reshape(shape)
+        loc, scale, excess = (
+            x.reshape(_narrow(wide, batch, x.shape[:-1], depth))
+            for x in (block.loc, block.scale, block.excess)
         )
+        return Plain(dist.Normal(loc, scale, validate_args=False), base, depth, excess)
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
@@ -176,18 +198,6 @@ class Block(Drawn):
 def _to_batch(per_coordinate: Tensor, batch: torch.Size) -> Tensor:
     """Sum coordinates (..., n) to the elements of a site's batch that they belong to."""
     return per_coordinate.reshape((*batch, -1)).sum(-1)
-
-
-def _without_particles(
-    wide: Sequence[int], batch: Sequence[int], event_dim: int
-) -> tuple[int, ...]:
-    """The shape of an unconstrained value with 1 in place of the joint site's own batch dims."""
-    shape = list(wide)
-    for i, size in enumerate(reversed(batch)):
-        place = len(shape) - event_dim - 1 - i
-        if size != 1 and place >= 0:
-            shape[place] = 1
-    return tuple(shape)
 
 
 def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
@@ -212,7 +222,7 @@ def joint_blocks(
     value, law = aux["value"], aux["fn"]
     if not isinstance(value, Tensor) or len(law.event_shape) != 1 or not members:
         return None
-    if read_joint(law, value) is None or not is_expanded(law):
+    if read_joint(law, value) is None:
         return None
     blocks: list[Block] = []
     start, batch = 0, value.shape[:-1]

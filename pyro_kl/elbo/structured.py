@@ -61,9 +61,8 @@ class StructuredSite(Drawn):
         else:
             scale = tril.square().sum(-1).sqrt()
             block = GaussianBlock(mean, scale, tril.diagonal().log(), lambda: tril)
-        shape = tuple(self.guide._batch_shapes[self.name])
-        shape += tuple(self.guide._unconstrained_event_shapes[self.name])
-        return product_kl(block, shape, wide, prior)
+        batch = guide_trace.nodes[self.auxiliary]["value"].shape[:-1]
+        return product_kl(block, wide, batch, prior)
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The noise's log density, and the Jacobian that the Delta carries."""
