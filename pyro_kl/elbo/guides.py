@@ -32,6 +32,7 @@ __all__ = [
     "pushforward_kl",
     "same_values",
     "split_support",
+    "unconstrained_shape",
 ]
 
 
@@ -181,7 +182,11 @@ class Fused(Drawn):
         aux, site = guide_trace.nodes[auxiliary], guide_trace.nodes[name]
         if _normal_base(aux["fn"])[0] is None:
             return False
-        return same_values(model_trace.nodes[name], aux["value"], site["value"])
+        prior = model_trace.nodes[name]
+        if not same_values(prior, aux["value"], site["value"]):
+            return False
+        # a vector that holds the value end to end is for joint sites to take apart
+        return aux["value"].shape == unconstrained_shape(prior, site["value"])[0]
 
 
 def _normal_base(law: Distribution) -> tuple[Any, int]:
@@ -206,15 +211,25 @@ def is_univariate_identity(transform: Any) -> bool:
     return transform.domain.event_dim == 0 and is_identity(transform)
 
 
+def unconstrained_shape(site: Site, value: Tensor) -> tuple[torch.Size, int]:
+    """Shape of a site's value before the map to its support, and how many dims are the event's.
+
+    Raises:
+        NotImplementedError: there is no map to the support.
+    """
+    transform = biject_to(without_mask(site["fn"])[0].support)
+    return torch.Size(transform.inverse_shape(value.shape)), transform.domain.event_dim
+
+
 def same_values(site: Site, unconstrained: Tensor, value: Tensor) -> bool:
     """Whether a site's value is the image of `unconstrained` under its support's map."""
     try:
-        transform = biject_to(without_mask(site["fn"])[0].support)
+        wide, _ = unconstrained_shape(site, value)
     except NotImplementedError:
         return False
-    wide = transform.inverse_shape(value.shape)
-    if unconstrained.numel() != torch.Size(wide).numel():
+    if unconstrained.numel() != wide.numel():
         return False
+    transform = biject_to(without_mask(site["fn"])[0].support)
     if is_identity(transform) and unconstrained.data_ptr() == value.data_ptr():
         return True
     return torch.equal(transform(unconstrained.reshape(wide)), value)

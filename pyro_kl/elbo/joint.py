@@ -41,6 +41,7 @@ from .guides import (
     pushforward_kl,
     same_values,
     split_support,
+    unconstrained_shape,
 )
 from .terms import PairKL, kl_of_pair, without_mask
 from .traces import Site, Trace
@@ -162,7 +163,8 @@ class Block(Drawn):
         """The Gaussian, the site's unconstrained shape, the joint site's batch, the prior."""
         aux = guide_trace.nodes[self.auxiliary]
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
-        wide = biject_to(prior.support).inverse_shape(guide_trace.nodes[self.name]["value"].shape)
+        value = guide_trace.nodes[self.name]["value"]
+        wide, _ = unconstrained_shape(model_trace.nodes[self.name], value)
         conditional = self.has_parents and self.order > 0
         block = _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
         return block, wide, aux["value"].shape[:-1], prior
@@ -209,37 +211,62 @@ def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
 
 def joint_blocks(
     auxiliary: str, members: Sequence[str], model_trace: Trace, guide_trace: Trace
-) -> list[Block] | None:
-    """The slices of a joint site that the Deltas after it are images of; None if they are not.
+) -> list[Block]:
+    """The slices of a joint site that Deltas after it are images of.
 
     Args:
         auxiliary: a site of the guide whose value is a vector.
-        members: the Deltas after it, in the guide's order.
+        members: the Deltas after it, in the guide's order; those that are no image of the next
+            slice are passed over.
         model_trace: of the model.
         guide_trace: of the guide.
+
+    Raises:
+        NotImplementedError: the law is none of the Gaussians that can be taken apart, or its
+            coordinates are not all accounted for.
     """
     aux = guide_trace.nodes[auxiliary]
     value, law = aux["value"], aux["fn"]
-    if not isinstance(value, Tensor) or len(law.event_shape) != 1 or not members:
-        return None
     if read_joint(law, value) is None:
-        return None
+        raise NotImplementedError(
+            f"its distribution, {_name(law)}, is no Normal over a vector, MultivariateNormal or "
+            "LowRankMultivariateNormal"
+        )
     blocks: list[Block] = []
     start, batch = 0, value.shape[:-1]
-    for order, name in enumerate(members):
-        site = model_trace.nodes[name]
-        try:
-            transform = biject_to(without_mask(site["fn"])[0].support)
-        except NotImplementedError:
-            return None
-        wide = transform.inverse_shape(guide_trace.nodes[name]["value"].shape)
-        stop = start + torch.Size(wide).numel() // max(batch.numel(), 1)
-        if stop > value.shape[-1] or torch.Size(wide).numel() % max(batch.numel(), 1):
-            return None
-        part = value[..., start:stop].reshape(wide)
-        if not same_values(site, part, guide_trace.nodes[name]["value"]):
-            return None
-        blocks.append(Block(name, auxiliary, start, stop, order, ()))
-        start = stop
+    for name in members:
+        size = _coordinates(model_trace.nodes[name], guide_trace.nodes[name]["value"], batch)
+        block = Block(name, auxiliary, start, start + size, len(blocks), ())
+        if size and block.stop <= value.shape[-1] and block.holds(model_trace, guide_trace):
+            blocks.append(block)
+            start = block.stop
+    if start < value.shape[-1]:
+        raise NotImplementedError(
+            f"coordinate {start} of {value.shape[-1]} is not, mapped to the support of a site, "
+            "the value of that site"
+        )
     sizes = tuple(block.stop - block.start for block in blocks)
-    return [replace(b, sizes=sizes) for b in blocks] if start == value.shape[-1] else None
+    return [replace(block, sizes=sizes) for block in blocks]
+
+
+def _name(law: Distribution) -> str:
+    inner = f"({type(law.base_dist).__name__})" if isinstance(law, Independent) else ""
+    return type(law).__name__ + inner
+
+
+def _coordinates(site: Site, value: Tensor, batch: torch.Size) -> int:
+    """How many coordinates of each of a batch of vectors a site's value takes; 0 if none.
+
+    The batch has to be a part of the site's batch, with the coordinates to the right of it.
+    """
+    try:
+        wide, event_dim = unconstrained_shape(site, value)
+    except NotImplementedError:
+        return 0
+    if not batch.numel() or wide.numel() % batch.numel():
+        return 0
+    for i, size in enumerate(reversed(batch)):
+        place = len(wide) - event_dim - i
+        if size != 1 and wide[:place].numel() != batch[: len(batch) - i].numel():
+            return 0
+    return wide.numel() // batch.numel()

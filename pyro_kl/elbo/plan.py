@@ -11,15 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pyro.distributions import Delta
 from pyro.poutine.guide import GuideMessenger
-from torch.distributions import Distribution
 
 from ..divergence import method_of
 from ..provenance import recording
-from .guides import Direct, Drawn, Fused, Prior, auxiliary_sites
-from .joint import Block, joint_blocks
-from .structured import structured_sites
+from .guides import Drawn, Prior
+from .joint import Block
+from .recognise import Recognised, is_point, recognise
 from .terms import without_mask
 from .traces import Site, Trace
 from .validity import Watch, late_parents
@@ -84,15 +82,13 @@ class Layout:
     """Who draws what in one structure, and what has to be asked in every run of it.
 
     Attributes:
-        drawn: latent -> how the guide draws it, in the model's order.
-        auxiliary: the guide's sites that no latent has used.
+        recognised: who draws what.
         late: latent -> the latents that are before it in the model and not in the guide; only
             where there are any.
         blocks: sites of a joint guide whose prior may or may not depend on the sites before.
     """
 
-    drawn: dict[str, Drawn]
-    auxiliary: list[str]
+    recognised: Recognised
     late: dict[str, list[str]]
     blocks: list[str]
 
@@ -110,11 +106,13 @@ class Layout:
         """
         found: dict[str, list[str]] = {}
         for name in {**self.late, **dict.fromkeys(self.blocks)}:
-            own, others = self.drawn[name].parts, self.late.get(name, [])
+            own, others = self.recognised.drawn[name].parts, self.late.get(name, [])
             if watch is None:
                 found[name] = others
                 continue
-            parts = {part: other for other in others for part in self.drawn[other].parts}
+            parts = {
+                part: other for other in others for part in self.recognised.drawn[other].parts
+            }
             seen = watch.reached_by(model_trace.nodes[name], {*own, *parts, *others})
             if seen.intersection(own):
                 by = {parts.get(part, part) for part in seen}
@@ -177,10 +175,11 @@ class Plans:
             for name, site in model_trace.nodes.items()
             if site["type"] == "sample" and not site["is_observed"]
         ]
-        drawn, auxiliary = _recognise(latents, model_trace, guide_trace, guide)
+        recognised = recognise(latents, model_trace, guide_trace, guide)
+        drawn = recognised.drawn
         late = _late(latents, drawn, guide_trace) if self.mean_field == "check" else {}
         blocks = [name for name, how in drawn.items() if isinstance(how, Block) and how.order > 0]
-        return Layout(drawn, auxiliary, late, blocks if self.mean_field != "never" else [])
+        return Layout(recognised, late, blocks if self.mean_field != "never" else [])
 
     def _plan(
         self,
@@ -199,14 +198,15 @@ class Plans:
             dependent: the layout's answers in this run.
             unseen: whether nobody has looked at what depends on what: it will be the next time.
         """
+        recognised = layout.recognised
         decisions: dict[str, Decision] = {}
-        for name, how in layout.drawn.items():
+        for name, how in recognised.drawn.items():
             if isinstance(how, Block):
                 how = replace(how, has_parents=name in dependent)
             if isinstance(how, Prior):
                 decisions[name] = _from_prior(how)
-            elif _is_point(how, guide_trace):
-                decisions[name] = _of_point(how, _draws_anything(layout.auxiliary, guide_trace))
+            elif is_point(how, guide_trace):
+                decisions[name] = _of_point(how, recognised.images.get(name, {}))
             elif self.mean_field == "never":
                 decisions[name] = Decision(how, False, "monte carlo", reason='mean_field="never"')
             elif name in self.sampled:
@@ -216,13 +216,13 @@ class Plans:
                 decisions[name] = _invalid_decision(how, dependent[name], unseen)
             else:
                 decisions[name] = _try_exact(how, model_trace, guide_trace)
-        sites = guide_trace.nodes
+        auxiliary, sites = recognised.auxiliary, guide_trace.nodes
         return Plan(
             decisions,
-            layout.auxiliary,
-            _groups(decisions, layout.auxiliary),
-            undeclared=[name for name in layout.auxiliary if _is_undeclared(sites[name])],
-            enumerated=_enumerated(layout.drawn, model_trace, guide_trace),
+            auxiliary,
+            _groups([*decisions, *auxiliary], recognised.images),
+            undeclared=[name for name in auxiliary if _is_undeclared(sites[name])],
+            enumerated=_enumerated(recognised.drawn, model_trace, guide_trace),
         )
 
 
@@ -235,57 +235,6 @@ def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
         if site["type"] == "sample"
         for law in (site["fn"],)
     )
-
-
-# --- who draws what -----------------------------------------------------------------------------
-
-
-def _recognise(
-    latents: list[str], model_trace: Trace, guide_trace: Trace, guide: Any
-) -> tuple[dict[str, Drawn], list[str]]:
-    """How each latent is drawn, and the auxiliary sites that are left over."""
-    drawn: dict[str, Drawn] = {}
-    known = set(latents)
-    for site in structured_sites(guide, latents, model_trace, guide_trace):
-        drawn[site.name] = site
-    for auxiliary, members in _followers(known, guide_trace).items():
-        if any(name in drawn for name in members):
-            continue
-        if len(members) == 1 and Fused.found(members[0], auxiliary, model_trace, guide_trace):
-            drawn[members[0]] = Fused(members[0], auxiliary)
-            continue
-        for block in joint_blocks(auxiliary, members, model_trace, guide_trace) or ():
-            drawn[block.name] = block
-    for name in latents:
-        if name not in drawn:
-            drawn[name] = Direct(name) if name in guide_trace.nodes else Prior(name)
-    used = {part for how in drawn.values() for part in how.parts}
-    left = [name for name in auxiliary_sites(guide_trace, known) if name not in used]
-    return {name: drawn[name] for name in latents}, left
-
-
-def _followers(latents: set[str], guide_trace: Trace) -> dict[str, list[str]]:
-    """Auxiliary site -> the Deltas between it and the next auxiliary site."""
-    followers: dict[str, list[str]] = {}
-    current: list[str] | None = None
-    for name, site in guide_trace.nodes.items():
-        if site["type"] != "sample":
-            continue
-        if name not in latents:
-            current = followers.setdefault(name, [])
-        elif isinstance(_bare(site["fn"]), Delta):
-            if current is not None:
-                current.append(name)
-        else:
-            current = None
-    return followers
-
-
-def _bare(law: Distribution) -> Distribution:
-    """A law without mask and Independent."""
-    while not isinstance(law, Delta) and hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law
 
 
 def _is_undeclared(site: Site) -> bool:
@@ -313,20 +262,13 @@ def _from_prior(how: Prior) -> Decision:
     return Decision(how, False, "prior", reason=reason, warns=True)
 
 
-def _is_point(how: Drawn, guide_trace: Trace) -> bool:
-    return isinstance(how, Direct) and isinstance(_bare(guide_trace.nodes[how.name]["fn"]), Delta)
-
-
-def _draws_anything(auxiliary: list[str], guide_trace: Trace) -> bool:
-    """Whether auxiliary sites are random: that of AutoLaplaceApproximation is a point."""
-    return any(not isinstance(_bare(guide_trace.nodes[name]["fn"]), Delta) for name in auxiliary)
-
-
-def _of_point(how: Drawn, has_auxiliary: bool) -> Decision:
+def _of_point(how: Drawn, images: Mapping[str, str]) -> Decision:
     """A Delta: exact if its place is no random number."""
-    if has_auxiliary:
-        reason = "image of an auxiliary site whose law is not recognised"
-        return Decision(how, False, "monte carlo", reason=reason)
+    if images:
+        reason = "; ".join(
+            f"{name}, which is not recognised: {why}" for name, why in images.items()
+        )
+        return Decision(how, False, "monte carlo", reason=f"image of the auxiliary site {reason}")
     return Decision(how, False, "point density", reason="the guide is a point")
 
 
@@ -353,14 +295,16 @@ def _try_exact(how: Drawn, model_trace: Trace, guide_trace: Trace) -> Decision:
     return Decision(how, True, method, source, reason)
 
 
-def _groups(decisions: Mapping[str, Decision], auxiliary: list[str]) -> dict[str, str]:
-    """Sites whose terms make sense only together: an unrecognised auxiliary and its images."""
-    groups = {name: name for name in [*decisions, *auxiliary]}
-    images = [name for name, decision in decisions.items() if "not recognised" in decision.reason]
-    if auxiliary and images:
-        for name in [*auxiliary, *images]:
-            groups[name] = " + ".join([*auxiliary, *images])
-    return groups
+def _groups(names: Collection[str], images: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Sites whose terms make sense only together: auxiliary sites left over, and their images."""
+    tied: dict[str, list[str]] = {name: [name] for name in names}
+    for image, sources in images.items():
+        for source in sources:
+            if tied[source] is not tied[image]:
+                tied[source] += tied[image]
+                for name in tied[image]:
+                    tied[name] = tied[source]
+    return {name: " + ".join(group) for name, group in tied.items()}
 
 
 # --- order --------------------------------------------------------------------------------------

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from pyro.infer.autoguide import AutoStructured
 from torch import Tensor
-from torch.distributions import biject_to
 
 from .gaussians import GaussianBlock
-from .guides import Drawn, same_values
+from .guides import Drawn, same_values, unconstrained_shape
 from .joint import product_kl
 from .terms import PairKL, without_mask
 from .traces import Site, Trace
@@ -53,7 +52,8 @@ class StructuredSite(Drawn):
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the conditional against the prior."""
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
-        wide = biject_to(prior.support).inverse_shape(guide_trace.nodes[self.name]["value"].shape)
+        value = guide_trace.nodes[self.name]["value"]
+        wide, _ = unconstrained_shape(model_trace.nodes[self.name], value)
         mean, tril = _conditional(self.guide, self.name, guide_trace)
         if tril.dim() == 1:
             scale = tril
@@ -133,11 +133,6 @@ def structured_sites(
             value = guide_trace.nodes[name]["value"]
             made = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
             u = attrgetter(name)(part.locs) + _centred(part, name, guide_trace, made)
-            wide = biject_to(without_mask(model_trace.nodes[name]["fn"])[0].support).inverse_shape(
-                value.shape
-            )
-            if u.numel() == torch.Size(wide).numel() and same_values(
-                model_trace.nodes[name], u.reshape(wide), value
-            ):
+            if same_values(model_trace.nodes[name], u, value):
                 found.append(StructuredSite(name, part, aux))
     return found

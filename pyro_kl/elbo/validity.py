@@ -101,6 +101,11 @@ class Watch:
             self._leaked = before
         return {name for name in names if self._bit.get(name, 0) & sources}
 
+    def computed_from(self, value: Any, names: Iterable[str]) -> list[str]:
+        """Those of the guide's sites `names` that a value was computed from."""
+        sources = self._sources_of([value])
+        return [name for name in names if self._bit.get(name, 0) & sources]
+
     # --- what the handlers tell -------------------------------------------------------------
 
     def drawn(self, name: str, value: Any) -> None:
