@@ -23,9 +23,9 @@ Cuts = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 #: Nodes of a piece: the first attempt, and the last one without and with cuts.
 FIRST, LAST_WHOLE, LAST_SPLIT = 73, 577, 1153
 #: Elements of one block of nodes times rows: bounds the memory of a large batch.
-BLOCK = 1 << 19
+BLOCK = 1 << 17
 #: The same where the integrand is recorded: what a core's cache holds a dozen of.
-CACHED = 1 << 14
+CACHED = 1 << 15
 #: A slope has fewer digits than its value, whose error alone decides when to stop.
 _WITH_SLOPES = 1e-7
 
@@ -41,7 +41,10 @@ class Solution:
         self.rows, self.tolerance, self.shape, self._cuts = rows, tolerance, shape, cuts
         self.error = torch.empty(0)
         self.nodes = 0
-        self.level = FIRST, rows.kinked
+        # of many rows that equal steps suit well, few need more than half of the usual nodes
+        coarse = rows.is_light and not rows.kinked and shape.numel() * FIRST > CACHED
+        self.first = (FIRST + 1) // 2 if coarse else FIRST
+        self.level = self.first, rows.kinked
         self.settled = False
         self.aim = tolerance
 
@@ -95,7 +98,7 @@ class Solution:
 
     def _levels(self) -> Iterator[tuple[int, bool]]:
         for split in (False, True):
-            count = FIRST if self.rows.kinked or not split else 2 * FIRST - 1
+            count = self.first if self.rows.kinked or not split else 2 * FIRST - 1
             while count <= (LAST_SPLIT if split else LAST_WHOLE) and split >= self.rows.kinked:
                 yield count, split
                 count = 2 * count - 1

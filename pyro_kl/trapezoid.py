@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .nodes import split_nodes, whole_nodes
 from .recorded import Integrand, Sweep
+from .settled import settled
 from .sweep import EPS, Nodes, patterns, prepare, truncation
 
 __all__ = ["Rows", "Sums", "sums_over"]
@@ -52,6 +53,11 @@ class Rows:
         if self.nearer and count <= _LAST_NEAR:
             low, high = (_nearer(end) for end in (low, high))
         return whole_nodes(low, high, count, self.heavy)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether both tails fall faster than an exponential."""
+        return not any(self.heavy)
 
     def take(self, rows: Tensor | slice) -> Rows:
         low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
@@ -131,7 +137,7 @@ def _at_nodes_with_mass(
     """
     log_p, d = integrand(z, *parameters)
     alive = torch.exp(log_p.detach()) > 0
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and not settled(alive, lambda x: x):
         log_p, d = integrand(torch.where(alive, z, 0.0), *parameters)
     return torch.where(alive, log_p, -math.inf), torch.where(alive, d, 0.0)
 

@@ -58,6 +58,11 @@ def is_univariate(transform: Transform) -> bool:
     return alone and transform.bijective
 
 
+def is_known(transform: Transform) -> bool:
+    """Whether it is a map that is written down here, and not its own code that is called."""
+    return _carrier(transform) is not _other
+
+
 def _carrier(transform: Transform) -> Carrier:
     if isinstance(transform, _InverseTransform):
         return _INVERSE.get(type(transform.inv), _other)

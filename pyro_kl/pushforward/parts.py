@@ -7,7 +7,7 @@ integrated has to be a function of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,3 +49,16 @@ def made_of(part: Any, tensors: Iterator[Tensor]) -> Any:
     else:
         new.__dict__.update(_validate_args=False, _batch_shape=torch.Size())
     return new
+
+
+def kind_of(maps: Sequence[Transform]) -> tuple[Hashable, ...] | None:
+    """What maps are but for the values of their tensors; None if they are made of more."""
+    found: list[Hashable] = []
+    for each in maps:
+        inverse = isinstance(each, _InverseTransform)
+        inner = each.inv if inverse else each
+        rest = {k: x for k, x in content(inner).items() if not isinstance(x, Tensor)}
+        if not all(isinstance(x, int | float | None) for x in rest.values()):
+            return None
+        found.append((type(inner), inverse, tuple(content(inner)), tuple(rest.items())))
+    return tuple(found)

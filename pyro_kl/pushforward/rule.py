@@ -7,8 +7,9 @@ log|T'(u)|. For a Normal base the nodes are constants and move with location and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,13 +27,14 @@ from ..integrals import tell
 from ..maps import one_to_one
 from ..partials import is_transformed
 from ..quadrature import Integral, integrate
+from ..recorded import Integrand, Recorded
 from ..reduction import describe, reduction
 from ..shapes import broadcast_batch
 from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
-from .charts import carried, is_univariate, taken_back
-from .parts import made_of, tensors_in
+from .charts import carried, is_known, is_univariate, taken_back
+from .parts import kind_of, made_of, tensors_in
 from .views import View, always_outside, inside_of, promoted, view_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
@@ -42,6 +44,8 @@ _REACHES = (9.5, 13.0, 17.0, 22.0, 28.0, 38.0)
 _AT_MOST_LINEAR = (AffineTransform, SigmoidTransform, TanhTransform)
 #: What lies beyond may weigh exp of this, against a KL of order 1.
 _NEGLIGIBLE = -42.0
+
+_Reach = tuple[Tensor | float, Tensor | float]
 
 
 @reduction
@@ -78,6 +82,40 @@ class _Pulled:
         return self.view.log_density(point, *tensors[n:]) + point.log_slope
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """Integrands that differ in their tensors alone; one of them, to be recorded."""
+
+    key: Hashable
+    log_q: _Pulled = field(compare=False)
+
+
+def _integrand(log_q: _Pulled) -> Integrand:
+    def integrand(z: Tensor, m: Tensor, s: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = -0.5 * z * z - HALF_LOG_TAU
+        return log_p, log_q(m + s * z, *rest) + torch.log(s) - log_p
+
+    return integrand
+
+
+@lru_cache(maxsize=256)
+def _recorded(kind: _Kind) -> Recorded:
+    """One for each kind: it keeps its programs."""
+    log_q = kind.log_q
+    # of the tensors it needs the number, and keeps no graph of theirs
+    maps = made_of(log_q.maps, iter([x.detach() for x in tensors_in(log_q.maps)]))
+    view = View(log_q.view.log_density, (), -math.inf, math.inf)
+    return Recorded(_integrand(_Pulled(view, maps, log_q.num_map_tensors)))
+
+
+def _integrand_of(log_q: _Pulled) -> Integrand:
+    """Recorded, unless q or a map is code of its own."""
+    maps = kind_of(log_q.maps) if all(is_known(t) for t in log_q.maps) else None
+    if log_q.view.key is None or maps is None or is_transformed():
+        return _integrand(log_q)
+    return _recorded(_Kind((log_q.view.key, maps), log_q))
+
+
 def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -> Integral:
     """The integral; inf where q has no mass on some of the image, or grows too fast."""
     map_tensors = [in_float64(x) for x in tensors_in(maps)]
@@ -92,22 +130,25 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         inside = inside_of(image, view, loc)
         reach, converges = _reaches(log_q, tensors)
         finite = inside & converges
-    cuts = [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
 
-    def integrand(z: Tensor, m: Tensor, s: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = -0.5 * z * z - HALF_LOG_TAU
-        return log_p, log_q(m + s * z, *rest) + torch.log(s) - log_p
+    def cuts() -> list[Tensor]:
+        return [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
 
+    integrand = _integrand_of(log_q)
     if is_transformed() or bool(finite.all()):
         found = integrate(integrand, tensors, reach, cuts, view.kinked)
         return replace(found, value=torch.where(finite, found.value, math.inf))
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
     if not rows.numel():
         return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
-    some, window, places = (
-        [x.expand(shape).reshape(-1)[rows] for x in group] for group in (tensors, reach, cuts)
+
+    def of_rows(group: Sequence[Tensor]) -> list[Tensor]:
+        return [x.expand(shape).reshape(-1)[rows] for x in group]
+
+    low, high = (of_rows([x])[0] if isinstance(x, Tensor) else x for x in reach)
+    found = integrate(
+        integrand, of_rows(tensors), (low, high), lambda: of_rows(cuts()), view.kinked
     )
-    found = integrate(integrand, some, (window[0], window[1]), places, view.kinked)
     value, error = (
         torch.full((shape.numel(),), rest, dtype=x.dtype, device=x.device)
         .index_put((rows,), x)
@@ -133,12 +174,11 @@ def _is_tame(log_q: _Pulled) -> bool:
     return slow and all(type(t) in _AT_MOST_LINEAR for t in maps[1:] if maps)
 
 
-def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def _reaches(log_q: _Pulled, tensors: Sequence[Tensor]) -> tuple[_Reach, Tensor]:
     """How far the nodes go below and above, and whether anything is left beyond the floats."""
     loc, scale, *rest = tensors
     if _is_tame(log_q):
-        reach = torch.full((), _REACHES[0], dtype=loc.dtype, device=loc.device)
-        return (reach, reach), torch.ones_like(loc, dtype=torch.bool)
+        return (_REACHES[0], _REACHES[0]), torch.ones_like(loc, dtype=torch.bool)
     z = torch.tensor(_REACHES, dtype=loc.dtype, device=loc.device)
     z = z.reshape(-1, *(1,) * loc.dim())
     found, converges = [], torch.ones_like(loc, dtype=torch.bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,6 +48,7 @@ class View:
             it is not known.
         closed: whether the law says no more of itself than `log_prob`: the density keeps its
             parameters to itself, and may be 0 in floating point inside of the support.
+        key: what the log density is but for the tensors, if all of a kind have one; else None.
     """
 
     log_density: Density
@@ -58,6 +59,7 @@ class View:
     kinked: bool = False
     growth: tuple[Tensor | float, Tensor | float] | None = None
     closed: bool = False
+    key: Hashable = None
 
 
 def view_of(law: Distribution) -> View | None:
@@ -98,7 +100,8 @@ def _declared(law: Distribution) -> View | None:
     if support.period is not None:  # the density of angles goes round
         low, high = -math.inf, math.inf
     growth = _growth(line, 0, values), _growth(line, 1, values)
-    return View(log_density, tuple(values.values()), low, high, places, bool(kinks), growth)
+    tensors, key = tuple(values.values()), (line, names)
+    return View(log_density, tensors, low, high, places, bool(kinks), growth, key=key)
 
 
 def _growth(line: Line, end: int, values: Parameters) -> Tensor | float:
