@@ -5,13 +5,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS ?= constraints.txt
+THREADS ?= 1
 DEMO_ARGS ?=
+# two workers, a thread each
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference docs wheel clean
+.PHONY: help demo test conformance accuracy lint format reference docs wheel clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised policy
 	$(BIN)/python -m examples.kl_by_hand
@@ -20,7 +24,13 @@ demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised p
 	$(BIN)/python -m examples.kl_penalised_policy $(DEMO_ARGS)
 
 test: $(VENV)/.test  ## all tests, doctests included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two workers, a thread each
+	$(PYTEST)
+
+conformance: $(VENV)/.test  ## the short form: a few cases of every test
+	$(PYTEST) --short
+
+accuracy: $(VENV)/.test  ## values and told errors alone; ATEN_CPU_CAPABILITY=default asks for another processor
+	$(PYTEST) -m accuracy
 
 lint: $(VENV)/.dev  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -45,10 +55,10 @@ wheel: $(VENV)/.dev  ## build the wheel and say what is in it
 	$(BIN)/python -m zipfile -l dist/pyro_kl-*.whl
 
 # One stamp per extra, made again when what is installed has changed.
-$(VENV)/.%: pyproject.toml constraints.txt
+$(VENV)/.%: pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing pyro-kl[$*] under constraints.txt (a few minutes the first time)"
-	$(PIP) install --progress-bar on -c constraints.txt -e '.[$*]'
+	@echo "installing pyro-kl[$*] under $(CONSTRAINTS) (a few minutes the first time)"
+	$(PIP) install --progress-bar on -c $(CONSTRAINTS) -e '.[$*]'
 	@touch $@
 
 clean:  ## remove what was built

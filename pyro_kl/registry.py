@@ -65,10 +65,10 @@ def family_of(cls: type[Distribution]) -> Family | None:
 
     None for a subclass with another density than its parent's.
     """
-    nearest = next((base for base in cls.__mro__ if base in _FAMILIES), None)
-    if nearest is None or not keeps_density(cls, nearest):
-        return None
-    return _FAMILIES[nearest]
+    for base in cls.__mro__:  # a loop: torch 2.8 does not compile next() with a default
+        if base in _FAMILIES:
+            return _FAMILIES[base] if keeps_density(cls, base) else None
+    return None
 
 
 def pair_of(p: type[Distribution], q: type[Distribution]) -> Pair | None:

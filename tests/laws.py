@@ -33,6 +33,14 @@ VALUES = {**load(), **quadrature.load()}
 FAMILIES = {family.name: family for family in families()}
 
 
+#: Before torch 2.13, torch.compile traces neither the constructors of Pyro's HMMs nor the
+#: comparison of two maps.
+newer_compile = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
+    reason="torch.compile before torch 2.13 does not trace it",
+)
+
+
 @dataclass(frozen=True)
 class Row:
     """Parameters of p and q, the reference value, and what that may be off."""
@@ -118,13 +126,6 @@ def over(duos: Iterable[Duo]) -> pytest.MarkDecorator:
     """Parametrise a test by pairs, with ids like `Gamma-LogNormal`."""
     duos = list(duos)
     return pytest.mark.parametrize("duo", duos, ids=[duo.id for duo in duos])
-
-
-def over_rows(duos: Iterable[Duo]) -> pytest.MarkDecorator:
-    """Parametrise a test by pairs and reference rows, with ids like `Gamma-LogNormal[0]`."""
-    cells = [(duo, row, f"{duo.id}[{i}]") for duo in duos for i, row in enumerate(duo.rows)]
-    ids = [name for _, _, name in cells]
-    return pytest.mark.parametrize(("duo", "row"), [cell[:2] for cell in cells], ids=ids)
 
 
 # --- building -----------------------------------------------------------------------------------
@@ -339,8 +340,8 @@ __all__ = [
     "kl_of",
     "make",
     "make_pyro",
+    "newer_compile",
     "over",
-    "over_rows",
     "reads_a_count",
     "relative_error",
     "row_of",

@@ -9,6 +9,7 @@ from pyro_kl.accuracy import measured
 from .laws import FINITE, kl_of, over, relative_error
 
 
+@pytest.mark.accuracy
 # a rule that cannot do what it is asked says so, once for each pair
 @pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
 @over(FINITE)

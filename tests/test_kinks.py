@@ -24,6 +24,8 @@ from torch.distributions import (
 import pyro_kl
 from pyro_kl.quadrature import tolerance
 
+pytestmark = pytest.mark.accuracy
+
 F64 = torch.float64
 
 

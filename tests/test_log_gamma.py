@@ -13,6 +13,8 @@ from pyro_kl.families.beta import kl_of_two_betas
 from pyro_kl.families.gamma import kl_from_exponential, kl_of_two_gammas, kl_to_exponential
 from pyro_kl.log_gamma import bregman_lgamma_from_one, bregman_stirling
 
+pytestmark = pytest.mark.accuracy
+
 F64 = torch.float64
 #: Of the value; slopes lose less.
 TOLERANCE = 1e-13

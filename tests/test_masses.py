@@ -13,6 +13,8 @@ from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, kl_
 from pyro_kl import masses, masses_of_logits, special
 from pyro_kl.log_sinhc_divergence import bregman_log_sinhc
 
+pytestmark = pytest.mark.accuracy
+
 F64 = torch.float64
 #: Relative steps on both sides of every switch between a series and a logarithm.
 STEPS = [1e-9, -1e-6, 1e-4, -1e-2, 0.06, -0.1, 0.13, 0.15, 0.2, -0.5, 0.7, -0.99]

@@ -15,6 +15,8 @@ from torch.distributions import constraints, kl_divergence
 from .laws import SAME, constraints_of, counts_of, make, over
 from .reference import integrate, textbook
 
+pytestmark = pytest.mark.accuracy
+
 STEPS = (0.3, 1e-2, 1e-4, 1e-6)
 #: Beta || Beta is a difference of terms of second order: a KL of 1e-15 keeps 7 digits there.
 FLOOR = 1e-21

@@ -55,7 +55,7 @@ TEST = EXAMPLES | REPORT | declared(PROJECT["optional-dependencies"]["test"])
 )
 def test_imports_are_declared(folder, available):
     """Nothing is there only because another package happens to bring it."""
-    assert imported(folder) - available - {"tomli"} == set()
+    assert imported(folder) - {"tomllib"} - available == set()  # tomllib: since Python 3.11
 
 
 def test_the_package_asks_for_its_foundations():
@@ -63,9 +63,19 @@ def test_the_package_asks_for_its_foundations():
     assert {"torch", "pyro", "numpy", "scipy"} <= REQUIRED
 
 
+def constraints(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def test_what_is_declared_is_constrained():
     """Every package that the tests run with has a tested version."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = declared(line for line in lines if line and not line.startswith("#"))
+    pinned = declared(constraints("constraints.txt"))
     extras = PROJECT["optional-dependencies"].values()
     assert declared([*PROJECT["dependencies"], *(r for group in extras for r in group)]) <= pinned
+
+
+def test_the_oldest_that_is_declared_is_what_is_tried():
+    """Every foundation has a lower bound, and the short form of the suite runs on just that."""
+    wanted = {requirement.replace(">=", "==") for requirement in PROJECT["dependencies"]}
+    assert wanted <= set(constraints("constraints-oldest.txt"))

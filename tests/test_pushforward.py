@@ -79,6 +79,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.accuracy
 @pytest.mark.parametrize(("name", "parameters", "kind", "i"), CELLS)
 def test_reference(name, parameters, kind, i):
     prior = prior_of(name, parameters)

@@ -11,6 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from pyro_kl import log_gamma, special
 
+pytestmark = pytest.mark.accuracy
+
 F64 = torch.float64
 SIZES = [1e-6, 1e-3, 0.1, 0.7, 1.0, 3.3, 11.5, 12.0, 12.5, 80.0, 1e3, 1e6, 1e9]
 STEPS = [1e-9, -1e-6, 1e-4, -0.01, 0.09, 0.11, -0.3, 0.39, 0.41, 1.0, 9.0]

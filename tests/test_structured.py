@@ -17,7 +17,7 @@ from torch.distributions import kl_divergence
 import pyro_kl
 from pyro_kl.provenance import EXACTNESS
 
-from .laws import relative_error, without_validation
+from .laws import newer_compile, relative_error, without_validation
 from .structured_laws import (
     F64,
     STRUCTURED,
@@ -63,6 +63,7 @@ def test_somebody_joined():
 # --- values -------------------------------------------------------------------------------------
 
 
+@pytest.mark.accuracy
 @over(STRUCTURED)
 def test_declared_cases(duo):
     for case in duo.pair.cases:
@@ -109,6 +110,7 @@ def test_monte_carlo(duo):
     assert abs(sum(scores)) / math.sqrt(len(scores)) < 4, scores
 
 
+@pytest.mark.accuracy
 @over(SAME)
 def test_of_itself_is_zero(duo):
     for case in duo.pair.cases:
@@ -128,6 +130,7 @@ def test_never_negative_never_nan(duo):
             assert kl >= -1e-12
 
 
+@pytest.mark.accuracy
 @over(SAME)
 def test_close_to_itself(duo):
     """To second order in the distance h the KL is c h^2: at h = 1e-7 it still has digits.
@@ -304,6 +307,7 @@ def test_vmap(duo):
             assert torch.allclose(a[i], b, rtol=1e-8, atol=1e-10)
 
 
+@newer_compile
 @over(STRUCTURED)
 def test_compile(duo):
     traceable(duo)
