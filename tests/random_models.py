@@ -47,6 +47,8 @@ KINDS = {
     "categorical": [()],
     "poisson": [()],
 }
+#: What the suite runs.
+SUITE = (0, 2)
 DISCRETE = ("bernoulli", "categorical", "poisson")
 AUTOGUIDES: dict[str, Callable[..., Any]] = {
     "AutoNormal": ag.AutoNormal,
@@ -234,7 +236,7 @@ class RandomModel:
         by_name = {latent.name: latent for latent in self.latents}
         shift: Any = 0.0
         if self.auxiliary:
-            loc = pyro.param("aux", torch.tensor(0.2))
+            loc = pyro.param("aux_loc", torch.tensor(0.2))
             noise = dist.Normal(loc, 0.7)
             shift = torch.tanh(pyro.sample("aux", noise, infer={"is_auxiliary": True}))
         for name in self.order:
@@ -245,7 +247,7 @@ class RandomModel:
             law = _posterior(latent, moved, index if self.subsampled else None)
             values[name] = self._sample(latent, latent.guide, law, plates)
         if self.seen:
-            loc = pyro.param("seen", torch.tensor(0.3)) + shift
+            loc = pyro.param("seen_loc", torch.tensor(0.3)) + shift
             law = dist.Normal(loc, 1.0)
             obs = torch.tensor(1.0)
             pyro.sample("seen", law, obs=obs, infer={"is_auxiliary": True})

@@ -14,7 +14,7 @@ from torch import Tensor
 from .bundle import Bundle, bundles
 from .guides import Direct, Plain, Prior
 from .plan import Decision, Plan
-from .terms import Term, same_setting, scaled, without_mask
+from .terms import Term, inner_masks, same_inner_masks, same_setting, scaled, without_mask
 from .traces import Site, Trace, compute_guide, compute_model, has_score_function
 
 __all__ = ["Collected", "collect", "sampled_log_q"]
@@ -60,7 +60,9 @@ def collect(
     """
     tracing = bool(torch._C._get_tracing_state())
     for name, decision in plan.decisions.items():
-        if not tracing:  # a trace follows what the run before it has found
+        if tracing and name in plan.agrees:
+            continue  # a trace follows what the run before it has found
+        with ignore_jit_warnings():
             if not decision.drawn.holds(model_trace, guide_trace):
                 raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
             plan.agrees[name] = _agrees(name, decision, model_trace, guide_trace)
@@ -131,6 +133,8 @@ def _apart(name: str, decision: Decision, model_trace: Trace, guide_trace: Trace
     """s_q E log q - s_p E log p with scale and mask of each side, if both are known exactly."""
     if not decision.exact or decision.method == "infinite":
         return None
+    if any(inner_masks(trace.nodes[name]["fn"]) != [] for trace in (model_trace, guide_trace)):
+        return None  # the KL would leave out what either side does
     try:
         entropy = decision.drawn.entropy(guide_trace)
         cross = decision.drawn.kl(model_trace, guide_trace).value + entropy
@@ -188,7 +192,10 @@ def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trac
         mask = other["mask"] if lent is None else lent
         if not same_setting(other["scale"], site["scale"]) or not same_setting(mask, site["mask"]):
             return False
-    q_mask = without_mask(guide_trace.nodes[parts[-1]]["fn"])[1]
+    law, prior = guide_trace.nodes[parts[-1]]["fn"], site["fn"]
+    if not same_inner_masks(law, prior):
+        return False
+    q_mask = without_mask(law)[1]
     return (q_mask is None and p_mask is None) or same_setting(q_mask, p_mask)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from pyro.infer.util import MultiFrameTensor
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from .collect import Collected
@@ -37,6 +40,12 @@ class Particle:
     def has_scores(self) -> bool:
         """Whether any site is not reparametrised."""
         return any(term.score is not None for term in self.collected.single)
+
+    @property
+    def infinite(self) -> list[str]:
+        """The sites with an exact KL of +inf."""
+        with ignore_jit_warnings():
+            return [t.name for t in self.terms if t.is_exact and bool(t.value.isinf().any())]
 
     def add_kls(self, kls: dict[str, Tensor], num_particles: int) -> None:
         """Add each group's KL, divided by the number of particles."""
@@ -82,6 +91,13 @@ class Combined:
         self._weighed = weighed
 
     @property
+    def infinite(self) -> list[str]:
+        """The sites whose exact KL has made the loss infinite."""
+        if math.isfinite(self.loss):
+            return []
+        return list(dict.fromkeys(n for particle in self.particles for n in particle.infinite))
+
+    @property
     def trainable(self) -> bool:
         """Whether there are parameters to train."""
         return any(particle.trainable for particle in self.particles)
@@ -110,7 +126,22 @@ def _times(weight: Any, value: Any) -> Any:
     return value if not isinstance(weight, Tensor) and weight == 1.0 else weight * value
 
 
-def _score_function_part(terms: list[Term], weights: dict[str, Any]) -> Any:
+def _finite_part(term: Term) -> Term:
+    """A term without the elements whose exact KL is +inf: no draw and no gradient changes them."""
+    if not term.is_exact:
+        return term
+    value = term.value.masked_fill(term.value.isinf(), 0.0)
+    return replace(term, value=value, surrogate=value)
+
+
+def _may_be_infinite(loss: Any) -> bool:
+    """Whether a loss is not finite, or not known while a function is traced."""
+    if torch._C._get_tracing_state():
+        return True
+    return not math.isfinite(loss)
+
+
+def _score_function_part(terms: Sequence[Term], weights: dict[str, Any]) -> Any:
     """Sum over sites that are not reparametrised of score function times downstream cost.
 
     The cost is log likelihood minus weighed KLs; an exact KL of the site itself is no cost of its
@@ -135,6 +166,8 @@ def combine(
 ) -> Combined:
     """Average the KLs, weigh them, and put loss and surrogate together.
 
+    Where an exact KL is +inf, so is the loss; the gradient is that of all other terms.
+
     Args:
         particles: pairs of traces, one or all of them.
         objective: what weighs the KLs.
@@ -143,24 +176,32 @@ def combine(
     """
     beta = objective.one_weight(levels)
     if beta is not None and not any(particle.has_scores for particle in particles):
-        return _combine_alike(particles, beta, num_particles)
+        combined = _combine_alike(particles, beta, num_particles)
+        if not _may_be_infinite(combined.loss):
+            return combined
     kls: dict[str, Tensor] = {}
     for particle in particles:
         particle.add_kls(kls, num_particles)
     bendable = {name for particle in particles for name in particle.latent_groups()}
     weighed = objective.weigh(kls, levels, bendable)
-    likelihood: Any = 0.0
+    likelihood: Any = sum(
+        term.value.detach().sum()
+        for particle in particles
+        for term in particle.terms
+        if term.kind == "likelihood"
+    )
+    loss = weighed.penalty - likelihood / num_particles
+    infinite = _may_be_infinite(loss)
     surrogate: Any = 0.0
     for particle in particles:
         weights = particle.weights(weighed)
-        for term in particle.terms:
+        terms = [_finite_part(t) for t in particle.terms] if infinite else particle.terms
+        for term in terms:
             if term.kind == "likelihood":
-                likelihood = likelihood + term.value.detach().sum()
                 surrogate = surrogate - term.surrogate.sum()
             else:
                 surrogate = surrogate + _times(weights[term.name], term.surrogate.sum())
-        surrogate = surrogate - _score_function_part(particle.terms, weights)
-    loss = weighed.penalty - likelihood / num_particles
+        surrogate = surrogate - _score_function_part(terms, weights)
     surrogate = surrogate / num_particles
     return Combined(loss, surrogate, weighed, particles, num_particles)
 

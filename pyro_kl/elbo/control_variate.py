@@ -59,7 +59,8 @@ class ControlVariate:
                 continue  # the difference would need a score function of its own
             log_q = sampled_log_q(decision, guide_trace)
             sampled = log_q - model_trace.nodes[term.name]["log_prob"]
-            total = total + weights[term.name] * (sampled - term.value).sum()
+            gap = (sampled - term.value).masked_fill(term.value.isinf(), 0.0)
+            total = total + weights[term.name] * gap.sum()
         return total
 
     def learn(self, surrogate: Any, extra: Tensor) -> float:

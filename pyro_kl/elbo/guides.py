@@ -180,7 +180,7 @@ class Fused(Drawn):
     def found(cls, name: str, auxiliary: str, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the Delta of `name` is the image of the Normal of `auxiliary`."""
         aux, site = guide_trace.nodes[auxiliary], guide_trace.nodes[name]
-        if _normal_base(aux["fn"])[0] is None:
+        if _normal_base(aux["fn"])[0] is None or aux["fn"].batch_shape != site["fn"].batch_shape:
             return False
         prior = model_trace.nodes[name]
         if not same_values(prior, aux["value"], site["value"]):

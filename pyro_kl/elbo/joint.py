@@ -152,7 +152,10 @@ class Block(Drawn):
 
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the Delta is the image of the slice."""
-        part = guide_trace.nodes[self.auxiliary]["value"][..., self.start : self.stop]
+        aux = guide_trace.nodes[self.auxiliary]
+        if aux["value"].shape[-1] != sum(self.sizes):
+            return False
+        part = aux["value"][..., self.start : self.stop]
         return same_values(
             model_trace.nodes[self.name], part, guide_trace.nodes[self.name]["value"]
         )

@@ -159,7 +159,7 @@ class Objective:
             elif ("capacity", name) in at:
                 gap = kl - at["capacity", name]
                 bent, weights[name] = gap.abs(), beta * gap.sign()
-            total = total + beta * bent
+            total = total + _cost(beta, bent)
         return Weighed(total, weights)
 
 
@@ -180,6 +180,13 @@ def _towards(
     gap = torch.as_tensor(total - capacity) if not isinstance(total, Tensor) else total - capacity
     beta = next(iter(betas.values()), 1.0)
     return Weighed(beta * gap.abs(), dict.fromkeys(betas, beta * gap.sign()))
+
+
+def _cost(beta: float | Tensor, bent: Tensor) -> Tensor:
+    """beta * bent; what weighs nothing costs nothing, infinite or not."""
+    if not isinstance(beta, Tensor):
+        return beta * bent if beta else torch.zeros_like(bent)
+    return torch.where(beta == 0, torch.zeros_like(bent), beta * bent)
 
 
 def _is_zero(level: float | Tensor) -> bool:

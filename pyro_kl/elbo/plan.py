@@ -145,7 +145,12 @@ class Plans:
         return not self._layouts or any(layout.asks for layout in self._layouts.values())
 
     def get(
-        self, model_trace: Trace, guide_trace: Trace, guide: Any, anew: bool = False
+        self,
+        model_trace: Trace,
+        guide_trace: Trace,
+        guide: Any,
+        infinite: Collection[str] = (),
+        anew: bool = False,
     ) -> tuple[Plan, bool]:
         """The plan for a pair of traces, and whether it is a new one.
 
@@ -153,6 +158,7 @@ class Plans:
             model_trace: of the model.
             guide_trace: of the guide.
             guide: the guide.
+            infinite: latents whose exact KL is infinite in this run, which are to be sampled.
             anew: whether the plan at hand does not fit: a law has changed under the same types.
         """
         structure = structure_of(model_trace, guide_trace)
@@ -161,11 +167,14 @@ class Plans:
         layout = self._layouts[structure]
         watch: Watch | None = getattr(guide_trace, "pyro_kl_watch", None)
         answers = layout.answers(model_trace, watch) if layout.asks else {}
-        key = structure, frozenset(answers), watch is None
+        unseen = layout.asks and watch is None and not _is_messenger(guide)
+        key = structure, frozenset(answers), frozenset(infinite), unseen
         made = anew or key not in self._plans
         if made:
-            unseen = watch is None and not _is_messenger(guide)
-            self._plans[key] = self._plan(layout, model_trace, guide_trace, answers, unseen)
+            plan = self._plan(layout, model_trace, guide_trace, answers, unseen)
+            for name in infinite:
+                plan.decisions[name] = _of_infinite(plan.decisions[name])
+            self._plans[key] = plan
         return self._plans[key], made
 
     def _layout(self, model_trace: Trace, guide_trace: Trace, guide: Any) -> Layout:
@@ -278,6 +287,11 @@ def _invalid_decision(how: Drawn, late: list[str], unseen: bool) -> Decision:
         return Decision(how, False, "monte carlo", reason=reason)
     reason = f"its prior depends on {', '.join(late)}, which the guide draws from it or after it"
     return Decision(how, False, "monte carlo", reason=reason, warns=True)
+
+
+def _of_infinite(decision: Decision) -> Decision:
+    reason = 'its exact KL is infinite, and infinite="sample"'
+    return Decision(decision.drawn, False, "monte carlo", reason=reason, warns=True)
 
 
 def _try_exact(how: Drawn, model_trace: Trace, guide_trace: Trace) -> Decision:

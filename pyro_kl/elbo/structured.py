@@ -49,6 +49,15 @@ class StructuredSite(Drawn):
         """The noise, and the Delta."""
         return (self.auxiliary, self.name)
 
+    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+        """Whether the value is what this guide, and not another one, makes of its noise."""
+        site, value = model_trace.nodes[self.name], guide_trace.nodes[self.name]["value"]
+        made = _memo(self.guide, guide_trace)
+        u = attrgetter(self.name)(self.guide.locs) + _centred(
+            self.guide, self.name, guide_trace, made
+        )
+        return same_values(site, u, value)
+
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the conditional against the prior."""
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
@@ -104,8 +113,15 @@ def _centred(guide: Any, name: str, guide_trace: Trace, made: dict[str, Any]) ->
     return made[name]
 
 
+def _memo(guide: Any, guide_trace: Trace) -> dict[str, Any]:
+    """What has been computed of a guide in one run."""
+    memos = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
+    memo: dict[str, Any] = memos.setdefault(id(guide), {})
+    return memo
+
+
 def _conditional(guide: Any, name: str, guide_trace: Trace) -> tuple[Tensor, Tensor]:
-    made = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
+    made = _memo(guide, guide_trace)
     mean = attrgetter(name)(guide.locs) + _shift(guide, name, guide_trace, made)
     return mean, _factor(guide, name)
 
@@ -130,9 +146,7 @@ def structured_sites(
             aux = name + "_aux"
             if conditional == "delta" or name not in names or aux not in guide_trace.nodes:
                 continue
-            value = guide_trace.nodes[name]["value"]
-            made = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
-            u = attrgetter(name)(part.locs) + _centred(part, name, guide_trace, made)
-            if same_values(model_trace.nodes[name], u, value):
-                found.append(StructuredSite(name, part, aux))
+            site = StructuredSite(name, part, aux)
+            if site.holds(model_trace, guide_trace):
+                found.append(site)
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from pyro.distributions import MaskedDistribution
+from pyro.distributions import Delta, MaskedDistribution
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from torch import Tensor
 from torch.distributions import (
@@ -28,8 +28,10 @@ from .traces import Site
 __all__ = [
     "PairKL",
     "Term",
+    "inner_masks",
     "is_identity",
     "kl_of_pair",
+    "same_inner_masks",
     "same_setting",
     "scaled",
     "without_identity",
@@ -74,6 +76,11 @@ class Term:
     scale: Any = 1.0
     mask: Any = None
     shape: tuple[int, ...] = field(default=())
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is the KL of a latent, without a draw of that latent in it."""
+        return self.kind == "latent" and not self.own_cost
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,35 @@ def without_mask(law: Distribution) -> tuple[Distribution, Any]:
         mask = law._mask if mask is None else mask & law._mask
         law = law.base_dist
     return law, None if mask is True else mask
+
+
+def inner_masks(law: Any) -> list[tuple[int, Any]] | None:
+    """The masks under a law's event, as `law.mask(...).to_event(...)` puts them there.
+
+    Returns:
+        For each its event dims and the mask; None if one is under more than an Independent, where
+        what is left of the density is that of no part of the event.
+    """
+    found: list[tuple[int, Any]] = []
+    law, _ = without_mask(law)
+    plain = True
+    while not isinstance(law, Delta) and hasattr(law, "base_dist"):
+        plain = plain and isinstance(law, Independent)
+        law, mask = without_mask(law.base_dist)
+        if mask is not None and not plain:
+            return None
+        if mask is not None:
+            found.append((law.event_dim, mask))
+    return found
+
+
+def same_inner_masks(q: Distribution, p: Distribution) -> bool:
+    """Whether two laws leave out the same elements of their events."""
+    of_q, of_p = inner_masks(q), inner_masks(p)
+    if of_q is None or of_p is None or len(of_q) != len(of_p):
+        return False
+    pairs = zip(of_q, of_p, strict=True)
+    return all(a[0] == b[0] and same_setting(a[1], b[1]) for a, b in pairs)
 
 
 def is_identity(transform: Transform) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from ..caller import warn
 from .plan import Plan
 
-__all__ = ["warn_of", "warn_of_settings"]
+__all__ = ["warn_of", "warn_of_infinite", "warn_of_settings"]
 
 _INFINITE = (
-    "The KL of {} is infinite: the guide has mass where the prior has none. Let the guide draw "
-    "from the prior's support, as an autoguide does."
+    "The KL of {} is infinite: the guide has mass where the prior has none, or tails that are too "
+    "heavy for the prior's. The loss is +inf, and its gradient is that of all other terms. Let "
+    "the guide draw from the prior's support, as an autoguide does, or sample such a KL as "
+    'Trace_ELBO does by TraceKL_ELBO(infinite="sample").'
 )
 _DIFFER = (
     "Scale or mask of {} differ between model and guide: each side keeps its own, so that the "
@@ -35,8 +37,6 @@ _MISSING = (
 
 def warn_of(plan: Plan, told: set[str]) -> None:
     """One warning of each kind that names the sites that are sampled, or missing; each once."""
-    infinite = [n for n, d in plan.decisions.items() if d.method == "infinite"]
-    _warn_of_sites(infinite, told, _INFINITE)
     _warn_of_sites(plan.undeclared, told, _UNDECLARED)
     _warn_of_sites(plan.enumerated, told, _ENUMERATED)
     missing = [n for n, d in plan.decisions.items() if d.method == "prior"]
@@ -62,6 +62,11 @@ def _warn_of_sites(names: list[str], told: set[str], message: str) -> None:
     if new:
         told.update(f"{message}{name}" for name in new)
         warn(message.format(", ".join(new)))
+
+
+def warn_of_infinite(names: list[str], told: set[str]) -> None:
+    """One warning that names the sites with a KL of +inf."""
+    _warn_of_sites(names, told, _INFINITE)
 
 
 def warn_of_settings(plan: Plan, told: set[str]) -> None:

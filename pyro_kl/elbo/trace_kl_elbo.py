@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,7 @@ from .objective import Levels, Objective, check_names
 from .plan import Plan, Plans, Run
 from .report import KLReport
 from .snapshot import Snapshot
-from .told import warn_of, warn_of_settings
+from .told import warn_of, warn_of_infinite, warn_of_settings
 from .traces import Trace, paired_traces
 from .validity import Watch
 
@@ -53,6 +53,10 @@ class TraceKL_ELBO(Trace_ELBO):
         exact: `{site: False}` samples the KL of a site whatever formula there is: an integral
             over a large site costs more than its draws. All others, and those with True, are
             exact wherever they can be.
+        infinite: "keep" leaves a KL of +inf in the loss, with a warning that names the site; the
+            gradient is that of all other terms. "sample" samples such a KL, as Trace_ELBO does,
+            for as long as it is infinite: a guide for a scale that leaves its prior's support
+            with a probability that no draw ever meets.
         control_variate: whether to add to the gradient a running multiple of that of (sampled -
             exact KL), whose mean is zero: less variance for a second backward pass. The loss
             that is returned is left as it is.
@@ -81,6 +85,7 @@ class TraceKL_ELBO(Trace_ELBO):
         capacity: Levels | None = None,
         mean_field: str = "check",
         exact: Mapping[str, bool] = MappingProxyType({}),
+        infinite: str = "keep",
         control_variate: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -88,10 +93,13 @@ class TraceKL_ELBO(Trace_ELBO):
             raise ValueError(f"mean_field must be one of {', '.join(_MODES)}, got {mean_field!r}")
         if not isinstance(exact, Mapping) or not all(isinstance(x, bool) for x in exact.values()):
             raise ValueError(f"exact must be {{site: False or True}}, got {exact!r}")
+        if infinite not in ("keep", "sample"):
+            raise ValueError(f"infinite must be one of keep, sample, got {infinite!r}")
         super().__init__(*args, **kwargs)
         self.objective = Objective(beta, free_bits, capacity)
         self.mean_field = mean_field
         self.exact = dict(exact)
+        self.infinite = infinite
         self.control_variate = ControlVariate() if control_variate else None
         self.step_count = 0
         self._plans = self._no_plans()
@@ -119,20 +127,30 @@ class TraceKL_ELBO(Trace_ELBO):
         for model_trace, guide_trace in self._get_traces(
             run.model, run.guide, run.args, run.kwargs
         ):
-            plan = self._plan_for(model_trace, guide_trace, run)
+            traces = model_trace, guide_trace
+            plan = self._plan_for(traces, run)
             try:
-                collected = collect(plan, model_trace, guide_trace, every_density)
+                collected = collect(plan, *traces, every_density)
             except NotImplementedError:  # same types, other laws: look again
-                plan = self._plan_for(model_trace, guide_trace, run, anew=True)
-                collected = collect(plan, model_trace, guide_trace, every_density)
+                plan = self._plan_for(traces, run, anew=True)
+                collected = collect(plan, *traces, every_density)
+            particle = Particle(collected, plan, *traces)
+            infinite = particle.infinite if self.infinite == "sample" else []
+            if infinite:
+                plan = self._plan_for(traces, run, infinite)
+                particle = Particle(collect(plan, *traces, every_density), plan, *traces)
             if not all(plan.agrees.values()):
                 warn_of_settings(plan, self._told)
-            yield Particle(collected, plan, model_trace, guide_trace)
+            yield particle
 
     def _plan_for(
-        self, model_trace: Trace, guide_trace: Trace, run: Run, anew: bool = False
+        self,
+        traces: tuple[Trace, Trace],
+        run: Run,
+        infinite: Collection[str] = (),
+        anew: bool = False,
     ) -> Plan:
-        plan, made = self._plans.get(model_trace, guide_trace, run.guide, anew)
+        plan, made = self._plans.get(*traces, run.guide, infinite, anew)
         if made:
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
@@ -207,6 +225,7 @@ class TraceKL_ELBO(Trace_ELBO):
         snapshot = Snapshot.empty(self, levels)
         for particle in self._particles(run):
             result = combine([particle], self.objective, levels, self.num_particles)
+            warn_of_infinite(result.infinite, self._told)
             snapshot.add(particle.collected, particle.plan)
             loss = loss + torch_item(result.loss)
             if result.trainable and getattr(result.surrogate, "requires_grad", False):
@@ -223,6 +242,8 @@ class TraceKL_ELBO(Trace_ELBO):
             every_density = self.control_variate is not None
         particles = list(self._particles(run, every_density))
         result = combine(particles, self.objective, levels, self.num_particles)
+        if not torch._C._get_tracing_state():
+            warn_of_infinite(result.infinite, self._told)
         snapshot = Snapshot.empty(self, levels)
         for particle in particles:
             snapshot.add(particle.collected, particle.plan)

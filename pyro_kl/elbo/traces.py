@@ -62,6 +62,9 @@ def paired_traces(
 
     Returns:
         The traces of model and guide, without the sites that draw subsamples.
+
+    Raises:
+        ValueError: the guide has put its own rows in the place of a plate's `subsample`.
     """
     inner: Any = poutine.unwrap(guide)
     guides_itself = isinstance(inner, Messenger)
@@ -71,9 +74,11 @@ def paired_traces(
     else:
         with watch.guide() if watch else nullcontext():
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        replayed = poutine.replay(model, trace=guide_trace)
+        rows = _Rows()
+        replayed = poutine.replay(rows(model), trace=guide_trace)
         with watch.model() if watch else nullcontext():
             model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+        rows.check(model_trace)
     validate = is_validation_enabled()
     if validate:
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
@@ -86,6 +91,40 @@ def paired_traces(
         for trace in (model_trace, guide_trace):
             _check_shapes(trace, max_plate_nesting)
     return model_trace, guide_trace
+
+
+class _Rows(Messenger):
+    """Sees which rows the model's plates ask for, before the guide's are put in their place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, Any] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is not None and type(msg["fn"]).__name__ == "_Subsample":
+            self.asked[msg["name"]] = msg["value"]
+
+    def check(self, model_trace: Trace) -> None:
+        """Raise ValueError if the model has run on other rows than it was given."""
+        for name, asked in self.asked.items():
+            got = model_trace.nodes[name]["value"]
+            if got is asked or torch._C._get_tracing_state():  # the run before a trace was checked
+                continue
+            asked = torch.as_tensor(asked).to(got.device)
+            if asked.shape != got.shape or not torch.equal(asked, got):
+                raise ValueError(
+                    f"The model's plate {name!r} was given subsample={_few(asked)}, but Pyro runs "
+                    f"it on the guide's rows {_few(got)}, which the guide has drawn itself: data "
+                    "and latents would not belong together. Give the guide the same rows: an "
+                    "autoguide by AutoNormal(model, create_plates=lambda *args: pyro.plate("
+                    f"{name!r}, size, subsample=...)), a guide by hand in its own plate."
+                )
+
+
+def _few(rows: torch.Tensor) -> str:
+    """The first rows of a subsample."""
+    first = ", ".join(str(row) for row in rows.reshape(-1)[:5].tolist())
+    return f"[{first}{', ...' if rows.numel() > 5 else ''}]"
 
 
 def _check_shapes(trace: Trace, max_plate_nesting: float) -> None:
