@@ -153,7 +153,7 @@ class Block(Drawn):
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the Delta is the image of the slice."""
         aux = guide_trace.nodes[self.auxiliary]
-        if aux["value"].shape[-1] != sum(self.sizes):
+        if self.sizes and aux["value"].shape[-1] != sum(self.sizes):
             return False
         part = aux["value"][..., self.start : self.stop]
         return same_values(
