@@ -54,7 +54,8 @@ def _sum(p: Distribution, q: Distribution, cuts: Tensor, n: int) -> Tensor:
     log_p = _log_density(p, x)
     d = log_p - _log_density(q, x)
     mass = torch.exp(log_p)
-    terms = torch.where(mass > 0, mass * torch.where(mass > 0, d, 0.0), 0.0)
+    gone = mass == 0  # and what is nan is not
+    terms = torch.where(gone, 0.0, mass * torch.where(gone, 0.0, d))
     weight = (length.unsqueeze(-1) * weights / 2).flatten(-2).movedim(-1, 0)
     return (terms * weight).sum(0)
 

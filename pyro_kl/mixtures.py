@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def unsqueezed(law: Distribution, dim: int) -> Distribution:
         )
     family = family_of(type(law))
     if family is not None:
-        build: Any = family.distribution
+        build: Any = partial(family.distribution, validate_args=False)  # it has been, or not
         given = {name: x.unsqueeze(at) for name, x in family.of(law).items()}
     else:
         build, own = type(law), law.__dict__

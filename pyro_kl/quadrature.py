@@ -274,7 +274,7 @@ def integrate_closed(
 
 def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
     """In words, what is missing to the tolerance; no digits can be asked of rounding."""
-    short = ~(error <= tolerance * value.abs() + 64 * EPS) & (value != math.inf)
+    short = ~(error <= tolerance * value.abs() + 64 * EPS) & (value < math.inf)
     if not bool(short.any()):
         return ""
     worst = (error / value.abs().clamp(min=1e-300))[short].max().item()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from numbers import Real
 from typing import Any, TypeVar
 
 import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
@@ -33,6 +34,8 @@ Kernel = Callable[[Parameters, Parameters], Tensor]
 Partials = Callable[[Parameters, Parameters], tuple[Tensor, ...]]
 F = TypeVar("F", bound=Formula)
 
+#: What a pair's `method` may be; "rule" leaves the word to what it calls.
+METHODS = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
 _UPSTREAM = dict(torch_kl._KL_REGISTRY)
 _FAMILIES: dict[type[Distribution], Family] = {}
 _PAIRS: dict[tuple[type[Distribution], type[Distribution]], Pair] = {}
@@ -121,6 +124,8 @@ def declare(family: Family) -> Family:
         ValueError: no example, one that makes no member or that the entropy or a moment cannot
             be evaluated at, or another module has already declared the class.
     """
+    if not isinstance(family, Family):
+        raise TypeError(f"declare takes a Family(...), not {family!r}")
     _check_class(family.distribution, "a family")
     if not family.examples:
         raise ValueError(
@@ -187,7 +192,8 @@ def register(
             to 6 digits.
         finite: when the KL is finite: "always", or a condition in torch's parameter names.
         reference: author, year, equation: where the result can be verified.
-        method: "closed form", "exact sum", "rule" (calls `kl_divergence` again).
+        method: a word of `METHODS`: "closed form", "exact sum", "quadrature", "rule" (calls
+            `kl_divergence` again), ...
         replaces: why torch's or Pyro's formula for exactly this pair is replaced.
         make_p: how a case's `p` becomes a distribution; by default the class itself.
         make_q: the same for `q`.
@@ -196,9 +202,9 @@ def register(
         A decorator that returns the formula unchanged.
 
     Raises:
-        TypeError: `p` or `q` is not a distribution class.
-        ValueError: no case; a case that the formula disagrees with, with both numbers; the pair
-            has an owner already.
+        TypeError: `p` or `q` is not a distribution class, or a case no `Case`.
+        ValueError: no case; no reference; an unknown method; a case that the formula disagrees
+            with, with both numbers; the pair has an owner already.
 
     Example:
         >>> class MyNormal(torch.distributions.Normal): pass
@@ -212,14 +218,11 @@ def register(
     """
     _check_class(p, "p")
     _check_class(q, "q")
-    if not cases:
-        raise ValueError(
-            f"KL({p.__name__} || {q.__name__}): give at least one worked case, "
-            "`cases=[Case(dict(...), dict(...), value)]`, from the densities and not from the "
-            "formula itself."
-        )
+    _check_words(f"KL({p.__name__} || {q.__name__})", cases, finite, reference, method)
 
     def decorate(formula: F) -> F:
+        if not callable(formula):
+            raise TypeError(f"register(...) decorates a function of p and q, not {formula!r}")
         pair = Pair(
             p, q, method, finite, reference, formula, tuple(cases), replaces,
             make_p=make_p, make_q=make_q,
@@ -245,6 +248,30 @@ def _check_free(pair: Pair) -> None:
             f"KL({pair.name}) is already registered to {owner}. To override it, say why: "
             '`replaces="..."`; the reason goes to the table of pairs.'
         )
+
+
+def _check_words(name: str, cases: object, finite: str, reference: str, method: str) -> None:
+    """Refuse what the table of pairs could not print, and a pair without a worked case."""
+    due = f"{name}: `cases` takes a list of Case(dict, dict, number), not"
+    if not isinstance(cases, Sequence):
+        raise TypeError(f"{due} {cases!r}")
+    if not cases:
+        raise ValueError(
+            f"{name}: give at least one worked case, `cases=[Case(dict(...), dict(...), value)]`, "
+            "from the densities and not from the formula itself."
+        )
+    for case in cases:
+        if not (isinstance(case, Case) and isinstance(case.value, Real)):
+            raise TypeError(
+                f"{name}: `cases` takes a list of Case(dict, dict, number), not {case!r}"
+            )
+    for role, words in (("finite", finite), ("reference", reference)):
+        if not (isinstance(words, str) and words.strip()):
+            raise ValueError(
+                f"{name}: `{role}` says in words what a reader can look up: {words!r}"
+            )
+    if method not in METHODS:
+        raise ValueError(f"{name}: `method` is one of {', '.join(METHODS)}, not {method!r}")
 
 
 def _check_cases(pair: Pair) -> None:

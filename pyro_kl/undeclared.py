@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pyro.distributions import Stable
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import Distribution, Independent
 
 from .densities import log_prob_anywhere
 from .line import LARGEST, Point, from_line, half_line, interval
@@ -160,18 +160,21 @@ def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
         return None
     if support is None or support.is_discrete or support.event_dim:
         return None
-    if support is constraints.real:
-        return _sinh, (-LARGEST, LARGEST)
-    low: Any = getattr(support, "lower_bound", None)
-    high: Any = getattr(support, "upper_bound", None)
-    if low is None and high is None:
+    ends = bounds(support)
+    if ends is None:
         return None
-    if high is None:
+    low, high = (torch.as_tensor(end, dtype=torch.float64) for end in ends)
+    if _is_no_end(low) and _is_no_end(high):
+        return _sinh, (-LARGEST, LARGEST)
+    if _is_no_end(high):
         return lambda y: _shifted(half_line(y), low, 1), (_nearest(low), LARGEST)
-    if low is None:
+    if _is_no_end(low):
         return lambda y: _shifted(half_line(-y), high, -1), (-LARGEST, -_nearest(high))
-    ends = [torch.as_tensor(x, dtype=torch.float64) for x in (low, high)]
-    return lambda y: interval(y, *ends), (_nearest(low), -_nearest(high))
+    return lambda y: interval(y, low, high), (_nearest(low), -_nearest(high))
+
+
+def _is_no_end(end: Tensor) -> bool:
+    return bool(end.isinf().all())
 
 
 def _nearest(end: Tensor | float) -> float:

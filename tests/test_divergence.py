@@ -237,6 +237,26 @@ def test_an_integral_keeps_the_dtype_and_the_weights_their_sum(dtype):
     assert own.value.dtype == torch.float32
 
 
+def test_a_mixture_with_nan_is_nan_in_its_row():
+    two, one = torch.ones(2, 2), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    bad = one.index_put((torch.tensor(1), torch.tensor(1)), torch.tensor(math.nan))
+    off = {"validate_args": False}
+
+    def law(weights, locs):
+        return MixtureSameFamily(Categorical(weights, **off), Normal(locs, 1.0, **off), **off)
+
+    shifted = Normal(torch.tensor([0.0, math.nan]), 1.0, **off)
+    good = law(two, one)
+    for p, q in (
+        (law(two + 0 * bad, one), NORMAL),
+        (law(two, bad), NORMAL),
+        (good, shifted),
+    ):
+        found = pyro_kl.kl(p, q).value
+        assert found[0] == pytest.approx(pyro_kl.kl(good, NORMAL)[0].item(), rel=1e-6)
+        assert found[1].isnan()
+
+
 def test_one_object_is_named_as_such():
     assert pyro_kl.kl(ODD, ODD).reason == "p and q are one object"
 

@@ -85,13 +85,38 @@ def test_the_same_code_again_replaces():
         ((Normal, 3.0, [CASE]), TypeError, "q must be a distribution class.*3.0"),
         ((Normal(0.0, 1.0), Normal, [CASE]), TypeError, "p must be a distribution class"),
         ((Mine, Mine, []), ValueError, r"KL\(Mine \|\| Mine\): give at least one worked case"),
+        ((Mine, Mine, CASE), TypeError, "`cases` takes a list of Case"),
+        ((Mine, Mine, [({}, {}, 0.5)]), TypeError, "`cases` takes a list of Case"),
+        ((Mine, Mine, [Case(CASE.p, CASE.q, "0.5")]), TypeError, "`cases` takes a list of Case"),
     ],
-    ids=["p not a class", "q not a class", "an instance", "no case"],
+    ids=["p not a class", "q not a class", "an instance", "no case", "one", "tuple", "text"],
 )
 def test_refused(arguments, error, message):
     p, q, cases = arguments
     with pytest.raises(error, match=message):
         pyro_kl.register(p, q, cases=cases, reference="here")(mine)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference": ""}, "`reference` says in words"),
+        ({"reference": None}, "`reference` says in words"),
+        ({"reference": "here", "finite": None}, "`finite` says in words"),
+        ({"reference": "here", "method": "magic"}, "`method` is one of closed form, .*'magic'"),
+    ],
+)
+def test_what_the_table_cannot_print_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        pyro_kl.register(Mine, Mine, cases=[CASE], **options)(mine)
+    assert (Mine, Mine) not in registry._PAIRS
+
+
+def test_what_is_no_declaration_is_refused():
+    with pytest.raises(TypeError, match="declare takes a Family"):
+        pyro_kl.declare(Mine)
+    with pytest.raises(TypeError, match="decorates a function"):
+        register_mine(0.5)
 
 
 @pytest.mark.parametrize(
