@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .collect import Collected
 from .control_variate import ControlVariate
+from .counting import count
+from .counting import weighed as weigh
 from .objective import Objective, Weighed
 from .plan import Plan
 from .terms import Term
@@ -47,14 +49,6 @@ class Particle:
         with ignore_jit_warnings():
             return [t.name for t in self.terms if t.is_exact and bool(t.value.isinf().any())]
 
-    def add_kls(self, kls: dict[str, Tensor], num_particles: int) -> None:
-        """Add each group's KL, divided by the number of particles."""
-        for term in self.terms:
-            if term.kind != "likelihood":
-                share = term.value.detach().sum() / num_particles
-                group = self.plan.groups[term.name]
-                kls[group] = kls[group] + share if group in kls else share
-
     @property
     def trainable(self) -> bool:
         """Whether model or guide have asked Pyro for parameters."""
@@ -64,12 +58,8 @@ class Particle:
             for site in trace.nodes.values()
         )
 
-    def latent_groups(self) -> set[str]:
-        """Groups with a latent in them."""
-        return {self.plan.groups[term.name] for term in self.terms if term.kind == "latent"}
-
     def weights(self, weighed: Weighed) -> dict[str, Any]:
-        """Site -> d penalty / d KL of its group."""
+        """Site -> d penalty / d KL of its group, for each KL that is counted."""
         return {name: weighed.weights.get(group, 0.0) for name, group in self.plan.groups.items()}
 
 
@@ -113,7 +103,10 @@ class Combined:
                 particle.model_trace,
                 particle.guide_trace,
                 particle.terms,
-                particle.weights(self._weighed),
+                {
+                    name: weight.mean() if isinstance(weight, Tensor) else weight
+                    for name, weight in particle.weights(self._weighed).items()
+                },
             )
         extra = extra / self.num_particles
         if not isinstance(extra, Tensor):
@@ -131,7 +124,8 @@ def _finite_part(term: Term) -> Term:
     if not term.is_exact:
         return term
     value = term.value.masked_fill(term.value.isinf(), 0.0)
-    return replace(term, value=value, surrogate=value)
+    dims = None if term.dims is None else term.dims.masked_fill(term.dims.isinf(), 0.0)
+    return replace(term, value=value, surrogate=value, dims=dims)
 
 
 def _may_be_infinite(loss: Any) -> bool:
@@ -141,11 +135,11 @@ def _may_be_infinite(loss: Any) -> bool:
     return not math.isfinite(loss)
 
 
-def _score_function_part(terms: Sequence[Term], weights: dict[str, Any]) -> Any:
+def _score_function_part(terms: Sequence[Term]) -> Any:
     """Sum over sites that are not reparametrised of score function times downstream cost.
 
-    The cost is log likelihood minus weighed KLs; an exact KL of the site itself is no cost of its
-    samples and left out.
+    The cost is log likelihood minus KLs, which come weighed; an exact KL of the site itself is no
+    cost of its samples and left out.
     """
     scores = [term for term in terms if term.score is not None]
     total: Any = 0.0
@@ -155,14 +149,17 @@ def _score_function_part(terms: Sequence[Term], weights: dict[str, Any]) -> Any:
             if term is scored and not term.own_cost:
                 continue
             value = term.value.detach()
-            signed = value if term.kind == "likelihood" else -weights[term.name] * value
-            cost.add((term.frames, signed))
+            cost.add((term.frames, value if term.kind == "likelihood" else -value))
         total = total + (cost.sum_to(scored.score_frames) * scored.score).sum()
     return total
 
 
 def combine(
-    particles: Sequence[Particle], objective: Objective, levels: Any, num_particles: int
+    particles: Sequence[Particle],
+    objective: Objective,
+    levels: Any,
+    num_particles: int,
+    plate: int = 0,
 ) -> Combined:
     """Average the KLs, weigh them, and put loss and surrogate together.
 
@@ -173,35 +170,39 @@ def combine(
         objective: what weighs the KLs.
         levels: its numbers at this step.
         num_particles: what sums over particles are divided by.
+        plate: place of the particles' dim, 0 if they come one by one.
     """
     beta = objective.one_weight(levels)
     if beta is not None and not any(particle.has_scores for particle in particles):
         combined = _combine_alike(particles, beta, num_particles)
         if not _may_be_infinite(combined.loss):
             return combined
-    kls: dict[str, Tensor] = {}
-    for particle in particles:
-        particle.add_kls(kls, num_particles)
-    bendable = {name for particle in particles for name in particle.latent_groups()}
-    weighed = objective.weigh(kls, levels, bendable)
-    likelihood: Any = sum(
-        term.value.detach().sum()
-        for particle in particles
-        for term in particle.terms
-        if term.kind == "likelihood"
-    )
+    groups = {name: g for particle in particles for name, g in particle.plan.groups.items()}
+    every = [term for particle in particles for term in particle.terms]
+    kls = count(every, groups, objective.per, plate, num_particles)
+    weighed = objective.weigh(kls, levels)
+    likelihood: Any = sum(t.value.detach().sum() for t in every if t.kind == "likelihood")
     loss = weighed.penalty - likelihood / num_particles
     infinite = _may_be_infinite(loss)
     surrogate: Any = 0.0
     for particle in particles:
         weights = particle.weights(weighed)
-        terms = [_finite_part(t) for t in particle.terms] if infinite else particle.terms
+        terms = [
+            term
+            if term.kind == "likelihood"
+            else weigh(
+                _finite_part(term) if infinite else term,
+                weights[term.name],
+                kls[groups[term.name]].per,
+            )
+            for term in particle.terms
+        ]
         for term in terms:
             if term.kind == "likelihood":
                 surrogate = surrogate - term.surrogate.sum()
             else:
-                surrogate = surrogate + _times(weights[term.name], term.surrogate.sum())
-        surrogate = surrogate - _score_function_part(terms, weights)
+                surrogate = surrogate + term.surrogate.sum()
+        surrogate = surrogate - _score_function_part(terms)
     surrogate = surrogate / num_particles
     return Combined(loss, surrogate, weighed, particles, num_particles)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .counting import PER, Counted
 from .schedules import Level, level_at, warn_unless_reaches_one
 
 __all__ = ["Objective", "Weighed", "check_names"]
@@ -27,7 +28,7 @@ class Weighed:
 
     Attributes:
         penalty: nats; what the KLs add to the loss.
-        weights: site -> d penalty / d KL of the site; detached.
+        weights: site -> d penalty / d KL of the site, for each KL that is counted; detached.
     """
 
     penalty: Tensor | float
@@ -40,33 +41,43 @@ class Objective:
     Args:
         beta: weight of the KL: a number, a schedule, or `{site: number or schedule}`; sites that
             are not named weigh 1.
-        free_bits: nats of each site's KL that cost no more than themselves: the site adds
+        free_bits: nats of a KL that cost no more than themselves: each KL that is counted adds
             `beta * max(KL, free_bits)` (Kingma and others 2016, Improved Variational Inference
             with Inverse Autoregressive Flow, eq. 15); a number or `{site: number}`; 0 is off.
         capacity: the KL that is aimed at: adds `beta * |KL - capacity|` (Burgess and others
             2018, Understanding disentangling in beta-VAE, eq. 5); a number or a schedule for
             the sum over all sites, or `{site: ...}` for single ones.
+        free_bits_per: what `free_bits` counts: "site", "element" or "batch"; see `counting`.
+        capacity_per: what `capacity` counts, likewise; None is the sum over all sites for one
+            number, and "site" for `{site: ...}`.
     """
 
     def __init__(
-        self, beta: Levels = 1.0, free_bits: Levels = 0.0, capacity: Levels | None = None
+        self,
+        beta: Levels = 1.0,
+        free_bits: Levels = 0.0,
+        capacity: Levels | None = None,
+        free_bits_per: str = "site",
+        capacity_per: str | None = None,
     ) -> None:
         if capacity is not None and free_bits != 0.0:
             raise ValueError(
                 "free_bits and capacity both bend the KL: give one of them, not both."
             )
-        if (
-            capacity is not None
-            and not isinstance(capacity, Mapping)
-            and isinstance(beta, Mapping)
-        ):
+        for what, per in (("free_bits_per", free_bits_per), ("capacity_per", capacity_per)):
+            if per not in (*PER, *([None] if what == "capacity_per" else [])):
+                raise ValueError(f"{what} must be one of {', '.join(PER)}, got {per!r}")
+        self.sums_all = capacity is not None and not isinstance(capacity, Mapping)
+        self.sums_all &= capacity_per is None
+        if self.sums_all and isinstance(beta, Mapping):
             raise ValueError(
                 "A capacity for the sum of all KLs needs one beta for all sites; give "
-                "capacity={site: ...} to weigh sites differently."
+                'capacity={site: ...} or capacity_per="site" to weigh sites differently.'
             )
         self.beta = beta
         self.free_bits = free_bits
         self.capacity = capacity
+        self.free_bits_per, self.capacity_per = free_bits_per, capacity_per or "site"
         for what, level in (("beta", beta), ("free_bits", free_bits), ("capacity", capacity)):
             _check(what, level)
         for name, level in beta.items() if isinstance(beta, Mapping) else [("", beta)]:
@@ -88,6 +99,15 @@ class Objective:
         groups = (self.beta, self.free_bits, self.capacity)
         return {name for group in groups if isinstance(group, Mapping) for name in group}
 
+    def per(self, name: str) -> str:
+        """What the KL of a site is counted per."""
+        for level, per in (
+            (self.free_bits, self.free_bits_per), (self.capacity, self.capacity_per)
+        ):  # fmt: skip
+            if level not in (None, 0.0) and (not isinstance(level, Mapping) or name in level):
+                return per
+        return "site"
+
     def check_sites(self, groups: Mapping[str, str]) -> None:
         """Raise ValueError if a name in beta, free_bits or capacity cannot be weighed.
 
@@ -100,6 +120,15 @@ class Objective:
             raise ValueError(
                 f"{', '.join(tied)} cannot be weighed alone: the guide draws {groups[tied[0]]} "
                 "jointly, by a law that is not recognised. Give one number for all sites."
+            )
+        uncounted = sorted(
+            n for n, group in groups.items() if n != group and self.per(n) != "site"
+        )
+        if uncounted:
+            raise ValueError(
+                f"The KL of {', '.join(uncounted)} cannot be counted per element or coordinate: "
+                f"the guide draws {groups[uncounted[0]]} jointly, by a law that is not "
+                'recognised. Count per "site".'
             )
         check_names("beta, free_bits or capacity", self.named_sites, known)
 
@@ -117,8 +146,14 @@ class Objective:
         for (what, name, _), level in zip(self._entries(), levels, strict=False):
             value = float(level)
             if value != {"beta": 1.0, "free_bits": 0.0}.get(what):
-                words.append(f"{what}{'' if name is None else f'[{name}]'} = {value:g}")
+                per = "" if what == "beta" else self._per_in_words(what, name)
+                words.append(f"{what}{'' if name is None else f'[{name}]'} = {value:g}{per}")
         return ", ".join(words)
+
+    def _per_in_words(self, what: str, name: str | None) -> str:
+        per = "all" if what == "capacity" and self.sums_all else getattr(self, f"{what}_per")
+        words = {"element": " per element", "batch": " per coordinate, averaged over the batch"}
+        return words.get(per, "")
 
     def _entries(self) -> list[tuple[str, str | None, Level]]:
         entries: list[tuple[str, str | None, Level]] = []
@@ -130,37 +165,36 @@ class Objective:
                 entries.append((what, None, level))
         return entries
 
-    def weigh(
-        self, kls: Mapping[str, Tensor], levels: Sequence[float] | Tensor, bendable: set[str]
-    ) -> Weighed:
+    def weigh(self, kls: Mapping[str, Counted], levels: Sequence[float] | Tensor) -> Weighed:
         """The penalty at the KLs, and its slopes.
 
         Args:
-            kls: site -> KL in nats, averaged over the particles, scaled and masked.
+            kls: site -> its KLs, as `count` gives them.
             levels: as `levels(step)` gives them, or a tensor of them.
-            bendable: the sites that free bits apply to.
         """
         at: dict[tuple[str, str | None], float | Tensor] = {}
         for i, (what, name, _) in enumerate(self._entries()):
             at[what, name] = levels[i]
-        kls = {name: kl.detach() for name, kl in kls.items()}
         betas = {name: at.get(("beta", name), at.get(("beta", None), 1.0)) for name in kls}
-        if ("capacity", None) in at:
-            return _towards(sum(kls.values()), at["capacity", None], betas)
-        total: Tensor | float = 0.0
+        if self.sums_all:
+            total = sum(kl.values for kl in kls.values())
+            return _towards(total, at["capacity", None], betas)
+        penalty: Tensor | float = 0.0
         weights: dict[str, Tensor | float] = {}
         for name, kl in kls.items():
             free = at.get(("free_bits", name), at.get(("free_bits", None), 0.0))
-            bent: Tensor = kl
+            aim = at.get(("capacity", name), at.get(("capacity", None)))
+            bent = kl.values
             weights[name] = beta = betas[name]
-            if self.has_free_bits and name in bendable and not _is_zero(free):
-                bent = torch.where(kl > free, kl, free)
-                weights[name] = beta * (kl > free).to(kl.dtype)
-            elif ("capacity", name) in at:
-                gap = kl - at["capacity", name]
+            if self.has_free_bits and kl.bends and not _is_zero(free):
+                above = kl.values > free * kl.size
+                bent = torch.where(above, kl.values, free * kl.size)
+                weights[name] = beta * above.to(bent.dtype)
+            elif aim is not None and kl.bends:
+                gap = kl.values - aim * kl.size
                 bent, weights[name] = gap.abs(), beta * gap.sign()
-            total = total + _cost(beta, bent)
-        return Weighed(total, weights)
+            penalty = penalty + _cost(beta, bent.sum())
+        return Weighed(penalty, weights)
 
 
 def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:

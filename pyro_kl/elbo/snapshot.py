@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .bundle import Bundle
 from .collect import Collected
-from .objective import Objective, Weighed
+from .counting import Counted, count
+from .objective import Objective
 from .plan import Plan
 from .report import KLReport, SiteReport, masked_fraction, mean_scale
 from .terms import Term
@@ -76,8 +77,7 @@ class Snapshot:
     @classmethod
     def empty(cls, elbo: Any, levels: Any) -> Snapshot:
         """Nothing yet, of an ELBO at some step."""
-        plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
-        return cls(elbo.objective, levels, elbo.step_count, elbo.num_particles, plate)
+        return cls(elbo.objective, levels, elbo.step_count, elbo.num_particles, elbo._plate)
 
     def add(self, collected: Collected, plan: Plan) -> None:
         """Take in the terms of one pair of traces; bundles are opened when somebody asks."""
@@ -152,21 +152,16 @@ class Snapshot:
     def _nats(self, key: _Key) -> float:
         return float(self._particles(key).sum() / self.num_particles)
 
-    def _weighed(self) -> Weighed:
-        kls: dict[str, Tensor] = {}
-        latent = set()
-        for key, terms in self.terms.items():
-            if not key.is_likelihood:
-                group = self.groups[key.site]
-                share = self._particles(key).sum() / self.num_particles
-                kls[group] = kls[group] + share if group in kls else share
-                latent |= {group} if terms[0].kind == "latent" else set()
-        return self.objective.weigh(kls, self.levels, latent)
+    def _counted(self) -> dict[str, Counted]:
+        terms = [term for terms in self.terms.values() for term in terms]
+        return count(terms, self.groups, self.objective.per, self.plate, self.num_particles)
 
     def report(self) -> KLReport:
         """Every term in nats."""
-        weighed = self._weighed()
-        rows = [self._row(key, weighed.weights) for key in self.terms]
+        kls = self._counted()
+        weighed = self.objective.weigh(kls, self.levels)
+        weights = {group: kls[group].mean(weight) for group, weight in weighed.weights.items()}
+        rows = [self._row(key, weights) for key in self.terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
         return KLReport(
@@ -186,7 +181,7 @@ class Snapshot:
         full = [x for x in signed if x.numel() == self.num_particles]
         return _standard_error(sum(full[1:], start=full[0])) if full else 0.0
 
-    def _row(self, key: _Key, weights: Mapping[str, Any]) -> SiteReport:
+    def _row(self, key: _Key, weights: Mapping[str, float]) -> SiteReport:
         term, values = self.terms[key][0], self._particles(key)
         return SiteReport(
             site=key.site,
@@ -197,7 +192,7 @@ class Snapshot:
             method=term.method,
             reason=term.reason,
             source=term.source,
-            weight=math.nan if key.is_likelihood else float(weights[self.groups[key.site]]),
+            weight=math.nan if key.is_likelihood else weights[self.groups[key.site]],
             scale=mean_scale(term.scale),
             masked=masked_fraction(term.mask),
             shape=self._shape(term),

@@ -46,8 +46,19 @@ class TraceKL_ELBO(Trace_ELBO):
     Args:
         beta: weight of the KL: a number, a schedule (`LinearWarmup`, `Cyclical`, `Constant`, or
             any function of the step), or `{site: number or schedule}`.
-        free_bits: nats of each site's KL that are not penalised; a number or `{site: number}`.
-        capacity: the KL that is aimed at instead of 0; a number, a schedule, or `{site: ...}`.
+        free_bits: nats of a KL that are not penalised: `max(KL, free_bits)` for each that is
+            counted; a number or `{site: number}`.
+        free_bits_per: what they count. "site": the KL of the site as it enters the ELBO, summed
+            over plates and events, times its scale. "element": that of each element of the site's
+            batch (each datum of a plate), its event summed, so that the level is nats for each
+            datum. "batch": that of each coordinate of the event, averaged over the batch, as
+            Kingma and others (2016, eq. 15) have it; the whole event where its KL is not a sum
+            over coordinates. Elements that are masked out do not count, and scales multiply the
+            level as they do the KL.
+        capacity: the KL that is aimed at instead of 0: `|KL - capacity|`; a number, a schedule,
+            or `{site: ...}`.
+        capacity_per: what it counts, as for `free_bits_per`; None is the sum over all sites for
+            one number, and "site" for `{site: ...}`.
         mean_field: "check" tests validity and samples the sites that fail; "assume" takes every
             exact KL to be valid; "never" samples all of them.
         exact: `{site: False}` samples the KL of a site whatever formula there is: an integral
@@ -83,6 +94,8 @@ class TraceKL_ELBO(Trace_ELBO):
         beta: Levels = 1.0,
         free_bits: Levels = 0.0,
         capacity: Levels | None = None,
+        free_bits_per: str = "site",
+        capacity_per: str | None = None,
         mean_field: str = "check",
         exact: Mapping[str, bool] = MappingProxyType({}),
         infinite: str = "keep",
@@ -96,7 +109,7 @@ class TraceKL_ELBO(Trace_ELBO):
         if infinite not in ("keep", "sample"):
             raise ValueError(f"infinite must be one of keep, sample, got {infinite!r}")
         super().__init__(*args, **kwargs)
-        self.objective = Objective(beta, free_bits, capacity)
+        self.objective = Objective(beta, free_bits, capacity, free_bits_per, capacity_per)
         self.mean_field = mean_field
         self.exact = dict(exact)
         self.infinite = infinite
@@ -160,6 +173,11 @@ class TraceKL_ELBO(Trace_ELBO):
     @property
     def _vectorized(self) -> bool:
         return bool(self.vectorize_particles) and self.num_particles > 1
+
+    @property
+    def _plate(self) -> int:
+        """Place of the particles' dim, from the right; 0 if they come one by one."""
+        return int(self.max_plate_nesting) if self._vectorized else 0
 
     # --- losses -------------------------------------------------------------------------------
 
@@ -241,7 +259,7 @@ class TraceKL_ELBO(Trace_ELBO):
         if every_density is None:
             every_density = self.control_variate is not None
         particles = list(self._particles(run, every_density))
-        result = combine(particles, self.objective, levels, self.num_particles)
+        result = combine(particles, self.objective, levels, self.num_particles, self._plate)
         if not torch._C._get_tracing_state():
             warn_of_infinite(result.infinite, self._told)
         snapshot = Snapshot.empty(self, levels)
