@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .recorded import Recorded
 from .shapes import summed_to
-from .sweep import EPS, look
+from .sweep import ROUNDING, look
 from .trapezoid import Rows, sums_over
 
 __all__ = ["FIRST", "LAST_SPLIT", "Adaptive", "Cuts", "Solution", "given"]
@@ -56,7 +56,7 @@ class Solution:
 
     def _wanted(self, value: Tensor) -> Tensor:
         """The absolute error that is small enough; no digits can be asked of rounding."""
-        return value.abs() * self.aim + 64 * EPS
+        return value.abs() * self.aim + 2 * ROUNDING
 
     def solve(self, parameters: Sequence[Tensor], asked: Sequence[bool]) -> list[Tensor]:
         """The value, and the derivatives by the parameters that ask for them."""
@@ -131,7 +131,9 @@ class Solution:
                 found = _by_autograd(its, some, asked, count, split=split)
             else:
                 nodes = its.prepared(sweep, count, split=split)
-                is_settled, found = look(sweep, nodes, some, self.aim, its.kink(split=split))
+                is_settled, found = look(
+                    sweep, nodes, some, self.aim, its.kink(split=split), its.far
+                )
                 settled = settled and is_settled
                 if not _is_finite(found):
                     _mend(found, its, some, asked, count, split=split)

@@ -240,12 +240,21 @@ def _integral_over(
         given = [share, *given]
     moving = len(given) - len(tensors)
     integrand = (_integrand if is_transformed() else _recorded)(line, q_line, names)
-    found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow)
+    far = _distance_from_zero(line, a, centre, width)
+    found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow, far=far)
     if tails is None:
         return found
     value = found.value + share * tails.mean(*_split(names, tensors))
     reason = "" if is_transformed() else short_of(value.detach(), found.error, asked_tolerance())
     return replace(found, value=value, reason=reason)
+
+
+@torch.no_grad()
+def _distance_from_zero(line: Line, a: Parameters, centre: Tensor, width: Tensor) -> Tensor:
+    """In p's widths, of its centre: by so much x and y lose relative digits next to it."""
+    point = line.at(centre, **a)
+    on_support = (point.x.abs() * torch.exp(-point.log_slope)).nan_to_num(0.0)
+    return ((on_support + centre.abs()) / width).detach()
 
 
 @cache

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import torch
@@ -28,7 +28,7 @@ from .adaptive import BLOCK, Adaptive, Cuts, Solution, given
 from .panels import first_panels, halved, nodes_of
 from .partials import is_transformed
 from .recorded import Integrand
-from .sweep import COVERED, EPS, NEAR
+from .sweep import COVERED, NEAR, ROUNDING
 from .trapezoid import Rows, sums_over
 
 __all__ = [
@@ -50,6 +50,8 @@ LIGHT = 10.0
 DEAR, _MOST_NODES = 1 << 17, 1 << 13
 #: Next to a kink, the slope of a sum over nodes is off by the square root of what the sum is.
 _KINKED_SLOPES = 1e-8
+#: In widths: a place that is no further from 0 has lost no more than two digits.
+_NEAR_ZERO = 16.0
 #: Where nothing may depend on values (vmap, compile, jit): one rule for all.
 TRACED_WHOLE, TRACED_SPLIT = 513, 257
 
@@ -101,6 +103,7 @@ def integrate(
     is_density: bool = True,
     moving: int = 0,
     narrow: Tensor | None = None,
+    far: Tensor | None = None,
 ) -> Integral:
     """The integral of p (log p - log q) over the line, in p's own scale.
 
@@ -114,6 +117,7 @@ def integrate(
         is_density: whether p is a density, so that its integral and q's are known to be 1.
         moving: how many of the parameters, the first ones, do nothing but place the nodes.
         narrow: of batch shape, 1 where q changes within less than p's width, else 0.
+        far: of batch shape, how many of its widths p is away from 0.
 
     Returns:
         Nats of the broadcast batch shape, with an error estimate.
@@ -130,6 +134,8 @@ def integrate(
     if narrow is not None and not narrow.any():
         narrow = None
     rows = _rows_of(integrand, parameters, shape, reach, (), kinked, is_density, narrow)
+    if far is not None and (far > _NEAR_ZERO).any():
+        rows = replace(rows, far=far.expand(shape).reshape(-1))
     solution = Solution(rows, asked_tolerance(), shape, cuts)
     if torch.is_grad_enabled() and any(x.requires_grad for x in parameters):
         value = Adaptive.apply(solution, len(places), moving, *places, *parameters)
@@ -264,8 +270,8 @@ def integrate_closed(
     with torch.no_grad():
         near = (shift.abs() <= COVERED) & (value < NEAR)
         # p's own integral tells what rounding and too few nodes do to its density
-        off, terms_size = 16 * EPS + (mass.sum(0) - 1).abs(), (mass * d).abs().sum(0)
-        noise = torch.where(near, off * terms_size, 16 * EPS + off * (1 + terms_size))
+        off, terms_size = ROUNDING + (mass.sum(0) - 1).abs(), (mass * d).abs().sum(0)
+        noise = torch.where(near, off * terms_size, off * (1 + terms_size))
         error = error + noise
     value = value + torch.where(near, shift, 0.0)
     reason = short_of(value.detach(), error, asked)
@@ -274,7 +280,7 @@ def integrate_closed(
 
 def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
     """In words, what is missing to the tolerance; no digits can be asked of rounding."""
-    short = ~(error <= tolerance * value.abs() + 64 * EPS) & (value < math.inf)
+    short = ~(error <= tolerance * value.abs() + 2 * ROUNDING) & (value < math.inf)
     if not bool(short.any()):
         return ""
     worst = (error / value.abs().clamp(min=1e-300))[short].max().item()

@@ -17,9 +17,22 @@ from torch import Tensor
 
 from .recorded import Sweep
 
-__all__ = ["Nodes", "look", "patterns", "prepare", "truncation"]
+__all__ = [
+    "EPS",
+    "ROUNDING",
+    "Nodes",
+    "distances",
+    "look",
+    "misplaced",
+    "patterns",
+    "prepare",
+    "truncation",
+]
 
 EPS = 2.0**-52
+#: Of a sum of p times a log ratio: a log density is some thirty operations on terms of its own
+#: order, each of which rounds by half a unit, and so is the other.
+ROUNDING = 64 * EPS
 #: Below this difference between the integral of q and 1, q has its mass where the nodes are.
 COVERED = 1e-13
 #: A KL below this is put together from terms that are never negative.
@@ -43,6 +56,7 @@ class Nodes(NamedTuple):
         edge: three times the reach there, and the density if it is known, (2, rows or 1).
         fallen: the logarithm of the density there, if it is known.
         share: three times the reach there over the whole reach.
+        steep: the positive weights over the distance to the node before; 0 for a piece's first.
     """
 
     kept: tuple[Tensor, ...]
@@ -54,6 +68,7 @@ class Nodes(NamedTuple):
     edge: Tensor
     fallen: Tensor | None
     share: Tensor
+    steep: Tensor
 
 
 def patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -91,12 +106,31 @@ def prepare(sweep: Sweep, z: Tensor, weights: Tensor, low: Tensor, high: Tensor)
     reach = torch.stack(torch.broadcast_tensors(low, high)).reshape(2, -1)
     edge, share = 3 * reach, 3 * reach / reach.sum(0)
     if sweep.is_fixed:
-        off = (masses.sum(0) - 1).abs() + 16 * EPS
+        off = (masses.sum(0) - 1).abs() + ROUNDING
         density = masses[last] / weights[last].clamp(min=_TINY)
         edge, fallen = edge * density, _fallen(density)
     if masses.shape[1] == 1:
         waves = waves * minus.t()
-    return Nodes(tuple(kept), minus, masses, waves, off, last, edge, fallen, share)
+    steep = masses / distances(z, count)
+    return Nodes(tuple(kept), minus, masses, waves, off, last, edge, fallen, share, steep)
+
+
+def distances(z: Tensor, count: int) -> Tensor:
+    """From each node to the one before it, infinite for the first of a piece."""
+    apart = torch.full_like(z, math.inf)
+    apart[1:] = (z[1:] - z[:-1]).abs().clamp(min=_TINY)
+    apart[::count] = math.inf
+    return apart
+
+
+def misplaced(ratio: Tensor, steep: Tensor, far: Tensor) -> Tensor:
+    """What a relative rounding of the places of nodes and of p's and q's locations does.
+
+    Where p is narrow and far away from 0, x has lost digits: by `far`, its size over p's width.
+    """
+    moved = torch.zeros_like(ratio)
+    moved[1:] = (ratio[1:] - ratio[:-1]).abs()
+    return EPS * far * (moved * steep).nan_to_num(0.0, 0.0, 0.0).sum(0)
 
 
 def _fallen(density: Tensor) -> Tensor:
@@ -110,6 +144,7 @@ def look(
     parameters: Sequence[Tensor],
     tolerance: float,
     kink: Tensor | None = None,
+    far: Tensor | None = None,
 ) -> tuple[bool, list[Tensor]]:
     """For rows of parameters: the integral, its error, and the derivatives that were recorded.
 
@@ -129,9 +164,12 @@ def look(
     else:
         density, ratio, *rest = rest
         masses = nodes.masses * density
-        off, fallen = (masses.sum(0) - 1).abs_().add_(16 * EPS), _fallen(density[nodes.last])
+        off, fallen = (masses.sum(0) - 1).abs_().add_(ROUNDING), _fallen(density[nodes.last])
     value, noise = sums[0], (size + 1).mul_(off)
     rough = truncation(sums, size, kink).add_(_left_over(nodes, sizes, size, fallen))
+    if far is not None:
+        steep = nodes.steep if sweep.is_fixed else nodes.steep * density
+        rough = rough + misplaced(ratio, steep, far)
     error = noise + rough
     if (error <= value * tolerance).logical_and_(value >= NEAR).all():
         return True, [value, error, *rest]

@@ -18,7 +18,7 @@ from torch import Tensor
 from .nodes import split_nodes, whole_nodes
 from .recorded import Integrand, Sweep
 from .settled import settled
-from .sweep import EPS, Nodes, patterns, prepare, truncation
+from .sweep import EPS, ROUNDING, Nodes, distances, misplaced, patterns, prepare, truncation
 
 __all__ = ["Rows", "Sums", "sums_over"]
 
@@ -44,6 +44,7 @@ class Rows:
     key: tuple[Any, ...] | None = None  # of nodes that are the same for all rows
     heavy: tuple[bool, bool] = (True, True)
     nearer: bool = False  # whether the nodes need not go as far as there are digits
+    far: Tensor | None = None  # rows: how many of p's widths it is from 0, if that costs digits
 
     def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
         """Z and weights, of shape (pieces, count, rows or 1)."""
@@ -61,9 +62,9 @@ class Rows:
 
     def take(self, rows: Tensor | slice) -> Rows:
         low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
-        narrow = None if self.narrow is None else self.narrow[rows]
+        narrow, far = (None if x is None else x[rows] for x in (self.narrow, self.far))
         cuts = tuple(c[rows] for c in self.cuts)
-        return replace(self, low=low, high=high, cuts=cuts, narrow=narrow)
+        return replace(self, low=low, high=high, cuts=cuts, narrow=narrow, far=far)
 
     def kink(self, *, split: bool) -> Tensor | None:
         """How much of a kink's error there may be under what converges."""
@@ -115,14 +116,17 @@ def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bo
         ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
         sums = patterns(n, pieces, terms.dtype, terms.device) @ terms
         rough = truncation(sums, size, rows.kink(split=split))
+        if rows.far is not None:
+            steep = mass / distances(z.flatten(0, 1), n)
+            rough = rough + misplaced(d, steep, rows.far)
     if not rows.is_density:
         return Sums(value, rough, 4 * EPS * size, ends)
     shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
     near = (shift.detach().abs() <= _COVERED) & (value.detach() < 1e-3)
     with torch.no_grad():
         # p's own integral tells what rounding and too few nodes do to its density
-        off = 16 * EPS + (mass.sum(0) - 1).abs()
-        noise = torch.where(near, off * size, 16 * EPS + off * (1 + size))
+        off = ROUNDING + (mass.sum(0) - 1).abs()
+        noise = torch.where(near, off * size, off * (1 + size))
     value = value + torch.where(near, shift, 0.0)
     return Sums(value, rough, noise, ends)
 
