@@ -184,8 +184,13 @@ def image(support: Any, transform: Transform) -> Any:
 
 
 def mapped_support(law: Distribution) -> Any:
-    """A law's support, through its maps."""
+    """A law's support: as its class states it, or through its maps if it states none.
+
+    torch writes a Gumbel as a map of a Uniform that ends one rounding before 0 and 1.
+    """
     if not isinstance(law, TransformedDistribution):
+        return law.support
+    if type(law).support is not TransformedDistribution.support:
         return law.support
     support = mapped_support(law.base_dist)
     for transform in law.transforms:

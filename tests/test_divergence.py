@@ -10,6 +10,7 @@ import torch
 from torch.distributions import (
     Categorical,
     Gamma,
+    Gumbel,
     HalfCauchy,
     Independent,
     LogNormal,
@@ -21,7 +22,11 @@ from torch.distributions import (
 
 import pyro_kl
 from pyro_kl import Comparison, Estimate, caller
+from pyro_kl.family import end_at
+from pyro_kl.maps import bounds
 from pyro_kl.quadrature import asked_tolerance
+from pyro_kl.registry import families
+from pyro_kl.wrappers.circle import support_of
 
 
 def mixture(*shape):
@@ -255,6 +260,28 @@ def test_a_mixture_with_nan_is_nan_in_its_row():
         found = pyro_kl.kl(p, q).value
         assert found[0] == pytest.approx(pyro_kl.kl(good, NORMAL)[0].item(), rel=1e-6)
         assert found[1].isnan()
+
+
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
+def test_a_support_is_that_of_the_class(family):
+    """Also of a class that torch writes as a map, whose base may end where floats do."""
+    for example in family.examples:
+        law = family.make(example)
+        if law.support.is_discrete:
+            continue
+        mine = (
+            torch.as_tensor(end_at(end, family.of(law)))
+            for end in (family.support.low, family.support.high)
+        )
+        stated = (torch.as_tensor(end) for end in bounds(support_of(law)))
+        for a, b in zip(mine, stated, strict=True):
+            assert a.double().item() == pytest.approx(b.double().item(), abs=1e-12)
+
+
+def test_an_undeclared_distribution_against_a_mapped_class():
+    p, q = Normal(0.0, 1.0), Gumbel(0.0, 1.0)
+    exact = float(pyro_kl.kl(p, q))
+    assert float(pyro_kl.kl(Undeclared(0.0, 1.0), q)) == pytest.approx(exact, rel=1e-6)
 
 
 def test_one_object_is_named_as_such():
