@@ -126,10 +126,9 @@ def integrate(
     if is_transformed():
         places = [c.expand(shape).reshape(-1) for c in given(cuts)]
         rows = _rows_of(integrand, parameters, shape, reach, places, kinked, is_density, narrow)
-        count = TRACED_SPLIT if kinked else TRACED_WHOLE
         flat = [x.expand(shape).reshape(-1) for x in parameters]
-        sums = sums_over(rows, flat, count, split=kinked)
-        return Integral(sums.value.reshape(shape), sums.error().reshape(shape), count)
+        value, error = _by_one_rule(rows, flat, cuts=bool(places))
+        return Integral(value.reshape(shape), error.reshape(shape), TRACED_WHOLE)
     places = list(given(cuts)) if kinked else []
     if narrow is not None and not narrow.any():
         narrow = None
@@ -144,6 +143,27 @@ def integrate(
         value = solution.solve(parameters, [False] * len(parameters))[0]
     reason = "" if solution.settled else short_of(value, solution.error, solution.tolerance)
     return Integral(value, solution.error, solution.nodes, reason)
+
+
+def _by_one_rule(
+    rows: Rows, parameters: Sequence[Tensor], *, cuts: bool
+) -> tuple[Tensor, Tensor]:
+    """Value and error where nothing may depend on values: of each row by the better nodes.
+
+    Where nodes must crowd is not known beforehand: a recorded step will be run with parameters
+    that have moved.
+    """
+    split = sums_over(rows, parameters, TRACED_SPLIT, split=True) if cuts or rows.kinked else None
+    if split is not None and rows.kinked:
+        return split.value, split.error()
+    whole = sums_over(rows, parameters, TRACED_WHOLE, split=False)
+    if split is None:
+        return whole.value, whole.error()
+    better = split.error() < whole.error()
+    return (
+        torch.where(better, split.value, whole.value),
+        torch.minimum(split.error(), whole.error()),
+    )
 
 
 def common_shape(tensors: Sequence[Tensor]) -> torch.Size:
