@@ -24,6 +24,7 @@ from .quadrature import (
     Integral,
     asked_tolerance,
     common_shape,
+    excess_of,
     integrate,
     short_of,
 )
@@ -99,7 +100,10 @@ def tell(pair: str, source: str, found: Integral, asked: float | None = None) ->
     reason = found.reason
     if asked is not None and not is_transformed():
         reason = short_of(found.value, found.error, asked)
-    note(Use("quadrature", source, error=found.error, nodes=found.nodes, reason=reason))
+    excess = None
+    if torch.jit.is_tracing() and found.error.numel():  # type: ignore[attr-defined]
+        excess = excess_of(found.value, found.error, asked or asked_tolerance())
+    note(Use("quadrature", source, found.error, found.nodes, reason, pair, excess))
     if reason:
         warn_once(f"short {pair}", f"KL({pair}): {reason}.")
 

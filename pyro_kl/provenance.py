@@ -39,6 +39,9 @@ class Use:
         error: for a rule that estimates its own error, the absolute error in nats.
         nodes: for a rule with nodes, how many.
         reason: what the rule has to say: a tolerance not reached, a cut at a kink.
+        pair: of an integral, its two sides.
+        excess: of an integral in a step that is recorded, where no value can be looked at: how
+            many times the error that was asked for its own is.
     """
 
     method: str
@@ -46,6 +49,8 @@ class Use:
     error: Tensor | None = None
     nodes: int = 0
     reason: str = ""
+    pair: str = ""
+    excess: Tensor | None = None
 
 
 _recorders: list[tuple[int, list[Use]]] = []

@@ -35,6 +35,7 @@ __all__ = [
     "Integral",
     "Integrand",
     "asked_tolerance",
+    "excess_of",
     "integrate",
     "integrate_closed",
     "integrate_laws",
@@ -145,25 +146,27 @@ def integrate(
     return Integral(value, solution.error, solution.nodes, reason)
 
 
-def _by_one_rule(
-    rows: Rows, parameters: Sequence[Tensor], *, cuts: bool
-) -> tuple[Tensor, Tensor]:
+def _by_one_rule(rows: Rows, parameters: Sequence[Tensor], *, cuts: bool) -> tuple[Tensor, Tensor]:
     """Value and error where nothing may depend on values: of each row by the better nodes.
 
     Where nodes must crowd is not known beforehand: a recorded step will be run with parameters
     that have moved.
     """
-    split = sums_over(rows, parameters, TRACED_SPLIT, split=True) if cuts or rows.kinked else None
-    if split is not None and rows.kinked:
-        return split.value, split.error()
-    whole = sums_over(rows, parameters, TRACED_WHOLE, split=False)
-    if split is None:
-        return whole.value, whole.error()
-    better = split.error() < whole.error()
-    return (
-        torch.where(better, split.value, whole.value),
-        torch.minimum(split.error(), whole.error()),
-    )
+    rules = [(TRACED_WHOLE, False)] if not rows.kinked else []
+    rules += [(TRACED_SPLIT, True)] if cuts or rows.kinked else []
+    best: tuple[Tensor, Tensor] | None = None
+    for count, split in rules:
+        sums = sums_over(rows, parameters, count, split=split)
+        value, error = sums.value, sums.error().nan_to_num(nan=math.inf, posinf=math.inf)
+        if best is not None:
+            better = error < best[1]
+            value, error = (
+                torch.where(better, new, old)
+                for new, old in zip((value, error), best, strict=True)
+            )
+        best = value, error
+    assert best is not None
+    return best
 
 
 def common_shape(tensors: Sequence[Tensor]) -> torch.Size:
@@ -296,6 +299,11 @@ def integrate_closed(
     value = value + torch.where(near, shift, 0.0)
     reason = short_of(value.detach(), error, asked)
     return Integral(value.reshape(shape), error.reshape(shape), z.shape[0], reason)
+
+
+def excess_of(value: Tensor, error: Tensor, tolerance: float) -> Tensor:
+    """How many times the error that was asked for the largest is."""
+    return (error / (tolerance * value.detach().abs() + 64 * EPS)).max()
 
 
 def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:

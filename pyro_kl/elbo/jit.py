@@ -12,11 +12,18 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from ..caller import warn_once
+from ..provenance import recording
 from .plan import Run
 from .snapshot import Snapshot
 from .trace_kl_elbo import TraceKL_ELBO
 
 __all__ = ["JitTraceKL_ELBO"]
+
+_SHORT = (
+    "in this step the integral's error is {:.2g} times what was asked. A traced step keeps its "
+    "number of nodes, and the parameters have moved; TraceKL_ELBO takes as many as it needs."
+)
 
 
 class JitTraceKL_ELBO(TraceKL_ELBO):
@@ -32,7 +39,7 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         if self.control_variate is not None:
             raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
         self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}
-        self._templates: list[Snapshot] = []
+        self._templates: list[tuple[Snapshot, list[str]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_traced": {}, "_templates": []}
@@ -41,7 +48,8 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         """The traced function for a model and a guide, which are kept alive with it.
 
         It returns loss, surrogate, the number of the template of its report (a constant of each
-        trace: Pyro makes one for each set of keyword arguments) and what goes into that.
+        trace: Pyro makes one for each set of keyword arguments), how far each integral is from
+        the error that was asked, and what goes into the report.
         """
         key = id(model), id(guide)
         if key not in self._traced:
@@ -50,14 +58,17 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
             def loss_and_surrogate(levels: Tensor, *args: Any, **kwargs: Any) -> Any:
                 elbo = weakself()
                 assert elbo is not None
-                result = elbo._evaluate(Run(model, guide, args, kwargs), levels)
+                with recording() as uses:
+                    result = elbo._evaluate(Run(model, guide, args, kwargs), levels)
                 assert elbo._snapshot is not None
-                elbo._templates.append(elbo._snapshot)
+                excess = {use.pair: use.excess for use in uses if use.excess is not None}
+                elbo._templates.append((elbo._snapshot, list(excess)))
                 like = levels.new_zeros(())
                 return (
                     like + result.loss,
                     like + result.surrogate,
                     torch.tensor(len(elbo._templates) - 1),
+                    torch.stack(list(excess.values())) if excess else like,
                     *elbo._snapshot.tensors(),
                 )
 
@@ -70,8 +81,12 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
     def _run_traced(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         levels = self.objective.levels(self.step_count)
         inputs = torch.tensor(levels if levels else [1.0])
-        loss, surrogate, index, *tensors = self._compiled(model, guide)(inputs, *args, **kwargs)
-        template = self._templates[int(index)]
+        step = self._compiled(model, guide)
+        loss, surrogate, index, excess, *tensors = step(inputs, *args, **kwargs)
+        template, pairs = self._templates[int(index)]
+        for pair, times in zip(pairs, excess.tolist() if pairs else (), strict=True):
+            if times > 1:
+                warn_once(f"traced {pair}", f"KL({pair}): {_SHORT.format(times)}")
         self._snapshot = template.with_tensors(tensors, self.step_count, levels)
         return loss, surrogate
 
