@@ -303,7 +303,7 @@ def integrate_closed(
 
 def excess_of(value: Tensor, error: Tensor, tolerance: float) -> Tensor:
     """How many times the error that was asked for the largest is."""
-    return (error / (tolerance * value.detach().abs() + 64 * EPS)).max()
+    return (error / (tolerance * value.detach().abs() + 2 * ROUNDING)).max()
 
 
 def short_of(value: Tensor, error: Tensor, tolerance: float) -> str:
