@@ -34,6 +34,9 @@ from .series import horner
 from .special import (
     EULER_GAMMA,
     EXCESS_NUMBERS,
+    _stirling,
+    _stirling_curvature,
+    _stirling_slope,
     excess,
     exp_excess,
     generalised_kl,
@@ -48,8 +51,14 @@ __all__ = [
     "digamma_from_one",
     "gumbel_divergence",
     "in_shape",
+    "stirling",
     "stirling_rows",
+    "stirling_slope",
 ]
+
+# As they are, their derivatives come from torch's polygamma, which has 9 digits.
+stirling_slope = with_partials(lambda x: (_stirling_curvature(x),))(_stirling_slope)
+stirling = with_partials(lambda x: (stirling_slope(x),))(_stirling)
 
 _M = 5
 #: The j; those of the first m + 1 have a logarithm.

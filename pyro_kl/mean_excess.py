@@ -15,14 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .partials import with_partials
-from .special import (
-    EULER_GAMMA,
-    _stirling,
-    _stirling_curvature,
-    _stirling_slope,
-    exp_excess,
-)
+from .log_gamma import stirling
+from .special import EULER_GAMMA, exp_excess
 
 __all__ = ["gumbel_mean_excess", "power_of_gamma_mean_excess", "student_mean_excess"]
 
@@ -40,16 +34,11 @@ def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
     return nodes, torch.tensor(_WEIGHTS, dtype=like.dtype, device=like.device)
 
 
-# As they are, their derivatives come from torch's polygamma, which has 9 digits.
-_slope = with_partials(lambda x: (_stirling_curvature(x),))(_stirling_slope)
-_constant = with_partials(lambda x: (_slope(x),))(_stirling)
-
-
 def _log_gamma_density(d: Tensor, shape: Tensor) -> Tensor:
     """Density of d = log(z / shape), z a Gamma(shape, 1)."""
     # beyond _FAR there is nothing left, and its derivative would be inf times 0
     d = torch.clamp(d, max=_FAR)
-    return torch.exp(-shape * exp_excess(-d) - _constant(shape))
+    return torch.exp(-shape * exp_excess(-d) - stirling(shape))
 
 
 def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 
 from ..family import UNIT_INTERVAL, Family, Moment, Parameters, above
 from ..line import Line, Point, interval
-from ..log_gamma import in_shape, stirling_rows
+from ..log_gamma import in_shape, stirling, stirling_rows, stirling_slope
 from ..pair import Case
 from ..partials import with_partials
 from ..registry import declare, formula
@@ -30,13 +30,14 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 
 def entropy(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+    """From Stirling's remainders: of what grows with a and b nothing is left to cancel."""
     a, b = concentration1, concentration0
+    n = a + b
     return (
-        log_beta(a, b)
-        - (a - 1) * torch.digamma(a)
-        - (b - 1) * torch.digamma(b)
-        + (a + b - 2) * torch.digamma(a + b)
-    )
+        stirling(a) + stirling(b) - stirling(n)
+        + torch.log(a / n) + torch.log(b / n)
+        - (a - 1) * stirling_slope(a) - (b - 1) * stirling_slope(b) + (n - 2) * stirling_slope(n)
+    )  # fmt: skip
 
 
 def mean(concentration1: Tensor, concentration0: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.distributions import FisherSnedecor
 
 from ..family import POSITIVE, Family, Moment, above
 from ..line import Distance, Line, Point, half_line, softplus
+from ..log_gamma import stirling, stirling_slope
 from ..registry import declare
 from ..special import trigamma
 
@@ -26,13 +27,11 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 def entropy(df1: Tensor, df2: Tensor) -> Tensor:
     a, b = 0.5 * df1, 0.5 * df2
-    psi_b = torch.digamma(b)
+    n, of_b = a + b, stirling_slope(b)
     return (
-        log_beta(a, b)
-        - (a - 1) * (torch.digamma(a) - psi_b)
-        + (a + b) * (torch.digamma(a + b) - psi_b)
-        + torch.log(df2 / df1)
-    )
+        stirling(a) + stirling(b) - stirling(n)
+        - (a - 1) * (stirling_slope(a) - of_b) + n * (stirling_slope(n) - of_b)
+    )  # fmt: skip
 
 
 def mean(df1: Tensor, df2: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ from ..log_gamma import (
     bregman_lgamma_from_one,
     digamma_from_one,
     in_shape,
+    stirling,
     stirling_rows,
+    stirling_slope,
 )
 from ..mean_excess import power_of_gamma_mean_excess
 from ..pair import Case
@@ -41,8 +43,9 @@ def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
 
 
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
+    """From Stirling's remainder: of what grows with the concentration nothing is left."""
     a = concentration
-    return a - torch.log(rate) + torch.lgamma(a) + (1 - a) * torch.digamma(a)
+    return stirling(a) + (1 - a) * stirling_slope(a) + torch.log(a) - torch.log(rate)
 
 
 def mean(concentration: Tensor, rate: Tensor) -> Tensor:

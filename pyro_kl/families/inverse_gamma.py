@@ -11,6 +11,7 @@ from torch.distributions import Gamma, InverseGamma
 
 from ..family import POSITIVE, Family, Moment, Parameters, above
 from ..line import Distance, Line, Point, half_line
+from ..log_gamma import stirling, stirling_slope
 from ..pair import Case
 from ..registry import declare, formula, kernel_of
 from ..special import rough_trigamma, trigamma
@@ -26,8 +27,9 @@ def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
 
 
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
+    """From Stirling's remainder: of what grows with the concentration nothing is left."""
     a = concentration
-    return a + torch.log(rate) + torch.lgamma(a) - (1 + a) * torch.digamma(a)
+    return stirling(a) - (1 + a) * stirling_slope(a) - torch.log(a) + torch.log(rate)
 
 
 def mean(concentration: Tensor, rate: Tensor) -> Tensor:
