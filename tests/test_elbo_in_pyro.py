@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.contrib.cevae import TraceCausalEffect_ELBO
 from pyro.distributions import constraints
 from pyro.distributions.testing import fakes
 from pyro.infer import SVI, Trace_ELBO, config_enumerate
@@ -403,6 +404,132 @@ def test_retain_graph(vectorize):
 def test_a_guide_without_parameters_needs_no_gradient():
     elbo = TraceKL_ELBO()
     assert elbo.loss_and_grads(normal_model, lambda: pyro.sample("x", dist.Normal(0.0, 1.0))) > 0
+
+
+class Scored(dist.Beta):
+    has_rsample = False
+
+
+def tosses():
+    with pyro.plate("coins", 2):
+        f = pyro.sample("f", dist.Beta(torch.tensor(10.0), torch.tensor(10.0)))
+        with pyro.plate("tosses", 20, dim=-2):
+            pyro.sample("o", dist.Bernoulli(f), obs=torch.ones(20, 2))
+
+
+class Constant(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.values = torch.nn.Parameter(torch.full((2,), -11.0))
+
+    def forward(self, nothing):
+        return self.values + 0 * nothing
+
+
+@pytest.mark.parametrize("options", ["decaying", "network", "value"])
+def test_a_baseline_keeps_the_gradient_and_takes_its_variance(options):
+    network = Constant()
+    baseline = {
+        "decaying": {"use_decaying_avg_baseline": True, "baseline_beta": 0.9},
+        "network": {"nn_baseline": network, "nn_baseline_input": torch.zeros(2)},
+        "value": {"baseline_value": torch.full((2,), -11.0)},
+    }[options]
+    gradients = {}
+    for name, infer in (("plain", {}), ("baseline", {"baseline": baseline})):
+
+        def guide(infer=infer):
+            a = pyro.param("a", torch.tensor([15.0, 20.0]))
+            with pyro.plate("coins", 2):
+                pyro.sample("f", Scored(a, 15.0), infer=infer)
+
+        elbo, rows = TraceKL_ELBO(), []
+        for seed in range(110):
+            pyro.set_rng_seed(seed)
+            elbo.loss_and_grads(tosses, guide)
+            rows.append(pyro.param("a").grad.clone())
+            pyro.param("a").grad = None
+        gradients[name] = torch.stack(rows[30:])
+    gap = gradients["baseline"] - gradients["plain"]
+    assert (gap.mean(0).abs() < 4.5 * gap.std(0) / len(gap) ** 0.5).all()
+    assert (gradients["baseline"].std(0) < 0.6 * gradients["plain"].std(0)).all()
+    if options == "network":  # its loss is the square of what it leaves, summed over the draws
+        assert network.values.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_average": True}, "baseline of f takes baseline_beta"),
+        ({"baseline_value": torch.zeros(3)}, r"baseline of f has shape \(3,\), .* \(2,\)"),
+    ],
+)
+def test_a_baseline_that_makes_no_sense_is_refused(options, message):
+    def guide():
+        with pyro.plate("coins", 2):
+            pyro.sample("f", Scored(pyro.param("a", torch.tensor(3.0)), 15.0), infer=infer)
+
+    infer = {"baseline": options}
+    with pytest.raises(ValueError, match=message):
+        TraceKL_ELBO().loss_and_grads(tosses, guide)
+
+
+# --- subclasses that look at single particles ---------------------------------------------------
+
+
+class Causal(TraceCausalEffect_ELBO, TraceKL_ELBO):
+    """CEVAE's loss, with an exact KL."""
+
+
+def causal_model():
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.sample("t", dist.Bernoulli(logits=z), obs=torch.tensor(1.0))
+
+
+def causal_guide():
+    loc = pyro.param("loc", lambda: torch.tensor(0.7))
+    t = pyro.sample("t", dist.Bernoulli(logits=loc), obs=torch.tensor(1.0))
+    pyro.sample("z", dist.Normal(loc * t, 0.5))
+
+
+@pytest.mark.filterwarnings("ignore:Found non-auxiliary vars in:UserWarning")
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad:UserWarning")
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_a_subclass_that_changes_the_loss_of_a_particle_is_called(vectorize):
+    """Pyro's own loss, but for the exact KL in place of the sampled one."""
+    results = {}
+    kwargs = dict(num_particles=300, vectorize_particles=vectorize, max_plate_nesting=0)
+    for Elbo in (Causal, TraceCausalEffect_ELBO):
+        elbo = Elbo(**kwargs)
+        elbo.loss_and_grads(causal_model, causal_guide)
+        pyro.param("loc").grad = None
+        pyro.set_rng_seed(1)
+        loss = elbo.loss_and_grads(causal_model, causal_guide)
+        results[Elbo] = loss, pyro.param("loc").grad.item()
+        assert elbo.loss(causal_model, causal_guide) == pytest.approx(loss, abs=0.2)
+        if Elbo is Causal:
+            assert elbo.step_count == 2
+            assert elbo.report["z"].method == "closed form"
+            assert "changed by Causal._differentiable_loss_particle" in elbo.report.objective
+    ours, theirs = results[Causal], results[TraceCausalEffect_ELBO]
+    assert ours == pytest.approx(theirs, abs=0.15)  # 300 draws of log q - log p
+    log_q = dist.Bernoulli(logits=torch.tensor(0.7)).log_prob(torch.tensor(1.0)).item()
+    pyro.set_rng_seed(1)
+    elbo = Causal(**kwargs)
+    loss = elbo.loss_and_grads(causal_model, causal_guide)
+    assert elbo.report.loss == pytest.approx(loss, rel=1e-6)
+    assert loss == pytest.approx(-elbo.report.elbo - log_q, rel=1e-5)
+
+
+def test_what_a_subclass_of_single_particles_cannot_have_is_refused():
+    class Borrowed(TraceKL_ELBO):
+        _differentiable_loss_particle = TraceCausalEffect_ELBO._differentiable_loss_particle
+
+    with pytest.raises(TypeError, match=r"class Borrowed\(TraceCausalEffect_ELBO, TraceKL_ELBO\)"):
+        Borrowed().loss(causal_model, causal_guide)
+    with pytest.raises(ValueError, match="particle changes the loss of single"):
+        Causal(free_bits=1.0).loss(causal_model, causal_guide)
+    with pytest.raises(ValueError, match="derive from TraceKL_ELBO"):
+        type("Jit", (TraceCausalEffect_ELBO, JitTraceKL_ELBO), {})()
 
 
 # --- modules, optimisers, functional transforms -------------------------------------------------

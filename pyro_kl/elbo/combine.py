@@ -12,6 +12,7 @@ from pyro.infer.util import MultiFrameTensor
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from .baselines import Baselines
 from .collect import Collected
 from .control_variate import ControlVariate
 from .counting import count
@@ -135,7 +136,9 @@ def _may_be_infinite(loss: Any) -> bool:
     return not math.isfinite(loss)
 
 
-def _score_function_part(terms: Sequence[Term]) -> Any:
+def _score_function_part(
+    terms: Sequence[Term], guide_trace: Trace, baselines: Baselines | None
+) -> Any:
     """Sum over sites that are not reparametrised of score function times downstream cost.
 
     The cost is log likelihood minus KLs, which come weighed; an exact KL of the site itself is no
@@ -150,7 +153,12 @@ def _score_function_part(terms: Sequence[Term]) -> Any:
                 continue
             value = term.value.detach()
             cost.add((term.frames, value if term.kind == "likelihood" else -value))
-        total = total + (cost.sum_to(scored.score_frames) * scored.score).sum()
+        at_site = cost.sum_to(scored.score_frames)
+        options = guide_trace.nodes.get(scored.name, {}).get("infer", {}).get("baseline")
+        if options and baselines is not None and isinstance(at_site, Tensor):
+            baseline, own_loss = baselines.of(scored.name, options, at_site)
+            at_site, total = at_site - baseline, total - own_loss
+        total = total + (at_site * scored.score).sum()
     return total
 
 
@@ -160,6 +168,7 @@ def combine(
     levels: Any,
     num_particles: int,
     plate: int = 0,
+    baselines: Baselines | None = None,
 ) -> Combined:
     """Average the KLs, weigh them, and put loss and surrogate together.
 
@@ -171,6 +180,7 @@ def combine(
         levels: its numbers at this step.
         num_particles: what sums over particles are divided by.
         plate: place of the particles' dim, 0 if they come one by one.
+        baselines: of score functions.
     """
     beta = objective.one_weight(levels)
     if beta is not None and not any(particle.has_scores for particle in particles):
@@ -202,7 +212,7 @@ def combine(
                 surrogate = surrogate - term.surrogate.sum()
             else:
                 surrogate = surrogate + term.surrogate.sum()
-        surrogate = surrogate - _score_function_part(terms)
+        surrogate = surrogate - _score_function_part(terms, particle.guide_trace, baselines)
     surrogate = surrogate / num_particles
     return Combined(loss, surrogate, weighed, particles, num_particles)
 

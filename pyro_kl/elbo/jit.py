@@ -38,6 +38,11 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         super().__init__(*args, **kwargs)
         if self.control_variate is not None:
             raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
+        if self._has_hook:
+            raise ValueError(
+                f"{type(self).__name__} overrides _differentiable_loss_particle, which "
+                "JitTraceKL_ELBO does not call; derive from TraceKL_ELBO."
+            )
         self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}
         self._templates: list[tuple[Snapshot, list[str]]] = []
 

@@ -63,6 +63,8 @@ class Snapshot:
         num_particles: draws from the guide.
         plate: place of the particles' dim, 0 if they came one by one.
         groups: latent or auxiliary site -> group.
+        changed_by: the method of a subclass that has changed the loss, if any.
+        changed_loss: what it has come to.
     """
 
     objective: Objective
@@ -71,6 +73,8 @@ class Snapshot:
     num_particles: int
     plate: int
     groups: dict[str, str] = field(default_factory=dict)
+    changed_by: str = ""
+    changed_loss: float = math.nan
     _terms: dict[_Key, list[Term]] = field(default_factory=dict)
     _bundles: list[Bundle] = field(default_factory=list)
 
@@ -107,6 +111,11 @@ class Snapshot:
             )
         )
         return self._terms
+
+    def changed(self, by: str, loss: float) -> Snapshot | None:
+        """The same with the loss that a subclass has made of it; None if it asked for no term."""
+        known = self._terms or self._bundles
+        return replace(self, changed_by=by, changed_loss=loss) if known else None
 
     # --- traced functions -----------------------------------------------------------------------
 
@@ -164,16 +173,21 @@ class Snapshot:
         rows = [self._row(key, weights) for key in self.terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
+        objective = self.objective.describe(self.levels)
+        loss = float(weighed.penalty) - likelihood
+        if self.changed_by:
+            loss = self.changed_loss
+            objective = ", ".join(filter(None, [objective, f"changed by {self.changed_by}"]))
         return KLReport(
             sites=tuple(rows),
-            loss=float(weighed.penalty) - likelihood,
+            loss=loss,
             elbo=likelihood - kl,
             elbo_standard_error=self._elbo_error(),
             log_likelihood=likelihood,
             kl=kl,
             num_particles=self.num_particles,
             step=self.step,
-            objective=self.objective.describe(self.levels),
+            objective=objective,
         )
 
     def _elbo_error(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from .baselines import Baselines
 from .collect import collect
 from .combine import Combined, Particle, combine
 from .control_variate import ControlVariate
@@ -21,7 +23,7 @@ from .plan import Plan, Plans, Run
 from .report import KLReport
 from .snapshot import Snapshot
 from .told import warn_of, warn_of_infinite, warn_of_settings
-from .traces import Trace, paired_traces
+from .traces import Trace, compute_all, paired_traces
 from .validity import Watch
 
 __all__ = ["TraceKL_ELBO"]
@@ -117,7 +119,9 @@ class TraceKL_ELBO(Trace_ELBO):
         self.step_count = 0
         self._plans = self._no_plans()
         self._told: set[str] = set()
+        self._baselines = Baselines()
         self._snapshot: Snapshot | None = None
+        self._hooked: tuple[Any, Any, Snapshot] | None = None
 
     def _no_plans(self) -> Plans:
         return Plans(self.mean_field, {name for name, exact in self.exact.items() if not exact})
@@ -133,37 +137,45 @@ class TraceKL_ELBO(Trace_ELBO):
         self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
         watch = Watch() if self._plans.watches else None
-        return paired_traces(model, guide, args, kwargs, self.max_plate_nesting, watch)
+        traces = paired_traces(model, guide, args, kwargs, self.max_plate_nesting, watch)
+        if self._hooked is not None:  # what a subclass may look at
+            compute_all(*traces)
+        return traces
 
     def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
         """The terms of each pair of traces."""
         for model_trace, guide_trace in self._get_traces(
             run.model, run.guide, run.args, run.kwargs
         ):
-            traces = model_trace, guide_trace
-            plan = self._plan_for(traces, run)
-            try:
-                collected = collect(plan, *traces, every_density)
-            except NotImplementedError:  # same types, other laws: look again
-                plan = self._plan_for(traces, run, anew=True)
-                collected = collect(plan, *traces, every_density)
-            particle = Particle(collected, plan, *traces)
-            infinite = particle.infinite if self.infinite == "sample" else []
-            if infinite:
-                plan = self._plan_for(traces, run, infinite)
-                particle = Particle(collect(plan, *traces, every_density), plan, *traces)
-            if not all(plan.agrees.values()):
-                warn_of_settings(plan, self._told)
-            yield particle
+            yield self._particle((model_trace, guide_trace), run.guide, every_density)
+
+    def _particle(
+        self, traces: tuple[Trace, Trace], guide: Any, every_density: bool = False
+    ) -> Particle:
+        """The terms of a pair of traces."""
+        plan = self._plan_for(traces, guide)
+        try:
+            collected = collect(plan, *traces, every_density)
+        except NotImplementedError:  # same types, other laws: look again
+            plan = self._plan_for(traces, guide, anew=True)
+            collected = collect(plan, *traces, every_density)
+        particle = Particle(collected, plan, *traces)
+        infinite = particle.infinite if self.infinite == "sample" else []
+        if infinite:
+            plan = self._plan_for(traces, guide, infinite)
+            particle = Particle(collect(plan, *traces, every_density), plan, *traces)
+        if not all(plan.agrees.values()):
+            warn_of_settings(plan, self._told)
+        return particle
 
     def _plan_for(
         self,
         traces: tuple[Trace, Trace],
-        run: Run,
+        guide: Any,
         infinite: Collection[str] = (),
         anew: bool = False,
     ) -> Plan:
-        plan, made = self._plans.get(*traces, run.guide, infinite, anew)
+        plan, made = self._plans.get(*traces, guide, infinite, anew)
         if made:
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
@@ -179,6 +191,51 @@ class TraceKL_ELBO(Trace_ELBO):
         """Place of the particles' dim, from the right; 0 if they come one by one."""
         return int(self.max_plate_nesting) if self._vectorized else 0
 
+    # --- subclasses that look at single particles ---------------------------------------------
+
+    def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> tuple[Any, Any]:
+        """Loss and surrogate of one pair of traces, which subclasses may change.
+
+        It is called only where a subclass overrides it (`contrib.cevae.TraceCausalEffect_ELBO`),
+        with all densities of both traces at hand, as in `pyro.infer.Trace_ELBO`.
+        """
+        assert self._hooked is not None, "called by loss, loss_and_grads and differentiable_loss"
+        guide, levels, snapshot = self._hooked
+        particle = self._particle((model_trace, guide_trace), guide)
+        snapshot.add(particle.collected, particle.plan)
+        result = combine([particle], self.objective, levels, 1, self._plate, self._baselines)
+        return torch_item(result.loss), result.surrogate
+
+    @property
+    def _has_hook(self) -> bool:
+        ours = TraceKL_ELBO._differentiable_loss_particle
+        return type(self)._differentiable_loss_particle is not ours
+
+    def _by_hook(self, method: Callable[..., Any], run: Run) -> Any:
+        """A method of `Trace_ELBO`, which takes the particles through the subclass one by one."""
+        name = f"{type(self).__name__}._differentiable_loss_particle"
+        hook: Any = type(self)._differentiable_loss_particle
+        written_for = inspect.getclosurevars(hook).nonlocals.get("__class__", type(self))
+        if not issubclass(type(self), written_for):
+            raise TypeError(
+                f"{name} is a method of {written_for.__name__}, which calls super(): derive from "
+                f"both, class {type(self).__name__}({written_for.__name__}, TraceKL_ELBO)."
+            )
+        if not self.objective.is_linear or self.control_variate is not None:
+            raise ValueError(
+                f"{name} changes the loss of single particles: free_bits, capacity and "
+                "control_variate, which look at all of them at once, cannot be used with it."
+            )
+        levels = self.objective.levels(self.step_count)
+        snapshot = Snapshot.empty(self, levels)
+        self._hooked = run.guide, levels, snapshot
+        try:
+            loss = method(self, run.model, run.guide, *run.args, **run.kwargs)
+        finally:
+            self._hooked = None
+        self._snapshot = snapshot.changed(name, torch_item(loss))
+        return loss
+
     # --- losses -------------------------------------------------------------------------------
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
@@ -190,8 +247,12 @@ class TraceKL_ELBO(Trace_ELBO):
             *args: of model and guide.
             **kwargs: of model and guide.
         """
+        run = Run(model, guide, args, kwargs)
         with torch.no_grad():
-            loss = self._evaluate(Run(model, guide, args, kwargs)).loss
+            if self._has_hook:
+                loss = self._by_hook(Trace_ELBO.differentiable_loss, run)
+            else:
+                loss = self._evaluate(run).loss
         value: Any = torch_item(loss)
         warn_if_nan(value, "loss")
         return value
@@ -205,7 +266,12 @@ class TraceKL_ELBO(Trace_ELBO):
             *args: of model and guide.
             **kwargs: of model and guide.
         """
-        result = self._evaluate(Run(model, guide, args, kwargs))
+        run = Run(model, guide, args, kwargs)
+        if self._has_hook:
+            loss = self._by_hook(Trace_ELBO.differentiable_loss, run)
+            self.step_count += int(torch.is_grad_enabled())
+            return loss
+        result = self._evaluate(run)
         if torch.is_grad_enabled():
             self.step_count += 1
         surrogate = result.with_control(self.control_variate)
@@ -224,8 +290,11 @@ class TraceKL_ELBO(Trace_ELBO):
             **kwargs: of model and guide.
         """
         run = Run(model, guide, args, kwargs)
-        if self.objective.is_linear and self.control_variate is None and not self._vectorized:
-            loss: Any = self._particle_by_particle(run)
+        loss: Any
+        if self._has_hook:
+            loss = self._by_hook(Trace_ELBO.loss_and_grads, run)
+        elif self.objective.is_linear and self.control_variate is None and not self._vectorized:
+            loss = self._particle_by_particle(run)
         else:
             result = self._evaluate(run)
             surrogate = result.with_control(self.control_variate)
@@ -242,7 +311,9 @@ class TraceKL_ELBO(Trace_ELBO):
         loss: Any = 0.0
         snapshot = Snapshot.empty(self, levels)
         for particle in self._particles(run):
-            result = combine([particle], self.objective, levels, self.num_particles)
+            result = combine(
+                [particle], self.objective, levels, self.num_particles, 0, self._baselines
+            )
             warn_of_infinite(result.infinite, self._told)
             snapshot.add(particle.collected, particle.plan)
             loss = loss + torch_item(result.loss)
@@ -259,7 +330,9 @@ class TraceKL_ELBO(Trace_ELBO):
         if every_density is None:
             every_density = self.control_variate is not None
         particles = list(self._particles(run, every_density))
-        result = combine(particles, self.objective, levels, self.num_particles, self._plate)
+        result = combine(
+            particles, self.objective, levels, self.num_particles, self._plate, self._baselines
+        )
         if not torch._C._get_tracing_state():
             warn_of_infinite(result.infinite, self._told)
         snapshot = Snapshot.empty(self, levels)

@@ -25,6 +25,7 @@ from .validity import Watch
 __all__ = [
     "Site",
     "Trace",
+    "compute_all",
     "compute_guide",
     "compute_model",
     "has_score_function",
@@ -149,6 +150,12 @@ def compute_guide(trace: Trace, names: Collection[str]) -> None:
     part: Any = PyroTrace()
     part.nodes.update((name, trace.nodes[name]) for name in names)
     part.compute_score_parts()
+
+
+def compute_all(model_trace: Any, guide_trace: Any) -> None:
+    """Compute all densities of both traces, as Pyro's own ELBOs do."""
+    model_trace.compute_log_prob()
+    guide_trace.compute_score_parts()
 
 
 def has_score_function(law: Distribution) -> bool:
