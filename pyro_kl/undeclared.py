@@ -80,7 +80,8 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
             return Integral(infinite, torch.zeros_like(infinite), 0)
         centre, width, low, high = _where(log_p, shape, probe.device, limits)
         peak, narrow, _, _ = _where(log_q, shape, probe.device, limits)
-        if not bool((outside | _decays(log_p, log_q, centre, width, low, high, limits)).all()):
+        decays, rest = _tails(log_p, log_q, centre, width, low, high, limits)
+        if not bool((outside | decays).all()):
             raise _unknown(p, q)
     found = integrate_laws(log_p, log_q, centre, width, (low, high), [(peak - centre) / width])
     if not bool((outside | found.value.isfinite()).all()):
@@ -90,7 +91,7 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         total = total + _of_kinks(log_p, log_q, centre, peak, width, narrow)
     value, error = (
         torch.where(outside, math.inf, total),
-        torch.where(outside, 0.0, found.error),
+        torch.where(outside, 0.0, found.error + rest),
     )
     reason = short_of(value.detach(), error, asked_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
@@ -236,7 +237,7 @@ def _possible(log_p: Tensor, distance: Tensor) -> Tensor:
     return torch.where(log_p + torch.log(distance) < _ALL, log_p, -math.inf)
 
 
-def _decays(
+def _tails(
     log_p: OnLine,
     log_q: OnLine,
     centre: Tensor,
@@ -244,9 +245,12 @@ def _decays(
     low: Tensor,
     high: Tensor,
     limits: Ends,
-) -> Tensor:
-    """Whether p |log p - log q| has fallen, and still falls, where it is cut off on both sides."""
-    answer = torch.ones_like(centre, dtype=torch.bool)
+) -> tuple[Tensor, Tensor]:
+    """Whether p |log p - log q| has fallen, and still falls, where it is cut off on both sides.
+
+    And what is cut off, if it goes on falling at least half as fast as it does there.
+    """
+    answer, rest = torch.ones_like(centre, dtype=torch.bool), torch.zeros_like(centre)
     top = log_p(centre.unsqueeze(0)).squeeze(0)
     for side, reach in ((-1, low), (1, high)):
         sizes = []
@@ -258,4 +262,6 @@ def _decays(
             sizes.append(torch.where(gone, -math.inf, a + torch.log(ratio.clamp(min=1e-300))))
         falls = (sizes[1] < sizes[0] - 0.05) & (sizes[1] < top - _FALLEN)
         answer = answer & (falls | torch.isneginf(sizes[1]))
-    return answer
+        length = reach * width / (sizes[0] - sizes[1]).clamp(min=0.05)
+        rest = rest + torch.where(falls, torch.exp(sizes[1]) * length, 0.0)
+    return answer, rest

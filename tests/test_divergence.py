@@ -16,6 +16,7 @@ from torch.distributions import (
     LogNormal,
     MixtureSameFamily,
     Normal,
+    Pareto,
     Uniform,
     kl_divergence,
 )
@@ -282,6 +283,24 @@ def test_an_undeclared_distribution_against_a_mapped_class():
     p, q = Normal(0.0, 1.0), Gumbel(0.0, 1.0)
     exact = float(pyro_kl.kl(p, q))
     assert float(pyro_kl.kl(Undeclared(0.0, 1.0), q)) == pytest.approx(exact, rel=1e-6)
+
+
+class Far(Pareto):
+    """A distribution whose tail is hardly lighter than a Gamma's log density grows."""
+
+    def log_prob(self, value):
+        return super().log_prob(value)
+
+
+@pytest.mark.filterwarnings("ignore:KL.Far:UserWarning")
+@pytest.mark.parametrize("alpha", [1.2, 1.3, 1.5, 2.0])
+def test_what_is_cut_off_is_told(alpha):
+    p, q = (torch.tensor(x, dtype=torch.float64) for x in ((0.5, alpha), (1.5, 0.5)))
+    right = float(pyro_kl.kl(Pareto(*p), Gamma(*q)))
+    found = pyro_kl.kl(Far(*p), Gamma(*q))
+    assert found.method == "quadrature"
+    assert abs(float(found) - right) <= found.error.item() + 1e-12
+    assert found.error <= 1e-5
 
 
 def test_one_object_is_named_as_such():
