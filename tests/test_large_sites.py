@@ -10,7 +10,7 @@ from .laws import F64, FAMILIES, tensors
 
 ROWS = 5000
 #: Tensors of a block that autograd works on where an integrand is not recorded; MiB.
-A_BLOCK = 24
+A_BLOCK = 32
 #: Where it is, nothing but tensors of rows.
 OF_ROWS = 20 * ROWS * 8 / 2**20
 
