@@ -182,3 +182,70 @@ def test_sampled_kls_are_bent_for_each_datum_after_averaging_over_particles():
         w = w + (q.nodes["w"]["log_prob"] - p.nodes["w"]["log_prob"]) / 5
     expected = w + torch.where(MASK, total.clamp(min=0.4 * SCALE), 0.0).sum()
     assert loss == pytest.approx(expected.item(), rel=1e-6)
+
+
+def balanced(share, level):
+    """KL balancing with a floor for each datum, written out with detached parameters."""
+    names = ("prior", "loc", "sd", "shape")
+    prior, loc, sd, shape = (pyro.param(name) for name in names)
+
+    def bent(prior, loc, sd, shape):
+        w = kl_divergence(dist.Gamma(shape, 1.3), dist.Gamma(2.0, 1.0))
+        z = kl_divergence(dist.Normal(loc, sd), dist.Normal(prior, 1.0))
+        return free(w, level) + SCALE * free(z[MASK].sum(-1), level).sum()
+
+    of_prior = bent(prior, loc.detach(), sd.detach(), shape.detach())
+    return share * of_prior + (1 - share) * bent(prior.detach(), loc, sd, shape)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
+def test_kl_balancing_is_that_of_the_written_out_objective(share):
+    arguments = {"kl_balance": share, "free_bits": 0.4, "free_bits_per": "element"}
+    for Elbo, engine in ENGINES:
+        elbo = Elbo(**arguments, **engine)
+        elbo.loss_and_grads(model, guide)
+        loss = elbo.differentiable_loss(model, guide)
+        expected = balanced(share, 0.4)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6) == elbo.report.loss
+        for ours, theirs in zip(gradients(loss), gradients(expected), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert f"kl_balance = {share:g}" in elbo.report.objective
+
+
+def test_kl_balancing_of_coordinates_and_of_samples():
+    """Counted per batch; and sampled, where the gradient has the same expectation."""
+    shares = {"prior": 0.8, "loc": 0.2, "sd": 0.2}
+    for arguments in (
+        {"free_bits": 0.2, "free_bits_per": "batch"},
+        {"mean_field": "never", "num_particles": 2},
+    ):
+        rows = []
+        for extra in ({}, {"kl_balance": {"z": 0.8}}):
+            pyro.set_rng_seed(0)
+            elbo = TraceKL_ELBO(**arguments, **extra)
+            elbo.loss_and_grads(model, guide)
+            pyro.set_rng_seed(0)
+            rows.append(gradients(elbo.differentiable_loss(model, guide)))
+        for name, plain, ours in zip(("loc", "sd", "shape", "prior"), *rows, strict=True):
+            torch.testing.assert_close(ours, shares.get(name, 1.0) * plain, rtol=1e-5, atol=1e-7)
+
+
+def test_kl_balancing_that_makes_no_sense_is_refused():
+    def scored():
+        pyro.sample("k", dist.Bernoulli(pyro.param("probs", torch.tensor(0.3))))
+
+    class Hidden(dist.Normal):
+        def log_prob(self, value):
+            return super().log_prob(value) - pyro.param("hidden", torch.tensor(0.1)) * value**4
+
+    with pytest.raises(ValueError, match="prior of z, Hidden, has parameters that"):
+        TraceKL_ELBO(kl_balance=0.8).loss_and_grads(
+            lambda: pyro.sample("z", Hidden(0.0, 1.0)),
+            lambda: pyro.sample("z", dist.Normal(0.0, 1.0)),
+        )
+    with pytest.raises(ValueError, match=r"number in \[0, 1\]"):
+        TraceKL_ELBO(kl_balance=1.5)
+    with pytest.raises(ValueError, match="k has those of a score function"):
+        TraceKL_ELBO(kl_balance=0.8).loss_and_grads(scored, scored)
+    with pytest.raises(ValueError, match="kl_balance are not all sampled"):
+        TraceKL_ELBO(kl_balance={"u": 0.8}).loss_and_grads(model, guide)

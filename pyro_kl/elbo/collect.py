@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from pyro.distributions.util import is_identically_zero
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from .balance import balanced, stopped
 from .bundle import Bundle, bundles
 from .guides import Direct, Plain, Prior
 from .plan import Decision, Plan
@@ -44,7 +46,11 @@ class Collected:
 
 
 def collect(
-    plan: Plan, model_trace: Trace, guide_trace: Trace, every_density: bool = False
+    plan: Plan,
+    model_trace: Trace,
+    guide_trace: Trace,
+    every_density: bool = False,
+    balance: Callable[[str], float | None] = lambda name: None,
 ) -> Collected:
     """The terms of one pair of traces.
 
@@ -54,6 +60,7 @@ def collect(
         guide_trace: of the guide.
         every_density: whether to compute the log densities of exact sites too, for whoever
             compares.
+        balance: latent -> weight of its prior's side in the gradient; None leaves it alone.
 
     Raises:
         NotImplementedError: the plan does not fit: a law has changed under the same types.
@@ -74,9 +81,16 @@ def collect(
     ]
     plains = []
     for name, decision in plan.decisions.items():
-        plain = None if tracing else _plain(name, decision, plan, model_trace, guide_trace)
+        plain, share = None, balance(name)
+        if not tracing and share is None:
+            plain = _plain(name, decision, plan, model_trace, guide_trace)
         if plain is None:
-            terms.append(_latent(name, decision, plan, model_trace, guide_trace))
+            term = _latent(name, decision, plan, model_trace, guide_trace)
+            if share is not None and decision.method != "prior":
+                fixed = _with_stopped_prior(name, model_trace)
+                other = _latent(name, decision, plan, fixed, guide_trace)
+                term = balanced(term, other, share)
+            terms.append(term)
         else:
             plains.append((plain, _without_value(name, decision, model_trace.nodes[name])))
     made, left = bundles(plains)
@@ -287,6 +301,15 @@ def _latent(
         own_cost=sampled, dims=dims,
         scale=site["scale"], mask=site["mask"], shape=_shape(site),
     )  # fmt: skip
+
+
+def _with_stopped_prior(name: str, model_trace: Trace) -> Trace:
+    """The trace with a prior that no gradient reaches."""
+    site = model_trace.nodes[name]
+    law = stopped(site)
+    site = {**site, "fn": law, "log_prob": scaled(law.log_prob(site["value"]), site)}
+    made: Any = SimpleNamespace(nodes={**model_trace.nodes, name: site})
+    return made
 
 
 def _from_prior(name: str, decision: Decision, site: Site) -> Term:

@@ -125,8 +125,11 @@ def _finite_part(term: Term) -> Term:
     if not term.is_exact:
         return term
     value = term.value.masked_fill(term.value.isinf(), 0.0)
+    surrogate = value
+    if term.surrogate is not term.value:
+        surrogate = term.surrogate.masked_fill(term.value.isinf(), 0.0)
     dims = None if term.dims is None else term.dims.masked_fill(term.dims.isinf(), 0.0)
-    return replace(term, value=value, surrogate=value, dims=dims)
+    return replace(term, value=value, surrogate=surrogate, dims=dims)
 
 
 def _may_be_infinite(loss: Any) -> bool:

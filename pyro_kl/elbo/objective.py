@@ -50,6 +50,8 @@ class Objective:
         free_bits_per: what `free_bits` counts: "site", "element" or "batch"; see `counting`.
         capacity_per: what `capacity` counts, likewise; None is the sum over all sites for one
             number, and "site" for `{site: ...}`.
+        kl_balance: alpha in [0, 1] of KL balancing, for all sites or `{site: alpha}`; see
+            `balance`. None is the plain gradient.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Objective:
         capacity: Levels | None = None,
         free_bits_per: str = "site",
         capacity_per: str | None = None,
+        kl_balance: float | Mapping[str, float] | None = None,
     ) -> None:
         if capacity is not None and free_bits != 0.0:
             raise ValueError(
@@ -74,6 +77,10 @@ class Objective:
                 "A capacity for the sum of all KLs needs one beta for all sites; give "
                 'capacity={site: ...} or capacity_per="site" to weigh sites differently.'
             )
+        shares = kl_balance.values() if isinstance(kl_balance, Mapping) else [kl_balance]
+        if kl_balance is not None and not all(_is_share(share) for share in shares):
+            raise ValueError(f"kl_balance must be a number in [0, 1], got {kl_balance!r}")
+        self.kl_balance = kl_balance
         self.beta = beta
         self.free_bits = free_bits
         self.capacity = capacity
@@ -96,8 +103,14 @@ class Objective:
     @property
     def named_sites(self) -> set[str]:
         """Sites that the user has named."""
-        groups = (self.beta, self.free_bits, self.capacity)
+        groups = (self.beta, self.free_bits, self.capacity, self.kl_balance)
         return {name for group in groups if isinstance(group, Mapping) for name in group}
+
+    def balance(self, name: str) -> float | None:
+        """Alpha of a site's KL; None if its gradient is left alone."""
+        return (
+            self.kl_balance.get(name) if isinstance(self.kl_balance, Mapping) else self.kl_balance
+        )
 
     def per(self, name: str) -> str:
         """What the KL of a site is counted per."""
@@ -130,7 +143,7 @@ class Objective:
                 f"the guide draws {groups[uncounted[0]]} jointly, by a law that is not "
                 'recognised. Count per "site".'
             )
-        check_names("beta, free_bits or capacity", self.named_sites, known)
+        check_names("beta, free_bits, capacity or kl_balance", self.named_sites, known)
 
     def levels(self, step: int) -> list[float]:
         """All numbers at `step`, in a fixed order, as `penalty` takes them."""
@@ -148,6 +161,10 @@ class Objective:
             if value != {"beta": 1.0, "free_bits": 0.0}.get(what):
                 per = "" if what == "beta" else self._per_in_words(what, name)
                 words.append(f"{what}{'' if name is None else f'[{name}]'} = {value:g}{per}")
+        shares = self.kl_balance
+        for name, share in shares.items() if isinstance(shares, Mapping) else [(None, shares)]:
+            if share is not None:
+                words.append(f"kl_balance{'' if name is None else f'[{name}]'} = {share:g}")
         return ", ".join(words)
 
     def _per_in_words(self, what: str, name: str | None) -> str:
@@ -221,6 +238,10 @@ def _cost(beta: float | Tensor, bent: Tensor) -> Tensor:
     if not isinstance(beta, Tensor):
         return beta * bent if beta else torch.zeros_like(bent)
     return torch.where(beta == 0, torch.zeros_like(bent), beta * bent)
+
+
+def _is_share(share: Any) -> bool:
+    return isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
 
 
 def _is_zero(level: float | Tensor) -> bool:

@@ -15,7 +15,7 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from .baselines import Baselines
-from .collect import collect
+from .collect import Collected, collect
 from .combine import Combined, Particle, combine
 from .control_variate import ControlVariate
 from .objective import Levels, Objective, check_names
@@ -61,6 +61,12 @@ class TraceKL_ELBO(Trace_ELBO):
             or `{site: ...}`.
         capacity_per: what it counts, as for `free_bits_per`; None is the sum over all sites for
             one number, and "site" for `{site: ...}`.
+        kl_balance: alpha of KL balancing (Hafner and others 2021, DreamerV2): the gradient is that
+            of alpha KL(sg(q) || p) + (1 - alpha) KL(q || sg(p)), where no gradient reaches the
+            parameters inside of sg, and the loss is left as it is. A number in [0, 1], or one for
+            each of some sites; 0.8 trains the prior four times as fast as the guide, two weights
+            a and b (DreamerV3) are beta = a + b and kl_balance = a / (a + b). None is the plain
+            gradient; all sites have to be reparametrised.
         mean_field: "check" tests validity and samples the sites that fail; "assume" takes every
             exact KL to be valid; "never" samples all of them.
         exact: `{site: False}` samples the KL of a site whatever formula there is: an integral
@@ -98,6 +104,7 @@ class TraceKL_ELBO(Trace_ELBO):
         capacity: Levels | None = None,
         free_bits_per: str = "site",
         capacity_per: str | None = None,
+        kl_balance: float | Mapping[str, float] | None = None,
         mean_field: str = "check",
         exact: Mapping[str, bool] = MappingProxyType({}),
         infinite: str = "keep",
@@ -111,7 +118,9 @@ class TraceKL_ELBO(Trace_ELBO):
         if infinite not in ("keep", "sample"):
             raise ValueError(f"infinite must be one of keep, sample, got {infinite!r}")
         super().__init__(*args, **kwargs)
-        self.objective = Objective(beta, free_bits, capacity, free_bits_per, capacity_per)
+        self.objective = Objective(
+            beta, free_bits, capacity, free_bits_per, capacity_per, kl_balance
+        )
         self.mean_field = mean_field
         self.exact = dict(exact)
         self.infinite = infinite
@@ -155,18 +164,29 @@ class TraceKL_ELBO(Trace_ELBO):
         """The terms of a pair of traces."""
         plan = self._plan_for(traces, guide)
         try:
-            collected = collect(plan, *traces, every_density)
+            collected = self._collect(plan, traces, every_density)
         except NotImplementedError:  # same types, other laws: look again
             plan = self._plan_for(traces, guide, anew=True)
-            collected = collect(plan, *traces, every_density)
+            collected = self._collect(plan, traces, every_density)
         particle = Particle(collected, plan, *traces)
         infinite = particle.infinite if self.infinite == "sample" else []
         if infinite:
             plan = self._plan_for(traces, guide, infinite)
-            particle = Particle(collect(plan, *traces, every_density), plan, *traces)
+            particle = Particle(self._collect(plan, traces, every_density), plan, *traces)
         if not all(plan.agrees.values()):
             warn_of_settings(plan, self._told)
         return particle
+
+    def _collect(self, plan: Plan, traces: tuple[Trace, Trace], every_density: bool) -> Collected:
+        collected = collect(plan, *traces, every_density, self.objective.balance)
+        if self.objective.kl_balance is not None:
+            scored = [term.name for term in collected.single if term.score is not None]
+            if scored:
+                raise ValueError(
+                    f"kl_balance stops gradients of parameters, and {', '.join(scored)} has those "
+                    "of a score function, which cannot be taken apart: use a reparametrised law."
+                )
+        return collected
 
     def _plan_for(
         self,

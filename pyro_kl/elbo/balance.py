@@ -1,0 +1,61 @@
+"""KL balancing: the prior's side of a KL and the guide's side learn at their own rates.
+
+    alpha KL(sg(q) || p) + (1 - alpha) KL(q || sg(p)),    sg: no gradient reaches its parameters,
+
+has the value of KL(q || p), and alpha of its gradient in the parameters of p, 1 - alpha of that in
+the parameters of q (so that 1/2 halves both).
+
+Source: Hafner and others (2021), Mastering Atari with Discrete World Models, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pyro.distributions.util import detach
+from torch import Tensor
+
+from .terms import Term
+from .traces import Site
+
+__all__ = ["balanced", "stopped"]
+
+
+def stopped(site: Site) -> Any:
+    """The law of a site, with parameters that no gradient reaches.
+
+    Args:
+        site: of the model.
+
+    Raises:
+        ValueError: it has parameters in a place that cannot be seen.
+    """
+    fixed = detach(site["fn"])
+    if fixed.log_prob(site["value"].detach()).requires_grad:
+        raise ValueError(
+            f"kl_balance: the prior of {site['name']}, {type(fixed).__name__}, has parameters "
+            "that cannot be taken out of the gradient: a function or an object keeps them. "
+            "Give kl_balance={site: ...} for the other sites."
+        )
+    return fixed
+
+
+def balanced(term: Term, fixed: Term, share: float) -> Term:
+    """A term with `share` of the prior's gradient and 1 - `share` of the guide's.
+
+    Args:
+        term: with the gradient of both.
+        fixed: the same with the gradient of the guide alone.
+        share: alpha.
+    """
+
+    def mixed(both: Any, guide: Any) -> Any:
+        if not isinstance(both, Tensor):
+            return both
+        mix = share * both + (1 - 2 * share) * guide + share * both.detach()
+        return torch.where(both.isfinite(), mix, both)
+
+    dims, surrogate = mixed(term.dims, fixed.dims), mixed(term.surrogate, fixed.surrogate)
+    return replace(term, surrogate=surrogate, dims=dims)
