@@ -163,7 +163,7 @@ def by_reduction(
         p, q = (_as_it_is(law) if isinstance(law, _OPENED) else law for law in (p, q))
     if isinstance(declined, NoDivergence):
         raise declined
-    reason = "" if declined is None else str(declined)
+    first = declined if declined is not None and str(declined) else None
     for rule in _RULES:
         noted = mark()
         try:
@@ -172,11 +172,14 @@ def by_reduction(
             rewind(noted)
             if isinstance(error, NoDivergence):
                 raise
-            reason = reason or str(error)
+            first = first or (error if str(error) else None)
         else:
             if value is not None:
                 return value
-    raise NotImplementedError(reason or no_formula_for(describe(p), describe(q)))
+    try:
+        raise first or no_formula(p, q)  # with its cause, if that is an exception of others
+    finally:
+        del first, declined  # they know this frame
 
 
 register_kl(Distribution, Distribution)(by_reduction)

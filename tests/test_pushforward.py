@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import mpmath
 import pyro.distributions as dist
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch.distributions import biject_to, kl_divergence
 from torch.distributions import transforms as t
 
 from pyro_kl import compare
+from pyro_kl.family import end_at
 from pyro_kl.provenance import recording
 
+from .laws import FAMILIES
 from .reference.pushforward import LOC, PATH, PRIORS, SCALES
 
 F64 = torch.float64
@@ -394,3 +397,44 @@ def test_a_density_that_is_0_in_its_support_is_refused():
     guide = dist.TransformedDistribution(dist.Normal(f64(0.3), f64(1.0)), t.ExpTransform())
     with pytest.raises(NotImplementedError, match="No formula for KL"):
         kl_divergence(guide, Cut(f64(1.0)))
+
+
+# --- a prior on a part of the line --------------------------------------------------------------
+
+
+def logit_normal():
+    base = dist.Normal(f64(0.2), f64(1.3))
+    return dist.TransformedDistribution(base, [t.SigmoidTransform()])
+
+
+@pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if not f.support.discrete])
+def test_every_family_against_a_logit_normal(name):
+    """+inf where p has mass outside of (0, 1), else the integral of the book's densities."""
+    family, example = FAMILIES[name], FAMILIES[name].examples[0]
+    values = family.of(family.make(example))
+    low, high = (
+        torch.as_tensor(end_at(end, values)).item()
+        for end in (family.support.low, family.support.high)
+    )
+    kl = kl_divergence(family.make(example), logit_normal()).item()
+    if low < 0.0 or high > 1.0:
+        assert kl == math.inf
+        return
+
+    def term(x):
+        log_p = family.log_density(mpmath, x, **example)
+        z = (mpmath.log(x / (1 - x)) - 0.2) / 1.3
+        log_q = -z * z / 2 - mpmath.log(1.3 * mpmath.sqrt(2 * mpmath.pi) * x * (1 - x))
+        return mpmath.exp(log_p) * (log_p - log_q)
+
+    truth = mpmath.quad(term, mpmath.linspace(low, high, 5))
+    assert kl == pytest.approx(float(truth), rel=1e-6)
+
+
+def test_rows_outside_of_a_mapped_prior():
+    low = f64([0.1, -0.5]).requires_grad_()
+    kl = kl_divergence(dist.Uniform(low, f64([0.6, 0.5])), logit_normal())
+    assert kl.isfinite().tolist() == [True, False]
+    (slope,) = torch.autograd.grad(kl[0], low)
+    assert slope.isfinite().all()
+    assert slope[0] != 0
