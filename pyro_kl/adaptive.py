@@ -27,7 +27,7 @@ BLOCK = 1 << 17
 #: The same where the integrand is recorded: what a core's cache holds a dozen of.
 CACHED = 1 << 15
 #: A slope has fewer digits than its value, whose error alone decides when to stop.
-_WITH_SLOPES = 1e-7
+_WITH_SLOPES = 1e-9
 
 
 def given(cuts: Cuts) -> Sequence[Tensor]:

@@ -201,7 +201,11 @@ def mapped_support(law: Distribution) -> Any:
 
 def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
     infinite = settled(end, lambda x: abs(x) == torch.inf)
-    return limit if infinite else transform(torch.as_tensor(end))
+    return (
+        limit
+        if infinite
+        else transform(end if isinstance(end, Tensor) else torch.tensor(float(end)))
+    )
 
 
 def _sign(transform: Transform) -> int:

@@ -324,7 +324,9 @@ def _generalized_pareto_ends(loc: Any, scale: Any, concentration: Any) -> tuple[
 def _kumaraswamy(at: Place, concentration1: Any, concentration0: Any) -> Any:
     a, b, low = concentration1, concentration0, at.over(0)
     log_x = np.where(low < 0.5, at.log_over(0), np.log1p(-at.under(1)))
-    return np.log(a * b) + (a - 1) * log_x + (b - 1) * log1mexp(a * log_x)
+    next_to_1 = np.log(a) + at.log_under(1)
+    log_rest = np.where(next_to_1 < -70, next_to_1, log1mexp(a * log_x))
+    return np.log(a * b) + (a - 1) * log_x + (b - 1) * log_rest
 
 
 def _relaxed_bernoulli(at: Place, temperature: Any, **flip: Any) -> Any:

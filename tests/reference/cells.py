@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +31,12 @@ import pyro_kl
 from pyro_kl import Family
 
 from .carried import Map
-from .peer import Truth, truth
+from .peer import Truth, knows, truth
 from .random_laws import draw_wide
 
-__all__ = ["Cell", "Found", "cells", "faults", "found"]
+__all__ = [
+    "Cell", "Found", "cells", "faults", "found", "maps_of", "random_pairs_of", "transforms_of",
+]  # fmt: skip
 
 #: The parameters of a cell are drawn between 10^-d and 10^d, for a d up to this.
 DECADES = 4.0
@@ -120,6 +123,20 @@ class Found:
     short: bool
     slopes: Mapping[tuple[str, str], float]
     method: str
+
+
+def random_pairs_of(duos: Iterable[Any], *, mapped: bool = False) -> list[tuple[Family, Family]]:
+    """The pairs of registered families that the book has, and that can be finite.
+
+    With maps all those of the line: a map may take one support into another.
+    """
+    return [
+        (duo.p, duo.q)
+        for duo in duos
+        if knows(duo.p.name, duo.q.name)
+        and (mapped or duo.pair.method != "infinite")
+        and (duo.p.line is not None or not mapped)
+    ]
 
 
 def cells(
@@ -221,6 +238,22 @@ _TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "softplus": SoftplusTransform,
     "tanh": TanhTransform,
 }
+
+
+def maps_of(p: Family, q: Family, random: np.random.Generator) -> tuple[Map, ...]:
+    """Random maps that both supports allow; none where p's kind of support is not within q's."""
+    if _kind(q) not in _WITHIN[_kind(p)]:
+        return ()
+    return tuple(_drawn(step, random, torch.float64) for step in _steps(_kind(q), random))
+
+
+def transforms_of(maps: Sequence[Map]) -> list[Transform]:
+    """The same as torch's, with constant numbers."""
+    float64 = torch.float64
+    return [
+        _transform(one, {k: torch.tensor(x, dtype=float64) for k, x in one.numbers.items()})
+        for one in maps
+    ]
 
 
 def _transform(one: Map, numbers: Mapping[str, torch.Tensor]) -> Transform:

@@ -23,7 +23,7 @@ __all__ = ["Truth", "knows", "truth"]
 Given = Integral | Summation
 #: Steps of the differences, in units of the parameter: the first whose error is small is taken.
 STEPS = (2e-3, 2e-4, 2e-5)
-GOOD_SLOPE = 1e-9
+GOOD, GOOD_SLOPE = 1e-8, 1e-9
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Truth:
     error: float
     nodes: int
     slopes: Mapping[tuple[str, str], tuple[float, float]]
+
+    @property
+    def good(self) -> bool:
+        """Whether it is a reference: to 1e-8, relative."""
+        return bool(self.error <= GOOD * max(abs(self.kl), 1e-3)) and not np.isnan(self.kl)
 
 
 def knows(*names: str) -> bool:

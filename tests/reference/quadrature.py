@@ -33,7 +33,6 @@ __all__ = ["FEWEST", "PATH", "load", "pairs"]
 
 PATH = Path(__file__).with_name("quadrature_values.json")
 FEWEST = 3
-GOOD = 1e-8
 
 Rows = list[dict[str, Any]]
 
@@ -55,7 +54,7 @@ def pairs() -> Iterator[tuple[str, Family, Family]]:
 
 def good(right: Truth) -> bool:
     """Whether it is a reference."""
-    return bool(right.error <= GOOD * max(abs(right.kl), 1e-3)) and not np.isnan(right.kl)
+    return right.good
 
 
 def by_book(p: Family, a: Any, q: Family, b: Any) -> Truth:
