@@ -102,4 +102,5 @@ def test_wrapped_priors():
     p = dist.Empirical(t([0.0, 1.0]), t([0.0, 0.0]))
     plain = kl_divergence(p, dist.Poisson(t(2.0)))
     assert kl_divergence(p, dist.Poisson(t(2.0)).mask(True)) == plain
-    assert kl_divergence(p, dist.Poisson(t(2.0)).mask(torch.tensor(False))) == 0
+    hidden = torch.tensor(False)
+    assert kl_divergence(p.mask(hidden), dist.Poisson(t(2.0)).mask(hidden)) == 0

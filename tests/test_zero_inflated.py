@@ -84,7 +84,7 @@ def test_agrees_with_the_named_class_and_in_float32():
         dist.Geometric(torch.tensor([0.25, 0.5])), gate=torch.tensor(0.5)
     )
     assert kl_divergence(p, q).shape == (2,)
-    assert kl_divergence(p.expand((3, 2)), q.mask(False)).shape == (3, 2)
+    assert kl_divergence(p.expand((3, 2)).mask(False), q.mask(False)).shape == (3, 2)
     single = kl_divergence(q, q)
     assert single.dtype == torch.float32
     assert single.tolist() == [0.0, 0.0]

@@ -1,23 +1,22 @@
 """MaskedDistribution: elements that are left out of the comparison.
 
 A mask says which elements of a batch count. An element counts if both sides let it: that is what
-Pyro's own rule does for two masks, and a law without a mask is one with `mask(True)`, so that a
-mask on one side alone leaves out the same elements. (A mask on one side of an ELBO is another
-matter: there the guide's and the model's log densities are masked one by one, and what comes out
-is no KL.)
+Pyro's own rule does for two masks. A mask on one side alone has no rule in Pyro, and needs none:
+TraceMeanField_ELBO then takes the guide's and the model's log densities one by one, each with its
+own mask, which is no KL. So it stays; a point, whose KL Pyro has against any q, is the exception.
 """
 
 from __future__ import annotations
 
 import torch
-from pyro.distributions import MaskedDistribution, Normal
+from pyro.distributions import Delta, MaskedDistribution, Normal
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from ..pair import Case
-from ..reduction import plainer, reduction, simplified
+from ..reduction import NoDivergence, plainer, reduction, simplified
 from ..registry import register
-from ..shapes import broadcast_batch, some_tensor
+from ..shapes import as_delta, broadcast_batch, some_tensor
 
 Mask = bool | Tensor
 
@@ -44,10 +43,11 @@ def plainer_masked(law: MaskedDistribution) -> Distribution:
 
 
 def unmasked(law: Distribution) -> tuple[Distribution, Mask]:
-    """A law and its mask."""
-    if isinstance(law, MaskedDistribution):
-        return law.base_dist, law._mask
-    return law, True
+    """A law and its mask, of several what all let through."""
+    mask: Mask = True
+    while isinstance(law, MaskedDistribution):
+        law, mask = law.base_dist, both(mask, law._mask)
+    return law, mask
 
 
 @reduction
@@ -56,11 +56,21 @@ def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is p and bare_q is q:
         return None
+    if (p_mask is True) != (q_mask is True) and not _is_point(bare_p):
+        raise NoDivergence(
+            f"KL({type(p).__name__} || {type(q).__name__}): a mask on one side alone leaves out "
+            "part of one density, and what is left is no KL. Mask both sides, p.mask(m) and "
+            "q.mask(m), for the KL of what counts"
+        )
     shape, mask = broadcast_batch(p, q), both(p_mask, q_mask)
     if mask is False:  # nothing is computed, as Pyro promises
         return some_tensor(bare_p).new_zeros(()).expand(shape)
     kl = kl_divergence(bare_p, bare_q).expand(shape)
     return kl if mask is True else torch.where(mask, kl, 0.0)
+
+
+def _is_point(law: Distribution) -> bool:
+    return isinstance(law, Delta) or as_delta(law) is not None
 
 
 def _masked_normal(loc: Tensor, scale: Tensor, mask: Tensor) -> MaskedDistribution:
