@@ -98,6 +98,7 @@ def composition(p: Family, q: Family) -> Pair | None:
         finite=_when_finite(p, q),
         reference=reference,
         terms=_terms(p, q),
+        masked=not q.needs,  # what it does not ask of p, is compared
     )
 
 
@@ -135,19 +136,19 @@ def _composed(p: Family, q: Family) -> Kernel:
     assert cross_entropy is not None
 
     def kl_composed(a: Parameters, b: Parameters) -> Tensor:
-        finite: list[Tensor] = []
+        infinite: list[Tensor] = []
         if compare_low:
-            finite.append(_as_tensor(end_at(q.support.low, b) <= end_at(p.support.low, a), a))
+            infinite.append(_as_tensor(end_at(q.support.low, b) > end_at(p.support.low, a), a))
         if compare_high:
-            finite.append(_as_tensor(end_at(p.support.high, a) <= end_at(q.support.high, b), a))
+            infinite.append(_as_tensor(end_at(p.support.high, a) > end_at(q.support.high, b), a))
         # Where the KL is infinite it is evaluated elsewhere and masked at the end: an inf
         # inside would make the gradient of a neighbouring row nan.
-        for mask in tuple(finite):
-            a, b = p.where(mask, a), q.where(mask, b)
-        expectations = [_expectation(moment, a, finite) for moment in moments]
+        for mask in tuple(infinite):
+            a, b = p.unless(mask, a), q.unless(mask, b)
+        expectations = [_expectation(moment, a, infinite) for moment in moments]
         value = cross_entropy(*expectations, **b) - entropy(**a)
-        for mask in finite:
-            value = torch.where(mask, value, math.inf)
+        for mask in infinite:
+            value = torch.where(mask, math.inf, value)
         return value
 
     asks = ", ".join(q.needs or ()) or "nothing but the support"
@@ -164,11 +165,11 @@ def _as_tensor(mask: Tensor | bool, like: Parameters) -> Tensor:
 
 
 def _expectation(
-    moment: Moment, a: Parameters, finite: list[Tensor]
+    moment: Moment, a: Parameters, infinite: list[Tensor]
 ) -> Tensor | Callable[[Tensor], Tensor]:
-    """The moment at safe parameters, or the function of its argument; masks go to `finite`."""
+    """The moment at safe parameters, or the function of its argument; masks go to `infinite`."""
     for condition in moment.finite:
-        finite.append(condition.holds(a))
+        infinite.append(condition.fails(a))
         a = condition.made_safe(a)
     if not moment.takes_argument:
         return moment.value(**a)
@@ -176,8 +177,8 @@ def _expectation(
     def of_argument(argument: Tensor) -> Tensor:
         if moment.argument_below is not None:
             bound = moment.argument_below(**a)
-            finite.append(argument < bound)
-            argument = torch.where(argument < bound, argument, 0.5 * bound)
+            infinite.append(argument >= bound)
+            argument = torch.where(argument >= bound, 0.5 * bound, argument)
         return moment.value(argument, **a)
 
     return of_argument

@@ -49,7 +49,7 @@ def largest(count: Tensor) -> int:
     """
     if not torch.compiler.is_compiling():
         count = torch.func.debug_unwrap(count.detach(), recurse=True)
-    return int(count.max()) if count.numel() else 0
+    return int(count.nan_to_num(nan=0.0).max()) if count.numel() else 0
 
 
 def times(count: Tensor, log: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ COUNTS = Support("counts from 0", discrete=True, low=0.0, high=math.inf)
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter must be above or below a bound: the mask, and parameters that satisfy it."""
+    """A parameter must be above or below a bound: where it is not, and parameters that are."""
 
     parameter: str
     bound: float
@@ -104,9 +104,9 @@ class Condition:
     def __str__(self) -> str:
         return f"{self.parameter} {'<' if self.is_upper else '>'} {self.bound:g}"
 
-    def holds(self, parameters: Parameters) -> Tensor:
+    def fails(self, parameters: Parameters) -> Tensor:
         value = parameters[self.parameter]
-        return value < self.bound if self.is_upper else value > self.bound
+        return value >= self.bound if self.is_upper else value <= self.bound
 
     def stricter(self, other: Condition) -> Condition:
         """The one of two conditions on one parameter that implies the other."""
@@ -117,7 +117,7 @@ class Condition:
         """The parameters, moved inside where the condition fails: no branch may see an inf."""
         value = parameters[self.parameter]
         inside = self.bound - 1.0 if self.is_upper else self.bound + 1.0
-        return {**parameters, self.parameter: torch.where(self.holds(parameters), value, inside)}
+        return {**parameters, self.parameter: torch.where(self.fails(parameters), inside, value)}
 
 
 def above(**bounds: float) -> tuple[Condition, ...]:
@@ -235,10 +235,20 @@ class Family:
         """The module that declares it."""
         return self.log_density.__module__
 
-    def where(self, mask: Tensor, parameters: Parameters) -> dict[str, Tensor]:
-        """The parameters where the mask holds, safe ones elsewhere."""
+    @property
+    def vectors(self) -> frozenset[str]:
+        """The names of the parameters that are vectors."""
+        given = (item for example in self.examples for item in example.items())
+        return frozenset(name for name, x in given if isinstance(x, Sequence))
+
+    def unless(self, mask: Tensor, parameters: Parameters) -> dict[str, Tensor]:
+        """The parameters, safe ones where the mask holds.
+
+        A mask says where a KL is infinite and not where it is finite: a comparison with nan is
+        False, and what is nan is to be computed.
+        """
         safe = self.examples[0] if self.safe is None else self.safe
-        return {name: torch.where(mask, x, safe[name]) for name, x in parameters.items()}
+        return {name: torch.where(mask, safe[name], x) for name, x in parameters.items()}
 
     @property
     def needs(self) -> tuple[str, ...] | None:

@@ -30,6 +30,7 @@ from .quadrature import (
 )
 from .recorded import Integrand, Recorded
 from .registry import Kernel, derivation_rule, derived_pair
+from .shapes import nan_in
 from .slow_tails import SlowTails, is_slow, slow_tails
 
 __all__ = ["integral", "tell"]
@@ -119,34 +120,32 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
         names = tuple(a), tuple(b)
         tensors = [*a.values(), *b.values()]
         shape = common_shape(tensors)
+        # an infinite parameter of p leaves nothing to integrate
+        unknown = nan_in([0.0 * x for x in a.values()]) | nan_in(b.values())
+        finite = (~unknown if finite is None else finite & ~unknown).expand(shape)
+        # what a row without an integral has
+        without = torch.where(unknown, math.nan, math.inf).to(tensors[0]).expand(shape)
         some = None
-        if finite is not None:
-            finite = finite.expand(shape)
-            if is_transformed():
-                a, b = p.where(finite, a), q.where(finite, b)
-                _, stretch = _finiteness(p, q, a, b, compare)
-                tensors = [*a.values(), *b.values()]
-            elif not bool(finite.all()):
-                some = torch.nonzero(finite.reshape(-1)).squeeze(-1)
-                tensors = [x.expand(shape).reshape(-1)[some] for x in tensors]
-                stretch = _rows_of(stretch[0], shape, some), _rows_of(stretch[1], shape, some)
-        if some is not None and not some.numel():
-            return torch.full(shape, math.inf, dtype=tensors[0].dtype, device=tensors[0].device)
+        if is_transformed():
+            a, b = p.unless(~finite, a), q.unless(~finite, b)
+            _, stretch = _finiteness(p, q, a, b, compare)
+            tensors = [*a.values(), *b.values()]
+        elif not bool(finite.all()):
+            some = torch.nonzero(finite.reshape(-1)).squeeze(-1)
+            tensors = [x.expand(shape).reshape(-1)[some] for x in tensors]
+            stretch = _rows_of(stretch[0], shape, some), _rows_of(stretch[1], shape, some)
+            if not some.numel():
+                return without
         found = _integral_over(p_line, q, q_line, names, tensors, stretch, kinked)
         tell(name, source, found if some is None else _spread(found, some, shape))
         if some is not None:
-            return _filled(found.value, some, shape)
-        return found.value if finite is None else torch.where(finite, found.value, math.inf)
+            return without.reshape(-1).index_put((some,), found.value).reshape(shape)
+        return torch.where(finite, found.value, without) if is_transformed() else found.value
 
     kl_integrated.__doc__ = (
         f"E_p [log p - log q] over the line of {p.name}, with an estimate of its error."
     )
     return kl_integrated
-
-
-def _filled(value: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
-    full = torch.full((shape.numel(),), math.inf, dtype=value.dtype, device=value.device)
-    return full.index_put((rows,), value).reshape(shape)
 
 
 def _rows_of(x: Tensor | float, shape: torch.Size, rows: Tensor) -> Tensor | float:

@@ -9,7 +9,7 @@ declared by `@register`; it outranks a derived one. Both end in torch's registry
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from numbers import Real
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from .pair import Case, Formula, Pair, PairTable
 from .partials import with_partials
 from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
 from .reduction import as_they_are, by_reduction
-from .shapes import broadcast_batch
+from .shapes import broadcast_batch, nan_in
 from .subclasses import hides_another, keeps_density
 
 #: A formula on the parameters of p and of q, in float64.
@@ -400,7 +400,12 @@ def _check_class(cls: object, role: str) -> None:
 
 
 def lift(
-    kernel: Kernel, p_family: Family, q_family: Family, partials: Partials | None = None
+    kernel: Kernel,
+    p_family: Family,
+    q_family: Family,
+    partials: Partials | None = None,
+    *,
+    masked: bool = False,
 ) -> Formula:
     """From a formula on parameters to one on distributions.
 
@@ -408,15 +413,24 @@ def lift(
     to the dtype that torch's promotion gives: float32 has no digits left for a KL between
     neighbours, and these formulas are cheap. Where it can be, the whole formula is one node of
     autograd's graph, with `partials`, the derivatives by p's and then q's parameters, if given.
+
+    A parameter that is nan makes a row nan. Arithmetic does that by itself, and comparisons are
+    written so that nan is on the side that is computed; `masked` says that a sum over atoms has
+    too many of them.
     """
     node = OneNode(
         kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
     )
     read_p, read_q = p_family.reader(), q_family.reader()
+    p_vectors, q_vectors = p_family.vectors, q_family.vectors
 
     def formula(p: Distribution, q: Distribution) -> Tensor:
         shape = broadcast_batch(p, q)
-        value = node(read_p(p), read_q(q))
+        mine, theirs = read_p(p), read_q(q)
+        value = node(mine, theirs)
+        if masked:
+            tensors = [*_rows(mine, p_vectors), *_rows(theirs, q_vectors)]
+            value = torch.where(nan_in(tensors), torch.nan, value)
         return value if value.shape == shape else value.expand(shape)
 
     formula.one_node = node  # type: ignore[attr-defined]
@@ -424,6 +438,11 @@ def lift(
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
     formula.__doc__ = kernel.__doc__
     return formula
+
+
+def _rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:
+    """One number for each row and parameter, that is nan if the parameter is."""
+    return (x.sum(-1) if name in vectors else x for name, x in parameters.items())
 
 
 def _with_partials(
@@ -453,10 +472,12 @@ def derived_pair(
     reference: str,
     replaces: str | None = None,
     terms: Mapping[str, Callable[..., Any]] | None = None,
+    masked: bool = False,
 ) -> Pair:
     """What a derivation rule returns; p's family may say why torch's formula is replaced.
 
     `terms` are the functions that the kernel is made of, by what they are: `explain` shows them.
+    `masked` is that of `lift`, and True for counts.
     """
     return Pair(
         p.distribution,
@@ -464,7 +485,7 @@ def derived_pair(
         method=method,
         finite=finite,
         reference=reference,
-        formula=lift(kernel, p, q),
+        formula=lift(kernel, p, q, masked=masked or (p.support.discrete and q.support.discrete)),
         replaces=replaces or p.replaces.get(q.distribution),
         derived=True,
         declared_in=(p.home, q.home),
@@ -482,6 +503,7 @@ def formula(
     method: str = "closed form",
     replaces: str | None = None,
     partials: Partials | None = None,
+    masked: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a formula for one pair of declared families, on their parameters.
 
@@ -489,14 +511,14 @@ def formula(
     tensors; reading, promotion, broadcasting and rounding are done around it. `partials`, a
     function of the same two mappings, may return the derivatives by p's and then q's parameters:
     faster than autograd's, and as accurate as they are written. The value's formula must be
-    elementwise.
+    elementwise. `masked` is that of `lift`.
     """
 
     def decorate(kernel: Kernel) -> Kernel:
         register(
             p.distribution, q.distribution,
             cases=cases, finite=finite, reference=reference, method=method, replaces=replaces,
-        )(lift(kernel, p, q, partials))  # fmt: skip
+        )(lift(kernel, p, q, partials, masked=masked))  # fmt: skip
         _KERNELS[p.distribution, q.distribution] = kernel
         _derive_special_cases(p.distribution)
         return kernel

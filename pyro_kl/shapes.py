@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -33,6 +35,11 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
             f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
             f"and {tuple(q.batch_shape)} do not broadcast."
         ) from None
+
+
+def nan_in(tensors: Iterable[Tensor]) -> Tensor:
+    """Where one of several tensors is nan, or two of them are infinities of two signs."""
+    return functools.reduce(torch.add, [x.detach() for x in tensors]).isnan()
 
 
 def summed_to(x: Tensor, like: Tensor) -> Tensor:

@@ -165,8 +165,8 @@ def excess_of_log(
 
 
 def widening(s: Tensor, sigma: Tensor) -> Tensor:
-    """(s/sigma)^2 - 1, with all its digits."""
-    return (s - sigma) / sigma * (s / sigma + 1)
+    """(s/sigma)^2 - 1, with all its digits; -1 where sigma is infinite."""
+    return torch.fmax((s - sigma) / sigma, torch.full_like(sigma, -1.0)) * (s / sigma + 1)
 
 
 @with_partials(lambda u: (-u / (1 + u),))
@@ -244,16 +244,16 @@ def _from_zero_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def guarded_kl_from_zero(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     """The same, x - y given, in operations of which autograd makes no nan."""
-    both = (x > 0) & (y > 0)
-    some_x, some_y = torch.where(both, x, 1.0), torch.where(both, y, 1.0)
-    value = _generalised_kl(some_x, some_y, torch.where(both, difference, 0.0))
-    return torch.where(both, value, torch.where(x > 0, math.inf, y))
+    zero = (x <= 0) | (y <= 0)  # nan is not
+    some_x, some_y = torch.where(zero, 1.0, x), torch.where(zero, 1.0, y)
+    value = _generalised_kl(some_x, some_y, torch.where(zero, 0.0, difference))
+    return torch.where(zero, torch.where(x > 0, math.inf, y), value)
 
 
 @with_partials(_from_zero_partials, plain=lambda x, y: guarded_kl_from_zero(x, y, x - y))
 def generalised_kl_from_zero(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
-    return torch.where(x > 0, _generalised_kl(x, y, x - y), y)
+    return torch.where(x <= 0, y, _generalised_kl(x, y, x - y))
 
 
 def _generalised_kl(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:

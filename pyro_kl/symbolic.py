@@ -107,7 +107,7 @@ _STEPS = {
 #: Elementwise, but met only inside of functions that bring their own derivatives.
 _INNER = {
     "polygamma", "special_zeta", "minimum", "maximum", "clamp", "xlogy", "special_i0e",
-    "special_i1e",
+    "special_i1e", "fmax",
 }  # fmt: skip
 #: Other names for the same.
 _ALIASES = {

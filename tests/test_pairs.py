@@ -326,6 +326,37 @@ def test_an_integral_is_never_negative(duo):
     assert not (found.value < -told - 1e-12).any(), found.value
 
 
+@over(duo for duo in DUOS if duo.pair.method != "infinite")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nan_in_nan_out(duo, dtype):
+    """One row for each parameter that is nan, between two rows that are as they are."""
+    row = duo.finite_rows()[0]
+    names = [*(("p", x) for x in row.p), *(("q", x) for x in row.q)]
+    sides = {}
+    for side, given in (("p", row.p), ("q", row.q)):
+        batch = {name: torch.as_tensor(x, dtype=dtype) for name, x in given.items()}
+        batch = {name: x.expand(len(names) + 2, *x.shape).clone() for name, x in batch.items()}
+        for i, (other, name) in enumerate(names):
+            if other == side:
+                batch[name][i + 1] = math.nan
+        sides[side] = batch
+    with without_validation(), tolerance(1e-6):
+        kl = kl_divergence(duo.p.distribution(**sides["p"]), duo.q.distribution(**sides["q"]))
+        ends = ({name: x[[0, -1]] for name, x in sides[side].items()} for side in "pq")
+        p, q = ends
+        alone = kl_divergence(duo.p.distribution(**p), duo.q.distribution(**q))
+    assert kl[1:-1].isnan().all(), dict(zip(names, kl[1:-1].tolist(), strict=True))
+    assert torch.allclose(kl[[0, -1]], alone, rtol=duo.digits(1e-12), atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_infinitely_wide(dtype):
+    """The classes' validation lets an infinite scale pass: the density is 0 everywhere."""
+    normal = torch.distributions.Normal(*torch.tensor([0.0, 1.0], dtype=dtype))
+    wide = torch.distributions.Normal(*torch.tensor([0.0, math.inf], dtype=dtype))
+    assert kl_divergence(normal, wide) == math.inf
+
+
 @over(duo for duo in FINITE if not duo.p.support.discrete)
 def test_support_and_infinity(duo):
     """Where the formula says inf or finite, the tails of the densities must agree."""

@@ -79,6 +79,7 @@ beta_binomial = declare(
 @formula(
     beta_binomial,
     beta_binomial,
+    masked=True,
     cases=[
         Case(
             {"concentration1": 2.0, "concentration0": 3.0, "total_count": 5.0},

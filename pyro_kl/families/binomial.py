@@ -96,8 +96,8 @@ def _flip(parameters: Parameters) -> dict[str, Tensor]:
     return {name: x for name, x in parameters.items() if name != "total_count"}
 
 
-_of_one_count = lift(kl_of_one_count, binomial, binomial)
-_of_counts = lift(kl_of_counts, binomial, binomial)
+_of_one_count = lift(kl_of_one_count, binomial, binomial, masked=True)
+_of_counts = lift(kl_of_counts, binomial, binomial, masked=True)
 
 
 @register(

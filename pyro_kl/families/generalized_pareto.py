@@ -29,8 +29,8 @@ def log_density(mp: Any, x: Any, loc: Any, scale: Any, concentration: Any) -> An
 
 
 def upper_end(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
-    ends = concentration < 0
-    return torch.where(ends, loc - scale / torch.where(ends, concentration, -1.0), math.inf)
+    endless = concentration >= 0  # nan is not
+    return torch.where(endless, math.inf, loc - scale / torch.where(endless, -1.0, concentration))
 
 
 FROM_LOC = Support(

@@ -121,19 +121,19 @@ pareto = declare(
 )
 
 
-def _inside(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether the KL is finite, and the scales: where it is not, harmless ones."""
-    inside = p["scale"] >= q["scale"]
-    return inside, torch.where(inside, p["scale"], 1.0), torch.where(inside, q["scale"], 1.0)
+def _outside(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether the KL is infinite, and the scales: where it is, harmless ones."""
+    outside = p["scale"] < q["scale"]
+    return outside, torch.where(outside, 1.0, p["scale"]), torch.where(outside, 1.0, q["scale"])
 
 
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's scale and alpha, then q's."""
-    inside, s, t = _inside(p, q)
+    outside, s, t = _outside(p, q)
     a, b = p["alpha"], q["alpha"]
     u = (b - a) / a
     slopes = b / s, -u / a, -b / t, u / b + torch.log1p((s - t) / t)
-    return tuple([torch.where(inside, slope, 0.0) for slope in slopes])
+    return tuple([torch.where(outside, 0.0, slope) for slope in slopes])
 
 
 @formula(
@@ -159,6 +159,6 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
 )
 def kl_pareto_pareto(p: Parameters, q: Parameters) -> Tensor:
     """KL(Pareto(s, a) || Pareto(t, b)) = [b/a - 1 - log(b/a)] + b log(s/t), for s >= t."""
-    inside, s, t = _inside(p, q)
+    outside, s, t = _outside(p, q)
     value = itakura_saito(q["alpha"], p["alpha"]) + q["alpha"] * torch.log1p((s - t) / t)
-    return torch.where(inside, value, math.inf)
+    return torch.where(outside, math.inf, value)

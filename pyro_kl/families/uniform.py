@@ -233,9 +233,9 @@ uniform = declare(
 
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's low and high, then q's."""
-    inside = (q["low"] <= p["low"]) & (p["high"] <= q["high"])
-    by_p = torch.where(inside, 1 / (p["high"] - p["low"]), 0.0)
-    by_q = torch.where(inside, 1 / (q["high"] - q["low"]), 0.0)
+    outside = (q["low"] > p["low"]) | (p["high"] > q["high"])
+    by_p = torch.where(outside, 0.0, 1 / (p["high"] - p["low"]))
+    by_q = torch.where(outside, 0.0, 1 / (q["high"] - q["low"]))
     return by_p, -by_p, -by_q, by_q
 
 
@@ -253,6 +253,6 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
 )
 def kl_uniform_uniform(p: Parameters, q: Parameters) -> Tensor:
     """KL(Uniform(a, b) || Uniform(c, d)) = log(1 + [(d - b) + (a - c)] / (b - a))."""
-    inside = (q["low"] <= p["low"]) & (p["high"] <= q["high"])
-    wider = torch.where(inside, (q["high"] - p["high"]) + (p["low"] - q["low"]), 0.0)
-    return torch.where(inside, torch.log1p(wider / (p["high"] - p["low"])), math.inf)
+    outside = (q["low"] > p["low"]) | (p["high"] > q["high"])
+    wider = torch.where(outside, 0.0, (q["high"] - p["high"]) + (p["low"] - q["low"]))
+    return torch.where(outside, math.inf, torch.log1p(wider / (p["high"] - p["low"])))

@@ -66,6 +66,7 @@ _FINITE = "q has mass wherever p has"
 @formula(
     zero_inflated_poisson,
     zero_inflated_poisson,
+    masked=True,
     cases=[
         Case(
             {"rate": 2.0, "gate": 0.3},
@@ -94,6 +95,7 @@ def kl_zero_inflated_poissons(p: Parameters, q: Parameters) -> Tensor:
 @formula(
     zero_inflated_poisson,
     poisson,
+    masked=True,
     cases=[
         Case(
             {"rate": 2.0, "gate": 0.3},
@@ -117,6 +119,7 @@ def kl_zero_inflated_poisson_poisson(p: Parameters, q: Parameters) -> Tensor:
 @formula(
     poisson,
     zero_inflated_poisson,
+    masked=True,
     cases=[
         Case(
             {"rate": 2.0},

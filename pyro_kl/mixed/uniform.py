@@ -79,10 +79,10 @@ def kl_uniform_cauchy(p: Parameters, q: Parameters) -> Tensor:
 )
 def kl_uniform_half_cauchy(p: Parameters, q: Parameters) -> Tensor:
     """As against a Cauchy with loc = 0, of which the half has twice the density."""
-    inside = p["low"] >= 0
-    p = uniform.where(inside, p)
+    outside = p["low"] < 0
+    p = uniform.unless(outside, p)
     value = torch.log(0.5 * math.pi * q["scale"]) + _mean_log_tail(p, 0.0, q["scale"])
-    return torch.where(inside, value - entropy(**p), math.inf)
+    return torch.where(outside, math.inf, value - entropy(**p))
 
 
 @formula(
@@ -154,8 +154,8 @@ def kl_uniform_generalized_pareto(p: Parameters, q: Parameters) -> Tensor:
 
         E log(1 + xi z) / xi = E z log(c)/(c - 1) + (h/c) E[log(1 + r u)] / r
     """
-    inside = (q["loc"] <= p["low"]) & (p["high"] <= upper_end(**q))
-    p, q = uniform.where(inside, p), generalized_pareto.where(inside, q)
+    outside = (q["loc"] > p["low"]) | (p["high"] > upper_end(**q))
+    p, q = uniform.unless(outside, p), generalized_pareto.unless(outside, q)
     xi = q["concentration"]
     low, high = (p["low"] - q["loc"]) / q["scale"], (p["high"] - q["loc"]) / q["scale"]
     middle, half = 0.5 * (low + high), 0.5 * (p["high"] - p["low"]) / q["scale"]
@@ -163,7 +163,7 @@ def kl_uniform_generalized_pareto(p: Parameters, q: Parameters) -> Tensor:
     bend = mean_log_over_r(xi * half / centre, (1 + xi * low) / centre, (1 + xi * high) / centre)
     tail = middle * log1p_ratio(xi * middle) + half / centre * bend
     value = torch.log(q["scale"]) + (1 + xi) * tail - entropy(**p)
-    return torch.where(inside, value, math.inf)
+    return torch.where(outside, math.inf, value)
 
 
 @formula(
@@ -179,12 +179,12 @@ def kl_uniform_generalized_pareto(p: Parameters, q: Parameters) -> Tensor:
 )
 def kl_uniform_fisher_snedecor(p: Parameters, q: Parameters) -> Tensor:
     """KL(Uniform || FisherSnedecor(2a, 2b)), with E log x and E log(1 + a x / b)."""
-    inside = p["low"] >= 0
-    p = uniform.where(inside, p)
+    outside = p["low"] < 0
+    p = uniform.unless(outside, p)
     a, b, c = 0.5 * q["df1"], 0.5 * q["df2"], q["df1"] / q["df2"]
     low, high = 1 + c * p["low"], 1 + c * p["high"]
     centre = 0.5 * (low + high)
     r = 0.5 * c * (p["high"] - p["low"]) / centre
     tail = torch.log1p(c * mean(**p)) + r * mean_log_over_r(r, low / centre, high / centre)
     value = log_beta(a, b) - a * torch.log(c) - (a - 1) * mean_log(**p) + (a + b) * tail
-    return torch.where(inside, value - entropy(**p), math.inf)
+    return torch.where(outside, math.inf, value - entropy(**p))
