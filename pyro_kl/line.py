@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from .special import log1mexp
+from .special import log1mexp, logaddexp
 
 __all__ = [
     "LARGEST",
@@ -90,9 +90,10 @@ class Point:
         far = ((self.x - loc) / scale).abs() > 1e100
         # nothing that overflows is divided: a slope of 0 times inf is nan
         z = (torch.where(far, loc, self.x) - loc) / scale
-        log_distance = torch.log(torch.where(far, self.x - loc, 1.0).abs())
+        known = far if self.log_size is None else far & (self.log_size < LARGEST)
+        log_distance = torch.log((torch.where(known, self.x, loc + 1.0) - loc).abs())
         if self.log_size is not None:  # as far out, loc does not matter
-            log_distance = torch.where(self.log_size < LARGEST, log_distance, self.log_size)
+            log_distance = torch.where(known, log_distance, self.log_size)
         return torch.where(far, 2 * (log_distance - torch.log(scale)), torch.log1p(z**2))
 
 
@@ -102,11 +103,11 @@ def _log_further(log_distance: Tensor, gap: Tensor | float) -> Tensor:
         return (
             log_distance
             if gap == 0
-            else torch.logaddexp(log_distance, torch.full_like(log_distance, math.log(gap)))
+            else logaddexp(log_distance, torch.full_like(log_distance, math.log(gap)))
         )
     positive = (gap > 0) & (gap < math.inf)
     log_gap = torch.log(torch.where(positive, gap, 1.0))
-    far = torch.logaddexp(*torch.broadcast_tensors(log_distance, log_gap))
+    far = logaddexp(log_distance, log_gap)
     return torch.where(positive, far, torch.where(gap <= 0, log_distance, math.inf))
 
 
@@ -146,7 +147,7 @@ def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -
 
 def sinh_line(y: Tensor, loc: Tensor, scale: Tensor) -> Point:
     """The line, by x = loc + scale sinh(y): power laws become exponentials."""
-    log_size = torch.log(scale) + torch.logaddexp(y, -y) - math.log(2)
+    log_size = torch.log(scale) + logaddexp(y, -y) - math.log(2)
     inside = log_size < LARGEST
     x = loc + scale * torch.sinh(torch.where(inside, y, 0.0))
     return Point(torch.where(inside, x, torch.sign(y) * math.inf), log_size, log_size=log_size)

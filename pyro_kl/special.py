@@ -41,6 +41,7 @@ __all__ = [
     "log1p_of",
     "log1p_or_log",
     "log_mass",
+    "logaddexp",
     "mean_shortfall",
     "odd_saturation",
     "rough_trigamma",
@@ -106,6 +107,20 @@ def log_mass(mass: Tensor) -> Tensor:
     """Log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
     positive = mass > 0
     return torch.where(positive, torch.log(torch.where(positive, mass, 1.0)), -math.inf)
+
+
+def logaddexp(x: Tensor, y: Tensor) -> Tensor:
+    """log(exp(x) + exp(y)), both below inf.
+
+    Torch's own has a gradient of nan where both are -inf, and a second derivative of nan where
+    they are far apart.
+    """
+    x, y = torch.broadcast_tensors(x, y)
+    never = torch.isneginf(x) & torch.isneginf(y)
+    x, y = torch.where(never, 0.0, x), torch.where(never, 0.0, y)
+    larger = x >= y
+    top, drop = torch.where(larger, x, y), torch.where(larger, x - y, y - x)
+    return torch.where(never, -math.inf, top - torch.nn.functional.logsigmoid(drop))
 
 
 # --- first-order cancellation removed -----------------------------------------------------------

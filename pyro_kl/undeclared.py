@@ -22,6 +22,7 @@ from .peaks import square_over_jump
 from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
 from .reduction import describe
 from .shapes import peel
+from .special import logaddexp
 from .wrappers.circle import support_of
 
 __all__ = ["is_on_line", "kl_of_undeclared"]
@@ -189,7 +190,7 @@ def _nearest(end: Tensor | float) -> float:
 
 def _sinh(y: Tensor) -> Point:
     point = from_line(torch.sinh(y))
-    return Point(point.x, torch.logaddexp(y, -y) - math.log(2))
+    return Point(point.x, logaddexp(y, -y) - math.log(2))
 
 
 def _shifted(point: Point, end: Tensor | float, side: int) -> Point:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .family import Parameters
 from .flips import kl_of_logs, log_masses
-from .special import log1mexp
+from .special import log1mexp, logaddexp
 
 Gates = tuple[Tensor, Tensor]
 
@@ -42,16 +42,8 @@ def log_zero(log_b: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
     # no rest, no slope of its logarithm: that of the parts is there
     mostly_zero = (log_rest < -math.log(2)) & ~torch.isneginf(log_rest)
     from_rest = torch.log1p(-torch.exp(torch.where(mostly_zero, log_rest, -1.0)))
-    from_parts = _logaddexp(log_gate, log_open + log_b)
+    from_parts = logaddexp(log_gate, log_open + log_b)
     return torch.where(mostly_zero, from_rest, from_parts), log_rest
-
-
-def _logaddexp(x: Tensor, y: Tensor) -> Tensor:
-    """The gradient of torch's is nan where both are -inf."""
-    x, y = torch.broadcast_tensors(x, y)
-    both = torch.isneginf(x) & torch.isneginf(y)
-    value = torch.logaddexp(torch.where(both, 0.0, x), torch.where(both, 0.0, y))
-    return torch.where(both, -math.inf, value)
 
 
 def log_mass_inflated(

@@ -106,3 +106,20 @@ def test_gradients_are_those_of_another_integral(dtype):
             wrong += [f"{cell}: {fault}" for fault in faults(cell, right, got)]
     assert compared > 5
     assert not wrong
+
+
+def test_second_derivatives_are_finite():
+    """A kink of q's apart, whose place in p's scale may be beyond the floats."""
+    broken = []
+    with without_validation():
+        for duo in (duo for duo in LONG[::6] if not duo.q.kinks):
+            sides = [members(duo.p.name), members(duo.q.name)]
+            few = kl_of(duo, *sides) < LARGE
+            sides = [{key: x[few] for key, x in side.items()} for side in sides]
+            asked = [x for side in sides for x in side.values() if x.requires_grad]
+            slopes = torch.autograd.grad(kl_of(duo, *sides).sum(), asked, create_graph=True)
+            total = sum((k + 1) * slope.sum() for k, slope in enumerate(slopes))
+            twice = torch.autograd.grad(total, asked, allow_unused=True)
+            if not all(d is None or d.isfinite().all() for d in twice):
+                broken.append(duo.id)
+    assert not broken

@@ -18,6 +18,7 @@ from ..family import REAL, Family, Moment
 from ..line import Line, Point, from_line
 from ..log_erfcx import log_erfcx
 from ..registry import declare
+from ..special import logaddexp
 
 
 def log_density(
@@ -77,11 +78,7 @@ def log_density_at(
     left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
     d = point.x - loc
     a, b = _log_tail(d, right, s), _log_tail(-d, left, s)
-    # logaddexp's second derivative is nan where the two are far apart
-    apart = torch.where(torch.isinf(a) & (a == b), 0.0, a - b)
-    above, below = (-torch.nn.functional.logsigmoid(x) for x in (apart, -apart))
-    tails = torch.where(a >= b, a + above, b + below)
-    return tails - torch.log(left + right)
+    return logaddexp(a, b) - torch.log(left + right)
 
 
 soft_asymmetric_laplace = declare(

@@ -23,7 +23,7 @@ from ..line import Line, Number, Point
 from ..maps import bounds, mapped_support, one_to_one, plain_maps
 from ..reduction import simplified
 from ..registry import family_of
-from ..special import HALF_LOG_TAU, in_float64
+from ..special import HALF_LOG_TAU, in_float64, logaddexp
 from ..wrappers.canonical import class_of
 from ..wrappers.circle import period_of
 from ..wrappers.transformed import opened
@@ -124,7 +124,7 @@ def _folded(law: FoldedDistribution) -> View | None:
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         mirrored = Point(-point.x, point.log_slope)
         straight = Point(point.x, point.log_slope)
-        return torch.logaddexp(
+        return logaddexp(
             base.log_density(straight, *tensors), base.log_density(mirrored, *tensors)
         )
 
