@@ -153,6 +153,24 @@ def test_finite_differences_of_the_loss_are_the_gradient(per):
         assert gradient.view(-1)[i].item() == pytest.approx(slope, abs=1e-7)
 
 
+@pytest.mark.parametrize("per", ["site", "element", "batch"])
+@pytest.mark.parametrize("mean_field", ["check", "never"])
+def test_a_mask_of_the_law_counts_as_one_around_it(per, mean_field):
+    def both(around, loc):
+        mask = poutine.mask(mask=MASK) if around else poutine.scale(scale=1.0)
+        with pyro.plate("data", 4), mask:
+            law = dist.Normal(loc, 1.0).to_event(1)
+            pyro.sample("z", law if around else law.mask(MASK))
+
+    results = []
+    for around in (True, False):
+        elbo = TraceKL_ELBO(free_bits=0.4, free_bits_per=per, mean_field=mean_field)
+        pyro.set_rng_seed(0)
+        loss = elbo.loss(lambda: both(around, torch.zeros(2)), lambda: both(around, START))  # noqa: B023
+        results.append((loss, elbo.report.loss, elbo.report["z"].masked))
+    assert results[0] == pytest.approx(results[1], rel=1e-9)
+
+
 def test_what_is_counted_is_told():
     elbo = TraceKL_ELBO(free_bits={"z": 0.4}, free_bits_per="element")
     elbo.loss(model, guide)

@@ -16,7 +16,15 @@ from .balance import balanced, stopped
 from .bundle import Bundle, bundles
 from .guides import Direct, Plain, Prior
 from .plan import Decision, Plan
-from .terms import Term, inner_masks, same_inner_masks, same_setting, scaled, without_mask
+from .terms import (
+    Term,
+    both_masks,
+    inner_masks,
+    same_inner_masks,
+    same_setting,
+    scaled,
+    without_mask,
+)
 from .traces import Site, Trace, compute_guide, compute_model, has_score_function
 
 __all__ = ["Collected", "collect", "sampled_log_q"]
@@ -298,8 +306,8 @@ def _latent(
         reason=decision.reason if plan.agrees[name] else _DIFFER,
         score=_score(guide_site) if own else None,
         score_frames=guide_site["cond_indep_stack"],
-        own_cost=sampled, dims=dims,
-        scale=site["scale"], mask=site["mask"], shape=_shape(site),
+        own_cost=sampled, dims=dims, scale=site["scale"],
+        mask=both_masks(site["mask"], without_mask(site["fn"])[1]), shape=_shape(site),
     )  # fmt: skip
 
 

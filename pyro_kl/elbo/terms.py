@@ -28,6 +28,7 @@ from .traces import Site
 __all__ = [
     "PairKL",
     "Term",
+    "both_masks",
     "inner_masks",
     "is_identity",
     "kl_of_pair",
@@ -182,10 +183,10 @@ def without_identity(law: Distribution) -> Distribution:
 
 def scaled(value: Tensor, site: Site, mask: Any = None) -> Tensor:
     """Nats times the site's scale, zero where it is masked out."""
-    return scale_and_mask(value, scale=site["scale"], mask=_both(site["mask"], mask))
+    return scale_and_mask(value, scale=site["scale"], mask=both_masks(site["mask"], mask))
 
 
-def _both(mask: Any, other: Any) -> Any:
+def both_masks(mask: Any, other: Any) -> Any:
     """What both masks let through."""
     if mask is None or mask is True:
         return other
