@@ -314,6 +314,24 @@ def test_a_marginal_becomes_a_conditional():
     assert with_seed(used, flagged, guide, True) == with_seed(fresh, flagged, guide, True)
 
 
+def test_a_joint_guide_is_watched_only_where_a_prior_has_moved(monkeypatch):
+    def model(loc):
+        pyro.sample("a", dist.Normal(0.0, 1.0))
+        pyro.sample("b", dist.Gamma(loc, 1.0))
+
+    guide = moved(ag.AutoMultivariateNormal(model), torch.tensor(2.0))
+    watched = []
+    run = Watch.guide
+    monkeypatch.setattr(Watch, "guide", lambda self: watched.append(1) or run(self))
+    elbo = TraceKL_ELBO()
+    words = []
+    for loc in (2.0, 2.0, 3.0, 3.0, 3.0):
+        elbo.loss(model, guide, torch.tensor(loc))
+        words.append("marginal" in elbo.report["b"].reason)
+    assert len(watched) == 2
+    assert words == [True, True, False, True, True]
+
+
 def test_sites_in_order_are_not_watched(monkeypatch):
     def guide(flag):
         a = pyro.sample("a", dist.Normal(0.5, 1.0))

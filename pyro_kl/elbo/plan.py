@@ -7,13 +7,18 @@ may differ between runs of one structure (what depends on what) is asked in each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from pyro.poutine.guide import GuideMessenger
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.transforms import Transform, _InverseTransform
 
 from ..divergence import method_of
+from ..foreign import content, is_foreign
 from ..provenance import recording
 from .guides import Drawn, Prior
 from .joint import Block
@@ -86,16 +91,30 @@ class Layout:
         late: latent -> the latents that are before it in the model and not in the guide; only
             where there are any.
         blocks: sites of a joint guide whose prior may or may not depend on the sites before.
+        free: block -> its prior as it was when a watched run last saw it depend on no site.
+        moved: whether a block is to be watched: no run was, or a prior is not as it was.
     """
 
     recognised: Recognised
     late: dict[str, list[str]]
     blocks: list[str]
+    free: dict[str, list[Any]] = field(default_factory=dict)
+    moved: bool = True
 
     @property
     def asks(self) -> bool:
         """Whether plans depend on what depends on what."""
         return bool(self.late or self.blocks)
+
+    @property
+    def watches(self) -> bool:
+        """Whether the next run has to be watched to answer.
+
+        A late site is asked about in every run. A block is not while its prior stays as it is;
+        where it has changed it counts as dependent, which is valid in any case, until it is seen.
+        """
+        tracing = bool(torch._C._get_tracing_state())  # values of another run are no constants
+        return bool(self.late or (self.blocks and (self.moved or tracing)))
 
     def answers(self, model_trace: Trace, watch: Watch | None) -> dict[str, list[str]]:
         """The sites asked about whose prior depends on their own draw -> by way of whom.
@@ -105,19 +124,37 @@ class Layout:
             watch: what was seen in this run; without it every dependence is taken to be there.
         """
         found: dict[str, list[str]] = {}
+        if watch is not None:
+            self.moved = False
         for name in {**self.late, **dict.fromkeys(self.blocks)}:
             own, others = self.recognised.drawn[name].parts, self.late.get(name, [])
             if watch is None:
-                found[name] = others
+                if name in self.late or not self._is_as_it_was(model_trace.nodes[name]):
+                    found[name] = others
                 continue
+            prior = _prior_of(model_trace.nodes[name])  # before the test asks it for a density
             parts = {
                 part: other for other in others for part in self.recognised.drawn[other].parts
             }
             seen = watch.reached_by(model_trace.nodes[name], {*own, *parts, *others})
+            self.free.pop(name, None)
             if seen.intersection(own):
                 by = {parts.get(part, part) for part in seen}
                 found[name] = [other for other in others if other in by] or others
+            elif is_foreign([model_trace.nodes[name]["fn"]]):
+                self.moved = True  # what cannot be compared is watched
+            else:
+                self.free[name] = [x.detach().clone() if _is_tensor(x) else x for x in prior]
         return found
+
+    def _is_as_it_was(self, site: Site) -> bool:
+        """Whether a block's prior is the one that was seen to depend on nothing."""
+        if site["name"] not in self.free:
+            return False
+        before, now = self.free[site["name"]], _prior_of(site)
+        same = len(now) == len(before) and all(map(_same, before, now))
+        self.moved |= not same
+        return same
 
 
 class Plans:
@@ -142,7 +179,7 @@ class Plans:
         """Whether the next run is to be watched: the first, and all if any structure asks."""
         if self.mean_field == "never":
             return False
-        return not self._layouts or any(layout.asks for layout in self._layouts.values())
+        return not self._layouts or any(layout.watches for layout in self._layouts.values())
 
     def get(
         self,
@@ -167,7 +204,7 @@ class Plans:
         layout = self._layouts[structure]
         watch: Watch | None = getattr(guide_trace, "pyro_kl_watch", None)
         answers = layout.answers(model_trace, watch) if layout.asks else {}
-        unseen = layout.asks and watch is None and not _is_messenger(guide)
+        unseen = bool(layout.late) and watch is None and not _is_messenger(guide)
         key = structure, frozenset(answers), frozenset(infinite), unseen
         made = anew or key not in self._plans
         if made:
@@ -319,6 +356,38 @@ def _groups(names: Collection[str], images: Mapping[str, Collection[str]]) -> di
                 for name in tied[image]:
                     tied[name] = tied[source]
     return {name: " + ".join(group) for name, group in tied.items()}
+
+
+# --- priors that stay as they are ---------------------------------------------------------------
+
+
+def _prior_of(site: Site) -> list[Any]:
+    """All that a site's distribution, scale and mask are made of."""
+    return list(_leaves([site["fn"], site["scale"], site["mask"]]))
+
+
+def _leaves(part: Any) -> Iterator[Any]:
+    if isinstance(part, _InverseTransform):
+        part = part.inv
+    if isinstance(part, Distribution | Transform):
+        yield type(part)
+        for value in content(part).values():
+            yield from _leaves(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _leaves(value)
+    else:
+        yield part
+
+
+def _same(a: Any, b: Any) -> bool:
+    if _is_tensor(a):
+        return _is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
+    return not _is_tensor(b) and a == b
+
+
+def _is_tensor(x: Any) -> bool:
+    return isinstance(x, Tensor)
 
 
 # --- order --------------------------------------------------------------------------------------
