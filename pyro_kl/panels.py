@@ -38,7 +38,7 @@ _ENDS = (0.125, 0.25, 0.5, 1.0)
 #: How many panels of a row are halved at once.
 _AT_ONCE = 8
 
-#: The integrand at z of shape (nodes, rows).
+#: The integrands at z of shape (nodes, rows): (integrands, nodes, rows).
 Integrand = Callable[[Tensor], Tensor]
 
 
@@ -68,15 +68,15 @@ def nodes_of(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _looked_at(integrand: Integrand, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """The integral over each panel, and how far it may be off."""
+    """The integrals over each panel, and how far they may be off; (integrands, panels, rows)."""
     _, kronrod, gauss = _rule(left.dtype, left.device)
     half = 0.5 * (right - left)
-    f = integrand(nodes_of(left, right)[0]).unflatten(0, (COUNT, -1))
-    value = half * (kronrod * f).sum(0)
-    off = (half * ((kronrod - gauss) * f).sum(0)).abs()
-    spread = half * (kronrod * (f - 0.5 * (kronrod * f).sum(0)).abs()).sum(0)
+    f = integrand(nodes_of(left, right)[0]).unflatten(1, (COUNT, -1))
+    mean = (kronrod * f).sum(1)
+    off = (half * ((kronrod - gauss) * f).sum(1)).abs()
+    spread = half * (kronrod * (f - 0.5 * mean.unsqueeze(1)).abs()).sum(1)
     trusted = (200 * off / spread.clamp(min=1e-300)).clamp(max=1.0) ** 1.5
-    return value, spread * trusted
+    return half * mean, spread * trusted
 
 
 def halved(
@@ -88,27 +88,31 @@ def halved(
     """Halve the worst panels of each row until the sums are good enough.
 
     Args:
-        integrand: of z.
+        integrand: of z, all that are to be integrated on the same panels.
         panels: left and right ends, (panels, rows).
-        enough: of the integrals and their errors, whether to stop.
+        enough: of the integrals and their errors, (integrands, rows), whether to stop.
         most: how many nodes a row may take on the way.
 
     Returns:
-        Left and right ends of the last panels, and the error of each row.
+        Left and right ends of the last panels, and the errors.
     """
     left, right = panels
     value, error = _looked_at(integrand, left, right)
     count = COUNT * left.shape[0]
     while True:
         count += 2 * COUNT * _AT_ONCE
-        if count > most or enough(value.sum(0), error.sum(0)):
-            return left, right, error.sum(0)
-        worst = error.topk(_AT_ONCE, 0).indices
+        if count > most or enough(value.sum(1), error.sum(1)):
+            return left, right, error.sum(1)
+        worst = error.sum(0).topk(_AT_ONCE, 0).indices
         start, end = left.gather(0, worst), right.gather(0, worst)
         middle = 0.5 * (start + end)
-        halves = _looked_at(integrand, torch.cat((start, middle)), torch.cat((middle, end)))
-        (value_left, value_right), (error_left, error_right) = (x.chunk(2) for x in halves)
+        new, off = _looked_at(integrand, torch.cat((start, middle)), torch.cat((middle, end)))
         left = torch.cat((left, middle))
         right = torch.cat((right.scatter(0, worst, middle), end))
-        value = torch.cat((value.scatter(0, worst, value_left), value_right))
-        error = torch.cat((error.scatter(0, worst, error_left), error_right))
+        value, error = (_replaced(x, worst, y) for x, y in ((value, new), (error, off)))
+
+
+def _replaced(of_panels: Tensor, worst: Tensor, halves: Tensor) -> Tensor:
+    """What belongs to the panels, that of the left halves in place of the whole ones."""
+    of_left, of_right = halves.chunk(2, 1)
+    return torch.cat((of_panels.scatter(1, worst.expand_as(of_left), of_left), of_right), 1)

@@ -51,6 +51,8 @@ LIGHT = 10.0
 DEAR, _MOST_NODES = 1 << 17, 1 << 13
 #: Next to a kink, the slope of a sum over nodes is off by the square root of what the sum is.
 _KINKED_SLOPES = 1e-8
+#: The same of what the slopes bend with.
+_BENDS = 1e-7
 #: In widths: a place that is no further from 0 has lost no more than two digits.
 _NEAR_ZERO = 16.0
 #: Where nothing may depend on values (vmap, compile, jit): one rule for all.
@@ -240,14 +242,15 @@ def integrate_laws(
 
 
 def integrate_closed(
-    integrand: Callable[[Tensor], tuple[Tensor, Tensor]],
+    integrand: Callable[[Tensor], tuple[Tensor, ...]],
     reach: tuple[Tensor, Tensor],
     cuts: Sequence[Tensor],
 ) -> Integral:
     """The same for an integrand that keeps its parameters to itself, and takes whole batches only.
 
     Args:
-        integrand: log p(z) and log q - log p at z of shape (nodes, *batch).
+        integrand: log p(z) and log q - log p at z of shape (nodes, *batch); after them, what else
+            the nodes have to be fine enough for, since the slopes bend where it does.
         reach: how far below and above 0 p has mass, of batch shape.
         cuts: where else the nodes must crowd, of batch shape.
 
@@ -258,36 +261,37 @@ def integrate_closed(
     shape, asked = reach[0].shape, asked_tolerance()
     size = shape.numel()
 
-    def of_block(z: Tensor) -> tuple[Tensor, Tensor]:
-        log_p, d = integrand(z.reshape(-1, *shape))
-        mass = torch.exp(log_p).expand(d.shape)
+    def of_block(z: Tensor) -> tuple[Tensor, ...]:
+        log_p, *rest = integrand(z.reshape(-1, *shape))
+        mass = torch.exp(log_p).expand(rest[0].shape)
         # where nothing is left of p, log q may be -inf
-        return mass.reshape(-1, size), torch.where(mass > 0, d, 0.0).reshape(-1, size)
+        known = [torch.where(mass > 0, x, 0.0) for x in rest]
+        return tuple(x.reshape(-1, size) for x in (mass, *known))
 
-    def of_nodes(z: Tensor) -> tuple[Tensor, Tensor]:
+    def of_nodes(z: Tensor) -> tuple[Tensor, ...]:
         blocks = z.split(max(1, BLOCK // (8 * max(1, size))))
         if len(blocks) == 1:
             return of_block(z)
         found = [checkpoint(of_block, block, use_reentrant=False) for block in blocks]
-        mass, d = zip(*found, strict=True)
-        return torch.cat(mass), torch.cat(d)
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
     def terms(z: Tensor) -> Tensor:
-        mass, d = of_nodes(z)
-        return -mass * d
+        mass, *rest = of_nodes(z)
+        return torch.stack([mass * x for x in rest])
+
+    def enough(value: Tensor, error: Tensor) -> bool:
+        bends = error[1:] <= _BENDS * (1 + value[1:].abs())
+        return not short_of(value[0].abs(), error[0], aim) and bool(bends.all())
 
     aim = min(asked, _KINKED_SLOPES) if torch.is_grad_enabled() else asked
     low, high = (x.reshape(-1) for x in reach)
     panels = first_panels(low, high, [c.reshape(-1) for c in cuts])
     with torch.no_grad():
-        left, right, error = halved(
-            terms,
-            panels,
-            lambda value, error: not short_of(value, error, aim),
-            min(_MOST_NODES, DEAR // max(1, size)),
-        )
+        most = min(_MOST_NODES, DEAR // max(1, size))
+        left, right, errors = halved(terms, panels, enough, most)
+        error = errors[0]
         z, weights = nodes_of(left, right)
-    mass, d = of_nodes(z)
+    mass, d = of_nodes(z)[:2]
     mass = weights * mass
     value, shift = -(mass * d).sum(0), (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
     with torch.no_grad():

@@ -158,12 +158,31 @@ class _Integral:
     ) -> tuple[Tensor, Tensor]:
         i, j = self.ends
         start = self.source.at(centre + width * z, *tensors[:i])
-        log_p = self.source.log_density(start, *tensors[:i])
         maps = made_of(self.maps, iter(tensors[i:j])) if i < j else self.maps
-        point = carried_on(maps, start)
+        return self._densities(start, carried_on(maps, start), width, tensors)
+
+    def _densities(
+        self, start: Point, point: Point, width: Tensor, tensors: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        i, j = self.ends
+        log_p = self.source.log_density(start, *tensors[:i])
         log_q = self.view.log_density(point, *tensors[j:])
         ratio = log_q + point.log_slope - start.log_slope - log_p
         return log_p + start.log_slope + torch.log(width), ratio
+
+    def _with_bends(self, z: Tensor) -> tuple[Tensor, ...]:
+        """The same, and the maps' log slopes, where the slopes by their parameters jump.
+
+        They are added such that none cancels, as those of a map and its inverse do in log q.
+        """
+        centre, width, *tensors = self.tensors
+        start = point = self.source.at(centre + width * z, *tensors[: self.ends[0]])
+        bends = torch.zeros_like(point.x)
+        for k, transform in enumerate(self.maps):
+            moved = carried_on([transform], point)
+            bends = bends + (k + 1) * (moved.log_slope - point.log_slope)
+            point = moved
+        return (*self._densities(start, point, width, tensors), bends)
 
     def value(self, p: Distribution, q: Distribution) -> Tensor:
         with torch.no_grad():
@@ -223,7 +242,7 @@ class _Integral:
             return log_p + ratio
 
         top = peak_between(log_q, -window[0], window[1])
-        found = integrate_closed(lambda z: self(z, *self.tensors), window, [top])
+        found = integrate_closed(self._with_bends, window, [top])
         if found.reason or not bool((finite & found.value.isfinite()).all()):
             reason = found.reason or "not all elements of the batch have a finite KL"
             raise NotImplementedError(f"KL({describe(p)} || {describe(q)}): {reason}.")
