@@ -250,7 +250,7 @@ def _mean(base: Distribution, like: Tensor) -> Tensor:
     family = family_of(type(base))
     moment = None if family is None else family.moments.get("mean")
     if family is None or moment is None:
-        return _settled(base.mean, base, like)
+        return _settled(base.mean.nan_to_num(nan=0.0), base, like)  # a Cauchy's is nan
     given = {name: in_float64(x) for name, x in family.of(base).items()}
     for condition in moment.finite:
         given = condition.made_safe(given)
@@ -259,7 +259,7 @@ def _mean(base: Distribution, like: Tensor) -> Tensor:
 
 def _settled(mean: Tensor, base: Distribution, like: Tensor) -> Tensor:
     """Where there is no mean the coordinate's KL is infinite, whatever finite stands here."""
-    mean = torch.where(mean.isfinite(), in_float64(mean), 0.0)
+    mean = torch.where(mean.isinf(), 0.0, in_float64(mean))
     return mean.expand(torch.broadcast_shapes(base.batch_shape, like.shape))
 
 
