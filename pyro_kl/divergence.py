@@ -13,11 +13,11 @@ from torch.distributions import kl as torch_kl
 from .bounds import has_bounds
 from .caller import warn_once
 from .estimate import Estimate
+from .foreign import promoted
 from .mixture_integrals import kl_of_mixture
 from .mixtures import check_operands, is_mixture
 from .monte_carlo import check_sampling, monte_carlo, randomness
 from .provenance import Use, error_told, least_exact, recording
-from .pushforward.views import promoted
 from .quadrature import Integral
 from .quadrature import tolerance as relative_tolerance
 from .reduction import NoDivergence, by_reduction, describe

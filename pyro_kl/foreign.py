@@ -11,7 +11,7 @@ that it may write attributes to, and behind one boundary where its exceptions be
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from numbers import Number
 from typing import Any
@@ -25,7 +25,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .special import in_float64
 
-__all__ = ["called", "check_pointwise", "content", "is_foreign", "own_copy"]
+__all__ = [
+    "called",
+    "check_pointwise",
+    "content",
+    "is_foreign",
+    "own_copy",
+    "promoted",
+    "tensors_in",
+]
 
 _PLAIN = (Tensor, Number, str, torch.Size, torch.dtype, torch.device, Constraint, type(None))
 #: Of numbers near 1 that were computed twice, once perhaps in float32 and in another order.
@@ -51,6 +59,28 @@ def content(part: Any) -> dict[str, Any]:
     return {k: v for k, v in vars(part).items() if k not in hidden}
 
 
+def tensors_in(part: Any) -> list[Tensor]:
+    """Every floating-point tensor inside, in a fixed order."""
+    if isinstance(part, Tensor):
+        return [part] if part.is_floating_point() else []
+    if isinstance(part, _InverseTransform):
+        return tensors_in(part.inv)
+    if isinstance(part, Distribution | Transform):
+        return [x for value in content(part).values() for x in tensors_in(value)]
+    if isinstance(part, list | tuple):
+        return [x for value in part for x in tensors_in(value)]
+    return []
+
+
+def promoted(laws: Sequence[Distribution]) -> torch.dtype:
+    """The dtype that torch's promotion gives to what the laws are made of."""
+    found = [x.dtype for law in laws for x in tensors_in(law)]
+    dtype = found[0] if found else torch.get_default_dtype()
+    for other in found[1:]:
+        dtype = torch.promote_types(dtype, other)
+    return dtype
+
+
 def own_copy(part: Any) -> Any:
     """The same in float64, made of the same tensors and modules, which may write to itself.
 
@@ -59,6 +89,8 @@ def own_copy(part: Any) -> Any:
     """
     if isinstance(part, _InverseTransform):
         return own_copy(part.inv).inv
+    if isinstance(part, torch.Size):
+        return part
     if isinstance(part, list | tuple):
         return [own_copy(x) for x in part]
     if isinstance(part, Tensor):

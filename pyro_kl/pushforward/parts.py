@@ -18,19 +18,6 @@ from torch.distributions.transforms import Transform, _InverseTransform
 from ..foreign import content
 
 
-def tensors_in(part: Any) -> list[Tensor]:
-    """Every floating-point tensor inside, in a fixed order."""
-    if isinstance(part, Tensor):
-        return [part] if part.is_floating_point() else []
-    if isinstance(part, _InverseTransform):
-        return tensors_in(part.inv)
-    if isinstance(part, Distribution | Transform):
-        return [x for value in content(part).values() for x in tensors_in(value)]
-    if isinstance(part, list | tuple):
-        return [x for value in part for x in tensors_in(value)]
-    return []
-
-
 def made_of(part: Any, tensors: Iterator[Tensor]) -> Any:
     """A copy with other tensors, in the order of `tensors_in`; a law forgets its batch shape."""
     if isinstance(part, Tensor):

@@ -22,7 +22,7 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ..foreign import is_foreign
+from ..foreign import is_foreign, promoted, tensors_in
 from ..integrals import tell
 from ..maps import one_to_one
 from ..partials import is_transformed
@@ -34,8 +34,8 @@ from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_known, is_univariate, taken_back
-from .parts import kind_of, made_of, tensors_in
-from .views import View, always_outside, inside_of, promoted, view_of
+from .parts import kind_of, made_of
+from .views import View, always_outside, inside_of, view_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
 #: last one the density itself is below the floats.

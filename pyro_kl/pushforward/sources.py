@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
-from ..foreign import check_pointwise, is_foreign, own_copy
+from ..foreign import check_pointwise, is_foreign, own_copy, promoted, tensors_in
 from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one
@@ -28,8 +28,8 @@ from ..special import in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate, taken_back
-from .parts import made_of, tensors_in
-from .views import View, always_outside, inside_of, number, promoted, view_of
+from .parts import made_of
+from .views import View, always_outside, inside_of, number, view_of
 
 #: The most elements for which code of others is evaluated some hundred times each: sampling, which
 #: does it once, is the better bargain for more.

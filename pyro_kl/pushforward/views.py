@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from ..family import Parameters, end_at
-from ..foreign import called, is_foreign, own_copy
+from ..foreign import called, is_foreign, own_copy, tensors_in
 from ..line import Line, Number, Point
 from ..maps import bounds, mapped_support, one_to_one, plain_maps
 from ..reduction import simplified
@@ -28,7 +28,7 @@ from ..wrappers.canonical import class_of
 from ..wrappers.circle import period_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate
-from .parts import made_of, tensors_in
+from .parts import made_of
 
 Density = Callable[..., Tensor]
 
@@ -261,12 +261,3 @@ def always_outside(point: Point, view: View) -> bool:
         and side * (mine - other) < 0
         for mine, other, side in pairs
     )
-
-
-def promoted(laws: Sequence[Distribution]) -> torch.dtype:
-    """The dtype that torch's promotion gives to what the laws are made of."""
-    found = [x.dtype for law in laws for x in tensors_in(law)]
-    dtype = found[0] if found else torch.get_default_dtype()
-    for other in found[1:]:
-        dtype = torch.promote_types(dtype, other)
-    return dtype

@@ -27,11 +27,13 @@ from torch.distributions.transforms import (
     Transform,
 )
 
+from ..foreign import is_foreign, own_copy, promoted, tensors_in
 from ..maps import flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 from ..pair import Case
 from ..reduction import by_reduction, first_reduction, plainer, reduction, simplified
 from ..registry import register
 from ..shapes import broadcast_batch, peel
+from ..special import in_float64
 from ..subclasses import is_a
 from .canonical import _logistic_of, class_of, named_image
 
@@ -106,6 +108,18 @@ def opened(law: Any) -> tuple[Distribution, list[Transform]]:
     if not is_a(law, TransformedDistribution) or isinstance(law, _CLOSED):
         return law, []
     return simplified(law.base_dist), plain_maps(law.transforms)
+
+
+@first_reduction
+def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
+    """Maps are merged, inverted and taken into a base in float64; the KL is rounded once."""
+    if not any(type(law) in _PLAIN for law in (p, q)) or is_foreign(p) or is_foreign(q):
+        return None
+    found = {x.dtype for x in (*tensors_in(p), *tensors_in(q))}
+    finer = {in_float64(x).dtype for x in (*tensors_in(p), *tensors_in(q))}
+    if found == finer:
+        return None
+    return kl_divergence(own_copy(p), own_copy(q)).to(promoted((p, q)))
 
 
 @first_reduction
