@@ -24,6 +24,7 @@ from torch.distributions.transforms import Transform, _InverseTransform
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .special import in_float64
+from .subclasses import is_upstream
 
 __all__ = [
     "called",
@@ -45,9 +46,10 @@ def is_foreign(part: Any) -> bool:
     if isinstance(part, _InverseTransform):
         return is_foreign(part.inv)
     if isinstance(part, Distribution | Transform):
-        known = type(part).__module__.partition(".")[0] in ("torch", "pyro")
         is_module = isinstance(part, torch.nn.Module)
-        return not known or is_module or any(is_foreign(x) for x in content(part).values())
+        if is_module or not is_upstream(type(part)):
+            return True
+        return any(is_foreign(x) for x in content(part).values())
     if isinstance(part, list | tuple):
         return any(is_foreign(x) for x in part)
     return not isinstance(part, _PLAIN)
