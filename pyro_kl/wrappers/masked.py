@@ -8,6 +8,8 @@ own mask, which is no KL. So it stays; a point, whose KL Pyro has against any q,
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import Delta, MaskedDistribution, Normal
 from torch import Tensor
@@ -45,9 +47,10 @@ def plainer_masked(law: MaskedDistribution) -> Distribution:
 def unmasked(law: Distribution) -> tuple[Distribution, Mask]:
     """A law and its mask, of several what all let through."""
     mask: Mask = True
-    while isinstance(law, MaskedDistribution):
-        law, mask = law.base_dist, both(mask, law._mask)
-    return law, mask
+    bare: Any = law
+    while isinstance(bare, MaskedDistribution):
+        bare, mask = bare.base_dist, both(mask, bare._mask)
+    return bare, mask
 
 
 @reduction
