@@ -22,6 +22,8 @@ Cuts = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 
 #: Nodes of a piece: the first attempt, and the last one without and with cuts.
 FIRST, LAST_WHOLE, LAST_SPLIT = 73, 577, 1153
+#: The first attempt at many rows of a density that falls faster than an exponential.
+COARSE = 49
 #: Elements of one block of nodes times rows: bounds the memory of a large batch.
 BLOCK = 1 << 17
 #: The same where the integrand is recorded: what a core's cache holds a dozen of.
@@ -41,9 +43,9 @@ class Solution:
         self.rows, self.tolerance, self.shape, self._cuts = rows, tolerance, shape, cuts
         self.error = torch.empty(0)
         self.nodes = 0
-        # of many rows that equal steps suit well, few need more than half of the usual nodes
+        # of many rows that equal steps suit well, few need more than two thirds of the usual nodes
         coarse = rows.is_light and not rows.kinked and shape.numel() * FIRST > CACHED
-        self.first = (FIRST + 1) // 2 if coarse else FIRST
+        self.first = COARSE if coarse else FIRST
         self.level = self.first, rows.kinked
         self.settled = False
         self.aim = tolerance
