@@ -12,7 +12,7 @@ DEMO_ARGS ?=
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance accuracy lint format reference docs wheel clean
+.PHONY: help demo test sweep conformance accuracy lint format reference docs wheel clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -23,8 +23,11 @@ demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised p
 	$(BIN)/python -m examples.hierarchical $(DEMO_ARGS)
 	$(BIN)/python -m examples.kl_penalised_policy $(DEMO_ARGS)
 
-test: $(VENV)/.test  ## all tests, doctests included
-	$(PYTEST)
+test: $(VENV)/.test  ## the tests, doctests included
+	$(PYTEST) -m "not sweep"
+
+sweep: $(VENV)/.test  ## the slow tests that `make test` leaves out
+	$(PYTEST) -m sweep
 
 conformance: $(VENV)/.test  ## the short form: a few cases of every test
 	$(PYTEST) --short

@@ -17,7 +17,7 @@ from torch.distributions import kl_divergence
 import pyro_kl
 from pyro_kl.provenance import EXACTNESS
 
-from .laws import newer_compile, relative_error, without_validation
+from .laws import newer_compile, over_few, relative_error, without_validation
 from .structured_laws import (
     F64,
     STRUCTURED,
@@ -220,7 +220,8 @@ def test_gradcheck(duo):
     function, starts = function_of(duo, case_of(duo))
     inputs = [(u + 0.1 * torch.randn_like(u)).requires_grad_() for u in starts]
     assert gradcheck(function, inputs, atol=1e-6, rtol=1e-4)
-    assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3)
+    # in random directions: there are hundreds of second derivatives
+    assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3, fast_mode=True)
 
 
 @over(BATCHED)
@@ -308,7 +309,7 @@ def test_vmap(duo):
 
 
 @newer_compile
-@over(STRUCTURED)
+@over_few(STRUCTURED)
 def test_compile(duo):
     traceable(duo)
     function, inputs = function_of(duo, case_of(duo))
