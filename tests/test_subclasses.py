@@ -145,11 +145,11 @@ class DoubledMask(dist.MaskedDistribution):
 NORMAL = dist.Normal(torch.zeros(2, dtype=F64), 1.0)
 SHIFTED = Shifted(torch.zeros(2, dtype=F64), 1.0)
 DENSE = dist.MultivariateNormal(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+MASK = torch.tensor([True, False])
 #: The KL of a Normal shifted by 1 is 1/2.
 WRAPPED = {
     "product": (NORMAL.to_event(1), SHIFTED.to_event(1), 1.0),
-    "mask": (NORMAL.mask(torch.tensor([True, False])), SHIFTED, [0.5, 0.0]),
-    "other mask": (NORMAL, SHIFTED.mask(torch.tensor([True, False])), [0.5, 0.0]),
+    "mask": (NORMAL.mask(MASK), SHIFTED.mask(MASK), [0.5, 0.0]),
     "batch": (dist.Normal(torch.zeros(3, 2, dtype=F64), 1.0), SHIFTED, [[0.5, 0.5]] * 3),
     "map": (
         dist.TransformedDistribution(NORMAL, [t.ExpTransform()]),

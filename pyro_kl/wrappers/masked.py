@@ -44,7 +44,7 @@ def plainer_masked(law: MaskedDistribution) -> Distribution:
     return law if base is law.base_dist else MaskedDistribution(base, mask)
 
 
-def unmasked(law: Distribution) -> tuple[Distribution, Mask]:
+def unmasked(law: Any) -> tuple[Any, Mask]:
     """A law and its mask, of several what all let through."""
     mask: Mask = True
     bare: Any = law
