@@ -38,9 +38,14 @@ def against_reference(duo):
 
 
 def rounded_up(error):
-    """To one digit; what is below 1e-15 is rounding."""
-    if error <= 1e-15:
-        return 1e-15
+    """To one digit, with what another processor's logarithm may add.
+
+    What is measured is the largest of a few sums of roundings, each of half a unit or, where a
+    library's function is less exact, of a whole one: twice as much. The largest of a few others is
+    less than twice that; and thirty operations on terms of the value's own size are never told to
+    be off by less than half a unit each.
+    """
+    error = max(4 * error, 15 * 2.0**-52)
     unit = 10.0 ** math.floor(math.log10(error))
     return float(f"{math.ceil(error / unit) * unit:.0e}")
 
