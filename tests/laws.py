@@ -33,8 +33,8 @@ VALUES = {**load(), **quadrature.load()}
 FAMILIES = {family.name: family for family in families()}
 
 
-#: Before torch 2.13, torch.compile traces neither the constructors of Pyro's HMMs nor the
-#: comparison of two maps.
+#: Before torch 2.13, torch.compile traces not all that it is asked here: the constructors of
+#: Pyro's HMMs, an `expand`, the comparison of two maps.
 newer_compile = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
     reason="torch.compile before torch 2.13 does not trace it",

@@ -45,6 +45,7 @@ from .laws import (
     kl_of,
     make,
     make_pyro,
+    newer_compile,
     over,
     over_few,
     reads_a_count,
@@ -168,7 +169,10 @@ def test_value_by_quadrature(duo):
                 continue
             error = abs(found.value.item() - row.kl)
             # the rule says so where it cannot: never wrong in silence
-            assert error <= asked * abs(row.kl) + 1e-13 or found.reason, (row, found)
+            assert error <= asked * abs(row.kl) + 1e-13 or "tolerance" in found.reason, (
+                row,
+                found,
+            )
             claimed = 0.0 if found.error is None else found.error.item()  # an atom: exact
             slack = 1e-15 * abs(row.kl) + row.error + 1e-20
             assert error <= claimed + slack, (row, found, error)
@@ -779,6 +783,7 @@ def check_compiled(duo, backend, **options):
         assert torch.allclose(compiled(*inputs), right, rtol=duo.digits(1e-12))
 
 
+@newer_compile
 @over_few(duo for duo in FINITE if not reads_a_count(duo))
 def test_compile(duo):
     """But for counts: a number of atoms that is read from a tensor breaks the graph."""

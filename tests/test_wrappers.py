@@ -500,7 +500,8 @@ def mapped_kl(loc):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # Pyro's constructors
-@pytest.mark.parametrize("function", [masked_kl, pytest.param(mapped_kl, marks=newer_compile)])
+@newer_compile
+@pytest.mark.parametrize("function", [masked_kl, mapped_kl])
 def test_transformations(function):
     loc = torch.randn(5, 3)
     each = torch.stack([function(x) for x in loc])
