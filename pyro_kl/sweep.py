@@ -203,8 +203,9 @@ def truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
     half = 0.5 * half
     half = torch.maximum(half, fast * fast / slow)
     by_half = 4 * (half * (half / (slow + half)).sqrt()).sqrt()
+    falling = fast / size.clamp(min=_TINY**0.5)  # of two equal distributions the size is 0
     error = torch.maximum(
-        torch.maximum(by_half, fast / size), _KINK * torch.maximum(last, half).sqrt()
+        torch.maximum(by_half, falling), _KINK * torch.maximum(last, half).sqrt()
     )
     if kink is not None:
         # it would show itself only where all else has converged

@@ -312,6 +312,14 @@ def test_of_itself_is_zero(duo):
     assert kl_of(duo, parameters, parameters).abs().max() <= 1e-14
 
 
+@over(duo for duo in QUADRATURE if duo.pair.p is duo.pair.q)
+def test_an_integral_of_itself_is_known_to_be_zero(duo):
+    for example in duo.p.examples:
+        found = pyro_kl.kl(make(duo.p, example), make(duo.p, example))
+        assert "tolerance" not in found.reason
+        assert found.error is None or found.error.max() <= 1e-12
+
+
 @pytest.mark.accuracy
 @over(FINITE)
 def test_never_negative_never_nan(duo):
