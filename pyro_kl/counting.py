@@ -69,10 +69,10 @@ def rising_excess(x: Tensor, k: Tensor) -> Tensor:
 
 def log_rising(x: Tensor, k: Tensor) -> Tensor:
     """Log of x (x + 1) ... (x + k - 1), x >= 0: 0 for k = 0, else -inf where x = 0."""
-    positive = x > 0
-    safe = torch.where(positive, x, 1.0)
+    zero = x <= 0
+    safe = torch.where(zero, 1.0, x)
     value = k * torch.log(safe) + rising_excess(safe, k)
-    return torch.where(positive, value, torch.where(k > 0, -math.inf, 0.0))
+    return torch.where(zero, torch.where(k > 0, -math.inf, 0.0), value)
 
 
 def log_rising_ratio(x: Tensor, difference: Tensor, k: Tensor) -> Tensor:

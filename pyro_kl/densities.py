@@ -19,6 +19,7 @@ from torch.distributions import (
 )
 
 from .foreign import is_foreign
+from .maps import bounds
 
 _MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Laws whose values index a tensor.
@@ -27,6 +28,8 @@ _OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
 
 def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
     """Log q(x), and -inf where x is outside q's support, with no nan in any gradient.
+
+    It is nan where x is nan, or an end of the support.
 
     torch raises there if the law validates, and returns anything at all if it does not.
     """
@@ -37,7 +40,7 @@ def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
         return q.log_prob(x)
     event_mask = inside.reshape(inside.shape + (1,) * len(q.event_shape))
     log_q = q.log_prob(torch.where(event_mask, x, _point_inside(q, x)))
-    return torch.where(inside, log_q, -math.inf)
+    return torch.where(inside, log_q, torch.where(_nowhere(q, x), math.nan, -math.inf))
 
 
 def _inside(q: Any, x: Tensor) -> Tensor | None:
@@ -57,6 +60,17 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
     if isinstance(q, TransformedDistribution) and isinstance(q.base_dist, VonMises):
         inside = inside & (_before(q, x).abs() <= math.pi)  # torch calls any number an angle
     return inside
+
+
+def _nowhere(q: Any, x: Tensor) -> Tensor:
+    """Where x, or an end of q's support, is nan: it is neither inside nor outside."""
+    missing = x.isnan()
+    if q.event_shape:
+        missing = missing.flatten(-len(q.event_shape)).any(-1)
+    for end in bounds(q.support) or ():
+        if isinstance(end, Tensor):
+            missing = missing | end.isnan()
+    return missing
 
 
 def _before(q: Any, x: Tensor) -> Tensor:

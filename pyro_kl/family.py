@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -284,3 +284,8 @@ def probs_or_logits(law: Any) -> Parameters:
     if "probs" in law.__dict__ and law._param is law.__dict__["probs"]:
         return {"probs": law.probs}
     return {"logits": law.logits}
+
+
+def in_rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:
+    """One number for each row and parameter, that is nan if the parameter is."""
+    return (x.sum(-1) if name in vectors else x for name, x in parameters.items())

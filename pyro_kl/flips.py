@@ -18,9 +18,9 @@ from .special import generalised_kl_of_logs
 def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Log of the mass at 1, and of that at 0."""
     if probs is not None:
-        below_one = probs < 1
-        log_p0 = torch.log1p(-torch.where(below_one, probs, 0.0))
-        return special.log_mass(probs), torch.where(below_one, log_p0, -math.inf)
+        always = probs >= 1
+        log_p0 = torch.log1p(-torch.where(always, 0.0, probs))
+        return special.log_mass(probs), torch.where(always, -math.inf, log_p0)
     assert logits is not None
     return logsigmoid(logits), logsigmoid(-logits)
 

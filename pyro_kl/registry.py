@@ -9,7 +9,7 @@ declared by `@register`; it outranks a derived one. Both end in torch's registry
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from numbers import Real
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from torch.distributions import Distribution, Independent, register_kl
 from torch.distributions import kl as torch_kl
 
 from .elementwise import OneNode
-from .family import Family, Parameters
+from .family import Family, Parameters, in_rows
 from .pair import Case, Formula, Pair, PairTable
 from .partials import with_partials
 from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
@@ -429,7 +429,7 @@ def lift(
         mine, theirs = read_p(p), read_q(q)
         value = node(mine, theirs)
         if masked:
-            tensors = [*_rows(mine, p_vectors), *_rows(theirs, q_vectors)]
+            tensors = [*in_rows(mine, p_vectors), *in_rows(theirs, q_vectors)]
             value = torch.where(nan_in(tensors), torch.nan, value)
         return value if value.shape == shape else value.expand(shape)
 
@@ -438,11 +438,6 @@ def lift(
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
     formula.__doc__ = kernel.__doc__
     return formula
-
-
-def _rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:
-    """One number for each row and parameter, that is nan if the parameter is."""
-    return (x.sum(-1) if name in vectors else x for name, x in parameters.items())
 
 
 def _with_partials(

@@ -42,6 +42,20 @@ def nan_in(tensors: Iterable[Tensor]) -> Tensor:
     return functools.reduce(torch.add, [x.detach() for x in tensors]).isnan()
 
 
+def nan_rows(law: Distribution) -> Tensor:
+    """Where, in a batch, a parameter that a law was given is nan."""
+    if isinstance(law, Independent):
+        rows = nan_rows(law.base_dist).expand(law.base_dist.batch_shape)
+        return rows.reshape(*law.batch_shape, -1).any(-1)
+    rows = torch.zeros((), dtype=torch.bool)
+    for name, constraint in law.arg_constraints.items():
+        given = vars(law).get(name)
+        if isinstance(given, Tensor):
+            nan = given.detach().isnan()
+            rows = rows | (nan.flatten(-n).any(-1) if (n := constraint.event_dim) else nan)
+    return rows
+
+
 def summed_to(x: Tensor, like: Tensor) -> Tensor:
     """A gradient, summed over the dims along which `like` was broadcast."""
     return x if x.shape == like.shape else x.sum_to_size(like.shape)

@@ -105,8 +105,8 @@ def log1mexp(x: Tensor) -> Tensor:
 
 def log_mass(mass: Tensor) -> Tensor:
     """Log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
-    positive = mass > 0
-    return torch.where(positive, torch.log(torch.where(positive, mass, 1.0)), -math.inf)
+    none = mass <= 0  # false of nan, which stays
+    return torch.where(none, -math.inf, torch.log(torch.where(none, 1.0, mass)))
 
 
 def logaddexp(x: Tensor, y: Tensor) -> Tensor:

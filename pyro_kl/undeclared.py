@@ -22,7 +22,7 @@ from .peaks import square_over_jump
 from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
 from .reduction import describe
 from .shapes import peel
-from .special import logaddexp
+from .special import HALF_LOG_TAU, logaddexp
 from .wrappers.circle import support_of
 
 __all__ = ["is_on_line", "kl_of_undeclared"]
@@ -68,14 +68,17 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     if probe is None or there is None:
         return None
 
-    def log_p(y: Tensor) -> Tensor:
+    def given_log_p(y: Tensor) -> Tensor:
         point = at(y)
         return log_prob_anywhere(p, point.x) + point.log_slope
 
-    def log_q(y: Tensor) -> Tensor:
+    def given_log_q(y: Tensor) -> Tensor:
         point = at(y)
         return log_prob_anywhere(q, point.x) + point.log_slope
 
+    with torch.no_grad():
+        missing = _missing(given_log_p, shape) | _missing(given_log_q, shape)
+    log_p, log_q = _elsewhere(given_log_p, missing), _elsewhere(given_log_q, missing)
     with torch.no_grad():
         outside = _outside(p, q).to(probe.device).expand(shape)
         if bool(outside.all()):
@@ -95,11 +98,24 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     if torch.is_grad_enabled() and total.requires_grad:
         total = total + _of_kinks(log_p, log_q, centre, peak, width, narrow)
     value, error = (
-        torch.where(outside, math.inf, total),
-        torch.where(outside, 0.0, found.error + rest),
+        torch.where(outside, math.inf, torch.where(missing, math.nan, total)),
+        torch.where(outside | missing, 0.0, found.error + rest),
     )
     reason = short_of(value.detach(), error, asked_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
+
+
+def _missing(log: OnLine, shape: torch.Size) -> Tensor:
+    """Rows of which the density is nowhere a number, as a parameter that is nan makes them."""
+    y = torch.tensor([-1.0, 0.3, 1.0], dtype=torch.float64).reshape(-1, *(1,) * len(shape))
+    return log(y.expand(-1, *shape)).isnan().all(0)
+
+
+def _elsewhere(log: OnLine, missing: Tensor) -> OnLine:
+    """The density, and in the rows that have none a Normal's, which keeps no other row waiting."""
+    if not bool(missing.any()):
+        return log
+    return lambda y: torch.where(missing, -0.5 * y * y - HALF_LOG_TAU, log(y))
 
 
 def _outside(p: Distribution, q: Distribution) -> Tensor:

@@ -29,7 +29,7 @@ from ..partials import is_transformed
 from ..quadrature import Integral, integrate
 from ..recorded import Integrand, Recorded
 from ..reduction import describe, reduction
-from ..shapes import broadcast_batch
+from ..shapes import broadcast_batch, nan_in
 from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
@@ -117,7 +117,10 @@ def _integrand_of(log_q: _Pulled) -> Integrand:
 
 
 def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -> Integral:
-    """The integral; inf where q has no mass on some of the image, or grows too fast."""
+    """The integral; inf where q has no mass on some of the image, or grows too fast.
+
+    Rows with a parameter that is nan are nan, and not integrated.
+    """
     map_tensors = [in_float64(x) for x in tensors_in(maps)]
     exact = made_of(maps, iter(map_tensors))
     loc, scale = in_float64(base.loc), in_float64(base.scale)
@@ -129,7 +132,9 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
             return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
         inside = inside_of(image, view, loc)
         reach, converges = _reaches(log_q, tensors)
-        finite = inside & converges
+        missing = nan_in(tensors)
+        finite = inside & converges & ~missing
+        otherwise = torch.where(missing, math.nan, math.inf).to(tensors[0])
 
     def cuts() -> list[Tensor]:
         return [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
@@ -137,10 +142,10 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
     integrand = _integrand_of(log_q)
     if is_transformed() or bool(finite.all()):
         found = integrate(integrand, tensors, reach, cuts, view.kinked)
-        return replace(found, value=torch.where(finite, found.value, math.inf))
+        return replace(found, value=torch.where(finite, found.value, otherwise))
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
     if not rows.numel():
-        return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
+        return Integral(otherwise, torch.zeros_like(otherwise), 0)
 
     def of_rows(group: Sequence[Tensor]) -> list[Tensor]:
         return [x.expand(shape).reshape(-1)[rows] for x in group]
@@ -150,10 +155,8 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         integrand, of_rows(tensors), (low, high), lambda: of_rows(cuts()), view.kinked
     )
     value, error = (
-        torch.full((shape.numel(),), rest, dtype=x.dtype, device=x.device)
-        .index_put((rows,), x)
-        .reshape(shape)
-        for x, rest in ((found.value, math.inf), (found.error, 0.0))
+        rest.reshape(-1).index_put((rows,), x.to(rest)).reshape(shape)
+        for x, rest in ((found.value, otherwise), (found.error, torch.zeros_like(otherwise)))
     )
     return replace(found, value=value, error=error)
 

@@ -23,7 +23,7 @@ from ..provenance import Use, note
 from ..quadrature import integrate, integrate_closed
 from ..reduction import describe, no_formula, reduction, simplified
 from ..registry import family_of
-from ..shapes import broadcast_batch
+from ..shapes import broadcast_batch, nan_in
 from ..special import in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
@@ -200,12 +200,13 @@ class _Integral:
                 note(Use("infinite", __name__))
                 return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
             finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
-            finite = finite & ~self._grows_too_fast(image)
+            missing = nan_in(self.tensors)
+            finite = finite & ~self._grows_too_fast(image) & ~missing
+            otherwise = torch.where(missing, math.nan, math.inf).to(self.tensors[0])
         rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
-        full = torch.full((self.shape.numel(),), math.inf, dtype=self.tensors[0].dtype)
         if not rows.numel():
             note(Use("infinite", __name__))
-            return full.reshape(self.shape)
+            return otherwise
         with torch.no_grad():
             window, converges = self._window()
         if bool((finite & ~converges).any()):
@@ -221,7 +222,7 @@ class _Integral:
         narrow = torch.ones_like(some[0])
         found = integrate(self, some, (reach[0], reach[1]), cuts, kinked, narrow=narrow)
         tell(f"{describe(p)} || {describe(q)}", __name__, found)
-        return full.index_put((rows,), found.value).reshape(self.shape)
+        return otherwise.reshape(-1).index_put((rows,), found.value).reshape(self.shape)
 
     def _some_points(self) -> Tensor:
         """Five places around p's centre for each row."""

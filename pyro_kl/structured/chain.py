@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..special import itakura_saito
+from .factors import cholesky
 from .scan import Elements, prefixes
 
 
@@ -214,7 +215,7 @@ def combine_filters(earlier: Elements, later: Elements) -> Elements:
 def _gain(predicted: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """S^-1 H' P and the Cholesky factor of S = H' P H + R."""
     seen = h.mT @ predicted
-    tril = torch.linalg.cholesky(_symmetric(seen @ h) + r)
+    tril = cholesky(_symmetric(seen @ h) + r)
     return torch.cholesky_solve(seen, tril), tril
 
 

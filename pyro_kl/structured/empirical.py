@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.distributions import Distribution, Poisson, TransformedDistribution
 
 from ..densities import log_prob_anywhere
-from ..family import Family
+from ..family import Family, in_rows
 from ..pair import Case
 from ..reduction import no_formula
 from ..registry import family_of, register
-from ..shapes import broadcast_batch
+from ..shapes import broadcast_batch, nan_in
 from ..special import generalised_kl_of_logs, in_float64, log_mass
 
 #: What a rule for wrapped laws has to open first.
@@ -54,7 +54,8 @@ def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
     _, index = _distinct(torch.cat([p_atoms, q_atoms], len(shape)), len(shape))
     size = int(index.max()) + 1
     log_p, log_q = _merged(p_log, index[..., :n], size), _merged(q_log, index[..., n:], size)
-    return generalised_kl_of_logs(log_p, log_q).sum(-1).to(_dtype(p, q))
+    total = generalised_kl_of_logs(log_p, log_q).sum(-1) + _missing(p) + _missing(q)
+    return total.to(_dtype(p, q))
 
 
 @register(
@@ -91,7 +92,7 @@ def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
         rows = distinct.reshape(len(distinct), *(1,) * len(q.batch_shape), *p.event_shape)
         rows = rows.expand(len(distinct), *q.batch_shape, *p.event_shape)
         log_q = in_float64(log_prob_anywhere(q, rows).movedim(0, -1))
-    total = generalised_kl_of_logs(log_p, log_q).sum(-1)
+    total = generalised_kl_of_logs(log_p, log_q).sum(-1) + _missing(p)
     return (total + (1 - torch.exp(log_q).sum(-1))).to(_dtype(p)).expand(shape)
 
 
@@ -108,7 +109,16 @@ def _masses(family: Family, q: Distribution, atoms: Tensor) -> Tensor:
         every = family.log_mass(torch.arange(n, device=k.device), **values)
         counts = counts & (k < n)
         log_q = every[..., torch.where(counts, k, 0)]
-    return torch.where(counts, log_q, -math.inf)
+    missing = nan_in(in_rows(values, family.vectors)).unsqueeze(-1)
+    return torch.where(missing, math.nan, torch.where(counts, log_q, -math.inf))
+
+
+def _missing(law: Empirical) -> Tensor:
+    """nan where an atom or a weight is, otherwise 0."""
+    weights = law.log_weights.detach()
+    atoms = law._samples.detach().reshape(*weights.shape, -1).isnan().any(-1)
+    missing = (atoms | weights.isnan()).any(-1)
+    return torch.where(missing, math.nan, 0.0)
 
 
 def _expanded(law: Empirical, shape: torch.Size) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..special import in_float64, itakura_saito
 
 __all__ = [
+    "cholesky",
     "common_batch",
     "diagonal",
     "in_one_dtype",
@@ -60,6 +62,13 @@ def diagonal(matrix: Tensor) -> Tensor:
 def lower_part(matrix: Tensor) -> Tensor:
     """The lower triangle, in the memory of the matrix where that needs no copy."""
     return matrix.tril_() if matrix.dim() == 2 else matrix.contiguous().tril_()
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """The Cholesky factor; nan where the matrix is, for which torch's gives up the whole batch."""
+    known = matrix.isfinite().all(-1).all(-1)[..., None, None]
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.where(known, torch.linalg.cholesky(torch.where(known, matrix, eye)), math.nan)
 
 
 def row_norms(tril: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ..shapes import broadcast_batch
 from ..special import in_float64
 from ..structured_family import StructuredFamily
 from .chain import Chain
+from .factors import cholesky
 from .markov_field import causal, conditional
 
 _MATRIX = constraints.independent(constraints.real, 2)
@@ -111,7 +112,7 @@ def _student_t(law: GammaGaussianHMM) -> MultivariateStudentT:
     mean = torch.linalg.solve(own, in_float64(init.info_vec))
     concentration = in_float64(init.alpha) + 1 - 0.5 * n
     rate = in_float64(init.beta) - 0.5 * (mean * in_float64(init.info_vec)).sum(-1)
-    tril = torch.linalg.cholesky(covariance)
+    tril = cholesky(covariance)
     scale = (rate / concentration).sqrt()[..., None, None]
     return MultivariateStudentT(2 * concentration, loc, tril * scale, validate_args=False)
 

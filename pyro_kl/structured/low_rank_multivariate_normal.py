@@ -11,7 +11,7 @@ from ..registry import register
 from ..shapes import broadcast_batch
 from ..special import in_float64, itakura_saito, log1p_minus
 from ..structured_family import StructuredFamily
-from .factors import diagonal, scale_divergence, solve_lower
+from .factors import cholesky, diagonal, scale_divergence, solve_lower
 from .multivariate_normal import MULTIVARIATE_NORMAL, kl_of_factors
 
 LOW_RANK = StructuredFamily(
@@ -44,7 +44,7 @@ def parameters(law: LowRankMultivariateNormal) -> tuple[Tensor, Tensor, Tensor]:
 def with_identity(matrix: Tensor) -> Tensor:
     """The Cholesky factor of I + M."""
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.cholesky(eye + matrix)
+    return cholesky(eye + matrix)
 
 
 def capacitance(factor: Tensor, diag: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..special import in_float64
 from .chain import Chain, combine_filters
+from .factors import cholesky
 from .scan import suffixes
 
 
@@ -128,7 +129,7 @@ def _tilt(covariance: Tensor, mean: Tensor, message: Tensor) -> tuple[Tensor, Te
 
 def inverse(precision: Tensor) -> Tensor:
     """Of a positive definite matrix."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(precision))
+    return torch.cholesky_inverse(cholesky(precision))
 
 
 def _bordered(covariance: Tensor) -> Tensor:

@@ -195,4 +195,5 @@ def polya_marginals(law: DirichletMultinomial, j: Tensor) -> Tensor:
 
 def _where_counts_agree(kl: Tensor, p: Any, q: Any) -> Tensor:
     left, right = (torch.as_tensor(x.total_count, device=kl.device) for x in (p, q))
-    return torch.where(left == right, kl, math.inf)
+    differ = (left - right).abs() > 0  # false of nan, which stays
+    return torch.where(differ, math.inf, kl + (left - right))

@@ -131,13 +131,13 @@ def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
     _check_base(q, p, q)
     (loc, tril), (mu, other) = _factor(p), _factor(q)
     df, d = in_float64(p.df), loc.shape[-1]
-    finite = df > 2
-    df = torch.where(finite, df, 3.0)
+    infinite = df <= 2
+    df = torch.where(infinite, 3.0, df)
     spread = solve_lower(other, tril).square().sum((-2, -1)) / (df - 2)
     x, y = 0.5 * df, 0.5 * (df + d)
     tails = _remainder(y) - _remainder(x) + y * (_remainder_slope(x) - _remainder_slope(y))
     # an infinite row is the df's own: nothing else of it reaches a gradient through an inf
-    kl = torch.where(finite, kl_of_factors(loc, tril, mu, other) + spread + tails, math.inf)
+    kl = torch.where(infinite, math.inf, kl_of_factors(loc, tril, mu, other) + spread + tails)
     return kl.to(_promoted(p, q)).expand(broadcast_batch(p, q))
 
 

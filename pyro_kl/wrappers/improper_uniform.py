@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, constraints
 
 from ..elementwise import promoted
-from ..family import Family, Parameters, end_at
+from ..family import Family, Parameters, end_at, in_rows
 from ..maps import bounds
 from ..pair import Case
 from ..reduction import describe
 from ..registry import family_of, register
-from ..shapes import broadcast_batch, sum_events
+from ..shapes import broadcast_batch, nan_in, nan_rows, sum_events
 from ..special import in_float64
 from .delta import kl_delta
 
@@ -52,7 +52,7 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
     if family is None or not (family.entropy or (family.log_mass and family.num_atoms)):
         own = _own_entropy(p, q)
         if own is not None:
-            return -own.expand(shape)
+            return torch.where(nan_rows(p), math.nan, -own).expand(shape)
         raise NotImplementedError(
             f"KL({describe(p)} || ImproperUniform) is -H(p), and nothing is known of the entropy "
             f"of {describe(base)}. Estimate it with pyro_kl.monte_carlo(p, q), or declare the "
@@ -67,7 +67,9 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
     if ndims:
         outside = sum_events((~inside).to(entropy.dtype), p.batch_shape, p.event_shape[:ndims])
         inside = outside == 0
-    value = torch.where(inside, -entropy, math.inf)
+    missing = nan_in(in_rows(values, family.vectors)).expand(base.batch_shape)
+    missing = missing.reshape(*p.batch_shape, -1).any(-1)
+    value = torch.where(missing, math.nan, torch.where(inside, -entropy, math.inf))
     return value.to(promoted(tuple(given.values()))).expand(shape)
 
 
