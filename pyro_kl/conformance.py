@@ -307,8 +307,7 @@ def _nan(subject: Subject) -> None:
         raise NotTried("the class takes no parameters with batch dimensions")
     if subject.pair.method == "infinite":
         raise NotTried("infinite, whatever the parameters are")
-    cell = subject.examples[0]
-    alone, told = subject.value(cell)
+    cell, alone, told = _first_finite(subject)  # what is infinite is so whatever is nan
     for side, family in enumerate(subject.sides):
         for name in family.free((cell.p, cell.q)[side]):
             rows = [
@@ -317,9 +316,13 @@ def _nan(subject: Subject) -> None:
             rows[side][name] = rows[side][name].index_fill(0, torch.tensor([1]), math.nan)
             try:
                 with unvalidated():
-                    value = subject.of(Cell(*rows))
+                    laws = subject.made(Cell(*rows))
+            except Exception:  # the class refuses it: as good
+                continue
+            try:
+                value = subject.divergence(*laws)
             except (ValueError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-                continue  # refused: as good
+                continue
             whose = f"{'pq'[side]}'s {name}"
             if value.shape != (2,) or not bool(value[1].isnan()):
                 raise Wrong(f"{whose} is nan, and the KL is {value.flatten()[-1].item():.6g}")
@@ -327,6 +330,15 @@ def _nan(subject: Subject) -> None:
                 raise Wrong(
                     f"{whose} is nan in one row, and another's {alone:.6g} is {value[0]:.6g}"
                 )
+
+
+def _first_finite(subject: Subject) -> tuple[Cell, float, float]:
+    """An example, its KL, and how far off that may be."""
+    for cell in subject.examples:
+        value, told = subject.value(cell)
+        if math.isfinite(value):
+            return cell, value, told
+    raise NotTried("no example has a finite KL")
 
 
 # --- the public function -------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from torch.distributions import (
 )
 
 from .foreign import is_foreign
-from .maps import bounds
 
 _MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Laws whose values index a tensor.
@@ -67,7 +66,11 @@ def _nowhere(q: Any, x: Tensor) -> Tensor:
     missing = x.isnan()
     if q.event_shape:
         missing = missing.flatten(-len(q.event_shape)).any(-1)
-    for end in bounds(q.support) or ():
+    support: Any = q.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    for name in ("lower_bound", "upper_bound"):
+        end = getattr(support, name, None)
         if isinstance(end, Tensor):
             missing = missing | end.isnan()
     return missing

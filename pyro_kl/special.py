@@ -44,6 +44,7 @@ __all__ = [
     "logaddexp",
     "mean_shortfall",
     "odd_saturation",
+    "relative",
     "rough_trigamma",
     "trigamma",
     "widening",
@@ -179,9 +180,14 @@ def excess_of_log(
     return torch.where(square < numbers[1], close, u - log_ratio)
 
 
+def relative(x: Tensor, y: Tensor) -> Tensor:
+    """x/y - 1 of positive numbers, with all its digits; -1 where y is nan or infinite."""
+    return torch.fmax((x - y) / y, torch.full_like(y, -1.0))
+
+
 def widening(s: Tensor, sigma: Tensor) -> Tensor:
     """(s/sigma)^2 - 1, with all its digits; -1 where sigma is infinite."""
-    return torch.fmax((s - sigma) / sigma, torch.full_like(sigma, -1.0)) * (s / sigma + 1)
+    return relative(s, sigma) * (s / sigma + 1)
 
 
 @with_partials(lambda u: (-u / (1 + u),))
@@ -206,7 +212,7 @@ def itakura_saito_of(u: Tensor, ratio: Tensor) -> Tensor:
 
 
 def _itakura_saito_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    u = (x - y) / y
+    u = relative(x, y)
     return u / x, -u / y
 
 
@@ -216,7 +222,7 @@ def itakura_saito(x: Tensor, y: Tensor) -> Tensor:
 
     It is the Bregman divergence of -log, and KL(Exponential(1/x) || Exponential(1/y)).
     """
-    return excess((x - y) / y, x / y)
+    return excess(relative(x, y), x / y)
 
 
 def _log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:

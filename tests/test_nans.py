@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, constraints
 
 import pyro_kl
+from pyro_kl import policy
 
 from .structured_laws import F64, STRUCTURED, over
 from .test_pairs import without_validation
@@ -227,3 +228,47 @@ def test_wrapped_laws(name):
     given = tuple({k: torch.tensor(x, dtype=F64) for k, x in law.given.items()} for law in laws)
     names = [(i, name) for i, side in enumerate(given) for name in side]
     check((laws[0].make, laws[1].make), given, names, lambda p, q: pyro_kl.kl(p, q).value)
+
+
+# --- policies ------------------------------------------------------------------------------------
+
+LOGITS = torch.tensor([[0.0, 1.0, 2.0], [0.5, 1.5, 1.0], [1.0, 0.0, 0.0]], dtype=F64)
+ANSWERS = {
+    "exact_kl": torch.func.vmap(policy.exact_kl),
+    "sequence_kl": policy.sequence_kl,
+    "optimum": lambda logits, reward: policy.optimum(logits, reward, 0.5)[0].sum(-1),
+    "log Z": lambda logits, reward: policy.optimum(logits, reward, 0.5)[1],
+    "forward_optimum": lambda logits, r: policy.forward_optimum(logits, r, 0.5).sum(-1),
+}
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_policies(name, side):
+    rows = [LOGITS.clone(), LOGITS.flip(-1)]
+    right = ANSWERS[name](*rows)
+    rows[side][1, 2] = math.nan
+    found = ANSWERS[name](*rows)
+    assert found.isnan().tolist() == [False, True, False]
+    assert torch.equal(found[[0, 2]], right[[0, 2]])
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        policy.exact_kl,
+        lambda p, q: policy.objective(p, q, torch.zeros(3), 0.5),
+        lambda p, q: policy.penalty(p, q, use="reward"),
+        lambda p, q: policy.penalty(p, q, use="loss", per="sequence"),
+        policy.sampled_kl,
+        lambda p, q: policy.gate(p.sigmoid(), q.sigmoid(), torch.tensor(False)),
+        lambda p, q: policy.moments(p + q),
+    ],
+)
+def test_policies_refuse(asked, side):
+    """Where values can be looked at, with the place."""
+    rows = [LOGITS.clone(), LOGITS.flip(-1)]
+    rows[side][1, 2] = math.nan
+    with pytest.raises(ValueError, match="position"):
+        asked(*rows)

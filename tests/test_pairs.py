@@ -363,11 +363,23 @@ def test_nan_in_nan_out(duo, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_infinitely_wide(dtype):
-    """The classes' validation lets an infinite scale pass: the density is 0 everywhere."""
-    normal = torch.distributions.Normal(*torch.tensor([0.0, 1.0], dtype=dtype))
-    wide = torch.distributions.Normal(*torch.tensor([0.0, math.inf], dtype=dtype))
-    assert kl_divergence(normal, wide) == math.inf
+@pytest.mark.parametrize(
+    ("family", "p", "q"),
+    [
+        (torch.distributions.Normal, (0.0, 1.0), (0.0, math.inf)),
+        (torch.distributions.Laplace, (0.3, 1.0), (0.0, math.inf)),
+        (torch.distributions.Gumbel, (0.3, 1.0), (0.0, math.inf)),
+        (torch.distributions.HalfNormal, (1.0,), (math.inf,)),
+        (torch.distributions.Exponential, (math.inf,), (1.0,)),
+        (torch.distributions.Gamma, (2.0, math.inf), (1.0, 1.0)),
+        (torch.distributions.Gamma, (1.0, math.inf), (0.4, 1.0)),
+        (torch.distributions.Pareto, (1.0, math.inf), (1.0, 3.0)),
+    ],
+)
+def test_infinitely_far(family, p, q, dtype):
+    """The classes' validation lets them pass: q's density is 0 everywhere, or p is a point."""
+    p, q = (family(*torch.tensor(x, dtype=dtype)) for x in (p, q))
+    assert kl_divergence(p, q) == math.inf
 
 
 @over(duo for duo in FINITE if not duo.p.support.discrete)

@@ -26,6 +26,7 @@ from ..registry import declare, formula
 from ..special import (
     excess,
     log1p_or_log,
+    relative,
     rough_trigamma,
     trigamma,
 )
@@ -157,7 +158,7 @@ gamma = declare(
 def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """r - 1 and r, r = (a / c) (d / b): from differences, but no large ones that cancel."""
     p, q = (a - c) / c, a / c
-    t, turned = (d - b) / b, d / b
+    t, turned = relative(d, b), d / b
     return torch.where(turned > 1, p + q * t, t + p * turned), q * turned
 
 
@@ -200,8 +201,9 @@ def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     B(c) = lgamma(c) - (c - 1) digamma(1). Next to c = 1 and u = 0 it is u^2/2 - (c - 1) u +
     (c - 1)^2 pi^2/12, a form whose two parts of opposite sign leave a third of themselves.
     """
-    u, r = (d - b) / b, d / b
-    return excess(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
+    u, r = relative(d, b), d / b
+    value = excess(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
+    return torch.where(torch.isinf(b), math.inf, value)
 
 
 def _to_exponential(a: Tensor, b: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:

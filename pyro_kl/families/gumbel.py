@@ -99,4 +99,5 @@ def kl_gumbel_gumbel(p: Parameters, q: Parameters) -> Tensor:
         KL = [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - (r - 1) psi(1)]
     """
     r, u = p["scale"] / q["scale"], (p["scale"] - q["scale"]) / q["scale"]
-    return gumbel_divergence(r, u, (p["loc"] - q["loc"]) / q["scale"])
+    value = gumbel_divergence(r, u, (p["loc"] - q["loc"]) / q["scale"])
+    return torch.where(torch.isinf(q["scale"]), math.inf, value)

@@ -18,6 +18,7 @@ from ..special import (
     itakura_saito,
     mean_shortfall,
     odd_saturation,
+    relative,
 )
 
 
@@ -88,7 +89,7 @@ laplace = declare(
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's loc and scale, then q's."""
     b, c = p["scale"], q["scale"]
-    u, t = (b - c) / c, (p["loc"] - q["loc"]) / b
+    u, t = relative(b, c), (p["loc"] - q["loc"]) / b
     shift, slope = exp_excess_of_distance(t), odd_saturation(t)
     by_loc = slope / c
     return by_loc, u / b + (shift - slope * t) / c, -by_loc, -(u + b / c * shift) / c

@@ -103,7 +103,8 @@ def bregman_log_i0(k: Tensor, other: Tensor) -> Tensor:
 
 def entropy(loc: Tensor, concentration: Tensor) -> Tensor:
     k = concentration
-    return math.log(2 * math.pi) + log_i0e(k) + k * shortfall(k)
+    around = 0.0 * loc  # nan of an angle that is infinite
+    return math.log(2 * math.pi) + log_i0e(k) + k * shortfall(k) + around
 
 
 def log_density_at(point: Point, loc: Tensor, concentration: Tensor) -> Tensor:
