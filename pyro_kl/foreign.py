@@ -23,10 +23,12 @@ from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import Transform, _InverseTransform
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .partials import is_transformed
 from .special import in_float64
 from .subclasses import is_upstream
 
 __all__ = [
+    "callable_copy",
     "called",
     "check_pointwise",
     "content",
@@ -108,6 +110,22 @@ def own_copy(part: Any) -> Any:
     else:
         new.__dict__["_validate_args"] = False
     return new
+
+
+def callable_copy(part: Any) -> Any:
+    """`own_copy` of what is known by calling it alone.
+
+    Raises:
+        NotImplementedError: where a function is traced, compiled or mapped: what is called may
+            remember tensors of other runs, which torch's tracer does not survive, and the number
+            of nodes that it needs cannot follow the parameters of later runs.
+    """
+    if is_transformed():
+        raise NotImplementedError(
+            "A density or a map that is known by calling it alone is not integrated while a "
+            "function is traced, compiled or mapped: sample it there."
+        )
+    return own_copy(part)
 
 
 def called(function: Callable[..., Any], *args: Any) -> Any:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from pyro.distributions import transforms as flows
 from pyro.distributions.torch_transform import TransformModule
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import JitTrace_ELBO, JitTraceMeanField_ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import constraints, kl_divergence
 from torch.distributions import transforms as t
 
@@ -459,3 +459,36 @@ def test_elbos_train_as_they_did(name, side, monkeypatch):
         # where no draw of thousands has fallen, their spread says nothing
         off, rare = (found - truth.mean(0)).abs(), 1e-3 * found.abs().max()
         assert (off <= 5 * error + rare).all(), type(elbo).__name__
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("name", ["spline", "batch norm, frozen", "network"])
+def test_a_traced_step_samples_what_can_only_be_called(name):
+    """The flow remembers tensors of the step before, which was not traced."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    transform, _ = made(MAPS, name)
+
+    def model():
+        pyro.module("flow", transform)
+        pyro.sample("z", flow(transform))
+
+    def guide():
+        loc = pyro.param("loc", torch.full((2,), 0.3, dtype=F64))
+        pyro.sample("z", dist.Normal(loc, 1.2).to_event(1))
+
+    def gradient(elbo):
+        pyro.set_rng_seed(1)
+        loss = elbo.loss_and_grads(model, guide)
+        found = [x.grad.clone() for _, x in pyro.get_param_store().named_parameters()]
+        pyro.infer.util.zero_grads(x for _, x in pyro.get_param_store().named_parameters())
+        return [torch.tensor(loss, dtype=F64), *found]
+
+    gradient(Trace_ELBO())
+    right, *found = [
+        gradient(elbo)
+        for elbo in (JitTrace_ELBO(), JitTraceMeanField_ELBO(), pyro_kl.JitTraceKL_ELBO())
+    ]
+    for mine in found:
+        assert all(torch.allclose(x, y, rtol=1e-5) for x, y in zip(mine, right, strict=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
-from ..foreign import check_pointwise, is_foreign, own_copy, promoted, tensors_in
+from ..foreign import callable_copy, check_pointwise, is_foreign, promoted, tensors_in
 from ..integrals import tell
 from ..line import Point, half_line
 from ..maps import one_to_one
@@ -148,7 +148,7 @@ class _Integral:
         foreign = is_foreign(maps)
         self.closed = view.closed or foreign
         map_tensors = [] if foreign else [in_float64(x) for x in tensors_in(maps)]
-        self.maps = own_copy(maps) if foreign else made_of(maps, iter(map_tensors))
+        self.maps = callable_copy(maps) if foreign else made_of(maps, iter(map_tensors))
         tensors = (source.centre, source.width, *source.tensors, *map_tensors, *view.tensors)
         self.ends = len(source.tensors), len(source.tensors) + len(map_tensors)
         self.tensors = [x.expand(shape) for x in tensors]

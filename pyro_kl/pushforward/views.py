@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from ..family import Parameters, end_at
-from ..foreign import called, is_foreign, own_copy, tensors_in
+from ..foreign import callable_copy, called, is_foreign, tensors_in
 from ..line import Line, Number, Point
 from ..maps import bounds, mapped_support, one_to_one, plain_maps
 from ..reduction import simplified
@@ -207,7 +207,7 @@ def _by_log_prob(law: Distribution) -> View | None:
         return None
     if period_of(opened(law)[0]) is not None:  # torch takes the density at images of any angle
         return None
-    law = own_copy(law)
+    law = callable_copy(law)
 
     def log_density(point: Point) -> Tensor:
         return called(law.log_prob, _off_the_ends(point.x, *ends))
