@@ -708,6 +708,28 @@ def test_jit_gives_the_same_as_eager(knobs, vectorize):
 
 
 @jit
+def test_jit_traces_methods_once():
+    """Each access of a method makes another object."""
+
+    class Both:
+        runs = 0
+
+        def model(self):
+            self.runs += 1
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+        def guide(self):
+            pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(1.0)), 1.0))
+
+    both, elbo = Both(), JitTraceKL_ELBO()
+    elbo.loss_and_grads(both.model, both.guide)
+    runs = both.runs
+    assert elbo.loss_and_grads(both.model, both.guide) == pytest.approx(0.5)
+    assert both.runs == runs
+    assert elbo.loss_and_grads(Both().model, both.guide) == pytest.approx(0.5)
+
+
+@jit
 def test_jit_traces_once_and_schedules_still_move():
     runs = []
 

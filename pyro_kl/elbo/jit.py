@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import pyro.ops.jit
@@ -26,6 +27,13 @@ _SHORT = (
 )
 
 
+def _identity(function: Any) -> Any:
+    """The same for each access of a bound method, which makes an object anew."""
+    if isinstance(function, MethodType):
+        return id(function.__self__), id(function.__func__)
+    return id(function)
+
+
 class JitTraceKL_ELBO(TraceKL_ELBO):
     """`TraceKL_ELBO` whose gradient step is traced once by `pyro.ops.jit` and then replayed.
 
@@ -43,7 +51,7 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
                 f"{type(self).__name__} overrides _differentiable_loss_particle, which "
                 "JitTraceKL_ELBO does not call; derive from TraceKL_ELBO."
             )
-        self._traced: dict[tuple[int, int], tuple[Any, Any, Callable[..., Any]]] = {}
+        self._traced: dict[Any, tuple[Any, Any, Callable[..., Any]]] = {}
         self._templates: list[tuple[Snapshot, list[str]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,7 +64,7 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         trace: Pyro makes one for each set of keyword arguments), how far each integral is from
         the error that was asked, and what goes into the report.
         """
-        key = id(model), id(guide)
+        key = _identity(model), _identity(guide)
         if key not in self._traced:
             weakself = weakref.ref(self)
 
