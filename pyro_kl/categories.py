@@ -44,8 +44,9 @@ def _total(x: Tensor) -> Tensor:
 def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
     """The sum of the terms, in a precision.
 
-    Masses that sum to 1 in float32 do so to 1e-7, and the KL of what they would be without that
-    rounding is smaller by half the square of the sums' difference, up to its cube: it may come
+    Masses that sum to 1 in float32 do so to 1e-7, or to 1e-7 times the size of the logits that
+    they were made of. The KL of what they would be without that rounding is a sum of x per unit,
+    and smaller by half the square of the sums' relative difference, up to its cube: it may come
     out as that much less than 0.
     """
     kl = _total(terms)
@@ -53,8 +54,9 @@ def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> 
         return kl
     if term is generalised_kl_of_logs:
         x, y = x.exp(), y.exp()
-    gap = (_total(y) - _total(x)).detach()
-    return torch.addcmul(kl, gap, gap, value=-0.5).clamp(min=0.0).to(dtype)
+    sum_x = _total(x).detach()
+    gap = (_total(y).detach() - sum_x) / sum_x
+    return torch.addcmul(kl / sum_x, gap, gap, value=-0.5).clamp(min=0.0).to(dtype)
 
 
 def _composed(term: Term, x: Tensor, y: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.distributions import (
 )
 
 from .foreign import is_foreign
+from .shapes import any_of_last
 
 _MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Laws whose values index a tensor.
@@ -63,16 +64,14 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
 
 def _nowhere(q: Any, x: Tensor) -> Tensor:
     """Where x, or an end of q's support, is nan: it is neither inside nor outside."""
-    missing = x.isnan()
-    if q.event_shape:
-        missing = missing.flatten(-len(q.event_shape)).any(-1)
+    missing = any_of_last(x.isnan(), len(q.event_shape))
     support: Any = q.support
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     for name in ("lower_bound", "upper_bound"):
         end = getattr(support, name, None)
         if isinstance(end, Tensor):
-            missing = missing | end.isnan()
+            missing = missing | any_of_last(end.isnan(), min(end.dim(), len(q.event_shape)))
     return missing
 
 

@@ -20,6 +20,8 @@ from torch.distributions import Distribution, constraints
 from .caller import warn
 from .estimate import Estimate
 from .reduction import describe, simplified
+from .registry import pair_of
+from .structured_family import StructuredFamily
 from .wrappers.circle import ends_of
 
 __all__ = ["Terms", "draw", "estimate_of", "log_density"]
@@ -203,6 +205,8 @@ def estimate_of(
     value = _added(torch.where(w > 0, w * t.mean, 0.0) for w, t in used)
     error = _added(w * w * t.variance for w, t in used).sqrt()
     unreliable, doubt = _doubts(used, error)
+    if sampler := _of_sampler(p):
+        unreliable, doubt = torch.ones_like(error, dtype=torch.bool), sampler
     if doubt:
         reason = f"{reason}; {doubt}"
         warn(f"KL({describe(p)} || {describe(q)}): {reason}.")
@@ -214,6 +218,16 @@ def estimate_of(
         reason=reason,
         unreliable=unreliable,
     )
+
+
+def _of_sampler(p: Distribution) -> str:
+    """Why p's samples, or its density at them, are not its own; "" if nothing is known."""
+    pair = pair_of(type(p), type(p))
+    side = None if pair is None else pair.make_p
+    if isinstance(side, StructuredFamily) and side.samples:
+        return f"{describe(p)}: {side.samples}"
+    base = getattr(p, "base_dist", None)
+    return _of_sampler(base) if isinstance(base, Distribution) else ""
 
 
 def _added(tensors: Iterable[Tensor]) -> Tensor:

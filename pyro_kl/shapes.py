@@ -46,14 +46,18 @@ def nan_rows(law: Distribution) -> Tensor:
     """Where, in a batch, a parameter that a law was given is nan."""
     if isinstance(law, Independent):
         rows = nan_rows(law.base_dist).expand(law.base_dist.batch_shape)
-        return rows.reshape(*law.batch_shape, -1).any(-1)
+        return any_of_last(rows, law.reinterpreted_batch_ndims)
     rows = torch.zeros((), dtype=torch.bool)
     for name, constraint in law.arg_constraints.items():
         given = vars(law).get(name)
         if isinstance(given, Tensor):
-            nan = given.detach().isnan()
-            rows = rows | (nan.flatten(-n).any(-1) if (n := constraint.event_dim) else nan)
+            rows = rows | any_of_last(given.detach().isnan(), constraint.event_dim)
     return rows
+
+
+def any_of_last(mask: Tensor, ndims: int) -> Tensor:
+    """Whether anything holds along so many last dimensions."""
+    return mask.flatten(-ndims).any(-1) if ndims else mask
 
 
 def summed_to(x: Tensor, like: Tensor) -> Tensor:

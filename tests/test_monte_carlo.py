@@ -314,3 +314,17 @@ def test_says_what_is_lacking(name):
     for ask in (pyro_kl.monte_carlo, pyro_kl.kl):
         with pytest.raises(NotImplementedError, match=message):
             ask(p(), q(), num_samples=100)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda law: law, lambda law: law.expand([2]), lambda law: law.mask(True)]
+)
+def test_says_that_a_sampler_is_another_distributions(wrap):
+    """torch draws correlation matrices from another distribution than its log_prob is of."""
+    p, q = (wrap(dist.LKJCholesky(3, torch.tensor(eta))) for eta in (1.5, 4.0))
+    with pytest.warns(UserWarning, match="sampler draws from another law"):
+        found = pyro_kl.monte_carlo(p, q, 1000)
+    assert found.unreliable.all()
+    assert "sampler draws from another law" in found.reason
+    with pytest.warns(UserWarning, match="sampler"):
+        assert pyro_kl.compare(p, q, 1000).z_score.isnan().all()

@@ -20,7 +20,7 @@ from ..family import Family, in_rows
 from ..pair import Case
 from ..reduction import no_formula
 from ..registry import family_of, register
-from ..shapes import broadcast_batch, nan_in
+from ..shapes import any_of_last, broadcast_batch, nan_in
 from ..special import generalised_kl_of_logs, in_float64, log_mass
 
 #: What a rule for wrapped laws has to open first.
@@ -116,7 +116,7 @@ def _masses(family: Family, q: Distribution, atoms: Tensor) -> Tensor:
 def _missing(law: Empirical) -> Tensor:
     """nan where an atom or a weight is, otherwise 0."""
     weights = law.log_weights.detach()
-    atoms = law._samples.detach().reshape(*weights.shape, -1).isnan().any(-1)
+    atoms = any_of_last(law._samples.detach().isnan(), len(law.event_shape))
     missing = (atoms | weights.isnan()).any(-1)
     return torch.where(missing, math.nan, 0.0)
 

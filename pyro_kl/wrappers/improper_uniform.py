@@ -20,7 +20,7 @@ from ..maps import bounds
 from ..pair import Case
 from ..reduction import describe
 from ..registry import family_of, register
-from ..shapes import broadcast_batch, nan_in, nan_rows, sum_events
+from ..shapes import any_of_last, broadcast_batch, nan_in, nan_rows, sum_events
 from ..special import in_float64
 from .delta import kl_delta
 
@@ -68,8 +68,9 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
         outside = sum_events((~inside).to(entropy.dtype), p.batch_shape, p.event_shape[:ndims])
         inside = outside == 0
     missing = nan_in(in_rows(values, family.vectors)).expand(base.batch_shape)
-    missing = missing.reshape(*p.batch_shape, -1).any(-1)
-    value = torch.where(missing, math.nan, torch.where(inside, -entropy, math.inf))
+    value = torch.where(
+        any_of_last(missing, ndims), math.nan, torch.where(inside, -entropy, math.inf)
+    )
     return value.to(promoted(tuple(given.values()))).expand(shape)
 
 
