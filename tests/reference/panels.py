@@ -94,7 +94,8 @@ class Integral:
     """
 
     def __init__(self, p: str, q: str, maps: Sequence[Map] = ()) -> None:
-        self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
+        self.p, self.q, self.maps = CONTINUOUS[p], CONTINUOUS[q], maps
+        self.period = self.q.period
         if maps:
             self.q = pulled_back(self.q, maps)
 
@@ -136,10 +137,18 @@ class Integral:
 
     def _outside(self, a: Law, b: Law) -> bool:
         mine, theirs = self.p.ends(**a), self.q.ends(**b)
+        if self.period:  # one turn from anywhere
+            low, high = (self._image(end) for end in mine)
+            return bool(abs(high - low) > self.period)
         if np.isnan([float(end) for end in theirs]).any():
             return True
         slack = [1e-15 * abs(x) if np.isfinite(x) and self.q.places else 0 for x in theirs]
         return bool(theirs[0] - slack[0] > mine[0] or mine[1] > theirs[1] + slack[1])
+
+    def _image(self, x: Any) -> Any:
+        for one in self.maps:
+            x = one.of(x)
+        return x
 
     def _converges(self, a: Law, b: Law) -> bool | None:
         """Whether p falls faster than -log q grows in both tails; None if that is not known."""

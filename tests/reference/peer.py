@@ -45,7 +45,8 @@ class Truth:
     @property
     def good(self) -> bool:
         """Whether it is a reference: to 1e-8, relative."""
-        return bool(self.error <= GOOD * max(abs(self.kl), 1e-3)) and not np.isnan(self.kl)
+        known = np.isfinite(self.error) and not np.isnan(self.kl)
+        return bool(known and self.error <= GOOD * max(abs(self.kl), 1e-3))
 
 
 def knows(*names: str) -> bool:
