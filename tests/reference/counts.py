@@ -15,7 +15,7 @@ __all__ = ["COUNTS", "Summation"]
 #: Nats below 1 at which nothing is left of a mass: 1e-32.
 NOTHING = 74.0
 #: Atoms that are added up at the most.
-MOST = 1 << 22
+MOST = 1 << 18
 
 Law = Mapping[str, Any]
 

@@ -99,7 +99,7 @@ class Integral:
         if maps:
             self.q = pulled_back(self.q, maps)
 
-    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+    def solve(self, a: Law, b: Law) -> tuple[Any, Any, int]:
         """Nats, their error and the number of nodes."""
         if self._outside(a, b):
             return INFINITE
@@ -111,10 +111,12 @@ class Integral:
         panels = self._panels(line, a, b)
         self.sum = bisected(lambda y: self._terms(line, a, b, y), panels)
         value = self.sum.value
+        if np.isposinf(value) and abs(self.sum.mass - 1) < 1e-15:
+            return INFINITE  # it is finite, and larger than the largest number
         error = self.sum.error + abs(self.sum.mass - 1) * (1 + abs(value))
         # nothing must be left at the ends
         error += FURTHEST * sum(abs(self._terms(line, a, b, y)[1]) for y in panels[[0, -1]])
-        return value, float(error), NODES * len(self.sum.panels)
+        return value, error, NODES * len(self.sum.panels)
 
     def again(self, a: Law, b: Law) -> Any:
         """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
@@ -161,9 +163,10 @@ class Integral:
         for far in FAR:
             at, log_slope = line.place(side * far * np.array([1, 2, 4], LD))
             log_p = self.p.log_density(at, **a) + log_slope
-            if np.isneginf(log_p[2]):
+            cost = np.maximum(self.q.log_cost_at(at, **b), 0)
+            if np.isneginf(log_p[2]) and np.isfinite(cost[2]):
                 return True
-            size = log_p + np.maximum(self.q.log_cost_at(at, **b), 0)
+            size = log_p + cost
             if np.isfinite(size).all():
                 return bool((size[2] - size[1]) - (size[1] - size[0]) < -1e-9 * far)
         return None

@@ -38,7 +38,7 @@ class Truth:
     """
 
     kl: Any
-    error: float
+    error: Any
     nodes: int
     slopes: Mapping[tuple[str, str], tuple[float, float]]
 
