@@ -20,10 +20,11 @@ from .monte_carlo import check_sampling, monte_carlo, randomness
 from .provenance import Use, error_told, least_exact, recording
 from .quadrature import Integral
 from .quadrature import tolerance as relative_tolerance
-from .reduction import NoDivergence, OutOfReach, by_reduction, describe
+from .reduction import NoDivergence, by_reduction, describe
 from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, some_tensor, sum_events
 from .stratified import stratified
+from .subclasses import is_a
 from .undeclared import is_on_line, kl_of_undeclared
 from .wrappers.masked import both, unmasked
 
@@ -79,7 +80,7 @@ def kl(
         declined = missing
         try:
             with relative_tolerance(tolerance):
-                found = None if isinstance(missing, OutOfReach) else _integrated(p, q)
+                found = _integrated(p, q)
         except NotImplementedError as unknown:
             found, declined = None, unknown
         if found is not None:
@@ -125,7 +126,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         assert inner.error is not None
         value, error = (torch.where(mask, x, 0.0) for x in (inner.value, inner.error))
         return replace(inner, value=value, error=error)
-    if isinstance(p, Independent) and isinstance(q, Independent):
+    if is_a(p, Independent) and is_a(q, Independent):
         shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         inner = _integrated(peel(p, shared), peel(q, shared))
         if inner is None:

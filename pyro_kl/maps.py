@@ -23,6 +23,7 @@ from torch.distributions.transforms import (
 )
 
 from .settled import constant, settled
+from .subclasses import is_a
 
 _INCREASING = (ExpTransform, SigmoidTransform, SoftplusTransform, TanhTransform)
 #: What an instance keeps for itself and says nothing about the map.
@@ -40,11 +41,11 @@ def plain_maps(transforms: Iterable[Transform]) -> list[Transform]:
 
 def flattened(transform: Transform) -> list[Transform]:
     """The maps that a map is made of, as they are written; inverses of plain maps are plain."""
-    if isinstance(transform, ComposeTransform):
+    if is_a(transform, ComposeTransform):
         return [flat for part in transform.parts for flat in flattened(part)]
-    if isinstance(transform, IndependentTransform):
+    if is_a(transform, IndependentTransform):
         return flattened(transform.base_transform)
-    if isinstance(transform, AffineTransform) and transform.event_dim:
+    if is_a(transform, AffineTransform) and transform.event_dim:
         return [AffineTransform(transform.loc, transform.scale)]
     if isinstance(transform, _InverseTransform):
         return _inverted(transform.inv)
@@ -52,11 +53,11 @@ def flattened(transform: Transform) -> list[Transform]:
 
 
 def _inverted(transform: Transform) -> list[Transform]:
-    if isinstance(transform, ComposeTransform | IndependentTransform):
+    if is_a(transform, (ComposeTransform, IndependentTransform)):
         return [flat for part in reversed(flattened(transform)) for flat in _inverted(part)]
-    if isinstance(transform, AffineTransform):
+    if is_a(transform, AffineTransform):
         return [AffineTransform(-transform.loc / transform.scale, 1 / transform.scale)]
-    if isinstance(transform, PowerTransform):
+    if is_a(transform, PowerTransform):
         return [PowerTransform(1 / transform.exponent)]
     return [transform.inv]
 
@@ -64,7 +65,7 @@ def _inverted(transform: Transform) -> list[Transform]:
 def _append(maps: list[Transform], last: Transform) -> None:
     """Add one map at the end, merged with what stands there."""
     before = maps[-1] if maps else None
-    if isinstance(last, AffineTransform) and isinstance(before, AffineTransform):
+    if is_a(last, AffineTransform) and is_a(before, AffineTransform):
         maps.pop()
         last = AffineTransform(last.loc + last.scale * before.loc, last.scale * before.scale)
     elif before is not None and undoes(last, before):
@@ -82,9 +83,9 @@ def undoes(second: Transform, first: Transform) -> bool:
 
 
 def _is_identity(transform: Transform) -> bool:
-    if isinstance(transform, AffineTransform):
+    if is_a(transform, AffineTransform):
         return constant(transform.loc, 0.0) and constant(transform.scale, 1.0)
-    if isinstance(transform, PowerTransform):
+    if is_a(transform, PowerTransform):
         return constant(transform.exponent, 1.0)
     return False
 
@@ -174,9 +175,9 @@ def image(support: Any, transform: Transform) -> Any:
     ends, room = bounds(support), bounds(transform.codomain)
     if ends is None or room is None or transform.domain.event_dim:
         return transform.codomain
-    if direction(transform) == -1:
+    if _sign(transform) == -1:
         ends = ends[1], ends[0]
-    elif direction(transform) != 1:
+    elif _sign(transform) != 1:
         return transform.codomain
     return constraints.interval(
         *(_end_of_image(transform, end, limit) for end, limit in zip(ends, room, strict=True))
@@ -208,14 +209,14 @@ def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
     )
 
 
-def direction(transform: Transform) -> int:
+def _sign(transform: Transform) -> int:
     """1 of an increasing map, -1 of one that falls, 0 if that is not known."""
     if isinstance(transform, _InverseTransform):
-        return direction(transform.inv)
-    if isinstance(transform, AffineTransform):
+        return _sign(transform.inv)
+    if is_a(transform, AffineTransform):
         slope = transform.scale
-    elif isinstance(transform, PowerTransform):
+    elif is_a(transform, PowerTransform):
         slope = transform.exponent
     else:
-        return int(isinstance(transform, _INCREASING))
+        return int(is_a(transform, _INCREASING))
     return int(settled(slope, lambda s: s > 0)) - int(settled(slope, lambda s: s < 0))

@@ -72,11 +72,11 @@ def components(law: Any) -> tuple[Tensor, Distribution]:
 
 def unsqueezed(law: Distribution, dim: int) -> Distribution:
     """The law with a batch dim of size 1 more, at the negative position `dim`."""
-    if isinstance(law, Independent):
+    if is_a(law, Independent):
         n = law.reinterpreted_batch_ndims
         return Independent(unsqueezed(law.base_dist, dim - n), n, validate_args=False)
     at = len(law.batch_shape) + 1 + dim
-    if isinstance(law, MultivariateNormal):
+    if is_a(law, MultivariateNormal):
         return MultivariateNormal(
             law.loc.unsqueeze(at), scale_tril=law.scale_tril.unsqueeze(at), validate_args=False
         )

@@ -11,6 +11,8 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from .subclasses import is_a
+
 
 def check_event_shapes(p: Distribution, q: Distribution) -> None:
     """A KL compares two laws on one space: event shapes must be equal, not merely broadcast."""
@@ -67,7 +69,7 @@ def summed_to(x: Tensor, like: Tensor) -> Tensor:
 
 def peel(law: Distribution, ndims: int) -> Distribution:
     """An Independent with `ndims` of its event dimensions given back to the batch."""
-    if not isinstance(law, Independent):
+    if not is_a(law, Independent):
         return law
     left = law.reinterpreted_batch_ndims - ndims
     return Independent(law.base_dist, left, validate_args=False) if left else law.base_dist
@@ -87,7 +89,7 @@ def normals(loc: Any, scale: Any) -> Independent:
 
 def as_delta(law: Distribution) -> Delta | None:
     """An Independent over Deltas as one Delta with an event; None for anything else."""
-    if not (isinstance(law, Independent) and isinstance(law.base_dist, Delta)):
+    if not (is_a(law, Independent) and is_a(law.base_dist, Delta)):
         return None
     point, ndims = law.base_dist, law.reinterpreted_batch_ndims
     log_density = torch.as_tensor(point.log_density).expand(point.batch_shape)

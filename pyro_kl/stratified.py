@@ -13,6 +13,7 @@ from .draws import Terms, draw, estimate_of, log_density
 from .estimate import Estimate
 from .mixtures import components, is_mixture
 from .shapes import broadcast_batch
+from .subclasses import is_a
 
 __all__ = ["stratified"]
 
@@ -68,7 +69,7 @@ def _log_ratio(
 
 
 def _inner(law: Distribution) -> Distribution:
-    return law.base_dist if isinstance(law, Independent) else law
+    return law.base_dist if is_a(law, Independent) else law
 
 
 def _log_density(law: Distribution, x: Tensor) -> Tensor:

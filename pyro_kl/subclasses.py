@@ -2,12 +2,13 @@
 
 A class that somebody derives from torch's or Pyro's for its constructor, its `expand` or its
 `has_rsample` is the same distribution. One that brings its own `log_prob`, `rsample` or `support`
-is another one, of which the formulas of its parent know nothing.
+is another one, of which the formulas of its parent know nothing. Likewise a transform that brings
+its own map, inverse or Jacobian.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard, TypeVar, overload
 
 import pyro.distributions
 import torch
@@ -15,8 +16,9 @@ from torch.distributions import Distribution, Independent
 
 __all__ = ["hides_another", "is_a", "is_upstream", "keeps_density"]
 
-#: What says which distribution it is.
-_SAYS = ("log_prob", "rsample", "support")
+_Part = TypeVar("_Part")
+#: What says which distribution, or which transform, it is.
+_SAYS = ("log_prob", "rsample", "support", "__call__", "_call", "_inverse", "log_abs_det_jacobian")
 #: What is derived from these says for the first time what its density is.
 _OPEN = (Distribution.log_prob, pyro.distributions.Distribution.log_prob)
 #: What has been found out: a call costs one look-up.
@@ -29,7 +31,7 @@ def is_upstream(cls: type) -> bool:
 
 
 def keeps_density(cls: type, declared: type) -> bool:
-    """Whether a class is the distribution that the class is which it is derived from.
+    """Whether a class is the distribution, or the transform, that it is derived from.
 
     A class without a density of its own, as `Distribution`, leaves it to those derived from it.
     """
@@ -50,10 +52,18 @@ def _keeps(cls: type, declared: type) -> bool:
     )
 
 
-def is_a(law: Any, classes: type | tuple[type, ...]) -> bool:
-    """`isinstance`, for a distribution that is no other one than the class says."""
+@overload
+def is_a(part: Any, classes: type[_Part]) -> TypeGuard[_Part]: ...
+
+
+@overload
+def is_a(part: Any, classes: tuple[type, ...]) -> bool: ...
+
+
+def is_a(part: Any, classes: type | tuple[type, ...]) -> bool:
+    """`isinstance`, for a distribution or a transform that is no other one than the class says."""
     each = classes if isinstance(classes, tuple) else (classes,)
-    return any(isinstance(law, cls) and keeps_density(type(law), cls) for cls in each)
+    return any(isinstance(part, cls) and keeps_density(type(part), cls) for cls in each)
 
 
 def hides_another(law: Any) -> bool:

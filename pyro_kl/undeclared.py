@@ -23,6 +23,7 @@ from .quadrature import Integral, asked_tolerance, integrate_laws, short_of
 from .reduction import describe
 from .shapes import peel
 from .special import HALF_LOG_TAU, logaddexp
+from .subclasses import is_a
 from .wrappers.circle import support_of
 
 __all__ = ["is_on_line", "kl_of_undeclared"]
@@ -154,7 +155,7 @@ def _log_prob_or_none(law: Distribution, x: Tensor) -> Tensor | None:
 
 def is_on_line(p: Distribution, q: Distribution) -> bool:
     """Whether both are continuous and univariate, or products of such, as their classes say."""
-    if isinstance(p, Independent) and isinstance(q, Independent):
+    if is_a(p, Independent) and is_a(q, Independent):
         shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         return is_on_line(peel(p, shared), peel(q, shared))
     return not p.event_shape and not q.event_shape and all(_map(x) is not None for x in (p, q))

@@ -178,12 +178,83 @@ def test_under_wrappers(which):
             dist.LogNormal(NORMAL.loc, NORMAL.scale).to_event(1),
         ),
         (Doubled(NORMAL, 1), NORMAL.to_event(1)),
+        (
+            dist.TransformedDistribution(
+                Doubled(NORMAL, 1), [t.AffineTransform(0.0, 2.0, event_dim=1)]
+            ),
+            dist.Normal(NORMAL.loc, 2.0).to_event(1),
+        ),
+        (
+            torch.distributions.Independent(Doubled(NORMAL.expand((3, 2)), 1), 1),
+            NORMAL.expand((3, 2)).to_event(2),
+        ),
         (NORMAL.to_event(1), Doubled(NORMAL, 1)),
         (DoubledMask(NORMAL, True), NORMAL),
     ],
 )
 def test_what_cannot_be_integrated_is_declined(p, q):
     assert methods(p, q) == set()
+
+
+@pytest.mark.parametrize("question", [pyro_kl.kl, pyro_kl.bounds])
+@pytest.mark.parametrize(
+    "p",
+    [
+        Doubled(NORMAL, 1),
+        dist.MixtureSameFamily(
+            dist.Categorical(torch.ones(3, dtype=F64)), Doubled(NORMAL.expand((3, 2)), 1)
+        ),
+    ],
+)
+def test_no_question_looks_under_another_product(question, p):
+    with pytest.raises(NotImplementedError):
+        question(p, NORMAL.to_event(1))
+
+
+class Bent(t.Transform):
+    """The map x -> sinh(c x), to be mixed into any class of maps."""
+
+    domain = codomain = constraints.real
+    bijective, sign = True, 1
+    slope = torch.tensor(1.5, dtype=F64)
+
+    def _call(self, x):
+        return torch.sinh(self.slope * x)
+
+    def _inverse(self, y):
+        return torch.asinh(y) / self.slope
+
+    def log_abs_det_jacobian(self, x, y):
+        return torch.log(self.slope * torch.cosh(self.slope * x))
+
+
+def bent(parent, *args):
+    return type(f"Bent{parent.__name__}", (Bent, parent), {})(*args)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        bent(t.AffineTransform, 0.0, 1.0),
+        bent(t.PowerTransform, 1.0),
+        bent(t.ExpTransform),
+        bent(t.SigmoidTransform),
+        bent(t.AbsTransform),
+        bent(t.IndependentTransform, t.ExpTransform(), 0),
+    ],
+    ids=lambda transform: type(transform).__mro__[2].__name__,
+)
+def test_a_map_of_its_own_is_not_its_parents(transform):
+    base, prior = dist.Normal(NORMAL.loc[0], 1.0), dist.Normal(NORMAL.loc[0] + 0.3, 2.0)
+    plain = dist.TransformedDistribution(base, [Bent()])
+    image = dist.TransformedDistribution(base, [transform])
+    for p, q, known in ((image, prior, (plain, prior)), (prior, image, (prior, plain))):
+        assert pyro_kl.kl(p, q).value.item() == pytest.approx(
+            pyro_kl.kl(*known).value.item(), rel=1e-6
+        )
+    assert kl_divergence(dist.TransformedDistribution(prior, [transform]), image) == (
+        pytest.approx(kl_divergence(prior, base).item(), rel=1e-6)
+    )
 
 
 def test_torchs_own_formula():

@@ -23,6 +23,8 @@ from torch.distributions import (
     Normal,
 )
 
+from ..subclasses import is_a
+
 __all__ = ["GaussianBlock", "diagonal", "read_joint"]
 
 
@@ -191,12 +193,12 @@ def _without_copies(parameter: Tensor, event_dim: int) -> Tensor:
 
 def read_joint(law: Distribution, value: Tensor, sizes: Sequence[int] = ()) -> Any:
     """How a law draws u, or None if it is not one of the three."""
-    if isinstance(law, MultivariateNormal):
+    if is_a(law, MultivariateNormal):
         tril = _without_copies(law._unbroadcasted_scale_tril, 2)
         return _Cholesky(_without_copies(law.loc, 1), tril, value, sizes)
-    if isinstance(law, LowRankMultivariateNormal):
+    if is_a(law, LowRankMultivariateNormal):
         return _LowRank(law, value)
-    if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
+    if is_a(law, Independent) and is_a(law.base_dist, Normal):
         if len(law.event_shape) == 1:
             base = law.base_dist
             return _Diagonal(_without_copies(base.loc, 1), _without_copies(base.scale, 1))

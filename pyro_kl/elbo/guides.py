@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, biject_to
 
 from ..shapes import check_event_shapes, peel
+from ..subclasses import is_a
 from .terms import PairKL, is_identity, kl_of_pair, without_mask
 from .traces import Site, Trace
 
@@ -192,16 +193,14 @@ class Fused(Drawn):
 def _normal_base(law: Distribution) -> tuple[Any, int]:
     """The Normal under a product of Normals, or None."""
     law, depth = (
-        (law.base_dist, law.reinterpreted_batch_ndims)
-        if isinstance(law, Independent)
-        else (law, 0)
+        (law.base_dist, law.reinterpreted_batch_ndims) if is_a(law, Independent) else (law, 0)
     )
-    return (law, depth) if isinstance(law, Normal) else (None, 0)
+    return (law, depth) if is_a(law, Normal) else (None, 0)
 
 
 def split_support(prior: Distribution) -> tuple[Distribution, int, Any]:
     """A prior without its Independent, how many dims that had, and the map to its support."""
-    depth = prior.reinterpreted_batch_ndims if isinstance(prior, Independent) else 0
+    depth = prior.reinterpreted_batch_ndims if is_a(prior, Independent) else 0
     base = peel(prior, depth)
     return base, depth, biject_to(base.support)
 

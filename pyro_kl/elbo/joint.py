@@ -33,6 +33,7 @@ from torch.distributions import (
 )
 
 from ..shapes import peel
+from ..subclasses import is_a
 from .gaussians import GaussianBlock, diagonal, read_joint
 from .guides import (
     Drawn,
@@ -67,7 +68,7 @@ def product_kl(
         NotImplementedError: the prior ties coordinates together and is no multivariate Normal, or
             there is no formula for a coordinate.
     """
-    depth = prior.reinterpreted_batch_ndims if isinstance(prior, Independent) else 0
+    depth = prior.reinterpreted_batch_ndims if is_a(prior, Independent) else 0
     base = peel(prior, depth)
     transform = biject_to(base.support)
     event_dim = depth + transform.domain.event_dim

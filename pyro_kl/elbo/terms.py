@@ -23,6 +23,7 @@ from torch.distributions.transforms import (
 )
 
 from ..shapes import check_event_shapes, peel
+from ..subclasses import is_a
 from .traces import Site
 
 __all__ = [
@@ -119,13 +120,13 @@ def kl_of_pair(q: Distribution, p: Distribution) -> PairKL:
 
 
 def _depth(law: Distribution) -> int:
-    return law.reinterpreted_batch_ndims if isinstance(law, Independent) else 0
+    return law.reinterpreted_batch_ndims if is_a(law, Independent) else 0
 
 
 def without_mask(law: Distribution) -> tuple[Distribution, Any]:
     """A law without the mask that `.mask(...)` has put on it, and the mask; None if none."""
     mask: Any = None
-    while isinstance(law, MaskedDistribution):
+    while is_a(law, MaskedDistribution):
         mask = law._mask if mask is None else mask & law._mask
         law = law.base_dist
     return law, None if mask is True else mask
@@ -142,7 +143,7 @@ def inner_masks(law: Any) -> list[tuple[int, Any]] | None:
     law, _ = without_mask(law)
     plain = True
     while not isinstance(law, Delta) and hasattr(law, "base_dist"):
-        plain = plain and isinstance(law, Independent)
+        plain = plain and is_a(law, Independent)
         law, mask = without_mask(law.base_dist)
         if mask is not None and not plain:
             return None
@@ -164,9 +165,9 @@ def is_identity(transform: Transform) -> bool:
     """Whether a map leaves every value as it is, by its type alone."""
     if transform is identity_transform:
         return True
-    if isinstance(transform, ComposeTransform):
+    if is_a(transform, ComposeTransform):
         return all(map(is_identity, transform.parts))
-    if isinstance(transform, IndependentTransform):
+    if is_a(transform, IndependentTransform):
         return is_identity(transform.base_transform)
     return False
 

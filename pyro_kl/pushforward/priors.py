@@ -42,9 +42,9 @@ from .charts import is_univariate
 
 def pulled_back(q: Any, transform: Transform) -> Distribution | None:
     """The law whose image under the map is q; None if it is not known."""
-    if class_of(q) is Dirichlet and isinstance(transform, StickBreakingTransform):
+    if class_of(q) is Dirichlet and is_a(transform, StickBreakingTransform):
         return _sticks(q.concentration)
-    if class_of(q) is LKJCholesky and isinstance(transform, CorrCholeskyTransform):
+    if class_of(q) is LKJCholesky and is_a(transform, CorrCholeskyTransform):
         return _partial_correlations(q.dim, q.concentration)
     return None
 
@@ -110,7 +110,7 @@ def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
     base, maps = opened(p)
     if not is_a(base, (MultivariateNormal, LowRankMultivariateNormal)):
         return None
-    if not isinstance(q, Independent) or q.base_dist.event_shape:
+    if not is_a(q, Independent) or q.base_dist.event_shape:
         return None
     marginal = Normal(base.loc, base.variance.sqrt(), validate_args=False)
     if (

@@ -16,7 +16,6 @@ from pyro.distributions import (
 )
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
-from torch.distributions.transforms import Transform
 
 from ..family import Parameters, end_at
 from ..foreign import callable_copy, called, is_foreign, tensors_in
@@ -35,24 +34,6 @@ Density = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Tail:
-    """How fast a density falls with t at one end of its support.
-
-    t is the distance from the middle, or 1 over that from a finite end.
-
-    Args:
-        index: a, of a mass t^-a beyond t; inf if it is lighter than any power.
-        growth: g, of exp(-c t^g); inf of a double exponential; 0 of a power or, if the index is
-            inf, of exp(-c (log t)^2).
-        rate: c, or what it is of exp(-exp(c t)); nan if it is not known.
-    """
-
-    index: Tensor | float
-    growth: Tensor | float
-    rate: Tensor | float = math.nan
-
-
-@dataclass(frozen=True)
 class View:
     """A univariate law, seen from an integral.
 
@@ -63,9 +44,8 @@ class View:
         high: the upper end.
         places: points x where the density has a kink or most of its mass.
         kinked: whether it has kinks.
-        tails: lower and upper; None if they are not known, but perhaps the base's are.
-        base: if it is an image, the base's view.
-        back: the maps from the image to the base.
+        growth: of -log density at both ends, as `Line` has it; inf for an exponential; None if
+            it is not known.
         closed: whether the law says no more of itself than `log_prob`: the density keeps its
             parameters to itself, and may be 0 in floating point inside of the support.
         key: what the log density is but for the tensors, if all of a kind have one; else None.
@@ -77,9 +57,7 @@ class View:
     high: Tensor | float
     places: tuple[Tensor, ...] = ()
     kinked: bool = False
-    tails: tuple[Tail, Tail] | None = None
-    base: View | None = None
-    back: tuple[Transform, ...] = ()
+    growth: tuple[Tensor | float, Tensor | float] | None = None
     closed: bool = False
     key: Hashable = None
 
@@ -121,19 +99,15 @@ def _declared(law: Distribution) -> View | None:
     low, high = (end_at(end, values) for end in (support.low, support.high))
     if support.period is not None:  # the density of angles goes round
         low, high = -math.inf, math.inf
-    tails = tail_of(line, 0, values), tail_of(line, 1, values)
+    growth = _growth(line, 0, values), _growth(line, 1, values)
     tensors, key = tuple(values.values()), (line, names)
-    return View(log_density, tensors, low, high, places, bool(kinks), tails, key=key)
+    return View(log_density, tensors, low, high, places, bool(kinks), growth, key=key)
 
 
-def tail_of(line: Line, end: int, values: Parameters) -> Tail:
-    """At the lower or at the upper end."""
-    index = number(line.index[end], values)
+def _growth(line: Line, end: int, values: Parameters) -> Tensor | float:
     if line.exponential[end] != 0.0:
-        return Tail(index, math.inf, number(line.exponential[end], values))
-    rate = number(line.rate[end], values)
-    known = isinstance(rate, Tensor) or math.isfinite(rate)
-    return Tail(index, number(line.growth[end], values), rate if known else math.nan)
+        return math.inf
+    return number(line.growth[end], values)
 
 
 def number(x: Number, values: Parameters) -> Tensor | float:
@@ -155,21 +129,14 @@ def _folded(law: FoldedDistribution) -> View | None:
         )
 
     places = tuple(x.abs() for x in base.places)
-    tails = base.tails and (Tail(1.0, 0.0), heavier(*base.tails))
-    return View(
-        log_density, base.tensors, 0.0, math.inf, places, base.kinked, tails, closed=base.closed
-    )
+    growth = base.growth and (0.0, _larger(*base.growth))
+    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked, growth, base.closed)
 
 
-def heavier(a: Tail, b: Tail) -> Tail:
-    """What is left of two tails at one end."""
-    return Tail(_smaller(a.index, b.index), _smaller(a.growth, b.growth), _smaller(a.rate, b.rate))
-
-
-def _smaller(a: Tensor | float, b: Tensor | float) -> Tensor | float:
+def _larger(a: Tensor | float, b: Tensor | float) -> Tensor | float:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return torch.minimum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
-    return math.nan if math.isnan(a + b) else min(a, b)
+        return torch.maximum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
+    return max(a, b)
 
 
 def _mixture(law: MixtureSameFamily) -> View | None:
@@ -196,12 +163,11 @@ def _mixture(law: MixtureSameFamily) -> View | None:
 
     places = tuple(x.expand(shape)[..., k] for x in whole.places for k in range(min(count, 8)))
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
-
-    def slowest(tail: Tail) -> Tail:
-        return Tail(*(outermost(x, torch.amin) for x in (tail.index, tail.growth, tail.rate)))
-
-    tails = whole.tails and (slowest(whole.tails[0]), slowest(whole.tails[1]))
-    return View(log_density, tuple(tensors), low, high, places, whole.kinked, tails)
+    # the component that falls the slowest is what is left of a mixture far out
+    growth = whole.growth and (
+        outermost(whole.growth[0], torch.amin), outermost(whole.growth[1], torch.amin)
+    )  # fmt: skip
+    return View(log_density, tuple(tensors), low, high, places, whole.kinked, growth)
 
 
 def _mapped(law: Distribution) -> View | None:
@@ -227,10 +193,7 @@ def _mapped(law: Distribution) -> View | None:
     somewhere = places[0].detach() if places else torch.zeros((), dtype=torch.float64)
     image = carried_on(maps, Point(somewhere, somewhere, low=view.low, high=view.high))
     tensors = (*given, *view.tensors)
-    return View(
-        log_density, tensors, image.low, image.high, tuple(places), view.kinked,
-        base=view, back=tuple(made_of(back, iter(given))),
-    )  # fmt: skip
+    return View(log_density, tensors, image.low, image.high, tuple(places), view.kinked)
 
 
 def _by_log_prob(law: Distribution) -> View | None:

@@ -22,6 +22,7 @@ from torch.distributions import Distribution, MixtureSameFamily
 from ..provenance import Use, note
 from ..reduction import reduction
 from ..shapes import broadcast_batch, some_tensor
+from ..subclasses import is_a
 
 #: Of these a support does not say it: other rules open them.
 _UNKNOWN = (
@@ -48,7 +49,7 @@ def is_atomic(law: Any) -> bool | None:
     """
     if isinstance(law, _UNKNOWN):
         return None
-    if isinstance(law, Delta | Empirical):
+    if is_a(law, (Delta, Empirical)):
         return True
     base = getattr(law, "base_dist", None)
     if isinstance(law, MixtureSameFamily):

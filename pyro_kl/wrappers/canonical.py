@@ -44,6 +44,7 @@ from torch.distributions.transforms import (
 )
 
 from ..settled import constant, settled
+from ..subclasses import is_a
 
 #: A law and the numbers of the map give the law of the image; None if it has no name.
 Image = Callable[..., "Distribution | None"]
@@ -52,11 +53,11 @@ Image = Callable[..., "Distribution | None"]
 def named_image(law: Distribution, transform: Transform) -> Distribution | None:
     """The law of a map's image if it is a family of its own; None if not."""
     cls = class_of(law)
-    if isinstance(transform, AffineTransform):
+    if is_a(transform, AffineTransform):
         return _affine_image(law, cls, transform.loc, transform.scale)
-    if isinstance(transform, LowerCholeskyAffine):
+    if is_a(transform, LowerCholeskyAffine):
         return _matrix_image(law, cls, transform)
-    if isinstance(transform, PowerTransform):
+    if is_a(transform, PowerTransform):
         return _power_image(law, cls, transform.exponent)
     inverse = isinstance(transform, _InverseTransform)
     image = _IMAGES.get((cls, type(transform.inv if inverse else transform), inverse))
@@ -136,7 +137,7 @@ def _matrix_image(law: Any, cls: type, transform: LowerCholeskyAffine) -> Distri
         return None
     if cls is MultivariateNormal:
         inner = law._unbroadcasted_scale_tril
-    elif isinstance(law, Independent) and class_of(law.base_dist) is Normal:
+    elif is_a(law, Independent) and class_of(law.base_dist) is Normal:
         inner = torch.diag_embed(law.base_dist.scale)
     else:
         return None
@@ -244,6 +245,6 @@ def unfolded(law: Any) -> Distribution | None:
         return Cauchy(torch.zeros_like(law.scale), law.scale, validate_args=False)
     if cls is Exponential:
         return Laplace(torch.zeros_like(law.rate), 1 / law.rate, validate_args=False)
-    if isinstance(law, dist.FoldedDistribution) and centred(law.base_dist):
+    if is_a(law, dist.FoldedDistribution) and centred(law.base_dist):
         return law.base_dist
     return None

@@ -11,22 +11,23 @@ from ..pair import Case
 from ..reduction import plainer, simplified
 from ..registry import register
 from ..shapes import as_delta, broadcast_batch, normals, peel, sum_events
+from ..subclasses import is_a
 
 
 @plainer(Independent)
 def plainer_independent(law: Independent) -> Distribution:
     """No product of nothing, of a product, or of points."""
     base, ndims = simplified(law.base_dist), law.reinterpreted_batch_ndims
-    if isinstance(base, Independent):
+    if is_a(base, Independent):
         base, ndims = base.base_dist, ndims + base.reinterpreted_batch_ndims
     if ndims == 0:
         return base
-    if isinstance(base, MaskedDistribution) and base._mask is False:
+    if is_a(base, MaskedDistribution) and base._mask is False:
         inner = Independent(base.base_dist, ndims, validate_args=False)
         return MaskedDistribution(inner, False)
     if base is not law.base_dist:
         law = Independent(base, ndims, validate_args=False)
-    return (as_delta(law) or law) if isinstance(base, Delta) else law
+    return (as_delta(law) or law) if is_a(base, Delta) else law
 
 
 @register(

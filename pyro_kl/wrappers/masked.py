@@ -19,6 +19,7 @@ from ..pair import Case
 from ..reduction import NoDivergence, plainer, reduction, simplified
 from ..registry import register
 from ..shapes import as_delta, broadcast_batch, some_tensor
+from ..subclasses import is_a
 
 Mask = bool | Tensor
 
@@ -37,7 +38,7 @@ def plainer_masked(law: MaskedDistribution) -> Distribution:
     """One mask, and none that lets everything through."""
     base = simplified(law.base_dist)
     mask: Mask = law._mask
-    if isinstance(base, MaskedDistribution):
+    if is_a(base, MaskedDistribution):
         base, mask = base.base_dist, both(mask, base._mask)
     if mask is True:
         return base
@@ -48,7 +49,7 @@ def unmasked(law: Any) -> tuple[Any, Mask]:
     """A law and its mask, of several what all let through."""
     mask: Mask = True
     bare: Any = law
-    while isinstance(bare, MaskedDistribution):
+    while is_a(bare, MaskedDistribution):
         bare, mask = bare.base_dist, both(mask, bare._mask)
     return bare, mask
 
@@ -73,7 +74,7 @@ def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
 
 
 def _is_point(law: Distribution) -> bool:
-    return isinstance(law, Delta) or as_delta(law) is not None
+    return is_a(law, Delta) or as_delta(law) is not None
 
 
 def _masked_normal(loc: Tensor, scale: Tensor, mask: Tensor) -> MaskedDistribution:

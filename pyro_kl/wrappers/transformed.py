@@ -48,7 +48,7 @@ def plainer_transformed(law: TransformedDistribution) -> Distribution:
     if type(law) not in _PLAIN:
         return law
     base, maps = _opened_plain(law)
-    if maps and isinstance(maps[0], AbsTransform) and not base.event_shape:
+    if maps and is_a(maps[0], AbsTransform) and not base.event_shape:
         base, maps = pyro.distributions.FoldedDistribution(base), maps[1:]
     base, maps = _absorbed(base, maps)
     if not maps:
@@ -90,7 +90,7 @@ def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
     """The law of a map's image; dimensions that the map treats alike stay outside of it."""
     if not maps:
         return base
-    if isinstance(base, Independent):
+    if is_a(base, Independent):
         depth = ComposeTransform(list(maps)).domain.event_dim
         outer = min(base.reinterpreted_batch_ndims, len(base.event_shape) - depth)
         if outer > 0:
