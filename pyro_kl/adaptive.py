@@ -28,8 +28,9 @@ COARSE = 49
 BLOCK = 1 << 17
 #: The same where the integrand is recorded: what a core's cache holds a dozen of.
 CACHED = 1 << 15
-#: A slope has fewer digits than its value, whose error alone decides when to stop.
-_WITH_SLOPES = 1e-9
+#: A slope has fewer digits than its value, whose error alone decides when to stop; and still
+#: fewer where q changes within a part of p's width, over which it divides.
+_WITH_SLOPES, _WITH_STEEP_SLOPES = 1e-7, 1e-9
 
 
 def given(cuts: Cuts) -> Sequence[Tensor]:
@@ -48,7 +49,7 @@ class Solution:
         self.first = COARSE if coarse else FIRST
         self.level = self.first, rows.kinked
         self.settled = False
-        self.aim = tolerance
+        self.aim = self.narrow_aim = tolerance
 
     def place(self, cuts: Sequence[Tensor]) -> None:
         """Let the nodes crowd at these places."""
@@ -56,14 +57,21 @@ class Solution:
             self.rows, cuts=tuple(c.detach().expand(self.shape).reshape(-1) for c in cuts)
         )
 
+    def _aim_of(self, rows: Rows) -> Tensor | float:
+        """The relative error that rows aim at."""
+        if rows.narrow is None or self.aim == self.narrow_aim:
+            return self.aim
+        return torch.where(rows.narrow > 0, self.narrow_aim, self.aim)
+
     def _wanted(self, value: Tensor) -> Tensor:
         """The absolute error that is small enough; no digits can be asked of rounding."""
-        return value.abs() * self.aim + 2 * ROUNDING
+        return value.abs() * self._aim_of(self.rows) + 2 * ROUNDING
 
     def solve(self, parameters: Sequence[Tensor], asked: Sequence[bool]) -> list[Tensor]:
         """The value, and the derivatives by the parameters that ask for them."""
         if True in asked:
             self.aim = min(self.tolerance, _WITH_SLOPES)
+            self.narrow_aim = min(self.tolerance, _WITH_STEEP_SLOPES)
         flat = [x.detach() for x in parameters]
         if len(self.shape) != 1 or any([x.shape != self.shape for x in flat]):
             flat = [x.expand(self.shape).reshape(-1) for x in flat]
@@ -134,7 +142,7 @@ class Solution:
             else:
                 nodes = its.prepared(sweep, count, split=split)
                 is_settled, found = look(
-                    sweep, nodes, some, self.aim, its.kink(split=split), its.far
+                    sweep, nodes, some, self._aim_of(its), its.kink(split=split), its.far
                 )
                 settled = settled and is_settled
                 if not _is_finite(found):

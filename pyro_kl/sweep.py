@@ -142,7 +142,7 @@ def look(
     sweep: Sweep,
     nodes: Nodes,
     parameters: Sequence[Tensor],
-    tolerance: float,
+    tolerance: Tensor | float,
     kink: Tensor | None = None,
     far: Tensor | None = None,
 ) -> tuple[bool, list[Tensor]]:
@@ -204,12 +204,12 @@ def truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
     half = torch.maximum(half, fast * fast / slow)
     by_half = 4 * (half * (half / (slow + half)).sqrt()).sqrt()
     falling = fast / size.clamp(min=_TINY**0.5)  # of two equal distributions the size is 0
-    error = torch.maximum(
-        torch.maximum(by_half, falling), _KINK * torch.maximum(last, half).sqrt()
-    )
+    error = torch.maximum(by_half, falling)
     if kink is not None:
+        bend = _KINK * torch.maximum(last, half).sqrt() * (kink > 0)
         # it would show itself only where all else has converged
-        error = torch.maximum(error, kink * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt()))
+        hidden = kink * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt())
+        error = torch.maximum(error, torch.maximum(bend, hidden))
     return error
 
 

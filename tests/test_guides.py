@@ -119,9 +119,8 @@ def test_guides_of_any_shape(name, prior):
 @quiet
 def test_another_guide_of_the_same_structure_has_its_own_parameters():
     model = model_of(SHAPES["several"], "half line")
-    elbo = TraceKL_ELBO()
     for name in GUIDES:
-        losses = []
+        elbo, losses = TraceKL_ELBO(), []
         for shift in (0.0, 1.0):
             guide = moved(GUIDES[name](model))
             with torch.no_grad():

@@ -459,9 +459,12 @@ def test_monte_carlo(duo):
     # the row whose log ratio has the lightest tails, as far as its KL tells
     row = min(duo.finite_rows(), key=lambda row: abs(math.log(abs(row.kl) or 1e9)))
     p, q = make(duo.p, row.p), make(duo.q, row.q)
-    comparison = pyro_kl.compare(p, q, num_samples=20_000)
-    assert comparison.standard_error < 0.1 * (1 + comparison.value.abs())
-    assert abs(comparison.z_score) < 4.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that one draw makes up a quarter of the variance
+        comparison = pyro_kl.compare(p, q, num_samples=20_000)
+    value, sampled, error = comparison.value, comparison.estimate, comparison.standard_error
+    assert error < 0.1 * (1 + value.abs())
+    assert abs(value - sampled) < 4.5 * error
 
 
 # --- shapes and dtypes --------------------------------------------------------------------------
