@@ -20,7 +20,7 @@ from .monte_carlo import check_sampling, monte_carlo, randomness
 from .provenance import Use, error_told, least_exact, recording
 from .quadrature import Integral
 from .quadrature import tolerance as relative_tolerance
-from .reduction import NoDivergence, by_reduction, describe
+from .reduction import NoDivergence, OutOfReach, by_reduction, describe
 from .registry import pair_of
 from .shapes import broadcast_batch, check_event_shapes, peel, some_tensor, sum_events
 from .stratified import stratified
@@ -80,7 +80,7 @@ def kl(
         declined = missing
         try:
             with relative_tolerance(tolerance):
-                found = _integrated(p, q)
+                found = None if isinstance(missing, OutOfReach) else _integrated(p, q)
         except NotImplementedError as unknown:
             found, declined = None, unknown
         if found is not None:

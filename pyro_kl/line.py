@@ -67,14 +67,21 @@ class Point:
     def log_over(self, end: Tensor | float) -> Tensor:
         """log(x - end), for a number at or below the lower end."""
         if self.log_above is None:
-            return torch.log(self.x - end)
+            return self._log_of(self.x - end)
         return _log_further(self.log_above, self.low - end)
 
     def log_under(self, end: Tensor | float) -> Tensor:
         """log(end - x), for a number at or above the upper end."""
         if self.log_below is None:
-            return torch.log(end - self.x)
+            return self._log_of(end - self.x)
         return _log_further(self.log_below, end - self.high)
+
+    def _log_of(self, distance: Tensor) -> Tensor:
+        """The logarithm of a distance from x, also where x has overflowed."""
+        if self.log_size is None:
+            return torch.log(distance)
+        far = distance == math.inf
+        return torch.where(far, self.log_size, torch.log(torch.where(far, 1.0, distance)))
 
     def log_unit(self) -> tuple[Tensor, Tensor]:
         """Log x and log(1 - x), inside of the unit interval: the larger from the smaller."""

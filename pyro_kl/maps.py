@@ -175,9 +175,9 @@ def image(support: Any, transform: Transform) -> Any:
     ends, room = bounds(support), bounds(transform.codomain)
     if ends is None or room is None or transform.domain.event_dim:
         return transform.codomain
-    if _sign(transform) == -1:
+    if direction(transform) == -1:
         ends = ends[1], ends[0]
-    elif _sign(transform) != 1:
+    elif direction(transform) != 1:
         return transform.codomain
     return constraints.interval(
         *(_end_of_image(transform, end, limit) for end, limit in zip(ends, room, strict=True))
@@ -209,10 +209,10 @@ def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
     )
 
 
-def _sign(transform: Transform) -> int:
+def direction(transform: Transform) -> int:
     """1 of an increasing map, -1 of one that falls, 0 if that is not known."""
     if isinstance(transform, _InverseTransform):
-        return _sign(transform.inv)
+        return direction(transform.inv)
     if is_a(transform, AffineTransform):
         slope = transform.scale
     elif is_a(transform, PowerTransform):

@@ -51,6 +51,10 @@ class NoDivergence(NotImplementedError):
     """There is no KL of the two, whatever another rule may make of them."""
 
 
+class OutOfReach(NotImplementedError):
+    """A declared density has more of the integral than floats can reach: `log_prob` has less."""
+
+
 def reduction(rule: Rule) -> Rule:
     """Add a rule; the first that applies and does not end without a formula wins."""
     _RULES.append(rule)
@@ -172,6 +176,8 @@ def by_reduction(
             rewind(noted)
             if isinstance(error, NoDivergence):
                 raise
+            if isinstance(error, OutOfReach):
+                first = error
             first = first or (error if str(error) else None)
         else:
             if value is not None:
@@ -191,6 +197,15 @@ register_kl(Distribution, Distribution)(by_reduction)
 def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
     """The error for a pair that nobody has a formula for, with the next step."""
     return NotImplementedError(no_formula_for(describe(p), describe(q)))
+
+
+def out_of_reach(p: Distribution, q: Distribution) -> OutOfReach:
+    """The error for an integral that is not known to be infinite and has no end in floats."""
+    return OutOfReach(
+        f"KL({describe(p)} || {describe(q)}): the tail of p under its maps goes on further than "
+        "floating point can follow, and is not known to make the KL infinite. "
+        "pyro_kl.monte_carlo(p, q) estimates what draws can see of it."
+    )
 
 
 def no_formula_for(p: str, q: str) -> str:

@@ -78,6 +78,13 @@ def _end(end: Tensor | float, image: Callable[[Tensor], Tensor], limit: float) -
     return limit if _unbounded(end) else image(torch.as_tensor(end))
 
 
+def _from(end: Tensor | float, edge: float, image: Callable[[Tensor], Tensor]) -> Tensor | float:
+    """The image of an end; at infinity, on its side, where it is the domain's edge."""
+    if not isinstance(end, Tensor) and end == edge:
+        return -math.inf if edge <= 0.0 else math.inf
+    return image(torch.as_tensor(end))
+
+
 def _exp(_: Any, p: Point) -> Point:
     return Point(
         torch.exp(p.x),
@@ -85,6 +92,7 @@ def _exp(_: Any, p: Point) -> Point:
         low=_end(p.low, torch.exp, 0.0),
         log_above=p.x if _unbounded(p.low) else None,
         high=_end(p.high, torch.exp, math.inf),
+        log_size=p.x,
     )
 
 
@@ -109,7 +117,8 @@ def _sigmoid(_: Any, p: Point) -> Point:
 
 def _logit(_: Any, p: Point) -> Point:
     log_x, log_rest = p.log_unit()
-    return Point(log_x - log_rest, p.log_slope - log_x - log_rest)
+    low, high = _from(p.low, 0.0, torch.logit), _from(p.high, 1.0, torch.logit)
+    return Point(log_x - log_rest, p.log_slope - log_x - log_rest, low=low, high=high)
 
 
 def _tanh(_: Any, p: Point) -> Point:
@@ -127,7 +136,9 @@ def _tanh(_: Any, p: Point) -> Point:
 
 def _atanh(_: Any, p: Point) -> Point:
     log_above, log_below = p.log_over(-1.0), p.log_under(1.0)
-    return Point(0.5 * (log_above - log_below), p.log_slope - log_above - log_below)
+    low, high = _from(p.low, -1.0, torch.atanh), _from(p.high, 1.0, torch.atanh)
+    x, slope = 0.5 * (log_above - log_below), p.log_slope - log_above - log_below
+    return Point(x, slope, low=low, high=high)
 
 
 def _softplus(_: Any, p: Point) -> Point:
@@ -139,6 +150,7 @@ def _softplus(_: Any, p: Point) -> Point:
         low=_end(p.low, softplus, 0.0),
         log_above=log_value if _unbounded(p.low) else None,
         high=_end(p.high, softplus, math.inf),
+        log_size=p.log_size,
     )
 
 
@@ -146,8 +158,9 @@ def _affine(t: AffineTransform, p: Point) -> Point:
     loc, scale = t.loc, t.scale
     log_scale = torch.log(torch.as_tensor(scale, dtype=p.x.dtype, device=p.x.device).abs())
     x, slope = loc + scale * p.x, p.log_slope + log_scale
+    size = None if p.log_size is None else p.log_size + log_scale
     if _unbounded(p.low) and _unbounded(p.high):
-        return Point(x, slope)
+        return Point(x, slope, log_size=size)
     ends = [(p.low, p.log_above), (p.high, p.log_below)]
     if not settled(scale, lambda s: s > 0):
         if not settled(scale, lambda s: s < 0):
@@ -161,6 +174,7 @@ def _affine(t: AffineTransform, p: Point) -> Point:
         log_above=None if log_above is None else log_above + log_scale,
         high=math.inf if _unbounded(high) else loc + scale * high,
         log_below=None if log_below is None else log_below + log_scale,
+        log_size=size,
     )
 
 
@@ -180,7 +194,12 @@ def _power(t: PowerTransform, p: Point) -> Point:
     else:
         raise NotImplementedError("the sign of an exponent is not the same or not known here")
     return Point(
-        torch.exp(log_image), slope, low=low, log_above=log_image if tight else None, high=high
+        torch.exp(log_image),
+        slope,
+        low=low,
+        log_above=log_image if tight else None,
+        high=high,
+        log_size=log_image,
     )
 
 

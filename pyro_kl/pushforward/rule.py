@@ -24,18 +24,20 @@ from torch.distributions.transforms import (
 
 from ..foreign import is_foreign, promoted, tensors_in
 from ..integrals import tell
+from ..line import from_line
 from ..maps import one_to_one
 from ..partials import is_transformed
 from ..quadrature import Integral, integrate
 from ..recorded import Integrand, Recorded
-from ..reduction import describe, reduction
+from ..reduction import describe, out_of_reach, reduction
 from ..shapes import broadcast_batch, nan_in
 from ..special import HALF_LOG_TAU, in_float64
 from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_known, is_univariate, taken_back
 from .parts import kind_of, made_of
-from .views import View, always_outside, inside_of, view_of
+from .tails import finiteness
+from .views import Tail, View, always_outside, inside_of, view_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
 #: last one the density itself is below the floats.
@@ -63,6 +65,8 @@ def by_integral(p: Distribution, q: Distribution) -> Tensor | None:
         return None
     shape = broadcast_batch(p, q)
     found = _integral(base, maps, view, shape)
+    if found is None:
+        raise out_of_reach(p, q)
     tell(f"{describe(p)} || {describe(q)}", __name__, found)
     return found.value.to(promoted((p, q)))
 
@@ -116,10 +120,11 @@ def _integrand_of(log_q: _Pulled) -> Integrand:
     return _recorded(_Kind((log_q.view.key, maps), log_q))
 
 
-def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -> Integral:
+def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -> Integral | None:
     """The integral; inf where q has no mass on some of the image, or grows too fast.
 
-    Rows with a parameter that is nan are nan, and not integrated.
+    Rows with a parameter that is nan are nan, and not integrated. None if something is left
+    beyond the floats that is not known to be infinite.
     """
     map_tensors = [in_float64(x) for x in tensors_in(maps)]
     exact = made_of(maps, iter(map_tensors))
@@ -133,7 +138,14 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         inside = inside_of(image, view, loc)
         reach, converges = _reaches(log_q, tensors)
         missing = nan_in(tensors)
-        finite = inside & converges & ~missing
+        inside = inside & ~missing
+        finite = inside & converges
+        if not _is_tame(log_q) and not is_transformed():
+            tail = Tail(math.inf, 2.0, 0.5 / scale.square())
+            _, infinite = finiteness((tail, tail), from_line(loc), exact, view)
+            finite = finite & ~torch.as_tensor(infinite)
+            if bool((inside & ~converges & ~torch.as_tensor(infinite)).any()):
+                return None
         otherwise = torch.where(missing, math.nan, math.inf).to(tensors[0])
 
     def cuts() -> list[Tensor]:
@@ -172,8 +184,10 @@ def _cut(maps: list[Transform], x: Tensor, loc: Tensor, scale: Tensor) -> Tensor
 
 def _is_tame(log_q: _Pulled) -> bool:
     """Whether -log q grows no faster than |u| does: like log x, and x at most like exp(u)."""
-    growth, maps = log_q.view.growth, log_q.maps
-    slow = growth is not None and all(not isinstance(g, Tensor) and g == 0.0 for g in growth)
+    tails, maps = log_q.view.tails, log_q.maps
+    slow = tails is not None and all(
+        not isinstance(tail.growth, Tensor) and tail.growth == 0.0 for tail in tails
+    )
     return slow and all(type(t) in _AT_MOST_LINEAR for t in maps[1:] if maps)
 
 

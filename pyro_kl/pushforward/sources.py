@@ -21,7 +21,7 @@ from ..partials import is_transformed
 from ..peaks import peak_between, square_over_jump
 from ..provenance import Use, note
 from ..quadrature import integrate, integrate_closed
-from ..reduction import describe, no_formula, reduction, simplified
+from ..reduction import describe, no_formula, out_of_reach, reduction, simplified
 from ..registry import family_of
 from ..shapes import broadcast_batch, nan_in
 from ..special import in_float64
@@ -29,13 +29,14 @@ from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate, taken_back
 from .parts import made_of
-from .views import View, always_outside, inside_of, number, view_of
+from .tails import finiteness
+from .views import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
 
 #: The most elements for which code of others is evaluated some hundred times each: sampling, which
 #: does it once, is the better bargain for more.
 _MOST = 64
 #: Windows that are tried, in multiples of the first.
-_WIDER = (1.0, 1.25, 1.5, 1.75, 2.0, 4.0, 8.0)
+_WIDER = (1.0, 1.25, 1.5, 1.75, *(2.0**k for k in range(1, 11)))
 _NEGLIGIBLE = -34.0
 
 
@@ -51,7 +52,7 @@ class Source:
         centre: where its mass is.
         width: how wide it is.
         reach: how many widths below and above all of it lies.
-        index: tail indices, as `Line` has them.
+        tails: lower and upper.
         kinked: whether nodes must crowd at the centre.
     """
 
@@ -62,7 +63,7 @@ class Source:
     centre: Tensor
     width: Tensor
     reach: tuple[Tensor | float, Tensor | float]
-    index: tuple[Tensor | float, Tensor | float]
+    tails: tuple[Tail, Tail]
     kinked: bool
 
 
@@ -89,7 +90,7 @@ def source_of(law: Distribution) -> Source | None:
         line.centre(**values).detach(),
         line.width(**values).detach(),
         line.reach,
-        (number(line.index[0], values), number(line.index[1], values)),
+        (tail_of(line, 0, values), tail_of(line, 1, values)),
         line.peaked or bool(family.kinks),
     )
 
@@ -103,8 +104,8 @@ def _folded(law: FoldedDistribution) -> Source | None:
     spread = (right - middle).abs()
     size = torch.hypot(middle, spread)
     width = (spread / size).detach()
-    index = torch.minimum(*(torch.as_tensor(x, dtype=size.dtype) for x in base.index))
-    far = 45.0 / width
+    far, tail = 45.0 / width, heavier(*base.tails)
+    index = torch.as_tensor(tail.index, dtype=size.dtype)
     return Source(
         view.log_density,
         lambda y, *_: half_line(y),
@@ -113,7 +114,7 @@ def _folded(law: FoldedDistribution) -> Source | None:
         torch.log(size).detach(),
         width,
         (far, far / index.clamp(max=1.0)),
-        (1.0, index),
+        (Tail(1.0, 0.0), tail),
         base.kinked,
     )
 
@@ -201,7 +202,10 @@ class _Integral:
                 return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
             finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
             missing = nan_in(self.tensors)
-            finite = finite & ~self._grows_too_fast(image) & ~missing
+            finite = finite & ~missing
+            if bool(finite.any()):
+                _, infinite = finiteness(self.source.tails, start, self.maps, self.view)
+                finite = finite & ~torch.as_tensor(infinite)
             otherwise = torch.where(missing, math.nan, math.inf).to(self.tensors[0])
         rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
         if not rows.numel():
@@ -210,7 +214,7 @@ class _Integral:
         with torch.no_grad():
             window, converges = self._window()
         if bool((finite & ~converges).any()):
-            raise no_formula(p, q)  # a tail too slow for a window, or an infinite KL: not known
+            raise no_formula(p, q) if self.closed else out_of_reach(p, q)
         if self.closed:
             return self._of_whole_batch(p, q, window, finite)
         some, reach, cuts = (
@@ -270,21 +274,6 @@ class _Integral:
             inside = place(x).isfinite()
             somewhere = carried_on(maps, self.source.at(self.source.centre, *own)).x
         return torch.where(inside, place(torch.where(inside, x, somewhere)), math.inf)
-
-    def _grows_too_fast(self, image: Point) -> Tensor:
-        """Where it is known that the KL is infinite: a power of x that p has no mean of."""
-        never = torch.zeros(self.shape, dtype=torch.bool)
-        if self.maps or self.view.growth is None:
-            return never
-        ends = ((image.low, self.view.low), (image.high, self.view.high))
-        for index, growth, (mine, other) in zip(
-            self.source.index, self.view.growth, ends, strict=True
-        ):
-            touches = torch.as_tensor(mine) == torch.as_tensor(other)
-            never = never | (
-                touches & (torch.as_tensor(index) <= growth) & (torch.as_tensor(growth) > 0)
-            )
-        return never
 
     def _window(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """The narrowest window beyond which nothing is left, and whether there is one."""

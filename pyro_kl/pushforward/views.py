@@ -16,6 +16,7 @@ from pyro.distributions import (
 )
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
+from torch.distributions.transforms import Transform
 
 from ..family import Parameters, end_at
 from ..foreign import callable_copy, called, is_foreign, tensors_in
@@ -34,6 +35,24 @@ Density = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
+class Tail:
+    """How fast a density falls with t at one end of its support.
+
+    t is the distance from the middle, or 1 over that from a finite end.
+
+    Args:
+        index: a, of a mass t^-a beyond t; inf if it is lighter than any power.
+        growth: g, of exp(-c t^g); inf of a double exponential; 0 of a power or, if the index is
+            inf, of exp(-c (log t)^2).
+        rate: c, or what it is of exp(-exp(c t)); nan if it is not known.
+    """
+
+    index: Tensor | float
+    growth: Tensor | float
+    rate: Tensor | float = math.nan
+
+
+@dataclass(frozen=True)
 class View:
     """A univariate law, seen from an integral.
 
@@ -44,8 +63,9 @@ class View:
         high: the upper end.
         places: points x where the density has a kink or most of its mass.
         kinked: whether it has kinks.
-        growth: of -log density at both ends, as `Line` has it; inf for an exponential; None if
-            it is not known.
+        tails: lower and upper; None if they are not known, but perhaps the base's are.
+        base: if it is an image, the base's view.
+        back: the maps from the image to the base.
         closed: whether the law says no more of itself than `log_prob`: the density keeps its
             parameters to itself, and may be 0 in floating point inside of the support.
         key: what the log density is but for the tensors, if all of a kind have one; else None.
@@ -57,7 +77,9 @@ class View:
     high: Tensor | float
     places: tuple[Tensor, ...] = ()
     kinked: bool = False
-    growth: tuple[Tensor | float, Tensor | float] | None = None
+    tails: tuple[Tail, Tail] | None = None
+    base: View | None = None
+    back: tuple[Transform, ...] = ()
     closed: bool = False
     key: Hashable = None
 
@@ -99,15 +121,19 @@ def _declared(law: Distribution) -> View | None:
     low, high = (end_at(end, values) for end in (support.low, support.high))
     if support.period is not None:  # the density of angles goes round
         low, high = -math.inf, math.inf
-    growth = _growth(line, 0, values), _growth(line, 1, values)
+    tails = tail_of(line, 0, values), tail_of(line, 1, values)
     tensors, key = tuple(values.values()), (line, names)
-    return View(log_density, tensors, low, high, places, bool(kinks), growth, key=key)
+    return View(log_density, tensors, low, high, places, bool(kinks), tails, key=key)
 
 
-def _growth(line: Line, end: int, values: Parameters) -> Tensor | float:
+def tail_of(line: Line, end: int, values: Parameters) -> Tail:
+    """At the lower or at the upper end."""
+    index = number(line.index[end], values)
     if line.exponential[end] != 0.0:
-        return math.inf
-    return number(line.growth[end], values)
+        return Tail(index, math.inf, number(line.exponential[end], values))
+    rate = number(line.rate[end], values)
+    known = isinstance(rate, Tensor) or math.isfinite(rate)
+    return Tail(index, number(line.growth[end], values), rate if known else math.nan)
 
 
 def number(x: Number, values: Parameters) -> Tensor | float:
@@ -129,14 +155,21 @@ def _folded(law: FoldedDistribution) -> View | None:
         )
 
     places = tuple(x.abs() for x in base.places)
-    growth = base.growth and (0.0, _larger(*base.growth))
-    return View(log_density, base.tensors, 0.0, math.inf, places, base.kinked, growth, base.closed)
+    tails = base.tails and (Tail(1.0, 0.0), heavier(*base.tails))
+    return View(
+        log_density, base.tensors, 0.0, math.inf, places, base.kinked, tails, closed=base.closed
+    )
 
 
-def _larger(a: Tensor | float, b: Tensor | float) -> Tensor | float:
+def heavier(a: Tail, b: Tail) -> Tail:
+    """What is left of two tails at one end."""
+    return Tail(_smaller(a.index, b.index), _smaller(a.growth, b.growth), _smaller(a.rate, b.rate))
+
+
+def _smaller(a: Tensor | float, b: Tensor | float) -> Tensor | float:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return torch.maximum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
-    return max(a, b)
+        return torch.minimum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
+    return math.nan if math.isnan(a + b) else min(a, b)
 
 
 def _mixture(law: MixtureSameFamily) -> View | None:
@@ -163,11 +196,12 @@ def _mixture(law: MixtureSameFamily) -> View | None:
 
     places = tuple(x.expand(shape)[..., k] for x in whole.places for k in range(min(count, 8)))
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
-    # the component that falls the slowest is what is left of a mixture far out
-    growth = whole.growth and (
-        outermost(whole.growth[0], torch.amin), outermost(whole.growth[1], torch.amin)
-    )  # fmt: skip
-    return View(log_density, tuple(tensors), low, high, places, whole.kinked, growth)
+
+    def slowest(tail: Tail) -> Tail:
+        return Tail(*(outermost(x, torch.amin) for x in (tail.index, tail.growth, tail.rate)))
+
+    tails = whole.tails and (slowest(whole.tails[0]), slowest(whole.tails[1]))
+    return View(log_density, tuple(tensors), low, high, places, whole.kinked, tails)
 
 
 def _mapped(law: Distribution) -> View | None:
@@ -193,7 +227,10 @@ def _mapped(law: Distribution) -> View | None:
     somewhere = places[0].detach() if places else torch.zeros((), dtype=torch.float64)
     image = carried_on(maps, Point(somewhere, somewhere, low=view.low, high=view.high))
     tensors = (*given, *view.tensors)
-    return View(log_density, tensors, image.low, image.high, tuple(places), view.kinked)
+    return View(
+        log_density, tensors, image.low, image.high, tuple(places), view.kinked,
+        base=view, back=tuple(made_of(back, iter(given))),
+    )  # fmt: skip
 
 
 def _by_log_prob(law: Distribution) -> View | None:

@@ -31,9 +31,9 @@ class Sum:
         panels: left and right ends, in columns.
     """
 
-    mass: float
-    value: float
-    error: float
+    mass: Any
+    value: Any
+    error: Any
     panels: Any
 
 
@@ -75,4 +75,4 @@ def bisected(terms: Callable[[Any], tuple[Any, Any]], ends: Any) -> Sum:
             break
         panels, coarse = halves[np.repeat(~still, 2)], fine[:, np.repeat(~still, 2)]
     mass, value, size = done
-    return Sum(mass, value, float(error + ROUNDING * size), np.concatenate(kept))
+    return Sum(mass, value, error + ROUNDING * size, np.concatenate(kept))

@@ -95,6 +95,7 @@ class Continuous:
         kinks: where the density has a corner.
         log_cost: the logarithm of minus the log density far out, where that overflows.
         places: around its mass, at geometric distances; None for those around the centre.
+        period: of a density on the circle, which goes on beyond the ends.
     """
 
     log_density: Callable[..., Any]
@@ -103,6 +104,7 @@ class Continuous:
     kinks: Callable[..., tuple[Any, ...]] = lambda **_: ()
     log_cost: Callable[..., Any] | None = None
     places: Callable[..., tuple[Any, ...]] | None = None
+    period: float = 0.0
 
     def around(self, **law: Any) -> tuple[Any, ...]:
         """Places around its mass: halving a panel would pass over a narrow law."""
@@ -309,8 +311,10 @@ def _generalized_pareto(at: Place, loc: Any, scale: Any, concentration: Any) -> 
     end = np.where(xi < 0, loc - scale / safe, LD(0))
     # 1 + xi z, near its end from the distance to it
     near_end = (xi < 0) & ((safe * z).real < -0.5)
-    from_end = np.where(near_end, at.under(end), 1) * np.where(xi < 0, -safe, 1) / scale
-    log_rest = np.where(near_end, np.log(from_end), np.log1p(np.where(near_end, 0, safe * z)))
+    from_end = at.log_under(np.where(xi < 0, end, at.high)) + np.log(
+        np.where(xi < 0, -safe, 1) / scale
+    )
+    log_rest = np.where(near_end, from_end, np.log1p(np.where(near_end, 0, safe * z)))
     far = (xi > 0) & (np.real(z) == np.inf)
     log_rest = np.where(far, np.log(np.abs(safe) / scale) + at.log_over(loc), log_rest)
     return -np.log(scale) - np.where(none, z, (1 + 1 / safe) * log_rest)
@@ -394,7 +398,7 @@ CONTINUOUS: dict[str, Continuous] = {
     "Uniform": Continuous(
         _uniform, lambda low, high: (low + high) / 2, lambda low, high: (low, high)
     ),
-    "VonMises": Continuous(_von_mises, _on_circle, _circle),
+    "VonMises": Continuous(_von_mises, _on_circle, _circle, period=2 * PI),
     "Weibull": Continuous(
         _weibull, lambda scale, concentration: scale, _half_line, log_cost=_weibull_cost
     ),

@@ -14,6 +14,8 @@ __all__ = ["COUNTS", "Summation"]
 
 #: Nats below 1 at which nothing is left of a mass: 1e-32.
 NOTHING = 74.0
+#: Atoms that are added up at the most.
+MOST = 1 << 18
 
 Law = Mapping[str, Any]
 
@@ -80,14 +82,20 @@ class Summation:
     def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
         """Nats, their error and the number of atoms."""
         self.k = np.arange(64, dtype=LD)
-        while self.log_p(self.k[-1], **a) > -NOTHING and len(self.k) < 1 << 20:
-            self.k = np.arange(2 * len(self.k), dtype=LD)
         mass, terms = self._terms(a, b)
+        while len(self.k) < MOST and not self._is_all(mass):
+            self.k = np.arange(4 * len(self.k), dtype=LD)
+            mass, terms = self._terms(a, b)
         value, size = terms.sum(), np.abs(terms).sum()
         if np.isposinf(value):
             return float("inf"), 0.0, 0
-        off = abs(mass.sum() - 1)
-        return value, float(off * (1 + abs(value)) + ROUNDING * (1 + size)), len(self.k)
+        off = abs(mass.sum() - 1) * (1 + abs(value))
+        beyond = 0 if self._is_all(mass) else len(self.k) * abs(terms[-1])
+        return value, float(off + beyond + ROUNDING * (1 + size)), len(self.k)
+
+    def _is_all(self, mass: Any) -> bool:
+        """Whether the last atom has nothing left, and is not one before all others."""
+        return bool(mass[-1] < np.exp(LD(-NOTHING)) and abs(mass.sum() - 1) < 1e-9)
 
     def again(self, a: Law, b: Law) -> Any:
         """By as many atoms as `solve`, for parameters next to those, varied along axis 0."""

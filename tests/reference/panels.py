@@ -94,11 +94,12 @@ class Integral:
     """
 
     def __init__(self, p: str, q: str, maps: Sequence[Map] = ()) -> None:
-        self.p, self.q = CONTINUOUS[p], CONTINUOUS[q]
+        self.p, self.q, self.maps = CONTINUOUS[p], CONTINUOUS[q], maps
+        self.period = self.q.period
         if maps:
             self.q = pulled_back(self.q, maps)
 
-    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+    def solve(self, a: Law, b: Law) -> tuple[Any, Any, int]:
         """Nats, their error and the number of nodes."""
         if self._outside(a, b):
             return INFINITE
@@ -110,10 +111,12 @@ class Integral:
         panels = self._panels(line, a, b)
         self.sum = bisected(lambda y: self._terms(line, a, b, y), panels)
         value = self.sum.value
+        if np.isposinf(value) and abs(self.sum.mass - 1) < 1e-15:
+            return INFINITE  # it is finite, and larger than the largest number
         error = self.sum.error + abs(self.sum.mass - 1) * (1 + abs(value))
         # nothing must be left at the ends
         error += FURTHEST * sum(abs(self._terms(line, a, b, y)[1]) for y in panels[[0, -1]])
-        return value, float(error), NODES * len(self.sum.panels)
+        return value, error, NODES * len(self.sum.panels)
 
     def again(self, a: Law, b: Law) -> Any:
         """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
@@ -136,10 +139,18 @@ class Integral:
 
     def _outside(self, a: Law, b: Law) -> bool:
         mine, theirs = self.p.ends(**a), self.q.ends(**b)
+        if self.period:  # one turn from anywhere
+            low, high = (self._image(end) for end in mine)
+            return bool(abs(high - low) > self.period)
         if np.isnan([float(end) for end in theirs]).any():
             return True
         slack = [1e-15 * abs(x) if np.isfinite(x) and self.q.places else 0 for x in theirs]
         return bool(theirs[0] - slack[0] > mine[0] or mine[1] > theirs[1] + slack[1])
+
+    def _image(self, x: Any) -> Any:
+        for one in self.maps:
+            x = one.of(x)
+        return x
 
     def _converges(self, a: Law, b: Law) -> bool | None:
         """Whether p falls faster than -log q grows in both tails; None if that is not known."""
@@ -152,9 +163,10 @@ class Integral:
         for far in FAR:
             at, log_slope = line.place(side * far * np.array([1, 2, 4], LD))
             log_p = self.p.log_density(at, **a) + log_slope
-            if np.isneginf(log_p[2]):
+            cost = np.maximum(self.q.log_cost_at(at, **b), 0)
+            if np.isneginf(log_p[2]) and np.isfinite(cost[2]):
                 return True
-            size = log_p + np.maximum(self.q.log_cost_at(at, **b), 0)
+            size = log_p + cost
             if np.isfinite(size).all():
                 return bool((size[2] - size[1]) - (size[1] - size[0]) < -1e-9 * far)
         return None

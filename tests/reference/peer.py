@@ -38,14 +38,15 @@ class Truth:
     """
 
     kl: Any
-    error: float
+    error: Any
     nodes: int
     slopes: Mapping[tuple[str, str], tuple[float, float]]
 
     @property
     def good(self) -> bool:
         """Whether it is a reference: to 1e-8, relative."""
-        return bool(self.error <= GOOD * max(abs(self.kl), 1e-3)) and not np.isnan(self.kl)
+        known = np.isfinite(self.error) and not np.isnan(self.kl)
+        return bool(known and self.error <= GOOD * max(abs(self.kl), 1e-3))
 
 
 def knows(*names: str) -> bool:
