@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from .densities import log_prob_anywhere
+from .foreign import is_foreign, own_copy
 from .line import LARGEST, Point, from_line, half_line, interval
 from .maps import bounds
 from .peaks import square_over_jump
@@ -63,6 +64,7 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     if found_map is None:
         return None
     at, limits = found_map
+    p, q = (law if is_foreign(law) else own_copy(law) for law in (p, q))  # that validate nothing
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     point = at(torch.zeros((1, *shape), dtype=torch.float64)).x
     probe, there = (_log_prob_or_none(law, point) for law in (p, q))

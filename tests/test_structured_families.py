@@ -232,3 +232,10 @@ def test_products_on_the_torus():
     flat = dist.SineSkewed(product, torch.zeros(2, dtype=F64))
     assert torch.allclose(kl_divergence(flat, other), right, rtol=1e-10)
     assert kl_divergence(product.expand((3,)), joint).shape == (3,)
+
+
+def test_a_product_that_is_infinitely_far_away():
+    """It is not the one at 0 whose place an infinite mean takes in other families."""
+    p = Independent(Normal(torch.tensor([math.inf, 0.0]), torch.ones(2)), 1)
+    assert not kl_divergence(p, law(dense(2))).isfinite()
+    assert not kl_divergence(p, law(low_rank(2))).isfinite()

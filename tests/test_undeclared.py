@@ -79,3 +79,9 @@ def test_stable_has_no_log_density_to_integrate():
     for p, q in ((stable, same), (stable, of(Cauchy, 0.0, 1.0)), (of(Cauchy, 0.0, 1.0), stable)):
         with pytest.raises(NotImplementedError, match=r"Stable.log_prob"):
             pyro_kl.kl(p, q)
+
+
+def test_points_that_round_to_an_end_of_a_mapped_family():
+    """Of which the class's own validation makes an error."""
+    given = (pyro.distributions.AffineBeta, pyro.distributions.SkewLogistic)
+    assert pyro_kl.check(*given).ok
