@@ -32,6 +32,7 @@ from torch.distributions.transforms import (
 from ..line import Point
 from ..maps import direction
 from ..settled import settled
+from ..subclasses import is_a
 from .charts import carried_on
 from .views import Tail, View
 
@@ -117,14 +118,14 @@ def _at_end(
 
 
 def _through(transform: Transform, growth: Growth, end: Number, side: int) -> Growth | None:
-    if isinstance(transform, AffineTransform):
+    if is_a(transform, AffineTransform):
         size = torch.as_tensor(transform.scale).abs()
         return growth.stretched(size if settled(end, lambda x: abs(x) == math.inf) else 1 / size)
     inverse = isinstance(transform, _InverseTransform)
     kind = type(transform.inv if inverse else transform)
     special: tuple[float, float]
     image: Growth | None
-    if isinstance(transform, PowerTransform):
+    if is_a(transform, PowerTransform):
         exponent = torch.as_tensor(transform.exponent).abs()
         special, image = (0.0, math.inf), growth.raised(exponent)
     elif kind in _SOFTPLUS and side == 1:
