@@ -52,8 +52,8 @@ class Estimate(Record):
             method is exact up to rounding, or sampled.
         nodes: for a quadrature, the largest number of nodes.
         unreliable: of a sampled value, the elements whose standard error does not hold, since
-            draws had rounded to an end of p's support, or one draw makes up much of the variance;
-            None if there are none. `reason` says how many.
+            draws had rounded to an end of p's support, one draw makes up much of the variance, or
+            the class draws from another distribution; None if there are none. `reason` says more.
     """
 
     value: Tensor

@@ -7,6 +7,7 @@ are values made elsewhere; around them parameters are drawn.
 from __future__ import annotations
 
 import math
+import warnings
 from itertools import product
 
 import pytest
@@ -97,8 +98,10 @@ def test_monte_carlo(duo):
     for _ in range(SETS):
         p, q = drawn(duo, (), ())
         make_p, make_q = duo.families
-        comparison = pyro_kl.compare(make_p(**p), make_q(**q), num_samples=4000)
-        if not comparison.value.isfinite():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that one draw makes up a quarter of the variance
+            comparison = pyro_kl.compare(make_p(**p), make_q(**q), num_samples=4000)
+        if not comparison.value.isfinite() or comparison.sampled.unreliable is not None:
             continue
         if comparison.standard_error == 0:  # a point, or p equal to q
             assert comparison.value == pytest.approx(comparison.estimate.value, abs=1e-9)
