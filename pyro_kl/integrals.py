@@ -226,7 +226,7 @@ def _integral_over(
         share = is_slow(stretch).to(centre)
         stretch = _where(share, 1.0, stretch[0]), _where(share, 1.0, stretch[1])
     tilts = _tilts(line, q_line, a, b, centre, width)
-    reach = _reach(line, a, centre, width, stretch, tilts)
+    reach, unseen = _reach(line, a, centre, width, stretch, tilts)
     if kinked:  # a second derivative depends on how the ends of the pieces move
         a, b = _split(names, tensors)
         centre, width = line.centre(**a), line.width(**a)
@@ -245,6 +245,10 @@ def _integral_over(
     integrand = (_integrand if is_transformed() else _recorded)(line, q_line, names)
     far = _distance_from_zero(line, a, centre, width)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow, far=far)
+    if unseen is not None:  # most of the integral may be where floats do not go
+        found = replace(found, error=torch.where(unseen, math.inf, found.error))
+        reason = short_of(found.value.detach(), found.error, asked_tolerance())
+        found = found if is_transformed() else replace(found, reason=reason)
     if tails is None:
         return found
     value = found.value + share * tails.mean(*_split(names, tensors))
@@ -359,17 +363,25 @@ def _reach(
     width: Tensor,
     stretch: tuple[Tensor | float, Tensor | float],
     tilts: tuple[Tensor | float, Tensor | float],
-) -> tuple[Tensor | float, Tensor | float]:
-    """In widths; not so far that x leaves the floats, where the map grows like an exponential."""
+) -> tuple[tuple[Tensor | float, Tensor | float], Tensor | None]:
+    """In widths; not so far that x leaves the floats, where the map grows like an exponential.
+
+    And where that cuts off the top of p x^k, or what is half of p's reach around it.
+    """
     ends: list[Tensor | float] = []
+    unseen: Tensor | None = None
     for side, reach, wider, tilt in zip((-1, 1), line.reach, stretch, tilts, strict=True):
         far: Tensor | float = reach + tilt
         if isinstance(wider, Tensor):
             far = far + torch.log(wider) if line.log_tail else far * wider
         if isinstance(far, Tensor) and not line.log_tail and _grows(line, a, centre):
-            far = torch.minimum(far, ((LARGEST - side * centre) / width).clamp(min=1.0))
+            room = ((LARGEST - side * centre) / width).clamp(min=1.0)
+            far = torch.minimum(far, room)
+            if isinstance(tilt, Tensor):
+                cut = room < tilt + 0.5 * reach
+                unseen = cut if unseen is None else unseen | cut
         ends.append(far)
-    return ends[0], ends[1]
+    return (ends[0], ends[1]), unseen
 
 
 def _grows(line: Line, a: Parameters, centre: Tensor) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
+import torch
+from pyro.distributions import LogNormal, SkewLogistic
 
 import pyro_kl
 from pyro_kl import Family
@@ -81,3 +83,12 @@ def test_right_or_told(duo):
         claimed = 0.0 if found.error is None else found.error.item()
         assert off <= claimed + 1e-12 * abs(kl) + FLOOR, (a, b, found, kl, off, claimed)
     assert checked >= FEWEST, "the reference is short nearly everywhere"
+
+
+def test_told_error_has_no_bound_beyond_the_floats():
+    """E x of a LogNormal is exp(s^2 / 2), the most of it from x around exp(s^2)."""
+    q = SkewLogistic(*torch.tensor([0.5, 0.6, 31.0], dtype=torch.float64))
+    scale = torch.tensor([10.0, 26.0, 97.0], dtype=torch.float64)
+    found = pyro_kl.kl(LogNormal(torch.zeros_like(scale), scale), q)
+    assert found.error.isinf().tolist() == [False, True, True]
+    assert "tolerance" in found.reason

@@ -112,7 +112,7 @@ class Integral:
         self.sum = bisected(lambda y: self._terms(line, a, b, y), panels)
         value = self.sum.value
         if np.isposinf(value) and abs(self.sum.mass - 1) < 1e-15:
-            return INFINITE  # it is finite, and larger than the largest number
+            return np.finfo(LD).max, 0.0, NODES * len(self.sum.panels)  # it is larger
         error = self.sum.error + abs(self.sum.mass - 1) * (1 + abs(value))
         # nothing must be left at the ends
         error += FURTHEST * sum(abs(self._terms(line, a, b, y)[1]) for y in panels[[0, -1]])
