@@ -34,7 +34,7 @@ WIDTHS, PRECISIONS = {"scale", "temperature"}, {"rate"}
 #: Shapes of laws on an interval or the circle, of the order of 1 / width^2.
 SHAPES = {"concentration", "concentration1", "concentration0", "alpha"}
 #: Of each pair's cells, those that the reference must know.
-FEWEST = 5
+FEWEST = 4
 #: Nats: below it nothing is asked of a KL.
 FLOOR = 1e-12
 
