@@ -519,7 +519,8 @@ def judge(seed: int, batches: int = 40) -> Verdict:
         batches: of 100 particles if vectorized; of 1 particle, and twelve times as many, if not.
 
     Raises:
-        PyroFails: the autoguide cannot be made for this model, or Trace_ELBO cannot use it.
+        PyroFails: the autoguide cannot be made for this model, or Trace_ELBO cannot use it or has
+            an infinite loss.
     """
     random_model = RandomModel(seed)
     pyro.clear_param_store()
@@ -561,6 +562,8 @@ def judge(seed: int, batches: int = 40) -> Verdict:
                 if one is theirs:
                     raise PyroFails(str(problem)) from problem
                 raise
+            if one is theirs and not math.isfinite(value):  # a guide beyond a prior's moving ends
+                raise PyroFails(f"the loss is {value}")
             results.append({"loss": torch.tensor([float(value)]), **_gradients()})
         b, a = results
         for name in {**a, **b}:
