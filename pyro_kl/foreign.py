@@ -95,8 +95,9 @@ def own_copy(part: Any) -> Any:
         return own_copy(part.inv).inv
     if isinstance(part, torch.Size):
         return part
-    if isinstance(part, list | tuple):
-        return [own_copy(x) for x in part]
+    if isinstance(part, list | tuple):  # a shape may be a plain tuple, and is compared with one
+        copies = [own_copy(x) for x in part]
+        return copies if isinstance(part, list) else tuple(copies)
     if isinstance(part, Tensor):
         return in_float64(part) if part.is_floating_point() else part
     if not isinstance(part, Distribution | Transform):

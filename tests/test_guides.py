@@ -551,3 +551,20 @@ def test_random_model(seed):
     """A few of those that `python -m tests.random_models` makes, with fewer draws."""
     verdict = random_models.run(seed, batches=12)
     assert verdict.worst < 4.2, verdict
+
+
+def test_flat_priors_with_the_shapes_that_pyro_takes():
+    """Plain tuples as shapes, and vectors whose support is declared for numbers."""
+
+    def model():
+        pyro.sample("positive", dist.ImproperUniform(constraints.positive, (), ()))
+        pyro.sample("vector", dist.ImproperUniform(constraints.real, (), (2,)))
+
+    values = {"positive": torch.tensor(1.5), "vector": torch.ones(2)}
+    guide = ag.AutoNormal(model, init_loc_fn=ag.init_to_value(values=values), init_scale=0.3)
+    elbo = TraceKL_ELBO()
+    loss = elbo.loss(model, guide)
+    normal = 0.5 * math.log(2 * math.pi * math.e) + math.log(0.3)
+    assert elbo.report.kls["vector"] == pytest.approx(-2 * normal, rel=1e-5)
+    assert elbo.report.kls["positive"] == pytest.approx(-normal - math.log(1.5), rel=1e-5)
+    assert loss == pytest.approx(-3 * normal - math.log(1.5), rel=1e-5)

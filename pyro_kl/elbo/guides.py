@@ -253,6 +253,10 @@ def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:
     q: Distribution = normal.to_event(event_dim) if event_dim else normal
     if not is_identity(transform):
         q = dist.TransformedDistribution(q, [transform], validate_args=False)
+    # a support of numbers may be that of vectors, as of ImproperUniform(real, (), (2,))
+    rest = len(base.event_shape) - len(q.event_shape)
+    if rest > 0:
+        q, event_dim = q.to_event(rest), event_dim + rest
     pair = kl_of_pair(q, base)
     shape = torch.broadcast_shapes(loc.shape[: loc.dim() - event_dim], base.batch_shape)
     dims = pair.dims.expand(shape + pair.dims.shape[pair.dims.dim() - pair.event_dims :])

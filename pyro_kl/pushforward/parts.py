@@ -25,7 +25,8 @@ def made_of(part: Any, tensors: Iterator[Tensor]) -> Any:
     if isinstance(part, _InverseTransform):
         return made_of(part.inv, tensors).inv
     if isinstance(part, list | tuple):
-        return [made_of(value, tensors) for value in part]
+        made = [made_of(value, tensors) for value in part]
+        return made if isinstance(part, list) else tuple(made)
     if not isinstance(part, Distribution | Transform):
         return part
     new = copy.copy(part)
