@@ -73,7 +73,8 @@ class Point:
     def log_under(self, end: Tensor | float) -> Tensor:
         """log(end - x), for a number at or above the upper end."""
         if self.log_below is None:
-            return self._log_of(end - self.x)
+            endless = torch.as_tensor(end) == math.inf  # x may have overflowed: inf - inf is nan
+            return self._log_of(torch.where(endless, math.inf, end - self.x))
         return _log_further(self.log_below, end - self.high)
 
     def _log_of(self, distance: Tensor) -> Tensor:

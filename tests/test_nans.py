@@ -15,7 +15,13 @@ import pytest
 import torch
 from pyro.distributions import transforms as T
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, MixtureSameFamily, constraints
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    MixtureSameFamily,
+    constraints,
+    kl_divergence,
+)
 
 import pyro_kl
 from pyro_kl import policy
@@ -272,3 +278,33 @@ def test_policies_refuse(asked, side):
     rows[side][1, 2] = math.nan
     with pytest.raises(ValueError, match="position"):
         asked(*rows)
+
+
+OVERFLOWING = {
+    "exp": lambda c: [T.ExpTransform()],
+    "scale": lambda c: [T.ExpTransform(), T.AffineTransform(0.0, c)],
+    "shift": lambda c: [T.ExpTransform(), T.AffineTransform(c, 1.0)],
+    "power": lambda c: [T.ExpTransform(), T.PowerTransform(c)],
+}
+
+
+@pytest.mark.parametrize("maps", OVERFLOWING)
+def test_slopes_where_an_image_overflows(maps):
+    """exp of a Student's t has a log tail: nodes lie beyond the largest number."""
+    values = [0.19, 0.04, 0.89, 0.0675, 1.3]
+
+    def kl(loc, scale, q_scale, concentration, c):
+        base = dist.StudentT(torch.tensor(3.0, dtype=F64), loc, scale)
+        p = dist.TransformedDistribution(base, OVERFLOWING[maps](c))
+        zero = torch.zeros((), dtype=F64)
+        return kl_divergence(p, dist.GeneralizedPareto(zero, q_scale, concentration))
+
+    leaves = [torch.tensor(v, dtype=F64, requires_grad=True) for v in values]
+    slopes = torch.autograd.grad(kl(*leaves), leaves, allow_unused=True, materialize_grads=True)
+    for k, slope in enumerate(slopes):
+        h = 1e-4 * values[k]
+        up, down = (
+            kl(*(torch.tensor(v + (k == i) * s * h, dtype=F64) for i, v in enumerate(values)))
+            for s in (1, -1)
+        )
+        assert slope.item() == pytest.approx((up - down).item() / (2 * h), rel=1e-4, abs=1e-6), k

@@ -26,7 +26,7 @@ from torch.distributions.transforms import (
 from torch.nn.functional import logsigmoid, softplus
 
 from ..foreign import called
-from ..line import Point
+from ..line import Point, exp_or_inf
 from ..maps import bounds
 from ..settled import settled
 
@@ -87,7 +87,7 @@ def _from(end: Tensor | float, edge: float, image: Callable[[Tensor], Tensor]) -
 
 def _exp(_: Any, p: Point) -> Point:
     return Point(
-        torch.exp(p.x),
+        exp_or_inf(p.x),
         p.log_slope + p.x,
         low=_end(p.low, torch.exp, 0.0),
         log_above=p.x if _unbounded(p.low) else None,
@@ -157,7 +157,10 @@ def _softplus(_: Any, p: Point) -> Point:
 def _affine(t: AffineTransform, p: Point) -> Point:
     loc, scale = t.loc, t.scale
     log_scale = torch.log(torch.as_tensor(scale, dtype=p.x.dtype, device=p.x.device).abs())
-    x, slope = loc + scale * p.x, p.log_slope + log_scale
+    over = p.x.isinf()  # such a node has no slope: that by the scale would be 0 times inf
+    x = loc + scale * torch.where(over, 0.0, p.x)
+    x = torch.where(over, p.x.detach() * torch.as_tensor(scale).detach().sign(), x)
+    slope = p.log_slope + log_scale
     size = None if p.log_size is None else p.log_size + log_scale
     if _unbounded(p.low) and _unbounded(p.high):
         return Point(x, slope, log_size=size)
@@ -194,7 +197,7 @@ def _power(t: PowerTransform, p: Point) -> Point:
     else:
         raise NotImplementedError("the sign of an exponent is not the same or not known here")
     return Point(
-        torch.exp(log_image),
+        exp_or_inf(log_image),
         slope,
         low=low,
         log_above=log_image if tight else None,
