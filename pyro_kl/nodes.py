@@ -63,14 +63,20 @@ def split_nodes(
 ) -> tuple[Tensor, Tensor]:
     """Pieces between -inf, 0, the cuts and inf; nodes and weights (pieces, count, rows or 1).
 
-    A cut beyond the reach, where p has no mass, is moved to 0. One at 0 takes the 0 along when it
-    moves: a piece between them would be on neither side of the cut, and its slopes on both.
+    A cut beyond the reach, where p has no mass, is moved to 0. Where a cut is at 0 or at another
+    one, both are the first of them and move together: a piece between them would be on neither
+    side of the cut, and its slopes on both.
     """
     zero = torch.zeros_like(cuts[0]) if cuts else torch.zeros_like(low).reshape(-1)
     for c in cuts:
         zero = torch.where(c == 0, c, zero)
-    inside = [torch.where((c > -low) & (c < high), c, zero) for c in cuts]
-    ends = torch.stack([zero, *inside]).sort(0).values
+    places = [zero]
+    for c in cuts:
+        c = torch.where((c > -low) & (c < high), c, zero)
+        for other in places:
+            c = torch.where(c == other, other, c)
+        places.append(c)
+    ends = torch.stack(places).sort(0).values
     pieces = [_outward(ends[0], low + ends[0], -1, count)]
     pieces += [_between(a, b, count) for a, b in pairwise(ends)]
     pieces += [_outward(ends[-1], high - ends[-1], 1, count)]

@@ -82,6 +82,7 @@ def test_threads_are_given_back(tmp_path):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.filterwarnings("ignore:.*makes up more than a quarter of the variance")
 def test_studentt_is_exact_by_quadrature(tmp_path, capsys):
     argv = ["--smoke", "--steps", "3", "--prior", "studentt", "--beta", "0.5", "--out", tmp_path]
     assert code_of(argv) == 0
