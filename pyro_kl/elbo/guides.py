@@ -256,7 +256,8 @@ def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:
     # a support of numbers may be that of vectors, as of ImproperUniform(real, (), (2,))
     rest = len(base.event_shape) - len(q.event_shape)
     if rest > 0:
-        q, event_dim = q.to_event(rest), event_dim + rest
+        q = dist.Independent(q, rest, validate_args=False)
+        event_dim += rest
     pair = kl_of_pair(q, base)
     shape = torch.broadcast_shapes(loc.shape[: loc.dim() - event_dim], base.batch_shape)
     dims = pair.dims.expand(shape + pair.dims.shape[pair.dims.dim() - pair.event_dims :])
