@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions
+import torch
 from torch import Tensor
 from torch.distributions import (
     Distribution,
+    Exponential,
     Gumbel,
     Independent,
     Kumaraswamy,
@@ -16,12 +18,15 @@ from torch.distributions import (
     Normal,
     RelaxedBernoulli,
     TransformedDistribution,
+    Weibull,
     kl_divergence,
 )
 from torch.distributions.transforms import (
     AbsTransform,
+    AffineTransform,
     ComposeTransform,
     ExpTransform,
+    PowerTransform,
     SigmoidTransform,
     TanhTransform,
     Transform,
@@ -105,6 +110,9 @@ def opened(law: Any) -> tuple[Distribution, list[Transform]]:
         return _logistic_of(law), [SigmoidTransform()]
     if class_of(law) is LogNormal:
         return Normal(law.loc, law.scale, validate_args=False), [ExpTransform()]
+    if class_of(law) is Weibull:  # torch keeps the reciprocal as it was rounded
+        unit = Exponential(torch.ones_like(law.scale), validate_args=False)
+        return unit, [PowerTransform(1 / law.concentration), AffineTransform(0.0, law.scale)]
     if not is_a(law, TransformedDistribution) or isinstance(law, _CLOSED):
         return law, []
     return simplified(law.base_dist), plain_maps(law.transforms)

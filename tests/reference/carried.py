@@ -76,7 +76,8 @@ def _log(at: Place) -> Any:
     if np.all(at.low == 0):
         low = (-INF, None)
     else:
-        low = (np.log(at.low), np.log(np.log1p(at.above / at.low)))
+        far = log_x - np.log(at.low)
+        low = (np.log(at.low), np.log(np.where(far > 1, far, np.log1p(at.above / at.low))))
     high = (INF, None) if _no_high(at) else (np.log(at.high), _log_ratio(at.below, at.high))
     return _place(log_x, -log_x, low, high, np.log(np.abs(log_x)))
 
@@ -102,12 +103,14 @@ def _logit(at: Place) -> Any:
         low = (-INF, None)
     else:
         up = np.log1p(at.above / at.low) - np.log1p(-at.above / (1 - at.low))
-        low = (np.log(at.low / (1 - at.low)), np.log(up))
+        end = np.log(at.low / (1 - at.low))
+        low = (end, np.log(np.where(x - end > 1, x - end, up)))  # each where it has its digits
     if np.all(at.high == 1):
         high = (INF, None)
     else:
         down = np.log1p(at.below / (1 - at.high)) - np.log1p(-at.below / at.high)
-        high = (np.log(at.high / (1 - at.high)), np.log(down))
+        end = np.log(at.high / (1 - at.high))
+        high = (end, np.log(np.where(end - x > 1, end - x, down)))
     return _place(x, -log_x - log_rest, low, high, np.log(np.abs(x)))
 
 
@@ -191,8 +194,10 @@ def _power(at: Place, exponent: Any) -> Any:
             to_zero = np.all(k > 0) == (open_end == 0)
             ends.append((LD(0), k * log_x) if to_zero else (INF, None))
         else:  # |x^k - end^k|, from log(x / end)
-            ratio = apart() * (1 if end is at.low else -1)
-            ends.append((end**k, k * np.log(end) + np.log(np.abs(np.expm1(k * ratio)))))
+            ratio, far = apart() * (1 if end is at.low else -1), log_x - np.log(end)
+            rise = k * np.where(np.abs(far) > 1, far, ratio)
+            log_rise = np.where(rise > 50, rise, np.log(np.abs(np.expm1(np.minimum(rise, 50)))))
+            ends.append((end**k, k * np.log(end) + log_rise))
     if np.all(k < 0):
         ends.reverse()
     slope = np.log(np.abs(k)) + (k - 1) * log_x

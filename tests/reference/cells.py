@@ -82,13 +82,15 @@ class Cell:
             if mine != other:
                 break
             shared += 1
-        there = self.p_maps[: len(self.p_maps) - shared]
-        back = self.q_maps[: len(self.q_maps) - shared]
-        maps = (*there, *(one.inv for one in reversed(back)))
+        # a map without numbers and its inverse, too: next to 1 a sigmoid has lost what it undoes
+        there, back = (
+            _without_inverses(list(enumerate(maps))[: len(maps) - shared])
+            for maps in (self.p_maps, self.q_maps)
+        )
+        back.reverse()
+        maps = (*(one for _, one in there), *(one.inv for _, one in back))
         found = truth(self.p.name, self.a, self.q.name, self.b, maps=maps, slopes=True)
-        sides = [f"p{i}" for i in range(len(there))] + [
-            f"q{i}" for i in reversed(range(len(back)))
-        ]
+        sides = [f"p{i}" for i, _ in there] + [f"q{i}" for i, _ in back]
         slopes = {_key(key, sides): x for key, x in found.slopes.items()}
         return replace(found, slopes=slopes)
 
@@ -99,6 +101,14 @@ class Cell:
             for i, one in enumerate(maps):
                 found |= {(f"{side}{i}", k): x for k, x in one.numbers.items()}
         return found
+
+
+def _without_inverses(maps: list[tuple[int, Map]]) -> list[tuple[int, Map]]:
+    """Of numbered maps: the inverse after a map without parameters drops out with it."""
+    for i in range(len(maps) - 1):
+        if maps[i + 1][1] == maps[i][1].inv and not maps[i][1].numbers:
+            return _without_inverses([*maps[:i], *maps[i + 2 :]])
+    return maps
 
 
 def _key(key: tuple[str, str], sides: Sequence[str]) -> tuple[str, str]:
