@@ -36,7 +36,7 @@ from .views import Tail, View, always_outside, heavier, inside_of, tail_of, view
 #: does it once, is the better bargain for more.
 _MOST = 64
 #: Windows that are tried, in multiples of the first.
-_WIDER = (1.0, 1.25, 1.5, 1.75, *(2.0**k for k in range(1, 11)))
+_WIDER = (1.0, 1.25, 1.5, 1.75, *(2.0**k for k in range(1, 7)))
 _NEGLIGIBLE = -34.0
 
 
@@ -225,6 +225,8 @@ class _Integral:
         # the maps bend too, wherever they do
         narrow = torch.ones_like(some[0])
         found = integrate(self, some, (reach[0], reach[1]), cuts, kinked, narrow=narrow)
+        if not bool((found.value > -math.inf).all()):  # false of nan, too
+            raise out_of_reach(p, q)
         tell(f"{describe(p)} || {describe(q)}", __name__, found)
         return otherwise.reshape(-1).index_put((rows,), found.value).reshape(self.shape)
 
