@@ -36,7 +36,7 @@ from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried, is_known, is_univariate, taken_back
 from .parts import kind_of, made_of
-from .tails import finiteness
+from .tails import infinite_by_tails
 from .views import Tail, View, always_outside, inside_of, view_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
@@ -142,9 +142,9 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         finite = inside & converges
         if not _is_tame(log_q) and not is_transformed():
             tail = Tail(math.inf, 2.0, 0.5 / scale.square())
-            _, infinite = finiteness((tail, tail), from_line(loc), exact, view)
-            finite = finite & ~torch.as_tensor(infinite)
-            if bool((inside & ~converges & ~torch.as_tensor(infinite)).any()):
+            inside = inside & ~infinite_by_tails((tail, tail), from_line(loc), exact, view)
+            finite = inside & converges
+            if bool((inside & ~converges).any()):
                 return None
         otherwise = torch.where(missing, math.nan, math.inf).to(tensors[0])
 

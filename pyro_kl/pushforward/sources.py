@@ -29,7 +29,7 @@ from ..wrappers.canonical import class_of
 from ..wrappers.transformed import opened
 from .charts import carried_on, is_univariate, taken_back
 from .parts import made_of
-from .tails import finiteness
+from .tails import infinite_by_tails
 from .views import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
 
 #: The most elements for which code of others is evaluated some hundred times each: sampling, which
@@ -204,8 +204,8 @@ class _Integral:
             missing = nan_in(self.tensors)
             finite = finite & ~missing
             if bool(finite.any()):
-                _, infinite = finiteness(self.source.tails, start, self.maps, self.view)
-                finite = finite & ~torch.as_tensor(infinite)
+                tails = self.source.tails
+                finite = finite & ~infinite_by_tails(tails, start, self.maps, self.view)
             otherwise = torch.where(missing, math.nan, math.inf).to(self.tensors[0])
         rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
         if not rows.numel():

@@ -36,7 +36,7 @@ from ..subclasses import is_a
 from .charts import carried_on
 from .views import Tail, View
 
-__all__ = ["finiteness"]
+__all__ = ["infinite_by_tails"]
 
 Number = Tensor | float
 Mask = Tensor | bool
@@ -148,10 +148,10 @@ def _all_at(end: Number, place: float) -> bool:
 # --- whether the mean of the cost is finite -----------------------------------------------------
 
 
-def finiteness(
+def infinite_by_tails(
     tails: tuple[Tail, Tail], start: Point, maps: Sequence[Transform], view: View
-) -> tuple[Mask, Mask]:
-    """Where the tails' part of the KL is known to be finite, and where to be infinite.
+) -> Tensor:
+    """Where the KL is known to be infinite by its tails.
 
     Args:
         tails: p's, lower and upper.
@@ -160,24 +160,17 @@ def finiteness(
         view: q.
     """
     maps, q = [*maps, *view.back], view.base or view
-    finite: Mask = True
-    infinite: Mask = False
+    never: Mask = False
     for side, tail in enumerate(tails):
         found = _at_end(maps, start, side)
         if found is None or q.tails is None:
-            finite = False
             continue
         growth, end, other = found
         touches = torch.as_tensor(end) == torch.as_tensor((q.low, q.high)[other])
-        at_end = _compared(_cost(growth, q.tails[other]), tail)
-        inside = _compared(growth.logarithm(), tail)
-        known, never = (_where(touches, a, b) for a, b in zip(at_end, inside, strict=True))
-        finite, infinite = finite & known, infinite | never
-    return finite, infinite
-
-
-def _where(mask: Tensor, x: Mask, other: Mask) -> Tensor:
-    return (mask & x) | (~mask & other)
+        at_end = _has_no_mean(_cost(growth, q.tails[other]), tail)
+        inside = _has_no_mean(growth.logarithm(), tail)
+        never = never | (touches & at_end) | (~touches & inside)
+    return torch.as_tensor(never)
 
 
 def _cost(growth: Growth, q: Tail) -> Growth | None:
@@ -190,22 +183,16 @@ def _cost(growth: Growth, q: Tail) -> Growth | None:
     return log.raised(2.0) if _all_at(q.index, math.inf) else log
 
 
-def _compared(cost: Growth | None, tail: Tail) -> tuple[Mask, Mask]:
-    """Whether the mean of the cost is finite, and whether it is infinite; neither if unknown."""
-    if cost is None:
-        return False, False
-    if cost.level < 0:
-        return True, False
+def _has_no_mean(cost: Growth | None, tail: Tail) -> Mask:
+    """Whether the mean of the cost is known to be infinite."""
+    if cost is None or cost.level < 0:
+        return False
     if not _all_at(tail.index, math.inf):
-        if cost.level > 0:
-            return False, tail.index < math.inf
-        return cost.power < tail.index, cost.power >= tail.index
+        return tail.index < math.inf if cost.level > 0 else cost.power >= tail.index
     if cost.level == 0:
-        return True, False
+        return False
     double, heavy = _all_at(tail.growth, math.inf), _all_at(tail.growth, 0.0)
     level, power = (2, 1.0) if double else (0, 1.0) if heavy else (1, tail.growth)
     if cost.level != level:
-        return cost.level < level, cost.level > level
-    same = cost.power == power
-    finite = (cost.power < power) | (same & (cost.factor < tail.rate))
-    return finite, (cost.power > power) | (same & (cost.factor >= tail.rate))
+        return cost.level > level
+    return (cost.power > power) | ((cost.power == power) & (cost.factor >= tail.rate))
