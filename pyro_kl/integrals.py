@@ -243,7 +243,7 @@ def _integral_over(
         given = [share, *given]
     moving = len(given) - len(tensors)
     integrand = (_integrand if is_transformed() else _recorded)(line, q_line, names)
-    far = _distance_from_zero(line, a, centre, width)
+    far = _distance_from_zero(line, q_line, a, b, centre, width)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow, far=far)
     if unseen is not None:  # most of the integral may be where floats do not go
         found = replace(found, error=torch.where(unseen, math.inf, found.error))
@@ -257,11 +257,27 @@ def _integral_over(
 
 
 @torch.no_grad()
-def _distance_from_zero(line: Line, a: Parameters, centre: Tensor, width: Tensor) -> Tensor:
-    """In p's widths, of its centre: by so much x and y lose relative digits next to it."""
-    point = line.at(centre, **a)
-    on_support = (point.x.abs() * torch.exp(-point.log_slope)).nan_to_num(0.0)
-    return ((on_support + centre.abs()) / width).detach()
+def _distance_from_zero(
+    line: Line, q_line: Line, a: Parameters, b: Parameters, centre: Tensor, width: Tensor
+) -> Tensor:
+    """In p's widths, of its centre: by so much x and y lose relative digits next to it.
+
+    Where p and q live on the same half-line or unit interval, both know x by its distances from
+    the ends, which keep their digits. Else the width in x is that between a width below and above
+    the centre, and no less than one rounding of x: next to an end of an interval x stands still
+    where y goes on.
+    """
+    on_line = centre.abs() / width
+    points = [line.at(y, **a) for y in (centre, centre - width, centre + width)]
+    other = q_line.at(q_line.centre(**b), **b)
+    ends = [(point.low, point.high) for point in (points[0], other)]
+    if not any(isinstance(end, Tensor) for each in ends for end in each):
+        if ends[0] == ends[1] and ends[0][0] != -math.inf:
+            return on_line.detach()
+    x, below, above = (point.x for point in points)
+    rounding = torch.finfo(x.dtype).eps * x.abs()
+    on_support = (x.abs() / (0.5 * (above - below).abs()).maximum(rounding)).nan_to_num(0.0)
+    return (on_support + on_line).detach()
 
 
 @cache
