@@ -112,11 +112,23 @@ class Integral:
         self.sum = bisected(lambda y: self._terms(line, a, b, y), panels)
         value = self.sum.value
         if np.isposinf(value) and abs(self.sum.mass - 1) < 1e-15:
-            return np.finfo(LD).max, 0.0, NODES * len(self.sum.panels)  # it is larger
+            return self._beyond(line, a, b)
         error = self.sum.error + abs(self.sum.mass - 1) * (1 + abs(value))
         # nothing must be left at the ends
         error += FURTHEST * sum(abs(self._terms(line, a, b, y)[1]) for y in panels[[0, -1]])
         return value, error, NODES * len(self.sum.panels)
+
+    def _beyond(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, int]:
+        """A KL that extended precision cannot hold: where it is beyond float64 too, the largest.
+
+        What overflows may be q's cost at places that p hardly reaches.
+        """
+        y, weight = nodes_of(self.sum.panels)
+        p, terms = self._terms(line, a, b, y)
+        largest = np.finfo(LD).max
+        if (p * weight)[np.isposinf(terms)].sum() * largest > np.finfo(float).max:
+            return largest, 0.0, terms.size
+        return UNKNOWN
 
     def again(self, a: Law, b: Law) -> Any:
         """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
