@@ -246,14 +246,18 @@ def _integral_over(
     far = _distance_from_zero(line, q_line, a, b, centre, width)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow, far=far)
     if unseen is not None:  # most of the integral may be where floats do not go
-        found = replace(found, error=torch.where(unseen, math.inf, found.error))
-        reason = short_of(found.value.detach(), found.error, asked_tolerance())
-        found = found if is_transformed() else replace(found, reason=reason)
+        found = _judged(replace(found, error=torch.where(unseen, math.inf, found.error)))
     if tails is None:
         return found
     value = found.value + share * tails.mean(*_split(names, tensors))
-    reason = "" if is_transformed() else short_of(value.detach(), found.error, asked_tolerance())
-    return replace(found, value=value, reason=reason)
+    return _judged(replace(found, value=value))
+
+
+def _judged(found: Integral) -> Integral:
+    """With the reason that its value and error give; while values are traced, there is none."""
+    if is_transformed():
+        return replace(found, reason="")
+    return replace(found, reason=short_of(found.value.detach(), found.error, asked_tolerance()))
 
 
 @torch.no_grad()
