@@ -329,6 +329,9 @@ def test_a_joint_guide_is_watched_only_where_a_prior_has_moved(monkeypatch):
         words.append("marginal" in elbo.report["b"].reason)
     assert len(watched) == 2
     assert words == [True, True, False, True, True]
+    elbo.vectorize_particles, elbo.max_plate_nesting = True, 0
+    report = elbo.evaluate(model, guide, torch.tensor(3.0), num_particles=5)
+    assert "marginal" in report["b"].reason  # more particles are no other prior
 
 
 def test_sites_in_order_are_not_watched(monkeypatch):

@@ -371,13 +371,23 @@ def _leaves(part: Any) -> Iterator[Any]:
         part = part.inv
     if isinstance(part, Distribution | Transform):
         yield type(part)
-        for value in content(part).values():
-            yield from _leaves(value)
-    elif isinstance(part, list | tuple):
+        for name, value in content(part).items():
+            if name != "_validate_args":  # which `expand` sets
+                yield from _leaves(value)
+    elif isinstance(part, list | tuple) and not isinstance(part, torch.Size):
         for value in part:
             yield from _leaves(value)
-    else:
+    elif _is_tensor(part):
+        yield _varying(part)
+    elif not isinstance(part, torch.Size):  # more particles are no other prior
         yield part
+
+
+def _varying(x: Tensor) -> Tensor:
+    """A tensor without the dims along which it was expanded, as over particles."""
+    dims = zip(x.shape, x.stride(), strict=True)
+    index = [0 if size == 1 or (size and not stride) else slice(None) for size, stride in dims]
+    return x[tuple(index)] if 0 in index else x
 
 
 def _same(a: Any, b: Any) -> bool:
