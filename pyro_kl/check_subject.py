@@ -158,6 +158,7 @@ class Subject:
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
+    """Some constructors validate, by branches on data, what they are made of: not traceable."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

@@ -11,7 +11,7 @@ that it may write attributes to, and behind one boundary where its exceptions be
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from numbers import Number
 from typing import Any
@@ -187,14 +187,14 @@ class _Watch(TorchDispatchMode):
             raise NotImplementedError("The density draws random numbers when it is evaluated.")
         for position, name in written:
             target = args[position] if position < len(args) else kwargs.get(name)
-            if any(_storage(x)._cdata not in self._made for x in _tensors(target)):
+            if any(_storage(x)._cdata not in self._made for x in tensors_of(target)):
                 raise NotImplementedError(
                     "The density changes a tensor when it is evaluated, as batch normalisation "
                     "does in training."
                 )
         result = func(*args, **kwargs)
         if makes_new:
-            self._made.update((_storage(x)._cdata, _storage(x)) for x in _tensors(result))
+            self._made.update((_storage(x)._cdata, _storage(x)) for x in tensors_of(result))
         return result
 
 
@@ -215,7 +215,10 @@ def _storage(x: Tensor) -> Any:
     return x.untyped_storage()
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [x for each in value for x in _tensors(each)] if isinstance(value, list | tuple) else []
+def tensors_of(values: Any) -> Iterator[Tensor]:
+    """All tensors in the arguments or the results of an operation."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple | dict):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from tensors_of(value)

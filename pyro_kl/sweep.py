@@ -194,8 +194,9 @@ def truncation(sums: Tensor, size: Tensor, kink: Tensor | None) -> Tensor:
     every second node tells one at half of it, but with an unknown phase, and may be right by
     chance; at a quarter, at 3/8 and at 7/16 the phase is known. From one of them to the next the
     spectrum of what is analytic falls by one factor: from a half to one it would fall by twice
-    that of a quarter to a half, and a quarter of that is trusted. But what is left at 7/16 may be
-    that of a bend between two nodes, which only falls like the square of the frequency.
+    that of a quarter to a half, and a quarter of that is trusted. In rows with a `kink` what is
+    left at 7/16 may be that of a bend between two nodes, which only falls like the square of the
+    frequency.
     """
     half, slow, fast, last = (
         sums[i].square() + sums[j].square() + _TINY for i, j in ((1, 1), (2, 3), (4, 5), (6, 7))

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -23,6 +22,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 import pyro_kl
 from pyro_kl import Family, Pair
+from pyro_kl.check_subject import unvalidated as without_validation
 from pyro_kl.registry import families
 
 from .reference import load, quadrature
@@ -222,17 +222,6 @@ def bounds_of(finite: str) -> list[tuple[str, float, bool]]:
     number = r"p\.(\w+) ([<>]) (-?[0-9.]+(?:e-?[0-9]+)?)"
     found = (re.fullmatch(number, clause.strip()) for clause in re.split(" and |, ", finite))
     return [(m[1], float(m[3]), m[2] == "<") for m in found if m]
-
-
-@contextmanager
-def without_validation() -> Iterator[None]:
-    """Some constructors validate, by branches on data, what they are made of: not traceable."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 # --- random parameters --------------------------------------------------------------------------

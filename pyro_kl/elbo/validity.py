@@ -20,7 +20,7 @@ and implicit flows).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -30,6 +30,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..foreign import tensors_of
 
 __all__ = ["Watch", "late_parents"]
 
@@ -157,7 +159,7 @@ class Watch:
         return sources
 
     def _add(self, values: Any, sources: int) -> None:
-        for tensor in _tensors(values):
+        for tensor in tensors_of(values):
             key = _memory(tensor)
             if key is None:  # sparse, or of another kind without memory of its own
                 self._leaked |= sources
@@ -238,17 +240,6 @@ def _memory(tensor: Tensor) -> tuple[int, Any] | None:
     except (NotImplementedError, RuntimeError):
         return None
     return storage._cdata, storage
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """All tensors in nested arguments."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _tensors(value)
-    elif isinstance(values, dict):
-        yield from _tensors(list(values.values()))
 
 
 def _written(operation: Any, args: Any, kwargs: Any) -> list[Any]:
