@@ -46,12 +46,12 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 reference: $(VENV)/.test  ## compute the reference values that are missing
-	$(BIN)/python -m tests.reference --missing
-	$(BIN)/python -m tests.reference.quadrature
+	$(BIN)/python -m tests.conformance.reference --missing
+	$(BIN)/python -m tests.conformance.reference.quadrature
 
 docs: $(VENV)/.dev  ## make the generated tables of docs/ again
-	$(BIN)/python -m pyro_kl pairs --markdown > docs/pairs.md
-	$(BIN)/python -m pyro_kl classes --markdown > docs/classes.md
+	$(BIN)/python -m tools.tables pairs > docs/pairs.md
+	$(BIN)/python -m tools.tables classes > docs/classes.md
 
 wheel: $(VENV)/.dev  ## build the wheel and say what is in it
 	$(BIN)/python -m build --wheel

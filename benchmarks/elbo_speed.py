@@ -23,7 +23,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch.distributions import kl as torch_kl
 
 import pyro_kl
-from pyro_kl import registry
+from pyro_kl.registry import register as registry
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import pyro_kl  # noqa: F401  it registers
-from pyro_kl.registry import upstream_formula
+from pyro_kl.registry.register import upstream_formula
 
 SIZES = [(10, ()), (100, ()), (500, ()), (10, (100,)), (100, (100,)), (500, (20,))]
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import pyro_kl
-from pyro_kl.registry import families, upstream_formula, upstream_owner
+from pyro_kl.registry.register import families, upstream_formula, upstream_owner
 
 JITTER = 0.1
 DTYPES = (torch.float32, torch.float64)

@@ -27,7 +27,7 @@ from torch.distributions import (
     StudentT,
 )
 
-from pyro_kl.registry import upstream_formula
+from pyro_kl.registry.register import upstream_formula
 
 PAIRS = (
     (LogNormal, HalfCauchy),

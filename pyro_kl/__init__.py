@@ -4,23 +4,14 @@
 happens on import.
 """
 
-from . import (  # noqa: F401  they register
-    compose,
-    count_integrals,
-    enumerate,
-    families,
-    integrals,
-    mixed,
-    policy,
-    pushforward,
-    structured,
-    wrappers,
-)
-from .bounds import Bounds, bounds
-from .check_report import CheckReport, CheckResult
-from .compare import Comparison, compare
-from .conformance import check
-from .divergence import kl
+from . import families, policy, structured, wrappers  # noqa: F401  they register
+from .divergence.bounds import Bounds, bounds
+from .divergence.check import check
+from .divergence.check_report import CheckReport, CheckResult
+from .divergence.compare import Comparison, compare
+from .divergence.estimate import Estimate
+from .divergence.kl import kl
+from .divergence.monte_carlo import monte_carlo
 from .elbo import (
     Constant,
     Cyclical,
@@ -33,8 +24,7 @@ from .elbo import (
     TraceKL_ELBO,
     compare_sites,
 )
-from .estimate import Estimate
-from .family import (
+from .registry.family import (
     COUNTS,
     INFINITE,
     POSITIVE,
@@ -46,10 +36,9 @@ from .family import (
     above,
     below,
 )
-from .line import Line, Point
-from .monte_carlo import monte_carlo
-from .pair import Case, Pair
-from .registry import declare, formula, guard_upstream, register, registered
+from .registry.line import Line, Point
+from .registry.pair import Case, Pair
+from .registry.register import declare, formula, guard_upstream, register, registered
 
 guard_upstream()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.distributions import Distribution
 
-from .divergence import kl
+from .divergence.kl import kl
 from .elbo import KLReport, SiteReport
 
 if TYPE_CHECKING:

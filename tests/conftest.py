@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import kl as torch_kl
 
-from pyro_kl import registry
+from pyro_kl.registry import register as registry
 
 
 @pytest.fixture(autouse=True)

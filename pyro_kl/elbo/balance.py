@@ -20,8 +20,6 @@ from torch import Tensor
 from .terms import Term
 from .traces import Site
 
-__all__ = ["balanced", "stopped"]
-
 
 def stopped(site: Site) -> Any:
     """The law of a site, with parameters that no gradient reaches.

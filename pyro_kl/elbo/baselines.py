@@ -17,9 +17,7 @@ import torch
 from pyro.distributions.util import detach
 from torch import Tensor
 
-from ..caller import warn
-
-__all__ = ["Baselines"]
+from ..registry.warnings import warn
 
 _OPTIONS = {
     "nn_baseline", "nn_baseline_input", "use_decaying_avg_baseline", "baseline_beta",

@@ -16,12 +16,10 @@ from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from ..family import Family
-from ..registry import family_of, pair_of
-from .guides import Plain
+from ..registry.family import Family
+from ..registry.register import family_of, pair_of
+from .guides.mean_field import Plain
 from .terms import Term
-
-__all__ = ["Bundle", "Member", "bundles"]
 
 
 @dataclass

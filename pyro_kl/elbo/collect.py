@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .balance import balanced, stopped
 from .bundle import Bundle, bundles
-from .guides import Direct, Plain, Prior
-from .plan import Decision, Plan
+from .guides.mean_field import Direct, Plain, Prior
+from .guides.plan import Decision, Plan
 from .terms import (
     Term,
     both_masks,
@@ -26,8 +26,6 @@ from .terms import (
     without_mask,
 )
 from .traces import Site, Trace, compute_guide, compute_model, has_score_function
-
-__all__ = ["Collected", "collect", "sampled_log_q"]
 
 _DIFFER = "scale or mask differ between model and guide"
 

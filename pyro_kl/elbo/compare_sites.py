@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from .collect import sampled_log_q
-from .plan import Run
+from .guides.plan import Run
 from .report import html_table, table
 from .snapshot import per_particle
 from .trace_kl_elbo import TraceKL_ELBO
-
-__all__ = ["SiteComparison", "SiteComparisons", "compare_sites"]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,9 @@ import torch
 from torch import Tensor
 
 from .collect import sampled_log_q
-from .plan import Plan
+from .guides.plan import Plan
 from .terms import Term
 from .traces import Trace, has_score_function
-
-__all__ = ["ControlVariate"]
 
 
 class ControlVariate:

@@ -26,8 +26,6 @@ from torch import Tensor
 
 from .terms import Term
 
-__all__ = ["PER", "Counted", "count", "weighed"]
-
 PER = ("site", "element", "batch")
 
 

@@ -13,13 +13,11 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from ..caller import warn_once
-from ..provenance import recording
-from .plan import Run
+from ..registry.provenance import recording
+from ..registry.warnings import warn_once
+from .guides.plan import Run
 from .snapshot import Snapshot
 from .trace_kl_elbo import TraceKL_ELBO
-
-__all__ = ["JitTraceKL_ELBO"]
 
 _SHORT = (
     "in this step the integral's error is {:.2g} times what was asked. A traced step keeps its "

@@ -16,8 +16,6 @@ from torch import Tensor
 from .counting import PER, Counted
 from .schedules import Level, level_at, warn_unless_reaches_one
 
-__all__ = ["Objective", "Weighed", "check_names"]
-
 #: One level for all sites, or one for each of some sites.
 Levels = Level | Mapping[str, Level]
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["KLReport", "SiteReport", "table"]
-
 
 @dataclass(frozen=True)
 class SiteReport:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..caller import warn
-
-__all__ = ["Constant", "Cyclical", "Level", "LinearWarmup", "level_at", "warn_unless_reaches_one"]
+from ..registry.warnings import warn
 
 #: A number, or a function of the step.
 Level = float | Callable[[int], float]

@@ -13,12 +13,10 @@ from torch import Tensor
 from .bundle import Bundle
 from .collect import Collected
 from .counting import Counted, count
+from .guides.plan import Plan
 from .objective import Objective
-from .plan import Plan
 from .report import KLReport, SiteReport, masked_fraction, mean_scale
 from .terms import Term
-
-__all__ = ["Snapshot", "per_particle"]
 
 
 class _Key(NamedTuple):

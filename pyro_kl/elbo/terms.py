@@ -22,23 +22,9 @@ from torch.distributions.transforms import (
     identity_transform,
 )
 
-from ..shapes import check_event_shapes, peel
-from ..subclasses import is_a
+from ..registry.shapes import check_event_shapes, peel
+from ..registry.subclasses import is_a
 from .traces import Site
-
-__all__ = [
-    "PairKL",
-    "Term",
-    "both_masks",
-    "inner_masks",
-    "is_identity",
-    "kl_of_pair",
-    "same_inner_masks",
-    "same_setting",
-    "scaled",
-    "without_identity",
-    "without_mask",
-]
 
 
 @dataclass

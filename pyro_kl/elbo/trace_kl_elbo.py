@@ -16,17 +16,15 @@ from torch import Tensor
 
 from .baselines import Baselines
 from .collect import Collected, collect
-from .combine import Combined, Particle, combine
 from .control_variate import ControlVariate
+from .guides.plan import Plan, Plans, Run
+from .guides.validity import Watch
+from .loss import Combined, Particle, combine
 from .objective import Levels, Objective, check_names
-from .plan import Plan, Plans, Run
 from .report import KLReport
 from .snapshot import Snapshot
-from .told import warn_of, warn_of_infinite, warn_of_settings
 from .traces import Trace, compute_all, paired_traces
-from .validity import Watch
-
-__all__ = ["TraceKL_ELBO"]
+from .warnings import warn_of, warn_of_infinite, warn_of_settings
 
 _MODES = ("check", "assume", "never")
 

@@ -20,17 +20,7 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
 from torch.distributions import Distribution
 
-from .validity import Watch
-
-__all__ = [
-    "Site",
-    "Trace",
-    "compute_all",
-    "compute_guide",
-    "compute_model",
-    "has_score_function",
-    "paired_traces",
-]
+from .guides.validity import Watch
 
 #: A node of a trace: Pyro's message.
 Site = dict[str, Any]

@@ -1,22 +1,16 @@
 """Univariate families, one file each; a new one is its file and one line here."""
 
-from . import (
+from .continuous import (
     affine_beta,
     asymmetric_laplace,
-    bernoulli,
     beta,
-    beta_binomial,
-    binomial,
-    categorical,
     cauchy,
     chi2,
     continuous_bernoulli,
     exponential,
     fisher_snedecor,
     gamma,
-    gamma_poisson,
     generalized_pareto,
-    geometric,
     gumbel,
     half_cauchy,
     half_normal,
@@ -25,11 +19,8 @@ from . import (
     laplace,
     logistic,
     lognormal,
-    negative_binomial,
     normal,
-    ordered_logistic,
     pareto,
-    poisson,
     relaxed_bernoulli,
     skew_logistic,
     soft_asymmetric_laplace,
@@ -38,6 +29,19 @@ from . import (
     uniform,
     von_mises,
     weibull,
+)
+from .discrete import (
+    bernoulli,
+    beta_binomial,
+    binomial,
+    categorical,
+    gamma_poisson,
+    geometric,
+    negative_binomial,
+    ordered_logistic,
+    poisson,
     zero_inflated_negative_binomial,
     zero_inflated_poisson,
 )
+
+from . import pairs  # isort: skip

@@ -9,10 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..caller import warn
-from ._checks import check_beta, check_mask
-
-__all__ = ["AdaptiveBeta", "Controller", "FixedBeta", "aggregate"]
+from ..registry.warnings import warn
+from .checks import check_beta, check_mask
 
 Granularity = Literal["sequence sum", "token mean"]
 GRANULARITIES: tuple[Granularity, ...] = ("sequence sum", "token mean")

@@ -14,10 +14,8 @@ import math
 import torch
 from torch import Tensor
 
-from ._checks import check_beta, check_broadcast
+from .checks import check_beta, check_broadcast
 from .vocabulary import exact_kl
-
-__all__ = ["forward_optimum", "objective", "optimum"]
 
 
 def objective(

@@ -24,13 +24,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..caller import warn
-from ..estimate import Estimate
-from ..monte_carlo import ESTIMATORS
-from ._checks import check_broadcast, check_mask, concrete, first, position
+from ..divergence.estimate import Estimate
+from ..divergence.monte_carlo import ESTIMATORS
+from ..registry.warnings import warn
+from .checks import check_broadcast, check_mask, concrete, first, position
 from .vocabulary import exact_kl
-
-__all__ = ["PenaltyWarning", "penalty", "sampled_kl", "sequence_kl"]
 
 Use = Literal["reward", "loss"]
 Direction = Literal["reverse", "forward"]

@@ -19,18 +19,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ._checks import check_beta, check_broadcast, check_mask, concrete, first, position
-
-__all__ = [
-    "LLAMA2_BETA",
-    "Moments",
-    "gate",
-    "llama2_reward",
-    "logit",
-    "moments",
-    "penalised_reward",
-    "whiten",
-]
+from .checks import check_beta, check_broadcast, check_mask, concrete, first, position
 
 #: Weight of the KL in Llama 2, by the number of parameters (Touvron and others 2023, 3.2.3).
 LLAMA2_BETA: Mapping[str, float] = MappingProxyType(

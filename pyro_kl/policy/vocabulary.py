@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import special
-from . import _rows
-from ._checks import check_infinite, check_mask, check_vocabulary, concrete
-
-__all__ = ["exact_kl"]
+from ..numerics.dtypes import in_float64
+from ..numerics.special import divergences as special
+from . import rows as _rows
+from .checks import check_infinite, check_mask, check_vocabulary, concrete
 
 
 def exact_kl(
@@ -86,7 +85,7 @@ def _composed(p: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
     """The same of plain operations, for second derivatives, `torch.compile` and `torch.func`."""
     if mask is not None:
         p, q = (torch.where(mask.unsqueeze(-1), x, 0.0) for x in (p, q))
-    log_p, log_q = special.in_float64(p).log_softmax(-1), special.in_float64(q).log_softmax(-1)
+    log_p, log_q = in_float64(p).log_softmax(-1), in_float64(q).log_softmax(-1)
     terms = special.generalised_kl_of_logs(log_p, log_q)  # of one sign, as below
     return terms.sum(-1).to(_working_dtype(p, q))
 

@@ -1,49 +1,15 @@
-"""Families whose law has structure: vectors, matrices, directions, sequences, trees."""
+"""Distributions of vectors, matrices, directions, sequences and trees; importing registers."""
 
-from . import (
-    coalescent,
-    dirichlet,
-    empirical,
-    gamma_gaussian_hmm,
-    gaussian_hmm,
-    gaussian_products,
+from .combinatorial import coalescent, empirical, matching, spanning_tree
+from .directional import projected_normal, torus, von_mises_3d
+from .gaussian import (
     gaussian_scale_mixture,
     grouped_normal_normal,
-    lkj,
-    logistic_normal,
     low_rank_multivariate_normal,
-    matching,
-    multinomial,
     multivariate_normal,
     multivariate_student_t,
-    projected_normal,
-    relaxed_one_hot,
-    spanning_tree,
-    torus,
-    von_mises_3d,
-    wishart,
+    products,
 )
-
-__all__ = [
-    "coalescent",
-    "dirichlet",
-    "empirical",
-    "gamma_gaussian_hmm",
-    "gaussian_hmm",
-    "gaussian_products",
-    "gaussian_scale_mixture",
-    "grouped_normal_normal",
-    "lkj",
-    "logistic_normal",
-    "low_rank_multivariate_normal",
-    "matching",
-    "multinomial",
-    "multivariate_normal",
-    "multivariate_student_t",
-    "projected_normal",
-    "relaxed_one_hot",
-    "spanning_tree",
-    "torus",
-    "von_mises_3d",
-    "wishart",
-]
+from .matrices import lkj, wishart
+from .sequences import gamma_gaussian_hmm, gaussian_hmm
+from .simplex import dirichlet, logistic_normal, multinomial, relaxed_one_hot

@@ -19,10 +19,10 @@ from pyro.distributions import (
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from ..provenance import Use, note
-from ..reduction import reduction
-from ..shapes import broadcast_batch, some_tensor
-from ..subclasses import is_a
+from ..registry.provenance import Use, note
+from ..registry.reduction import reduction
+from ..registry.shapes import broadcast_batch, some_tensor
+from ..registry.subclasses import is_a
 
 #: Of these a support does not say it: other rules open them.
 _UNKNOWN = (

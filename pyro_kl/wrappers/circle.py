@@ -15,13 +15,11 @@ from pyro.distributions import Delta, FoldedDistribution, SineBivariateVonMises,
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
 
-from ..maps import bounds, image, mapped_support
-from ..reduction import NoDivergence, describe, reduction, simplified
-from ..registry import family_of
-from ..settled import settled
-from .transformed import opened
-
-__all__ = ["check_one_turn", "ends_of", "period_of", "support_of"]
+from ..numerics.concrete import settled
+from ..registry.reduction import NoDivergence, describe, reduction, simplified
+from ..registry.register import family_of
+from .transformed.maps import bounds, image, mapped_support
+from .transformed.rules import opened
 
 _OF_ANGLES = (SineBivariateVonMises, SineSkewed)
 

@@ -9,11 +9,11 @@ from pyro.distributions import Distribution as PyroDistribution
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from ..densities import log_prob_anywhere
-from ..pair import Case
-from ..reduction import simplified
-from ..registry import register
-from ..shapes import broadcast_batch
+from ..registry.pair import Case
+from ..registry.reduction import simplified
+from ..registry.register import register
+from ..registry.shapes import broadcast_batch
+from .log_prob import log_prob_anywhere
 from .masked import by_mask, unmasked
 
 _of_point = partial(

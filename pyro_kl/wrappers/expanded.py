@@ -6,8 +6,8 @@ from pyro.distributions import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from ..reduction import plainer, reduction, simplified
-from ..shapes import broadcast_batch
+from ..registry.reduction import plainer, reduction, simplified
+from ..registry.shapes import broadcast_batch
 
 
 @plainer(ExpandedDistribution)

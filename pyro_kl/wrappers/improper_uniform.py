@@ -14,15 +14,14 @@ from pyro.distributions import Delta, ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, constraints
 
-from ..elementwise import promoted
-from ..family import Family, Parameters, end_at, in_rows
-from ..maps import bounds
-from ..pair import Case
-from ..reduction import describe
-from ..registry import family_of, register
-from ..shapes import any_of_last, broadcast_batch, nan_in, nan_rows, sum_events
-from ..special import in_float64
+from ..numerics.dtypes import Parameters, in_float64, promoted
+from ..registry.family import Family, end_at, in_rows
+from ..registry.pair import Case
+from ..registry.reduction import describe
+from ..registry.register import family_of, register
+from ..registry.shapes import any_of_last, broadcast_batch, nan_in, nan_rows, sum_events
 from .delta import kl_delta
+from .transformed.maps import bounds
 
 
 def _on_the_line(**_: Tensor) -> ImproperUniform:

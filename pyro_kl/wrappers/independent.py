@@ -7,11 +7,11 @@ from pyro.distributions import Delta, MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from ..pair import Case
-from ..reduction import plainer, simplified
-from ..registry import register
-from ..shapes import as_delta, broadcast_batch, normals, peel, sum_events
-from ..subclasses import is_a
+from ..registry.pair import Case
+from ..registry.reduction import plainer, simplified
+from ..registry.register import register
+from ..registry.shapes import as_delta, broadcast_batch, normals, peel, sum_events
+from ..registry.subclasses import is_a
 
 
 @plainer(Independent)

@@ -15,11 +15,11 @@ from pyro.distributions import Delta, MaskedDistribution, Normal
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from ..pair import Case
-from ..reduction import NoDivergence, plainer, reduction, simplified
-from ..registry import register
-from ..shapes import as_delta, broadcast_batch, some_tensor
-from ..subclasses import is_a
+from ..registry.pair import Case
+from ..registry.reduction import NoDivergence, plainer, reduction, simplified
+from ..registry.register import register
+from ..registry.shapes import as_delta, broadcast_batch, some_tensor
+from ..registry.subclasses import is_a
 
 Mask = bool | Tensor
 

@@ -9,9 +9,9 @@ from pyro.distributions import MaskedMixture
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..reduction import reduction
-from ..settled import settled
-from ..shapes import broadcast_batch
+from ..numerics.concrete import settled
+from ..registry.reduction import reduction
+from ..registry.shapes import broadcast_batch
 
 
 @reduction

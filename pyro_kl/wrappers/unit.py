@@ -5,9 +5,9 @@ from __future__ import annotations
 from pyro.distributions import Unit
 from torch import Tensor
 
-from ..pair import Case
-from ..registry import register
-from ..shapes import broadcast_batch
+from ..registry.pair import Case
+from ..registry.register import register
+from ..registry.shapes import broadcast_batch
 
 
 @register(

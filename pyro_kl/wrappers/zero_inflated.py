@@ -10,14 +10,13 @@ from pyro.distributions import Geometric, ImproperUniform, ZeroInflatedDistribut
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from ..densities import log_prob_anywhere
-from ..elementwise import promoted
-from ..pair import Case
-from ..reduction import reduction
-from ..registry import family_of, register
-from ..shapes import broadcast_batch, some_tensor
-from ..special import in_float64
-from ..zero_inflation import Gates, kl_inflated, log_gates, read_gate
+from ..numerics.dtypes import in_float64, promoted
+from ..numerics.special.zero_inflation import Gates, kl_inflated, log_gates, read_gate
+from ..registry.pair import Case
+from ..registry.reduction import reduction
+from ..registry.register import family_of, register
+from ..registry.shapes import broadcast_batch, some_tensor
+from .log_prob import log_prob_anywhere
 
 
 @reduction

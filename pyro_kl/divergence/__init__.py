@@ -1,0 +1,1 @@
+"""The KL of two distributions: exact, bounded, estimated, compared, checked."""

@@ -1,0 +1,59 @@
+"""What came of `check`, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..registry.columns import columns
+
+_WORDS = {True: "ok", False: "FAILED", None: "not tried"}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What came of one check of one pair.
+
+    Attributes:
+        pair: "p || q".
+        check: what was checked, in a word or two.
+        ok: False if it failed; True if it passed; None if it could not be tried.
+        detail: what disagrees, with both numbers; or why it could not be tried.
+    """
+
+    pair: str
+    check: str
+    ok: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What came of every check; prints as a table.
+
+    Attributes:
+        results: a `CheckResult` for each check of each pair.
+    """
+
+    results: tuple[CheckResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[CheckResult, ...]:
+        """The checks that failed."""
+        return tuple(result for result in self.results if result.ok is False)
+
+    def __str__(self) -> str:
+        names = dict.fromkeys(result.pair for result in self.results)
+        # of many pairs only what fails has a line of its own
+        shown = self.results if len(names) == 1 else self.failures
+        rows = [(r.pair, r.check, _WORDS[r.ok], r.detail) for r in shown]
+        passed = sum(result.ok is True for result in self.results)
+        tried = sum(result.ok is not None for result in self.results)
+        total = f"{passed} of {tried} checks passed; pairs: {len(names)}"
+        return "\n".join([columns([("pair", "check", "result", "detail"), *rows], 110), total])
+
+    __repr__ = __str__

@@ -1,0 +1,261 @@
+"""Every class of `pyro.distributions`, and how its KL against itself is found."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..registry.register import family_of, pair_of, registered
+from ..registry.structured_family import StructuredFamily
+from ..registry.warnings import quiet
+from .bounds import bounds, has_bounds
+from .kl import kl
+
+#: Methods that give one number and no sampling.
+DETERMINISTIC = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
+#: Why a class has no KL, and what there is instead; nowhere else is it said.
+NO_KL: Mapping[str, str] = {
+    "ImproperUniform": "not normalised: its KL is defined up to a constant only",
+    "Rejector": "the proposal and the acceptance rate are arbitrary functions",
+    "Stable": "no density in Pyro; StableWithLogProb has one",
+}
+#: What the row of a class's members on the line does not say of its other members.
+_OTHERS: Mapping[str, str] = {
+    "MixtureSameFamily": "of vectors: bound and estimate",
+}
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class, and how KL of it against itself is found.
+
+    Attributes:
+        name: of the class.
+        method: a deterministic method, "bound and estimate" or "no density".
+        reason: where the formula is, or why there is none.
+    """
+
+    name: str
+    method: str
+    reason: str
+
+    @property
+    def deterministic(self) -> bool:
+        return self.method in DETERMINISTIC
+
+
+def concrete_classes() -> list[type[Any]]:
+    """All distributions that `pyro.distributions` exports and that have a density of their own.
+
+    A class that leaves `log_prob` abstract, or to torch's base class, is a base and no law.
+    """
+    known = (Distribution, dist.Distribution)
+    found = {
+        value
+        for value in vars(dist).values()
+        if isinstance(value, type) and issubclass(value, known)
+    }
+    return sorted((c for c in found if not _is_base(c)), key=lambda c: c.__name__)
+
+
+def _is_base(cls: type[Any]) -> bool:
+    owner = next(c for c in cls.__mro__ if "log_prob" in vars(c))
+    return inspect.isabstract(cls) or owner in (Distribution, dist.Distribution)
+
+
+def class_rows() -> list[ClassRow]:
+    """A row for every concrete class.
+
+    Raises:
+        LookupError: a class has neither an example nor a reason: it is new in Pyro.
+    """
+    return [_row(cls) for cls in concrete_classes()]
+
+
+def _row(cls: type[Any]) -> ClassRow:
+    name = cls.__name__
+    if name in NO_KL:
+        return ClassRow(name, "no density", NO_KL[name])
+    p, q, *_ = members(cls)
+    try:
+        with quiet():
+            found = kl(p, q)
+    except NotImplementedError as missing:
+        if has_bounds(p, q):
+            return ClassRow(name, "bound and estimate", bounds(p, q).method)
+        return ClassRow(name, "estimate", str(missing).split(". ")[0])
+    reason = [_without_numbers(found.reason), _OTHERS.get(name)]
+    return ClassRow(name, found.method, "; ".join(filter(None, reason)))
+
+
+def _without_numbers(reason: str) -> str:
+    """Where the formula is, without what it said about one example."""
+    return reason.split("; ")[0]
+
+
+def members(cls: type[Any]) -> tuple[Distribution, ...]:
+    """Two members or more: from the class's own, its family's or its pair's declaration.
+
+    Raises:
+        LookupError: the class has no density, or nobody has given an example.
+    """
+    if cls.__name__ in NO_KL:
+        raise LookupError(f"{cls.__name__}: {NO_KL[cls.__name__]}.")
+    own = _OF_WRAPPERS.get(cls.__name__)
+    if own is not None:
+        return own()
+    family = family_of(cls)
+    if family is not None:
+        return tuple(_made(cls, example) for example in family.examples)
+    pair = pair_of(cls, cls)
+    if pair is not None and pair.cases:
+        case = next((c for c in pair.cases if dict(c.p) != dict(c.q)), pair.cases[0])
+        return _side(pair.make_p, pair.p, case.p), _side(pair.make_q, pair.q, case.q)
+    for other in registered():
+        if other.p is cls and other.q is cls and other.cases:
+            return _side(other.make_p, cls, other.cases[0].p), _side(
+                other.make_q, cls, other.cases[0].q
+            )
+    raise LookupError(
+        f"{cls.__name__} is not accounted for: give an example or a reason in {__name__}"
+    )
+
+
+def _side(make: Any, cls: type[Any], parameters: Mapping[str, Any]) -> Distribution:
+    build = make if isinstance(make, StructuredFamily) or make is not None else cls
+    return build(
+        **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in parameters.items()}
+    )
+
+
+def _made(cls: type[Any], example: Mapping[str, Any]) -> Distribution:
+    given = {name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
+    return cls(**given)
+
+
+# --- examples of classes that wrap other laws, or have parameters of another kind ---------------
+
+
+def _t(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _normal(loc: float = 0.0) -> Any:
+    return dist.Normal(_t(loc), _t(1.0))
+
+
+def _two(make: Any) -> Any:
+    """The same maker at two locations."""
+    return lambda: (make(0.0), make(1.0))
+
+
+def _mixture(loc: float) -> Any:
+    weights = dist.Categorical(logits=_t(0.0, 1.0))
+    return dist.MixtureSameFamily(weights, dist.Normal(_t(loc, 2.0), _t(1.0, 0.5)))
+
+
+def _hmm(loc: float) -> Any:
+    seen = dist.Normal(_t(loc, 2.0), _t(1.0, 1.0))
+    logits = torch.stack([_t(1.0, loc), _t(0.0, 1.0)])
+    return dist.DiscreteHMM(_t(0.0, loc), logits, seen, duration=3)
+
+
+def _gamma_hmm(loc: float) -> Any:
+    eye = torch.eye(1).double()
+    return dist.GammaGaussianHMM(
+        dist.Gamma(torch.tensor(3.0 + loc).double(), torch.tensor(2.0).double()),
+        dist.MultivariateNormal(_t(loc), eye),
+        0.5 * eye,
+        dist.MultivariateNormal(_t(0.0), eye),
+        eye,
+        dist.MultivariateNormal(_t(0.0), eye),
+        duration=3,
+    )
+
+
+def _tril(scale: float) -> Tensor:
+    return torch.eye(2).double() * (1.0 + scale)
+
+
+_OF_WRAPPERS: Mapping[str, Any] = {
+    "AVFMultivariateNormal": _two(
+        lambda x: dist.AVFMultivariateNormal(_t(x, 0.0), _tril(x), torch.zeros(2, 1, 2).double())
+    ),
+    "AffineBeta": _two(lambda x: dist.AffineBeta(2.0 + x, 3.0, 0.0, 2.0)),
+    "Delta": _two(lambda x: dist.Delta(_t(1.0), _t(x))),
+    "DiscreteHMM": _two(_hmm),
+    "ExpandedDistribution": _two(lambda x: dist.ExpandedDistribution(_normal(x), (2, 1))),
+    "FoldedDistribution": _two(lambda x: dist.FoldedDistribution(_normal(x))),
+    "GammaGaussianHMM": _two(_gamma_hmm),
+    "GaussianScaleMixture": lambda: (
+        dist.GaussianScaleMixture(_t(1.0, 2.0), _t(0.0, 1.0), _t(1.0, 2.0)),
+        dist.GaussianScaleMixture(_t(2.0, 1.0), _t(0.0, 0.0), _t(1.0, 2.0)),
+    ),
+    "Independent": _two(lambda x: _normal(x).to_event(1)),
+    "InverseGamma": _two(lambda x: dist.InverseGamma(_t(2.0 + x), _t(1.0))),
+    "LKJ": _two(lambda x: dist.LKJ(3, torch.tensor(1.5 + x).double())),
+    "LKJCholesky": _two(lambda x: dist.LKJCholesky(3, torch.tensor(1.5 + x).double())),
+    "LKJCorrCholesky": _two(lambda x: dist.LKJCholesky(3, torch.tensor(1.5 + x).double())),
+    "LogisticNormal": _two(lambda x: dist.LogisticNormal(_t(x, 0.0), _t(1.0, 1.0))),
+    "MaskedDistribution": _two(lambda x: dist.MaskedDistribution(_normal(x), torch.tensor(True))),
+    "MaskedMixture": _two(
+        lambda x: dist.MaskedMixture(torch.tensor([True]), _normal(x), _normal(x + 1))
+    ),
+    "MixtureOfDiagNormals": _two(
+        lambda x: dist.MixtureOfDiagNormals(
+            torch.stack([_t(x, 0.0), _t(2.0, 1.0)]), torch.ones(2, 2).double(), _t(0.0, 1.0)
+        )
+    ),
+    "MixtureOfDiagNormalsSharedCovariance": _two(
+        lambda x: dist.MixtureOfDiagNormalsSharedCovariance(
+            torch.stack([_t(x, 0.0), _t(2.0, 1.0)]), _t(1.0, 1.0), _t(0.0, 1.0)
+        )
+    ),
+    "MixtureSameFamily": _two(_mixture),
+    "NanMaskedMultivariateNormal": _two(
+        lambda x: dist.NanMaskedMultivariateNormal(_t(x, 0.0), torch.eye(2).double())
+    ),
+    "OMTMultivariateNormal": _two(lambda x: dist.OMTMultivariateNormal(_t(x, 0.0), _tril(x))),
+    "RelaxedBernoulli": _two(lambda x: dist.RelaxedBernoulli(_t(0.5), logits=_t(x))),
+    "RelaxedBernoulliStraightThrough": _two(
+        lambda x: dist.RelaxedBernoulliStraightThrough(_t(0.5), logits=_t(x))
+    ),
+    "RelaxedOneHotCategorical": _two(
+        lambda x: dist.RelaxedOneHotCategorical(torch.tensor(0.5).double(), logits=_t(x, 0.0))
+    ),
+    "RelaxedOneHotCategoricalStraightThrough": _two(
+        lambda x: dist.RelaxedOneHotCategoricalStraightThrough(
+            torch.tensor(0.5).double(), logits=_t(x, 0.0)
+        )
+    ),
+    "OneHotCategoricalStraightThrough": _two(
+        lambda x: dist.OneHotCategoricalStraightThrough(logits=_t(x, 0.0))
+    ),
+    "SineSkewed": _two(
+        lambda x: dist.SineSkewed(
+            dist.VonMises(_t(x, 0.0), _t(1.0, 2.0)).to_event(1), _t(0.2, x / 4)
+        )
+    ),
+    "SoftAsymmetricLaplace": _two(
+        lambda x: dist.SoftAsymmetricLaplace(_t(x), _t(1.0), _t(1.5), _t(1.0))
+    ),
+    "LogNormalNegativeBinomial": _two(
+        lambda x: dist.LogNormalNegativeBinomial(_t(3.0), _t(x), _t(0.5))
+    ),
+    "StableWithLogProb": _two(lambda x: dist.StableWithLogProb(_t(1.5), _t(0.2), _t(1.0), _t(x))),
+    "TransformedDistribution": _two(
+        lambda x: dist.TransformedDistribution(_normal(x), dist.transforms.TanhTransform())
+    ),
+    "TruncatedPolyaGamma": _two(lambda x: dist.TruncatedPolyaGamma(_t(1.0))),
+    "Unit": _two(lambda x: dist.Unit(_t(x))),
+    "ZeroInflatedDistribution": _two(
+        lambda x: dist.ZeroInflatedDistribution(dist.Poisson(_t(1.0 + x)), gate=_t(0.3))
+    ),
+}

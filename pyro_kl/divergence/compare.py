@@ -1,0 +1,115 @@
+"""Exact against sampled: the habit of this project."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..registry.reduction import describe
+from .estimate import Estimate
+from .kl import kl
+from .monte_carlo import check_sampling, monte_carlo
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An exact KL and a sampled one of the same pair, in nats.
+
+    Attributes:
+        name: "p || q".
+        exact: what the formula gives.
+        sampled: what Monte Carlo gives, with its standard error.
+    """
+
+    name: str
+    exact: Estimate
+    sampled: Estimate
+
+    @property
+    def value(self) -> Tensor:
+        """The exact KL in nats."""
+        return self.exact.value
+
+    @property
+    def estimate(self) -> Tensor:
+        """The sampled KL in nats."""
+        return self.sampled.value
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Standard error of the sampled KL."""
+        return self.sampled.standard_error
+
+    @property
+    def z_score(self) -> Tensor:
+        """(sampled - exact) / standard error: beyond 4 or 5, one of the two is wrong.
+
+        The mean of terms that are all alike still carries their rounding, which is added to the
+        standard error. Two infinities have no z, nor has an estimate without a standard error
+        that holds (`sampled.unreliable`): nan.
+        """
+        exact, error = self.value.detach(), self.standard_error
+        rounding = 8 * torch.finfo(error.dtype).eps * torch.where(exact.isfinite(), exact, 0.0)
+        equal = self.estimate == exact
+        gap = torch.where(equal, 0.0, self.estimate - exact)
+        spread = torch.hypot(error, rounding.to(error.dtype))
+        z = torch.where(equal, 0.0, gap / torch.where(equal, 1.0, spread))
+        unknown = equal & exact.isinf()
+        if self.sampled.unreliable is not None:
+            unknown = unknown | self.sampled.unreliable
+        return torch.where(unknown, math.nan, z)
+
+    def __str__(self) -> str:
+        rows = [("exact", str(self.exact)), ("sampled", str(self.sampled))]
+        z = self.z_score
+        known = z[~z.isnan()]
+        if not known.numel():
+            rows.append(("z", "-"))
+        elif z.numel() == 1:
+            rows.append(("z", f"{z.item():+.2f}"))
+        else:
+            rows.append(("z", f"max |z| = {known.abs().max().item():.2f} over the batch"))
+        return "\n".join([f"KL({self.name})", *(f"  {name:<8} {text}" for name, text in rows)])
+
+    __repr__ = __str__
+
+
+def compare(
+    p: Distribution,
+    q: Distribution,
+    num_samples: int = 10_000,
+    estimator: str = "k1",
+    generator: torch.Generator | None = None,
+) -> Comparison:
+    """Set the exact KL(p || q) against a Monte Carlo estimate of it.
+
+    Args:
+        p: the law that the expectation is over.
+        q: the law that it is compared with, on the same space.
+        num_samples: number of samples for each element of the batch.
+        estimator: "k1", "k2" or "k3", as in `monte_carlo`.
+        generator: source of randomness; by default torch's global one.
+
+    Returns:
+        Exact value, estimate, standard error and z-score, each of the broadcast batch shape.
+
+    Raises:
+        NotImplementedError: there is no formula for the pair.
+        ValueError: as `monte_carlo`.
+
+    Example:
+        >>> p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Normal(0.0, 1.0)
+        >>> comparison = pyro_kl.compare(p, q, num_samples=10_000)
+        >>> comparison.value
+        tensor(0.5000)
+        >>> abs(comparison.z_score) < 5
+        tensor(True)
+    """
+    check_sampling(num_samples, generator)
+    exact = kl(p, q)
+    sampled = monte_carlo(p, q, num_samples, estimator, generator)
+    return Comparison(f"{describe(p)} || {describe(q)}", exact, sampled)

@@ -1,0 +1,120 @@
+"""A number of nats that knows how it was made and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Record:
+    """A frozen dataclass of tensors and words: equal to another if all of its fields are."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    def __hash__(self) -> int:
+        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        return hash(tuple(x.shape if isinstance(x, Tensor) else x for x in values))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two fields are the same; tensors in shape, dtype, device and every element."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return a is b or (type(a) is type(b) and bool(a == b))
+    alike = (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
+    return alike and torch.equal(a, b)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate(Record):
+    """A KL divergence in nats.
+
+    `float(estimate)`, `estimate.item()` and `f"{estimate:.3f}"` give the one number of a result
+    without batch dimensions; `estimate[i]` and iteration take a batch apart. Two estimates are
+    equal if all of their fields are.
+
+    Attributes:
+        value: nats, of the broadcast batch shape.
+        standard_error: of the value, same shape; zero where the method is exact.
+        method: "closed form", "exact sum", "infinite", "monte carlo (k1)", ...
+        num_samples: number of samples behind it; 0 where the method is exact.
+        reason: why this method, or where the formula comes from; what is short of a tolerance.
+        error: for a quadrature, the estimate of its absolute error in nats; None where the
+            method is exact up to rounding, or sampled.
+        nodes: for a quadrature, the largest number of nodes.
+        unreliable: of a sampled value, the elements whose standard error does not hold, since
+            draws had rounded to an end of p's support, one draw makes up much of the variance, or
+            the class draws from another distribution; None if there are none. `reason` says more.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    method: str
+    num_samples: int = 0
+    reason: str = ""
+    error: Tensor | None = None
+    nodes: int = 0
+    unreliable: Tensor | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether no sampling was involved."""
+        return self.num_samples == 0
+
+    def item(self) -> float:
+        """The nats of a result with one element.
+
+        Raises:
+            ValueError: a batch of several elements, or of none.
+        """
+        if self.value.numel() != 1:
+            raise ValueError(
+                f"an Estimate of shape {tuple(self.value.shape)} is not one number: index it, or "
+                "use its `value`, a tensor."
+            )
+        return float(self.value)
+
+    __float__ = item
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __getitem__(self, index: Any) -> Estimate:
+        parts = ("value", "standard_error", "error", "unreliable")
+        given = {name: getattr(self, name) for name in parts}
+        return replace(self, **{name: x[index] for name, x in given.items() if x is not None})
+
+    def __iter__(self) -> Iterator[Estimate]:
+        if not self.value.dim():
+            raise TypeError("an Estimate without batch dimensions has no elements: use float()")
+        return (self[i] for i in range(len(self.value)))
+
+    def __str__(self) -> str:
+        if self.value.numel() != 1:
+            middle = f"{_short(self.value)} nats"
+            if not self.exact:
+                middle += f" +- {_short(self.standard_error)}"
+        else:
+            middle = f"{self.value.item():.6g} nats"
+            if not self.exact:
+                error = self.standard_error.item()
+                middle = f"{self.value.item():.6g} +- {error:.2g} nats"
+        return f"{middle}  [{self.method}{': ' + self.reason if self.reason else ''}]"
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+
+def _short(values: Tensor) -> str:
+    """A batch, readable on a line: a few numbers and the shape."""
+    flat = values.detach().reshape(-1)
+    head = ", ".join(f"{x:.4g}" for x in flat[:4].tolist())
+    more = ", ..." if flat.numel() > 4 else ""
+    return f"[{head}{more}] of shape {tuple(values.shape)}"

@@ -1,0 +1,133 @@
+"""Mixtures as weights and components, whatever class they are written in."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.distributions import (
+    GaussianScaleMixture,
+    MixtureOfDiagNormals,
+    MixtureOfDiagNormalsSharedCovariance,
+)
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+
+from ..registry.register import family_of
+from ..registry.subclasses import is_a
+
+_OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, GaussianScaleMixture)
+
+
+def is_mixture(law: Distribution) -> bool:
+    """Whether it says that it is one."""
+    return is_a(law, (MixtureSameFamily, *_OF_NORMALS))
+
+
+def check_operands(*laws: object) -> None:
+    """Refuse what is no distribution, and a mixture of nothing.
+
+    Raises:
+        TypeError: one of them is not a distribution.
+        ValueError: one of them is a mixture without components.
+    """
+    for law in laws:
+        if not isinstance(law, Distribution):
+            got = f"the class {law.__name__}" if isinstance(law, type) else type(law).__name__
+            raise TypeError(f"a KL is between two distributions, not {got}")
+        if is_mixture(law) and not components(law)[0].shape[-1]:
+            raise ValueError(
+                f"a {type(law).__name__} without components is no distribution: give it at least "
+                "one weight"
+            )
+
+
+def components(law: Any) -> tuple[Tensor, Distribution]:
+    """Log weights (..., K), and components with the last batch dim K; K = 1 for a plain law."""
+    if isinstance(law, MixtureSameFamily):
+        return law.mixture_distribution.logits.log_softmax(-1), law.component_distribution
+    if not isinstance(law, _OF_NORMALS):
+        return torch.zeros(*law.batch_shape, 1), unsqueezed(law, -1)
+    if isinstance(law, GaussianScaleMixture):
+        scale = law.component_scale.unsqueeze(-1) * law.coord_scale
+        loc = torch.zeros_like(scale)
+    else:
+        loc, scale = law.locs, law.coord_scale
+        if isinstance(law, MixtureOfDiagNormalsSharedCovariance):
+            scale = scale.unsqueeze(-2).expand_as(loc)
+    normals = Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+    return law.component_logits.log_softmax(-1), normals
+
+
+def unsqueezed(law: Distribution, dim: int) -> Distribution:
+    """The law with a batch dim of size 1 more, at the negative position `dim`."""
+    if is_a(law, Independent):
+        n = law.reinterpreted_batch_ndims
+        return Independent(unsqueezed(law.base_dist, dim - n), n, validate_args=False)
+    at = len(law.batch_shape) + 1 + dim
+    if is_a(law, MultivariateNormal):
+        return MultivariateNormal(
+            law.loc.unsqueeze(at), scale_tril=law.scale_tril.unsqueeze(at), validate_args=False
+        )
+    family = family_of(type(law))
+    if family is not None:
+        build: Any = partial(family.distribution, validate_args=False)  # it has been, or not
+        given = {name: x.unsqueeze(at) for name, x in family.of(law).items()}
+    else:
+        build, own = type(law), law.__dict__
+        given = {name: own[name].unsqueeze(at) for name in law.arg_constraints if name in own}
+    if not given:
+        raise NotImplementedError(
+            f"No bounds with a {type(law).__name__} as a component: it does not say what its "
+            "parameters are. Estimate the KL with pyro_kl.kl(p, q, num_samples=...)."
+        )
+    return build(**given)
+
+
+def pairwise(p: Distribution, q: Distribution) -> Tensor:
+    """KLs of all components of one against all of the other, (..., K_p, K_q)."""
+    return kl_divergence(unsqueezed(p, -1), unsqueezed(q, -2))
+
+
+def log_overlap(p: Distribution, q: Distribution, power: float) -> Tensor | None:
+    """Log of the integral of (p q)^power for all pairs of normal components; None for others.
+
+    Power 1/2 is Bhattacharyya's coefficient, 1 the expected likelihood.
+    """
+    left, right = unsqueezed(p, -1), unsqueezed(q, -2)
+    if isinstance(left, MultivariateNormal) and isinstance(right, MultivariateNormal):
+        return _log_overlap_dense(left, right, power)
+    ndims = [len(x.event_shape) for x in (left, right)]
+    left, right = (x.base_dist if isinstance(x, Independent) else x for x in (left, right))
+    if not (isinstance(left, Normal) and isinstance(right, Normal)):
+        return None
+    a, b = left.variance, right.variance
+    gap = (left.loc - right.loc).square()
+    half = 0.5 * math.log(2 * math.pi)
+    # N(m, v)^c = (2 pi v)^((1 - c) / 2) c^(-1/2) N(m, v / c)
+    value = (
+        (1 - power) * (2 * half + 0.5 * (a.log() + b.log()))
+        - math.log(power)
+        - half
+        - 0.5 * ((a + b) / power).log()
+        - 0.5 * power * gap / (a + b)
+    )
+    return value.sum(tuple(range(-ndims[0], 0))) if ndims[0] else value
+
+
+def _log_overlap_dense(p: MultivariateNormal, q: MultivariateNormal, power: float) -> Tensor:
+    both = p.covariance_matrix + q.covariance_matrix
+    joint = MultivariateNormal(torch.zeros_like(p.loc), both / power, validate_args=False)
+    log_dets = sum(x.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) for x in (p, q))
+    d = p.loc.shape[-1]
+    outside = (1 - power) * (d * math.log(2 * math.pi) + log_dets) - d * math.log(power)
+    return outside + joint.log_prob(p.loc - q.loc)

@@ -1,0 +1,1 @@
+"""How a guide draws each site, and which exact KL is valid there."""

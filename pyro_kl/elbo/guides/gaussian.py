@@ -1,0 +1,203 @@
+"""Gaussians taken apart block by block: means, sds and factors given the blocks before.
+
+Each of the three ways in which Pyro's joint guides draw u has a class with one method, `block`.
+A plate around the joint site makes a batch of Gaussians: parameters keep the batch dims in which
+they differ, and have 1 where one of them serves all (plates of particles above all).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+)
+
+from ...registry.subclasses import is_a
+
+
+@dataclass(frozen=True)
+class GaussianBlock:
+    """What is known of a site's unconstrained value u_k, flattened to n coordinates.
+
+    Attributes:
+        loc: mean given the blocks before it, or of the marginal; (..., n).
+        scale: sd of each coordinate, given the blocks before it or of the marginal; (..., n).
+        log_diagonal: log sd of each coordinate given all before it, (..., n); where only the sum
+            is known, spread evenly.
+        tril: the Cholesky factor of the covariance behind `scale`, (..., n, n), made when asked
+            for.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    log_diagonal: Tensor
+    tril: Callable[[], Tensor]
+
+    @property
+    def excess(self) -> Tensor:
+        """Entropy of each marginal beyond that of its conditional, (..., n)."""
+        return self.scale.log() - self.log_diagonal
+
+    def log_q(self, u: Tensor) -> Tensor:
+        """Log density of each coordinate given those before it, (..., n)."""
+        tril = self.tril()
+        gap = (u - self.loc).unsqueeze(-1)
+        noise = torch.linalg.solve_triangular(tril, gap, upper=False).squeeze(-1)
+        return -0.5 * (noise.square() + math.log(2 * math.pi)) - diagonal(tril).log()
+
+
+class _Cholesky:
+    """u = loc + L noise; what all blocks need is computed at once."""
+
+    def __init__(self, loc: Tensor, tril: Tensor, value: Tensor, sizes: Sequence[int]) -> None:
+        self.loc, self.tril, self.value, self.sizes = loc, tril, value, sizes
+        self.log_diagonal = diagonal(tril).log()
+
+    @cached_property
+    def marginal_scale(self) -> Tensor:
+        """Marginal sds, (..., d)."""
+        return self.tril.square().sum(-1).sqrt()
+
+    @cached_property
+    def own(self) -> Tensor:
+        """The factor with nothing left but the blocks on the diagonal, (..., d, d)."""
+        sizes = torch.tensor(self.sizes, device=self.tril.device)
+        block_of = torch.arange(len(self.sizes), device=self.tril.device).repeat_interleave(sizes)
+        return self.tril * (block_of.unsqueeze(-1) == block_of)
+
+    @cached_property
+    def conditional(self) -> tuple[Tensor, Tensor]:
+        """Means and sds of each coordinate given the blocks before its own."""
+        with torch.no_grad():  # the noise is a constant, whatever the parameters
+            gap = (self.value - self.loc).unsqueeze(-1)
+            noise = torch.linalg.solve_triangular(self.tril, gap, upper=False).squeeze(-1)
+        loc = self.loc + _rows_times(noise, (self.tril - self.own).mT)
+        return loc, self.own.square().sum(-1).sqrt()
+
+    def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
+        """The coordinates from `start` to `stop`, given those before or not."""
+        loc, scale = self.conditional if conditional else (self.loc, self.marginal_scale)
+        return GaussianBlock(
+            loc[..., start:stop],
+            scale[..., start:stop],
+            self.log_diagonal[..., start:stop],
+            partial(self._factor, start, stop, conditional),
+        )
+
+    def _factor(self, start: int, stop: int, conditional: bool) -> Tensor:
+        if conditional or start == 0:
+            return self.tril[..., start:stop, start:stop]
+        rows = self.tril[..., start:stop, :stop]
+        return torch.linalg.cholesky(rows @ rows.mT)
+
+
+class _Diagonal:
+    """u = loc + scale * noise: no coordinate depends on another."""
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.loc, self.scale, self.log_scale = loc, scale, scale.log()
+
+    def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
+        """The coordinates from `start` to `stop`."""
+        scale = self.scale[..., start:stop]
+        return GaussianBlock(
+            self.loc[..., start:stop],
+            scale,
+            self.log_scale[..., start:stop],
+            partial(torch.diag_embed, scale),
+        )
+
+
+class _LowRank:
+    """u = loc + W z + sqrt(D) noise, by the Gaussian that z is given the blocks before.
+
+    With R_k = I + sum_{i<k} W_i' D_i^-1 W_i (r x r), z given u_<k has covariance R_k^-1 and mean
+    R_k^-1 sum W_i' D_i^-1 (u_i - loc_i).
+    """
+
+    def __init__(self, law: LowRankMultivariateNormal, value: Tensor) -> None:
+        self.loc, self.value = _without_copies(law.loc, 1), value
+        self.factor = _without_copies(law._unbroadcasted_cov_factor, 2)
+        self.diag = _without_copies(law._unbroadcasted_cov_diag, 1)
+        self._roots: dict[int, Tensor] = {}
+
+    def _root(self, stop: int) -> Tensor:
+        """Cholesky factor of R at a block boundary."""
+        if stop not in self._roots:
+            before = self.factor[..., :stop, :]
+            gram = before.mT @ (before / self.diag[..., :stop].unsqueeze(-1))
+            eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+            self._roots[stop] = torch.linalg.cholesky(eye + gram)
+        return self._roots[stop]
+
+    def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
+        """The coordinates from `start` to `stop`, given those before or not."""
+        loc, diag = self.loc[..., start:stop], self.diag[..., start:stop]
+        factor = self.factor[..., start:stop, :]
+        root, after = self._root(start), self._root(stop)
+        # |cov of the block given those before| = |D_k| |R_k+1| / |R_k|
+        volume = 0.5 * diag.log().sum(-1)
+        volume = volume + (diagonal(after).log() - diagonal(root).log()).sum(-1)
+        log_diagonal = (volume / (stop - start)).unsqueeze(-1)
+        log_diagonal = log_diagonal.expand((*log_diagonal.shape[:-1], stop - start))
+        if conditional and start > 0:
+            weighted = self.factor[..., :start, :] / self.diag[..., :start].unsqueeze(-1)
+            pull = _rows_times(self.value[..., :start] - self.loc[..., :start], weighted)
+            pull = torch.cholesky_solve(pull.unsqueeze(-1), root).squeeze(-1)
+            loc = loc + _rows_times(pull, factor.mT)
+            factor = torch.linalg.solve_triangular(root, factor.mT, upper=False).mT
+        scale = (factor.square().sum(-1) + diag).sqrt()
+        return GaussianBlock(
+            loc,
+            scale,
+            log_diagonal,
+            lambda: torch.linalg.cholesky(factor @ factor.mT + torch.diag_embed(diag)),
+        )
+
+
+def diagonal(matrix: Tensor) -> Tensor:
+    """The diagonals of a batch of matrices."""
+    return matrix.diagonal(dim1=-2, dim2=-1)
+
+
+def _rows_times(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Each row vector (..., n) times its matrix (..., n, m), or times the only one."""
+    if matrix.dim() == 2:
+        return rows @ matrix
+    return (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+
+
+def _without_copies(parameter: Tensor, event_dim: int) -> Tensor:
+    """A parameter with size 1 in the batch dims that repeat it, and without those in front."""
+    batch = parameter.dim() - event_dim
+    for dim in range(batch):
+        if parameter.stride(dim) == 0:
+            parameter = parameter.narrow(dim, 0, 1)
+    while parameter.dim() > event_dim and parameter.shape[0] == 1:
+        parameter = parameter.squeeze(0)
+    return parameter
+
+
+def read_joint(law: Distribution, value: Tensor, sizes: Sequence[int] = ()) -> Any:
+    """How a law draws u, or None if it is not one of the three."""
+    if is_a(law, MultivariateNormal):
+        tril = _without_copies(law._unbroadcasted_scale_tril, 2)
+        return _Cholesky(_without_copies(law.loc, 1), tril, value, sizes)
+    if is_a(law, LowRankMultivariateNormal):
+        return _LowRank(law, value)
+    if is_a(law, Independent) and is_a(law.base_dist, Normal):
+        if len(law.event_shape) == 1:
+            base = law.base_dist
+            return _Diagonal(_without_copies(base.loc, 1), _without_copies(base.scale, 1))
+    return None

@@ -1,0 +1,270 @@
+"""When an exact KL may stand for the sampled one.
+
+E_q[log q(z | ...) - log p(z | parents)] is E[KL(q(z | ...) || p(z | parents))] exactly if no
+parent of z in the model descends from z in the guide. Two tests:
+
+1. by order: all latents before z in the model come before z in the guide too. Causality makes it
+   sound for every run with the same order of sites, and it costs nothing.
+2. by watching: a site that fails 1 is asked about in every run, since what depends on what may
+   change with an argument, a batch or a branch. While guide and model run, each tensor carries
+   along from which of the guide's sites it was computed; where a number leaves the tensors (by
+   `.item()`, `float`, NumPy, a branch), whatever comes after it counts as computed from it.
+   The test may see a dependence that is none, and never misses one.
+
+A site that fails both is sampled. Guides and models whose sites are in order are not watched.
+
+Source: Denning & Denning (1977), Certification of Programs for Secure Information Flow (explicit
+and implicit flows).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ...registry.user_classes import tensors_of
+
+
+def late_parents(
+    latents: Sequence[str], position: Mapping[str, tuple[float, int]]
+) -> dict[str, list[str]]:
+    """Test 1: for each latent, those before it in the model but not before it in the guide.
+
+    Args:
+        latents: in the model's order.
+        position: where the guide draws each: index of its first site, place inside of that.
+    """
+    return {
+        name: [other for other in latents[:i] if not position[other] < position[name]]
+        for i, name in enumerate(latents)
+    }
+
+
+class Watch:
+    """Test 2: from which of the guide's sites everything in one run was computed.
+
+    A set of sites is a number with one bit for each. Memory that is shared is one thing: a view
+    that is written to changes what it is a view of.
+    """
+
+    def __init__(self) -> None:
+        self._bit: dict[str, int] = {}
+        self._sources: dict[int, tuple[int, StorageWeakRef]] = {}
+        self._leaked = 0
+        self._leaked_at: dict[str, int] = {}
+
+    # --- running ----------------------------------------------------------------------------
+
+    def guide(self) -> ExitStack:
+        """While the guide runs: what it draws is followed."""
+        return self._entered(_Drawn(self))
+
+    def model(self) -> ExitStack:
+        """While the model runs on the guide's values."""
+        return self._entered(_Stated(self))
+
+    def _entered(self, *managers: Any) -> ExitStack:
+        stack = ExitStack()
+        for manager in (*managers, _Readers(self), _Operations(self)):
+            stack.enter_context(manager)
+        return stack
+
+    # --- asking -----------------------------------------------------------------------------
+
+    def reached_by(self, site: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+        """Those of the guide's sites `names` that a site's law, scale or mask depends on.
+
+        Args:
+            site: of the model.
+            names: sites of the guide.
+        """
+        sources = self._leaked_at.get(site["name"], 0)
+        sources |= self._sources_of([site["scale"], site["mask"]])
+        before, self._leaked = self._leaked, 0
+        try:
+            value = site["value"].detach().clone()  # of which nobody knows where it comes from
+            with torch.no_grad(), self._entered():
+                density = site["fn"].log_prob(value)
+            sources |= self._sources_of([density]) | self._leaked
+        except Exception:  # whatever stops the test, stops the claim
+            return set(names)
+        finally:
+            self._leaked = before
+        return {name for name in names if self._bit.get(name, 0) & sources}
+
+    def computed_from(self, value: Any, names: Iterable[str]) -> list[str]:
+        """Those of the guide's sites `names` that a value was computed from."""
+        sources = self._sources_of([value])
+        return [name for name in names if self._bit.get(name, 0) & sources]
+
+    # --- what the handlers tell -------------------------------------------------------------
+
+    def drawn(self, name: str, value: Any) -> None:
+        """The guide has drawn a site."""
+        bit = self._bit.setdefault(name, 1 << len(self._bit))
+        self._add([value], bit | self._leaked)
+
+    def stated(self, name: str) -> None:
+        """The model has come to a sample statement, with the law at hand."""
+        self._leaked_at[name] = self._leaked
+
+    def computed(self, operation: Any, inputs: Any, result: Any) -> None:
+        """Something was computed."""
+        sources = self._sources_of(inputs) | self._leaked
+        if not sources:
+            return
+        self._add(result, sources)
+        if operation._schema.is_mutable:
+            self._add(_written(operation, *inputs), sources)
+        if _returns_number(result) or torch.Tag.dynamic_output_shape in operation.tags:
+            self.leak(sources)
+
+    def read(self, inputs: Any, result: Any) -> None:
+        """Values of tensors were copied where nobody sees it."""
+        sources = self._sources_of(inputs)
+        if sources and isinstance(result, Tensor):
+            self._add([result], sources)
+        elif sources:
+            self.leak(sources)
+
+    def leak(self, sources: int) -> None:
+        """From now on everything may depend on `sources`, through Python."""
+        if not _is_validation():
+            self._leaked |= sources
+
+    # --- sets -------------------------------------------------------------------------------
+
+    def _sources_of(self, values: Iterable[Any]) -> int:
+        sources = 0
+        if not self._sources:  # nothing has been drawn yet
+            return sources
+        for value in values:
+            if isinstance(value, Tensor):
+                key = _memory(value)
+                if key is not None and key[0] in self._sources:
+                    sources |= self._sources[key[0]][0]
+            elif isinstance(value, list | tuple | dict):
+                sources |= self._sources_of(value.values() if isinstance(value, dict) else value)
+        return sources
+
+    def _add(self, values: Any, sources: int) -> None:
+        for tensor in tensors_of(values):
+            key = _memory(tensor)
+            if key is None:  # sparse, or of another kind without memory of its own
+                self._leaked |= sources
+                continue
+            place, storage = key
+            known = self._sources.get(place)
+            if known is None:
+                self._sources[place] = sources, StorageWeakRef(storage)  # keeps the place taken
+            elif known[0] | sources != known[0]:
+                self._sources[place] = known[0] | sources, known[1]
+
+
+class _Drawn(Messenger):
+    """Tells a `Watch` of the guide's draws."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            self.watch.drawn(msg["name"], msg["value"])
+
+
+class _Stated(Messenger):
+    """Tells a `Watch` when the model comes to its sites."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.watch.stated(msg["name"])
+
+
+class _Operations(TorchDispatchMode):
+    """Tells a `Watch` of all operations, those inside compiled and vectorised functions too."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.watch.computed(func, (args, kwargs), result)
+        return result
+
+
+class _Readers(TorchFunctionMode):
+    """Tells a `Watch` of what reads the memory of tensors without an operation."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in _READERS:
+            self.watch.read((args, kwargs), result)
+        return result
+
+
+_READERS = {
+    torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor,
+    Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__,
+    Tensor.__float__, Tensor.__int__, Tensor.__index__,
+    Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage,
+}  # fmt: skip
+
+
+def _memory(tensor: Tensor) -> tuple[int, Any] | None:
+    """Where a tensor's numbers are."""
+    try:
+        with torch._C.DisableTorchFunction():
+            storage = tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None
+    return storage._cdata, storage
+
+
+def _written(operation: Any, args: Any, kwargs: Any) -> list[Any]:
+    """The arguments that an operation writes to."""
+    named = dict(zip([a.name for a in operation._schema.arguments], args, strict=False)) | kwargs
+    return [
+        named[argument.name]
+        for argument in operation._schema.arguments
+        if argument.is_write and argument.name in named
+    ]
+
+
+def _returns_number(result: Any) -> bool:
+    """Whether an operation has given Python a number."""
+    return isinstance(result, bool | int | float | complex)
+
+
+def _is_validation() -> bool:
+    """Whether a number is read by a check of torch's that raises, or does nothing."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(_PASSED_THROUGH):
+            is_check = frame.f_code.co_name in ("__init__", "_validate_sample")
+            return is_check and module == "torch.distributions.distribution"
+        frame = frame.f_back
+    return False
+
+
+_PASSED_THROUGH = (__name__, "torch._ops", "torch._tensor", "torch._compile", "torch._dynamo.")

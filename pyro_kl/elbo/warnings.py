@@ -1,0 +1,72 @@
+"""What a user hears of a plan, once."""
+
+from __future__ import annotations
+
+from ..registry.warnings import warn
+from .guides.plan import Plan
+
+_INFINITE = (
+    "The KL of {} is infinite: the guide has mass where the prior has none, or tails that are too "
+    "heavy for the prior's. The loss is +inf, and its gradient is that of all other terms. Let "
+    "the guide draw from the prior's support, as an autoguide does, or sample such a KL as "
+    'Trace_ELBO does by TraceKL_ELBO(infinite="sample").'
+)
+_DIFFER = (
+    "Scale or mask of {} differ between model and guide: each side keeps its own, so that the "
+    "terms are no KL and the loss may be unbounded. Put poutine.scale and poutine.mask around "
+    "both."
+)
+_UNDECLARED = (
+    "The guide samples {}, which the model does not sample as a latent variable: its log density "
+    "is part of log q, as in Trace_ELBO. Sample it in the model, correct the name, or mark it in "
+    'the guide by infer={{"is_auxiliary": True}} if it is a variable of the guide alone.'
+)
+_ENUMERATED = (
+    'TraceKL_ELBO does not enumerate {}, as infer={{"enumerate": ...}} or config_enumerate asks '
+    "for: it is drawn from the guide, or from the prior where the guide does not sample it, as in "
+    "Trace_ELBO. Use pyro.infer.TraceEnum_ELBO to sum over its values."
+)
+_MISSING = (
+    "The model samples {}, which the guide does not: drawn from the prior, and -log p stays in "
+    "the loss, as in Trace_ELBO, where no log q is set against it. Sample it in the guide (from "
+    "the prior, for a KL of 0), or observe it in the model."
+)
+
+
+def warn_of(plan: Plan, told: set[str]) -> None:
+    """One warning of each kind that names the sites that are sampled, or missing; each once."""
+    _warn_of_sites(plan.undeclared, told, _UNDECLARED)
+    _warn_of_sites(plan.enumerated, told, _ENUMERATED)
+    missing = [n for n, d in plan.decisions.items() if d.method == "prior"]
+    _warn_of_sites([n for n in missing if n not in plan.enumerated], told, _MISSING)
+    sampled = {
+        name: decision.reason
+        for name, decision in plan.decisions.items()
+        if decision.warns and decision.method == "monte carlo" and name not in told
+    }
+    told.update(sampled)
+    if sampled:
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in sampled.items())
+        warn(
+            "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
+            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or "
+            'register a formula; mean_field="never" samples all sites and is silent.',
+        )
+
+
+def _warn_of_sites(names: list[str], told: set[str], message: str) -> None:
+    """One warning for all of some sites that nobody has heard of yet."""
+    new = [name for name in names if f"{message}{name}" not in told]
+    if new:
+        told.update(f"{message}{name}" for name in new)
+        warn(message.format(", ".join(new)))
+
+
+def warn_of_infinite(names: list[str], told: set[str]) -> None:
+    """One warning that names the sites with a KL of +inf."""
+    _warn_of_sites(names, told, _INFINITE)
+
+
+def warn_of_settings(plan: Plan, told: set[str]) -> None:
+    """One warning that names the sites where model and guide differ in scale or mask."""
+    _warn_of_sites([n for n, agrees in plan.agrees.items() if not agrees], told, _DIFFER)

@@ -1,0 +1,1 @@
+"""Continuous univariate families, one file each."""

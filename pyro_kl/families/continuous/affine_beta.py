@@ -1,0 +1,98 @@
+"""AffineBeta(concentration1, concentration0, loc, scale): a Beta from loc to loc + scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import AffineBeta
+from torch import Tensor
+
+from ...registry.family import Family, Moment, Support
+from ...registry.line import Line, Point, interval
+from ...registry.register import declare
+from . import beta
+
+FROM_LOC_TO_END = Support(
+    "interval from loc to loc + scale",
+    discrete=False,
+    low=lambda concentration1, concentration0, loc, scale: loc,
+    high=lambda concentration1, concentration0, loc, scale: loc + scale,
+)
+
+
+def log_density(
+    mp: Any, x: Any, concentration1: Any, concentration0: Any, loc: Any, scale: Any
+) -> Any:
+    width = mp.mpf(float(loc + scale)) - loc  # the end as float64 has it
+    z = (x - loc) / width
+    return beta.log_density(mp, z, concentration1, concentration0) - mp.log(width)
+
+
+def entropy(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    return beta.entropy(concentration1, concentration0) + torch.log(scale)
+
+
+def mean(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    return loc + scale * beta.mean(concentration1, concentration0)
+
+
+def variance(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    return scale**2 * beta.variance(concentration1, concentration0)
+
+
+def log_density_at(
+    point: Point, concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
+) -> Tensor:
+    a, b, log_scale = concentration1, concentration0, torch.log(scale)
+    up, down = point.log_over(loc) - log_scale, point.log_under(loc + scale) - log_scale
+    return (a - 1) * up + (b - 1) * down - beta.log_beta(a, b) - log_scale
+
+
+def at(
+    y: Tensor, concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
+) -> Point:
+    return interval(y, loc, loc + scale)
+
+
+def place(
+    x: Tensor, concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
+) -> Tensor:
+    return torch.logit((x - loc) / scale)
+
+
+affine_beta = declare(
+    Family(
+        AffineBeta,
+        parameters=("concentration1", "concentration0", "loc", "scale"),
+        support=FROM_LOC_TO_END,
+        examples=(
+            {"concentration1": 2.0, "concentration0": 3.0, "loc": 0.25, "scale": 0.5},
+            {"concentration1": 1.5, "concentration0": 4.0, "loc": -1.0, "scale": 4.0},
+            {"concentration1": 60.0, "concentration0": 9.0, "loc": 2.25, "scale": 0.5},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
+        log_density=log_density,
+        entropy=entropy,
+        moments={"mean": Moment(mean), "variance": Moment(variance)},
+        safe={"concentration1": 2.0, "concentration0": 3.0, "loc": 0.0, "scale": 1.0},
+        line=Line(
+            log_density_at,
+            at=at,
+            place=place,
+            centre=lambda concentration1, concentration0, loc, scale: beta.logit_centre(
+                concentration1, concentration0
+            ),
+            width=lambda concentration1, concentration0, loc, scale: beta.logit_width(
+                concentration1, concentration0
+            ),
+            bend=lambda concentration1, concentration0, loc, scale: beta.logit_bend(
+                concentration1, concentration0
+            ),
+            index=(
+                lambda concentration1, concentration0, loc, scale: concentration1,
+                lambda concentration1, concentration0, loc, scale: concentration0,
+            ),
+        ),
+    )
+)

@@ -1,0 +1,103 @@
+"""FisherSnedecor(df1, df2): df2/df1 times the ratio of two Gammas of rate 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import FisherSnedecor
+
+from ...numerics.special.divergences import trigamma
+from ...numerics.special.gamma import stirling, stirling_slope
+from ...registry.family import POSITIVE, Family, Moment, above
+from ...registry.line import Distance, Line, Point, half_line, softplus
+from ...registry.register import declare
+
+
+def log_density(mp: Any, x: Any, df1: Any, df2: Any) -> Any:
+    a, b, r = df1 / 2, df2 / 2, df1 / df2
+    norm = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
+    return a * mp.log(r) + (a - 1) * mp.log(x) - (a + b) * mp.log1p(r * x) - norm
+
+
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
+    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+
+def entropy(df1: Tensor, df2: Tensor) -> Tensor:
+    a, b = 0.5 * df1, 0.5 * df2
+    n, of_b = a + b, stirling_slope(b)
+    return (
+        stirling(a) + stirling(b) - stirling(n)
+        - (a - 1) * (stirling_slope(a) - of_b) + n * (stirling_slope(n) - of_b)
+    )  # fmt: skip
+
+
+def mean(df1: Tensor, df2: Tensor) -> Tensor:
+    return df2 / (df2 - 2)
+
+
+def variance(df1: Tensor, df2: Tensor) -> Tensor:
+    return 2 * (df2 / (df2 - 2)) ** 2 * (df1 + df2 - 2) / (df1 * (df2 - 4))
+
+
+def mean_log(df1: Tensor, df2: Tensor) -> Tensor:
+    return torch.log(df2 / df1) + torch.digamma(0.5 * df1) - torch.digamma(0.5 * df2)
+
+
+def mean_inverse(df1: Tensor, df2: Tensor) -> Tensor:
+    return df1 / (df1 - 2)
+
+
+def log_mean_power(k: Tensor, /, df1: Tensor, df2: Tensor) -> Tensor:
+    """Log E x^k, for k < df2 / 2."""
+    a, b = 0.5 * df1, 0.5 * df2
+    up = torch.lgamma(a + k) - torch.lgamma(a)
+    return k * torch.log(df2 / df1) + up + torch.lgamma(b - k) - torch.lgamma(b)
+
+
+def log_density_at(point: Point, df1: Tensor, df2: Tensor) -> Tensor:
+    a, b = 0.5 * df1, 0.5 * df2
+    log_z = point.log_over(0.0) + torch.log(df1 / df2)
+    return a * log_z - (a + b) * softplus(log_z) - point.log_over(0.0) - log_beta(a, b)
+
+
+fisher_snedecor = declare(
+    Family(
+        FisherSnedecor,
+        parameters=("df1", "df2"),
+        support=POSITIVE,
+        examples=(
+            {"df1": 4.0, "df2": 7.0},
+            {"df1": 1.5, "df2": 3.0},
+            {"df1": 40.0, "df2": 90.0},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1995), ch. 27",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean, finite=above(df2=2)),
+            "variance": Moment(variance, finite=above(df2=4)),
+            "mean_log": Moment(mean_log),
+            "variance_log": Moment(
+                lambda df1, df2: trigamma(0.5 * df1) + trigamma(0.5 * df2),
+            ),
+            "mean_inverse": Moment(mean_inverse, finite=above(df1=2)),
+            "log_mean_power": Moment(
+                log_mean_power, argument_below=lambda df1, df2: 0.5 * df2, below="p.df2 / 2"
+            ),
+        },
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=mean_log,
+            width=lambda df1, df2: torch.sqrt(trigamma(0.5 * df1) + trigamma(0.5 * df2)),
+            bend=lambda df1, df2: (torch.log(df2) - torch.log(df1), torch.ones_like(df1)),
+            reach=(40.0, 40.0),
+            index=(lambda df1, df2: 0.5 * df1, lambda df1, df2: 0.5 * df2),
+            distance=lambda df1, df2: Distance(torch.zeros_like(df2), None, mean(df1, df2)),
+        ),
+    )
+)

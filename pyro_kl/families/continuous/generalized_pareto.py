@@ -1,0 +1,163 @@
+"""GeneralizedPareto(loc, scale, concentration): excesses over a threshold.
+
+A concentration of 0 is an Exponential from loc, a positive one a Pareto's tail, a negative one an
+end at loc - scale / concentration. Only loc = 0 would leave E log x and E 1/x in closed form.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import GeneralizedPareto
+
+from ...numerics.autograd.custom import with_partials
+from ...numerics.special.divergences import log1mexp, log1p_minus
+from ...registry.family import Family, Moment, Support, below
+from ...registry.line import Distance, Line, Point, exp_or_inf, softplus
+from ...registry.register import declare
+
+
+def log_density(mp: Any, x: Any, loc: Any, scale: Any, concentration: Any) -> Any:
+    z, xi = (x - loc) / scale, concentration
+    if z < 0 or 1 + xi * z <= 0:
+        return -mp.inf
+    tail = z if xi == 0 else (1 + 1 / xi) * mp.log1p(xi * z)
+    return -mp.log(scale) - tail
+
+
+def upper_end(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    endless = concentration >= 0  # nan is not
+    return torch.where(endless, math.inf, loc - scale / torch.where(endless, -1.0, concentration))
+
+
+FROM_LOC = Support(
+    "interval from loc, which ends if the concentration is negative",
+    discrete=False,
+    low=lambda loc, scale, concentration: loc,
+    high=upper_end,
+    may_reach_infinity=True,
+)
+
+
+def _log1p_ratio_slope(u: Tensor) -> Tensor:
+    near = u.abs() < 1e-4
+    small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
+    series = -0.5 + small * (2 / 3 - small * (3 / 4 - small * (4 / 5)))
+    return torch.where(near, series, log1p_minus(-far / (1 + far)) / far**2)
+
+
+@with_partials(lambda u: (_log1p_ratio_slope(u),))
+def log1p_ratio(u: Tensor) -> Tensor:
+    """log(1 + u) / u, also at 0."""
+    near = u.abs() < 1e-4
+    small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
+    series = 1 - small * (1 / 2 - small * (1 / 3 - small * (1 / 4 - small * (1 / 5))))
+    return torch.where(near, series, torch.log1p(far) / far)
+
+
+def mean(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    return loc + scale / (1 - concentration)
+
+
+def variance(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    return (scale / (1 - concentration)) ** 2 / (1 - 2 * concentration)
+
+
+def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    """E (x - m)+; above m the law is of the same family, its scale 1 + xi z as large."""
+    z = (m - loc) / scale
+    inside = (z > 0) & (concentration * z > -1)
+    far = torch.where(inside, z, 0.0)
+    u = concentration * far
+    beyond = scale / (1 - concentration) * (1 + u) * torch.exp(-far * log1p_ratio(u))
+    return torch.where(inside, beyond, torch.relu(mean(loc, scale, concentration) - m))
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    """With u = xi z, log(1 + u) from whichever of z, its logarithm and 1 + u has digits."""
+    xi, log_z = concentration, point.log_over(loc) - torch.log(scale)
+    z = torch.exp(log_z.clamp(max=600.0))
+    u = xi * z
+    middle = u.abs() < 0.5
+    log_rest = z * log1p_ratio(torch.where(middle, u, 0.0))
+    far_out, towards_end = ~middle & (xi > 0), ~middle & (xi < 0)
+    up = torch.where(xi > 0, xi, 1.0)
+    beyond = softplus(torch.log(up) + torch.where(far_out, log_z, 0.0)) / up
+    down = torch.where(xi < 0, xi, -1.0)
+    end = upper_end(loc, scale, concentration)  # inf: a finite one may be a node, nan in its slope
+    under = torch.where(towards_end, point.log_under(end), 0.0) - torch.log(scale / -down)
+    log_rest = torch.where(far_out, beyond, torch.where(towards_end, under / down, log_rest))
+    return -torch.log(scale) - (1 + xi) * log_rest
+
+
+def at(y: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Point:
+    """X = loc + scale (exp(xi e) - 1) / xi, e = exp(y) being exponential."""
+    e, xi = torch.exp(y), concentration
+    u = xi * e
+    near = u.abs() < 1e-3
+    small = torch.where(near, u, 0.0)
+    series = 1 + small / 2 * (1 + small / 3 * (1 + small / 4 * (1 + small / 5)))
+    safe = torch.where(near, 1.0, u)
+    larger = torch.where(safe > 0, safe, 0.0) + log1mexp(-safe.abs()) - torch.log(safe.abs())
+    log_above = torch.log(scale) + y + torch.where(near, torch.log(series), larger)
+    down = torch.where(xi < 0, xi, -1.0)
+    log_below = torch.where(xi < 0, torch.log(scale / -down) + down * e, math.inf)
+    return Point(
+        loc + exp_or_inf(log_above),
+        torch.log(scale) + u + y,
+        loc,
+        log_above,
+        upper_end(loc, scale, concentration),
+        log_below,
+        log_above,
+    )
+
+
+def place(x: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    z = (x - loc) / scale
+    return torch.log(z * log1p_ratio(concentration * z))
+
+
+def tail_index(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    """Of the power tail, or at the end where it has one."""
+    return 1 / concentration.abs()
+
+
+generalized_pareto = declare(
+    Family(
+        GeneralizedPareto,
+        parameters=("loc", "scale", "concentration"),
+        support=FROM_LOC,
+        examples=(
+            {"loc": 0.0, "scale": 1.0, "concentration": 0.25},
+            {"loc": 0.125, "scale": 0.25, "concentration": -0.5},
+            {"loc": -2.0, "scale": 3.0, "concentration": 0.7},
+            {"loc": 1.0, "scale": 2.0, "concentration": 0.0},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
+        log_density=log_density,
+        entropy=lambda loc, scale, concentration: torch.log(scale) + concentration + 1,
+        moments={
+            "mean": Moment(mean, finite=below(concentration=1)),
+            "variance": Moment(variance, finite=below(concentration=0.5)),
+            "mean_excess": Moment(mean_excess, finite=below(concentration=1)),
+        },
+        line=Line(
+            log_density_at,
+            at=at,
+            place=place,
+            centre=lambda loc, scale, concentration: torch.zeros_like(loc),
+            width=lambda loc, scale, concentration: torch.ones_like(loc),
+            reach=(40.0, 3.8),
+            standard={"loc": 0.0, "scale": 1.0, "concentration": 0.0},
+            index=(1.0, tail_index),
+            log_tail=True,
+            distance=lambda loc, scale, concentration: Distance(
+                loc, None, scale / (1 - concentration)
+            ),
+        ),
+    )
+)

@@ -1,0 +1,149 @@
+"""InverseGamma(concentration, rate): the reciprocal of a Gamma."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Gamma, InverseGamma
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.divergences import rough_trigamma, trigamma
+from ...numerics.special.gamma import stirling, stirling_slope
+from ...registry.family import POSITIVE, Family, Moment, above
+from ...registry.line import Distance, Line, Point, half_line
+from ...registry.pair import Case
+from ...registry.register import declare, formula, kernel_of
+
+
+def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
+    return (
+        concentration * mp.log(rate)
+        - (concentration + 1) * mp.log(x)
+        - rate / x
+        - mp.loggamma(concentration)
+    )
+
+
+def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
+    """From Stirling's remainder: of what grows with the concentration nothing is left."""
+    a = concentration
+    return stirling(a) - (1 + a) * stirling_slope(a) - torch.log(a) + torch.log(rate)
+
+
+def mean(concentration: Tensor, rate: Tensor) -> Tensor:
+    return rate / (concentration - 1)
+
+
+def variance(concentration: Tensor, rate: Tensor) -> Tensor:
+    return (rate / (concentration - 1)) ** 2 / (concentration - 2)
+
+
+def mean_log(concentration: Tensor, rate: Tensor) -> Tensor:
+    return torch.log(rate) - torch.digamma(concentration)
+
+
+def variance_log(concentration: Tensor, rate: Tensor) -> Tensor:
+    return trigamma(concentration)
+
+
+def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
+    return concentration / rate
+
+
+def log_mean_power(k: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
+    """Log E x^k, for k < concentration."""
+    a = concentration
+    return torch.lgamma(a - k) - torch.lgamma(a) + k * torch.log(rate)
+
+
+def cross_entropy(
+    mean_log: Tensor, mean_inverse: Tensor, /, concentration: Tensor, rate: Tensor
+) -> Tensor:
+    a = concentration
+    return torch.lgamma(a) - a * torch.log(rate) + (1 + a) * mean_log + rate * mean_inverse
+
+
+def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
+    log_z = torch.log(rate) - point.log_over(0.0)
+    norm = torch.lgamma(concentration)
+    return concentration * log_z - torch.exp(log_z) - point.log_over(0.0) - norm
+
+
+def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
+    """About the standard deviation of log x."""
+    return torch.sqrt(rough_trigamma(concentration))
+
+
+def bend(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """On the line of log x: where the exponential of 1 / x turns into the power."""
+    more = 1 + concentration
+    return torch.log(rate) - torch.log(more), torch.rsqrt(more)
+
+
+inverse_gamma = declare(
+    Family(
+        InverseGamma,
+        parameters=("concentration", "rate"),
+        support=POSITIVE,
+        examples=(
+            {"concentration": 3.0, "rate": 2.0},
+            {"concentration": 0.6, "rate": 0.1},
+            {"concentration": 25.0, "rate": 60.0},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "log_mean_power": Moment(
+                log_mean_power,
+                argument_below=lambda concentration, rate: concentration,
+                below="p.concentration",
+            ),
+            "mean": Moment(mean, finite=above(concentration=1)),
+            "variance": Moment(variance, finite=above(concentration=2)),
+            "mean_log": Moment(mean_log),
+            "variance_log": Moment(variance_log),
+            "mean_inverse": Moment(mean_inverse),
+        },
+        cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=mean_log,
+            width=log_width,
+            bend=bend,
+            reach=(9.0, 40.0),
+            index=(math.inf, lambda concentration, rate: concentration),
+            growth=(1.0, 0.0),
+            distance=lambda concentration, rate: Distance(
+                torch.zeros_like(rate), None, mean(concentration, rate)
+            ),
+        ),
+    )
+)
+
+
+@formula(
+    inverse_gamma,
+    inverse_gamma,
+    cases=[
+        Case(
+            {"concentration": 3.0, "rate": 2.0},
+            {"concentration": 2.0, "rate": 5.0},
+            2.8970556907902116996,
+        ),
+        Case(
+            {"concentration": 5e4, "rate": 1e4},
+            {"concentration": 5.0001e4, "rate": 1e4},
+            1.0000033333333332e-5,
+        ),
+    ],
+    reference="Llera & Beckmann (2016), arXiv:1605.01019, eq. 23",
+)
+def kl_inverse_gamma_inverse_gamma(p: Parameters, q: Parameters) -> Tensor:
+    """KL(InverseGamma(a, b) || InverseGamma(c, d)): the two Gammas'."""
+    return kernel_of(Gamma, Gamma)(p, q)

@@ -1,0 +1,113 @@
+"""LogNormal(loc, scale): exp of a Normal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import LogNormal, Normal
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.divergences import HALF_LOG_TAU
+from ...registry.family import POSITIVE, Family, Moment
+from ...registry.line import Line, Point, half_line
+from ...registry.pair import Case
+from ...registry.register import declare, formula, kernel_of
+
+
+def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
+    y = mp.log(x)
+    return -((y - loc) ** 2) / (2 * scale**2) - y - mp.log(scale) - mp.log(2 * mp.pi) / 2
+
+
+def entropy(loc: Tensor, scale: Tensor) -> Tensor:
+    return loc + torch.log(scale) + (0.5 + HALF_LOG_TAU)
+
+
+def mean(loc: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(loc + scale**2 / 2)
+
+
+def variance(loc: Tensor, scale: Tensor) -> Tensor:
+    return torch.expm1(scale**2) * torch.exp(2 * loc + scale**2)
+
+
+def mean_inverse(loc: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(scale**2 / 2 - loc)
+
+
+def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    """E (x - m)+."""
+    positive = m > 0
+    d = (loc - torch.log(torch.where(positive, m, 1.0))) / scale
+    beyond = mean(loc, scale) * torch.special.ndtr(d + scale) - m * torch.special.ndtr(d)
+    return torch.where(positive, beyond, mean(loc, scale) - m)
+
+
+def log_mean_power(k: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    """Log E x^k."""
+    return k * loc + 0.5 * (k * scale) ** 2
+
+
+def cross_entropy(mean_log: Tensor, variance_log: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
+    spread = (variance_log + (mean_log - loc) ** 2) / (2 * scale**2)
+    return torch.log(scale) + HALF_LOG_TAU + mean_log + spread
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
+    z = (point.log_over(0.0) - loc) / scale
+    return -0.5 * z * z - torch.log(scale) - HALF_LOG_TAU - point.log_over(0.0)
+
+
+lognormal = declare(
+    Family(
+        LogNormal,
+        parameters=("loc", "scale"),
+        support=POSITIVE,
+        examples=(
+            {"loc": 0.0, "scale": 1.0},
+            {"loc": 1.2, "scale": 0.3},
+            {"loc": -2.0, "scale": 1.7},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1994), ch. 14",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "mean_log": Moment(lambda loc, scale: loc),
+            "variance_log": Moment(lambda loc, scale: scale**2),
+            "mean_inverse": Moment(mean_inverse),
+        },
+        cross_entropy=cross_entropy,
+        line=Line(
+            log_density_at,
+            at=half_line,
+            place=lambda x, **_: torch.log(x),
+            centre=lambda loc, scale: loc,
+            width=lambda loc, scale: scale,
+            reach=(9.0, 9.0),
+            standard={"loc": 0.0, "scale": 1.0},
+            tilt=lambda loc, scale: scale,
+        ),
+    )
+)
+
+
+@formula(
+    lognormal,
+    lognormal,
+    cases=[
+        Case({"loc": 0.0, "scale": 1.0}, {"loc": 1.0, "scale": 2.0}, 0.44314718055994530942),
+        Case(
+            {"loc": 3.0, "scale": 0.500001}, {"loc": 3.0, "scale": 0.5}, 3.999997333567378413e-12
+        ),
+    ],
+    reference="Gil, Alajaji & Linder (2013), table 3",
+)
+def kl_lognormal_lognormal(p: Parameters, q: Parameters) -> Tensor:
+    """KL(LogNormal(m, s) || LogNormal(mu, sigma)): the two Normals'."""
+    return kernel_of(Normal, Normal)(p, q)

@@ -1,0 +1,81 @@
+"""RelaxedBernoulli(temperature, probs or logits): sigmoid of Logistic(logits / t, 1 / t).
+
+E log x and E log(1 - x) are elementary for temperature 1 only, and so is the entropy: what is
+not decided by the supports is an integral.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import RelaxedBernoulli
+from torch.nn.functional import logsigmoid
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.flips import log_masses
+from ...registry.family import UNIT_INTERVAL, Family, probs_or_logits
+from ...registry.line import Line, Point, interval
+from ...registry.register import declare
+
+
+def read(p: RelaxedBernoulli) -> Parameters:
+    """The parameter that was given; torch clamps when it computes the other one."""
+    return {"temperature": p.temperature, **probs_or_logits(p.base_dist)}
+
+
+def log_density(mp: Any, x: Any, temperature: Any, probs: Any = None, logits: Any = None) -> Any:
+    location = mp.log(probs / (1 - probs)) if logits is None else logits
+    odds = location - temperature * (mp.log(x) - mp.log(1 - x))
+    log_slope = -mp.log(x) - mp.log(1 - x)
+    return mp.log(temperature) - abs(odds) - 2 * mp.log1p(mp.exp(-abs(odds))) + log_slope
+
+
+def log_odds(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+    if logits is not None:
+        return logits
+    log_p1, log_p0 = log_masses(probs)
+    return log_p1 - log_p0
+
+
+def log_density_at(point: Point, temperature: Tensor, **flip: Tensor) -> Tensor:
+    log_x, log_rest = point.log_unit()
+    z = log_odds(**flip) - temperature * (log_x - log_rest)
+    return torch.log(temperature) + logsigmoid(z) + logsigmoid(-z) - log_x - log_rest
+
+
+def at(y: Tensor, **_: Tensor) -> Point:
+    return interval(y)
+
+
+def index(temperature: Tensor, **_: Tensor) -> Tensor:
+    """Of the mass next to either end."""
+    return temperature
+
+
+relaxed_bernoulli = declare(
+    Family(
+        RelaxedBernoulli,
+        parameters=("temperature", "probs", "logits"),
+        support=UNIT_INTERVAL,
+        examples=(
+            {"temperature": 1.0, "probs": 0.4},
+            {"temperature": 0.5, "logits": 1.0},
+            {"temperature": 3.0, "probs": 0.9},
+        ),
+        reference="Maddison, Mnih & Teh (2017), arXiv:1611.00712, appendix B",
+        log_density=log_density,
+        read=read,
+        safe={"temperature": 1.0, "probs": 0.5, "logits": 0.0},
+        line=Line(
+            log_density_at,
+            at=at,
+            place=lambda x, **_: torch.logit(x),
+            centre=lambda temperature, **flip: log_odds(**flip) / temperature,
+            width=lambda temperature, **flip: 1 / temperature + 0 * log_odds(**flip),
+            standard={"temperature": 1.0, "logits": 0.0},
+            index=(index, index),
+        ),
+    )
+)

@@ -1,0 +1,83 @@
+"""SkewLogistic(loc, scale, asymmetry): the logistic's distribution function to a power."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import SkewLogistic
+from torch import Tensor
+
+from ...numerics.special.divergences import EULER_GAMMA, trigamma
+from ...registry.family import REAL, Family, Moment
+from ...registry.line import Line, Point, from_line, softplus
+from ...registry.register import declare
+
+
+def log_density(mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any) -> Any:
+    z = (x - loc) / scale
+    log1p_exp = mp.log1p(mp.exp(-z)) if z > 0 else -z + mp.log1p(mp.exp(z))
+    return mp.log(asymmetry) - mp.log(scale) - z - (asymmetry + 1) * log1p_exp
+
+
+def entropy(loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
+    a = asymmetry
+    return torch.log(scale / a) + torch.digamma(a) + EULER_GAMMA + 1 + 1 / a
+
+
+def mean(loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
+    return loc + scale * (torch.digamma(asymmetry) + EULER_GAMMA)
+
+
+def variance(loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
+    return scale**2 * (trigamma(asymmetry) + math.pi**2 / 6)
+
+
+def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
+    """Log E exp(-t x), for t s < asymmetry."""
+    a, ts = asymmetry, t * scale
+    return -t * loc + torch.lgamma(a - ts) + torch.lgamma(1 + ts) - torch.lgamma(a)
+
+
+def log_density_at(point: Point, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
+    z = (point.x - loc) / scale
+    return torch.log(asymmetry / scale) - z - (asymmetry + 1) * softplus(-z)
+
+
+skew_logistic = declare(
+    Family(
+        SkewLogistic,
+        parameters=("loc", "scale", "asymmetry"),
+        support=REAL,
+        examples=(
+            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5},
+            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.6},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1995), ch. 23 (type I generalised logistic)",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "log_laplace": Moment(
+                log_laplace,
+                argument_below=lambda loc, scale, asymmetry: asymmetry / scale,
+                below="p.asymmetry / p.scale",
+            ),
+        },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=mean,
+            width=lambda **law: torch.sqrt(variance(**law)),
+            bend=lambda loc, scale, asymmetry: (loc, scale),
+            growth=(1.0, 1.0),
+            rate=(
+                lambda loc, scale, asymmetry: asymmetry / scale,
+                lambda loc, scale, asymmetry: 1 / scale,
+            ),
+        ),
+    )
+)

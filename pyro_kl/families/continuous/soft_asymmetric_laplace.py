@@ -1,0 +1,119 @@
+"""SoftAsymmetricLaplace(loc, scale, asymmetry, softness): an AsymmetricLaplace plus a Normal.
+
+Neither its entropy nor its log density has expectations in closed form; what is known are the
+moments that a sum of independent terms has. Its pairs are integrals, or decided by the supports.
+Pyro's own log density has a gradient of nan in the tails.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import SoftAsymmetricLaplace
+from torch import Tensor
+
+from ...numerics.special.divergences import logaddexp
+from ...numerics.special.log_erfcx import log_erfcx
+from ...registry.family import REAL, Family, Moment
+from ...registry.line import Line, Point, from_line
+from ...registry.register import declare
+
+
+def log_density(
+    mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any = 1, softness: Any = 1
+) -> Any:
+    left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
+
+    def tail(distance: Any, length: Any) -> Any:
+        """E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
+        shift = mp.exp(s**2 / (2 * length**2) - distance / length)
+        return shift * _erfc(mp, (s / length - distance / s) / mp.sqrt(2)) / 2
+
+    return mp.log((tail(x - loc, right) + tail(loc - x, left)) / (left + right))
+
+
+def _erfc(mp: Any, z: Any) -> Any:
+    """mpmath's own overflows at arguments that tests of a tail's decay reach."""
+    if abs(z) < 1e5:
+        return mp.erfc(z)
+    if z < 0:
+        return mp.mpf(2)
+    w = 1 / (2 * z * z)
+    return mp.exp(-z * z) / (z * mp.sqrt(mp.pi)) * (1 - w * (1 - 3 * w * (1 - 5 * w)))
+
+
+def mean(loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor) -> Tensor:
+    return loc + scale / asymmetry - scale * asymmetry
+
+
+def variance(loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor) -> Tensor:
+    return scale**2 * (asymmetry**2 + 1 / asymmetry**2 + softness**2)
+
+
+def log_laplace(
+    t: Tensor, /, loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor
+) -> Tensor:
+    """Log E exp(-t x), for t < 1 / left scale."""
+    u = t * scale
+    tails = torch.log1p(-u * asymmetry) + torch.log1p(u / asymmetry)
+    return -t * loc + 0.5 * (u * softness) ** 2 - tails
+
+
+def _log_tail(distance: Tensor, length: Tensor, s: Tensor) -> Tensor:
+    """Log E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
+    u = s / length - distance / s
+    inside = u > 0
+    scaled = log_erfcx(torch.where(inside, u, 1.0) / math.sqrt(2))
+    near = scaled - math.log(2) - 0.5 * (distance / s) ** 2
+    beyond = 0.5 * torch.erfc(torch.where(inside, 0.0, -u) / math.sqrt(2))
+    far = torch.log1p(-beyond) - distance / length
+    return torch.where(inside, near, far + 0.5 * (s / length) ** 2)
+
+
+def log_density_at(
+    point: Point, loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor
+) -> Tensor:
+    left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
+    d = point.x - loc
+    a, b = _log_tail(d, right, s), _log_tail(-d, left, s)
+    return logaddexp(a, b) - torch.log(left + right)
+
+
+soft_asymmetric_laplace = declare(
+    Family(
+        SoftAsymmetricLaplace,
+        parameters=("loc", "scale", "asymmetry", "softness"),
+        support=REAL,
+        examples=(
+            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5, "softness": 0.5},
+            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.7, "softness": 2.0},
+            {"loc": -3.0, "scale": 4.0, "asymmetry": 1.0, "softness": 1.0},
+        ),
+        reference="Kotz, Kozubowski & Podgorski (2001), ch. 3, and a Normal",
+        log_density=log_density,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(variance),
+            "log_laplace": Moment(
+                log_laplace,
+                argument_below=lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry),
+                below="1 / p.left_scale",
+            ),
+        },
+        line=Line(
+            log_density_at,
+            at=from_line,
+            place=lambda x, **_: x,
+            centre=mean,
+            width=lambda **law: torch.sqrt(variance(**law)),
+            bend=lambda loc, scale, asymmetry, softness: (loc, scale * softness),
+            growth=(1.0, 1.0),
+            rate=(
+                lambda loc, scale, asymmetry, softness: 1 / (scale * asymmetry),
+                lambda loc, scale, asymmetry, softness: asymmetry / scale,
+            ),
+        ),
+    )
+)

@@ -1,0 +1,259 @@
+"""Uniform(low, high)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Beta,
+    ContinuousBernoulli,
+    Exponential,
+    Gamma,
+    Gumbel,
+    Pareto,
+    Uniform,
+)
+
+from ...numerics.autograd.custom import with_partials
+from ...numerics.dtypes import Parameters
+from ...numerics.special.log_sinhc import log_sinhc_bounded
+from ...numerics.special.series import horner
+from ...registry.family import Family, Moment, Support, above
+from ...registry.line import Line, Point, interval
+from ...registry.pair import Case
+from ...registry.register import declare, formula
+
+_SHAPES = "torch raises on broadcast shapes"
+
+
+def log_density(mp: Any, x: Any, low: Any, high: Any) -> Any:
+    return -mp.log(high - low) if low <= x <= high else -mp.inf
+
+
+INTERVAL = Support(
+    "interval from low to high",
+    discrete=False,
+    low=lambda low, high: low,
+    high=lambda low, high: high,
+)
+
+
+# --- E log(1 + r u), u uniform on (-1, 1) -------------------------------------------------------
+#
+# A uniform x is c (1 + r u) with the centre c and r = (high - low) / (2 c). What log c leaves is
+# of second order in r, and has to keep its digits where the interval is narrow.
+
+_NARROW = 0.4
+_TERMS = 20  # 0.4^(2 * 20) = 1e-16
+_MEAN = tuple(-1 / (2 * n * (2 * n + 1)) for n in range(1, _TERMS + 1))
+# E log(1 + r u)^2 = sum 2 H(2n - 1) / (2n (2n + 1)) r^2n, with the harmonic numbers H
+_SQUARE = tuple(
+    sum(1 / k for k in range(1, 2 * n)) / (n * (2 * n + 1)) for n in range(1, _TERMS + 1)
+)
+
+
+def _log_where_positive(x: Tensor) -> Tensor:
+    """Log x, and 0 at x = 0, where it is multiplied by x."""
+    return torch.log(torch.where(x > 0, x, 1.0))
+
+
+def mean_log_over_r(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """E log(1 + r u) / r, given 1 - r and 1 + r as `low` and `high`; either may be 0."""
+    narrow = r.abs() < _NARROW
+    small, wide = torch.where(narrow, r, 0.0), torch.where(narrow, 1.0, r)
+    x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
+    change = y * _log_where_positive(y) - x * _log_where_positive(x)
+    direct = (0.5 * change / wide - 1) / wide
+    return torch.where(narrow, small * horner(_MEAN, small * small), direct)
+
+
+def variance_log_of(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Var log(1 + r u), arguments as above."""
+    narrow = r.abs() < _NARROW
+    small, wide = torch.where(narrow, r, 0.0), torch.where(narrow, 1.0, r)
+    x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
+    log_x, log_y = _log_where_positive(x), _log_where_positive(y)
+    square = small * small
+    first = square * horner(_MEAN, square)
+    near = square * horner(_SQUARE, square) - first * first
+    # Var log of a uniform on (x, y): 1 - x y (log(y/x) / (y - x))^2
+    slope = (log_y - log_x) / (2 * wide)
+    return torch.where(narrow, near, 1 - x * y * slope * slope)
+
+
+def _scaled(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The centre, r, 1 - r and 1 + r."""
+    centre = 0.5 * low + 0.5 * high
+    return centre, 0.5 * (high - low) / centre, low / centre, high / centre
+
+
+# --- moments; those of log x and 1/x are asked for only where low >= 0 ---------------------------
+
+
+def entropy(low: Tensor, high: Tensor) -> Tensor:
+    return torch.log(high - low)
+
+
+def mean(low: Tensor, high: Tensor) -> Tensor:
+    return 0.5 * low + 0.5 * high
+
+
+def _below_high(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """log(high / low), 0 where low is 0, and E log(high / x)."""
+    some = low > 0
+    log_ratio = torch.where(some, torch.log1p((high - low) / torch.where(some, low, 1.0)), 0.0)
+    return log_ratio, 1 - low * log_ratio / (high - low)
+
+
+def _mean_log_partials(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    log_ratio, below = _below_high(low, high)
+    width = high - low
+    return (log_ratio - below) / width, below / width
+
+
+@with_partials(_mean_log_partials)
+def _mean_log(low: Tensor, high: Tensor) -> Tensor:
+    return torch.log(high) - _below_high(low, high)[1]
+
+
+def mean_log(low: Tensor, high: Tensor) -> Tensor:
+    """E log x: next to the entropy's log(high - low), which a KL adds, all digits that count."""
+    return _mean_log(low, high)
+
+
+def mean_log1m(low: Tensor, high: Tensor) -> Tensor:
+    return mean_log(1 - high, 1 - low)
+
+
+def variance_log(low: Tensor, high: Tensor) -> Tensor:
+    _, r, x, y = _scaled(low, high)
+    return variance_log_of(r, x, y)
+
+
+def mean_inverse(low: Tensor, high: Tensor) -> Tensor:
+    # Where low is 0 the value is masked, and a low of 1 passed, which may be high or more.
+    low = torch.where(low < high, low, 0.5 * high)
+    return torch.exp(-log_sinhc_bounded(_log_of_ratio(low, high))) / high
+
+
+def _log_of_ratio(low: Tensor, high: Tensor) -> Tensor:
+    """log(high / low) from the difference where they are close; log high where low is 0."""
+    u = (high - low) / high
+    near = u < 0.5
+    close = -torch.log1p(-torch.where(near, u, 0.0))
+    return torch.where(near, close, torch.log(high) - _log_where_positive(low))
+
+
+def mean_excess(m: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
+    """E (x - m)+."""
+    inside = (m > low) & (m < high)
+    rest = torch.where(inside, high - m, 0.0)
+    return torch.where(m <= low, mean(low, high) - m, 0.5 * rest * rest / (high - low))
+
+
+def log_mean_power(k: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
+    """Log E x^k, for k > 0."""
+    # With d = log(high/low), E (x/high)^k = (1 - exp(-(k + 1) d)) / ((k + 1) (1 - exp(-d)))
+    positive = low > 0
+    d = torch.where(positive, _log_of_ratio(low, high), 1.0)
+    shrunk = log_sinhc_bounded((k + 1) * d) - log_sinhc_bounded(d)
+    return k * torch.log(high) + torch.where(positive, shrunk, -torch.log1p(k))
+
+
+def log_laplace(t: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
+    """Log E exp(-t x)."""
+    return -t * torch.where(t < 0, high, low) + _log_shrunk(t.abs() * (high - low))
+
+
+def _log_shrunk_partials(x: Tensor) -> tuple[Tensor]:
+    left = torch.expm1(-x)
+    return (-(1 / x + (1 + left) / left),)
+
+
+@with_partials(_log_shrunk_partials)
+def _log_shrunk(x: Tensor) -> Tensor:
+    """log((1 - exp(-x)) / x) for x > 0."""
+    return torch.log(-torch.expm1(-x) / x)
+
+
+def log_density_at(point: Point, low: Tensor, high: Tensor) -> Tensor:
+    return torch.zeros_like(point.x) - torch.log(high - low)
+
+
+uniform = declare(
+    Family(
+        Uniform,
+        parameters=("low", "high"),
+        support=INTERVAL,
+        examples=(
+            {"low": 0.0, "high": 1.0},
+            {"low": 0.25, "high": 0.75},
+            {"low": 2.0, "high": 3.0},
+            {"low": -4.0, "high": 5.0},
+        ),
+        reference="Johnson, Kotz & Balakrishnan (1995), ch. 26",
+        log_density=log_density,
+        entropy=entropy,
+        moments={
+            "mean": Moment(mean),
+            "variance": Moment(lambda low, high: (high - low) ** 2 / 12),
+            "mean_log": Moment(mean_log),
+            "mean_log1m": Moment(mean_log1m),
+            "variance_log": Moment(variance_log),
+            "mean_inverse": Moment(mean_inverse, finite=above(low=0)),
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
+            "log_laplace": Moment(log_laplace),
+        },
+        cross_entropy=lambda low, high: torch.log(high - low),
+        safe={"low": 0.25, "high": 0.75},
+        replaces={
+            Beta: _SHAPES + "; a row outside of (0, 1) makes all gradients nan; narrow intervals "
+            "lose their digits",
+            Exponential: _SHAPES,
+            Gamma: _SHAPES,
+            ContinuousBernoulli: "torch takes the ends of [0, 1] for outside: a false inf",
+            Gumbel: "torch multiplies inf by 0: nan; narrow intervals lose their digits",
+            Pareto: "torch raises scale to the power alpha: inf, and -inf, where that overflows",
+        },
+        line=Line(
+            log_density_at,
+            at=interval,
+            place=lambda x, low, high: torch.logit((x - low) / (high - low)),
+            centre=lambda low, high: torch.zeros_like(low),
+            width=lambda low, high: torch.ones_like(low),
+            standard={"low": 0.0, "high": 1.0},
+            index=(1.0, 1.0),
+        ),
+    )
+)
+
+
+def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
+    """Derivatives by p's low and high, then q's."""
+    outside = (q["low"] > p["low"]) | (p["high"] > q["high"])
+    by_p = torch.where(outside, 0.0, 1 / (p["high"] - p["low"]))
+    by_q = torch.where(outside, 0.0, 1 / (q["high"] - q["low"]))
+    return by_p, -by_p, -by_q, by_q
+
+
+@formula(
+    uniform,
+    uniform,
+    cases=[
+        Case({"low": 1.0, "high": 2.0}, {"low": 0.0, "high": 4.0}, 1.3862943611198906188),
+        Case({"low": 1e-06, "high": 1.0}, {"low": 0.0, "high": 1.0}, 1.0000005000003332883e-6),
+    ],
+    finite="p's support is inside q's",
+    reference="Gil, Alajaji & Linder (2013), table 3",
+    replaces="torch takes the log of a ratio close to 1, and overflows in float32",
+    partials=partials,
+)
+def kl_uniform_uniform(p: Parameters, q: Parameters) -> Tensor:
+    """KL(Uniform(a, b) || Uniform(c, d)) = log(1 + [(d - b) + (a - c)] / (b - a))."""
+    outside = (q["low"] > p["low"]) | (p["high"] > q["high"])
+    wider = torch.where(outside, 0.0, (q["high"] - p["high"]) + (p["low"] - q["low"]))
+    return torch.where(outside, math.inf, torch.log1p(wider / (p["high"] - p["low"])))

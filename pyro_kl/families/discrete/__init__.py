@@ -1,0 +1,1 @@
+"""Discrete univariate families, one file each."""

@@ -1,0 +1,144 @@
+"""Binomial(total_count, probs or logits)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import ExtendedBinomial
+from torch import Tensor
+from torch.distributions import Binomial
+
+from ...numerics.concrete import settled
+from ...numerics.dtypes import Parameters
+from ...numerics.special.counts import counts_of, largest, log_choose, times
+from ...numerics.special.divergences import generalised_kl_of_logs
+from ...numerics.special.flips import kl_flips, log_masses
+from ...registry.family import COUNTS, Family, probs_or_logits
+from ...registry.pair import Case
+from ...registry.register import declare, lift, register
+
+
+def read(p: Binomial) -> Parameters:
+    """The parameter that was given; torch clamps when it computes the other one."""
+    n = counts_of(p) if isinstance(p, ExtendedBinomial) else p.total_count
+    return {"total_count": _unexpanded(n), **probs_or_logits(p)}
+
+
+def _unexpanded(count: Tensor) -> Tensor:
+    """One number that was spread over a batch, as one number again."""
+    return count if any(count.stride()) or not count.numel() else count[(0,) * count.dim()]
+
+
+def log_density(mp: Any, k: int, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
+    if k > total_count:
+        return -mp.inf
+    p1 = probs if logits is None else 1 / (1 + mp.exp(-logits))
+    mass = mp.binomial(total_count, k) * p1**k * (1 - p1) ** (total_count - k)
+    return mp.log(mass) if mass else -mp.inf
+
+
+def log_mass(
+    k: Tensor, total_count: Tensor, probs: Tensor | None = None, logits: Tensor | None = None
+) -> Tensor:
+    log_p1, log_p0 = (x.unsqueeze(-1) for x in log_masses(probs, logits))
+    n = total_count.unsqueeze(-1)
+    inside = k <= n
+    k = torch.where(inside, k, 0)
+    n = torch.where(inside, n, 0.0)
+    value = log_choose(n, k) + times(k, log_p1) + times(n - k, log_p0)
+    return torch.where(inside, value, -math.inf)
+
+
+def num_atoms(total_count: Tensor, **_: Tensor) -> int:
+    return largest(total_count) + 1
+
+
+binomial = declare(
+    Family(
+        Binomial,
+        parameters=("total_count", "probs", "logits"),
+        support=COUNTS,
+        examples=(
+            {"total_count": 5.0, "probs": 0.5},
+            {"total_count": 3.0, "probs": 0.2},
+            {"total_count": 40.0, "logits": 1.5},
+            {"total_count": 5.0, "probs": 0.0},
+            {"total_count": 3.0, "probs": 1.0},
+        ),
+        reference="Johnson, Kemp & Kotz (2005), ch. 3",
+        log_density=log_density,
+        log_mass=log_mass,
+        num_atoms=num_atoms,
+        read=read,
+    )
+)
+
+
+def kl_of_one_count(p: Parameters, q: Parameters) -> Tensor:
+    """total_count KLs of one trial."""
+    return times(p["total_count"], kl_flips(_flip(p), _flip(q)))
+
+
+def kl_of_counts(p: Parameters, q: Parameters) -> Tensor:
+    """Equal counts: total_count KLs of one trial. Unequal ones: the sum over the atoms.
+
+    The sum is as long as the largest of the unequal counts; without any it is empty.
+    """
+    n, m = torch.broadcast_tensors(p["total_count"], q["total_count"])
+    unequal = torch.where(n == m, -1.0, torch.maximum(n, m))
+    k = torch.arange(largest(unequal) + 1, device=n.device)
+    summed = generalised_kl_of_logs(log_mass(k, **p), log_mass(k, **q)).sum(-1)
+    return torch.where(n == m, kl_of_one_count(p, q), summed)
+
+
+def _flip(parameters: Parameters) -> dict[str, Tensor]:
+    return {name: x for name, x in parameters.items() if name != "total_count"}
+
+
+_of_one_count = lift(kl_of_one_count, binomial, binomial, masked=True)
+_of_counts = lift(kl_of_counts, binomial, binomial, masked=True)
+
+
+@register(
+    Binomial,
+    Binomial,
+    cases=[
+        Case(
+            {"total_count": 5.0, "probs": 1.0},
+            {"total_count": 5.0, "probs": 0.5},
+            3.465735902799726547086,
+        ),
+        Case(
+            {"total_count": 3.0, "probs": 0.5},
+            {"total_count": 5.0, "probs": 0.5},
+            0.4554218139611624048966,
+        ),
+        Case(
+            {"total_count": 5.0, "probs": 0.0},
+            {"total_count": 3.0, "probs": 0.5},
+            2.079441541679835928252,
+        ),
+        Case(
+            {"total_count": 100.0, "probs": 0.5},
+            {"total_count": 100.0, "probs": 0.500001},
+            2.000000000119022658067e-10,
+        ),
+        Case(
+            {"total_count": 5.0, "probs": 0.5},
+            {"total_count": 5.0, "probs": 1e-9},
+            48.34242869206630118886,
+        ),
+    ],
+    finite="q has mass wherever p has",
+    reference="chain rule over the trials; the definition, summed, for unequal counts",
+    method="exact sum",
+    replaces="torch raises for p.total_count < q.total_count, gives -inf or nan for probs 1, "
+    "clamps probs below 1.2e-7 (float32)",
+)
+def kl_binomial_binomial(p: Binomial, q: Binomial) -> Tensor:
+    """Equal counts, as far as values are to be had: closed. Any others: the sum."""
+    m = _unexpanded(q.total_count)
+    equal = settled(_unexpanded(p.total_count), lambda n: n == m)
+    return _of_one_count(p, q) if equal else _of_counts(p, q)

@@ -1,0 +1,48 @@
+"""GammaPoisson(concentration, rate): NegativeBinomial(concentration, probs=1 / (1 + rate))."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import GammaPoisson
+from torch import Tensor
+
+from ...numerics.special.counts import Count, log_negative_binomial_mass, negative_binomial_count
+from ...registry.family import COUNTS, Family
+from ...registry.register import declare
+
+
+def log_density(mp: Any, k: int, concentration: Any, rate: Any) -> Any:
+    a = concentration
+    ways = mp.loggamma(a + k) - mp.loggamma(a) - mp.loggamma(mp.mpf(k + 1))
+    return ways + a * mp.log(rate / (1 + rate)) - k * mp.log(1 + rate)
+
+
+def log_mass(k: Tensor, concentration: Tensor, rate: Tensor) -> Tensor:
+    log_p1, log_p0 = -torch.log1p(rate), -torch.log1p(1 / rate)
+    return log_negative_binomial_mass(
+        k, concentration.unsqueeze(-1), log_p1.unsqueeze(-1), log_p0.unsqueeze(-1)
+    )
+
+
+def count(concentration: Tensor, rate: Tensor) -> Count:
+    return negative_binomial_count(concentration, -torch.log1p(rate), -torch.log1p(1 / rate))
+
+
+gamma_poisson = declare(
+    Family(
+        GammaPoisson,
+        parameters=("concentration", "rate"),
+        support=COUNTS,
+        examples=(
+            {"concentration": 3.0, "rate": 1.5},
+            {"concentration": 0.5, "rate": 0.2},
+            {"concentration": 30.0, "rate": 4.0},
+        ),
+        reference="Johnson, Kemp & Kotz (2005), ch. 5",
+        log_density=log_density,
+        log_mass=log_mass,
+        count=count,
+    )
+)

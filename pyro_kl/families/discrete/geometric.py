@@ -1,0 +1,110 @@
+"""Geometric(probs or logits): failures before the first success, so that 0 has mass probs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Geometric
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.bernoulli import flips_over_probs
+from ...numerics.special.bernoulli_logits import geometrics_of_logits
+from ...numerics.special.counts import Count, negative_binomial_count, times
+from ...numerics.special.divergences import exp_excess, generalised_kl_of_logs
+from ...numerics.special.divergences import log_mass as log_mass_of
+from ...numerics.special.flips import log_masses, slope_at_ends
+from ...registry.family import COUNTS, Family
+from ...registry.pair import Case
+from ...registry.register import declare, formula
+
+#: The logarithm of the largest float64, nearly; below -_UNDERFLOW a square is no normal one.
+_LOG_MAX = 709.0
+_UNDERFLOW = 300
+
+
+def read(p: Geometric) -> Parameters:
+    """The parameter that was given: torch adds the other one when it is first asked for."""
+    given = next(name for name in p.__dict__ if name in ("probs", "logits"))
+    return {given: p.__dict__[given]}
+
+
+def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
+    if probs == 1:
+        return mp.mpf(0) if k == 0 else -mp.inf
+    if logits is None:
+        return mp.log(probs) + k * mp.log(1 - probs)
+    return -mp.log(1 + mp.exp(-logits)) - k * mp.log(1 + mp.exp(logits))
+
+
+def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+    log_p1, log_p0 = log_masses(probs, logits)
+    return times(k, log_p0.unsqueeze(-1)) + log_p1.unsqueeze(-1)
+
+
+def tail(n: int, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+    """N failures to begin with."""
+    return torch.exp(n * log_masses(probs, logits)[1])
+
+
+def count(probs: Tensor | None = None, logits: Tensor | None = None) -> Count:
+    log_p1, log_p0 = log_masses(probs, logits)
+    return negative_binomial_count(torch.ones_like(log_p1), log_p0, log_p1)
+
+
+geometric = declare(
+    Family(
+        Geometric,
+        parameters=("probs", "logits"),
+        support=COUNTS,
+        examples=({"probs": 0.5}, {"probs": 0.2}, {"logits": 2.0}, {"probs": 1.0}),
+        reference="Johnson, Kemp & Kotz (2005), ch. 5",
+        log_density=log_density,
+        log_mass=log_mass,
+        tail=tail,
+        read=read,
+        count=count,
+    )
+)
+
+
+@formula(
+    geometric,
+    geometric,
+    cases=[
+        Case({"probs": 0.5}, {"probs": 0.2}, 0.4462871026284194698992),
+        Case({"probs": 1.0}, {"probs": 0.3}, 1.20397280432593602963),
+        Case({"probs": 0.3}, {"probs": 0.3000003}, 7.142854422182199662093e-13),
+        Case({"probs": 0.125}, {"logits": 17.0}, 115.9858390411435163569),
+    ],
+    finite="q.probs < 1 or p.probs = 1",
+    reference="chain rule over the trials: KL of two Bernoullis, times 1 / p.probs trials",
+    replaces="torch gives inf for probs 1 against itself, clamps probs below 1.2e-7 (float32) "
+    "and loses all digits where p is close to q",
+)
+def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
+    """KL of one trial, times 1 / p.probs of them."""
+    if "probs" in p and "probs" in q:
+        return flips_over_probs(p["probs"], q["probs"])
+    if "logits" in p and "logits" in q:
+        return geometrics_of_logits(p["logits"], q["logits"])
+    # each term is divided before it underflows
+    log_p1, log_p0 = log_masses(**p)
+    log_q1, log_q0 = log_masses(**q)
+    rest = generalised_kl_of_logs(log_p0, log_q0)
+    kl = exp_excess(log_p1 - log_q1) + _over_probs(rest, log_p1)
+    return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl
+
+
+def _over_probs(x: Tensor, log_p1: Tensor) -> Tensor:
+    """X / p.probs, also where p.probs is too small for a float64; +inf where the ratio is not."""
+    finite = torch.isfinite(x)
+    x = torch.where(finite, x, 0.0)
+    tiny = log_p1 < -_UNDERFLOW
+    log_ratio = log_mass_of(torch.where(tiny, x, 0.0)) - log_p1
+    fits = log_ratio < _LOG_MAX
+    ratio = torch.where(fits, torch.exp(torch.where(fits, log_ratio, 0.0)), math.inf)
+    ratio = torch.where(tiny, ratio, x * torch.exp(-torch.where(tiny, 0.0, log_p1)))
+    return torch.where(finite, ratio, math.inf)

@@ -1,0 +1,60 @@
+"""NegativeBinomial(total_count, probs or logits): successes before total_count failures.
+
+torch's `probs` is that of the outcome that is counted: the mean is total_count probs/(1 - probs),
+where scipy's p would be 1 - probs. Two of them have a closed form for equal total_count only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import NegativeBinomial
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.counts import Count, log_negative_binomial_mass, negative_binomial_count
+from ...numerics.special.flips import log_masses
+from ...registry.family import COUNTS, Family, probs_or_logits
+from ...registry.register import declare
+
+
+def read(p: NegativeBinomial) -> Parameters:
+    """The parameter that was given; torch clamps when it computes the other one."""
+    return {"total_count": p.total_count, **probs_or_logits(p)}
+
+
+def log_density(mp: Any, k: int, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
+    p1 = probs if logits is None else 1 / (1 + mp.exp(-logits))
+    mass = mp.rf(total_count, k) / mp.factorial(k) * p1**k * (1 - p1) ** total_count
+    return mp.log(mass) if mass else -mp.inf
+
+
+def log_mass(
+    k: Tensor, total_count: Tensor, probs: Tensor | None = None, logits: Tensor | None = None
+) -> Tensor:
+    log_p1, log_p0 = (x.unsqueeze(-1) for x in log_masses(probs, logits))
+    return log_negative_binomial_mass(k, total_count.unsqueeze(-1), log_p1, log_p0)
+
+
+def count(total_count: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Count:
+    return negative_binomial_count(total_count, *log_masses(probs, logits))
+
+
+negative_binomial = declare(
+    Family(
+        NegativeBinomial,
+        parameters=("total_count", "probs", "logits"),
+        support=COUNTS,
+        examples=(
+            {"total_count": 3.0, "probs": 0.4},
+            {"total_count": 0.5, "probs": 0.8},
+            {"total_count": 20.0, "logits": -1.0},
+            {"total_count": 2.0, "probs": 0.0},
+        ),
+        reference="Johnson, Kemp & Kotz (2005), ch. 5",
+        log_density=log_density,
+        log_mass=log_mass,
+        read=read,
+        count=count,
+    )
+)

@@ -1,0 +1,53 @@
+"""OrderedLogistic(predictor, cutpoints): which cutpoints a Logistic(predictor, 1) falls between.
+
+It is a Categorical whose masses the class computes as differences of sigmoids, that are 0 beyond
+17 (float32): here their logarithms come from the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import OrderedLogistic
+from torch import Tensor
+from torch.nn.functional import logsigmoid, pad
+
+from ...numerics.special import divergences as special
+from ...registry.family import COUNTS, Family
+from ...registry.register import declare
+
+
+def log_density(mp: Any, k: int, predictor: Any, cutpoints: Any) -> Any:
+    if k > len(cutpoints):
+        return -mp.inf
+    below = [1 / (1 + mp.exp(predictor - c)) for c in cutpoints]
+    return mp.log([*below, 1][k] - [0, *below][k])
+
+
+def log_mass(k: Tensor, predictor: Tensor, cutpoints: Tensor) -> Tensor:
+    """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), b < a."""
+    x = cutpoints - predictor.unsqueeze(-1)
+    gap = special.log_mass(-torch.expm1(-cutpoints.diff(dim=-1)))
+    log_p = pad(logsigmoid(x), (0, 1)) + pad(logsigmoid(-x), (1, 0)) + pad(gap, (1, 1))
+    # a category that one side does not have has no mass there
+    return pad(log_p, (0, k.shape[-1] - log_p.shape[-1]), value=-torch.inf)
+
+
+ordered_logistic = declare(
+    Family(
+        OrderedLogistic,
+        parameters=("predictor", "cutpoints"),
+        support=COUNTS,
+        examples=(
+            {"predictor": 0.5, "cutpoints": [-1.0, 0.5]},
+            {"predictor": -2.0, "cutpoints": [-0.5, 3.0]},
+            {"predictor": -3.0, "cutpoints": [-2.0, 0.0, 1.5]},
+            {"predictor": 40.0, "cutpoints": [0.0]},
+        ),
+        reference="McCullagh (1980), Regression models for ordinal data",
+        log_density=log_density,
+        log_mass=log_mass,
+        num_atoms=lambda predictor, cutpoints: int(cutpoints.shape[-1]) + 1,
+    )
+)

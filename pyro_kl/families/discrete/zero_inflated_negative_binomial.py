@@ -1,0 +1,75 @@
+"""ZeroInflatedNegativeBinomial(total_count, probs or logits, gate or gate_logits)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pyro.distributions import ZeroInflatedNegativeBinomial
+from torch import Tensor
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.counts import Count
+from ...numerics.special.zero_inflation import log_gates, log_mass_inflated, read_gate
+from ...registry.family import COUNTS, Family
+from ...registry.register import declare
+from . import negative_binomial
+
+
+def read(p: ZeroInflatedNegativeBinomial) -> Parameters:
+    """The parameters as they were given; the other forms are clamped."""
+    return {**negative_binomial.read(p.base_dist), **read_gate(p)}
+
+
+def log_density(
+    mp: Any, k: int, total_count: Any, gate: Any = None, gate_logits: Any = None, **flip: Any
+) -> Any:
+    g = gate if gate_logits is None else 1 / (1 + mp.exp(-gate_logits))
+    base = mp.exp(negative_binomial.log_density(mp, k, total_count, **flip))
+    mass = (g if k == 0 else 0) + (1 - g) * base
+    return mp.log(mass) if mass else -mp.inf
+
+
+def log_mass(
+    k: Tensor,
+    total_count: Tensor,
+    gate: Tensor | None = None,
+    gate_logits: Tensor | None = None,
+    **flip: Tensor,
+) -> Tensor:
+    log_gate, log_open = (x.unsqueeze(-1) for x in log_gates(gate, gate_logits))
+    log_base = negative_binomial.log_mass(k, total_count, **flip)
+    log_b = negative_binomial.log_mass(torch.zeros_like(k[:1]), total_count, **flip)
+    return log_mass_inflated(k, log_base, log_b, log_gate, log_open)
+
+
+def count(
+    total_count: Tensor,
+    gate: Tensor | None = None,
+    gate_logits: Tensor | None = None,
+    **flip: Tensor,
+) -> Count:
+    return replace(
+        negative_binomial.count(total_count, **flip), gates=log_gates(gate, gate_logits)
+    )
+
+
+zero_inflated_negative_binomial = declare(
+    Family(
+        ZeroInflatedNegativeBinomial,
+        parameters=("total_count", "probs", "logits", "gate", "gate_logits"),
+        support=COUNTS,
+        examples=(
+            {"total_count": 3.0, "probs": 0.4, "gate": 0.3},
+            {"total_count": 0.5, "logits": 1.0, "gate_logits": -2.0},
+            {"total_count": 3.0, "probs": 0.4, "gate": 1.0},
+        ),
+        reference="Greene (1994), Accounting for excess zeros in Poisson and negative binomial "
+        "regression",
+        log_density=log_density,
+        log_mass=log_mass,
+        read=read,
+        count=count,
+    )
+)

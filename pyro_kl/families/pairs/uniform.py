@@ -1,0 +1,190 @@
+"""KL(Uniform || q) for a q that asks for what only a uniform p knows in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...numerics.dtypes import Parameters
+from ...numerics.special.segments import mean_over_segment
+from ...registry.pair import Case
+from ...registry.register import formula
+from ..continuous.cauchy import cauchy
+from ..continuous.fisher_snedecor import fisher_snedecor, log_beta
+from ..continuous.generalized_pareto import generalized_pareto, log1p_ratio, upper_end
+from ..continuous.half_cauchy import half_cauchy
+from ..continuous.student_t import minus_log_normaliser, student_t
+from ..continuous.uniform import entropy, mean, mean_log, mean_log_over_r, uniform
+
+# --- q with a power-law tail: E log(1 + x^2) and E log(1 + x) are elementary for a uniform x -----
+
+
+def _log1p_square(x: Tensor) -> Tensor:
+    """log(1 + x^2), which does not overflow."""
+    near = x.abs() < 1
+    close = torch.log1p(torch.where(near, x, 0.0) ** 2)
+    return torch.where(near, close, 2 * torch.log(torch.hypot(torch.where(near, 1.0, x), _one(x))))
+
+
+def _one(like: Tensor) -> Tensor:
+    return torch.ones_like(like)
+
+
+def mean_log1p_square(low: Tensor, width: Tensor) -> Tensor:
+    """E log(1 + x^2) for x uniform from low to low + width."""
+    # The primitive x log(1 + x^2) - 2x + 2 atan(x) where the ends are far apart; its difference
+    # cancels where they are not, and there the integrand is close to a polynomial
+    high = low + width
+    near = width < torch.hypot(_one(low), 0.5 * low + 0.5 * high)
+    close = mean_over_segment(_log1p_square, low, torch.where(near, width, 0.0))
+    safe_low, safe_high = torch.where(near, 0.0, low), torch.where(near, 1.0, high)
+    primitive = [x * (_log1p_square(x) - 2) + 2 * torch.atan(x) for x in (safe_low, safe_high)]
+    return torch.where(near, close, (primitive[1] - primitive[0]) / (safe_high - safe_low))
+
+
+def _mean_log_tail(p: Parameters, loc: Tensor | float, width: Tensor) -> Tensor:
+    """E log(1 + ((x - loc) / width)^2)."""
+    return mean_log1p_square((p["low"] - loc) / width, (p["high"] - p["low"]) / width)
+
+
+@formula(
+    uniform,
+    cauchy,
+    cases=[
+        Case({"low": -1.0, "high": 4.0}, {"loc": 0.5, "scale": 1.0}, 0.60780291543520121978),
+        Case({"low": 2.0, "high": 2.001}, {"loc": 0.0, "scale": 0.3}, 10.665491858872660244),
+        Case(
+            {"low": -10000.0, "high": 300000.0}, {"loc": 1.0, "scale": 0.2}, 13.113465750738370554
+        ),
+    ],
+    reference="by parts; derived in the module",
+)
+def kl_uniform_cauchy(p: Parameters, q: Parameters) -> Tensor:
+    """KL(Uniform(a, b) || Cauchy(m, t)) = log(pi t) + E log(1 + ((x - m)/t)^2) - log(b - a)."""
+    tail = _mean_log_tail(p, q["loc"], q["scale"])
+    return torch.log(math.pi * q["scale"]) + tail - entropy(**p)
+
+
+@formula(
+    uniform,
+    half_cauchy,
+    cases=[
+        Case({"low": 0.0, "high": 1.0}, {"scale": 2.0}, 1.2224638731668343948),
+        Case({"low": 30.0, "high": 31.0}, {"scale": 0.1}, 9.589542329263586802),
+    ],
+    finite="p.low >= 0",
+    reference="by parts; derived in the module",
+)
+def kl_uniform_half_cauchy(p: Parameters, q: Parameters) -> Tensor:
+    """As against a Cauchy with loc = 0, of which the half has twice the density."""
+    outside = p["low"] < 0
+    p = uniform.unless(outside, p)
+    value = torch.log(0.5 * math.pi * q["scale"]) + _mean_log_tail(p, 0.0, q["scale"])
+    return torch.where(outside, math.inf, value - entropy(**p))
+
+
+@formula(
+    uniform,
+    student_t,
+    cases=[
+        Case(
+            {"low": -1.0, "high": 4.0},
+            {"df": 3.0, "loc": 0.5, "scale": 1.0},
+            0.53234676746651865455,
+        ),
+        Case(
+            {"low": 2.0, "high": 2.001},
+            {"df": 0.5, "loc": 0.0, "scale": 0.3},
+            10.388616923127500263,
+        ),
+        Case(
+            {"low": 0.0, "high": 1.0},
+            {"df": 100000000.0, "loc": 0.5, "scale": 0.3},
+            0.1779286951133046601,
+        ),
+    ],
+    reference="by parts; derived in the module",
+)
+def kl_uniform_student_t(p: Parameters, q: Parameters) -> Tensor:
+    """KL(Uniform || StudentT(df, m, t)), with E log(1 + ((x - m)/t)^2 / df)."""
+    tail = _mean_log_tail(p, q["loc"], q["scale"] * torch.sqrt(q["df"]))
+    constant = minus_log_normaliser(q["df"], q["scale"])
+    return constant + 0.5 * (q["df"] + 1) * tail - entropy(**p)
+
+
+@formula(
+    uniform,
+    generalized_pareto,
+    cases=[
+        Case(
+            {"low": 0.0, "high": 1.0},
+            {"loc": 0.0, "scale": 1.0, "concentration": 0.25},
+            0.57858878285524389416,
+        ),
+        Case(
+            {"low": 0.5, "high": 2.5},
+            {"loc": 0.5, "scale": 1.0, "concentration": -0.5},
+            0.30685281944005469058,
+        ),
+        Case(
+            {"low": 3.0, "high": 3.25},
+            {"loc": 1.0, "scale": 2.0, "concentration": 0.0},
+            3.1419415416798359283,
+        ),
+        Case(
+            {"low": 0.0, "high": 50.0},
+            {"loc": -1.0, "scale": 2.0, "concentration": 1e-09},
+            9.781124077590133883,
+        ),
+        Case(
+            {"low": 0.0, "high": 50.0},
+            {"loc": -1.0, "scale": 2.0, "concentration": 3.0},
+            1.4007830771435408321,
+        ),
+    ],
+    finite="p's support is inside q's",
+    reference="by parts; derived in the docstring",
+)
+def kl_uniform_generalized_pareto(p: Parameters, q: Parameters) -> Tensor:
+    """KL(Uniform || GeneralizedPareto(loc, s, xi)), without a 1/xi that would not be one at 0.
+
+    With z = (x - loc)/s, c = 1 + xi E z and r = xi h/c for half the width h of z,
+
+        E log(1 + xi z) / xi = E z log(c)/(c - 1) + (h/c) E[log(1 + r u)] / r
+    """
+    outside = (q["loc"] > p["low"]) | (p["high"] > upper_end(**q))
+    p, q = uniform.unless(outside, p), generalized_pareto.unless(outside, q)
+    xi = q["concentration"]
+    low, high = (p["low"] - q["loc"]) / q["scale"], (p["high"] - q["loc"]) / q["scale"]
+    middle, half = 0.5 * (low + high), 0.5 * (p["high"] - p["low"]) / q["scale"]
+    centre = 1 + xi * middle
+    bend = mean_log_over_r(xi * half / centre, (1 + xi * low) / centre, (1 + xi * high) / centre)
+    tail = middle * log1p_ratio(xi * middle) + half / centre * bend
+    value = torch.log(q["scale"]) + (1 + xi) * tail - entropy(**p)
+    return torch.where(outside, math.inf, value)
+
+
+@formula(
+    uniform,
+    fisher_snedecor,
+    cases=[
+        Case({"low": 0.0, "high": 1.0}, {"df1": 4.0, "df2": 7.0}, 0.6986662072129440427),
+        Case({"low": 2.0, "high": 3.0}, {"df1": 1.5, "df2": 3.0}, 2.5248191190894588493),
+        Case({"low": 0.95, "high": 1.0}, {"df1": 40.0, "df2": 90.0}, 2.5859398756510986606),
+    ],
+    finite="p.low >= 0",
+    reference="by parts; derived in the module",
+)
+def kl_uniform_fisher_snedecor(p: Parameters, q: Parameters) -> Tensor:
+    """KL(Uniform || FisherSnedecor(2a, 2b)), with E log x and E log(1 + a x / b)."""
+    outside = p["low"] < 0
+    p = uniform.unless(outside, p)
+    a, b, c = 0.5 * q["df1"], 0.5 * q["df2"], q["df1"] / q["df2"]
+    low, high = 1 + c * p["low"], 1 + c * p["high"]
+    centre = 0.5 * (low + high)
+    r = 0.5 * c * (p["high"] - p["low"]) / centre
+    tail = torch.log1p(c * mean(**p)) + r * mean_log_over_r(r, low / centre, high / centre)
+    value = log_beta(a, b) - a * torch.log(c) - (a - 1) * mean_log(**p) + (a + b) * tail
+    return torch.where(outside, math.inf, value - entropy(**p))

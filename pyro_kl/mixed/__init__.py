@@ -1,5 +1,0 @@
-"""Formulas of single pairs of two different families that no rule derives."""
-
-from . import affine_beta, bernoulli, cauchy, uniform
-
-__all__ = ["affine_beta", "bernoulli", "cauchy", "uniform"]

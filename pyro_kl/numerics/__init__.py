@@ -1,0 +1,1 @@
+"""Functions of tensors: nothing here knows a distribution."""

@@ -1,0 +1,419 @@
+"""A formula on parameters, run once on symbols, as a program for its value and its derivatives.
+
+Autograd spends several microseconds on every operation of a formula, forward and backward, which
+for a few thousand numbers is most of the time. Here the formula is recorded once, as a graph of
+elementwise operations; the chain rule is applied to the graph, common subexpressions are shared,
+and the result is one function of the parameters that returns the value and its partial
+derivatives. What cannot be recorded (vectors, exact sums, a branch on a shape) is left to
+autograd: `program` then returns None.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, fx
+
+from .custom import Opaque, Step, Tape, below_autograd
+
+#: An adjoint while the chain rule is applied: a symbol, or a number that stands for a constant.
+#: Symbols are taken for tensors by the type checker, and are not.
+Adjoint: TypeAlias = Any
+Rule: TypeAlias = Callable[..., Sequence[Adjoint | None]]
+
+
+class NotElementwise(Exception):
+    """The formula does something that has no rule here."""
+
+
+def _product(a: Adjoint, b: Adjoint) -> Adjoint:
+    """a b, where a constant 1 costs nothing."""
+    if isinstance(a, float) and abs(a) == 1:
+        return b if a == 1 else -b
+    if isinstance(b, float) and abs(b) == 1:
+        return a if b == 1 else -a
+    return a * b
+
+
+def _quotient(g: Adjoint, out: Any, a: Any, b: Any) -> Sequence[Adjoint | None]:
+    by_a = g / b
+    return by_a, _product(-1.0, by_a * out)
+
+
+def _power(g: Adjoint, out: Any, x: Any, n: float) -> Sequence[Adjoint | None]:
+    if not isinstance(n, int | float):
+        raise NotElementwise("x ** tensor")
+    return (_product(g, float(n) * x ** (n - 1)) if n != 2 else _product(g, x + x), None)
+
+
+def _same(g: Adjoint, out: Any, x: Any, *_: Any, **__: Any) -> Sequence[Adjoint | None]:
+    return (g,)
+
+
+# From the adjoint, the result and the arguments to the adjoints of the arguments.
+_RULES: dict[str, Rule] = {
+    "add": lambda g, out, a, b: (g, g),
+    "sub": lambda g, out, a, b: (g, _product(-1.0, g)),
+    "mul": lambda g, out, a, b: (_product(g, b), _product(g, a)),
+    "truediv": _quotient,
+    "neg": lambda g, out, a: (_product(-1.0, g),),
+    "pow": _power,
+    "square": lambda g, out, x: (_product(g, x + x),),
+    "reciprocal": lambda g, out, x: (-_product(g, out * out),),
+    "log": lambda g, out, x: (g / x,),
+    "log1p": lambda g, out, x: (g / (1.0 + x),),
+    "exp": lambda g, out, x: (_product(g, out),),
+    "expm1": lambda g, out, x: (_product(g, out + 1.0),),
+    "tanh": lambda g, out, x: (_product(g, 1.0 - out * out),),
+    "sqrt": lambda g, out, x: (g / (out + out),),
+    "lgamma": lambda g, out, x: (_product(g, torch.digamma(x)),),
+    "digamma": lambda g, out, x: (_product(g, torch.polygamma(1, x)),),  # as autograd does
+    "sigmoid": lambda g, out, x: (_product(g, out * (1.0 - out)),),
+    "log_sigmoid": lambda g, out, x: (_product(g, torch.sigmoid(-x)),),
+    "special_ndtr": lambda g, out, x: (_product(g, torch.exp(-0.5 * x * x) * 0.3989422804014327),),
+    "special_erfcx": lambda g, out, x: (_product(g, 2.0 * x * out - 1.1283791670955126),),
+    "atanh": lambda g, out, x: (g / (1.0 - x * x),),
+    "abs": lambda g, out, x: (_product(g, torch.sign(x)),),
+    "relu": lambda g, out, x: (torch.where(x > 0.0, g, 0.0),),
+    "sin": lambda g, out, x: (_product(g, torch.cos(x)),),
+    "cos": lambda g, out, x: (_product(g, -torch.sin(x)),),
+    "sinh": lambda g, out, x: (_product(g, torch.cosh(x)),),
+    "cosh": lambda g, out, x: (_product(g, torch.sinh(x)),),
+    "logaddexp": lambda g, out, a, b: (
+        _product(g, torch.sigmoid(a - b)),
+        _product(g, torch.sigmoid(b - a)),
+    ),
+    "where": lambda g, out, m, a, b: (None, torch.where(m, g, 0.0), torch.where(m, 0.0, g)),
+    "addcmul": lambda g, out, x, a, b, value=1: (
+        g,
+        _product(_product(float(value), g), b),
+        _product(_product(float(value), g), a),
+    ),
+    "clone": _same,
+    "to": _same,
+}  # fmt: skip
+#: Nothing flows back through these.
+_STEPS = {
+    "lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "invert", "isinf", "isfinite", "isneginf",
+    "sign", "ones_like", "zeros_like", "full_like", "getattr",
+}  # fmt: skip
+#: Elementwise, but met only inside of functions that bring their own derivatives.
+_INNER = {
+    "polygamma", "special_zeta", "minimum", "maximum", "clamp", "xlogy", "special_i0e",
+    "special_i1e", "fmax",
+}  # fmt: skip
+#: Other names for the same.
+_ALIASES = {
+    "absolute": "abs",
+    "div": "truediv",
+    "true_divide": "truediv",
+    "logsigmoid": "log_sigmoid",
+}
+
+
+def name_of(node: fx.Node) -> str:
+    target = node.target
+    name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    return _ALIASES.get(name, name)
+
+
+class Program:
+    """Value and partial derivatives of a formula, as one function of tensors of one precision."""
+
+    def __init__(self, graph: fx.Graph, constants: Sequence[float]) -> None:
+        self._run = fx.GraphModule({}, graph).forward
+        self.source = graph.python_code("self").src
+        self._constants = tuple(constants)
+        self._usual: tuple[Tensor, ...] | None = None
+        self._bound: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The value, then the derivatives that were asked for."""
+        first = inputs[0]
+        if first.is_cpu and first.dtype is torch.float64 and self._usual is not None:
+            with below_autograd():
+                return self._run(*inputs, *self._usual)
+        key = first.device, first.dtype
+        constants = self._bound.get(key)
+        if constants is None:
+            # what is recorded under torch.inference_mode must serve outside of it
+            with torch.inference_mode(mode=False):
+                constants = tuple(
+                    torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants
+                )
+            self._bound[key] = constants
+            if first.is_cpu and first.dtype is torch.float64:
+                self._usual = constants
+        with below_autograd():
+            return self._run(*inputs, *constants)
+
+
+def program(
+    kernel: Callable[[Mapping[str, Any], Mapping[str, Any]], Any],
+    p_names: Sequence[str],
+    q_names: Sequence[str],
+    wanted: Sequence[bool],
+    *,
+    single: bool = False,
+) -> Program | None:
+    """What computes a formula and its derivatives by the wanted parameters, p's and then q's.
+
+    Args:
+        kernel: the formula, on two mappings from names to tensors.
+        p_names: keys of the first mapping.
+        q_names: keys of the second mapping.
+        wanted: for each parameter of p and then of q, whether its derivative is.
+        single: whether the program is for parameters of float32, which are carried in float64.
+
+    Returns:
+        The program; None if the formula is not a composition of known elementwise operations.
+    """
+    graph = fx.Graph()
+    tape = Tape(graph, spare_digits=single)
+    names = [*(f"p_{name}" for name in p_names), *(f"q_{name}" for name in q_names)]
+    symbols = [tape.create_proxy("placeholder", name, (), {}) for name in names]
+    p = dict(zip(p_names, symbols[: len(p_names)], strict=True))
+    q = dict(zip(q_names, symbols[len(p_names) :], strict=True))
+    try:
+        value = kernel(p, q)
+        results = results_of(tape, value, symbols, wanted)
+    except Exception:
+        # Symbols have no values and no shapes, and what asks for them fails in its own way. If
+        # it is the formula that is wrong, it will say so on tensors, where it is run next.
+        return None
+    graph.output(tuple(result.node for result in results))
+    share(graph)
+    _gather_signs(graph)
+    share(graph)
+    graph.eliminate_dead_code()
+    if any(not is_elementwise(node) for node in graph.nodes):
+        return None
+    constants = lift_constants(graph)
+    contract(graph)
+    graph.eliminate_dead_code()
+    return Program(graph, constants)
+
+
+def is_elementwise(node: fx.Node) -> bool:
+    if node.op in ("placeholder", "output"):
+        return True
+    if isinstance(node.target, Opaque):
+        return True
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and isinstance(node.args[0].target, Opaque)
+    name = name_of(node)
+    return name in _RULES or name in _STEPS or name in _INNER
+
+
+def results_of(
+    tape: Tape, value: Any, symbols: Sequence[Any], wanted: Sequence[bool]
+) -> list[fx.Proxy]:
+    """The value, and the derivatives by the wanted symbols: the chain rule, from the end."""
+    active = {x.node for x, asked in zip(symbols, wanted, strict=True) if asked}
+    steps = list(tape.steps)
+    for step in steps:
+        name = name_of(step.node)
+        if step.partials is None and name in _STEPS:
+            continue
+        if any(x.node in active for x in step.inputs if isinstance(x, fx.Proxy)):
+            active.add(step.node)
+    operations = {step.node for step in steps if step.partials is None}
+    inside, masks = _without_masks(value.node, operations)
+    adjoints: dict[fx.Node, Adjoint] = {inside: 1.0}
+    with tape.aside():
+        for step in reversed(steps):
+            g = adjoints.get(step.node)
+            if g is None or step.node not in active:
+                continue
+            _pull_back(tape, step, g, active, adjoints)
+        found: list[Any] = [value]
+        for x, asked in zip(symbols, wanted, strict=True):
+            if asked:
+                found.append(_masked(tape, adjoints.get(x.node, 0.0), masks, x))
+    return found
+
+
+def _without_masks(node: fx.Node, operations: set[fx.Node]) -> tuple[fx.Node, list[fx.Node]]:
+    """A formula's value before its infinite elements were masked, and the masks.
+
+    What is masked was computed at safe parameters, and its derivatives are finite: they are
+    masked at the end as well, instead of carrying a mask through the whole chain rule.
+    """
+    masks: list[fx.Node] = []
+    while node in operations and name_of(node) == "where" and node.args[2] == math.inf:
+        mask, inner = node.args[:2]
+        if not isinstance(mask, fx.Node) or not isinstance(inner, fx.Node):
+            break
+        masks.append(mask)
+        node = inner
+    return node, masks
+
+
+def _masked(tape: Tape, slope: Adjoint, masks: Sequence[fx.Node], x: Any) -> Adjoint:
+    """A derivative with zeros where the value is infinite."""
+    if isinstance(slope, float):
+        slope = torch.full_like(x, slope)
+        if not slope.node.args[1]:
+            return slope
+    for mask in masks:
+        if not _is_zero_outside(slope.node, mask):
+            slope = torch.where(fx.Proxy(mask, tape), slope, 0.0)  # type: ignore[call-overload]
+    return slope
+
+
+def _is_zero_outside(node: fx.Node, mask: fx.Node) -> bool:
+    """Whether an element is known to be zero where the mask is false."""
+    name = name_of(node)
+    if name == "where" and node.args[2] == 0.0:
+        return node.args[0] is mask or _is_zero_outside(node.args[1], mask)  # type: ignore
+    parts = [x for x in node.args if isinstance(x, fx.Node)]
+    if name in ("add", "sub"):
+        return len(parts) == 2 and all(_is_zero_outside(x, mask) for x in parts)
+    return name == "neg" and _is_zero_outside(parts[0], mask)
+
+
+def _pull_back(
+    tape: Tape,
+    step: Step,
+    g: Adjoint,
+    active: set[fx.Node],
+    adjoints: dict[fx.Node, Adjoint],
+) -> None:
+    """Add one step's adjoint to those of its inputs."""
+    if step.partials is not None:
+        partials = step.partials(*step.inputs)
+        slopes: Sequence[Adjoint | None] = [d if d is None else _product(g, d) for d in partials]
+    else:
+        rule = _RULES.get(name_of(step.node))
+        if rule is None:
+            raise NotElementwise(name_of(step.node))
+        slopes = rule(g, fx.Proxy(step.node, tape), *step.inputs, **step.node.kwargs)
+    for x, slope in zip(step.inputs, slopes, strict=False):
+        if slope is None or not isinstance(x, fx.Proxy) or x.node not in active:
+            continue
+        known = adjoints.get(x.node)
+        adjoints[x.node] = slope if known is None else known + slope
+
+
+# --- making the graph short ---------------------------------------------------------------------
+
+
+def share(graph: fx.Graph) -> None:
+    """Let equal operations on equal arguments be one."""
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op in ("placeholder", "output"):
+            continue
+        key = (name_of(node), repr(node.args), repr(node.kwargs))
+        if key in seen:
+            node.replace_all_uses_with(seen[key])
+            graph.erase_node(node)
+        else:
+            seen[key] = node
+
+
+def _gather_signs(graph: fx.Graph) -> None:
+    """Let a minus sign move towards the end, into a sum, where it costs nothing."""
+    for node in list(graph.nodes):
+        name = name_of(node)
+        if node.op not in ("call_function", "call_method") or name not in _SIGNED or node.kwargs:
+            continue
+        a, b = (*node.args, None)[:2]
+        inner_a, inner_b = _negated(a), _negated(b)
+        if inner_a is None and inner_b is None:
+            continue
+        with graph.inserting_before(node):
+            new = _without_sign(graph, name, (a, inner_a), (b, inner_b))
+        if new is not None:
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
+
+
+_SIGNED = {"neg", "add", "sub", "mul", "truediv"}
+
+
+def _negated(x: Any) -> fx.Node | None:
+    """What x is the negative of, if it is written so."""
+    if isinstance(x, fx.Node) and name_of(x) == "neg" and isinstance(x.args[0], fx.Node):
+        return x.args[0]
+    return None
+
+
+def _without_sign(
+    graph: fx.Graph, name: str, a: tuple[Any, fx.Node | None], b: tuple[Any, fx.Node | None]
+) -> fx.Node | None:
+    """The same operation on what a or b is the negative of."""
+    (given_a, inner_a), (given_b, inner_b) = a, b
+    if name == "neg":
+        return inner_a
+    if name in ("mul", "truediv"):
+        operation = operator.mul if name == "mul" else operator.truediv
+        left = given_a if inner_a is None else inner_a
+        right = given_b if inner_b is None else inner_b
+        result = graph.call_function(operation, (left, right))
+        return result if inner_a and inner_b else graph.call_function(operator.neg, (result,))
+    if inner_b is not None:
+        opposite = operator.sub if name == "add" else operator.add
+        return graph.call_function(opposite, (given_a, inner_b))
+    if name == "add":
+        return graph.call_function(operator.sub, (given_b, inner_a))
+    return None
+
+
+_TAKES_CONSTANTS = {"add", "sub", "mul", "truediv", "where", "lt", "le", "gt", "ge", "eq", "ne"}
+
+
+def lift_constants(graph: fx.Graph) -> list[float]:
+    """Numbers become arguments: an operation on a number makes a tensor of it first."""
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    known: dict[float | str, fx.Node] = {}
+    values: list[float] = []
+
+    def constant(x: Any) -> Any:
+        if isinstance(x, bool) or not isinstance(x, int | float):
+            return x
+        key = repr(float(x))
+        if key not in known:
+            with graph.inserting_before(first):
+                known[key] = graph.placeholder(f"c_{len(values)}")
+            values.append(float(x))
+        return known[key]
+
+    for node in list(graph.nodes):
+        if name_of(node) == "pow" and node.args[1] == 2:
+            node.op, node.target = "call_function", operator.mul
+            node.args = (node.args[0], node.args[0])
+        if node.op == "call_function" and name_of(node) in _TAKES_CONSTANTS:
+            if name_of(node) == "truediv" and node.args[0] == 1:
+                node.target, node.args = torch.reciprocal, node.args[1:]
+            else:
+                node.args = tuple(constant(x) for x in node.args)
+    return values
+
+
+def contract(graph: fx.Graph) -> None:
+    """A product that is used once, in a sum, is one operation with it."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or name_of(node) not in ("add", "sub"):
+            continue
+        a, b = node.args
+        if _used_once(b):
+            other, factors = a, b.args
+            sign = 1.0 if name_of(node) == "add" else -1.0
+        elif _used_once(a) and name_of(node) == "add":
+            other, factors, sign = b, a.args, 1.0
+        else:
+            continue
+        with graph.inserting_before(node):
+            kwargs: dict[str, Any] = {} if sign == 1 else {"value": sign}
+            fused = graph.call_function(torch.addcmul, (other, *factors), kwargs)
+        node.replace_all_uses_with(fused)
+        graph.erase_node(node)
+
+
+def _used_once(x: Any) -> bool:
+    return isinstance(x, fx.Node) and x.target is operator.mul and len(x.users) == 1

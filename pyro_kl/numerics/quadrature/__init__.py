@@ -1,0 +1,1 @@
+"""Integrals over a line: nodes, rule, error, gradient."""

@@ -1,0 +1,276 @@
+"""An integrand recorded once, as a program for its sums over nodes and for their derivatives.
+
+What a node's terms are is a composition of elementwise operations, as a formula's are
+(`symbolic`). Here the chain rule is followed by one more rewriting: a sum over nodes is linear, so
+that factors which belong to a row of the batch leave it, and those which belong to a node become
+weights. What depends on the nodes alone is a program of its own, the prelude, whose results are
+kept as long as the nodes are.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..autograd.custom import Tape
+from ..autograd.program import (
+    Program,
+    contract,
+    is_elementwise,
+    lift_constants,
+    name_of,
+    results_of,
+    share,
+)
+
+#: `integrand(z, *parameters) -> (log p(z), log q(z) - log p(z))`, z of shape (nodes, rows).
+Integrand = Callable[..., tuple[Tensor, Tensor]]
+
+
+def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
+    """Over the nodes, which are the first dimension; (1, rows)."""
+    if weights.shape[1] == 1:
+        return torch.mm(weights.t(), x)
+    return (weights * x).sum(0, keepdim=True)
+
+
+_OVER_NODES = (weighted_sum, torch.sum)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one look at all nodes gives.
+
+    Args:
+        prelude: from z and the weights to (-masses, masses, kept...).
+        main: from kept... and the parameters to (terms, [p, log q - log p], sums...), terms
+            being what is to be summed with `-masses` as weights, and sums the derivatives.
+        is_fixed: whether the density at the nodes depends on no parameter; the masses then
+            contain it, the terms are log q - log p themselves, and `main` gives no more of them.
+        nodes: what the prelude gave for nodes that are the same for all rows.
+    """
+
+    prelude: Program
+    main: Program
+    is_fixed: bool
+    nodes: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Recorded:
+    """An integrand that is kept, with the programs that were made of it.
+
+    Args:
+        function: the integrand.
+        sweeps: by the derivatives that were wanted.
+    """
+
+    function: Integrand
+    sweeps: dict[tuple[bool, ...], Sweep | None] = field(default_factory=dict)
+
+    def __call__(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return self.function(z, *parameters)
+
+    def sweep(self, wanted: tuple[bool, ...]) -> Sweep | None:
+        """The program with the derivatives that are wanted; None if it cannot be recorded."""
+        try:
+            return self.sweeps[wanted]
+        except KeyError:
+            found = self.sweeps[wanted] = _record(self.function, wanted)
+            return found
+
+
+def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
+    graph = fx.Graph()
+    tape = Tape(graph)
+    z, w = (tape.create_proxy("placeholder", name, (), {}) for name in ("z", "w"))
+    symbols = [tape.create_proxy("placeholder", f"theta_{i}", (), {}) for i in range(len(wanted))]
+    try:
+        recorded: tuple[Any, Any] = function(z, *symbols)
+        log_p, d = recorded
+        by_row = _ancestry(graph, [x.node for x in symbols])
+        is_fixed = log_p.node not in by_row
+        mass: Any = torch.exp(log_p)
+        terms = d if is_fixed else mass * d
+        slopes = results_of(tape, terms, symbols, wanted)[1:]
+        with tape.aside():
+            masses = w * mass if is_fixed else w
+            minus = -masses
+    except Exception:
+        # symbols have no values and no shapes; what asks for them runs on tensors instead
+        return None
+    known = () if is_fixed else (mass, d)
+    graph.output(tuple(x.node for x in (minus, masses, terms, *known, *slopes)))
+    share(graph)
+    regroup(graph, _ancestry(graph, [z.node]), _ancestry(graph, [x.node for x in symbols]))
+    output = next(x for x in graph.nodes if x.op == "output")
+    results = output.args[0]
+    first = 3 if is_fixed else 5
+    with graph.inserting_before(output):
+        sums = _Sums(graph, z.node, results[0])
+        found = [sums.of(x) for x in results[first:]]
+    output.args = ((*results[:first], *found),)
+    share(graph)
+    graph.eliminate_dead_code()
+    if any(not is_elementwise(x) and x.target not in _OVER_NODES for x in graph.nodes):
+        return None
+    constants = lift_constants(graph)
+    contract(graph)
+    graph.eliminate_dead_code()
+    return _split(graph, len(wanted), constants, is_fixed)
+
+
+def regroup(graph: fx.Graph, by_node: set[fx.Node], by_row: set[fx.Node]) -> None:
+    """Let a sum of many take those first that are the same for all nodes, or for all rows."""
+
+    def is_full(x: Any) -> bool:
+        return isinstance(x, fx.Node) and x in by_node and x in by_row
+
+    def chain(x: Any, sign: int) -> list[tuple[int, Any]]:
+        """A sum's summands with their signs."""
+        name = name_of(x) if is_full(x) else ""
+        if name in ("add", "sub"):
+            second = sign if name == "add" else -sign
+            return [*link(x.args[0], sign), *link(x.args[1], second)]
+        return link(x.args[0], -sign) if name == "neg" else [(sign, x)]
+
+    def link(x: Any, sign: int) -> list[tuple[int, Any]]:
+        return chain(x, sign) if is_full(x) and len(x.users) == 1 else [(sign, x)]
+
+    def added(terms: Sequence[tuple[int, Any]]) -> Any:
+        """One sum, which begins with something positive if it can."""
+        total: Any = None
+        for sign, x in sorted(terms, key=lambda term: -term[0]):
+            if total is None:
+                total = x if sign > 0 else graph.call_function(operator.neg, (x,))
+            else:
+                target = operator.add if sign > 0 else operator.sub
+                total = graph.call_function(target, (total, x))
+        return total
+
+    for node in reversed(list(graph.nodes)):
+        if not node.users or not is_full(node) or name_of(node) not in ("add", "sub"):
+            continue
+        terms = chain(node, 1)
+        full = [(s, x) for s, x in terms if is_full(x)]
+        rest = [(s, x) for s, x in terms if not is_full(x)]
+        real = [(s, x) for s, x in full if name_of(x) != "zeros_like"] or full
+        if len(rest) < 2 and len(real) == len(full):
+            continue
+        with graph.inserting_before(node):
+            columns = [(s, x) for s, x in rest if isinstance(x, fx.Node) and x in by_node]
+            numbers = [term for term in rest if term not in columns]
+            groups = [(1, added(each)) for each in (numbers, columns) if each]
+            new = added([*real, *groups])
+        node.replace_all_uses_with(new)
+        for each in (by_node, by_row):
+            each.add(new)
+        graph.eliminate_dead_code()
+
+
+def _ancestry(graph: fx.Graph, roots: Sequence[fx.Node]) -> set[fx.Node]:
+    """All nodes that depend on one of these."""
+    found = set(roots)
+    for node in graph.nodes:
+        if any(x in found for x in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+class _Sums:
+    """Rewrites the sum over nodes of an expression, which must be elementwise."""
+
+    def __init__(self, graph: fx.Graph, z: fx.Node, masses: fx.Node) -> None:
+        self.graph, self.masses = graph, masses
+        self.by_node = _ancestry(graph, [z])
+        roots = [x for x in graph.nodes if x.op == "placeholder" and x.name.startswith("theta")]
+        self.by_row = _ancestry(graph, roots)
+        self.known: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
+        self.products: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
+
+    def of(self, x: fx.Node, weights: fx.Node | None = None) -> fx.Node:
+        weights = weights or self.masses
+        key = x, weights
+        if key not in self.known:
+            self.known[key] = self._new(x, weights)
+        return self.known[key]
+
+    def _call(self, target: Callable[..., Any], *args: Any) -> fx.Node:
+        return self.graph.call_function(target, args)
+
+    def _of_any(self, x: Any, weights: fx.Node) -> Any:
+        if isinstance(x, fx.Node) and x in self.by_node:
+            return self.of(x, weights)
+        total = self._call(torch.sum, weights, 0, True)
+        return self._call(operator.mul, total, x)
+
+    def _new(self, x: fx.Node, weights: fx.Node) -> fx.Node:
+        if x not in self.by_node:
+            return self._of_any(x, weights)
+        name, args = name_of(x), x.args
+        if name in ("add", "sub"):
+            target = operator.add if name == "add" else operator.sub
+            return self._call(target, *(self._of_any(a, weights) for a in args))
+        if name == "neg":
+            return self._call(operator.neg, self.of(args[0], weights))  # type: ignore[arg-type]
+        if name == "truediv" and args[1] not in self.by_node:
+            numerator = self.of(args[0], weights)  # type: ignore[arg-type]
+            return self._call(operator.truediv, numerator, args[1])
+        if name == "mul":
+            for a, b in (args, args[::-1]):
+                if a not in self.by_node:
+                    return self._call(operator.mul, a, self.of(b, weights))  # type: ignore[arg-type]
+            for a, b in (args, args[::-1]):
+                if a not in self.by_row and b in self.by_row:
+                    product = self._weights(weights, a)  # type: ignore[arg-type]
+                    return self.of(b, product)  # type: ignore[arg-type]
+        return self._call(weighted_sum, weights, x)
+
+    def _weights(self, weights: fx.Node, factor: fx.Node) -> fx.Node:
+        key = factor, weights
+        if key not in self.products:
+            self.products[key] = self._call(operator.mul, weights, factor)
+        return self.products[key]
+
+
+def _split(graph: fx.Graph, count: int, constants: Sequence[float], is_fixed: bool) -> Sweep:
+    """What depends on no parameter goes to the prelude."""
+    placeholders = [x for x in graph.nodes if x.op == "placeholder"]
+    z, w, *rest = (x for x in placeholders if not x.name.startswith("c_"))
+    numbers = [x for x in placeholders if x.name.startswith("c_")]
+    by_row = _ancestry(graph, rest)
+    output = next(x for x in graph.nodes if x.op == "output")
+    results = output.args[0]
+    early = [x for x in graph.nodes if x not in by_row and x.op not in ("placeholder", "output")]
+    kept = [x for x in (z, w) if any(user in by_row for user in x.users)]
+    kept += [x for x in early if any(user in by_row for user in x.users)]
+    kept = list(dict.fromkeys([*kept, *(x for x in results[2:] if x not in by_row)]))
+    kept = [x for x in kept if x not in numbers]
+
+    prelude = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for x in (z, w, *numbers):
+        copies[x] = prelude.placeholder(x.name)
+    for x in early:
+        copies[x] = prelude.node_copy(x, lambda n: copies[n])
+    prelude.output(tuple(copies[x] for x in (*results[:2], *kept)))
+    prelude.eliminate_dead_code()
+
+    main = fx.Graph()
+    there: dict[fx.Node, fx.Node] = {}
+    for i, x in enumerate(kept):
+        there[x] = main.placeholder(f"kept_{i}")
+    for x in (*rest, *numbers):
+        there[x] = main.placeholder(x.name)
+    for x in graph.nodes:
+        if x in by_row and x.op not in ("placeholder", "output"):
+            there[x] = main.node_copy(x, lambda n: there[n])
+    main.output(tuple(there[x] for x in results[2:]))
+    main.eliminate_dead_code()
+    assert len(rest) == count
+    return Sweep(Program(prelude, constants), Program(main, constants), is_fixed)

@@ -1,0 +1,1 @@
+"""Special functions that torch lacks or computes with too few digits."""

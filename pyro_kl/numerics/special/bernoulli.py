@@ -1,0 +1,176 @@
+"""KL terms of masses, x log(x/y) - x + y, where either mass may be 0, and what is made of them.
+
+Summed over all atoms the `- x + y` vanish; without them the terms cancel to first order. Every
+function here brings its derivatives, finite everywhere: where a mass is 0 the logarithm has no
+slope, and 0 stands for it, as 0 log 0 is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..autograd.custom import with_partials
+from .divergences import _CLOSE, _atanh_series, guarded_kl_from_zero
+
+# Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
+_TINY = 2.0**-1022
+
+
+def beyond_series(w: Tensor, square: Tensor) -> Tensor:
+    """2 atanh(w) - 2 w for small w: with w = (x - y) / (x + y), log(x/y) - 2 w."""
+    return w * (square * _atanh_series(square))
+
+
+class _Term(NamedTuple):
+    """Of two masses: log(x/y), 0 where x is 0; x log(x/y) - x + y; whether that is infinite."""
+
+    log_ratio: Tensor
+    excess: Tensor
+    infinite: Tensor
+
+
+def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
+    """With x - y given."""
+    has_mass, some_y = x > 0, y.clamp(min=_TINY)
+    w = difference / (x + some_y)
+    square = w * w
+    far = torch.log(x.clamp(min=_TINY) / some_y) - 2 * w
+    beyond = torch.where(square < _CLOSE, beyond_series(w, square), far)
+    log_ratio = torch.where(has_mass, 2 * w + beyond, 0.0)
+    return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
+
+
+def _guarded_trial(x: Tensor, y: Tensor) -> Tensor:
+    return guarded_kl_from_zero(x, y, x - y) + guarded_kl_from_zero(1 - x, 1 - y, y - x)
+
+
+def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
+    trial = _guarded_trial(x, y)
+    finite = trial < math.inf
+    return torch.where(finite, torch.where(finite, trial, 0.0) / x, math.inf)
+
+
+def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    return guarded_kl_from_zero(x, rate, x - rate) + guarded_kl_from_zero(
+        1 - x, torch.ones_like(x), -x
+    )
+
+
+def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log(x/y), (x - y) / y and x - y."""
+    difference, some_y = x - y, y.clamp(min=_TINY)
+    u = difference / some_y
+    near = u > -0.5
+    far = torch.log(x.clamp(min=_TINY) / some_y)
+    return torch.where(near, torch.log1p(torch.where(near, u, 0.0)), far), u, difference
+
+
+def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    log_ratio, u, _ = _rounded_term(x, y)
+    has_mass = x > 0
+    slope_of_q = torch.where(y > 0, -u, torch.where(has_mass, 0.0, 1.0))
+    return torch.where(has_mass, log_ratio, 0.0), slope_of_q
+
+
+@with_partials(_excess_of_rounded_partials, plain=lambda x, y: guarded_kl_from_zero(x, y, x - y))
+def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
+    """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
+
+    What cancels then costs float64 eight digits of its sixteen, and no series is needed.
+    """
+    log_ratio, _, difference = _rounded_term(x, y)
+    return torch.where((x > 0) & (y <= 0), math.inf, x * log_ratio - difference)
+
+
+# --- flips of a coin ----------------------------------------------------------------------------
+
+
+def _trial(x: Tensor, y: Tensor) -> tuple[_Term, _Term]:
+    """The terms of the atoms at 1 and at 0."""
+    difference = x - y
+    return _term(x, y, difference), _term(1 - x, 1 - y, -difference)
+
+
+def _slope_of_flips(x: Tensor, y: Tensor) -> Tensor:
+    """Of KL by y: (y - x) / (y (1 - y)); where both are 0, or both 1, the one-sided slope."""
+    variance = y * (1 - y)
+    inside = variance > 0
+    slope = (y - x) / torch.where(inside, variance, 1.0)
+    return torch.where(inside, slope, torch.where(x == y, 1 - 2 * x, 0.0))
+
+
+def _flips_of_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    at_1, at_0 = _trial(x, y)
+    return at_1.log_ratio - at_0.log_ratio, _slope_of_flips(x, y)
+
+
+@with_partials(_flips_of_probs_partials, plain=_guarded_trial)
+def flips_of_probs(x: Tensor, y: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Bernoulli(y)), x and y from 0 to 1."""
+    at_1, at_0 = _trial(x, y)
+    infinite = at_1.infinite | at_0.infinite
+    return torch.where(infinite, math.inf, at_1.excess + at_0.excess)
+
+
+def _flips_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    _, at_0 = _trial(x, y)
+    # the atom at 1 drops out of d/dx (log(x/y) + (1 - x)/x log((1 - x)/(1 - y)))
+    return -at_0.log_ratio / x / x, _slope_of_flips(x, y) / x
+
+
+@with_partials(_flips_over_probs_partials, plain=_guarded_trials)
+def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: that of two Geometrics."""
+    at_1, at_0 = _trial(x, y)
+    infinite = at_1.infinite | at_0.infinite
+    return torch.where(infinite, math.inf, (at_1.excess + at_0.excess) / x)
+
+
+def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log x0 and x0 log x0 - x0 + 1 for x0 = 1 - x, which may be 0."""
+    w = -x / (1 + x0)
+    square = w * w
+    far = torch.log(torch.where(x0 > 0, x0, 1.0)) - 2 * w
+    beyond = torch.where(square < _CLOSE, beyond_series(w, square), far)
+    return 2 * w + beyond, x0 * beyond - x * w
+
+
+def _slope_of_q(x: Tensor, y: Tensor) -> Tensor:
+    """1 - x/y: 1 where neither has mass, for the term is y there; 0 where it is infinite."""
+    covered = y > 0
+    inside = (y - x) / torch.where(covered, y, 1.0)
+    return torch.where(covered, inside, torch.where(x > 0, 0.0, 1.0))
+
+
+def _against_poisson(x: Tensor, x0: Tensor, rate: Tensor) -> Tensor:
+    at_1 = _term(x, rate, x - rate)
+    return torch.where(at_1.infinite, math.inf, at_1.excess + _to_one(x0, x)[1])
+
+
+def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    slope = _term(x, rate, x - rate).log_ratio - _to_one(x0, x)[0]
+    return slope, _slope_of_q(x, rate)
+
+
+@with_partials(
+    lambda x, rate: _against_poisson_partials(x, 1 - x, rate), plain=_guarded_against_poisson
+)
+def flips_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
+    return _against_poisson(x, 1 - x, rate)
+
+
+def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    x, x0 = torch.sigmoid(logits), torch.sigmoid(-logits)
+    slope, slope_of_q = _against_poisson_partials(x, x0, rate)
+    return x * x0 * slope, slope_of_q
+
+
+@with_partials(_odds_against_poisson_partials)
+def flips_of_logits_against_poisson(logits: Tensor, rate: Tensor) -> Tensor:
+    """The same by logits; a mass that underflows has no part in it."""
+    return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)

@@ -1,0 +1,111 @@
+"""KL of flips and of Geometrics by their logits, from the difference of the logits.
+
+Finite everywhere, also where a mass underflows or a logit is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ..autograd.custom import with_partials
+from .bernoulli import beyond_series
+
+# The distance of two logits below which w = (x - y) / (x + y) is in the series' range for both
+# masses: w is at most the hyperbolic tangent of half of it.
+_CLOSE_LOGITS = 0.17
+
+
+class _Turned(NamedTuple):
+    """Two flips by their logits, coins turned so that p's heads are no more likely than tails.
+
+    The turn is -1 or 1; m is p's mass at heads; the step is from p's logit to q's, 0 where it is
+    infinite.
+    """
+
+    turn: Tensor
+    p: Tensor
+    q: Tensor
+    m: Tensor
+    finite: Tensor
+    step: Tensor
+
+
+def _turned(a: Tensor, b: Tensor) -> _Turned:
+    turn = torch.where(a > 0, -1.0, 1.0).to(a.dtype)
+    p, q = turn * a, turn * b
+    step = q - p
+    finite = torch.isfinite(step)
+    return _Turned(turn, p, q, torch.sigmoid(p), finite, torch.where(finite, step, 0.0))
+
+
+def _growth(step: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether exp(step) is at most e, and exp(step) - 1 there."""
+    moderate = step < 1
+    return moderate, torch.expm1(torch.where(moderate, step, 0.0))
+
+
+def _flips_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    turn, p, q, m, finite, step = _turned(a, b)
+    moderate, growth = _growth(step)
+    gap = torch.where(moderate & finite, m * torch.sigmoid(-q) * growth, torch.sigmoid(q) - m)
+    bounded = finite | torch.isneginf(p)
+    return -turn * m * (1 - m) * step, torch.where(bounded, turn * gap, 0.0)
+
+
+@with_partials(_flips_of_logits_partials)
+def flips_of_logits(a: Tensor, b: Tensor) -> Tensor:
+    """KL of Bernoullis by their logits, which may be infinite.
+
+    It is log(1 + m (exp(d) - 1)) - m d, with m the smaller of p's masses and d its logit's
+    distance from q's; where d is small, the terms of the two atoms.
+    """
+    _, p, q, m, finite, step = _turned(a, b)
+    moderate, growth = _growth(step)
+    apart = logsigmoid(-p) - logsigmoid(-q)
+    far = torch.where(moderate, torch.log1p(m * growth), apart) - m * step
+    value = torch.where(step.abs() < _CLOSE_LOGITS, _close_flips(m, q, growth), far)
+    return torch.where(finite, value, torch.where(torch.isneginf(p), apart, math.inf))
+
+
+def _close_flips(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
+    """Both terms, from the masses' difference -m q0 (exp(step) - 1)."""
+    y = torch.sigmoid(q)
+    m0, y0 = 1 - m, 1 - y
+    difference = -m * y0 * growth
+    total = m + y
+    w, w0 = difference / torch.where(total > 0, total, 1.0), -difference / (m0 + y0)
+    return difference * (w - w0) + m * beyond_series(w, w * w) + m0 * beyond_series(w0, w0 * w0)
+
+
+# Two logits below these count by their distance alone, to 4e-18.
+_FAR_BELOW, _BELOW = -600.0, -40.0
+
+
+def _lifted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits whose masses do not underflow: both moved where both are far below 0."""
+    shift = torch.where((a < _FAR_BELOW) & (b < _BELOW), _FAR_BELOW - a, 0.0)
+    return a + shift, b + shift
+
+
+def _geometrics_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = _lifted(a, b)
+    step, p1 = b - a, torch.sigmoid(a)
+    finite = torch.isfinite(step)
+    small = step.abs() < 1
+    growth = torch.expm1(torch.where(small, step, 0.0))
+    # log of the ratio of the masses at 0
+    ratio = torch.where(small, torch.log1p(p1 * growth), logsigmoid(-a) - logsigmoid(-b))
+    by_a = torch.exp(-torch.where(finite, a, 0.0)) * torch.where(finite, ratio, 0.0)
+    return -by_a, _flips_of_logits_partials(a, b)[1] / p1
+
+
+@with_partials(_geometrics_of_logits_partials)
+def geometrics_of_logits(a: Tensor, b: Tensor) -> Tensor:
+    """KL of two Geometrics by their logits: that of two flips, over p's mass at 1."""
+    a, b = _lifted(a, b)
+    return flips_of_logits(a, b) / torch.sigmoid(a)

@@ -1,0 +1,158 @@
+"""Log masses of laws on the counts 0, 1, 2, ..., in terms that keep their digits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..concrete import settled
+from .divergences import _stirling, excess_over, generalised_kl_from_zero
+
+
+def counts_of(law: Any) -> Tensor:
+    """total_count of a law whose class may let it be negative, where nothing is defined.
+
+    Raises:
+        ValueError: some total_count is negative, as far as values are to be had here.
+    """
+    if settled(law.total_count, lambda n: (n < 0).any()):
+        raise ValueError(
+            f"{type(law).__name__}: total_count is negative in some elements; there the law has "
+            "no mass anywhere, and no KL is defined. Leave these elements out."
+        )
+    return law.total_count
+
+
+def largest(count: Tensor) -> int:
+    """The largest of a batch of counts, as a number: it sizes a sum.
+
+    Under `torch.func.vmap` it is the largest of the whole batch, read from the tensor underneath.
+    `torch.compile` cannot read a tensor: there the graph breaks, and `fullgraph=True` refuses.
+    """
+    if not torch.compiler.is_compiling():
+        count = torch.func.debug_unwrap(count.detach(), recurse=True)
+    return int(count.nan_to_num(nan=0.0).max()) if count.numel() else 0
+
+
+def times(count: Tensor, log: Tensor) -> Tensor:
+    """Count * log, where 0 * -inf is 0, also in the gradient."""
+    none = count == 0
+    return torch.where(none, 0.0, count * torch.where(none, 0.0, log))
+
+
+def rising_excess(x: Tensor, k: Tensor) -> Tensor:
+    """Log of (1 + 1/x) (1 + 2/x) ... (1 + (k - 1)/x) for x > 0: what x^k leaves of log_rising.
+
+    It is lgamma(x + k) - lgamma(x) - k log x, without the large terms that cancel.
+    """
+    x, k = torch.broadcast_tensors(x, k.to(x.dtype))
+    return excess_over(x + k, x, k) + (_stirling(x + k) - _stirling(x))
+
+
+def log_rising(x: Tensor, k: Tensor) -> Tensor:
+    """Log of x (x + 1) ... (x + k - 1), x >= 0: 0 for k = 0, else -inf where x = 0."""
+    zero = x <= 0
+    safe = torch.where(zero, 1.0, x)
+    value = k * torch.log(safe) + rising_excess(safe, k)
+    return torch.where(zero, torch.where(k > 0, -math.inf, 0.0), value)
+
+
+def log_rising_ratio(x: Tensor, difference: Tensor, k: Tensor) -> Tensor:
+    """log_rising(x, k) - log_rising(x - difference, k), in factors; k are indices up to its size.
+
+    Its relative error does not depend on how small the difference is.
+    """
+    j = torch.arange(k.shape[-1] - 1, device=k.device)
+    factors = torch.cumsum(torch.log1p(difference / (x - difference + j)), -1)
+    sums = torch.nn.functional.pad(factors, (1, 0))
+    shape = torch.broadcast_shapes(sums.shape, k.shape)
+    return torch.gather(sums.expand(shape), -1, k.expand(shape))
+
+
+def log_choose(n: Tensor, k: Tensor) -> Tensor:
+    """Log of n over k, 0 <= k <= n."""
+    return log_rising(n - k + 1, k) - torch.lgamma(k.to(n.dtype) + 1)
+
+
+def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
+    """Log of rate^k exp(-rate) / k!, which is a divergence from k to the rate and a constant.
+
+    Loader (2000), Fast and accurate computation of binomial probabilities.
+    """
+    k = k.to(rate.dtype)
+    one = torch.where(k > 0, k, 1.0)
+    constant = torch.where(k > 0, _stirling(one) + torch.log(one), 0.0)
+    return -generalised_kl_from_zero(k, rate) - constant
+
+
+def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Tensor) -> Tensor:
+    """The log of (r)_k / k! p1^k p0^r."""
+    ways = log_rising(r, k) - torch.lgamma(k.to(r.dtype) + 1)
+    return ways + times(k, log_p1) + r * log_p0
+
+
+@dataclass(frozen=True)
+class Count:
+    """A Poisson or a NegativeBinomial law, perhaps with additional zeros.
+
+    Args:
+        mean: of the base law.
+        size: the NegativeBinomial's number of failures; None for a Poisson.
+        log_p1: log of the probability of what is counted.
+        log_p0: log of that of a failure.
+        gates: log of the probability of an additional zero, and of the base law.
+    """
+
+    mean: Tensor
+    size: Tensor | None = None
+    log_p1: Tensor | None = None
+    log_p0: Tensor | None = None
+    gates: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def odds(self) -> Tensor:
+        """p1 / p0."""
+        assert self.log_p1 is not None
+        assert self.log_p0 is not None
+        return torch.exp(self.log_p1 - self.log_p0)
+
+    @property
+    def log_zero(self) -> Tensor:
+        """Log of the base law's mass at 0."""
+        if self.size is None:
+            return -self.mean
+        assert self.log_p0 is not None
+        return self.size * self.log_p0
+
+    @property
+    def both_gates(self) -> tuple[Tensor, Tensor]:
+        """The gates, of which a law without additional zeros has none."""
+        if self.gates is not None:
+            return self.gates
+        return torch.full_like(self.mean, -math.inf), torch.zeros_like(self.mean)
+
+    def safe(self, mask: Tensor) -> Count:
+        """The base law where the mask holds, some other one elsewhere."""
+        if self.size is None:
+            return Count(torch.where(mask, self.mean, 1.0))
+        assert self.log_p1 is not None
+        assert self.log_p0 is not None
+        half = -math.log(2)
+        return Count(
+            torch.where(mask, self.mean, 1.0),
+            torch.where(mask, self.size, 1.0),
+            torch.where(mask, self.log_p1, half),
+            torch.where(mask, self.log_p0, half),
+        )
+
+
+def negative_binomial_count(
+    size: Tensor, log_p1: Tensor, log_p0: Tensor, gates: tuple[Tensor, Tensor] | None = None
+) -> Count:
+    """NegativeBinomial by the logarithms of its two probabilities."""
+    size, log_p1, log_p0 = torch.broadcast_tensors(size, log_p1, log_p0)
+    return Count(size * torch.exp(log_p1 - log_p0), size, log_p1, log_p0, gates)

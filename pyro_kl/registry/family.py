@@ -1,0 +1,290 @@
+"""What a univariate family declares: all that a KL needs to know about it, for both roles."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+#: A law's parameters by torch's names.
+from ..numerics.dtypes import Parameters
+from ..numerics.special.counts import Count
+from .line import Line
+from .provenance import home_of
+
+#: An end of a support: a number, or a function of the family's parameters.
+End: TypeAlias = "float | Callable[..., Tensor]"
+
+
+@dataclass(frozen=True)
+class Support:
+    """Where a family has mass, up to sets of measure zero.
+
+    Args:
+        name: in words.
+        discrete: whether the law has a mass function on integers rather than a density.
+        low: the lower end; a function of the family's parameters if it depends on them.
+        high: the upper end, likewise.
+        above: if `low` is a function, what it is always greater than.
+        below: if `high` is a function, what it is always less than.
+        may_reach_infinity: whether `high`, if it is a function, may be inf.
+        period: of a distribution on a circle: the length of a turn. The density is taken at any
+            real number then, and there is no KL to it from what may go round more than once.
+    """
+
+    name: str
+    discrete: bool
+    low: End
+    high: End
+    above: float = -math.inf
+    below: float = math.inf
+    may_reach_infinity: bool = False
+    period: float | None = None
+
+    def may_outgrow(self, other: Support) -> bool:
+        """Whether `other` is a circle, and some parameters lead round it more than once."""
+        if other.period is None or self.discrete or self.period is not None:
+            return False
+        if callable(self.low) or callable(self.high):
+            return True
+        return self.high - self.low > other.period
+
+    def never_inside(self, other: Support) -> bool:
+        """Whether some of the mass is outside of `other` for all parameters."""
+        if self.discrete != other.discrete:
+            return True
+        if other.period is not None:
+            return False
+        low, high = other.low, other.high
+        too_low = not callable(self.low) and (
+            self.low <= other.above if callable(low) else self.low < low
+        )
+        too_high = not callable(self.high) and (
+            self.high >= other.below and not other.may_reach_infinity
+            if callable(high)
+            else self.high > high
+        )
+        return too_low or too_high
+
+    def inside(self, other: Support) -> tuple[bool, bool]:
+        """Whether the lower and the upper end have to be compared, parameters given."""
+        if other.period is not None:
+            return False, False
+        low = callable(other.low) or (callable(self.low) and self.above < other.low)
+        high = callable(other.high) or (callable(self.high) and self.below > other.high)
+        return low, high
+
+
+def end_at(end: End, parameters: Parameters) -> Tensor | float:
+    """An end of a support, parameters given."""
+    return end(**parameters) if callable(end) else end
+
+
+REAL = Support("real line", discrete=False, low=-math.inf, high=math.inf)
+POSITIVE = Support("positive half-line", discrete=False, low=0.0, high=math.inf)
+UNIT_INTERVAL = Support("unit interval", discrete=False, low=0.0, high=1.0)
+COUNTS = Support("counts from 0", discrete=True, low=0.0, high=math.inf)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A parameter must be above or below a bound: where it is not, and parameters that are."""
+
+    parameter: str
+    bound: float
+    is_upper: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {'<' if self.is_upper else '>'} {self.bound:g}"
+
+    def fails(self, parameters: Parameters) -> Tensor:
+        value = parameters[self.parameter]
+        return value >= self.bound if self.is_upper else value <= self.bound
+
+    def stricter(self, other: Condition) -> Condition:
+        """The one of two conditions on one parameter that implies the other."""
+        keep = self.bound < other.bound if self.is_upper else self.bound > other.bound
+        return self if keep else other
+
+    def made_safe(self, parameters: Parameters) -> dict[str, Tensor]:
+        """The parameters, moved inside where the condition fails: no branch may see an inf."""
+        value = parameters[self.parameter]
+        inside = self.bound - 1.0 if self.is_upper else self.bound + 1.0
+        return {**parameters, self.parameter: torch.where(self.fails(parameters), inside, value)}
+
+
+def above(**bounds: float) -> tuple[Condition, ...]:
+    """The condition `above(concentration=1)`, as a moment declares it."""
+    return tuple(Condition(name, bound) for name, bound in bounds.items())
+
+
+def below(**bounds: float) -> tuple[Condition, ...]:
+    """The condition `below(concentration=1)`, as a moment declares it."""
+    return tuple(Condition(name, bound, is_upper=True) for name, bound in bounds.items())
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An expectation under p, and when it is finite.
+
+    Args:
+        value: of p's parameters, by keyword; a moment with an argument, such as E x^k, takes it
+            first and positional-only, and q's cross-entropy gets a function of it.
+        finite: conditions on p's parameters.
+        argument_below: of p's parameters: the moment is finite for smaller arguments only.
+        below: `argument_below` in words.
+        never: whether it is +inf for all parameters.
+    """
+
+    value: Callable[..., Tensor]
+    finite: tuple[Condition, ...] = ()
+    argument_below: Callable[..., Tensor] | None = None
+    below: str = ""
+    never: bool = False
+
+    @property
+    def takes_argument(self) -> bool:
+        """Whether it is a function of one more number than p's parameters."""
+        kinds = (p.kind for p in inspect.signature(self.value).parameters.values())
+        return any(kind is inspect.Parameter.POSITIONAL_ONLY for kind in kinds)
+
+
+#: A moment that is +inf for all parameters: a q that asks for it is infinitely far.
+INFINITE = Moment(lambda **_: torch.tensor(math.inf), never=True)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A univariate family, declared once for both roles, p and q.
+
+    All functions take the family's parameters by keyword, as float64 tensors, and return tensors
+    of their broadcast shape, in nats where that applies.
+
+    Args:
+        distribution: the torch class (Pyro's classes are subclasses of it).
+        parameters: the names that `read` returns.
+        support: where it has mass.
+        examples: constructor arguments; every check and every reference value starts from them.
+        reference: where the entropy and the moments can be looked up.
+        log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
+            the book writes it, on mpmath numbers: the tests integrate it for reference values,
+            no formula uses it.
+        kinks: where the log density is not smooth inside its support, as a function of the
+            constructor's arguments: integrals are cut there.
+        entropy: H(p).
+        moments: what a q may ask of p: `mean`, `variance`, `mean_log`, ...
+        cross_entropy: -E_p log q; its positional-only arguments name the moments it asks of p.
+        arguments: in words, what the cross-entropy puts into a moment that takes an argument.
+        log_mass: for a discrete family, `log_mass(k, **parameters)` at integer points k along a
+            new last dimension; -inf outside the support.
+        num_atoms: for a finite support, the number of its atoms, which are 0, 1, 2, ...
+        tail: for a discrete family without end, `tail(n, **parameters)`, the mass of n and beyond:
+            an exact sum over a finite p takes it as 1 minus the masses below, if it is not given.
+        read: from a distribution to its parameters; by default its attributes of that name.
+        special_case_of: the wider family and the map from these parameters to its own; whatever
+            the wider family can do, this one then can.
+        safe: parameters that make no formula overflow, evaluated in place of those whose KL is
+            infinite; the first example by default.
+        line: for a continuous family, its density and its mass on the line; every KL with another
+            such family is then an integral, if nothing better is known.
+        count: for a Poisson, a NegativeBinomial or one with additional zeros: which one.
+        replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
+    """
+
+    distribution: type[Distribution]
+    parameters: tuple[str, ...]
+    support: Support
+    examples: Sequence[Mapping[str, Any]]
+    reference: str
+    log_density: Callable[..., Any]
+    kinks: Callable[..., tuple[Any, ...]] | None = None
+    entropy: Callable[..., Tensor] | None = None
+    moments: Mapping[str, Moment] = field(default_factory=dict)
+    cross_entropy: Callable[..., Tensor] | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    log_mass: Callable[..., Tensor] | None = None
+    num_atoms: Callable[..., int] | None = None
+    tail: Callable[..., Tensor] | None = None
+    read: Callable[[Any], Parameters] | None = None
+    special_case_of: tuple[type[Distribution], Callable[..., dict[str, Tensor]]] | None = None
+    safe: Mapping[str, float] | None = None
+    line: Line | None = None
+    count: Callable[..., Count] | None = None
+    replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.distribution.__name__
+
+    def make(self, example: Mapping[str, Any]) -> Distribution:
+        """A member of the family, in float64."""
+        build: Callable[..., Distribution] = self.distribution
+        return build(
+            **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
+        )
+
+    @property
+    def home(self) -> str:
+        """The module that declares it."""
+        return home_of(self.log_density.__module__)
+
+    @property
+    def vectors(self) -> frozenset[str]:
+        """The names of the parameters that are vectors."""
+        given = (item for example in self.examples for item in example.items())
+        return frozenset(name for name, x in given if isinstance(x, Sequence))
+
+    def unless(self, mask: Tensor, parameters: Parameters) -> dict[str, Tensor]:
+        """The parameters, safe ones where the mask holds.
+
+        A mask says where a KL is infinite and not where it is finite: a comparison with nan is
+        False, and what is nan is to be computed.
+        """
+        safe = self.examples[0] if self.safe is None else self.safe
+        return {name: torch.where(mask, safe[name], x) for name, x in parameters.items()}
+
+    @property
+    def needs(self) -> tuple[str, ...] | None:
+        """The moments that the cross-entropy against this family asks of p."""
+        if self.cross_entropy is None:
+            return None
+        return tuple(
+            name
+            for name, parameter in inspect.signature(self.cross_entropy).parameters.items()
+            if parameter.kind is parameter.POSITIONAL_ONLY
+        )
+
+    def of(self, distribution: Distribution) -> dict[str, Tensor]:
+        """The parameters of a member of the family, by torch's names."""
+        if self.read is not None:
+            return dict(self.read(distribution))
+        return {name: getattr(distribution, name) for name in self.parameters}
+
+    def reader(self) -> Callable[[Distribution], dict[str, Tensor]]:
+        """`of`, made for being called often."""
+        names = self.parameters
+        if self.read is not None or not 0 < len(names) < 3:
+            return self.of
+        if len(names) == 1:
+            (name,) = names
+            return lambda law: {name: getattr(law, name)}
+        first, second = names
+        return lambda law: {first: getattr(law, first), second: getattr(law, second)}
+
+
+def probs_or_logits(law: Any) -> Parameters:
+    """The one parameter that was given; torch clamps when it computes the other one."""
+    if "probs" in law.__dict__ and law._param is law.__dict__["probs"]:
+        return {"probs": law.probs}
+    return {"logits": law.logits}
+
+
+def in_rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:
+    """One number for each row and parameter, that is nan if the parameter is."""
+    return (x.sum(-1) if name in vectors else x for name, x in parameters.items())

@@ -1,0 +1,258 @@
+"""How a law looks on the line: what an integral against any other law needs to know of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..numerics.special.divergences import log1mexp, logaddexp
+
+#: A number, or a function of a family's parameters.
+Number: TypeAlias = "float | Callable[..., Tensor]"
+#: exp(y) and sinh(y) are finite up to here, and so are their squares' logarithms.
+LARGEST = 690.0
+#: Exp of this is finite, and just so.
+_OVERFLOW = 709.0
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)); torch's own leaves its digits at 20.
+
+    Not by |x|: the second derivative would be wrong for a node at 0.
+    """
+    return -torch.nn.functional.logsigmoid(-x)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a support, which keeps its distances from the ends where they are tiny or huge.
+
+    Args:
+        x: the point; it may have rounded to an end, or to inf.
+        log_slope: log dx/dy, y being the place on the line.
+        low: the lower end.
+        log_above: log(x - low), if the end is finite.
+        high: the upper end.
+        log_below: log(high - x), if the end is finite (elements may be inf).
+        log_size: log |x|, if x may be larger than floats go; far out, where no loc matters.
+    """
+
+    x: Tensor
+    log_slope: Tensor
+    low: Tensor | float = -math.inf
+    log_above: Tensor | None = None
+    high: Tensor | float = math.inf
+    log_below: Tensor | None = None
+    log_size: Tensor | None = None
+
+    def log_over(self, end: Tensor | float) -> Tensor:
+        """log(x - end), for a number at or below the lower end."""
+        if self.log_above is None:
+            return self._log_of(self.x - end)
+        return _log_further(self.log_above, self.low - end)
+
+    def log_under(self, end: Tensor | float) -> Tensor:
+        """log(end - x), for a number at or above the upper end."""
+        if self.log_below is None:
+            endless = torch.as_tensor(end) == math.inf  # x may have overflowed: inf - inf is nan
+            return self._log_of(torch.where(endless, math.inf, end - self.x))
+        return _log_further(self.log_below, end - self.high)
+
+    def _log_of(self, distance: Tensor) -> Tensor:
+        """The logarithm of a distance from x, also where x has overflowed."""
+        if self.log_size is None:
+            return torch.log(distance)
+        far = distance == math.inf
+        return torch.where(far, self.log_size, torch.log(torch.where(far, 1.0, distance)))
+
+    def log_unit(self) -> tuple[Tensor, Tensor]:
+        """Log x and log(1 - x), inside of the unit interval: the larger from the smaller."""
+        log_x, log_rest = self.log_over(0.0), self.log_under(1.0)
+        upper = log_rest < log_x
+        return (
+            torch.where(upper, log1mexp(torch.where(upper, log_rest, -1.0)), log_x),
+            torch.where(upper, log_rest, log1mexp(torch.where(upper, -1.0, log_x))),
+        )
+
+    def log1p_square(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """log(1 + ((x - loc) / scale)^2), also where the square or x itself overflows."""
+        far = ((self.x - loc) / scale).abs() > 1e100
+        # nothing that overflows is divided: a slope of 0 times inf is nan
+        z = (torch.where(far, loc, self.x) - loc) / scale
+        known = far if self.log_size is None else far & (self.log_size < LARGEST)
+        log_distance = torch.log((torch.where(known, self.x, loc + 1.0) - loc).abs())
+        if self.log_size is not None:  # as far out, loc does not matter
+            log_distance = torch.where(known, log_distance, self.log_size)
+        return torch.where(far, 2 * (log_distance - torch.log(scale)), torch.log1p(z**2))
+
+
+def _log_further(log_distance: Tensor, gap: Tensor | float) -> Tensor:
+    """log(distance + gap) for gap >= 0."""
+    if isinstance(gap, int | float):
+        return (
+            log_distance
+            if gap == 0
+            else logaddexp(log_distance, torch.full_like(log_distance, math.log(gap)))
+        )
+    positive = (gap > 0) & (gap < math.inf)
+    log_gap = torch.log(torch.where(positive, gap, 1.0))
+    far = logaddexp(log_distance, log_gap)
+    return torch.where(positive, far, torch.where(gap <= 0, log_distance, math.inf))
+
+
+# --- maps from the line -------------------------------------------------------------------------
+
+
+def from_line(y: Tensor, **_: Tensor) -> Point:
+    """The line itself."""
+    return Point(y, torch.zeros_like(y))
+
+
+def exp_or_inf(log_x: Tensor) -> Tensor:
+    """Exp, with a slope of 0 where it overflows: that of exp is inf, and 0 times that is nan."""
+    inside = log_x < _OVERFLOW
+    return torch.where(inside, torch.exp(torch.where(inside, log_x, 0.0)), math.inf)
+
+
+def half_line(y: Tensor, **_: Tensor) -> Point:
+    """(0, inf), by x = exp(y)."""
+    return Point(exp_or_inf(y), y, low=0.0, log_above=y, log_size=y)
+
+
+def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -> Point:
+    """(low, high), by the logistic function."""
+    width = high - low
+    log_width = math.log(width) if isinstance(width, int | float) else torch.log(width)
+    up, down = torch.nn.functional.logsigmoid(y), torch.nn.functional.logsigmoid(-y)
+    return Point(
+        low + width * torch.sigmoid(y),
+        log_width + up + down,
+        low,
+        log_width + up,
+        high,
+        log_width + down,
+    )
+
+
+def sinh_line(y: Tensor, loc: Tensor, scale: Tensor) -> Point:
+    """The line, by x = loc + scale sinh(y): power laws become exponentials."""
+    log_size = torch.log(scale) + logaddexp(y, -y) - math.log(2)
+    inside = log_size < LARGEST
+    x = loc + scale * torch.sinh(torch.where(inside, y, 0.0))
+    return Point(torch.where(inside, x, torch.sign(y) * math.inf), log_size, log_size=log_size)
+
+
+# --- the declaration ----------------------------------------------------------------------------
+
+
+class Distance(NamedTuple):
+    """A distance from a place c that grows like |x|, and its mean under p.
+
+    Args:
+        centre: c.
+        radius: r, if it is sqrt(r^2 + (x - c)^2); None if c is p's lower end and it is x - c.
+        mean: its expectation.
+    """
+
+    centre: Tensor
+    radius: Tensor | None
+    mean: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A univariate continuous law, as an integral over it or against it sees it.
+
+    All functions take the family's parameters by keyword. The tail index of p at an end is a if
+    the mass within a distance d of a finite end is of the order of d^a, or that beyond a distance
+    d of order d^-a where the end is at infinity; inf if the tail is lighter than any power. The
+    growth of q at an end is k if -log q is of the order of d^-k or d^k; 0 if it is logarithmic.
+    The KL is finite where index > growth at both ends.
+
+    Args:
+        log_density: `log_density(point, **parameters)`, the logarithm of the density at a point.
+        at: `at(y, **parameters)`, the point where y on the line lies: smooth, increasing, and
+            such that the law's tails are exponential there or lighter.
+        place: `place(x, **parameters)`, the inverse of `at`.
+        centre: where the mass is on the line.
+        width: how wide it is there.
+        reach: how many widths below and above the centre the mass of 1 - 1e-16 lies.
+        standard: parameters, if all laws of the family are shifted and stretched copies of one
+            law on the line, by centre and width: those of centre 0 and width 1.
+        index: tail indices at the lower and at the upper end.
+        growth: growth at the lower and at the upper end.
+        rate: of an exponential tail at infinity, lower and upper; inf if lighter than any. It is
+            also the slope of -log q there.
+        exponential: -log q grows like exp(exponential |x|), lower and upper.
+        log_tail: whether `at` has taken the logarithm of an exponential tail once more.
+        tilt: if all powers of x have a mean but the mass of p x^k wanders off with k, how far
+            for k = 1, in widths.
+        peaked: whether the nodes must crowd at the centre.
+        distance: of a law with a power tail at infinity: a distance whose mean is known.
+        bend: where on the line its logarithm bends, and within what distance, if that is not at
+            the centre and within the width: of a law with two tails of very different length.
+    """
+
+    log_density: Callable[..., Tensor]
+    at: Callable[..., Point]
+    place: Callable[..., Tensor]
+    centre: Callable[..., Tensor]
+    width: Callable[..., Tensor]
+    reach: tuple[float, float] = (40.0, 40.0)
+    standard: Mapping[str, float] | None = None
+    index: tuple[Number, Number] = (math.inf, math.inf)
+    growth: tuple[Number, Number] = (0.0, 0.0)
+    rate: tuple[Number, Number] = (math.inf, math.inf)
+    exponential: tuple[Number, Number] = (0.0, 0.0)
+    log_tail: bool = False
+    peaked: bool = False
+    tilt: Callable[..., Tensor] | None = None
+    distance: Callable[..., Distance] | None = None
+    bend: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def bends(self, **parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Where on the line its logarithm bends, and within what distance."""
+        if self.bend is not None:
+            return self.bend(**parameters)
+        return self.centre(**parameters), self.width(**parameters)
+
+    def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
+        """The line of a narrower family, `over` being what replaces a function of parameters."""
+
+        def number(x: Number) -> Number:
+            return over(x) if callable(x) else x
+
+        return replace(
+            self,
+            log_density=over(self.log_density),
+            at=over(self.at),
+            place=over(self.place),
+            centre=over(self.centre),
+            width=over(self.width),
+            standard=None,
+            index=(number(self.index[0]), number(self.index[1])),
+            growth=(number(self.growth[0]), number(self.growth[1])),
+            rate=(number(self.rate[0]), number(self.rate[1])),
+            exponential=(number(self.exponential[0]), number(self.exponential[1])),
+            tilt=self.tilt and over(self.tilt),
+            distance=self.distance and over(self.distance),
+            bend=self.bend and over(self.bend),
+        )
+
+
+def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
+    """The line of laws that are shifted and stretched copies of one, by loc and scale."""
+    return Line(
+        log_density,
+        at=from_line,
+        place=lambda x, **_: x,
+        centre=lambda loc, scale: loc,
+        width=lambda loc, scale: scale,
+        standard={"loc": 0.0, "scale": 1.0},
+        **tails,
+    )

@@ -1,0 +1,109 @@
+"""What a registered pair is, and the table of them."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from .columns import columns
+from .provenance import home_of
+
+Formula = Callable[[Any, Any], Tensor]
+#: Relative: how near a formula must come to a worked case, which may be written in few digits.
+CASE_DIGITS = 1e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A worked example: constructor arguments of p and q, and the KL in nats at 30 digits."""
+
+    p: Mapping[str, Any]
+    q: Mapping[str, Any]
+    value: float
+    source: str = "50 digits, from the densities"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A registered pair, with all that a user may want to know of it."""
+
+    p: type[Distribution]
+    q: type[Distribution]
+    method: str
+    finite: str
+    reference: str
+    formula: Formula = field(repr=False)
+    cases: tuple[Case, ...] = field(default=(), repr=False)
+    replaces: str | None = None
+    derived: bool = False
+    declared_in: tuple[str, ...] = ()
+    make_p: Callable[..., Distribution] | None = field(default=None, repr=False)
+    make_q: Callable[..., Distribution] | None = field(default=None, repr=False)
+    terms: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.p.__name__} || {self.q.__name__}"
+
+    @property
+    def owner(self) -> str:
+        """The function that is the formula."""
+        return f"{self.formula.__module__}.{self.formula.__qualname__}"
+
+    def made(self, case: Case) -> tuple[Distribution, Distribution]:
+        """The two distributions of a worked case, in float64."""
+        builds: tuple[Callable[..., Distribution], ...]
+        builds = (self.make_p or self.p, self.make_q or self.q)
+        p, q = (
+            build(**{name: torch.as_tensor(x, dtype=torch.float64) for name, x in given.items()})
+            for build, given in zip(builds, (case.p, case.q), strict=True)
+        )
+        return p, q
+
+    def wrong_case(self, case: Case) -> str:
+        """What the formula gives where it is not a case's value to 6 digits; "" where it is."""
+        cell = f"the worked case p = {dict(case.p)}, q = {dict(case.q)}"
+        try:
+            found = torch.as_tensor(self.formula(*self.made(case)))
+        except Exception as error:
+            return f"{cell} raises {type(error).__name__}: {error}"
+        if found.numel() != 1:
+            return f"{cell} gives a batch of shape {tuple(found.shape)}, not one number"
+        if math.isclose(float(found), case.value, rel_tol=CASE_DIGITS, abs_tol=1e-12):
+            return ""
+        return f"{cell} says {case.value!r} nats, and the formula gives {float(found)!r}"
+
+    @property
+    def source(self) -> str:
+        """The files that a reader would open."""
+        return ", ".join(dict.fromkeys(self.declared_in)) or home_of(self.formula.__module__)
+
+
+class PairTable(tuple[Pair, ...]):
+    """The registered pairs; prints as a table."""
+
+    __slots__ = ()
+
+    def text(self, width: int | None = None) -> str:
+        """The table, with lines of at most `width` characters if it is given."""
+        rows = [("p || q", "method", "finite", "reference")]
+        rows += [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
+        reasons = [f"  {pair.name}: {pair.replaces}" for pair in self if pair.replaces]
+        if not reasons:
+            return columns(rows, width)
+        if width is not None:
+            reasons = [textwrap.fill(x, width, subsequent_indent="    ") for x in reasons]
+        title = "Formulas of torch's or Pyro's that these replace, and why:"
+        return "\n".join([columns(rows, width), "", title, *reasons])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__

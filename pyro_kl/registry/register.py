@@ -1,0 +1,540 @@
+"""The only door to torch's KL registry: declared families, derived pairs, registered formulas.
+
+A univariate family is declared once, by `declare(Family(...))`. Rules (`compose`, `enumerate`)
+then derive its pairs with every family that is already there. A formula written for one pair is
+declared by `@register`; it outranks a derived one. Both end in torch's registry, so that
+`torch.distributions.kl_divergence` and every Pyro ELBO find them.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from numbers import Real
+from typing import Any, TypeVar
+
+import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, register_kl
+from torch.distributions import kl as torch_kl
+
+from ..numerics.autograd.custom import with_partials
+from ..numerics.autograd.fused import OneNode
+from ..numerics.dtypes import Parameters
+from .family import Family, in_rows
+from .pair import Case, Formula, Pair, PairTable
+from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
+from .reduction import as_they_are, by_reduction
+from .shapes import broadcast_batch, nan_in
+from .subclasses import hides_another, keeps_density
+
+#: A formula on the parameters of p and of q, in float64.
+Kernel = Callable[[Parameters, Parameters], Tensor]
+Partials = Callable[[Parameters, Parameters], tuple[Tensor, ...]]
+F = TypeVar("F", bound=Formula)
+
+#: What a pair's `method` may be; "rule" leaves the word to what it calls.
+METHODS = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
+_UPSTREAM = dict(torch_kl._KL_REGISTRY)
+_FAMILIES: dict[type[Distribution], Family] = {}
+_PAIRS: dict[tuple[type[Distribution], type[Distribution]], Pair] = {}
+_KERNELS: dict[tuple[type[Distribution], type[Distribution]], Kernel] = {}
+#: Rules that derive a pair of two families, or return None; the first that answers wins.
+_RULES: list[Callable[[Family, Family], Pair | None]] = []
+
+
+def registered() -> PairTable:
+    """Every pair that pyro_kl has registered, in the order of their names.
+
+    Returns:
+        A tuple of `Pair`: p, q, method, finiteness condition, reference; prints as a table.
+
+    Example:
+        >>> pair = next(r for r in pyro_kl.registered() if r.name == "Gamma || InverseGamma")
+        >>> pair.method, pair.finite
+        ('closed form', 'p.concentration > 1')
+    """
+    return PairTable(sorted(_PAIRS.values(), key=lambda pair: pair.name))
+
+
+def families() -> tuple[Family, ...]:
+    """Every declared family."""
+    return tuple(_FAMILIES.values())
+
+
+def family_of(cls: type[Distribution]) -> Family | None:
+    """The family a class belongs to, through its nearest declared base class.
+
+    None for a subclass with another density than its parent's.
+    """
+    for base in cls.__mro__:  # a loop: torch 2.8 does not compile next() with a default
+        if base in _FAMILIES:
+            return _FAMILIES[base] if keeps_density(cls, base) else None
+    return None
+
+
+def pair_of(p: type[Distribution], q: type[Distribution]) -> Pair | None:
+    """Our pair that torch's dispatch would call for two classes; None if it is not ours."""
+    try:
+        function = torch_kl._dispatch_kl(p, q)
+    except NotImplementedError:
+        return None
+    return getattr(function, "pyro_kl_pair", None)
+
+
+def upstream_owner(p: type[Distribution], q: type[Distribution]) -> str | None:
+    """Who had registered exactly this pair before pyro_kl was imported."""
+    function = _UPSTREAM.get((p, q))
+    return None if function is None else f"{function.__module__}.{function.__qualname__}"
+
+
+def upstream_formula(p: type[Distribution], q: type[Distribution]) -> Formula:
+    """What torch or Pyro had registered for exactly this pair."""
+    return _UPSTREAM[p, q]
+
+
+# --- declaring ----------------------------------------------------------------------------------
+
+
+def derivation_rule(
+    rule: Callable[[Family, Family], Pair | None],
+) -> Callable[[Family, Family], Pair | None]:
+    """Add a rule that derives pairs of declared families, those already declared included."""
+    _RULES.append(rule)
+    for p in families():
+        for q in families():
+            _derive(p, q)
+    return rule
+
+
+def declare(family: Family) -> Family:
+    """Declare a family: all pairs that follow from it and the families known are registered.
+
+    Re-declaration of the same class by the same module (a notebook cell run again) replaces.
+
+    Args:
+        family: what a KL needs to know about it.
+
+    Returns:
+        The family, to declare formulas of single pairs with `@formula`.
+
+    Raises:
+        TypeError: `family.distribution` is not a distribution class.
+        ValueError: no example, one that makes no member or that the entropy or a moment cannot
+            be evaluated at, or another module has already declared the class.
+    """
+    if not isinstance(family, Family):
+        raise TypeError(f"declare takes a Family(...), not {family!r}")
+    _check_class(family.distribution, "a family")
+    if not family.examples:
+        raise ValueError(
+            f"{family.name}: declare at least one example (constructor arguments): the checks, "
+            "the documentation and the reference values start from it."
+        )
+    known = _FAMILIES.get(family.distribution)
+    if known is not None and known.home != family.home:
+        raise ValueError(
+            f"{family.name} is already declared in {known.home}; declare a "
+            "subclass, or a single pair with @pyro_kl.register."
+        )
+    _check_examples(family)
+    _FAMILIES[family.distribution] = family
+    for other in list(_FAMILIES.values()):
+        _derive(family, other)
+        if other is not family:
+            _derive(other, family)
+    return family
+
+
+def _derive(p: Family, q: Family) -> None:
+    key = (p.distribution, q.distribution)
+    if p.support.may_outgrow(q.support) or (key in _PAIRS and not _PAIRS[key].derived):
+        return
+    for rule in _RULES:
+        pair = rule(p, q)
+        if pair is not None:
+            if upstream_owner(*key) is None or pair.replaces is not None:
+                _install(pair)
+            return
+
+
+def _derive_special_cases(wider: type[Distribution]) -> None:
+    """Pairs of the families inside `wider` again, now that it has a formula of its own."""
+    inside = [f for f in _FAMILIES.values() if f.special_case_of and f.special_case_of[0] is wider]
+    for family in inside:
+        for other in [_FAMILIES[wider], *inside]:
+            _derive(family, other)
+            _derive(other, family)
+
+
+def register(
+    p: type[Any],
+    q: type[Any],
+    *,
+    cases: Sequence[Case],
+    finite: str = "always",
+    reference: str,
+    method: str = "closed form",
+    replaces: str | None = None,
+    make_p: Callable[..., Distribution] | None = None,
+    make_q: Callable[..., Distribution] | None = None,
+) -> Callable[[F], F]:
+    """Register a formula for KL(p || q), as a decorator of `formula(p, q) -> Tensor`.
+
+    The formula gets two distributions and returns nats of the broadcast batch shape; +inf where
+    the KL is infinite, never nan.
+
+    Args:
+        p: class of the first argument.
+        q: class of the second argument.
+        cases: at least one worked example, from the densities; the formula must agree with each
+            to 6 digits.
+        finite: when the KL is finite: "always", or a condition in torch's parameter names.
+        reference: author, year, equation: where the result can be verified.
+        method: a word of `METHODS`: "closed form", "exact sum", "quadrature", "rule" (calls
+            `kl_divergence` again), ...
+        replaces: why torch's or Pyro's formula for exactly this pair is replaced.
+        make_p: how a case's `p` becomes a distribution; by default the class itself.
+        make_q: the same for `q`.
+
+    Returns:
+        A decorator that returns the formula unchanged.
+
+    Raises:
+        TypeError: `p` or `q` is not a distribution class, or a case no `Case`.
+        ValueError: no case; no reference; an unknown method; a case that the formula disagrees
+            with, with both numbers; the pair has an owner already.
+
+    Example:
+        >>> class MyNormal(torch.distributions.Normal): pass
+        >>> @pyro_kl.register(
+        ...     MyNormal, MyNormal, reference="the same",
+        ...     cases=[pyro_kl.Case(dict(loc=0., scale=1.), dict(loc=1., scale=1.), 0.5)])
+        ... def kl_mine(p, q):
+        ...     return (p.loc - q.loc) ** 2 / 2
+        >>> torch.distributions.kl_divergence(MyNormal(0., 1.), MyNormal(1., 1.))
+        tensor(0.5000)
+    """
+    _check_class(p, "p")
+    _check_class(q, "q")
+    _check_words(f"KL({p.__name__} || {q.__name__})", cases, finite, reference, method)
+
+    def decorate(formula: F) -> F:
+        if not callable(formula):
+            raise TypeError(f"register(...) decorates a function of p and q, not {formula!r}")
+        pair = Pair(
+            p, q, method, finite, reference, formula, tuple(cases), replaces,
+            make_p=make_p, make_q=make_q,
+        )  # fmt: skip
+        _check_free(pair)
+        _check_cases(pair)
+        _install(pair)
+        return formula
+
+    return decorate
+
+
+def _check_free(pair: Pair) -> None:
+    """Refuse a pair that has an owner, unless it is the same code again or the reason is given."""
+    known = _PAIRS.get((pair.p, pair.q))
+    if known is not None and not known.derived:
+        if known.owner != pair.owner:
+            raise ValueError(f"KL({pair.name}) is already registered to {known.owner}.")
+        return
+    owner = upstream_owner(pair.p, pair.q)
+    if owner is not None and pair.replaces is None:
+        raise ValueError(
+            f"KL({pair.name}) is already registered to {owner}. To override it, say why: "
+            '`replaces="..."`; the reason goes to the table of pairs.'
+        )
+
+
+def _check_words(name: str, cases: object, finite: str, reference: str, method: str) -> None:
+    """Refuse what the table of pairs could not print, and a pair without a worked case."""
+    due = f"{name}: `cases` takes a list of Case(dict, dict, number), not"
+    if not isinstance(cases, Sequence):
+        raise TypeError(f"{due} {cases!r}")
+    if not cases:
+        raise ValueError(
+            f"{name}: give at least one worked case, `cases=[Case(dict(...), dict(...), value)]`, "
+            "from the densities and not from the formula itself."
+        )
+    for case in cases:
+        if not (isinstance(case, Case) and isinstance(case.value, Real)):
+            raise TypeError(
+                f"{name}: `cases` takes a list of Case(dict, dict, number), not {case!r}"
+            )
+    for role, words in (("finite", finite), ("reference", reference)):
+        if not (isinstance(words, str) and words.strip()):
+            raise ValueError(
+                f"{name}: `{role}` says in words what a reader can look up: {words!r}"
+            )
+    if method not in METHODS:
+        raise ValueError(f"{name}: `method` is one of {', '.join(METHODS)}, not {method!r}")
+
+
+def _check_cases(pair: Pair) -> None:
+    """Refuse a formula that disagrees with its worked cases.
+
+    Those of this package are left to its test-suite: evaluating them takes three times as long as
+    the rest of the import.
+    """
+    if _is_ours(pair.formula.__module__):
+        return
+    wrong = [said for said in map(pair.wrong_case, pair.cases) if said]
+    if wrong:
+        raise ValueError(
+            f"KL({pair.name}): {'; '.join(wrong)}. One of the two is wrong: the value is in nats, "
+            "p first, with the parameters of torch's constructor."
+        )
+
+
+def _check_examples(family: Family) -> None:
+    """Refuse a family whose own examples do not go through what it declares."""
+    if _is_ours(family.home):
+        return
+    moments = family.moments.items()
+    functions = {f"moment {name!r}": m.value for name, m in moments if not m.takes_argument}
+    if family.entropy is not None:
+        functions["entropy"] = family.entropy
+    for example in family.examples:
+        at = f"{family.name}, at the example {dict(example)}"
+        member = _tried(f"{at}: the constructor", family.make, example=example)
+        given = _tried(f"{at}: reading the parameters", family.of, distribution=member)
+        if set(given) != set(family.parameters):
+            raise ValueError(
+                f"{at}: it reads as {', '.join(given)}; `parameters` declares "
+                f"{', '.join(family.parameters)}"
+            )
+        shape = torch.broadcast_shapes(*(x.shape for x in given.values()))
+        for name, function in functions.items():
+            found = torch.as_tensor(_tried(f"{at}: {name}", function, **given)).shape
+            if found not in (shape, torch.Size()):
+                raise ValueError(
+                    f"{at}: {name} has shape {tuple(found)}, its parameters {tuple(shape)}"
+                )
+
+
+def _tried(where: str, function: Callable[..., Any], **arguments: Any) -> Any:
+    """What a user's function returns; a ValueError that says where, if it raises."""
+    try:
+        return function(**arguments)
+    except Exception as error:
+        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "pyro_kl"
+
+
+def _install(pair: Pair) -> None:
+    _PAIRS[pair.p, pair.q] = pair
+
+    formula, use, estimates = pair.formula, None, pair.method == "quadrature"
+    if pair.method in EXACTNESS:
+        use = Use(pair.method, pair.source)
+    # a rule calls `kl_divergence` of what is inside; a formula looks at it
+    looks_inside = pair.method != "rule" and Independent in (pair.p, pair.q)
+
+    def call(p: Distribution, q: Distribution) -> Tensor:
+        if not (keeps_density(type(p), pair.p) and keeps_density(type(q), pair.q)) or (
+            looks_inside and (hides_another(p) or hides_another(q))
+        ):
+            return by_reduction(*as_they_are(p, q))
+        noted = mark()
+        try:
+            value = formula(p, q)
+        except NotImplementedError as declined:
+            rewind(noted)
+            return by_reduction(p, q, declined)
+        # an integral that estimates its error has noted itself
+        if use is not None and (not estimates or silent_since(noted)):
+            note(use)
+        return value
+
+    call.__name__ = call.__qualname__ = getattr(formula, "__name__", "kl")
+    call.__doc__ = formula.__doc__
+    call.pyro_kl_pair = pair  # type: ignore[attr-defined]
+    register_kl(pair.p, pair.q)(call)
+
+
+def guard_upstream() -> None:
+    """Let torch's and Pyro's own formulas, too, be asked for the classes that they know alone."""
+    for (p, q), formula in _UPSTREAM.items():
+        if torch_kl._KL_REGISTRY[p, q] is formula:
+            register_kl(p, q)(_guarded(p, q, formula))
+
+
+def _guarded(p_class: type, q_class: type, formula: Formula) -> Formula:
+    @wraps(formula)
+    def call(p: Distribution, q: Distribution) -> Tensor:
+        if keeps_density(type(p), p_class) and keeps_density(type(q), q_class):
+            return formula(p, q)
+        return by_reduction(*as_they_are(p, q))
+
+    return call
+
+
+def _registered_pair(p: type[Distribution], q: type[Distribution]) -> Pair:
+    """What a pickled pair is made of again: as a function, it is stored by its name."""
+    try:
+        return _PAIRS[p, q]
+    except KeyError:
+        raise LookupError(
+            f"KL({p.__name__} || {q.__name__}) is not registered here: import the module that "
+            "registers it first"
+        ) from None
+
+
+copyreg.pickle(Pair, lambda pair: (_registered_pair, (pair.p, pair.q)))
+
+
+def _check_class(cls: object, role: str) -> None:
+    known = (Distribution, pyro.distributions.Distribution)
+    if not (isinstance(cls, type) and issubclass(cls, known)):
+        raise TypeError(f"{role} must be a distribution class of torch or Pyro: {cls!r}")
+
+
+# --- formulas on parameters ---------------------------------------------------------------------
+
+
+def lift(
+    kernel: Kernel,
+    p_family: Family,
+    q_family: Family,
+    partials: Partials | None = None,
+    *,
+    masked: bool = False,
+    fused: bool = True,
+) -> Formula:
+    """From a formula on parameters to one on distributions.
+
+    The parameters are carried in float64 where the device can, and the answer is rounded once,
+    to the dtype that torch's promotion gives: float32 has no digits left for a KL between
+    neighbours, and these formulas are cheap. Where it can be, the whole formula is one node of
+    autograd's graph, with `partials`, the derivatives by p's and then q's parameters, if given.
+
+    A parameter that is nan makes a row nan. Arithmetic does that by itself, and comparisons are
+    written so that nan is on the side that is computed; `masked` says that a sum over atoms has
+    too many of them. `fused` is False for what is not elementwise: sums over atoms, integrals.
+    """
+    node = OneNode(
+        kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
+    )
+    evaluate = node if fused else node.plain
+    read_p, read_q = p_family.reader(), q_family.reader()
+    p_vectors, q_vectors = p_family.vectors, q_family.vectors
+
+    def formula(p: Distribution, q: Distribution) -> Tensor:
+        shape = broadcast_batch(p, q)
+        mine, theirs = read_p(p), read_q(q)
+        value = evaluate(mine, theirs)
+        if masked:
+            tensors = [*in_rows(mine, p_vectors), *in_rows(theirs, q_vectors)]
+            value = torch.where(nan_in(tensors), torch.nan, value)
+        return value if value.shape == shape else value.expand(shape)
+
+    formula.one_node = node  # type: ignore[attr-defined]
+    formula.__module__ = getattr(kernel, "__module__", formula.__module__)
+    formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
+    formula.__doc__ = kernel.__doc__
+    return formula
+
+
+def _with_partials(
+    kernel: Kernel, partials: Partials, p_family: Family, q_family: Family
+) -> Kernel:
+    """The formula with its derivatives by p's and then q's parameters."""
+    p_names, q_names = p_family.parameters, q_family.parameters
+
+    def split(values: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        p = dict(zip(p_names, values[: len(p_names)], strict=True))
+        return p, dict(zip(q_names, values[len(p_names) :], strict=True))
+
+    @with_partials(lambda *values: partials(*split(values)))
+    def on_values(*values: Tensor) -> Tensor:
+        return kernel(*split(values))
+
+    return lambda p, q: on_values(*p.values(), *q.values())
+
+
+def derived_pair(
+    p: Family,
+    q: Family,
+    kernel: Kernel,
+    *,
+    method: str,
+    finite: str,
+    reference: str,
+    replaces: str | None = None,
+    terms: Mapping[str, Callable[..., Any]] | None = None,
+    masked: bool = False,
+) -> Pair:
+    """What a derivation rule returns; p's family may say why torch's formula is replaced.
+
+    `terms` are the functions that the kernel is made of, by what they are: `explain` shows them.
+    `masked` is that of `lift`, and True for counts.
+    """
+    return Pair(
+        p.distribution,
+        q.distribution,
+        method=method,
+        finite=finite,
+        reference=reference,
+        formula=lift(
+            kernel,
+            p,
+            q,
+            masked=masked or (p.support.discrete and q.support.discrete),
+            fused=method == "closed form",
+        ),
+        replaces=replaces or p.replaces.get(q.distribution),
+        derived=True,
+        declared_in=(p.home, q.home),
+        terms=terms or {},
+    )
+
+
+def formula(
+    p: Family,
+    q: Family,
+    *,
+    cases: Sequence[Case],
+    reference: str,
+    finite: str = "always",
+    method: str = "closed form",
+    replaces: str | None = None,
+    partials: Partials | None = None,
+    masked: bool = False,
+) -> Callable[[Kernel], Kernel]:
+    """Register a formula for one pair of declared families, on their parameters.
+
+    Like `register`, for a function of two mappings from torch's parameter names to float64
+    tensors; reading, promotion, broadcasting and rounding are done around it. `partials`, a
+    function of the same two mappings, may return the derivatives by p's and then q's parameters:
+    faster than autograd's, and as accurate as they are written. The value's formula must be
+    elementwise. `masked` is that of `lift`.
+    """
+
+    def decorate(kernel: Kernel) -> Kernel:
+        register(
+            p.distribution, q.distribution,
+            cases=cases, finite=finite, reference=reference, method=method, replaces=replaces,
+        )(lift(kernel, p, q, partials, masked=masked))  # fmt: skip
+        _KERNELS[p.distribution, q.distribution] = kernel
+        _derive_special_cases(p.distribution)
+        return kernel
+
+    return decorate
+
+
+def kernel_of(p: type[Distribution], q: type[Distribution]) -> Kernel:
+    """The formula on parameters that `@formula` declared for a pair; KeyError if there is none."""
+    return _KERNELS[p, q]
+
+
+def has_kernel(p: type[Distribution], q: type[Distribution]) -> bool:
+    """Whether `@formula` has declared the pair."""
+    return (p, q) in _KERNELS

@@ -1,0 +1,106 @@
+"""Batch and event shapes: which two laws can be compared, and what shape the answer has."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pyro.distributions import Delta
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from .subclasses import is_a
+
+
+def check_event_shapes(p: Distribution, q: Distribution) -> None:
+    """A KL compares two laws on one space: event shapes must be equal, not merely broadcast."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"KL({type(p).__name__} || {type(q).__name__}): event shapes {tuple(p.event_shape)} "
+            f"and {tuple(q.event_shape)} differ. Is a `.to_event(n)` or `.expand` missing on one "
+            "side?"
+        )
+
+
+def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
+    """The batch shape of KL(p || q); a ValueError that names both sides if there is none."""
+    shape = p.batch_shape
+    check_event_shapes(p, q)
+    if shape == q.batch_shape:
+        return torch.Size(shape)  # TruncatedPolyaGamma has a plain tuple
+    try:
+        return torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
+            f"and {tuple(q.batch_shape)} do not broadcast."
+        ) from None
+
+
+def nan_in(tensors: Iterable[Tensor]) -> Tensor:
+    """Where one of several tensors is nan, or two of them are infinities of two signs."""
+    return functools.reduce(torch.add, [x.detach() for x in tensors]).isnan()
+
+
+def nan_rows(law: Distribution) -> Tensor:
+    """Where, in a batch, a parameter that a law was given is nan."""
+    if isinstance(law, Independent):
+        rows = nan_rows(law.base_dist).expand(law.base_dist.batch_shape)
+        return any_of_last(rows, law.reinterpreted_batch_ndims)
+    rows = torch.zeros((), dtype=torch.bool)
+    for name, constraint in law.arg_constraints.items():
+        given = vars(law).get(name)
+        if isinstance(given, Tensor):
+            rows = rows | any_of_last(given.detach().isnan(), constraint.event_dim)
+    return rows
+
+
+def any_of_last(mask: Tensor, ndims: int) -> Tensor:
+    """Whether anything holds along so many last dimensions."""
+    return mask.flatten(-ndims).any(-1) if ndims else mask
+
+
+def peel(law: Distribution, ndims: int) -> Distribution:
+    """An Independent with `ndims` of its event dimensions given back to the batch."""
+    if not is_a(law, Independent):
+        return law
+    left = law.reinterpreted_batch_ndims - ndims
+    return Independent(law.base_dist, left, validate_args=False) if left else law.base_dist
+
+
+def sum_events(kl: Tensor, batch_shape: torch.Size, event_shape: torch.Size) -> Tensor:
+    """Sum the KLs of independent coordinates, each of which may have come out of fewer dims."""
+    if not event_shape:
+        return kl.expand(batch_shape)
+    return kl.expand(batch_shape + event_shape).sum(tuple(range(-len(event_shape), 0)))
+
+
+def normals(loc: Any, scale: Any) -> Independent:
+    """A product of Normals: how a worked case is written down."""
+    return Independent(Normal(loc, scale), 1)
+
+
+def as_delta(law: Distribution) -> Delta | None:
+    """An Independent over Deltas as one Delta with an event; None for anything else."""
+    if not (is_a(law, Independent) and is_a(law.base_dist, Delta)):
+        return None
+    point, ndims = law.base_dist, law.reinterpreted_batch_ndims
+    log_density = torch.as_tensor(point.log_density).expand(point.batch_shape)
+    return Delta(
+        point.v,
+        log_density=sum_events(log_density, law.batch_shape, law.event_shape[:ndims]),
+        event_dim=point.event_dim + ndims,
+        validate_args=False,
+    )
+
+
+def some_tensor(law: Distribution) -> Tensor:
+    """A floating-point tensor of a law: where its dtype and its device can be seen."""
+    inside = list(vars(law).values())
+    for value in inside:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    laws = [value for value in inside if isinstance(value, Distribution)]
+    return some_tensor(laws[0]) if laws else torch.zeros(())

@@ -1,0 +1,86 @@
+"""What a family of vectors, matrices or sequences declares: how its members are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, transform_to
+from torch.distributions.constraints import Constraint
+
+
+@dataclass(frozen=True)
+class StructuredFamily:
+    """How the members of a family are made, in either role: `make_p` and `make_q` of `register`.
+
+    A pair that is registered with one on each side joins the conformance suite of structured
+    pairs: from its cases the suite draws other parameters, batches them, moves p close to q,
+    differentiates, samples and traces.
+
+    Args:
+        distribution: the class.
+        parameters: where each real parameter lives. The suite draws it, moves it and
+            differentiates by it there; what is not named (a size, a count) stays as in the case.
+        make: from parameters to a member; by default the class itself.
+        batched: whether the class takes parameters with batch dims in front.
+        samples: why its samples or densities cannot be used as a check; "" if they can.
+        expands: why `.expand` gives no member of the class; "" if it does.
+        traces: why its constructor cannot be mapped over or traced; "" if it can.
+
+    Example:
+        >>> from torch.distributions import Dirichlet, constraints
+        >>> positive = constraints.independent(constraints.positive, 1)
+        >>> family = StructuredFamily(Dirichlet, {"concentration": positive})
+        >>> family(concentration=torch.tensor([1.0, 2.0]))
+        Dirichlet(concentration: torch.Size([2]))
+    """
+
+    distribution: type[Any]
+    parameters: Mapping[str, Constraint] = field(default_factory=dict)
+    make: Callable[..., Distribution] | None = None
+    batched: bool = True
+    samples: str = ""
+    expands: str = ""
+    traces: str = ""
+
+    def __call__(self, **parameters: Any) -> Any:
+        """The member with these parameters."""
+        return (self.make or self.distribution)(**parameters)
+
+    # A triangular or positive definite matrix and a probability vector are not free to move entry
+    # by entry. torch's maps to their constraints are what moves them.
+
+    def free(self, parameters: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The real parameters in unconstrained coordinates."""
+        return {
+            name: transform_to(self.parameters[name]).inv(torch.as_tensor(x, dtype=torch.float64))
+            for name, x in parameters.items()
+            if name in self.parameters
+        }
+
+    def bound(
+        self, coordinates: Mapping[str, Tensor], fixed: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Back from unconstrained coordinates, with the parameters that do not move."""
+        moved = {name: transform_to(self.parameters[name])(u) for name, u in coordinates.items()}
+        return {
+            name: moved[name] if name in moved else torch.as_tensor(x, dtype=torch.float64)
+            for name, x in fixed.items()
+        }
+
+    def drawn(
+        self, parameters: Mapping[str, Any], shape: tuple[int, ...], spread: float
+    ) -> dict[str, Tensor]:
+        """Parameters around given ones, independent along the batch `shape`."""
+        moved = {
+            name: u + spread * torch.randn((*shape, *u.shape), dtype=torch.float64)
+            for name, u in self.free(parameters).items()
+        }
+        return self.bound(moved, parameters)
+
+    def one_of(self, parameters: Mapping[str, Any], index: tuple[int, ...]) -> dict[str, Any]:
+        """An element of a batch that `drawn` made."""
+        return {name: x[index] if name in self.parameters else x for name, x in parameters.items()}

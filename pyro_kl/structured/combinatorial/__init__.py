@@ -1,0 +1,1 @@
+"""Distributions of trees, matchings and sets of atoms."""

@@ -1,0 +1,175 @@
+"""Empirical: weighted atoms, equal ones of which are one atom."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pyro.distributions import (
+    Empirical,
+    ExpandedDistribution,
+    ImproperUniform,
+    MaskedDistribution,
+    MaskedMixture,
+)
+from torch import Tensor
+from torch.distributions import Distribution, Poisson, TransformedDistribution
+
+from ...numerics.dtypes import in_float64
+from ...numerics.special.divergences import generalised_kl_of_logs, log_mass
+from ...registry.family import Family, in_rows
+from ...registry.pair import Case
+from ...registry.reduction import no_formula
+from ...registry.register import family_of, register
+from ...registry.shapes import any_of_last, broadcast_batch, nan_in
+from ...wrappers.log_prob import log_prob_anywhere
+
+#: What a rule for wrapped laws has to open first.
+_WRAPPERS = (MaskedDistribution, ExpandedDistribution, MaskedMixture, TransformedDistribution)
+
+
+@register(
+    Empirical,
+    Empirical,
+    cases=[
+        Case(
+            {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]},
+            {"samples": [2.0, 1.0], "log_weights": [0.0, 0.0]},
+            0.0566330122651324909668082988411,
+        ),
+        Case(
+            {"samples": [1.0, 2.0], "log_weights": [0.0, 0.0]},
+            {"samples": [2.0, 3.0], "log_weights": [0.0, 0.0]},
+            math.inf,
+        ),
+    ],
+    finite="every atom of p is one of q's",
+    reference="the definition, summed over distinct atoms",
+    method="exact sum",
+)
+def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
+    """KL of two laws on atoms, which are the same where they are equal."""
+    shape = broadcast_batch(p, q)
+    (p_atoms, p_log), (q_atoms, q_log) = _expanded(p, shape), _expanded(q, shape)
+    n = p_atoms.shape[len(shape)]
+    _, index = _distinct(torch.cat([p_atoms, q_atoms], len(shape)), len(shape))
+    size = int(index.max()) + 1
+    log_p, log_q = _merged(p_log, index[..., :n], size), _merged(q_log, index[..., n:], size)
+    total = generalised_kl_of_logs(log_p, log_q).sum(-1) + _missing(p) + _missing(q)
+    return total.to(_dtype(p, q))
+
+
+@register(
+    Empirical,
+    Distribution,
+    cases=[
+        Case(
+            {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]},
+            {"rate": 2.0},
+            0.670338651145241872132344055925,
+        )
+    ],
+    finite="q is discrete and has mass at every atom of p",
+    reference="the definition, summed over distinct atoms; an atom has no density",
+    method="exact sum",
+    make_q=Poisson,
+)
+def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
+    """sum_i w_i (log w_i - log q(x_i)) over distinct atoms; +inf against a density."""
+    if isinstance(q, _WRAPPERS) and family_of(type(q)) is None:
+        raise no_formula(p, q)
+    shape = broadcast_batch(p, q)
+    atoms, log_weights = _expanded(p, shape)
+    support = q.support
+    assert support is not None
+    if not support.is_discrete:
+        return torch.full(shape, math.inf, dtype=_dtype(p), device=log_weights.device)
+    distinct, index = _distinct(atoms, len(shape))
+    log_p = _merged(log_weights, index, len(distinct))
+    family = family_of(type(q))
+    if family is not None and family.log_mass is not None:
+        log_q = _masses(family, q, distinct)
+    else:
+        rows = distinct.reshape(len(distinct), *(1,) * len(q.batch_shape), *p.event_shape)
+        rows = rows.expand(len(distinct), *q.batch_shape, *p.event_shape)
+        log_q = in_float64(log_prob_anywhere(q, rows).movedim(0, -1))
+    total = generalised_kl_of_logs(log_p, log_q).sum(-1) + _missing(p)
+    return (total + (1 - torch.exp(log_q).sum(-1))).to(_dtype(p)).expand(shape)
+
+
+def _masses(family: Family, q: Distribution, atoms: Tensor) -> Tensor:
+    """Log masses of q at any numbers."""
+    assert family.log_mass is not None
+    values = {name: in_float64(x) for name, x in family.of(q).items()}
+    counts = (atoms >= 0) & (atoms == atoms.floor())
+    k = torch.where(counts, atoms, 0).long()
+    if family.num_atoms is None:
+        log_q = family.log_mass(k, **values)
+    else:  # these are asked for all of their atoms, in order
+        n = family.num_atoms(**values)
+        every = family.log_mass(torch.arange(n, device=k.device), **values)
+        counts = counts & (k < n)
+        log_q = every[..., torch.where(counts, k, 0)]
+    missing = nan_in(in_rows(values, family.vectors)).unsqueeze(-1)
+    return torch.where(missing, math.nan, torch.where(counts, log_q, -math.inf))
+
+
+def _missing(law: Empirical) -> Tensor:
+    """nan where an atom or a weight is, otherwise 0."""
+    weights = law.log_weights.detach()
+    atoms = any_of_last(law._samples.detach().isnan(), len(law.event_shape))
+    missing = (atoms | weights.isnan()).any(-1)
+    return torch.where(missing, math.nan, 0.0)
+
+
+def _expanded(law: Empirical, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Atoms and their log weights, normalised, in a batch shape."""
+    atoms, log_weights = law._samples, in_float64(law.log_weights)
+    n = len(law.batch_shape)
+    return (
+        atoms.expand(shape + atoms.shape[n:]),
+        torch.log_softmax(log_weights, -1).expand(shape + log_weights.shape[n:]),
+    )
+
+
+def _distinct(atoms: Tensor, batch_dims: int) -> tuple[Tensor, Tensor]:
+    """The distinct atoms of a whole batch, and which of them each atom is."""
+    rows = atoms.detach().flatten(0, batch_dims)
+    if rows.dim() == 1:
+        distinct, index = torch.unique(rows, return_inverse=True)
+    else:
+        distinct, index = torch.unique(rows, dim=0, return_inverse=True)
+    return distinct, index.reshape(atoms.shape[: batch_dims + 1])
+
+
+def _merged(log_weights: Tensor, index: Tensor, size: int) -> Tensor:
+    """Log masses of all distinct atoms, -inf for those that a law has not."""
+    zeros = log_weights.new_zeros((*log_weights.shape[:-1], size))
+    return log_mass(zeros.scatter_add(-1, index, torch.exp(log_weights)))
+
+
+def _dtype(*laws: Empirical) -> torch.dtype:
+    dtype = laws[0].log_weights.dtype
+    for law in laws[1:]:
+        dtype = torch.promote_types(dtype, law.log_weights.dtype)
+    return dtype
+
+
+@register(
+    Empirical,
+    ImproperUniform,
+    cases=[
+        Case(
+            {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]},
+            {},
+            math.inf,
+        )
+    ],
+    finite="never",
+    reference="an atom has no density",
+    method="infinite",
+    make_q=lambda: ImproperUniform(torch.distributions.constraints.real, (), ()),
+)
+def kl_empirical_improper_uniform(p: Empirical, q: ImproperUniform) -> Tensor:
+    """+inf: an atom has no density."""
+    return torch.full(broadcast_batch(p, q), math.inf, dtype=_dtype(p))

@@ -1,0 +1,157 @@
+"""ProjectedNormal: directions in the plane and in space, also against VonMises3D."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.distributions import ProjectedNormal, VonMises3D
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from ...numerics.dtypes import in_float64
+from ...numerics.special.divergences import HALF_LOG_TAU, exp_excess
+from ...numerics.special.log_sinhc import log_sinhc_bounded
+from ...registry.pair import Case
+from ...registry.reduction import no_formula
+from ...registry.register import register
+from ...registry.shapes import broadcast_batch
+from ...registry.structured_family import StructuredFamily
+from .von_mises_3d import VON_MISES_3D, length
+
+PROJECTED_NORMAL = StructuredFamily(ProjectedNormal, {"concentration": constraints.real_vector})
+
+_X, _W = (torch.tensor(0.5 * x) for x in np.polynomial.legendre.leggauss(64))
+_X = _X + 0.5
+_CIRCLE, _LATITUDE = 256, 64
+_FLAT = {"concentration": [1.0, -2.0]}
+_SPACE = {"concentration": [1.0, 0.5, -2.0]}
+_REFERENCE = "the densities: Hernandez-Stumpfhauser, Breidt & van der Woerd (2017)"
+
+
+def _log_ray(t: Tensor, d: int) -> Tensor:
+    """Log of int_0^inf x^(d-1) exp(-(x - t)^2/2) dx, less t^2/2 where t < 0."""
+    negative = t < 0
+    s = torch.where(negative, -t, 0.0)
+    far = s > 50
+    big = torch.where(far, s, 50.0)
+    r = 1 / big.square()
+    s = torch.where(far, 0.0, s)
+    mills = math.sqrt(math.pi / 2) * torch.special.erfcx(s / math.sqrt(2))
+    up = torch.where(negative, 0.0, t)
+    bell, mass = torch.exp(-0.5 * up.square()), math.sqrt(2 * math.pi) * torch.special.ndtr(up)
+    if d == 2:
+        behind, series = 1 - s * mills, r * (1 - r * (3 - r * (15 - 105 * r)))
+        ahead = bell + up * mass
+    else:
+        behind = (1 + s.square()) * mills - s
+        series = r / big * (2 - r * (12 - r * (90 - 840 * r)))
+        ahead = up * bell + (1 + up.square()) * mass
+    below = torch.log(torch.where(far, series, behind))
+    return torch.where(negative, below, torch.log(ahead) + 0.5 * up.square())
+
+
+def _log_density(law: Any, x: Tensor) -> Tensor:
+    """At points x of shape (..., nodes, d)."""
+    c = in_float64(law.concentration)
+    t = (x * c.unsqueeze(-2)).sum(-1)
+    if isinstance(law, VonMises3D):
+        k = length(c)
+        log_norm = log_sinhc_bounded(2 * k) + k + math.log(4 * math.pi)
+        return t - log_norm.unsqueeze(-1)
+    d = c.shape[-1]
+    constant = -0.5 * c.square().sum(-1) - d * HALF_LOG_TAU
+    return constant.unsqueeze(-1) + _log_ray(t, d)
+
+
+def _points(c: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (..., nodes, d) denser towards c, and their weights; constants of the integral."""
+    c, sharpness = c.detach(), sharpness.detach().unsqueeze(-1)
+    size = c.square().sum(-1, keepdim=True).sqrt()
+    pole = torch.zeros_like(c)
+    pole[..., 0] = 1.0
+    e = torch.where(size > 0, c / torch.where(size > 0, size, 1.0), pole)
+    if c.shape[-1] == 2:
+        angle = torch.arange(_CIRCLE, dtype=c.dtype, device=c.device) * (2 * math.pi / _CIRCLE)
+        cos, sin = torch.cos(0.5 * angle), torch.sin(0.5 * angle)
+        k = 1 / (1 + sharpness)
+        square = cos**2 + (k * sin) ** 2
+        along, across = (cos**2 - (k * sin) ** 2) / square, 2 * k * sin * cos / square
+        turned = torch.stack((-e[..., 1], e[..., 0]), -1)
+        x = along.unsqueeze(-1) * e.unsqueeze(-2) + across.unsqueeze(-1) * turned.unsqueeze(-2)
+        return x, k / square * (2 * math.pi / _CIRCLE)
+    s, w = _X.to(c), _W.to(c)
+    k = 1 / (1 + sharpness.square())
+    bottom = 1 - s + k * s
+    gap, weight = 2 * k * s / bottom, 2 * k * w / bottom.square()
+    angle = torch.arange(_LATITUDE, dtype=c.dtype, device=c.device) * (2 * math.pi / _LATITUDE)
+    ring = torch.sqrt(gap * (2 - gap)).unsqueeze(-1)
+    shape = gap.shape + angle.shape
+    first = (1 - gap).unsqueeze(-1).expand(shape)
+    x = torch.stack((first, ring * torch.cos(angle), ring * torch.sin(angle)), -1).flatten(-3, -2)
+    # the reflection that takes the pole, or its opposite, to e
+    flip = torch.where(e[..., :1] > 0, -1.0, 1.0).to(e.dtype)
+    v = e - flip * pole
+    x = x * flip.unsqueeze(-2)
+    x = x - 2 * (x * v.unsqueeze(-2)).sum(-1, keepdim=True) * (
+        v / v.square().sum(-1, keepdim=True)
+    ).unsqueeze(-2)
+    return x, (weight.unsqueeze(-1) * (2 * math.pi / _LATITUDE)).expand(shape).flatten(-2)
+
+
+@register(
+    ProjectedNormal,
+    VonMises3D,
+    cases=[Case(_SPACE, {"concentration": [0.0, 1.0, 0.5]}, 1.7795309458566174019)],
+    reference=_REFERENCE,
+    method="quadrature",
+    make_p=PROJECTED_NORMAL,
+    make_q=VON_MISES_3D,
+)
+@register(
+    VonMises3D,
+    ProjectedNormal,
+    cases=[Case(_SPACE, {"concentration": [0.0, 1.0, 0.5]}, 1.3354109069930429076)],
+    reference=_REFERENCE,
+    method="quadrature",
+    make_p=VON_MISES_3D,
+    make_q=PROJECTED_NORMAL,
+)
+@register(
+    ProjectedNormal,
+    ProjectedNormal,
+    cases=[
+        Case(_FLAT, {"concentration": [0.0, 1.5]}, 3.4223905337416622211),
+        Case(
+            {"concentration": [30.0, 0.0]}, {"concentration": [25.0, 4.0]}, 8.0206691606360571235
+        ),
+        Case(_SPACE, {"concentration": [0.0, 1.0, 0.5]}, 2.2653709811320422483),
+    ],
+    reference=_REFERENCE,
+    method="quadrature",
+    make_p=PROJECTED_NORMAL,
+    make_q=PROJECTED_NORMAL,
+)
+def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
+    """The integral over the circle, or over the sphere by latitude and longitude.
+
+    In four and more dimensions there is no rule of few points: no formula.
+    """
+    shape = broadcast_batch(p, q)
+    d = p.event_shape[0]
+    if d not in (2, 3):
+        raise no_formula(p, q)
+    a, b = p.concentration, q.concentration  # type: ignore[attr-defined]
+    own = in_float64(a)
+    size = length(own)
+    x, weight = _points(own, size.sqrt() if isinstance(p, VonMises3D) else size)
+    log_p, log_q = _log_density(p, x), _log_density(q, x)
+    gap = log_p - log_q
+    mass = weight * torch.exp(log_p)
+    # close to each other: the points that resolve p resolve q, and adding q - p changes nothing
+    is_near = gap.abs().amax(-1) < 1
+    close = exp_excess(torch.where(is_near.unsqueeze(-1), gap, 0.0))
+    kl = (mass * torch.where(is_near.unsqueeze(-1), close, gap)).sum(-1)
+    return kl.to(torch.promote_types(a.dtype, b.dtype)).expand(shape)

@@ -1,0 +1,1 @@
+"""Multivariate Gaussians, their products and their scale mixtures."""

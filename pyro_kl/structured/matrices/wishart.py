@@ -1,0 +1,73 @@
+"""Wishart: random covariance matrices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Wishart, constraints
+
+from ...numerics.dtypes import in_float64
+from ...numerics.special.gamma import bregman_lgamma
+from ...registry.pair import Case
+from ...registry.register import register
+from ...registry.shapes import broadcast_batch
+from ...registry.structured_family import StructuredFamily
+from ..gaussian.factors import diagonal, scale_divergence, solve_lower
+
+WISHART = StructuredFamily(
+    Wishart,
+    # above d - 1 for the sizes of the cases, whatever is drawn
+    {"df": constraints.greater_than(2.0), "scale_tril": constraints.lower_cholesky},
+    traces="the constructor branches on the value of df",
+)
+
+
+@register(
+    Wishart,
+    Wishart,
+    cases=[
+        Case(
+            {"df": 4.0, "scale_tril": [[1.0, 0.0], [0.3, 0.7]]},
+            {"df": 5.5, "scale_tril": [[1.2, 0.0], [-0.4, 1.0]]},
+            2.5120047527756860151,
+        ),
+        Case(
+            {"df": 1e6, "scale_tril": [[1.0, 0.0], [0.3, 0.7]]},
+            {"df": 1.0001e6, "scale_tril": [[1.0, 0.0], [0.3, 0.7]]},
+            0.0049998408411770364621,
+        ),
+        Case(
+            {"df": 3.5, "scale_tril": [[1.0, 0.0, 0.0], [0.3, 0.7, 0.0], [0.1, 0.2, 2.0]]},
+            {"df": 6.0, "scale_tril": [[0.5, 0.0, 0.0], [0.0, 0.7, 0.0], [0.1, -0.6, 1.0]]},
+            5.9564011969872267437,
+        ),
+    ],
+    reference="Penny (2001), KL divergences of Normal, Gamma, Dirichlet and Wishart densities; "
+    "split derived in the docstring",
+    replaces="torch sums over the batch (-0.098 for 1.148), gives p no gradient, and refuses "
+    "torch's class against Pyro's",
+    make_p=WISHART,
+    make_q=WISHART,
+)
+def kl_wishart(p: Wishart, q: Wishart) -> Tensor:
+    r"""KL(Wishart(nu, L L') || Wishart(mu, K K')), every term of second order.
+
+    With A = K^-1 L = I + N, D the Bregman divergence of log gamma, x_i = (nu - i)/2 and
+    y_i = (mu - i)/2 for i = 0 .. d - 1:
+
+        KL = nu (sum_i [A_ii - 1 - log A_ii] + |N|^2 / 2) + sum_i D(y_i, x_i)
+             - (mu - nu) sum_i log A_ii
+    """
+    shape = broadcast_batch(p, q)
+    dtype = torch.promote_types(p.df.dtype, q.df.dtype)
+    nu, mu = in_float64(p.df), in_float64(q.df)
+    factor, other = (in_float64(x._unbroadcasted_scale_tril) for x in (p, q))
+    n = solve_lower(other, (factor - other).tril())
+    s, sigma = diagonal(factor), diagonal(other)
+    scales = scale_divergence(s, sigma).sum(-1) + 0.5 * n.square().sum((-2, -1))
+    # log A_ii = (A_ii - 1) - [A_ii - 1 - log A_ii]
+    log_det = (diagonal(n) - scale_divergence(s, sigma)).sum(-1)
+    i = torch.arange(s.shape[-1], dtype=s.dtype, device=s.device)
+    x, y = (0.5 * (df.unsqueeze(-1) - i) for df in (nu, mu))
+    gammas = bregman_lgamma(y, x).sum(-1)
+    return (nu * scales + gammas - (mu - nu) * log_det).to(dtype).expand(shape)

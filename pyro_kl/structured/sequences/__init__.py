@@ -1,0 +1,1 @@
+"""Chains and hidden Markov models."""

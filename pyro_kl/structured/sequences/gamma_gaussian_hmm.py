@@ -1,0 +1,121 @@
+"""GammaGaussianHMM: a Gaussian sequence whose noises share one random scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import Gamma, GammaGaussianHMM, MultivariateNormal, MultivariateStudentT
+from pyro.ops.gaussian import Gaussian
+from torch import Tensor
+from torch.distributions import constraints, kl_divergence
+
+from ...numerics.dtypes import in_float64
+from ...registry.pair import Case
+from ...registry.register import register
+from ...registry.shapes import broadcast_batch
+from ...registry.structured_family import StructuredFamily
+from ..gaussian.factors import cholesky
+from .chain import Chain
+from .markov_field import causal, conditional
+
+_MATRIX = constraints.independent(constraints.real, 2)
+
+
+def _made(
+    concentration: Tensor, rate: Tensor, matrix: Tensor, noise: Tensor, loc: Tensor, scale: Tensor
+) -> GammaGaussianHMM:
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
+    zero = matrix[..., :1, :] * 0
+    return GammaGaussianHMM(
+        Gamma(concentration, rate),
+        MultivariateNormal(zero.squeeze(-2), scale_tril=eye),
+        matrix.unsqueeze(-3),
+        MultivariateNormal(zero, scale_tril=torch.diag_embed(noise).unsqueeze(-3)),
+        eye,
+        MultivariateNormal(loc, scale_tril=torch.diag_embed(scale).unsqueeze(-3)),
+    )
+
+
+_SCALES = constraints.independent(constraints.positive, 1)
+_FAMILY = StructuredFamily(
+    GammaGaussianHMM,
+    {
+        "concentration": constraints.positive,
+        "rate": constraints.positive,
+        "matrix": _MATRIX,
+        "noise": _SCALES,
+        "loc": _MATRIX,
+        "scale": _SCALES,
+    },
+    _made,
+    samples="Pyro's class has no sampler",
+)
+
+
+@register(
+    GammaGaussianHMM,
+    GammaGaussianHMM,
+    cases=[
+        Case(
+            {
+                "concentration": 3.0,
+                "rate": 2.0,
+                "matrix": [[0.5]],
+                "noise": [1.0],
+                "loc": [[0.0], [0.5]],
+                "scale": [1.0],
+            },
+            {
+                "concentration": 3.0,
+                "rate": 2.0,
+                "matrix": [[0.5]],
+                "noise": [1.0],
+                "loc": [[0.0], [0.5]],
+                "scale": [1.0],
+            },
+            0.0,
+        )
+    ],
+    finite="always",
+    reference="Tronarp, Karvonen & Särkkä (2019), Student's t-filters: the sequence is a "
+    "multivariate Student's t",
+    method="quadrature",
+    make_p=_FAMILY,
+    make_q=_FAMILY,
+)
+def kl_gamma_gaussian_hmms(p: GammaGaussianHMM, q: GammaGaussianHMM) -> Tensor:
+    """KL of the two multivariate Student's t laws of the whole sequence, O((T m)^3).
+
+    Given the scale s ~ Gamma(a, b) the sequence is N(loc, V / s): a t law of 2 a degrees of
+    freedom, location loc and scale matrix V b / a.
+    """
+    shape = broadcast_batch(p, q)
+    for side, law in (("p", p), ("q", q)):
+        if law.duration is None:
+            raise ValueError(
+                f"KL(GammaGaussianHMM || GammaGaussianHMM): {side} is homogeneous and does not "
+                "know its number of time steps. Construct it with `duration=`."
+            )
+    value = kl_divergence(_student_t(p), _student_t(q))
+    return value.to(torch.promote_types(p._init.info_vec.dtype, q._init.info_vec.dtype)).expand(
+        shape
+    )
+
+
+def _student_t(law: GammaGaussianHMM) -> MultivariateStudentT:
+    n, steps, init = law.hidden_dim, law.event_shape[0], law._init
+    transition, observation = (conditional(_with_unit_scale(x), n) for x in (law._trans, law._obs))
+    chain: Chain = causal(_with_unit_scale(init), transition, observation, steps)
+    loc, covariance = chain.expanded(law.batch_shape, steps).joint()
+    own = in_float64(init.precision)
+    mean = torch.linalg.solve(own, in_float64(init.info_vec))
+    concentration = in_float64(init.alpha) + 1 - 0.5 * n
+    rate = in_float64(init.beta) - 0.5 * (mean * in_float64(init.info_vec)).sum(-1)
+    tril = cholesky(covariance)
+    scale = (rate / concentration).sqrt()[..., None, None]
+    return MultivariateStudentT(2 * concentration, loc, tril * scale, validate_args=False)
+
+
+def _with_unit_scale(factor: Any) -> Gaussian:
+    return Gaussian(torch.zeros_like(factor.alpha), factor.info_vec, factor.precision)

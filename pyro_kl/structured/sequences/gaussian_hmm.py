@@ -1,0 +1,208 @@
+"""Gaussian state-space laws against one another and against products of univariate laws.
+
+GaussianHMM, GaussianMRF, LinearHMM with Gaussian noise, IndependentHMM and products of Normals
+are all chains: one recursion compares any two of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from pyro.distributions import GaussianHMM, GaussianMRF, IndependentHMM, LinearHMM
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+
+from ...numerics.dtypes import in_float64
+from ...registry.reduction import no_formula
+from ...registry.register import register
+from ...registry.shapes import as_delta, broadcast_batch
+from .chain import Chain, kalman, kl_chains
+from .gaussian_hmm_cases import FAMILIES, VALUES, cases
+from .markov_field import causal, conditional
+
+Normals: TypeAlias = "Normal | MultivariateNormal | LowRankMultivariateNormal"
+_NORMALS = (Normal, MultivariateNormal, LowRankMultivariateNormal)
+
+
+def kl_sequences(p: Distribution, q: Distribution) -> Tensor:
+    """KL of two Gaussian sequences, O(T) in their length T and of any two hidden dims.
+
+    With x_t | x_1..x_{t-1} ~ N(m_t, S_t) under p and N(n_t, U_t) under q it is the sum over t of
+    KL(N(0, S_t) || N(0, U_t)) + E_p[(n_t - m_t) U_t^-1 (n_t - m_t)'] / 2.
+    """
+    if (point := as_delta(p)) is not None:
+        return kl_divergence(point, q)
+    _check_durations(p, q)
+    shape, steps = broadcast_batch(p, q), p.event_shape[0]
+    if isinstance(q, Independent) and _normal_base(q) is None:
+        return _against_product(p, q, shape, steps)
+    if isinstance(p, LinearHMM) and isinstance(q, LinearHMM):
+        p, q = _without_shared_map(p, q)
+    separate_p, separate_q = _coordinates(p), _coordinates(q)
+    if separate_p is not None and separate_q is not None:
+        return kl_divergence(separate_p, separate_q).sum(-1).expand(shape)
+    spread, moved = kl_chains(chain_of(p, q, p), chain_of(p, q, q), shape, steps)
+    return (spread + moved).to(_dtype(p, q))
+
+
+def _check_durations(p: Distribution, q: Distribution) -> None:
+    """A homogeneous law may not know its number of time steps, and the KL grows with it."""
+    for side, law in (("p", p), ("q", q)):
+        if getattr(law, "duration", 0) is None:
+            raise ValueError(
+                f"KL({type(p).__name__} || {type(q).__name__}): {side} is homogeneous and does "
+                "not know its number of time steps. Construct it with `duration=`."
+            )
+
+
+def chain_of(p: Distribution, q: Distribution, law: Distribution) -> Chain:
+    """One side of a pair as a chain; the error for one that is not Gaussian names the pair."""
+    steps = law.event_shape[0]
+    if isinstance(law, IndependentHMM):
+        return chain_of(p, q, law.base_dist).expanded(law.base_dist.batch_shape, steps).merged()
+    if isinstance(law, (GaussianHMM, GaussianMRF)):
+        n = law.hidden_dim
+        transition, observation = law._trans, law._obs
+        return causal(law._init, conditional(transition, n), conditional(observation, n), steps)
+    if isinstance(law, LinearHMM):
+        return _linear_chain(p, q, law)
+    base = _normal_base(law)
+    if base is None:
+        raise no_formula(p, q)
+    return _product_chain(base)
+
+
+def _linear_chain(p: Distribution, q: Distribution, law: LinearHMM) -> Chain:
+    noises = [law.initial_dist, law.transition_dist, law.observation_dist]
+    bases = [_normal_base(noise) for noise in noises]
+    if law.transforms or any(base is None for base in bases):
+        raise no_formula(p, q)
+    (mean, covariance), (b, q_noise), (c, r) = (_moments(base) for base in bases if base)
+    return Chain(
+        mean=mean,
+        covariance=covariance,
+        f=in_float64(law.transition_matrix),
+        b=b,
+        q=q_noise,
+        h=in_float64(law.observation_matrix),
+        c=c,
+        r=r,
+    )
+
+
+def _without_shared_map(p: LinearHMM, q: LinearHMM) -> tuple[LinearHMM, LinearHMM]:
+    """Both before the maps of their observations, which leave the KL unchanged if they agree."""
+    if not (p.transforms or q.transforms):
+        return p, q
+    if list(p.transforms) != list(q.transforms) or not all(t.bijective for t in p.transforms):
+        raise no_formula(p, q)
+    return _untransformed(p), _untransformed(q)
+
+
+def _untransformed(law: LinearHMM) -> LinearHMM:
+    new = law.expand(law.batch_shape)
+    new.transforms = []
+    return new
+
+
+def _normal_base(law: Distribution) -> Normals | None:
+    """The Normal that all the Independents stand around; None if it is something else."""
+    while isinstance(law, Independent):
+        law = law.base_dist
+    # a subclass would have another log_prob than its parameters say: NanMaskedNormal's is
+    # that of the coordinates that are seen, and as a law it is a Normal
+    return law if isinstance(law, _NORMALS) else None
+
+
+def _moments(base: Normals) -> tuple[Tensor, Tensor]:
+    """Mean, as a row, and covariance."""
+    loc = in_float64(base.loc).unsqueeze(-2)
+    if isinstance(base, Normal):
+        return loc, torch.diag_embed(in_float64(base.scale).square())
+    if isinstance(base, MultivariateNormal):
+        tril = in_float64(base._unbroadcasted_scale_tril)
+        return loc, tril @ tril.mT
+    factor = in_float64(base._unbroadcasted_cov_factor)
+    return loc, factor @ factor.mT + torch.diag_embed(in_float64(base._unbroadcasted_cov_diag))
+
+
+def _product_chain(base: Normals) -> Chain:
+    """Independent steps: a chain whose one hidden coordinate stays at zero."""
+    c, r = _moments(base)
+    zero = c.new_zeros((1, 1))
+    return Chain(zero, zero, zero, zero, zero, torch.zeros_like(c[..., :1, :]), c, r)
+
+
+def _coordinates(law: Distribution) -> Distribution | None:
+    """A law of independent univariate sequences as a batch of them, coordinates last."""
+    if isinstance(law, IndependentHMM):
+        return law.base_dist
+    base = _normal_base(law)
+    if not isinstance(base, Normal):
+        return None
+    loc, scale = (x.mT.unsqueeze(-1) for x in torch.broadcast_tensors(base.loc, base.scale))
+    return Independent(Normal(loc, scale, validate_args=False), 2, validate_args=False)
+
+
+def _against_product(p: Distribution, q: Independent, shape: torch.Size, steps: int) -> Tensor:
+    """KL against a product of any univariate laws: the marginals' KLs and the total correlation.
+
+    The latter is the sum over all times and coordinates of the marginals' entropies less the
+    entropy of the whole.
+    """
+    if q.base_dist.event_shape:
+        raise no_formula(p, q)
+    chain = chain_of(p, q, p).expanded(p.batch_shape, steps)
+    mean, covariance = chain.marginals()
+    scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    tril = kalman(chain).scale_tril
+    correlation = scale.log() - tril.diagonal(dim1=-2, dim2=-1).log()
+    dtype = _dtype(p, q)
+    loc, scale = mean.squeeze(-2).to(dtype), scale.to(dtype)
+    marginals = Independent(Normal(loc, scale, validate_args=False), 2, validate_args=False)
+    return (kl_divergence(marginals, q) + correlation.sum((-1, -2))).to(dtype).expand(shape)
+
+
+def _dtype(*laws: Distribution) -> torch.dtype:
+    dtypes = [_dtype_of(law) for law in laws]
+    return torch.promote_types(*dtypes)
+
+
+def _dtype_of(law: Any) -> torch.dtype:
+    if isinstance(law, IndependentHMM):
+        return _dtype_of(law.base_dist)
+    if isinstance(law, LinearHMM):
+        return law.transition_matrix.dtype
+    if isinstance(law, Independent):
+        return _dtype_of(law.base_dist)
+    if isinstance(law, (GaussianHMM, GaussianMRF)):
+        return law._init.info_vec.dtype
+    return law.mean.dtype
+
+
+def kl_independent_hmms(p: IndependentHMM, q: IndependentHMM) -> Tensor:
+    """KL of two products of univariate sequences, Gaussian or not: the sum of theirs."""
+    shape = broadcast_batch(p, q)
+    return kl_divergence(p.base_dist, q.base_dist).sum(-1).expand(shape)
+
+
+for _p, _q in VALUES:
+    register(
+        _p,
+        _q,
+        cases=cases(_p, _q),
+        finite="always" if Independent not in (_p, _q) else "the marginals' KLs are",
+        reference="chain rule over time, Kalman's filters (Anderson & Moore 1979, ch. 5); derived "
+        "in pyro_kl.structured.chain",
+        method="rule" if _p is _q is IndependentHMM else "closed form",
+        make_p=FAMILIES[_p],
+        make_q=FAMILIES[_q],
+    )(kl_independent_hmms if _p is _q is IndependentHMM else kl_sequences)

@@ -1,0 +1,1 @@
+"""Distributions on the simplex and on counts of categories."""

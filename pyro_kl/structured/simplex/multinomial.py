@@ -1,0 +1,200 @@
+"""Multinomial and DirichletMultinomial: counts of categories, by their marginals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import DirichletMultinomial
+from torch import Tensor
+from torch.distributions import Multinomial, constraints, kl_divergence
+
+from ...numerics.dtypes import in_float64
+from ...numerics.special.counts import largest, log_choose, log_rising, times
+from ...numerics.special.divergences import itakura_saito_of, log_mass
+from ...registry.pair import Case
+from ...registry.register import register
+from ...registry.shapes import broadcast_batch
+from ...registry.structured_family import StructuredFamily
+
+MULTINOMIAL = StructuredFamily(
+    Multinomial,
+    {"probs": constraints.simplex},
+    make=lambda total_count, probs: Multinomial(int(total_count), probs),
+)
+DIRICHLET_MULTINOMIAL = StructuredFamily(
+    DirichletMultinomial,
+    {"concentration": constraints.independent(constraints.positive, 1)},
+    traces="a count is read from a tensor: it sizes a sum",
+)
+_OTHER_COUNT = "p.total_count == q.total_count"
+_COUNTS = "Johnson, Kotz & Balakrishnan (1997), "
+
+
+@register(
+    Multinomial,
+    Multinomial,
+    cases=[
+        Case(
+            {"total_count": 5, "probs": [0.2, 0.3, 0.5]},
+            {"total_count": 5, "probs": [0.4, 0.4, 0.2]},
+            1.16605654044777090,
+        ),
+        Case(
+            {"total_count": 5, "probs": [0.2, 0.3, 0.5]},
+            {"total_count": 4, "probs": [0.2, 0.3, 0.5]},
+            math.inf,
+        ),
+    ],
+    finite=_OTHER_COUNT + " and q has mass wherever p has",
+    reference="chain rule over the trials",
+    method="exact sum",
+    make_p=MULTINOMIAL,
+    make_q=MULTINOMIAL,
+)
+def kl_multinomial(p: Multinomial, q: Multinomial) -> Tensor:
+    """total_count KLs of one trial."""
+    shape = broadcast_batch(p, q)
+    trial = kl_divergence(p._categorical, q._categorical).expand(shape)
+    if p.total_count != q.total_count:
+        return torch.full_like(trial, math.inf)
+    return p.total_count * trial if p.total_count else torch.zeros_like(trial)
+
+
+@register(
+    DirichletMultinomial,
+    DirichletMultinomial,
+    cases=[
+        Case(
+            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
+            {"total_count": 4, "concentration": [1.0, 1.5, 0.4]},
+            1.2623638071286849546,
+        ),
+        Case(
+            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
+            {"total_count": 4, "concentration": [2.0, 0.7, 3.0009765625]},
+            3.7287464139295880937e-8,
+        ),
+        Case(
+            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
+            {"total_count": 3, "concentration": [2.0, 0.7, 3.0]},
+            math.inf,
+        ),
+    ],
+    finite=_OTHER_COUNT,
+    reference=_COUNTS + "sec. 35.13.1: the mass is a product over the categories",
+    method="exact sum",
+    make_p=DIRICHLET_MULTINOMIAL,
+    make_q=DIRICHLET_MULTINOMIAL,
+)
+def kl_dirichlet_multinomial(p: DirichletMultinomial, q: DirichletMultinomial) -> Tensor:
+    r"""KL of two Polya laws, O(K n), every term of second order.
+
+    The log ratio is a sum over the categories of log [a (a + 1) ... / (b (b + 1) ...)], x_k
+    factors each. What is linear in a - b cancels between them and the totals A and B. With
+    D(y, x) = y/x - 1 - log(y/x), and x_k BetaBinomial(n, a_k, A - a_k),
+
+        KL = sum_k sum_{i < n} P(x_k > i) D(b_k + i, a_k + i) - sum_{i < n} D(B + i, A + i)
+    """
+    shape = broadcast_batch(p, q)
+    dtype = torch.promote_types(p.concentration.dtype, q.concentration.dtype)
+    a, b = in_float64(p.concentration), in_float64(q.concentration)
+    n, j = _counts(p)
+    i = j[:-1]
+    beyond = polya_marginals(p, j).flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    each = _divergence_of_factors(b, a, b - a, i)
+    of_total = _divergence_of_factors(b.sum(-1), a.sum(-1), (b - a).sum(-1), i)
+    whole = torch.where(i < n.unsqueeze(-1), of_total, 0.0).sum(-1)
+    kl = (beyond * each).sum((-2, -1)) - whole
+    return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
+
+
+def _divergence_of_factors(y: Tensor, x: Tensor, difference: Tensor, i: Tensor) -> Tensor:
+    """D(y + i, x + i) along a new last dimension, with y - x given."""
+    y, x, difference = (t.unsqueeze(-1) for t in (y, x, difference))
+    return itakura_saito_of(difference / (x + i), (y + i) / (x + i))
+
+
+@register(
+    DirichletMultinomial,
+    Multinomial,
+    cases=[
+        Case(
+            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
+            {"total_count": 4, "probs": [0.4, 0.4, 0.2]},
+            1.3757115629756547864,
+        )
+    ],
+    finite=_OTHER_COUNT + " and q has mass everywhere",
+    reference=_COUNTS + "sec. 35.13.1",
+    method="exact sum",
+    make_p=DIRICHLET_MULTINOMIAL,
+    make_q=MULTINOMIAL,
+)
+def kl_dirichlet_multinomial_multinomial(p: DirichletMultinomial, q: Multinomial) -> Tensor:
+    """E log of what (a_k)_x of the categories leave of (A)_n, minus n sum_k mean_k log q_k."""
+    shape = broadcast_batch(p, q)
+    a = in_float64(p.concentration)
+    n, j = _counts(p)
+    own = (polya_marginals(p, j) * log_rising(a.unsqueeze(-1), j)).sum((-2, -1))
+    mean = n.unsqueeze(-1) * a / a.sum(-1, keepdim=True)
+    cross = times(mean, log_mass(in_float64(q.probs))).sum(-1)
+    kl = own - log_rising(a.sum(-1), n) - cross
+    dtype = torch.promote_types(p.concentration.dtype, q.probs.dtype)
+    return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
+
+
+@register(
+    Multinomial,
+    DirichletMultinomial,
+    cases=[
+        Case(
+            {"total_count": 4, "probs": [0.4, 0.4, 0.2]},
+            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
+            1.0325296737408845245,
+        )
+    ],
+    finite=_OTHER_COUNT,
+    reference=_COUNTS + "sec. 35.13.1",
+    method="exact sum",
+    make_p=MULTINOMIAL,
+    make_q=DIRICHLET_MULTINOMIAL,
+)
+def kl_multinomial_dirichlet_multinomial(p: Multinomial, q: DirichletMultinomial) -> Tensor:
+    """N sum_k p_k log p_k + log (B)_n - sum_k E log (b_k)_x, x being Binomial(n, p_k)."""
+    shape = broadcast_batch(p, q)
+    probs, b = in_float64(p.probs), in_float64(q.concentration)
+    n, j = _counts(p)
+    n = n.to(probs.device)
+    log_p, log_rest = log_mass(probs).unsqueeze(-1), log_mass(1 - probs).unsqueeze(-1)
+    mass = torch.exp(log_choose(n, j.to(probs)) + times(j, log_p) + times(n - j, log_rest))
+    expected = (mass * log_rising(b.unsqueeze(-1), j)).sum((-2, -1))
+    own = n * times(probs, log_mass(probs)).sum(-1)
+    kl = own + log_rising(b.sum(-1), n) - expected
+    dtype = torch.promote_types(p.probs.dtype, q.concentration.dtype)
+    return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
+
+
+def _counts(law: Any) -> tuple[Tensor, Tensor]:
+    """total_count, and the counts from 0 to the largest of it."""
+    n = torch.as_tensor(law.total_count, dtype=torch.float64)
+    return n, torch.arange(largest(n) + 1, device=n.device)
+
+
+def polya_marginals(law: DirichletMultinomial, j: Tensor) -> Tensor:
+    """The masses of each category's counts j, along a new last dimension; 0 beyond n."""
+    a = in_float64(law.concentration)
+    n = in_float64(law.total_count).unsqueeze(-1).unsqueeze(-1)
+    rest = (a.sum(-1, keepdim=True) - a).unsqueeze(-1)
+    inside = j <= n
+    x = torch.where(inside, j, 0).to(a)
+    own = log_rising(a.unsqueeze(-1), x) + log_rising(rest, torch.where(inside, n - x, 0.0))
+    log = log_choose(n, x) + own - log_rising(a.unsqueeze(-1) + rest, n)
+    return torch.where(inside, torch.exp(log), 0.0)
+
+
+def _where_counts_agree(kl: Tensor, p: Any, q: Any) -> Tensor:
+    left, right = (torch.as_tensor(x.total_count, device=kl.device) for x in (p, q))
+    differ = (left - right).abs() > 0  # false of nan, which stays
+    return torch.where(differ, math.inf, kl + (left - right))

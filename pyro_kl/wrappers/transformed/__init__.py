@@ -1,0 +1,1 @@
+"""Distributions under maps: rules, maps, and integrals over the line of the base."""

@@ -1,0 +1,33 @@
+"""FoldedDistribution: the law of |x|, whose density at x is the base's at x plus that at -x."""
+
+from __future__ import annotations
+
+from pyro.distributions import FoldedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from ...registry.reduction import plainer, reduction, simplified
+from ...registry.shapes import broadcast_batch
+from .canonical import named_half, unfolded
+from .maps import lives_above
+
+
+@plainer(FoldedDistribution)
+def plainer_folded(law: FoldedDistribution) -> Distribution:
+    """The base itself where it is never negative, the half of a symmetric family by its name."""
+    base = simplified(law.base_dist)
+    if lives_above(base.support, 0.0):
+        return base
+    half = named_half(base)
+    if half is not None:
+        return half
+    return law if base is law.base_dist else FoldedDistribution(base, validate_args=False)
+
+
+@reduction
+def by_unfolding(p: Distribution, q: Distribution) -> Tensor | None:
+    """Of two halves of laws symmetric about 0, the KL of the whole laws."""
+    whole_p, whole_q = unfolded(p), unfolded(q)
+    if whole_p is None or whole_q is None:
+        return None
+    return kl_divergence(whole_p, whole_q).expand(broadcast_batch(p, q))

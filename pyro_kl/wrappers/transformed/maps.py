@@ -1,0 +1,222 @@
+"""Transforms as lists of plain maps: flat, merged, compared by value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Number
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, TransformedDistribution, constraints
+from torch.distributions.transforms import (
+    AffineTransform,
+    ComposeTransform,
+    ExpTransform,
+    IndependentTransform,
+    PowerTransform,
+    SigmoidTransform,
+    SoftplusTransform,
+    TanhTransform,
+    Transform,
+    _InverseTransform,
+)
+
+from ...numerics.concrete import constant, settled
+from ...registry.subclasses import is_a
+
+_INCREASING = (ExpTransform, SigmoidTransform, SoftplusTransform, TanhTransform)
+#: What an instance keeps for itself and says nothing about the map.
+_BOOKKEEPING = frozenset({"_cache_size", "_cached_x_y", "_inv", "_event_dim"})
+
+
+def plain_maps(transforms: Iterable[Transform]) -> list[Transform]:
+    """The same map as a list: no compositions, no identities, no x followed by its inverse."""
+    maps: list[Transform] = []
+    for transform in transforms:
+        for part in flattened(transform):
+            _append(maps, part)
+    return maps
+
+
+def flattened(transform: Transform) -> list[Transform]:
+    """The maps that a map is made of, as they are written; inverses of plain maps are plain."""
+    if is_a(transform, ComposeTransform):
+        return [flat for part in transform.parts for flat in flattened(part)]
+    if is_a(transform, IndependentTransform):
+        return flattened(transform.base_transform)
+    if is_a(transform, AffineTransform) and transform.event_dim:
+        return [AffineTransform(transform.loc, transform.scale)]
+    if isinstance(transform, _InverseTransform):
+        return _inverted(transform.inv)
+    return [transform]
+
+
+def _inverted(transform: Transform) -> list[Transform]:
+    if is_a(transform, (ComposeTransform, IndependentTransform)):
+        return [flat for part in reversed(flattened(transform)) for flat in _inverted(part)]
+    if is_a(transform, AffineTransform):
+        return [AffineTransform(-transform.loc / transform.scale, 1 / transform.scale)]
+    if is_a(transform, PowerTransform):
+        return [PowerTransform(1 / transform.exponent)]
+    return [transform.inv]
+
+
+def _append(maps: list[Transform], last: Transform) -> None:
+    """Add one map at the end, merged with what stands there."""
+    before = maps[-1] if maps else None
+    if is_a(last, AffineTransform) and is_a(before, AffineTransform):
+        maps.pop()
+        last = AffineTransform(last.loc + last.scale * before.loc, last.scale * before.scale)
+    elif before is not None and undoes(last, before):
+        maps.pop()
+        return
+    if not _is_identity(last):
+        maps.append(last)
+
+
+def undoes(second: Transform, first: Transform) -> bool:
+    """Whether one map is the inverse of the one before it."""
+    if isinstance(second, _InverseTransform):
+        return same_map(second.inv, first)
+    return isinstance(first, _InverseTransform) and same_map(first.inv, second)
+
+
+def _is_identity(transform: Transform) -> bool:
+    if is_a(transform, AffineTransform):
+        return constant(transform.loc, 0.0) and constant(transform.scale, 1.0)
+    if is_a(transform, PowerTransform):
+        return constant(transform.exponent, 1.0)
+    return False
+
+
+def same_map(a: Transform, b: Transform) -> bool:
+    """Whether two plain maps are equal: of one class, with the same numbers in them."""
+    if a is b:
+        return True
+    if isinstance(a, _InverseTransform) and isinstance(b, _InverseTransform):
+        return same_map(a.inv, b.inv)
+    if type(a) is not type(b) or isinstance(a, torch.nn.Module):
+        return False
+    mine, others = ({k: v for k, v in vars(t).items() if k not in _BOOKKEEPING} for t in (a, b))
+    return mine.keys() == others.keys() and all(_same(mine[k], others[k]) for k in mine)
+
+
+def _same(x: Any, y: Any) -> bool:
+    if x is y:
+        return True
+    if isinstance(x, Tensor | Number) and isinstance(y, Tensor | Number):
+        if any(isinstance(each, Tensor) and each.requires_grad for each in (x, y)):
+            return False  # equal today: each has a gradient of its own
+        try:
+            return settled(x == y, lambda equal: equal)
+        except RuntimeError:  # shapes that do not broadcast
+            return False
+    if isinstance(x, list | tuple) and isinstance(y, list | tuple):
+        return len(x) == len(y) and all(_same(a, b) for a, b in zip(x, y, strict=True))
+    if isinstance(x, Transform) and isinstance(y, Transform):
+        return same_map(x, y)
+    return isinstance(x, str | bool | None.__class__) and x == y
+
+
+# --- where a map is one-to-one ------------------------------------------------------------------
+
+
+def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None) -> bool:
+    """Whether different points of a support have different images, as far as is known.
+
+    A transform is bijective on its domain; torch lets a law be mapped that lives on more than
+    that, and then PowerTransform(2) folds the negative numbers over the positive ones.
+    """
+    for transform in maps:
+        if not transform.bijective or not _within(support, transform.domain):
+            return False
+        support = image(support, transform)
+    return True
+
+
+def bounds(support: Any) -> tuple[Any, Any] | None:
+    """The ends of an interval of the line; None for anything else."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support in (constraints.real, constraints.real_vector):
+        return -torch.inf, torch.inf
+    low = getattr(support, "lower_bound", None)
+    high = getattr(support, "upper_bound", None)
+    if low is None and high is None:
+        return None
+    return -torch.inf if low is None else low, torch.inf if high is None else high
+
+
+def lives_above(support: Any, low: float) -> bool:
+    """Whether a support has nothing below a number, as far as is known."""
+    ends = bounds(support)
+    return ends is not None and settled(ends[0], lambda end: end >= low)
+
+
+def _within(support: Any, domain: Any) -> bool:
+    """Whether a support is inside of a domain; False if that is not known."""
+    ends, room = bounds(support), bounds(domain)
+    if room == (-torch.inf, torch.inf):
+        return True
+    if ends is None or room is None:
+        return type(support) is type(domain)
+    return settled(ends[0] - room[0], lambda gap: gap >= 0) and settled(
+        room[1] - ends[1],
+        lambda gap: (gap >= 0) | (gap != gap),  # inf - inf
+    )
+
+
+def image(support: Any, transform: Transform) -> Any:
+    """Where an injective map leads: the images of the ends, or its codomain if nothing is known.
+
+    torch takes the codomain, which of an affine map is the whole line.
+    """
+    ends, room = bounds(support), bounds(transform.codomain)
+    if ends is None or room is None or transform.domain.event_dim:
+        return transform.codomain
+    if direction(transform) == -1:
+        ends = ends[1], ends[0]
+    elif direction(transform) != 1:
+        return transform.codomain
+    return constraints.interval(
+        *(_end_of_image(transform, end, limit) for end, limit in zip(ends, room, strict=True))
+    )
+
+
+def mapped_support(law: Distribution) -> Any:
+    """A law's support: as its class states it, or through its maps if it states none.
+
+    torch writes a Gumbel as a map of a Uniform that ends one rounding before 0 and 1.
+    """
+    if not isinstance(law, TransformedDistribution):
+        return law.support
+    if type(law).support is not TransformedDistribution.support:
+        return law.support
+    support = mapped_support(law.base_dist)
+    for transform in law.transforms:
+        for part in flattened(transform):
+            support = image(support, part)
+    return support
+
+
+def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
+    infinite = settled(end, lambda x: abs(x) == torch.inf)
+    return (
+        limit
+        if infinite
+        else transform(end if isinstance(end, Tensor) else torch.tensor(float(end)))
+    )
+
+
+def direction(transform: Transform) -> int:
+    """1 of an increasing map, -1 of one that falls, 0 if that is not known."""
+    if isinstance(transform, _InverseTransform):
+        return direction(transform.inv)
+    if is_a(transform, AffineTransform):
+        slope = transform.scale
+    elif is_a(transform, PowerTransform):
+        slope = transform.exponent
+    else:
+        return int(is_a(transform, _INCREASING))
+    return int(settled(slope, lambda s: s > 0)) - int(settled(slope, lambda s: s < 0))

@@ -1,0 +1,125 @@
+"""Priors of structure, pulled back to the line: products of univariate laws.
+
+Pulled back through the bijection that torch's `biject_to` has for their support, a Dirichlet and
+an LKJCholesky are products: of sticks, each of which is a Beta, and of partial correlations, each
+of which is a Beta stretched to (-1, 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Beta,
+    Dirichlet,
+    Distribution,
+    Independent,
+    LKJCholesky,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    kl_divergence,
+)
+from torch.distributions.transforms import (
+    AffineTransform,
+    CorrCholeskyTransform,
+    SigmoidTransform,
+    StickBreakingTransform,
+    Transform,
+)
+
+from ...registry.reduction import reduction
+from ...registry.shapes import broadcast_batch, sum_events
+from ...registry.subclasses import is_a
+from .canonical import class_of
+from .charts import is_univariate
+from .maps import mapped_support, one_to_one, plain_maps
+from .rules import mapped, opened
+
+
+def pulled_back(q: Any, transform: Transform) -> Distribution | None:
+    """The law whose image under the map is q; None if it is not known."""
+    if class_of(q) is Dirichlet and is_a(transform, StickBreakingTransform):
+        return _sticks(q.concentration)
+    if class_of(q) is LKJCholesky and is_a(transform, CorrCholeskyTransform):
+        return _partial_correlations(q.dim, q.concentration)
+    return None
+
+
+def _sticks(concentration: Tensor) -> Distribution:
+    """v_k ~ Beta(a_k, sum_{j>k} a_j) is what the k-th part takes of what is left of 1.
+
+    The map's u_k is logit v_k + log(K - k).
+    """
+    rest = concentration.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    count = torch.arange(rest.shape[-1], 0, -1, dtype=rest.dtype, device=rest.device)
+    return _logit_betas(concentration[..., :-1], rest, AffineTransform(count.log(), 1.0))
+
+
+def _partial_correlations(dim: int, concentration: Tensor) -> Distribution:
+    """(1 + tanh u_ij) / 2 ~ Beta(b, b) for j < i, with b = eta + (d - 2 - j) / 2.
+
+    Source:
+        Lewandowski, Kurowicka & Joe (2009), sec. 2.4.
+    """
+    column = torch.tril_indices(dim, dim, -1, device=concentration.device)[1]
+    b = concentration.unsqueeze(-1) + 0.5 * (dim - 2 - column).to(concentration.dtype)
+    return _logit_betas(b, b, AffineTransform(0.0, 0.5))  # atanh(2 v - 1) = logit(v) / 2
+
+
+def _logit_betas(a: Tensor, b: Tensor, affine: AffineTransform) -> Distribution:
+    betas = Beta(a, b, validate_args=False)
+    on_line = TransformedDistribution(betas, [SigmoidTransform().inv, affine])
+    return Independent(on_line, 1, validate_args=False)
+
+
+@reduction
+def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
+    """What p ends with is undone on both sides, where q undone is known."""
+    base, maps = opened(p)
+    before = pulled_back(q, maps[-1]) if maps else None
+    if before is None:
+        return None
+    return kl_divergence(mapped(base, maps[:-1]), before).expand(broadcast_batch(p, q))
+
+
+@reduction
+def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
+    """q's maps are undone on p, where they reach everything that p does."""
+    base, maps = opened(q)
+    if not maps or not all(is_univariate(t) for t in maps):
+        return None
+    back = plain_maps([t.inv for t in reversed(maps)])
+    if not one_to_one(maps, base.support) or not one_to_one(back, mapped_support(p)):
+        return None
+    p_base, p_maps = opened(p)
+    moved = mapped(p_base, plain_maps([*p_maps, *back]))
+    return kl_divergence(moved, base).expand(broadcast_batch(p, q))
+
+
+@reduction
+def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
+    """A multivariate normal, mapped number by number, against a product.
+
+    The KL is that of the marginals' plus their total correlation, which no such map changes.
+    """
+    base: Any
+    base, maps = opened(p)
+    if not is_a(base, (MultivariateNormal, LowRankMultivariateNormal)):
+        return None
+    if not is_a(q, Independent) or q.base_dist.event_shape:
+        return None
+    marginal = Normal(base.loc, base.variance.sqrt(), validate_args=False)
+    if (
+        not maps
+        or not all(is_univariate(t) for t in maps)
+        or not one_to_one(maps, marginal.support)
+    ):
+        return None
+    correlation = kl_divergence(base, Independent(marginal, 1, validate_args=False))
+    kl = kl_divergence(mapped(marginal, maps), q.base_dist)
+    shape = broadcast_batch(p, q)
+    return sum_events(kl, shape, p.event_shape) + correlation.expand(shape)

@@ -1,0 +1,194 @@
+"""TransformedDistribution: maps in a plain form, families under their names, shared maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyro.distributions
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Exponential,
+    Gumbel,
+    Independent,
+    Kumaraswamy,
+    LogNormal,
+    Normal,
+    RelaxedBernoulli,
+    TransformedDistribution,
+    Weibull,
+    kl_divergence,
+)
+from torch.distributions.transforms import (
+    AbsTransform,
+    AffineTransform,
+    ComposeTransform,
+    ExpTransform,
+    PowerTransform,
+    SigmoidTransform,
+    TanhTransform,
+    Transform,
+)
+
+from ...numerics.dtypes import in_float64
+from ...registry.pair import Case
+from ...registry.reduction import by_reduction, first_reduction, plainer, reduction, simplified
+from ...registry.register import register
+from ...registry.shapes import broadcast_batch, peel
+from ...registry.subclasses import is_a
+from ...registry.user_classes import is_foreign, own_copy, promoted, tensors_in
+from .canonical import _logistic_of, class_of, named_image
+from .maps import flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
+
+_PLAIN = (TransformedDistribution, pyro.distributions.TransformedDistribution)
+#: Their densities are written apart, since base and maps are not exact in floating point.
+_CLOSED = (Gumbel, Kumaraswamy)
+
+
+@plainer(TransformedDistribution)
+def plainer_transformed(law: TransformedDistribution) -> Distribution:
+    """The innermost base under a list of plain maps, or the family that this is."""
+    if type(law) not in _PLAIN:
+        return law
+    base, maps = _opened_plain(law)
+    if maps and is_a(maps[0], AbsTransform) and not base.event_shape:
+        base, maps = pyro.distributions.FoldedDistribution(base), maps[1:]
+    base, maps = _absorbed(base, maps)
+    if not maps:
+        return base
+    plain = mapped(base, maps)
+    unchanged = base is law.base_dist and len(maps) == len(law.transforms)
+    if unchanged and not isinstance(plain, Independent):  # dims to treat alike are taken outside
+        unchanged = all(a is b for a, b in zip(maps, law.transforms, strict=True))
+        return law if unchanged else plain
+    return plain
+
+
+def _opened_plain(law: Any) -> tuple[Distribution, list[Transform]]:
+    """The base under all nested maps."""
+    transforms: list[Transform] = []
+    while type(law) in _PLAIN:
+        transforms = [*law.transforms, *transforms]
+        law = simplified(law.base_dist)
+    return law, plain_maps(transforms)
+
+
+def _absorbed(
+    base: Distribution, maps: Sequence[Transform]
+) -> tuple[Distribution, list[Transform]]:
+    """As many maps as can be taken into the base, the first of them first."""
+    maps = list(maps)
+    while maps:
+        image = named_image(base, maps[0])
+        if image is None:
+            inner, inner_maps = opened(base)
+            if not (inner_maps and undoes(maps[0], inner_maps[-1])):
+                break
+            image = mapped(inner, inner_maps[:-1])
+        base, maps = simplified(image), maps[1:]
+    return base, maps
+
+
+def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
+    """The law of a map's image; dimensions that the map treats alike stay outside of it."""
+    if not maps:
+        return base
+    if is_a(base, Independent):
+        depth = ComposeTransform(list(maps)).domain.event_dim
+        outer = min(base.reinterpreted_batch_ndims, len(base.event_shape) - depth)
+        if outer > 0:
+            inner = mapped(peel(base, outer), maps)
+            return Independent(inner, outer, validate_args=False)
+    return TransformedDistribution(base, list(maps), validate_args=False)
+
+
+def opened(law: Any) -> tuple[Distribution, list[Transform]]:
+    """The base and the maps that a law is made of; the law itself and none if it is not."""
+    if class_of(law) is RelaxedBernoulli:
+        return _logistic_of(law), [SigmoidTransform()]
+    if class_of(law) is LogNormal:
+        return Normal(law.loc, law.scale, validate_args=False), [ExpTransform()]
+    if class_of(law) is Weibull:  # torch keeps the reciprocal as it was rounded
+        unit = Exponential(torch.ones_like(law.scale), validate_args=False)
+        return unit, [PowerTransform(1 / law.concentration), AffineTransform(0.0, law.scale)]
+    if not is_a(law, TransformedDistribution) or isinstance(law, _CLOSED):
+        return law, []
+    return simplified(law.base_dist), plain_maps(law.transforms)
+
+
+@first_reduction
+def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
+    """Maps are merged, inverted and taken into a base in float64; the KL is rounded once."""
+    if not any(type(law) in _PLAIN for law in (p, q)) or is_foreign(p) or is_foreign(q):
+        return None
+    found = {x.dtype for x in (*tensors_in(p), *tensors_in(q))}
+    finer = {in_float64(x).dtype for x in (*tensors_in(p), *tensors_in(q))}
+    if found == finer:
+        return None
+    return kl_divergence(own_copy(p), own_copy(q)).to(promoted((p, q)))
+
+
+@first_reduction
+def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
+    """What both laws end with drops out before one of them is called by another name."""
+    if type(p) not in _PLAIN or type(q) not in _PLAIN:
+        return None
+    return _without_shared_maps(p, q, _as_given)
+
+
+@reduction
+def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
+    """What both laws end with drops out if it is one-to-one where they live."""
+    return _without_shared_maps(p, q, opened)
+
+
+def _as_given(law: Any) -> tuple[Distribution, list[Transform]]:
+    """The base and all maps that it is under, not merged and without other names."""
+    maps: list[Transform] = []
+    while type(law) in _PLAIN:
+        maps = [*(part for t in law.transforms for part in flattened(t)), *maps]
+        law = law.base_dist
+    return law, maps
+
+
+def _without_shared_maps(
+    p: Distribution,
+    q: Distribution,
+    parts: Callable[[Any], tuple[Distribution, list[Transform]]],
+) -> Tensor | None:
+    (p_base, p_maps), (q_base, q_maps) = parts(p), parts(q)
+    shared = 0
+    for a, b in zip(reversed(p_maps), reversed(q_maps), strict=False):
+        if not same_map(a, b):
+            break
+        shared += 1
+    while shared:
+        inner_p = mapped(p_base, p_maps[:-shared])
+        inner_q = mapped(q_base, q_maps[:-shared])
+        if all(one_to_one(p_maps[-shared:], mapped_support(law)) for law in (inner_p, inner_q)):
+            return kl_divergence(inner_p, inner_q).expand(broadcast_batch(p, q))
+        shared -= 1
+    return None
+
+
+def _tanh_of_normal(loc: Tensor, scale: Tensor) -> TransformedDistribution:
+    return TransformedDistribution(Normal(loc, scale), TanhTransform())
+
+
+@register(
+    TransformedDistribution,
+    TransformedDistribution,
+    cases=[Case({"loc": 0.0, "scale": 2.0}, {"loc": 0.0, "scale": 2.0}, 0.0)],
+    finite="the bases' KL is",
+    reference="a shared one-to-one map leaves the KL unchanged",
+    method="rule",
+    replaces="torch's raises an empty NotImplementedError where the transforms are not equal as "
+    "they are written, and lets maps drop out that are not one-to-one (2.0 instead of 0)",
+    make_p=_tanh_of_normal,
+    make_q=_tanh_of_normal,
+)
+def kl_transformed_transformed(p: TransformedDistribution, q: TransformedDistribution) -> Tensor:
+    """KL of two mapped laws: the rules for wrapped laws say it, if anything does."""
+    return by_reduction(p, q)

@@ -1,0 +1,196 @@
+"""Whether a KL under maps is finite: p's tails against what -log q grows like behind the maps.
+
+At an end of p's support let t be the distance from the middle, or 1 over that from a finite end.
+Where p's own tail is known in t, all that matters of the maps and of q is the growth of the cost
+-log q - log|T'| with t. There is one scale for all of it,
+
+    c (log t)^k,  c t^k,  exp(c t^k),  exp(exp(c t^k)),
+
+on which exp and its like go one level up, logarithms one level down, and powers stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyro.distributions.transforms as pyro_transforms
+import torch
+from torch import Tensor
+from torch.distributions.transforms import (
+    AffineTransform,
+    ExpTransform,
+    PowerTransform,
+    SigmoidTransform,
+    SoftplusTransform,
+    TanhTransform,
+    Transform,
+    _InverseTransform,
+)
+
+from ...numerics.concrete import settled
+from ...registry.line import Point
+from ...registry.subclasses import is_a
+from .charts import carried_on
+from .line_of import Tail, View
+from .maps import direction
+
+Number = Tensor | float
+Mask = Tensor | bool
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What something grows like with t; `factor` is nan where it is not known.
+
+    Level 0 is c t^k, 1 its exponential, 2 that of the exponential, -1 is c (log t)^k.
+    """
+
+    level: int = 0
+    power: Number = 1.0
+    factor: Number = 1.0
+
+    def raised(self, exponent: Number) -> Growth:
+        if self.level > 1:
+            return self
+        if self.level == 1:
+            return replace(self, factor=self.factor * exponent)
+        return replace(self, power=self.power * exponent, factor=self.factor**exponent)
+
+    def stretched(self, factor: Number) -> Growth:
+        return replace(self, factor=self.factor * factor) if self.level < 1 else self
+
+    def exponential(self, rate: Number = 1.0) -> Growth | None:
+        """Of exp(rate s) for this s; None if the scale has no such growth."""
+        if self.level >= 0:
+            return replace(self.stretched(rate), level=self.level + 1)
+        if self.level == -1 and settled(self.power, lambda k: k == 1.0):
+            return Growth(0, self.factor * rate, math.nan)
+        return None
+
+    def logarithm(self, rate: Number = 1.0) -> Growth:
+        """Of rate log s."""
+        if self.level == 0:
+            return Growth(-1, 1.0, self.power * rate)
+        return replace(self, level=self.level - 1).stretched(rate)
+
+
+# --- through maps -------------------------------------------------------------------------------
+
+
+#: What exp, and what is like exp at both ends, makes of the distances there: exp of so many times.
+_RATES: dict[type[Transform], float] = {
+    ExpTransform: 1.0,
+    SigmoidTransform: 1.0,
+    SoftplusTransform: 1.0,
+    pyro_transforms.SoftplusTransform: 1.0,
+    TanhTransform: 2.0,
+}
+#: Where their images end.
+_IMAGES: dict[type[Transform], tuple[float, float]] = {
+    ExpTransform: (0.0, math.inf),
+    SigmoidTransform: (0.0, 1.0),
+    SoftplusTransform: (0.0, math.inf),
+    pyro_transforms.SoftplusTransform: (0.0, math.inf),
+    TanhTransform: (-1.0, 1.0),
+}
+_SOFTPLUS = (SoftplusTransform, pyro_transforms.SoftplusTransform)
+
+
+def _at_end(
+    maps: Sequence[Transform], start: Point, side: int
+) -> tuple[Growth, Number, int] | None:
+    """What the distance at an end of the image grows like, the end, and which of the two it is.
+
+    None if that is not known.
+    """
+    point, growth = start, Growth()
+    for transform in maps:
+        found = _through(transform, growth, (point.low, point.high)[side], side)
+        sign = direction(transform)
+        if found is None or sign == 0:
+            return None
+        point, growth, side = carried_on([transform], point), found, side if sign > 0 else 1 - side
+    return growth, (point.low, point.high)[side], side
+
+
+def _through(transform: Transform, growth: Growth, end: Number, side: int) -> Growth | None:
+    if is_a(transform, AffineTransform):
+        size = torch.as_tensor(transform.scale).abs()
+        return growth.stretched(size if settled(end, lambda x: abs(x) == math.inf) else 1 / size)
+    inverse = isinstance(transform, _InverseTransform)
+    kind = type(transform.inv if inverse else transform)
+    special: tuple[float, float]
+    image: Growth | None
+    if is_a(transform, PowerTransform):
+        exponent = torch.as_tensor(transform.exponent).abs()
+        special, image = (0.0, math.inf), growth.raised(exponent)
+    elif kind in _SOFTPLUS and side == 1:
+        special, image = (math.inf, math.inf), growth
+    elif kind in _RATES and inverse:
+        special, image = _IMAGES[kind], growth.logarithm(1 / _RATES[kind])
+    elif kind in _RATES:
+        special, image = (-math.inf, math.inf), growth.exponential(_RATES[kind])
+    else:
+        return None
+    if _all_at(end, special[side]):
+        return image
+    return growth.stretched(math.nan) if settled(end, lambda x: x != special[side]) else None
+
+
+def _all_at(end: Number, place: float) -> bool:
+    return settled(end, lambda x: x == place)
+
+
+# --- whether the mean of the cost is finite -----------------------------------------------------
+
+
+def infinite_by_tails(
+    tails: tuple[Tail, Tail], start: Point, maps: Sequence[Transform], view: View
+) -> Tensor:
+    """Where the KL is known to be infinite by its tails.
+
+    Args:
+        tails: p's, lower and upper.
+        start: any point of p's support, with its ends.
+        maps: from there to where q is.
+        view: q.
+    """
+    maps, q = [*maps, *view.back], view.base or view
+    never: Mask = False
+    for side, tail in enumerate(tails):
+        found = _at_end(maps, start, side)
+        if found is None or q.tails is None:
+            continue
+        growth, end, other = found
+        touches = torch.as_tensor(end) == torch.as_tensor((q.low, q.high)[other])
+        at_end = _has_no_mean(_cost(growth, q.tails[other]), tail)
+        inside = _has_no_mean(growth.logarithm(), tail)
+        never = never | (touches & at_end) | (~touches & inside)
+    return torch.as_tensor(never)
+
+
+def _cost(growth: Growth, q: Tail) -> Growth | None:
+    """What -log q grows like with t: a power of the distance, its exponential or its logarithm."""
+    if _all_at(q.growth, math.inf):
+        return growth.exponential(q.rate)
+    if not _all_at(q.growth, 0.0):
+        return growth.raised(q.growth)
+    log = growth.logarithm()
+    return log.raised(2.0) if _all_at(q.index, math.inf) else log
+
+
+def _has_no_mean(cost: Growth | None, tail: Tail) -> Mask:
+    """Whether the mean of the cost is known to be infinite."""
+    if cost is None or cost.level < 0:
+        return False
+    if not _all_at(tail.index, math.inf):
+        return tail.index < math.inf if cost.level > 0 else cost.power >= tail.index
+    if cost.level == 0:
+        return False
+    double, heavy = _all_at(tail.growth, math.inf), _all_at(tail.growth, 0.0)
+    level, power = (2, 1.0) if double else (0, 1.0) if heavy else (1, tail.growth)
+    if cost.level != level:
+        return cost.level > level
+    return (cost.power > power) | ((cost.power == power) & (cost.factor >= tail.rate))

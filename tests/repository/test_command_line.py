@@ -1,0 +1,188 @@
+"""`python -m pyro_kl`: what a user reads, and what bad input gets."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from itertools import product
+
+import pytest
+
+import pyro_kl
+from pyro_kl.__main__ import main
+from pyro_kl.divergence.classes import concrete_classes, members
+from pyro_kl.registry.columns import columns
+from pyro_kl.registry.register import pair_of
+
+
+def printed(capsys, *arguments):
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_pairs_gives_a_row_to_each(capsys):
+    lines = printed(capsys, "pairs").splitlines()
+    assert any(line.startswith("Gamma || LogNormal ") for line in lines)
+    assert any(line.strip().startswith("Delta || Distribution: ") for line in lines), "reasons"
+
+
+def test_explain_shows_the_functions_of_a_composed_formula(capsys):
+    text = printed(capsys, "explain", "Gamma", "InverseGamma")
+    for part in (
+        "method     closed form",
+        "finite     p.concentration > 1",
+        "error      as measured",
+    ):
+        assert part in text
+    # the code of the moment that q asks for, and of p's entropy
+    assert "rate / (concentration - 1)" in text
+    assert "H(p)" in text
+    assert "digamma" in text
+
+
+def test_explain_shows_the_derivation_of_a_written_formula(capsys):
+    text = printed(capsys, "explain", "Gamma", "Gamma")
+    assert "KL = c (r - 1 - log r)" in text
+    assert "replaces   torch's" in text
+
+
+def test_explain_an_infinite_pair(capsys):
+    text = printed(capsys, "explain", "Normal", "Gamma")
+    assert "finite     never" in text
+    assert "error      none" in text
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "method"),
+    [
+        ("Normal", "MixtureSameFamily", "quadrature"),
+        ("MixtureSameFamily", "MixtureSameFamily", "quadrature"),
+        ("TruncatedPolyaGamma", "Normal", "quadrature"),
+        ("MultivariateNormal", "Laplace", "closed form"),
+        ("LAPLACE", "multivariatenormal", "closed form"),
+    ],
+)
+def test_both_answer_what_no_pair_of_classes_has(capsys, p, q, method):
+    """What `kl` finds for two members: an integral, a rule, a product of independent copies."""
+    text = printed(capsys, "explain", p, q)
+    assert f"method     {method}" in text
+    assert "nats  [" in text
+    text = printed(capsys, "compare", p, q)
+    assert f"nats  [{method}" in text
+    assert "z  " in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_explain_answers_wherever_kl_does(capsys):
+    """Every class of Pyro's against itself, and some against others."""
+    classes = concrete_classes()
+    others = random.Random(0).sample(list(product(classes, repeat=2)), 60)
+    for p, q in [(cls, cls) for cls in classes] + others:
+        answers = pair_of(p, q) is not None or any(
+            answered(a, b)
+            for a, b in product(known(p), known(q))
+            if a.event_shape == b.event_shape
+        )
+        code = main(["explain", p.__name__, q.__name__])
+        said = capsys.readouterr()
+        assert (code == 0) >= answers, (p, q, said.err)
+        assert said.err.count("\n") == (code != 0)
+
+
+def known(cls):
+    try:
+        return members(cls)[:2]
+    except LookupError:
+        return ()
+
+
+def answered(p, q):
+    try:
+        pyro_kl.kl(p, q)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def test_the_table_fits_a_width_and_can_be_filtered(capsys, monkeypatch):
+    wide = printed(capsys, "pairs", "Gamma")
+    rows = [line for line in wide.splitlines()[1:] if " || " in line.split("  ")[0]]
+    assert all("Gamma" in row.split("  ")[0].split(" || ") for row in rows)
+    assert len(rows) > 50
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in (["pairs"], ["classes"]):
+        lines = printed(capsys, *command).splitlines()
+        assert max(map(len, lines)) <= 80
+    narrow = printed(capsys, "pairs", "gamma", "--method", "quadrature")
+    assert "".join(narrow.split()) != ""
+    assert "closed form" not in narrow
+    two = printed(capsys, "pairs", "Gamma", "LogNormal").splitlines()
+    assert [line.split("  ")[0] for line in two if " || " in line] == [
+        "p || q",
+        "Gamma || LogNormal",
+        "LogNormal || Gamma",
+    ]
+    # a class without pairs of its own has those of its base
+    assert printed(capsys, "pairs", "NanMaskedMultivariateNormal") == printed(
+        capsys, "pairs", "MultivariateNormal"
+    )
+
+
+def test_wrapped_cells_keep_every_word():
+    rows = [("p || q", "reference"), ("A || B", "one two three four five six")]
+    text = columns(rows, 24)
+    assert max(map(len, text.splitlines())) <= 24
+    assert [line[8:] for line in text.splitlines()[1:]] == [
+        "one two three",
+        "four five six",
+    ]
+    assert columns(rows).splitlines()[1] == "A || B  one two three four five six"
+
+
+def test_a_closed_pipe_is_quiet(capsys, monkeypatch):
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["pairs"]) == 1
+        monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert f"pyro_kl {pyro_kl.__version__}, torch " in capsys.readouterr().out
+
+
+def test_compare_prints_both_and_z(capsys):
+    text = printed(capsys, "compare", "Gamma", "LogNormal")
+    assert text.count("KL(Gamma || LogNormal)") == 3
+    assert "sampled" in text
+    assert "z " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("explain", "Gama", "Gamma"),
+            "'Gama' is not a class of pyro.distributions; did you mean",
+        ),
+        (("explain", "lognorml", "Gamma"), "did you mean LogNormal"),
+        (("explain", "Rejector", "Gamma"), "No formula for KL(Rejector || Gamma). Rejector: the"),
+        (("compare", "Gamma", "os"), "'os' is not a class"),
+        (("compare", "MixtureOfDiagNormals", "MixtureOfDiagNormals"), "pyro_kl.bounds(p, q)"),
+        (("explain", "Dirichlet", "Wishart"), "No formula for KL(Dirichlet || Wishart)"),
+        (("pairs", "Gama"), "did you mean Gamma?"),
+        (("pairs", "--method", "exact"), "did you mean closed form or exact sum or"),
+        (("pairs", "Normal", "Rejector"), "no pair has all of that"),
+    ],
+)
+def test_bad_input_gets_one_line(capsys, arguments, says):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1

@@ -1,0 +1,81 @@
+"""What is imported is declared where it is imported, and what is declared is needed."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+#: Where a package's name is not that of its module.
+MODULES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+OURS = {"pyro_kl", "models", "examples", "tests", "tools", "benchmarks"}
+
+
+def declared(requirements):
+    """The modules that a list of requirements brings."""
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    return {MODULES.get(name, name).replace("-", "_") for name in names} - OURS
+
+
+def imported(folder):
+    """The modules that a folder's files import, anywhere in a file."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - OURS
+
+
+REQUIRED = declared(PROJECT["dependencies"])
+EXAMPLES = REQUIRED | declared(PROJECT["optional-dependencies"]["examples"])
+REPORT = declared(PROJECT["optional-dependencies"]["report"])
+TEST = EXAMPLES | REPORT | declared(PROJECT["optional-dependencies"]["test"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "available"),
+    [
+        # imported when a picture is drawn, or a report is asked for as a DataFrame
+        ("pyro_kl", REQUIRED | REPORT | {"matplotlib"}),
+        ("models", EXAMPLES),
+        ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
+        ("tests", TEST),
+    ],
+)
+def test_imports_are_declared(folder, available):
+    """Nothing is there only because another package happens to bring it."""
+    assert imported(folder) - {"tomllib"} - available == set()  # tomllib: since Python 3.11
+
+
+def test_the_package_asks_for_its_foundations():
+    """numpy and scipy come with many environments, and must come with the bare package."""
+    assert {"torch", "pyro", "numpy", "scipy"} <= REQUIRED
+
+
+def constraints(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_what_is_declared_is_constrained():
+    """Every package that the tests run with has a tested version."""
+    pinned = declared(constraints("constraints.txt"))
+    extras = PROJECT["optional-dependencies"].values()
+    assert declared([*PROJECT["dependencies"], *(r for group in extras for r in group)]) <= pinned
+
+
+def test_the_oldest_that_is_declared_is_what_is_tried():
+    """Every foundation has a lower bound, and the short form of the suite runs on just that."""
+    wanted = {requirement.replace(">=", "==") for requirement in PROJECT["dependencies"]}
+    assert wanted <= set(constraints("constraints-oldest.txt"))

@@ -1,0 +1,148 @@
+"""The independent reference is right itself: against 40 digits, closed forms, and the families."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from mpmath import mp
+
+from ..conformance.cases import FAMILIES
+from ..conformance.reference import integrate, load, quadrature, textbook
+from ..conformance.reference.book import CONTINUOUS, Place
+from ..conformance.reference.counts import COUNTS
+from ..conformance.reference.extended import LD, gauss_legendre, log_i0, loggamma, scaled_erfc
+from ..conformance.reference.peer import knows, truth
+from ..conformance.reference.random_laws import random_pairs
+
+#: Without an extended format numpy's longdouble is a double, and the reference has fewer digits.
+pytestmark = pytest.mark.skipif(np.finfo(LD).eps > 1e-18, reason="no extended precision here")
+
+
+def number(x):
+    """An extended number in mpmath, all of its digits."""
+    high = float(x)
+    return mp.mpf(high) + mp.mpf(float(LD(x) - high))
+
+
+@pytest.mark.parametrize(
+    ("ours", "exact", "places"),
+    [
+        (loggamma, mpmath.loggamma, (0.01, 0.3, 1.5, 7.7, 11.9, 12.0, 1000.5, 1e6)),
+        (
+            scaled_erfc,
+            lambda x: mp.exp(mp.mpf(x) ** 2) * mp.erfc(x),
+            (0, 0.01, 2, 7.8, 7.9, 50),
+        ),
+        (log_i0, lambda x: mp.log(mp.besseli(0, x)) - x, (0.01, 1.0, 30.0, 100.0)),
+    ],
+    ids=["loggamma", "scaled_erfc", "log_i0"],
+)
+def test_functions(ours, exact, places):
+    with mp.workdps(40):
+        for x in places:
+            right = exact(x)
+            assert abs(number(ours(LD(x))) - right) <= 1e-17 * (1 + abs(right)), x
+
+
+def test_gauss_legendre_is_exact_for_polynomials():
+    x, w = gauss_legendre(20)
+    for power in range(0, 40, 2):
+        assert abs((w * x**power).sum() - LD(2) / (power + 1)) < 1e-18
+
+
+@pytest.fixture
+def atoms():
+    """A law on one number has log masses of log 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        yield
+
+
+@pytest.mark.usefixtures("atoms")
+@pytest.mark.parametrize("name", [*CONTINUOUS, *COUNTS])
+def test_the_book_and_the_family_have_one_density(name):
+    """Two people's copies of a density, in two arithmetics."""
+    family, random = FAMILIES[name], np.random.default_rng(0)
+    for example in family.examples:
+        law = {key: LD(x) for key, x in example.items()}
+        exact = {key: mp.mpf(x) for key, x in example.items()}
+        if name in COUNTS:
+            places = [*range(4), 17, 60]
+            found = [COUNTS[name](LD(k), **law) for k in places]
+        else:
+            low, high = CONTINUOUS[name].ends(**law)
+            left, right = max(low, LD(-20)), min(high, LD(20))
+            x = left + (right - left) * random.uniform(0.001, 0.999, 12).astype(LD)
+            found = CONTINUOUS[name].log_density(Place(x, low, x - low, high, high - x), **law)
+            with mp.workdps(40):
+                places = [number(one) for one in x]
+        with mp.workdps(40):
+            for place, mine in zip(places, np.broadcast_to(found, len(places)), strict=True):
+                theirs = family.log_density(mp, place, **exact)
+                if mp.isinf(theirs):
+                    assert np.isneginf(mine)
+                else:
+                    assert abs(number(mine) - theirs) <= 1e-16 * (1 + abs(theirs)), (
+                        place,
+                        example,
+                    )
+
+
+CLOSED = {name: rows for name, rows in load().items() if knows(*name.split(" || "))}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_integrals_of_closed_forms(name):
+    """30 digits are known of these, from another rule in another arithmetic."""
+    p, q = name.split(" || ")
+    for row in CLOSED[name]:
+        found, right = truth(p, row["p"], q, row["q"]), LD(row["kl"])
+        if np.isinf(right):
+            assert np.isposinf(found.kl), row
+        else:
+            assert abs(found.kl - right) <= found.error, (row, found)
+            assert found.error <= 1e-13 * (1 + abs(right)), (row, found)
+
+
+@pytest.mark.parametrize("name", [x for x in textbook.FORMULAS if knows(x)])
+def test_slopes(name):
+    """Against the derivatives of the textbook's formula at 60 digits."""
+    family = FAMILIES[name]
+    drawn = random_pairs(family, family, 4, finite=4, seed=1, slopes=True)
+    for a, b, right in (row for row in drawn if not {"logits"} & {*row[0], *row[1]}):
+        laws = [{key: integrate.exact(x) for key, x in law.items()} for law in (a, b)]
+        for (side, key), (found, error) in right.slopes.items():
+            i = "pq".index(side)
+
+            def of(x, i=i, key=key, laws=laws):
+                moved = [{**law, key: x} if j == i else law for j, law in enumerate(laws)]
+                return textbook.FORMULAS[name](*moved)
+
+            with mp.workdps(textbook.DIGITS):
+                exact = float(mp.diff(of, laws[i][key]))
+            assert abs(found - exact) <= error + 1e-12 * (1 + abs(exact)), (a, b, side, key)
+            assert error <= 1e-8 * (1 + abs(exact))
+
+
+def test_what_is_stored_is_good():
+    for name, rows in quadrature.load().items():
+        for row in rows:
+            kl = float(row["kl"])
+            assert math.isinf(kl) or row["error"] <= 1e-12 * max(abs(kl), 1e-3), (name, row)
+
+
+def test_a_tail_that_is_too_slow_is_no_reference():
+    """The mean of this Pareto comes from places that no float reaches."""
+    slow = truth(
+        "Pareto", {"scale": 0.4, "alpha": 1 + 1e-7}, "Laplace", {"loc": -1.0, "scale": 1.0}
+    )
+    assert not quadrature.good(slow)
+
+
+def test_random_laws_can_be_drawn_again_and_are_finite():
+    p, q = FAMILIES["Uniform"], FAMILIES["AffineBeta"]
+    first, second = ([*random_pairs(p, q, 4, finite=3)] for _ in range(2))
+    assert [row[:2] for row in first] == [row[:2] for row in second]
+    assert sum(bool(np.isfinite(right.kl)) for *_, right in first) >= 3

@@ -1,0 +1,190 @@
+"""Quadrature pairs at random parameters against an independent reference of 17 digits.
+
+`python -m tools.quadrature_accuracy [--only NAME] [--sets 12] [--seed 0] [--every 1] [--all]`
+prints for every pair the worst relative errors of the value, as it comes and asked for 1e-10, and
+of the gradient; how many values said that they are short of the tolerance, with a `reason`; and
+in how many cases the reported error bounds the real one. Those that gave a reason are left out
+of the worst errors, not of the coverage. `--wrong` prints each case that is wrong, as two
+constructor calls. The references are integrals and sums of densities written out of the book
+(`tests/reference/peer.py`); one that is worse than 1e-8 is left out, and counted. `--all` adds the
+pairs of the same families that are closed forms, exact sums or infinite: what these may be off
+is taken to be 1e-12, relative.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+
+import pyro_kl
+from tests.conformance.cases import DUOS, QUADRATURE, make
+from tests.conformance.reference.peer import knows
+from tests.conformance.reference.quadrature import good
+from tests.conformance.reference.random_laws import random_pairs
+
+ASKED = (1e-6, 1e-10)
+#: Nats: what rounding leaves of the sum of the terms of a KL of the order of 1.
+FLOOR = 1e-14
+#: What a formula that tells no error may be off, relative.
+EXACT = 1e-12
+ULPS = 4 * 2.0**-52
+#: Derivatives smaller than this fraction of the largest are compared with that.
+SMALL = 1e-3
+GOOD_SLOPE = 1e-7
+
+
+@dataclass
+class Cell:
+    """What was found of one value at one tolerance."""
+
+    name: str
+    asked: float
+    error: float  # relative to the value, beyond the floor
+    short: bool  # whether it says so
+    bounded: bool
+    gradient: float  # nan without a reference
+    what: str
+
+    @property
+    def wrong(self) -> str:
+        found = ["error not bounded"] * (not self.bounded)
+        found += ["value"] * (not self.short and not self.error <= self.asked)
+        return ", ".join(found + ["gradient"] * (not self.short and self.gradient > 1e-5))
+
+
+def measure(duo, a, b, right, asked):
+    """Value, error and gradient of one pair of laws, against the reference."""
+    laws = [
+        {name: torch.tensor(x, dtype=torch.float64) for name, x in law.items()} for law in (a, b)
+    ]
+    given = [(side, name) for side, law in zip("pq", laws, strict=True) for name in law]
+    inputs = [x.requires_grad_() for law in laws for x in law.values()]
+    kl = pyro_kl.kl(make(duo.p, laws[0]), make(duo.q, laws[1]), tolerance=asked)
+    value, exact = kl.value.item(), float(right.kl)
+    what = f"{duo.p.name}({_call(a)}) || {duo.q.name}({_call(b)}) = {exact:.17g}, not {value:.17g}"
+    if math.isinf(exact) or math.isinf(value):
+        return what if value != exact else ""
+    off = float(abs(right.kl - value))
+    told = EXACT * abs(exact) if kl.error is None else kl.error.item()
+    gradient = math.nan
+    if kl.value.requires_grad:
+        slopes = torch.autograd.grad(kl.value, inputs, allow_unused=True, materialize_grads=True)
+        gradient = gradient_error(dict(zip(given, (s.item() for s in slopes), strict=True)), right)
+    return Cell(
+        duo.id,
+        asked,
+        max(off - FLOOR, 0.0) / abs(exact) if exact else 0.0,
+        "tolerance" in kl.reason,
+        off <= told + ULPS * abs(exact) + right.error,
+        gradient,
+        f"{what} (off {off:.2g}, told {told:.2g})",
+    )
+
+
+def _call(law):
+    return ", ".join(f"{name}={x!r}" for name, x in law.items())
+
+
+def gradient_error(slopes, right):
+    """The worst relative error of a derivative; nan if no reference of them is good."""
+    known = {key: x for key, (x, off) in right.slopes.items() if off <= GOOD_SLOPE * abs(x)}
+    if not known:
+        return math.nan
+    largest = max(map(abs, known.values()))
+    return max(abs(slopes[key] - x) / max(abs(x), SMALL * largest) for key, x in known.items())
+
+
+def worst(numbers):
+    return max((x for x in numbers if not math.isnan(x)), default=math.nan)
+
+
+def share(cells):
+    return f"{sum(c.bounded for c in cells)}/{len(cells)}"
+
+
+def report(cells, asked):
+    """One line of a summary for the cells at one tolerance."""
+    cells = [c for c in cells if c.asked == asked]
+    kept = [c for c in cells if not c.short]
+    bounded = sum(c.bounded for c in cells) / len(cells)
+    gradients = [c.gradient for c in kept if not math.isnan(c.gradient)]
+    top = max(kept, key=lambda c: c.error)
+    steepest = max((c for c in kept if not math.isnan(c.gradient)), key=lambda c: c.gradient)
+    print(
+        f"asked {asked:g}: {len(cells)} finite values; worst relative error {top.error:.2g} "
+        f"({top.name}), {sum(c.error > asked for c in kept)} above what was asked in silence; "
+        f"{len(cells) - len(kept)} said to be short; the reported error bounds the real one in "
+        f"{bounded:.3%}; gradients: {len(gradients)}, {sum(g > 1e-5 for g in gradients)} above "
+        f"1e-5, worst {steepest.gradient:.2g} ({steepest.name}), "
+        f"median {sorted(gradients)[len(gradients) // 2]:.2g}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=12)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="pairs whose name, such as Beta-Cauchy, has it")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--wrong", action="store_true")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    methods = Counter(pair.method for pair in pyro_kl.registered())
+    print("pairs by method:", dict(methods), "in all", sum(methods.values()))
+    print(f"{'pair':50}{'finite':>7}{'1e-6':>9}{'grad':>9}{'1e-10':>9}{'grad':>9} short bounded")
+    every, count = [], Counter()
+    known = [duo for duo in DUOS if knows(duo.p.name, duo.q.name)]
+    duos = known if options.all else QUADRATURE
+    duos = [duo for duo in duos if options.only in duo.id][:: options.every]
+    for duo in duos:
+        cells = []
+        finite = 0 if duo.pair.method == "infinite" else math.ceil(0.75 * options.sets)
+        drawn = random_pairs(
+            duo.p, duo.q, options.sets, finite=finite, seed=options.seed, slopes=True
+        )
+        for a, b, right in drawn:
+            count["cells"] += 1
+            if not good(right):
+                count["without a reference"] += 1
+                continue
+            count["infinite"] += math.isinf(right.kl)
+            for asked in ASKED:
+                found = measure(duo, a, b, right, asked)
+                if isinstance(found, Cell):
+                    cells.append(found)
+                elif found:
+                    count["infinite WRONG"] += 1
+                    print("infinite?", found)
+        every += cells
+        columns = [
+            f(c for c in cells if c.asked == asked)
+            for asked in ASKED
+            for f in (
+                lambda cs: worst(c.error for c in cs if not c.short),
+                lambda cs: worst(c.gradient for c in cs if not c.short),
+            )
+        ]
+        numbers = "".join(f"{x:9.1e}" for x in columns)
+        short = sum(c.short for c in cells)
+        print(f"{duo.id:50}{len(cells) // 2:7}{numbers} {short:5} {share(cells)}", flush=True)
+        if options.wrong:
+            for c in cells:
+                if c.wrong:
+                    print(f"  {c.wrong} at {c.asked:g}, gradient {c.gradient:.1e}: {c.what}")
+    print(f"{len(duos)} pairs, {dict(count)}")
+    for asked in ASKED:
+        report(every, asked)
+    bounded = sum(c.bounded for c in every)
+    print(f"coverage: {bounded} of {len(every)}, {bounded / len(every):.3%}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
