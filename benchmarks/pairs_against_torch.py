@@ -36,7 +36,9 @@ class Contest(NamedTuple):
     p: dict[str, Any]
     q: dict[str, Any]
 
-    def laws(self, n: int, dtype: torch.dtype, seed: int = 0) -> tuple[Any, Any, list[Tensor]]:
+    def distributions(
+        self, n: int, dtype: torch.dtype, seed: int = 0
+    ) -> tuple[Any, Any, list[Tensor]]:
         """Batches of n members around the parameters, and the leaves to differentiate by."""
         torch.manual_seed(seed)
         p, q = members(self.p, n, dtype), members(self.q, n, dtype)
@@ -89,7 +91,7 @@ def contests(only: str = "", *, structured: bool = False) -> Iterator[Contest]:
 
 
 def is_finite(contest: Contest) -> bool:
-    p, q, _ = contest.laws(100, torch.float64)
+    p, q, _ = contest.distributions(100, torch.float64)
     try:
         theirs = upstream_formula(contest.pair.p, contest.pair.q)(p, q)
     except NotImplementedError:  # torch's Binomial || Binomial of a larger count
@@ -101,9 +103,9 @@ def seconds(
     formula: Callable[..., Tensor], contest: Contest, n: int, dtype: torch.dtype, calls: int
 ) -> float:
     """Process CPU time of one KL and its gradient, the mean over some calls."""
-    laws = [contest.laws(n, dtype) for _ in range(calls)]
+    distributions = [contest.distributions(n, dtype) for _ in range(calls)]
     start = time.process_time_ns()
-    for p, q, leaves in laws:
+    for p, q, leaves in distributions:
         torch.autograd.grad(formula(p, q).sum(), leaves, allow_unused=True)
     return (time.process_time_ns() - start) / calls / 1e9
 
@@ -128,7 +130,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[1, 1000, 1_000_000])
     parser.add_argument("--only", default="", help="pairs whose name contains this")
     parser.add_argument(
-        "--structured", action="store_true", help="laws on vectors too; slow for large n"
+        "--structured", action="store_true", help="distributions on vectors too; slow for large n"
     )
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()

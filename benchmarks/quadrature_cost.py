@@ -40,7 +40,9 @@ PAIRS = (
 )
 
 
-def laws(cls: type[Distribution], n: int) -> tuple[list[torch.Tensor], type[Distribution]]:
+def distributions(
+    cls: type[Distribution], n: int
+) -> tuple[list[torch.Tensor], type[Distribution]]:
     names = [x for x in cls.arg_constraints if x not in ("probs", "logits")]
     real = {"loc"}
     given = [
@@ -72,16 +74,16 @@ def main() -> int:
     torch.manual_seed(0)
     torch_normal = upstream_formula(Normal, Normal)
     for n, repeats in ((100, 41), (10_000, 7)):
-        base = step(laws(Normal, n), laws(Normal, n), torch_normal)
+        base = step(distributions(Normal, n), distributions(Normal, n), torch_normal)
         for p, q in PAIRS:
-            run = step(laws(p, n), laws(q, n))
+            run = step(distributions(p, n), distributions(q, n))
             run(), base()
             times = [(timed(run), timed(base)) for _ in range(repeats)]
             ours, theirs = (statistics.median(x) for x in zip(*times, strict=True))
             print(f"batch {n:6d}  {p.__name__} || {q.__name__}: {ours / theirs:.1f} x")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    step(laws(LogNormal, 1_000_000), laws(HalfCauchy, 1_000_000))()
+    step(distributions(LogNormal, 1_000_000), distributions(HalfCauchy, 1_000_000))()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent = time.process_time() - start
     print(f"batch 1e6: {(after - before) / 1024:.0f} MiB more than before, {spent:.1f} s of CPU")

@@ -56,7 +56,7 @@ class CategoricalPolicy(PyroModule):
     Args:
         reference_logits: log pi_0, shape ``(C, K)``.
         reward: R of every answer to every prompt, shape ``(C, K)``; frozen whitening, so that
-            the optimum is a fixed law (see `pyro_kl.policy.whiten`).
+            the optimum is a fixed distribution (see `pyro_kl.policy.whiten`).
         beta: weight of the KL, positive.
     """
 

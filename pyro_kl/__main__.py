@@ -200,16 +200,16 @@ def _examples(p: type[Any], q: type[Any]) -> Iterator[tuple[Distribution, Distri
             yield a, b
 
 
-def _made_wider(law: Distribution, shape: torch.Size) -> Distribution:
-    """A product of independent copies, of the shape that is missing; the law itself if none is."""
+def _made_wider(distribution: Distribution, shape: torch.Size) -> Distribution:
+    """A product of independent copies, of the missing shape; the same if no shape is missing."""
     if not shape:
-        return law
-    wide = torch.broadcast_shapes(law.batch_shape, shape)
-    return Independent(law.expand(wide), len(shape))
+        return distribution
+    wide = torch.broadcast_shapes(distribution.batch_shape, shape)
+    return Independent(distribution.expand(wide), len(shape))
 
 
-def _one_line(law: Distribution) -> str:
-    return " ".join(repr(law).split())
+def _one_line(distribution: Distribution) -> str:
+    return " ".join(repr(distribution).split())
 
 
 #: The error of methods that have none to be measured.

@@ -50,14 +50,14 @@ def with_child(prior):
     """A model with the prior, a plate of it if it is univariate, and a child of the first."""
 
     def model():
-        law = prior()
-        z = pyro.sample("z", law)
-        if not law.event_shape:
+        distribution = prior()
+        z = pyro.sample("z", distribution)
+        if not distribution.event_shape:
             with pyro.plate("plate", 3, dim=-1):
-                pyro.sample("zs", law)
+                pyro.sample("zs", distribution)
             pyro.sample("child", dist.Normal(z, 1.0))
         else:
-            first = z.flatten(-law.event_dim)[..., 0]
+            first = z.flatten(-distribution.event_dim)[..., 0]
             pyro.sample("child", dist.Normal(first, 1.0))
 
     return model

@@ -59,13 +59,18 @@ class Cell:
 
 
 def measure(duo, a, b, right, asked):
-    """Value, error and gradient of one pair of laws, against the reference."""
-    laws = [
-        {name: torch.tensor(x, dtype=torch.float64) for name, x in law.items()} for law in (a, b)
+    """Value, error and gradient of one pair of distributions, against the reference."""
+    distributions = [
+        {name: torch.tensor(x, dtype=torch.float64) for name, x in distribution.items()}
+        for distribution in (a, b)
     ]
-    given = [(side, name) for side, law in zip("pq", laws, strict=True) for name in law]
-    inputs = [x.requires_grad_() for law in laws for x in law.values()]
-    kl = pyro_kl.kl(make(duo.p, laws[0]), make(duo.q, laws[1]), tolerance=asked)
+    given = [
+        (side, name)
+        for side, distribution in zip("pq", distributions, strict=True)
+        for name in distribution
+    ]
+    inputs = [x.requires_grad_() for distribution in distributions for x in distribution.values()]
+    kl = pyro_kl.kl(make(duo.p, distributions[0]), make(duo.q, distributions[1]), tolerance=asked)
     value, exact = kl.value.item(), float(right.kl)
     what = f"{duo.p.name}({_call(a)}) || {duo.q.name}({_call(b)}) = {exact:.17g}, not {value:.17g}"
     if math.isinf(exact) or math.isinf(value):
@@ -87,8 +92,8 @@ def measure(duo, a, b, right, asked):
     )
 
 
-def _call(law):
-    return ", ".join(f"{name}={x!r}" for name, x in law.items())
+def _call(distribution):
+    return ", ".join(f"{name}={x!r}" for name, x in distribution.items())
 
 
 def gradient_error(slopes, right):

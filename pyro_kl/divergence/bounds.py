@@ -60,8 +60,8 @@ def bounds(p: Distribution, q: Distribution) -> Bounds:
     chain rule; the lower bound is that of the best single time step.
 
     Args:
-        p: the law that the expectation is over.
-        q: the law that it is compared with.
+        p: the distribution that the expectation is over.
+        q: the distribution that it is compared with.
 
     Returns:
         Nats, broadcast batch shape, with the names of the bounds.
@@ -189,14 +189,14 @@ def variational_upper(
 
 
 def _of_hmms(p: DiscreteHMM, q: DiscreteHMM) -> tuple[Tensor, Tensor]:
-    for side, law in (("p", p), ("q", q)):
-        if law.duration is None:
+    for side, distribution in (("p", p), ("q", q)):
+        if distribution.duration is None:
             raise ValueError(
                 f"bounds(DiscreteHMM, DiscreteHMM): {side} is homogeneous and does not know its "
                 "number of time steps. Construct it with `duration=`."
             )
     steps = p.duration
-    move_p, move_q = (_in_time(law.transition_logits, steps) for law in (p, q))
+    move_p, move_q = (_in_time(distribution.transition_logits, steps) for distribution in (p, q))
     cost = pairwise(p.observation_dist, q.observation_dist)
     cost = cost.expand(*cost.shape[:-3], steps, *cost.shape[-2:])
     left = torch.zeros_like(cost[..., 0, :, :])
@@ -226,14 +226,15 @@ def _of_hmms(p: DiscreteHMM, q: DiscreteHMM) -> tuple[Tensor, Tensor]:
 def _best_step(p: DiscreteHMM, q: DiscreteHMM, move_p: Tensor, move_q: Tensor) -> Tensor:
     """What is seen at one time is less than all: the largest lower bound of all times.
 
-    Both states' laws are mixtures' weights; for Categorical observations the mixtures are known.
+    Both states' distributions are mixtures' weights; for Categorical observations the mixtures are
+    known.
     """
     weights = torch.stack(_occupied(p, move_p), -2), torch.stack(_occupied(q, move_q), -2)
     left, right = p.observation_dist, q.observation_dist
     if isinstance(left, Categorical) and isinstance(right, Categorical):
         seen = [
-            (w.unsqueeze(-1) + law.logits.log_softmax(-1)).logsumexp(-2)
-            for w, law in zip(weights, (left, right), strict=True)
+            (w.unsqueeze(-1) + distribution.logits.log_softmax(-1)).logsumexp(-2)
+            for w, distribution in zip(weights, (left, right), strict=True)
         ]
         one = kl_divergence(Categorical(logits=seen[0]), Categorical(logits=seen[1]))
     else:
@@ -241,9 +242,9 @@ def _best_step(p: DiscreteHMM, q: DiscreteHMM, move_p: Tensor, move_q: Tensor) -
     return one.amax(-1)
 
 
-def _occupied(law: DiscreteHMM, moves: Tensor) -> list[Tensor]:
+def _occupied(distribution: DiscreteHMM, moves: Tensor) -> list[Tensor]:
     """Log probabilities of the hidden states at each time."""
-    now, found = law.initial_logits, []
+    now, found = distribution.initial_logits, []
     for move in moves.unbind(-3):
         now = (now.unsqueeze(-1) + move).logsumexp(-2)
         found.append(now)

@@ -314,11 +314,11 @@ def _nan(subject: Subject) -> None:
             rows[side][name] = rows[side][name].index_fill(0, torch.tensor([1]), math.nan)
             try:
                 with unvalidated():
-                    laws = subject.made(Cell(*rows))
+                    distributions = subject.made(Cell(*rows))
             except Exception:  # the class refuses it: as good
                 continue
             try:
-                value = subject.divergence(*laws)
+                value = subject.divergence(*distributions)
             except (ValueError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
                 continue
             whose = f"{'pq'[side]}'s {name}"

@@ -54,7 +54,8 @@ class ClassRow:
 def concrete_classes() -> list[type[Any]]:
     """All distributions that `pyro.distributions` exports and that have a density of their own.
 
-    A class that leaves `log_prob` abstract, or to torch's base class, is a base and no law.
+    A class that leaves `log_prob` abstract, or to torch's base class, is a base and no
+    distribution.
     """
     known = (Distribution, dist.Distribution)
     found = {
@@ -140,7 +141,8 @@ def _made(cls: type[Any], example: Mapping[str, Any]) -> Distribution:
     return cls(**given)
 
 
-# --- examples of classes that wrap other laws, or have parameters of another kind ---------------
+# --- examples of classes that wrap other distributions, or have parameters of another kind
+# ---------------
 
 
 def _t(*values: float) -> Tensor:

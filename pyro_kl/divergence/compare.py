@@ -88,8 +88,8 @@ def compare(
     """Set the exact KL(p || q) against a Monte Carlo estimate of it.
 
     Args:
-        p: the law that the expectation is over.
-        q: the law that it is compared with, on the same space.
+        p: the distribution that the expectation is over.
+        q: the distribution that it is compared with, on the same space.
         num_samples: number of samples for each element of the batch.
         estimator: "k1", "k2" or "k3", as in `monte_carlo`.
         generator: source of randomness; by default torch's global one.

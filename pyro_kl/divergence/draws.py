@@ -71,32 +71,32 @@ def _next_to(end: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def log_density(
-    law: Distribution, x: Tensor, log_prob: Callable[[Distribution, Tensor], Tensor]
+    distribution: Distribution, x: Tensor, log_prob: Callable[[Distribution, Tensor], Tensor]
 ) -> Tensor:
-    """As the law has it; as an equal law has it where torch's raises, as |x| does."""
-    with _asked(law, "no density at such points: `log_prob` is not implemented"):
+    """The log density; that of an equal distribution where torch's raises, as |x| does."""
+    with _asked(distribution, "no density at such points: `log_prob` is not implemented"):
         try:
-            return log_prob(law, x)
+            return log_prob(distribution, x)
         except NotImplementedError:
-            plain = simplified(law)
-            if plain is law:
+            plain = simplified(distribution)
+            if plain is distribution:
                 raise
             return log_prob(plain, x)
 
 
 @contextmanager
-def _asked(law: Distribution, lacks: str) -> Iterator[None]:
+def _asked(distribution: Distribution, lacks: str) -> Iterator[None]:
     """Say whose method is missing, and what else may be done."""
     try:
         yield
     except (NotImplementedError, KeyError) as missing:
-        transforms = getattr(law, "transforms", None)
+        transforms = getattr(distribution, "transforms", None)
         if transforms:
             names = ", ".join(type(transform).__name__ for transform in transforms)
             lacks += f", or a transform has no inverse ({names})"
         raise NotImplementedError(
-            f"{describe(law)} has {lacks}. A sampled KL(p || q) needs draws of p and both log "
-            "densities there; give the class what it lacks, or compare with another."
+            f"{describe(distribution)} has {lacks}. A sampled KL(p || q) needs draws of "
+            "p and both log densities there; give the class what it lacks, or take another one."
         ) from missing
 
 

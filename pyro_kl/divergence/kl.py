@@ -39,13 +39,14 @@ def kl(
 ) -> Estimate:
     """KL(p || q) = E_p[log p - log q], exactly if there is a formula, else by quadrature.
 
-    Two univariate continuous laws that nobody declared are integrated over p's support by their
-    `log_prob` alone. An integral comes with an estimate of its `error`; where that is not below
+    Two univariate continuous distributions that nobody declared are integrated over p's support by
+    their `log_prob` alone. An integral comes with an estimate of its `error`; where that is not
+    below
     the tolerance, `reason` says so.
 
     Args:
-        p: the law that the expectation is over (the guide, the posterior).
-        q: the law that it is compared with (the prior), on the same space.
+        p: the distribution that the expectation is over (the guide, the posterior).
+        q: the distribution that it is compared with (the prior), on the same space.
         num_samples: how many samples may stand in where there is no formula; None (the default)
             allows none: nothing is estimated behind your back.
         generator: source of randomness for these samples.
@@ -57,7 +58,7 @@ def kl(
 
     Raises:
         NotImplementedError: there is no formula, no integral, and `num_samples` is None; or there
-            is no KL, as there is none of a law on the line to one on a circle.
+            is no KL, as there is none of a distribution on the line to one on a circle.
         TypeError: one of them is not a distribution, `num_samples` no integer, `generator` no
             torch.Generator.
         ValueError: event shapes differ, batch shapes do not broadcast, a mixture has no component,
@@ -116,7 +117,7 @@ def _accuracy(value: Tensor, uses: Sequence[Use]) -> tuple[Tensor | None, int, s
 
 
 def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
-    """An integral over two univariate laws, or over the coordinates of two products of them."""
+    """An integral of two univariate distributions, or one per coordinate of two products."""
     shape = broadcast_batch(p, q)
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is not p or bare_q is not q:

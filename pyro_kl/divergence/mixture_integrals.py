@@ -23,7 +23,8 @@ _NODES = 32
 
 
 def kl_of_mixture(p: Distribution, q: Distribution) -> Integral | None:
-    """KL(p || q) if one of two univariate laws is a mixture of declared families; None if not.
+    """KL(p || q) if one of two univariate distributions is a mixture of declared families; None if
+    not.
 
     However narrow a component of either is, it has nodes of its own. The error is the difference
     to the rule with half of the nodes.
@@ -31,7 +32,7 @@ def kl_of_mixture(p: Distribution, q: Distribution) -> Integral | None:
     if p.event_shape or q.event_shape or not (is_mixture(p) or is_mixture(q)):
         return None
     shape = broadcast_batch(p, q)
-    families = [family_of(type(components(law)[1])) for law in (p, q)]
+    families = [family_of(type(components(distribution)[1])) for distribution in (p, q)]
     if not all(family and _is_light(family) for family in families):
         return None
     with torch.no_grad():
@@ -58,9 +59,9 @@ def _sum(p: Distribution, q: Distribution, cuts: Tensor, n: int) -> Tensor:
     return (terms * weight).sum(0)
 
 
-def _log_density(law: Distribution, x: Tensor) -> Tensor:
+def _log_density(distribution: Distribution, x: Tensor) -> Tensor:
     """Log density in float64: weights in float32 do not sum to 1, which is no KL's to count."""
-    log_weights, parts = components(law)
+    log_weights, parts = components(distribution)
     family = family_of(type(parts))
     assert family is not None
     build: Any = family.distribution
@@ -81,9 +82,9 @@ def _is_light(family: Family) -> bool:
     )
 
 
-def _panel_ends(law: Distribution) -> Tensor:
-    """Where the panels of all of a law's components end, (..., K panels)."""
-    _, parts = components(law)
+def _panel_ends(distribution: Distribution) -> Tensor:
+    """Where the panels of all of a distribution's components end, (..., K panels)."""
+    _, parts = components(distribution)
     family = family_of(type(parts))
     assert family is not None
     assert family.line is not None

@@ -28,67 +28,77 @@ from ..registry.subclasses import is_a
 _OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, GaussianScaleMixture)
 
 
-def is_mixture(law: Distribution) -> bool:
+def is_mixture(distribution: Distribution) -> bool:
     """Whether it says that it is one."""
-    return is_a(law, (MixtureSameFamily, *_OF_NORMALS))
+    return is_a(distribution, (MixtureSameFamily, *_OF_NORMALS))
 
 
-def check_operands(*laws: object) -> None:
+def check_operands(*distributions: object) -> None:
     """Refuse what is no distribution, and a mixture of nothing.
 
     Raises:
         TypeError: one of them is not a distribution.
         ValueError: one of them is a mixture without components.
     """
-    for law in laws:
-        if not isinstance(law, Distribution):
-            got = f"the class {law.__name__}" if isinstance(law, type) else type(law).__name__
+    for distribution in distributions:
+        if not isinstance(distribution, Distribution):
+            got = (
+                f"the class {distribution.__name__}"
+                if isinstance(distribution, type)
+                else type(distribution).__name__
+            )
             raise TypeError(f"a KL is between two distributions, not {got}")
-        if is_mixture(law) and not components(law)[0].shape[-1]:
+        if is_mixture(distribution) and not components(distribution)[0].shape[-1]:
             raise ValueError(
-                f"a {type(law).__name__} without components is no distribution: give it at least "
-                "one weight"
+                f"a {type(distribution).__name__} without components is no distribution: give it "
+                "at least one weight"
             )
 
 
-def components(law: Any) -> tuple[Tensor, Distribution]:
-    """Log weights (..., K), and components with the last batch dim K; K = 1 for a plain law."""
-    if isinstance(law, MixtureSameFamily):
-        return law.mixture_distribution.logits.log_softmax(-1), law.component_distribution
-    if not isinstance(law, _OF_NORMALS):
-        return torch.zeros(*law.batch_shape, 1), unsqueezed(law, -1)
-    if isinstance(law, GaussianScaleMixture):
-        scale = law.component_scale.unsqueeze(-1) * law.coord_scale
+def components(distribution: Any) -> tuple[Tensor, Distribution]:
+    """Log weights (..., K), and components with the last batch dim K; K = 1 for others."""
+    if isinstance(distribution, MixtureSameFamily):
+        return distribution.mixture_distribution.logits.log_softmax(
+            -1
+        ), distribution.component_distribution
+    if not isinstance(distribution, _OF_NORMALS):
+        return torch.zeros(*distribution.batch_shape, 1), unsqueezed(distribution, -1)
+    if isinstance(distribution, GaussianScaleMixture):
+        scale = distribution.component_scale.unsqueeze(-1) * distribution.coord_scale
         loc = torch.zeros_like(scale)
     else:
-        loc, scale = law.locs, law.coord_scale
-        if isinstance(law, MixtureOfDiagNormalsSharedCovariance):
+        loc, scale = distribution.locs, distribution.coord_scale
+        if isinstance(distribution, MixtureOfDiagNormalsSharedCovariance):
             scale = scale.unsqueeze(-2).expand_as(loc)
     normals = Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
-    return law.component_logits.log_softmax(-1), normals
+    return distribution.component_logits.log_softmax(-1), normals
 
 
-def unsqueezed(law: Distribution, dim: int) -> Distribution:
-    """The law with a batch dim of size 1 more, at the negative position `dim`."""
-    if is_a(law, Independent):
-        n = law.reinterpreted_batch_ndims
-        return Independent(unsqueezed(law.base_dist, dim - n), n, validate_args=False)
-    at = len(law.batch_shape) + 1 + dim
-    if is_a(law, MultivariateNormal):
+def unsqueezed(distribution: Distribution, dim: int) -> Distribution:
+    """The distribution with a batch dim of size 1 more, at the negative position `dim`."""
+    if is_a(distribution, Independent):
+        n = distribution.reinterpreted_batch_ndims
+        return Independent(unsqueezed(distribution.base_dist, dim - n), n, validate_args=False)
+    at = len(distribution.batch_shape) + 1 + dim
+    if is_a(distribution, MultivariateNormal):
         return MultivariateNormal(
-            law.loc.unsqueeze(at), scale_tril=law.scale_tril.unsqueeze(at), validate_args=False
+            distribution.loc.unsqueeze(at),
+            scale_tril=distribution.scale_tril.unsqueeze(at),
+            validate_args=False,
         )
-    family = family_of(type(law))
+    family = family_of(type(distribution))
     if family is not None:
         build: Any = partial(family.distribution, validate_args=False)  # it has been, or not
-        given = {name: x.unsqueeze(at) for name, x in family.of(law).items()}
+        given = {name: x.unsqueeze(at) for name, x in family.of(distribution).items()}
     else:
-        build, own = type(law), law.__dict__
-        given = {name: own[name].unsqueeze(at) for name in law.arg_constraints if name in own}
+        build, own = type(distribution), distribution.__dict__
+        given = {
+            name: own[name].unsqueeze(at) for name in distribution.arg_constraints if name in own
+        }
     if not given:
         raise NotImplementedError(
-            f"No bounds with a {type(law).__name__} as a component: it does not say what its "
-            "parameters are. Estimate the KL with pyro_kl.kl(p, q, num_samples=...)."
+            f"No bounds with a {type(distribution).__name__} as a component: it does not say "
+            "what its parameters are. Estimate the KL with pyro_kl.kl(p, q, num_samples=...)."
         )
     return build(**given)
 

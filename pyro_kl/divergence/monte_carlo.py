@@ -42,8 +42,8 @@ def monte_carlo(
     """Estimate KL(p || q) from samples of p, with d = log p(x) - log q(x).
 
     Args:
-        p: the law that is sampled and that the expectation is over.
-        q: the law that it is compared with, on the same space.
+        p: the distribution that is sampled and that the expectation is over.
+        q: the distribution that it is compared with, on the same space.
         num_samples: number of independent samples for each element of the batch; at least 2.
         estimator: "k1", the mean of d: unbiased, the default. "k3", the mean of exp(-d) - 1 + d:
             unbiased where q has no mass outside p's support, never negative, far better where p
@@ -135,7 +135,7 @@ def _log_ratio(
     (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
     expanded = _expanded(p, shape)
     x, at_end = draw(expanded, n)
-    log_p = log_density(expanded, x, lambda law, x: law.log_prob(x))
+    log_p = log_density(expanded, x, lambda distribution, x: distribution.log_prob(x))
     log_ratio = log_p - log_density(q, x, log_prob_anywhere)
     mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both sides let it
     if mask is True:

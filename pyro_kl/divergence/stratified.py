@@ -26,7 +26,7 @@ def stratified(p: Distribution, q: Distribution, num_samples: int) -> Estimate:
 
     Args:
         p: a mixture.
-        q: any law on the same space.
+        q: any distribution on the same space.
         num_samples: of all components together, at least 4 for each.
     """
     shape = broadcast_batch(p, q)
@@ -66,14 +66,14 @@ def _log_ratio(
     return torch.where(torch.isneginf(terms), math.nan, terms), at_end
 
 
-def _inner(law: Distribution) -> Distribution:
-    return law.base_dist if is_a(law, Independent) else law
+def _inner(distribution: Distribution) -> Distribution:
+    return distribution.base_dist if is_a(distribution, Independent) else distribution
 
 
-def _log_density(law: Distribution, x: Tensor) -> Tensor:
+def _log_density(distribution: Distribution, x: Tensor) -> Tensor:
     """Of a mixture by its components: Pyro's classes take no batch of values, or only some."""
-    if not is_mixture(law):
-        return log_density(law, x, log_prob_anywhere)
-    log_weights, parts = components(law)
+    if not is_mixture(distribution):
+        return log_density(distribution, x, log_prob_anywhere)
+    log_weights, parts = components(distribution)
     at = x.unsqueeze(-1 - len(parts.event_shape))
     return (log_weights + log_prob_anywhere(parts, at)).logsumexp(-1)

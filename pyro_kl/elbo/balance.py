@@ -22,7 +22,7 @@ from .traces import Site
 
 
 def stopped(site: Site) -> Any:
-    """The law of a site, with parameters that no gradient reaches.
+    """The distribution of a site, with parameters that no gradient reaches.
 
     Args:
         site: of the model.

@@ -100,8 +100,8 @@ def _may_be_joined(q: Any, p: Any) -> bool:
     )
 
 
-def _family(law: type[Distribution]) -> Family:
-    family = family_of(law)
+def _family(distribution: type[Distribution]) -> Family:
+    family = family_of(distribution)
     assert family is not None
     return family
 
@@ -133,11 +133,11 @@ def _bundle(group: Sequence[tuple[Plain, Term]]) -> Bundle:
     return Bundle(flat, members)
 
 
-def _end_to_end(laws: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
-    """One law whose batch is the batches of all, end to end."""
-    family = _family(type(laws[0]))
+def _end_to_end(distributions: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
+    """One distribution whose batch is the batches of all, end to end."""
+    family = _family(type(distributions[0]))
     make: Any = family.distribution
-    values = [family.of(law) for law in laws]
+    values = [family.of(distribution) for distribution in distributions]
     parameters = {
         name: torch.cat(
             [

@@ -69,7 +69,8 @@ def collect(
         balance: latent -> weight of its prior's side in the gradient; None leaves it alone.
 
     Raises:
-        NotImplementedError: the plan does not fit: a law has changed under the same types.
+        NotImplementedError: the plan does not fit: a distribution has changed under the same
+            types.
     """
     tracing = bool(torch._C._get_tracing_state())
     for name, decision in plan.decisions.items():
@@ -111,7 +112,7 @@ def collect(
 def _plain(
     name: str, decision: Decision, plan: Plan, model_trace: Trace, guide_trace: Trace
 ) -> Plain | None:
-    """The laws of a site that may be computed together with others."""
+    """The distributions of a site that may be computed together with others."""
     site = model_trace.nodes[name]
     if not plan.agrees[name] or not decision.exact or decision.method in _ALONE:
         return None
@@ -212,10 +213,10 @@ def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trac
         mask = other["mask"] if lent is None else lent
         if not same_setting(other["scale"], site["scale"]) or not same_setting(mask, site["mask"]):
             return False
-    law, prior = guide_trace.nodes[parts[-1]]["fn"], site["fn"]
-    if not same_inner_masks(law, prior):
+    distribution, prior = guide_trace.nodes[parts[-1]]["fn"], site["fn"]
+    if not same_inner_masks(distribution, prior):
         return False
-    q_mask = without_mask(law)[1]
+    q_mask = without_mask(distribution)[1]
     return (q_mask is None and p_mask is None) or same_setting(q_mask, p_mask)
 
 
@@ -224,9 +225,13 @@ def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trac
 
 def _shape(site: Site) -> tuple[int, ...]:
     """Batch and event shape of a site; a factor has no event."""
-    law = site["fn"]
+    distribution = site["fn"]
     with ignore_jit_warnings():  # sizes are tensors while a function is traced
-        shape = law.batch_shape if _is_factor(site) else law.batch_shape + law.event_shape
+        shape = (
+            distribution.batch_shape
+            if _is_factor(site)
+            else distribution.batch_shape + distribution.event_shape
+        )
         return tuple(map(int, shape))
 
 
@@ -312,8 +317,12 @@ def _latent(
 def _with_stopped_prior(name: str, model_trace: Trace) -> Trace:
     """The trace with a prior that no gradient reaches."""
     site = model_trace.nodes[name]
-    law = stopped(site)
-    site = {**site, "fn": law, "log_prob": scaled(law.log_prob(site["value"]), site)}
+    distribution = stopped(site)
+    site = {
+        **site,
+        "fn": distribution,
+        "log_prob": scaled(distribution.log_prob(site["value"]), site),
+    }
     made: Any = SimpleNamespace(nodes={**model_trace.nodes, name: site})
     return made
 

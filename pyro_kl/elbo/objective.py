@@ -130,7 +130,7 @@ class Objective:
         if tied:
             raise ValueError(
                 f"{', '.join(tied)} cannot be weighed alone: the guide draws {groups[tied[0]]} "
-                "jointly, by a law that is not recognised. Give one number for all sites."
+                "jointly, by a distribution that is not recognised. Give one number for all sites."
             )
         uncounted = sorted(
             n for n, group in groups.items() if n != group and self.per(n) != "site"
@@ -138,7 +138,7 @@ class Objective:
         if uncounted:
             raise ValueError(
                 f"The KL of {', '.join(uncounted)} cannot be counted per element or coordinate: "
-                f"the guide draws {groups[uncounted[0]]} jointly, by a law that is not "
+                f"the guide draws {groups[uncounted[0]]} jointly, by a distribution that is not "
                 'recognised. Count per "site".'
             )
         check_names("beta, free_bits, capacity or kl_balance", self.named_sites, known)

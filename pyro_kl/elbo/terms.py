@@ -105,41 +105,42 @@ def kl_of_pair(q: Distribution, p: Distribution) -> PairKL:
     return PairKL(kl.expand(batch + p.event_shape[:shared]), shared)
 
 
-def _depth(law: Distribution) -> int:
-    return law.reinterpreted_batch_ndims if is_a(law, Independent) else 0
+def _depth(distribution: Distribution) -> int:
+    return distribution.reinterpreted_batch_ndims if is_a(distribution, Independent) else 0
 
 
-def without_mask(law: Distribution) -> tuple[Distribution, Any]:
-    """A law without the mask that `.mask(...)` has put on it, and the mask; None if none."""
+def without_mask(distribution: Distribution) -> tuple[Distribution, Any]:
+    """A distribution without the mask of `.mask(...)`, and that mask; None if there is none."""
     mask: Any = None
-    while is_a(law, MaskedDistribution):
-        mask = law._mask if mask is None else mask & law._mask
-        law = law.base_dist
-    return law, None if mask is True else mask
+    while is_a(distribution, MaskedDistribution):
+        mask = distribution._mask if mask is None else mask & distribution._mask
+        distribution = distribution.base_dist
+    return distribution, None if mask is True else mask
 
 
-def inner_masks(law: Any) -> list[tuple[int, Any]] | None:
-    """The masks under a law's event, as `law.mask(...).to_event(...)` puts them there.
+def inner_masks(distribution: Any) -> list[tuple[int, Any]] | None:
+    """The masks under a distribution's event, as `distribution.mask(...).to_event(...)` puts them
+    there.
 
     Returns:
         For each its event dims and the mask; None if one is under more than an Independent, where
         what is left of the density is that of no part of the event.
     """
     found: list[tuple[int, Any]] = []
-    law, _ = without_mask(law)
+    distribution, _ = without_mask(distribution)
     plain = True
-    while not isinstance(law, Delta) and hasattr(law, "base_dist"):
-        plain = plain and is_a(law, Independent)
-        law, mask = without_mask(law.base_dist)
+    while not isinstance(distribution, Delta) and hasattr(distribution, "base_dist"):
+        plain = plain and is_a(distribution, Independent)
+        distribution, mask = without_mask(distribution.base_dist)
         if mask is not None and not plain:
             return None
         if mask is not None:
-            found.append((law.event_dim, mask))
+            found.append((distribution.event_dim, mask))
     return found
 
 
 def same_inner_masks(q: Distribution, p: Distribution) -> bool:
-    """Whether two laws leave out the same elements of their events."""
+    """Whether two distributions leave out the same elements of their events."""
     of_q, of_p = inner_masks(q), inner_masks(p)
     if of_q is None or of_p is None or len(of_q) != len(of_p):
         return False
@@ -158,14 +159,14 @@ def is_identity(transform: Transform) -> bool:
     return False
 
 
-def without_identity(law: Distribution) -> Distribution:
+def without_identity(distribution: Distribution) -> Distribution:
     """The base of a TransformedDistribution that transforms nothing."""
-    if type(law).__name__ == "TransformedDistribution" and isinstance(
-        law, TransformedDistribution
+    if type(distribution).__name__ == "TransformedDistribution" and isinstance(
+        distribution, TransformedDistribution
     ):
-        if all(map(is_identity, law.transforms)):
-            return law.base_dist
-    return law
+        if all(map(is_identity, distribution.transforms)):
+            return distribution.base_dist
+    return distribution
 
 
 def scaled(value: Tensor, site: Site, mask: Any = None) -> Tensor:

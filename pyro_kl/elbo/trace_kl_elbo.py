@@ -34,8 +34,9 @@ class TraceKL_ELBO(Trace_ELBO):
 
     The loss is `-E_q[log likelihood] + penalty(KL of each site)`, in nats. Each latent's KL is, in
     this order, a closed form, an exact sum, a quadrature, or a sample of `log q - log p`. An
-    autoguide's auxiliary Normal and its Delta count as the one law that they are; joint Gaussian
-    autoguides are taken apart by the chain rule. A drop-in for every ELBO of Pyro's that does
+    autoguide's auxiliary Normal and its Delta count as the one distribution that they are; joint
+    Gaussian autoguides are taken apart by the chain rule. A drop-in for every ELBO of Pyro's that
+    does
     not enumerate: latents that are not reparametrised get score-function gradients.
 
     A KL is exact only if that is valid (no parent of the site in the model descends from it in
@@ -163,7 +164,7 @@ class TraceKL_ELBO(Trace_ELBO):
         plan = self._plan_for(traces, guide)
         try:
             collected = self._collect(plan, traces, every_density)
-        except NotImplementedError:  # same types, other laws: look again
+        except NotImplementedError:  # same types, other distributions: look again
             plan = self._plan_for(traces, guide, anew=True)
             collected = self._collect(plan, traces, every_density)
         particle = Particle(collected, plan, *traces)
@@ -182,7 +183,7 @@ class TraceKL_ELBO(Trace_ELBO):
             if scored:
                 raise ValueError(
                     f"kl_balance stops gradients of parameters, and {', '.join(scored)} has those "
-                    "of a score function, which cannot be taken apart: use a reparametrised law."
+                    "of a score function, which cannot be taken apart: reparametrise it."
                 )
         return collected
 

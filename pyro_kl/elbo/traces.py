@@ -122,9 +122,9 @@ def _check_shapes(trace: Trace, max_plate_nesting: float) -> None:
     """Pyro's check of plates against batch shapes, without the log density it looks at."""
     for site in trace.nodes.values():
         if site["type"] == "sample":
-            law = site["fn"]
-            batch = site["value"].shape[: site["value"].dim() - law.event_dim]
-            shape = torch.broadcast_shapes(law.batch_shape, batch)
+            distribution = site["fn"]
+            batch = site["value"].shape[: site["value"].dim() - distribution.event_dim]
+            shape = torch.broadcast_shapes(distribution.batch_shape, batch)
             stand_in: Any = {**site, "log_prob": SimpleNamespace(shape=shape)}
             nesting: Any = max_plate_nesting  # may be inf
             check_site_shape(stand_in, nesting)
@@ -148,11 +148,11 @@ def compute_all(model_trace: Any, guide_trace: Any) -> None:
     guide_trace.compute_score_parts()
 
 
-def has_score_function(law: Distribution) -> bool:
-    """Whether the gradient of an expectation under `law` has a part that is not pathwise."""
-    if not law.has_rsample:
+def has_score_function(distribution: Distribution) -> bool:
+    """Whether gradients of expectations under `distribution` have a part that is not pathwise."""
+    if not distribution.has_rsample:
         return True
-    inner: Any = law
+    inner: Any = distribution
     while hasattr(inner, "base_dist"):
         inner = inner.base_dist
     return getattr(type(inner), "score_parts", None) not in (None, PyroDistribution.score_parts)

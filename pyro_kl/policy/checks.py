@@ -82,7 +82,7 @@ def check_beta(beta: float | Tensor) -> None:
 
 
 def check_infinite(value: Tensor, p: Tensor, q: Tensor, direction: str) -> None:
-    """No token that the sampled law can emit and the other cannot."""
+    """No token that the sampled distribution can emit and the other cannot."""
     bad = ~value.isfinite()
     if not bool(bad.any()):
         return
@@ -91,7 +91,9 @@ def check_infinite(value: Tensor, p: Tensor, q: Tensor, direction: str) -> None:
     at = f" at {position(where)}" if where else ""
     for name, row in zip(_names(direction), (row_p, row_q), strict=True):
         if bool((row.isnan() | row.isposinf()).any()) or bool(row.isneginf().all()):
-            raise ValueError(f"the {name}'s logits{at} are no law's: nan, +inf or all -inf")
+            raise ValueError(
+                f"the {name}'s logits{at} are no distribution's: nan, +inf or all -inf"
+            )
     token = first(row_q.isneginf() & ~row_p.isneginf())[0]
     mine, other = _names(direction)
     raise ValueError(

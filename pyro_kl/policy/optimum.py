@@ -66,7 +66,8 @@ def optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> tuple[Tens
 
 
 def forward_optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> Tensor:
-    """The maximiser of E_pi[R] - beta KL(pi_0 || pi): the KL the other way round, another law.
+    """The maximiser of E_pi[R] - beta KL(pi_0 || pi): the KL the other way round, another
+    distribution.
 
     It is beta pi_0 / (lambda - R), with lambda such that it sums to one. It falls off with the
     reward as a power and not exponentially, and is no posterior. lambda - max R is found by

@@ -120,8 +120,8 @@ def penalty(
         Nats, shape ``(...)``: of the inputs per token, without the last dimension per sequence.
 
     Raises:
-        ValueError: a token that has no mass under the law that it is measured against, with its
-            position; masks and shapes that do not fit; an unknown option.
+        ValueError: a token that has no mass under the distribution that it is measured against,
+            with its position; masks and shapes that do not fit; an unknown option.
 
     Warns:
         PenaltyWarning: the gradient does not follow the KL; says what it follows.
@@ -184,7 +184,7 @@ def _choose(use: str, estimator: str | None, direction: str, per: str, weighted:
 def _log_ratio(
     first_law: Tensor, second_law: Tensor, direction: str, mask: Tensor | None
 ) -> Tensor:
-    """Log of the sampled law over the other at each token; 0 where masked."""
+    """Log of the sampled distribution over the other at each token; 0 where masked."""
     shape = check_broadcast("log probabilities", first_law.shape, second_law.shape)
     names = ("policy", "reference")
     if direction == "forward":

@@ -1,4 +1,4 @@
-"""KL between two categorical laws given by their logits, without a copy of either.
+"""KL between two categorical distributions given by their logits, without a copy of either.
 
 A language model has a vocabulary of 10^5 tokens, and the logits of one batch are the largest
 tensors of a training step. `torch.log_softmax` of both policies, their exponentials and their
@@ -52,8 +52,8 @@ def exact_kl(
 
     Raises:
         ValueError: vocabularies or batch shapes that differ; a mask that hides everything; a
-            token that has mass under the first law and none under the second, where the KL is
-            infinite (with its position); an unknown direction.
+            token that has mass under the first distribution and none under the second, where the
+            KL is infinite (with its position); an unknown direction.
 
     Example:
         >>> policy = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])

@@ -65,7 +65,8 @@ def _lost_slope(log_p: Tensor, log_q: Tensor, beyond: Tensor) -> Tensor:
 def unbounded_in_finite(p: Family, q: Family) -> Pair | None:
     """P is on all counts, q on finitely many: infinite, unless p degenerates to an atom at 0.
 
-    Poisson(0), Geometric(1) and NegativeBinomial(r, 0) do; a law that cannot, never gets there.
+    Poisson(0), Geometric(1) and NegativeBinomial(r, 0) do; a distribution that cannot, never gets
+    there.
     """
     p_mass, q_mass = p.log_mass, q.log_mass
     if p.num_atoms is not None or q.num_atoms is None or p_mass is None or q_mass is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-#: A law's parameters by torch's names.
+#: A distribution's parameters by torch's names.
 from ..numerics.dtypes import Parameters
 from ..numerics.special.counts import Count
 from .line import Line
@@ -28,7 +28,7 @@ class Support:
 
     Args:
         name: in words.
-        discrete: whether the law has a mass function on integers rather than a density.
+        discrete: whether the distribution has a mass function on integers rather than a density.
         low: the lower end; a function of the family's parameters if it depends on them.
         high: the upper end, likewise.
         above: if `low` is a function, what it is always greater than.
@@ -273,16 +273,19 @@ class Family:
             return self.of
         if len(names) == 1:
             (name,) = names
-            return lambda law: {name: getattr(law, name)}
+            return lambda distribution: {name: getattr(distribution, name)}
         first, second = names
-        return lambda law: {first: getattr(law, first), second: getattr(law, second)}
+        return lambda distribution: {
+            first: getattr(distribution, first),
+            second: getattr(distribution, second),
+        }
 
 
-def probs_or_logits(law: Any) -> Parameters:
+def probs_or_logits(distribution: Any) -> Parameters:
     """The one parameter that was given; torch clamps when it computes the other one."""
-    if "probs" in law.__dict__ and law._param is law.__dict__["probs"]:
-        return {"probs": law.probs}
-    return {"logits": law.logits}
+    if "probs" in distribution.__dict__ and distribution._param is distribution.__dict__["probs"]:
+        return {"probs": distribution.probs}
+    return {"logits": distribution.logits}
 
 
 def in_rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:

@@ -1,4 +1,5 @@
-r"""Count pairs: any two of the laws that are a Poisson or a NegativeBinomial, or inflated at 0.
+r"""Count pairs: any two of the distributions that are a Poisson or a NegativeBinomial, or inflated
+at 0.
 
 What keeps them from a closed form is E log of a rising factorial, for which Malmsten's formula of
 log gamma gives an integral over one variable whatever the mean (Whittaker & Watson 1927, 12.3).

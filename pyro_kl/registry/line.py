@@ -1,4 +1,4 @@
-"""How a law looks on the line: what an integral against any other law needs to know of it."""
+"""What an integral over a family's line needs to know: its map, centre, width and tails."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def interval(y: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0) -
 
 
 def sinh_line(y: Tensor, loc: Tensor, scale: Tensor) -> Point:
-    """The line, by x = loc + scale sinh(y): power laws become exponentials."""
+    """The line, by x = loc + scale sinh(y): power tails become exponentials."""
     log_size = torch.log(scale) + logaddexp(y, -y) - math.log(2)
     inside = log_size < LARGEST
     x = loc + scale * torch.sinh(torch.where(inside, y, 0.0))
@@ -166,7 +166,7 @@ class Distance(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A univariate continuous law, as an integral over it or against it sees it.
+    """A univariate continuous distribution, as an integral over it or against it sees it.
 
     All functions take the family's parameters by keyword. The tail index of p at an end is a if
     the mass within a distance d of a finite end is of the order of d^a, or that beyond a distance
@@ -177,13 +177,13 @@ class Line:
     Args:
         log_density: `log_density(point, **parameters)`, the logarithm of the density at a point.
         at: `at(y, **parameters)`, the point where y on the line lies: smooth, increasing, and
-            such that the law's tails are exponential there or lighter.
+            such that the distribution's tails are exponential there or lighter.
         place: `place(x, **parameters)`, the inverse of `at`.
         centre: where the mass is on the line.
         width: how wide it is there.
         reach: how many widths below and above the centre the mass of 1 - 1e-16 lies.
-        standard: parameters, if all laws of the family are shifted and stretched copies of one
-            law on the line, by centre and width: those of centre 0 and width 1.
+        standard: parameters, if all distributions of the family are shifted and stretched copies
+            of one distribution on the line, by centre and width: those of centre 0 and width 1.
         index: tail indices at the lower and at the upper end.
         growth: growth at the lower and at the upper end.
         rate: of an exponential tail at infinity, lower and upper; inf if lighter than any. It is
@@ -193,9 +193,10 @@ class Line:
         tilt: if all powers of x have a mean but the mass of p x^k wanders off with k, how far
             for k = 1, in widths.
         peaked: whether the nodes must crowd at the centre.
-        distance: of a law with a power tail at infinity: a distance whose mean is known.
+        distance: of a distribution with a power tail at infinity: a distance whose mean is known.
         bend: where on the line its logarithm bends, and within what distance, if that is not at
-            the centre and within the width: of a law with two tails of very different length.
+            the centre and within the width: of a distribution with two tails of very different
+            length.
     """
 
     log_density: Callable[..., Tensor]
@@ -246,7 +247,7 @@ class Line:
 
 
 def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
-    """The line of laws that are shifted and stretched copies of one, by loc and scale."""
+    """The line of distributions that are shifted and stretched copies of one, by loc and scale."""
     return Line(
         log_density,
         at=from_line,

@@ -1,7 +1,7 @@
 """Which formulas a KL went through: what a result says of its method.
 
-A rule for a wrapped law calls `kl_divergence` again, so that the formula which did the work is
-known only while it runs. Whoever wants to know records.
+A rule for a wrapped distribution calls `kl_divergence` again, so that the formula which did the
+work is known only while it runs. Whoever wants to know records.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Reductions: rules that turn a question about wrapped laws into one about plainer laws.
+"""Reductions: rules that turn a question about wrapped distributions into one about plainer
+distributions.
 
 torch's dispatch chooses by two classes, and what a wrapper means is seen only inside of it. All
 that is said of wrappers is therefore tried where torch's dispatch ends: on (Distribution,
@@ -32,9 +33,10 @@ from .provenance import Use, mark, note, rewind
 from .shapes import check_event_shapes, some_tensor
 from .subclasses import is_a, is_upstream, keeps_density
 
-#: KL(p || q) by plainer laws, or None where the rule does not apply.
+#: KL(p || q) by plainer distributions, or None where the rule does not apply.
 Rule = Callable[[Any, Any], "Tensor | None"]
-#: The plainest law that is equal to a law, in one step; the law itself if it is plain.
+#: The plainest distribution that is equal to a distribution, in one step; the distribution itself
+#: if it is plain.
 Step = Callable[[Any], Distribution]
 
 #: What rules look into. (Of any other class there may be a formula that is yet to be asked.)
@@ -62,7 +64,7 @@ def reduction(rule: Rule) -> Rule:
 
 
 def first_reduction(rule: Rule) -> Rule:
-    """Add a rule that sees both laws as they were given, before either is made plain."""
+    """Add a rule that sees both distributions as they were given, before either is made plain."""
     _RULES.insert(0, rule)
     return rule
 
@@ -73,7 +75,7 @@ def reductions() -> tuple[Rule, ...]:
 
 
 def plainer(wrapper: type[Distribution]) -> Callable[[Step], Step]:
-    """Declare how a wrapper of a plain law is itself made plain; subclasses come first."""
+    """Declare how a wrapper of a plain distribution is made plain; subclasses come first."""
 
     def declare(step: Step) -> Step:
         _STEPS.append((wrapper, step))
@@ -91,19 +93,19 @@ class AsItIs(Distribution):
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, law: Distribution) -> None:
-        self.law = law
-        super().__init__(law.batch_shape, law.event_shape, validate_args=False)
+    def __init__(self, distribution: Distribution) -> None:
+        self.distribution = distribution
+        super().__init__(distribution.batch_shape, distribution.event_shape, validate_args=False)
 
     @property
     def support(self) -> Any:
-        return self.law.support
+        return self.distribution.support
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self.law.log_prob(value)
+        return self.distribution.log_prob(value)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> AsItIs:
-        return AsItIs(self.law.expand(batch_shape))
+        return AsItIs(self.distribution.expand(batch_shape))
 
 
 def as_they_are(p: Distribution, q: Distribution) -> tuple[Distribution, Distribution]:
@@ -113,25 +115,29 @@ def as_they_are(p: Distribution, q: Distribution) -> tuple[Distribution, Distrib
     return _as_it_is(p), _as_it_is(q)
 
 
-def _as_it_is(law: Distribution) -> Distribution:
-    cls = type(law)
+def _as_it_is(distribution: Distribution) -> Distribution:
+    cls = type(distribution)
     nearest = next(base for base in cls.__mro__ if is_upstream(base))
-    return law if keeps_density(cls, nearest) or isinstance(law, AsItIs) else AsItIs(law)
+    return (
+        distribution
+        if keeps_density(cls, nearest) or isinstance(distribution, AsItIs)
+        else AsItIs(distribution)
+    )
 
 
-def simplified(law: Distribution) -> Distribution:
-    """The plainest law that is equal to `law`, and `law` itself if it is plain already."""
+def simplified(distribution: Distribution) -> Distribution:
+    """The plainest distribution that is equal to `distribution`, itself if it is plain."""
     while True:
-        step = next((step for wrapper, step in _STEPS if is_a(law, wrapper)), None)
-        simple = law if step is None else step(law)
-        if simple is law:
-            return law
-        law = simple
+        step = next((step for wrapper, step in _STEPS if is_a(distribution, wrapper)), None)
+        simple = distribution if step is None else step(distribution)
+        if simple is distribution:
+            return distribution
+        distribution = simple
 
 
 @reduction
 def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
-    """Both laws without what changes nothing: empty wrappers, identity maps, other names."""
+    """Both without what changes nothing: empty wrappers, identity maps, other names."""
     plain_p, plain_q = simplified(p), simplified(q)
     if plain_p is p and plain_q is q:
         return None
@@ -140,7 +146,7 @@ def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
 
 @reduction
 def by_identity(p: Distribution, q: Distribution) -> Tensor | None:
-    """One and the same object is at no distance from itself, whatever its law."""
+    """One and the same object is at no distance from itself, whatever its distribution."""
     if p is not q:
         return None
     note(Use("closed form", "p and q are one object"))
@@ -153,8 +159,8 @@ def by_reduction(
     """KL(p || q) by the first rule that leads to formulas.
 
     Args:
-        p: the law that the expectation is over.
-        q: the law that it is compared with.
+        p: the distribution that the expectation is over.
+        q: the distribution that it is compared with.
         declined: why the formula of this pair of classes could not answer, if it was asked.
 
     Raises:
@@ -164,7 +170,10 @@ def by_reduction(
     """
     check_event_shapes(p, q)
     if p is not q:
-        p, q = (_as_it_is(law) if isinstance(law, _OPENED) else law for law in (p, q))
+        p, q = (
+            _as_it_is(distribution) if isinstance(distribution, _OPENED) else distribution
+            for distribution in (p, q)
+        )
     if isinstance(declined, NoDivergence):
         raise declined
     first = declined if declined is not None and str(declined) else None
@@ -218,10 +227,12 @@ def no_formula_for(p: str, q: str) -> str:
     )
 
 
-def describe(law: Distribution) -> str:
-    """A law's type, and what it wraps."""
-    if isinstance(law, AsItIs):
-        law = law.law
-    base = getattr(law, "base_dist", None)
-    wraps = isinstance(law, Independent) or type(law) is TransformedDistribution
-    return type(law).__name__ + (f"({describe(base)})" if wraps and base is not None else "")
+def describe(distribution: Distribution) -> str:
+    """A distribution's type, and what it wraps."""
+    if isinstance(distribution, AsItIs):
+        distribution = distribution.distribution
+    base = getattr(distribution, "base_dist", None)
+    wraps = isinstance(distribution, Independent) or type(distribution) is TransformedDistribution
+    return type(distribution).__name__ + (
+        f"({describe(base)})" if wraps and base is not None else ""
+    )

@@ -1,4 +1,4 @@
-"""Batch and event shapes: which two laws can be compared, and what shape the answer has."""
+"""Batch and event shapes: which two distributions can be compared, and the KL's shape."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .subclasses import is_a
 
 
 def check_event_shapes(p: Distribution, q: Distribution) -> None:
-    """A KL compares two laws on one space: event shapes must be equal, not merely broadcast."""
+    """Both distributions must be on one space: equal event shapes, not merely broadcastable."""
     if p.event_shape != q.event_shape:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}): event shapes {tuple(p.event_shape)} "
@@ -44,14 +44,14 @@ def nan_in(tensors: Iterable[Tensor]) -> Tensor:
     return functools.reduce(torch.add, [x.detach() for x in tensors]).isnan()
 
 
-def nan_rows(law: Distribution) -> Tensor:
-    """Where, in a batch, a parameter that a law was given is nan."""
-    if isinstance(law, Independent):
-        rows = nan_rows(law.base_dist).expand(law.base_dist.batch_shape)
-        return any_of_last(rows, law.reinterpreted_batch_ndims)
+def nan_rows(distribution: Distribution) -> Tensor:
+    """Where, in a batch, a parameter that a distribution was given is nan."""
+    if isinstance(distribution, Independent):
+        rows = nan_rows(distribution.base_dist).expand(distribution.base_dist.batch_shape)
+        return any_of_last(rows, distribution.reinterpreted_batch_ndims)
     rows = torch.zeros((), dtype=torch.bool)
-    for name, constraint in law.arg_constraints.items():
-        given = vars(law).get(name)
+    for name, constraint in distribution.arg_constraints.items():
+        given = vars(distribution).get(name)
         if isinstance(given, Tensor):
             rows = rows | any_of_last(given.detach().isnan(), constraint.event_dim)
     return rows
@@ -62,12 +62,16 @@ def any_of_last(mask: Tensor, ndims: int) -> Tensor:
     return mask.flatten(-ndims).any(-1) if ndims else mask
 
 
-def peel(law: Distribution, ndims: int) -> Distribution:
+def peel(distribution: Distribution, ndims: int) -> Distribution:
     """An Independent with `ndims` of its event dimensions given back to the batch."""
-    if not is_a(law, Independent):
-        return law
-    left = law.reinterpreted_batch_ndims - ndims
-    return Independent(law.base_dist, left, validate_args=False) if left else law.base_dist
+    if not is_a(distribution, Independent):
+        return distribution
+    left = distribution.reinterpreted_batch_ndims - ndims
+    return (
+        Independent(distribution.base_dist, left, validate_args=False)
+        if left
+        else distribution.base_dist
+    )
 
 
 def sum_events(kl: Tensor, batch_shape: torch.Size, event_shape: torch.Size) -> Tensor:
@@ -82,25 +86,27 @@ def normals(loc: Any, scale: Any) -> Independent:
     return Independent(Normal(loc, scale), 1)
 
 
-def as_delta(law: Distribution) -> Delta | None:
+def as_delta(distribution: Distribution) -> Delta | None:
     """An Independent over Deltas as one Delta with an event; None for anything else."""
-    if not (is_a(law, Independent) and is_a(law.base_dist, Delta)):
+    if not (is_a(distribution, Independent) and is_a(distribution.base_dist, Delta)):
         return None
-    point, ndims = law.base_dist, law.reinterpreted_batch_ndims
+    point, ndims = distribution.base_dist, distribution.reinterpreted_batch_ndims
     log_density = torch.as_tensor(point.log_density).expand(point.batch_shape)
     return Delta(
         point.v,
-        log_density=sum_events(log_density, law.batch_shape, law.event_shape[:ndims]),
+        log_density=sum_events(
+            log_density, distribution.batch_shape, distribution.event_shape[:ndims]
+        ),
         event_dim=point.event_dim + ndims,
         validate_args=False,
     )
 
 
-def some_tensor(law: Distribution) -> Tensor:
-    """A floating-point tensor of a law: where its dtype and its device can be seen."""
-    inside = list(vars(law).values())
+def some_tensor(distribution: Distribution) -> Tensor:
+    """A floating-point tensor of a distribution: where its dtype and its device can be seen."""
+    inside = list(vars(distribution).values())
     for value in inside:
         if isinstance(value, Tensor) and value.is_floating_point():
             return value
-    laws = [value for value in inside if isinstance(value, Distribution)]
-    return some_tensor(laws[0]) if laws else torch.zeros(())
+    distributions = [value for value in inside if isinstance(value, Distribution)]
+    return some_tensor(distributions[0]) if distributions else torch.zeros(())

@@ -64,9 +64,9 @@ def is_a(part: Any, classes: type | tuple[type, ...]) -> bool:
     return any(isinstance(part, cls) and keeps_density(type(part), cls) for cls in each)
 
 
-def hides_another(law: Any) -> bool:
+def hides_another(distribution: Any) -> bool:
     """Whether a product is one of a subclass that is another distribution than its parent."""
-    while isinstance(law, Independent):
-        law = law.base_dist
-    cls = type(law)
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    cls = type(distribution)
     return not keeps_density(cls, next(base for base in cls.__mro__ if is_upstream(base)))

@@ -65,9 +65,9 @@ def tensors_in(part: Any) -> list[Tensor]:
     return []
 
 
-def promoted(laws: Sequence[Distribution]) -> torch.dtype:
-    """The dtype that torch's promotion gives to what the laws are made of."""
-    found = [x.dtype for law in laws for x in tensors_in(law)]
+def promoted(distributions: Sequence[Distribution]) -> torch.dtype:
+    """The dtype that torch's promotion gives to what the distributions are made of."""
+    found = [x.dtype for distribution in distributions for x in tensors_in(distribution)]
     dtype = found[0] if found else torch.get_default_dtype()
     for other in found[1:]:
         dtype = torch.promote_types(dtype, other)

@@ -42,22 +42,22 @@ def by_atoms(p: Distribution, q: Distribution) -> Tensor | None:
     return anchor.detach().new_full((), math.inf, dtype=dtype).expand(broadcast_batch(p, q))
 
 
-def is_atomic(law: Any) -> bool | None:
+def is_atomic(distribution: Any) -> bool | None:
     """Whether all mass is at points (True) or none is (False); None if it is not known.
 
     What is mapped or repeated is what its base is: the support of an image says nothing of it.
     """
-    if isinstance(law, _UNKNOWN):
+    if isinstance(distribution, _UNKNOWN):
         return None
-    if is_a(law, (Delta, Empirical)):
+    if is_a(distribution, (Delta, Empirical)):
         return True
-    base = getattr(law, "base_dist", None)
-    if isinstance(law, MixtureSameFamily):
-        base = law.component_distribution
+    base = getattr(distribution, "base_dist", None)
+    if isinstance(distribution, MixtureSameFamily):
+        base = distribution.component_distribution
     if base is not None:
         return is_atomic(base)
     try:
-        support = law.support
+        support = distribution.support
     except (NotImplementedError, AttributeError):
         return None
     return None if support is None else bool(support.is_discrete)

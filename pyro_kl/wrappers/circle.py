@@ -24,16 +24,16 @@ from .transformed.rules import opened
 _OF_ANGLES = (SineBivariateVonMises, SineSkewed)
 
 
-def period_of(law: Any) -> float | None:
+def period_of(distribution: Any) -> float | None:
     """The length of a turn, of angles, products and mixtures of them; None on the line."""
-    law = simplified(law)
-    if isinstance(law, Independent):
-        return period_of(law.base_dist)
-    if isinstance(law, MixtureSameFamily):
-        return period_of(law.component_distribution)
-    if isinstance(law, _OF_ANGLES):
+    distribution = simplified(distribution)
+    if isinstance(distribution, Independent):
+        return period_of(distribution.base_dist)
+    if isinstance(distribution, MixtureSameFamily):
+        return period_of(distribution.component_distribution)
+    if isinstance(distribution, _OF_ANGLES):
         return 2 * math.pi
-    family = family_of(type(law))
+    family = family_of(type(distribution))
     return None if family is None else family.support.period
 
 
@@ -56,22 +56,28 @@ def check_one_turn(p: Distribution, q: Distribution) -> None:
     )
 
 
-def support_of(law: Any) -> Any:
+def support_of(distribution: Any) -> Any:
     """Where a distribution has mass; torch calls any number an angle, and draws -pi to pi."""
-    turn = period_of(law)
+    turn = period_of(distribution)
     if turn is not None:
         return constraints.interval(-0.5 * turn, 0.5 * turn)
-    turn = period_of(law.base_dist) if isinstance(law, FoldedDistribution) else None
+    turn = (
+        period_of(distribution.base_dist) if isinstance(distribution, FoldedDistribution) else None
+    )
     if turn is not None:
         return constraints.interval(0.0, 0.5 * turn)
-    support = mapped_support(law)
+    support = mapped_support(distribution)
     return getattr(support, "base_constraint", support)  # a mixture's
 
 
-def ends_of(law: Any) -> tuple[Any, Any] | None:
+def ends_of(distribution: Any) -> tuple[Any, Any] | None:
     """The ends of the interval where a continuous distribution has mass; None if it is none."""
-    law = simplified(law)
-    base, maps = (law, []) if isinstance(law, FoldedDistribution) else opened(law)
+    distribution = simplified(distribution)
+    base, maps = (
+        (distribution, [])
+        if isinstance(distribution, FoldedDistribution)
+        else opened(distribution)
+    )
     if isinstance(base, Delta):
         return None
     try:

@@ -1,4 +1,4 @@
-"""ExpandedDistribution: Pyro's view of a law that cannot expand itself, in a larger batch."""
+"""ExpandedDistribution: a larger batch of a distribution that has no `expand` of its own."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from ..registry.shapes import broadcast_batch
 
 
 @plainer(ExpandedDistribution)
-def plainer_expanded(law: ExpandedDistribution) -> Distribution:
+def plainer_expanded(distribution: ExpandedDistribution) -> Distribution:
     """The base itself, expanded by its own means if it has any."""
-    base = simplified(law.base_dist)
-    if base.batch_shape == law.batch_shape:
+    base = simplified(distribution.base_dist)
+    if base.batch_shape == distribution.batch_shape:
         return base
     try:
-        expanded = base.expand(law.batch_shape)
+        expanded = base.expand(distribution.batch_shape)
     except NotImplementedError:  # a class of torch's that cannot
-        expanded = law
+        expanded = distribution
     if not isinstance(expanded, ExpandedDistribution):
         return expanded
-    return law if base is law.base_dist else ExpandedDistribution(base, law.batch_shape)
+    return (
+        distribution
+        if base is distribution.base_dist
+        else ExpandedDistribution(base, distribution.batch_shape)
+    )
 
 
 @reduction
 def by_expansion(p: Distribution, q: Distribution) -> Tensor | None:
     """The KL of what is expanded, expanded."""
-    bases = [law.base_dist if isinstance(law, ExpandedDistribution) else law for law in (p, q)]
+    bases = [
+        distribution.base_dist if isinstance(distribution, ExpandedDistribution) else distribution
+        for distribution in (p, q)
+    ]
     if bases[0] is p and bases[1] is q:
         return None
     return kl_divergence(*bases).expand(broadcast_batch(p, q))

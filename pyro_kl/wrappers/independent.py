@@ -1,4 +1,4 @@
-"""Independent: products of laws, of equal and of different depths."""
+"""Independent: products of distributions, of equal and of different depths."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..registry.subclasses import is_a
 
 
 @plainer(Independent)
-def plainer_independent(law: Independent) -> Distribution:
+def plainer_independent(distribution: Independent) -> Distribution:
     """No product of nothing, of a product, or of points."""
-    base, ndims = simplified(law.base_dist), law.reinterpreted_batch_ndims
+    base, ndims = simplified(distribution.base_dist), distribution.reinterpreted_batch_ndims
     if is_a(base, Independent):
         base, ndims = base.base_dist, ndims + base.reinterpreted_batch_ndims
     if ndims == 0:
@@ -25,9 +25,9 @@ def plainer_independent(law: Independent) -> Distribution:
     if is_a(base, MaskedDistribution) and base._mask is False:
         inner = Independent(base.base_dist, ndims, validate_args=False)
         return MaskedDistribution(inner, False)
-    if base is not law.base_dist:
-        law = Independent(base, ndims, validate_args=False)
-    return (as_delta(law) or law) if is_a(base, Delta) else law
+    if base is not distribution.base_dist:
+        distribution = Independent(base, ndims, validate_args=False)
+    return (as_delta(distribution) or distribution) if is_a(base, Delta) else distribution
 
 
 @register(

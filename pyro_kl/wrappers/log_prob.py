@@ -22,7 +22,7 @@ from ..registry.shapes import any_of_last
 from ..registry.user_classes import is_foreign
 
 _MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
-#: Laws whose values index a tensor.
+#: Distributions whose values index a tensor.
 _OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
 
 
@@ -31,7 +31,7 @@ def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
 
     It is nan where x is nan, or an end of the support.
 
-    torch raises there if the law validates, and returns anything at all if it does not.
+    torch raises there if the distribution validates, and returns anything at all if it does not.
     """
     if not x.is_floating_point() and not isinstance(q, _OF_INDICES):
         x = x.to(torch.float64)  # a Categorical's sample: torch's Bernoulli takes no integers
@@ -76,7 +76,7 @@ def _nowhere(q: Any, x: Tensor) -> Tensor:
 
 
 def _before(q: Any, x: Tensor) -> Tensor:
-    """The point of the base that a mapped law's x comes from."""
+    """The point of the base that a mapped distribution's x comes from."""
     with torch.no_grad():
         for transform in reversed(q.transforms):
             x = transform.inv(x)

@@ -34,21 +34,21 @@ def both(a: Mask, b: Mask) -> Mask:
 
 
 @plainer(MaskedDistribution)
-def plainer_masked(law: MaskedDistribution) -> Distribution:
+def plainer_masked(distribution: MaskedDistribution) -> Distribution:
     """One mask, and none that lets everything through."""
-    base = simplified(law.base_dist)
-    mask: Mask = law._mask
+    base = simplified(distribution.base_dist)
+    mask: Mask = distribution._mask
     if is_a(base, MaskedDistribution):
         base, mask = base.base_dist, both(mask, base._mask)
     if mask is True:
         return base
-    return law if base is law.base_dist else MaskedDistribution(base, mask)
+    return distribution if base is distribution.base_dist else MaskedDistribution(base, mask)
 
 
-def unmasked(law: Any) -> tuple[Any, Mask]:
-    """A law and its mask, of several what all let through."""
+def unmasked(distribution: Any) -> tuple[Any, Mask]:
+    """A distribution and its mask, of several what all let through."""
     mask: Mask = True
-    bare: Any = law
+    bare: Any = distribution
     while is_a(bare, MaskedDistribution):
         bare, mask = bare.base_dist, both(mask, bare._mask)
     return bare, mask
@@ -73,8 +73,8 @@ def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
     return kl if mask is True else torch.where(mask, kl, 0.0)
 
 
-def _is_point(law: Distribution) -> bool:
-    return is_a(law, Delta) or as_delta(law) is not None
+def _is_point(distribution: Distribution) -> bool:
+    return is_a(distribution, Delta) or as_delta(distribution) is not None
 
 
 def _masked_normal(loc: Tensor, scale: Tensor, mask: Tensor) -> MaskedDistribution:

@@ -1,4 +1,4 @@
-"""MaskedMixture: one law where a mask is False, another one where it is True."""
+"""MaskedMixture: one distribution where a mask is False, another one where it is True."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unit: the law of a `pyro.factor`, whose only point has no coordinates."""
+"""Unit: the distribution of a `pyro.factor`, whose only point has no coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ZeroInflatedDistribution: a law on the counts with an extra atom at 0, whatever the base."""
+"""ZeroInflatedDistribution: any base on the counts, with an extra atom at 0."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from .log_prob import log_prob_anywhere
 
 @reduction
 def by_zero_inflation(p: Distribution, q: Distribution) -> Tensor | None:
-    """Is it zero, and how large is it if not: by the KL of the bases; a plain law has gate 0."""
-    inflated = [law for law in (p, q) if isinstance(law, ZeroInflatedDistribution)]
+    """The KL of the gates and of the bases; a distribution without a gate has gate 0."""
+    inflated = [
+        distribution
+        for distribution in (p, q)
+        if isinstance(distribution, ZeroInflatedDistribution)
+    ]
     if not inflated or isinstance(q, ImproperUniform):
         return None
-    for law in inflated:
-        _check_counts(law)
+    for distribution in inflated:
+        _check_counts(distribution)
     shape, dtype = broadcast_batch(p, q), promoted([*_tensors(p), *_tensors(q)])
     if not _is_discrete(p) or not _is_discrete(q):
         return some_tensor(p).new_full((), math.inf, dtype=dtype).expand(shape)
@@ -36,38 +40,42 @@ def by_zero_inflation(p: Distribution, q: Distribution) -> Tensor | None:
     return value.to(dtype).expand(shape)
 
 
-def _check_counts(law: ZeroInflatedDistribution) -> None:
-    if not _is_discrete(law.base_dist):
+def _check_counts(distribution: ZeroInflatedDistribution) -> None:
+    if not _is_discrete(distribution.base_dist):
         raise ValueError(
-            f"ZeroInflatedDistribution({type(law.base_dist).__name__}) mixes an atom at 0 with a "
-            "density, and its log_prob adds a mass to a density: no KL is defined by it. Use a "
-            "base on the counts."
+            f"ZeroInflatedDistribution({type(distribution.base_dist).__name__}) mixes an atom at "
+            "0 with a density, and its log_prob adds a mass to a density: no KL is defined by "
+            "it. Use a base on the counts."
         )
 
 
-def _is_discrete(law: Distribution) -> bool:
-    return law.support is not None and bool(law.support.is_discrete)
+def _is_discrete(distribution: Distribution) -> bool:
+    return distribution.support is not None and bool(distribution.support.is_discrete)
 
 
-def _tensors(law: Any) -> list[Tensor]:
+def _tensors(distribution: Any) -> list[Tensor]:
     """The tensors whose dtype the answer has."""
-    if isinstance(law, ZeroInflatedDistribution):
-        return [*read_gate(law).values(), *_tensors(law.base_dist)]
-    family = family_of(type(law))
-    return [some_tensor(law)] if family is None else list(family.of(law).values())
+    if isinstance(distribution, ZeroInflatedDistribution):
+        return [*read_gate(distribution).values(), *_tensors(distribution.base_dist)]
+    family = family_of(type(distribution))
+    return (
+        [some_tensor(distribution)] if family is None else list(family.of(distribution).values())
+    )
 
 
-def _opened(law: Any) -> tuple[Distribution, Gates]:
+def _opened(distribution: Any) -> tuple[Distribution, Gates]:
     """The base and the logs of gate and 1 - gate, in float64 as far as families know how."""
-    if isinstance(law, ZeroInflatedDistribution):
-        gates = log_gates(**{name: in_float64(x) for name, x in read_gate(law).items()})
-        return _opened(law.base_dist)[0], gates
-    closed = log_gates(torch.zeros((), dtype=torch.float64, device=some_tensor(law).device))
-    family = family_of(type(law))
+    if isinstance(distribution, ZeroInflatedDistribution):
+        gates = log_gates(**{name: in_float64(x) for name, x in read_gate(distribution).items()})
+        return _opened(distribution.base_dist)[0], gates
+    closed = log_gates(
+        torch.zeros((), dtype=torch.float64, device=some_tensor(distribution).device)
+    )
+    family = family_of(type(distribution))
     if family is None:
-        return law, closed
+        return distribution, closed
     make: Any = family.distribution
-    values = {name: in_float64(x) for name, x in family.of(law).items()}
+    values = {name: in_float64(x) for name, x in family.of(distribution).items()}
     return make(**values, validate_args=False), closed
 
 

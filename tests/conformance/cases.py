@@ -76,7 +76,7 @@ class Duo:
         return [row for row in self.rows if row.finite]
 
     def measurable_rows(self) -> list[Row]:
-        """Those of laws that differ by more than the rounding of a parameter."""
+        """Those of distributions that differ by more than the rounding of a parameter."""
         return [row for row in self.finite_rows() if row.kl > 1e-30]
 
 

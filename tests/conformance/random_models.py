@@ -218,8 +218,8 @@ class RandomModel:
         plates = self._plates(index)
         values: dict[str, Tensor] = {}
         for latent in self.latents:
-            law = _prior(latent, self._shift(latent, latent.model, values, flag))
-            values[latent.name] = self._sample(latent, latent.model, law, plates)
+            distribution = _prior(latent, self._shift(latent, latent.model, values, flag))
+            values[latent.name] = self._sample(latent, latent.model, distribution, plates)
         mean: Any = 0.0
         for latent in self.latents:
             if not latent.plates:
@@ -228,8 +228,8 @@ class RandomModel:
         for latent in self.latents:
             if latent.plates:
                 with _nested(plates, latent.plates):
-                    law = dist.Normal(_summary(latent, values[latent.name]), 1.5)
-                    pyro.sample(f"y_{latent.name}", law, obs=torch.tensor(0.4))
+                    distribution = dist.Normal(_summary(latent, values[latent.name]), 1.5)
+                    pyro.sample(f"y_{latent.name}", distribution, obs=torch.tensor(0.4))
 
     def hand(self, index: Tensor, flag: bool = False) -> None:
         """The guide that is written by hand."""
@@ -246,13 +246,13 @@ class RandomModel:
             if latent.missing:
                 continue
             moved = shift + self._shift(latent, latent.guide, values, flag)
-            law = _posterior(latent, moved, index if self.subsampled else None)
-            values[name] = self._sample(latent, latent.guide, law, plates)
+            distribution = _posterior(latent, moved, index if self.subsampled else None)
+            values[name] = self._sample(latent, latent.guide, distribution, plates)
         if self.seen:
             loc = pyro.param("seen_loc", torch.tensor(0.3)) + shift
-            law = dist.Normal(loc, 1.0)
+            distribution = dist.Normal(loc, 1.0)
             obs = torch.tensor(1.0)
-            pyro.sample("seen", law, obs=obs, infer={"is_auxiliary": True})
+            pyro.sample("seen", distribution, obs=obs, infer={"is_auxiliary": True})
 
     def _plates(self, index: Tensor) -> dict[str, Any]:
         rows = pyro.plate("rows", ROWS, subsample=index if self.subsampled else None, dim=-1)
@@ -268,13 +268,15 @@ class RandomModel:
             shift = shift + (float(moved.detach()) if side.hidden else moved)
         return shift
 
-    def _sample(self, latent: Latent, side: Side, law: Any, plates: dict[str, Any]) -> Tensor:
+    def _sample(
+        self, latent: Latent, side: Side, distribution: Any, plates: dict[str, Any]
+    ) -> Tensor:
         with _nested(plates, latent.plates) as stack:
             if side.mask is not None:
                 stack.enter_context(poutine.mask(mask=side.mask))
             if side.scale != 1.0:
                 stack.enter_context(poutine.scale(scale=side.scale))
-            value: Tensor = pyro.sample(latent.name, law)
+            value: Tensor = pyro.sample(latent.name, distribution)
             return value
 
     def make_guide(self) -> Any:
@@ -314,7 +316,8 @@ def _list_of_guides(model: Any) -> Any:
     return guide
 
 
-# --- laws ---------------------------------------------------------------------------------------
+# --- distributions
+# ---------------------------------------------------------------------------------------
 
 
 def _summary(latent: Latent, value: Tensor) -> Tensor:
@@ -336,28 +339,28 @@ def _param(latent: Latent, what: str, low: float, high: float, where: str) -> Te
     return pyro.param(f"{latent.name}_{where}_{what}", start.reshape(latent.event).clone())
 
 
-def _finish(law: Any, latent: Latent, side: Side) -> Any:
+def _finish(distribution: Any, latent: Latent, side: Side) -> Any:
     """The inner mask, the event."""
-    shape = law.batch_shape
+    shape = distribution.batch_shape
     if len(shape) < len(latent.event) or shape[len(shape) - len(latent.event) :] != latent.event:
-        law = law.expand(torch.broadcast_shapes(shape, latent.event))
+        distribution = distribution.expand(torch.broadcast_shapes(shape, latent.event))
     if side.inner is not None and side.family % 2:
-        return law.to_event(len(latent.event)).mask(_outer(side.inner))
+        return distribution.to_event(len(latent.event)).mask(_outer(side.inner))
     if side.inner is not None:
-        law = law.mask(side.inner)
-    return law.to_event(len(latent.event)) if latent.event else law
+        distribution = distribution.mask(side.inner)
+    return distribution.to_event(len(latent.event)) if latent.event else distribution
 
 
 def _outer(inner: Any) -> Any:
     return inner if isinstance(inner, bool) else inner.reshape(-1)[0]
 
 
-def _masked(law: Any, side: Side) -> Any:
-    return law if side.inner is None else law.mask(_outer(side.inner))
+def _masked(distribution: Any, side: Side) -> Any:
+    return distribution if side.inner is None else distribution.mask(_outer(side.inner))
 
 
 def _prior(latent: Latent, shift: Any) -> Any:
-    """The law of a latent in the model; some of its parameters are learnt."""
+    """The distribution of a latent in the model; some of its parameters are learnt."""
     side, kind = latent.model, latent.kind
     wide = _wide(shift, latent.event)
     loc = _param(latent, "loc", -0.3, 0.4, "p")
@@ -432,7 +435,7 @@ def _discrete(latent: Latent, loc: Tensor, wide: Tensor, shift: Any, side: Side)
 
 
 def _posterior(latent: Latent, shift: Any, index: Tensor | None) -> Any:
-    """The law of a latent in the guide."""
+    """The distribution of a latent in the guide."""
     side, kind = latent.guide, latent.kind
     wide = _wide(shift, latent.event)
     loc = _param(latent, "loc", -0.2, 0.6, "q")
@@ -465,10 +468,10 @@ def _posterior(latent: Latent, shift: Any, index: Tensor | None) -> Any:
         return _masked(dist.LKJCholesky(2, eta), side)
     if kind in ("flow", "normal vector"):
         if pick % 2:
-            law = dist.Normal(loc + wide, width).to_event(1)
+            distribution = dist.Normal(loc + wide, width).to_event(1)
         else:
-            law = dist.MultivariateNormal(loc + wide, scale_tril=torch.diag(width))
-        return _masked(law, side)
+            distribution = dist.MultivariateNormal(loc + wide, scale_tril=torch.diag(width))
+        return _masked(distribution, side)
     return _discrete(latent, loc, wide, shift, side)
 
 

@@ -53,14 +53,14 @@ def test_hidden_markov_models(sizes):
     left, right, steps, symbols = sizes
     torch.manual_seed(0)
 
-    def law(states):
+    def distribution(states):
         seen = dist.Categorical(logits=2 * torch.randn(states, symbols, dtype=F64))
         moves = 2 * torch.randn(steps, states, states, dtype=F64)
         return dist.DiscreteHMM(2 * torch.randn(states, dtype=F64), moves, seen)
 
     every = torch.tensor(list(itertools.product(range(symbols), repeat=steps)))
     for _ in range(10):
-        p, q = law(left), law(right)
+        p, q = distribution(left), distribution(right)
         log_p, log_q = p.log_prob(every), q.log_prob(every)
         truth = (log_p.exp() * (log_p - log_q)).sum()
         found = pyro_kl.bounds(p, q)
@@ -82,23 +82,24 @@ def test_names_of_hidden_states_do_not_matter():
 
 def test_multivariate_mixtures():
     torch.manual_seed(0)
-    laws = [
+    distributions = [
         dist.MixtureOfDiagNormals(
             torch.randn(2, 3, 4), torch.rand(2, 3, 4) + 0.3, torch.randn(2, 3)
         )
         for _ in range(2)
     ]
     with pytest.raises(NotImplementedError, match=r"num_samples.*pyro_kl.bounds"):
-        pyro_kl.kl(*laws)
+        pyro_kl.kl(*distributions)
     with pytest.warns(UserWarning, match="Monte Carlo"):
-        estimate = pyro_kl.kl(*laws, num_samples=20_000)
+        estimate = pyro_kl.kl(*distributions, num_samples=20_000)
     assert estimate.method == "monte carlo (stratified)"
-    found = pyro_kl.bounds(*laws)
+    found = pyro_kl.bounds(*distributions)
     assert found.upper.shape == (2,)
     assert (found.lower <= estimate.value).all()
     assert (estimate.value <= found.upper).all()
     alone = [  # Pyro's log_prob of a batch takes no samples
-        dist.MixtureOfDiagNormals(x.locs[0], x.coord_scale[0], x.component_logits[0]) for x in laws
+        dist.MixtureOfDiagNormals(x.locs[0], x.coord_scale[0], x.component_logits[0])
+        for x in distributions
     ]
     plain = pyro_kl.monte_carlo(*alone, num_samples=20_000)
     assert estimate.standard_error[0] < plain.standard_error
@@ -124,13 +125,13 @@ def test_exact_where_there_is_a_formula():
 def test_narrow_components_are_not_missed():
     """Spikes of 1e-3 in q, of 1e-4 in p: every component has nodes of its own."""
 
-    def law(locs, scales):
+    def distribution(locs, scales):
         weights = dist.Categorical(logits=torch.zeros(len(locs), dtype=F64))
         return dist.MixtureSameFamily(
             weights, dist.Normal(torch.tensor(locs).double(), torch.tensor(scales).double())
         )
 
-    p, q = law([0.0, 5.0], [1.0, 1e-4]), law([0.0, -3.0], [3.0, 1e-3])
+    p, q = distribution([0.0, 5.0], [1.0, 1e-4]), distribution([0.0, -3.0], [3.0, 1e-3])
     found = pyro_kl.kl(p, q)
     assert found.method == "quadrature"
     with torch.random.fork_rng():

@@ -32,7 +32,7 @@ from pyro_kl.wrappers.transformed.maps import bounds
 
 
 def mixture(*shape):
-    """A law in the plane that has no formula as p."""
+    """A distribution in the plane that has no formula as p."""
     centres = torch.tensor([[-1.0, 0.0], [1.5, 0.5]]).expand(*shape, 2, 2)
     return MixtureSameFamily(
         Categorical(torch.ones(*shape, 2)), Independent(Normal(centres, 1.0), 1)
@@ -40,7 +40,7 @@ def mixture(*shape):
 
 
 def plane(*shape):
-    """A law to compare it with."""
+    """A distribution to compare it with."""
     return Independent(Normal(torch.zeros(*shape, 2), 1.0), 1)
 
 
@@ -249,14 +249,14 @@ def test_a_mixture_with_nan_is_nan_in_its_row():
     bad = one.index_put((torch.tensor(1), torch.tensor(1)), torch.tensor(math.nan))
     off = {"validate_args": False}
 
-    def law(weights, locs):
+    def distribution(weights, locs):
         return MixtureSameFamily(Categorical(weights, **off), Normal(locs, 1.0, **off), **off)
 
     shifted = Normal(torch.tensor([0.0, math.nan]), 1.0, **off)
-    good = law(two, one)
+    good = distribution(two, one)
     for p, q in (
-        (law(two + 0 * bad, one), NORMAL),
-        (law(two, bad), NORMAL),
+        (distribution(two + 0 * bad, one), NORMAL),
+        (distribution(two, bad), NORMAL),
         (good, shifted),
     ):
         found = pyro_kl.kl(p, q).value
@@ -268,14 +268,14 @@ def test_a_mixture_with_nan_is_nan_in_its_row():
 def test_a_support_is_that_of_the_class(family):
     """Also of a class that torch writes as a map, whose base may end where floats do."""
     for example in family.examples:
-        law = family.make(example)
-        if law.support.is_discrete:
+        distribution = family.make(example)
+        if distribution.support.is_discrete:
             continue
         mine = (
-            torch.as_tensor(end_at(end, family.of(law)))
+            torch.as_tensor(end_at(end, family.of(distribution)))
             for end in (family.support.low, family.support.high)
         )
-        stated = (torch.as_tensor(end) for end in bounds(support_of(law)))
+        stated = (torch.as_tensor(end) for end in bounds(support_of(distribution)))
         for a, b in zip(mine, stated, strict=True):
             assert a.double().item() == pytest.approx(b.double().item(), abs=1e-12)
 

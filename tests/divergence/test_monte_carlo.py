@@ -127,7 +127,7 @@ def test_events():
 
 
 def test_laws_without_a_density_of_their_own():
-    """torch has no log_prob of |x|; the folded law that it is has one."""
+    """torch has no log_prob of |x|; the folded distribution that it is has one."""
     torch.manual_seed(0)
     folded = torch.distributions.TransformedDistribution(
         Normal(0.5, 1.0), torch.distributions.transforms.AbsTransform()
@@ -150,7 +150,7 @@ def test_classes_that_cannot_expand():
 
 @pytest.mark.parametrize("chunk", [7, 100, 999, 1000])
 def test_chunks_merge_to_one(monkeypatch, chunk):
-    """Samples drawn in chunks are those drawn at once, for a law drawn by one call per sample."""
+    """Samples drawn in chunks are those drawn at once, where each sample is one call."""
     generator = torch.Generator()
     p, q = Uniform(0.0, 1.0), Beta(2.0, 3.0)
     whole = pyro_kl.monte_carlo(p, q, 1000, generator=generator.manual_seed(5))
@@ -313,14 +313,19 @@ def test_says_what_is_lacking(name):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda law: law, lambda law: law.expand([2]), lambda law: law.mask(True)]
+    "wrap",
+    [
+        lambda distribution: distribution,
+        lambda distribution: distribution.expand([2]),
+        lambda distribution: distribution.mask(True),
+    ],
 )
 def test_says_that_a_sampler_is_another_distributions(wrap):
     """torch draws correlation matrices from another distribution than its log_prob is of."""
     p, q = (wrap(dist.LKJCholesky(3, torch.tensor(eta))) for eta in (1.5, 4.0))
-    with pytest.warns(UserWarning, match="sampler draws from another law"):
+    with pytest.warns(UserWarning, match="sampler draws from another distribution"):
         found = pyro_kl.monte_carlo(p, q, 1000)
     assert found.unreliable.all()
-    assert "sampler draws from another law" in found.reason
+    assert "sampler draws from another distribution" in found.reason
     with pytest.warns(UserWarning, match="sampler"):
         assert pyro_kl.compare(p, q, 1000).z_score.isnan().all()

@@ -159,8 +159,8 @@ def test_a_mask_of_the_law_counts_as_one_around_it(per, mean_field):
     def both(around, loc):
         mask = poutine.mask(mask=MASK) if around else poutine.scale(scale=1.0)
         with pyro.plate("data", 4), mask:
-            law = dist.Normal(loc, 1.0).to_event(1)
-            pyro.sample("z", law if around else law.mask(MASK))
+            distribution = dist.Normal(loc, 1.0).to_event(1)
+            pyro.sample("z", distribution if around else distribution.mask(MASK))
 
     results = []
     for around in (True, False):

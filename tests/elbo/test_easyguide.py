@@ -52,7 +52,7 @@ def tril(scale):
     return torch.diag_embed(scale) + torch.full((size, size), 0.2).tril(-1)
 
 
-def guide_of(law, plate, alike, after):
+def guide_of(distribution, plate, alike, after):
     """A group of all sites in the plate; alike rows share parameters; a point before or after."""
     shape = (8,) if plate is no_plate or alike else (ROWS, 1, 8)
     start = torch.linspace(-0.5, 0.5, math.prod(shape)).reshape(shape)
@@ -65,10 +65,10 @@ def guide_of(law, plate, alike, after):
         loc = pyro.param("loc", lambda: start.clone())
         scale = pyro.param("scale", lambda: 0.4 + 0.2 * start.abs())
         if plate is no_plate:
-            group.sample("joint", LAWS[law](loc, scale))
+            group.sample("joint", LAWS[distribution](loc, scale))
         else:
             with self.plate("rows", ROWS, dim=-2):
-                group.sample("joint", LAWS[law](loc, scale))
+                group.sample("joint", LAWS[distribution](loc, scale))
         if after:
             self.map_estimate("drift")
 
@@ -77,7 +77,7 @@ def guide_of(law, plate, alike, after):
 
 @pytest.mark.filterwarnings("ignore:The KL of these sites is sampled:UserWarning")
 @pytest.mark.parametrize(
-    ("law", "plate", "alike", "after"),
+    ("distribution", "plate", "alike", "after"),
     [
         ("diagonal", no_plate, True, False),
         ("diagonal", in_plate, False, True),
@@ -87,8 +87,8 @@ def guide_of(law, plate, alike, after):
         ("low rank", in_plate, False, False),
     ],
 )
-def test_loss_and_gradient_of_a_group_are_trace_elbos(law, plate, alike, after):
-    guide = guide_of(law, plate, alike, after)
+def test_loss_and_gradient_of_a_group_are_trace_elbos(distribution, plate, alike, after):
+    guide = guide_of(distribution, plate, alike, after)
     both = lambda: model(plate)  # noqa: E731
     rows = {}
     kwargs = dict(num_particles=20, vectorize_particles=True, max_plate_nesting=2)
@@ -115,8 +115,8 @@ def test_loss_and_gradient_of_a_group_are_trace_elbos(law, plate, alike, after):
     assert exact == {"drift", "a", "b", "c", "v", "t"} - late
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(law):
+@pytest.mark.parametrize("distribution", LAWS)
+def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(distribution):
     """Against the closed form of two multivariate Normals for each row, in a subsample too."""
     index = torch.tensor([2, 0])
 
@@ -126,7 +126,7 @@ def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(law):
             pyro.sample("b", dist.Normal(a.unsqueeze(-1), torch.ones(2)).to_event(1))
 
     loc = torch.linspace(-1.0, 1.0, 3 * ROWS).reshape(ROWS, 3)
-    q = LAWS[law](loc[index], 0.3 + loc[index].abs())
+    q = LAWS[distribution](loc[index], 0.3 + loc[index].abs())
 
     @easy_guide(gaussian)
     def guide(self):
@@ -138,11 +138,11 @@ def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(law):
     prior = dist.MultivariateNormal(
         torch.ones(3), torch.full((3, 3), 4.0) + torch.diag(torch.tensor([0.0, 1.0, 1.0]))
     )
-    if law == "diagonal":
+    if distribution == "diagonal":
         q = dist.MultivariateNormal(q.mean, torch.diag_embed(q.variance))
     expected = kl_divergence(q, prior).sum().item() * ROWS / len(index)
-    if law == "diagonal":
-        q = LAWS[law](loc[index], 0.3 + loc[index].abs())
+    if distribution == "diagonal":
+        q = LAWS[distribution](loc[index], 0.3 + loc[index].abs())
     report = TraceKL_ELBO().evaluate(gaussian, guide, num_particles=40)
     assert report["a"].standard_error == 0
     assert abs(report.kl - expected) < 4.5 * report.elbo_standard_error

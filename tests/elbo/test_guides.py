@@ -66,9 +66,9 @@ PRIORS = {
 def model_of(shapes, prior):
     def model():
         for i, (batch, event) in enumerate(shapes):
-            law = PRIORS[prior](torch.zeros(event)).to_event(len(event))
+            distribution = PRIORS[prior](torch.zeros(event)).to_event(len(event))
             with pyro.plate_stack(f"plates{i}", batch) if batch else poutine.scale(scale=1.0):
-                pyro.sample(f"z{i}", law)
+                pyro.sample(f"z{i}", distribution)
 
     return model
 
@@ -134,16 +134,16 @@ def test_another_guide_of_the_same_structure_has_its_own_parameters():
 
 SOME = torch.tensor([True, False, True])
 MASKS = {
-    "none": lambda law: law.to_event(1),
-    "True": lambda law: law.mask(True).to_event(1),
-    "False inside": lambda law: law.mask(False).to_event(1),
-    "False inside, in another place": lambda law: law.to_event(1).to_event(0).mask(False),
-    "some": lambda law: law.mask(SOME).to_event(1),
-    "others": lambda law: law.mask(~SOME).to_event(1),
-    "False before expand": lambda law: dist.Normal(law.loc[0], law.scale[0])
+    "none": lambda distribution: distribution.to_event(1),
+    "True": lambda distribution: distribution.mask(True).to_event(1),
+    "False inside": lambda distribution: distribution.mask(False).to_event(1),
+    "False inside, in another place": lambda d: d.to_event(1).to_event(0).mask(False),
+    "some": lambda distribution: distribution.mask(SOME).to_event(1),
+    "others": lambda distribution: distribution.mask(~SOME).to_event(1),
+    "False before expand": lambda d: dist.Normal(d.loc[0], d.scale[0])
     .mask(False).expand([3]).to_event(1),
-    "under a map": lambda law: dist.TransformedDistribution(
-        law.mask(SOME), [dist.transforms.AffineTransform(0.0, 1.0)]
+    "under a map": lambda distribution: dist.TransformedDistribution(
+        distribution.mask(SOME), [dist.transforms.AffineTransform(0.0, 1.0)]
     ).to_event(1),
 }  # fmt: skip
 HIDES = {"False inside": 0, "False before expand": 0, "False inside, in another place": 0}

@@ -128,8 +128,8 @@ def test_a_bad_observation_mask():
 
     def model():
         with pyro.plate("plate", 3):
-            law = dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
-            pyro.sample("y", law, obs=torch.zeros(3, 2), obs_mask=mask)
+            distribution = dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
+            pyro.sample("y", distribution, obs=torch.zeros(3, 2), obs_mask=mask)
 
     with pytest.raises(ValueError, match="Invalid obs_mask shape"):
         TraceKL_ELBO().loss(model, lambda: None)
@@ -295,7 +295,7 @@ def test_factors_of_the_guide_count(has_rsample):
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 @pytest.mark.parametrize("subsample", [False, True])
 @pytest.mark.parametrize(
-    ("law", "has_rsample"),
+    ("distribution", "has_rsample"),
     [
         (dist.Normal, None),
         (dist.Normal, False),
@@ -304,25 +304,25 @@ def test_factors_of_the_guide_count(has_rsample):
     ],
 )
 @pytest.mark.parametrize("mean_field", ["check", "never"])
-def test_gradient_under_subsampling(law, has_rsample, subsample, scale, mean_field):
+def test_gradient_under_subsampling(distribution, has_rsample, subsample, scale, mean_field):
     data = torch.tensor([-0.5, 2.0])
     size = 1 if subsample else 2
 
     def model(subsample):
         with pyro.plate("data", 2, size, subsample) as index:
-            z = pyro.sample("z", law(0, 1))
-            pyro.sample("x", law(z, 1), obs=data[index])
+            z = pyro.sample("z", distribution(0, 1))
+            pyro.sample("x", distribution(z, 1), obs=data[index])
 
     def guide(subsample):
         sd = pyro.param("sd", lambda: torch.tensor([1.0]))
         with pyro.plate("data", 2, size, subsample):
             loc = pyro.param("loc", lambda: torch.zeros(2), event_dim=0)
-            q = law(loc, sd)
+            q = distribution(loc, sd)
             if has_rsample is not None:
                 q.has_rsample_(has_rsample)
             pyro.sample("z", q)
 
-    particles = 5_000 if law is dist.Normal and has_rsample is not False else 40_000
+    particles = 5_000 if distribution is dist.Normal and has_rsample is not False else 40_000
     elbo = TraceKL_ELBO(
         num_particles=particles, vectorize_particles=True, max_plate_nesting=1,
         mean_field=mean_field,
@@ -847,9 +847,12 @@ def test_structure_may_change_from_step_to_step():
 
 
 def test_laws_may_change_under_the_same_names():
-    laws = [dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0), dist.Normal(0.0, 1.0)]
+    distributions = [dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0), dist.Normal(0.0, 1.0)]
     elbo = TraceKL_ELBO()
-    losses = [elbo.loss(lambda law=law: pyro.sample("x", law), normal_guide) for law in laws]
+    losses = [
+        elbo.loss(lambda distribution=distribution: pyro.sample("x", distribution), normal_guide)
+        for distribution in distributions
+    ]
     assert losses[0] == losses[2] != losses[1]
 
 

@@ -1,6 +1,6 @@
 """nan in, nan out: a parameter that is nan in one row makes that row's KL nan, and no other's.
 
-Of the declared families test_pairs.py asks it; here are structured families and wrapped laws.
+Of the declared families test_pairs.py asks it; here are structured families and wrapped cases.
 """
 
 from __future__ import annotations
@@ -91,37 +91,37 @@ def test_structured_families(duo, everywhere):
     check(duo.families, given, names, torch.distributions.kl_divergence, everywhere)
 
 
-# --- wrapped laws --------------------------------------------------------------------------------
+# --- wrapped cases ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Law:
+class Side:
     """How a member is made of parameters that have a batch dimension in front."""
 
     make: Callable[..., Distribution]
     given: Mapping[str, Any]
 
 
-def normal(loc=0.3, scale=1.2) -> Law:
-    return Law(dist.Normal, {"loc": loc, "scale": scale})
+def normal(loc=0.3, scale=1.2) -> Side:
+    return Side(dist.Normal, {"loc": loc, "scale": scale})
 
 
-def mapped(*maps: Any, base: Any = dist.Normal, **more: float) -> Law:
+def mapped(*maps: Any, base: Any = dist.Normal, **more: float) -> Side:
     """A Normal, or another base, under maps; a map may be a function of parameters."""
 
     def make(loc, scale, **parameters):
         made = [m(**parameters) if isinstance(m, type(lambda: 0)) else m for m in maps]
         return dist.TransformedDistribution(base(loc, scale), made)
 
-    return Law(make, {"loc": 0.3, "scale": 0.8, **more})
+    return Side(make, {"loc": 0.3, "scale": 0.8, **more})
 
 
-def products(**given: Any) -> Law:
-    return Law(lambda loc, scale: dist.Normal(loc, scale).to_event(1), given)
+def products(**given: Any) -> Side:
+    return Side(lambda loc, scale: dist.Normal(loc, scale).to_event(1), given)
 
 
-def mixture(*locs: float) -> Law:
-    return Law(
+def mixture(*locs: float) -> Side:
+    return Side(
         lambda logits, loc, scale: MixtureSameFamily(
             Categorical(logits=logits), dist.Normal(loc, scale)
         ),
@@ -129,111 +129,113 @@ def mixture(*locs: float) -> Law:
     )
 
 
-def inflated(gate: float, rate: float, key: str = "gate") -> Law:
-    return Law(
+def inflated(gate: float, rate: float, key: str = "gate") -> Side:
+    return Side(
         lambda rate, **gates: dist.ZeroInflatedDistribution(dist.Poisson(rate), **gates),
         {"rate": rate, key: gate},
     )
 
 
-def counts(cls: Any, n: float, **given: Any) -> Law:
-    return Law(cls, {"total_count": n, **given})
+def counts(cls: Any, n: float, **given: Any) -> Side:
+    return Side(cls, {"total_count": n, **given})
 
 
-POINT = Law(dist.Delta, {"v": 0.5, "log_density": 0.2})
-ATOMS = Law(dist.Empirical, {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.5, 1.0]})
-OTHER_ATOMS = Law(dist.Empirical, {"samples": [2.0, 1.0, 3.0], "log_weights": [0.0, 0.1, 0.2]})
+POINT = Side(dist.Delta, {"v": 0.5, "log_density": 0.2})
+ATOMS = Side(dist.Empirical, {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.5, 1.0]})
+OTHER_ATOMS = Side(dist.Empirical, {"samples": [2.0, 1.0, 3.0], "log_weights": [0.0, 0.1, 0.2]})
 AFFINE = mapped(lambda a, b: T.AffineTransform(a, b), T.ExpTransform(), a=0.1, b=1.5)
-MASKED = Law(lambda loc, scale: dist.Normal(loc, scale).mask(torch.tensor(True)), normal().given)
-CHOICE = Law(
+MASKED = Side(lambda loc, scale: dist.Normal(loc, scale).mask(torch.tensor(True)), normal().given)
+CHOICE = Side(
     lambda loc, scale: dist.MaskedMixture(
         torch.tensor(False), dist.LogNormal(loc, scale), dist.Exponential(torch.ones_like(loc))
     ),
     normal().given,
 )
-LINE = Law(lambda: dist.ImproperUniform(constraints.real, (), ()), {})
+LINE = Side(lambda: dist.ImproperUniform(constraints.real, (), ()), {})
 PAIRS = {
     "Delta": (POINT, normal()),
-    "Delta in an interval": (POINT, Law(dist.Uniform, {"low": 0.0, "high": 1.0})),
+    "Delta in an interval": (POINT, Side(dist.Uniform, {"low": 0.0, "high": 1.0})),
     "Delta of a vector": (
-        Law(lambda v, log_density: dist.Delta(v, log_density, event_dim=1),
+        Side(lambda v, log_density: dist.Delta(v, log_density, event_dim=1),
             {"v": [0.2, 0.1], "log_density": 0.3}),
-        Law(dist.MultivariateNormal, {"loc": [0.0, 0.0], "scale_tril": [[1.0, 0.0], [0.5, 1.0]]}),
+        Side(dist.MultivariateNormal, {"loc": [0.0, 0.0], "scale_tril": [[1.0, 0.0], [0.5, 1.0]]}),
     ),
     "Deltas": (
-        Law(lambda v: dist.Delta(v).to_event(1), {"v": [0.2, 0.7]}),
-        Law(lambda a, b: dist.Beta(a, b).to_event(1), {"a": [2.0, 3.0], "b": [1.5, 2.0]}),
+        Side(lambda v: dist.Delta(v).to_event(1), {"v": [0.2, 0.7]}),
+        Side(lambda a, b: dist.Beta(a, b).to_event(1), {"a": [2.0, 3.0], "b": [1.5, 2.0]}),
     ),
     "Delta on the line": (POINT, LINE),
     "Delta under a map": (POINT, AFFINE),
     "Empirical": (ATOMS, OTHER_ATOMS),
-    "Empirical against counts": (ATOMS, Law(dist.Poisson, {"rate": 2.0})),
-    "Empirical against flips": (ATOMS, Law(dist.Binomial, {"total_count": 4.0, "probs": 0.4})),
+    "Empirical against counts": (ATOMS, Side(dist.Poisson, {"rate": 2.0})),
+    "Empirical against flips": (ATOMS, Side(dist.Binomial, {"total_count": 4.0, "probs": 0.4})),
     "zero-inflated": (inflated(0.3, 2.0), inflated(0.5, 1.0)),
     "zero-inflated by logits": (inflated(0.3, 2.0, "gate_logits"), inflated(0.5, 1.0)),
-    "zero-inflated against a Poisson": (inflated(0.3, 2.0), Law(dist.Poisson, {"rate": 1.5})),
-    "Poisson against zero-inflated": (Law(dist.Poisson, {"rate": 1.5}), inflated(0.3, 2.0)),
+    "zero-inflated against a Poisson": (inflated(0.3, 2.0), Side(dist.Poisson, {"rate": 1.5})),
+    "Poisson against zero-inflated": (Side(dist.Poisson, {"rate": 1.5}), inflated(0.3, 2.0)),
     "DirichletMultinomial": (
         counts(dist.DirichletMultinomial, 4.0, concentration=[2.0, 0.7, 3.0]),
         counts(dist.DirichletMultinomial, 4.0, concentration=[1.0, 1.5, 0.4]),
     ),
     "masked": (MASKED, MASKED),
-    "a choice": (CHOICE, Law(dist.Gamma, {"concentration": 2.0, "rate": 1.0})),
-    "against a choice": (Law(dist.Gamma, {"concentration": 2.0, "rate": 1.0}), CHOICE),
+    "a choice": (CHOICE, Side(dist.Gamma, {"concentration": 2.0, "rate": 1.0})),
+    "against a choice": (Side(dist.Gamma, {"concentration": 2.0, "rate": 1.0}), CHOICE),
     "Independent": (
         products(loc=[0.1, 0.2], scale=[1.0, 2.0]), products(loc=[0.0, 0.3], scale=[1.5, 1.0])
     ),
     "Independent against a scale mixture": (
         products(loc=[0.1, 0.2], scale=[1.0, 2.0]),
-        Law(lambda loc, scale: dist.Laplace(loc, scale).to_event(1),
+        Side(lambda loc, scale: dist.Laplace(loc, scale).to_event(1),
             {"loc": [0.0, 0.3], "scale": [1.5, 1.0]}),
     ),
     "expanded": (
-        Law(lambda loc, scale: dist.Normal(loc, scale).expand(loc.shape), normal().given),
-        Law(lambda df: dist.ExpandedDistribution(dist.StudentT(df), df.shape), {"df": 4.0}),
+        Side(lambda loc, scale: dist.Normal(loc, scale).expand(loc.shape), normal().given),
+        Side(lambda df: dist.ExpandedDistribution(dist.StudentT(df), df.shape), {"df": 4.0}),
     ),
     "maps": (AFFINE, AFFINE),
-    "maps against a family": (AFFINE, Law(dist.Gamma, {"concentration": 2.0, "rate": 1.0})),
+    "maps against a family": (AFFINE, Side(dist.Gamma, {"concentration": 2.0, "rate": 1.0})),
     "a family against maps": (
-        Law(dist.Gamma, {"concentration": 2.0, "rate": 1.0}),
+        Side(dist.Gamma, {"concentration": 2.0, "rate": 1.0}),
         mapped(lambda a, b: T.AffineTransform(a, b), T.SoftplusTransform(), a=0.1, b=1.5),
     ),
     "powers": (
         mapped(T.ExpTransform(), lambda k: T.PowerTransform(k), k=1.5),
-        Law(dist.Weibull, {"scale": 1.0, "concentration": 1.4}),
+        Side(dist.Weibull, {"scale": 1.0, "concentration": 1.4}),
     ),
     "tanh of maps": (
         mapped(lambda a, b: T.AffineTransform(a, b), T.TanhTransform(), a=0.1, b=1.5),
         mapped(lambda a, b: T.AffineTransform(a, b), T.TanhTransform(), a=0.3, b=0.7),
     ),
     "folded": (
-        Law(lambda loc, scale: dist.FoldedDistribution(dist.Normal(loc, scale)), normal().given),
-        Law(dist.HalfNormal, {"scale": 1.1}),
+        Side(lambda loc, scale: dist.FoldedDistribution(dist.Normal(loc, scale)), normal().given),
+        Side(dist.HalfNormal, {"scale": 1.1}),
     ),
     "on the line": (normal(), LINE),
     "vectors on the line": (
         products(loc=[0.1, 0.2], scale=[1.0, 2.0]),
-        Law(lambda: dist.ImproperUniform(constraints.real, (), (2,)), {}),
+        Side(lambda: dist.ImproperUniform(constraints.real, (), (2,)), {}),
     ),
     "a normal on the line": (
-        Law(dist.MultivariateNormal, {"loc": [0.0, 0.0], "scale_tril": [[1.0, 0.0], [0.5, 1.0]]}),
-        Law(lambda: dist.ImproperUniform(constraints.real_vector, (), (2,)), {}),
+        Side(dist.MultivariateNormal, {"loc": [0.0, 0.0], "scale_tril": [[1.0, 0.0], [0.5, 1.0]]}),
+        Side(lambda: dist.ImproperUniform(constraints.real_vector, (), (2,)), {}),
     ),
     "mixtures": (mixture(0.0, 2.0), mixture(0.5, 1.0)),
     "mixture against a normal": (mixture(0.0, 2.0), normal()),
     "a normal against a mixture": (normal(), mixture(0.0, 2.0)),
     "a map against a mixture": (mapped(lambda a, b: T.AffineTransform(a, b), a=0.1, b=1.5),
                                 mixture(0.0, 2.0)),
-    "factors": (Law(dist.Unit, {"log_factor": 1.0}), Law(dist.Unit, {"log_factor": 0.5})),
+    "factors": (Side(dist.Unit, {"log_factor": 1.0}), Side(dist.Unit, {"log_factor": 0.5})),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_wrapped_laws(name):
-    laws = PAIRS[name]
-    given = tuple({k: torch.tensor(x, dtype=F64) for k, x in law.given.items()} for law in laws)
+    cases = PAIRS[name]
+    given = tuple(
+        {k: torch.tensor(x, dtype=F64) for k, x in member.given.items()} for member in cases
+    )
     names = [(i, name) for i, side in enumerate(given) for name in side]
-    check((laws[0].make, laws[1].make), given, names, lambda p, q: pyro_kl.kl(p, q).value)
+    check((cases[0].make, cases[1].make), given, names, lambda p, q: pyro_kl.kl(p, q).value)
 
 
 # --- policies ------------------------------------------------------------------------------------

@@ -97,9 +97,9 @@ def batch(family, members, dtype):
     return make(family, columns, dtype)
 
 
-def as_given(law, names):
+def as_given(distribution, names):
     """Parameters as the class holds them, after rounding and after what its constructor does."""
-    columns = {name: getattr(law, name).double().tolist() for name in names}
+    columns = {name: getattr(distribution, name).double().tolist() for name in names}
     count = len(next(iter(columns.values())))
     return [{name: columns[name][i] for name in names} for i in range(count)]
 

@@ -56,7 +56,7 @@ from ..conformance.cases import (
     without_validation,
 )
 from ..conformance.reference import quadrature
-from ..conformance.reference.integrate import Integrand, Law
+from ..conformance.reference.integrate import Integrand, Member
 
 #: A rule that cannot do what it is asked says so, once for each pair.
 pytestmark = pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
@@ -136,7 +136,7 @@ def test_has_reference_values():
             (repr(dict(a)), repr(dict(b)))
             for a, b in product(duo.p.examples[:last], duo.q.examples[:last])
         }
-        # where few of the examples have a finite integral, there are random laws too
+        # where few of the examples have a finite integral, there are random distributions too
         ours = cells & current if by_integral else cells
         assert ours == current, f"{duo.id}: examples have changed: run `python -m {made_by}`"
 
@@ -397,7 +397,7 @@ def test_support_and_infinity(duo):
         a = {name: x.item() for name, x in row_of(p, i).items()}
         b = {name: x.item() for name, x in row_of(q, i).items()}
         with mp.workdps(30):
-            left, right = Law(duo.p, a), Law(duo.q, b)
+            left, right = Member(duo.p, a), Member(duo.q, b)
             inside = right.low <= left.low and left.high <= right.high
             converges = inside and Integrand(left, right).converges()
             assert bool(kl[i].isfinite()) == converges, (a, b)
@@ -517,10 +517,10 @@ def test_dtype(duo):
     mixed = kl_divergence(make(duo.p, p, torch.float32), make(duo.q, q))
     assert mixed.dtype == F64
     # the class may change what it is given (a Categorical divides by the sum), so ask it
-    laws = [make(f, x, torch.float32) for f, x in ((duo.p, p), (duo.q, q))]
+    distributions = [make(f, x, torch.float32) for f, x in ((duo.p, p), (duo.q, q))]
     rounded = [
-        {name: getattr(law, name).double() for name in given}
-        for law, given in zip(laws, (p, q), strict=True)
+        {name: getattr(distribution, name).double() for name in given}
+        for distribution, given in zip(distributions, (p, q), strict=True)
     ]
     truth = kl_of(duo, *rounded)
     fits = truth < torch.finfo(torch.float32).max
@@ -565,13 +565,13 @@ def test_hessian(duo):
         again = zeros_or_gradients(slope.sum(), wanted)
         for h, twice in zip(block, again, strict=True):
             total = h.reshape(max(x.numel(), 1), -1).sum(0).reshape(twice.shape)
-            # what transforms go through has one number of nodes for all laws
+            # what transforms go through has one number of nodes for all distributions
             rtol = 1e-2 if duo.pair.method == "quadrature" else 1e-6
             assert torch.allclose(total, twice, rtol=rtol, atol=rtol * 1e-2)
 
 
 def located(duo):
-    """Whether both laws have a loc that can be put in one place."""
+    """Whether both distributions have a loc that can be put in one place."""
     return "loc" in duo.p.examples[0] and "loc" in duo.q.examples[0]
 
 
@@ -842,5 +842,5 @@ def test_jit_trace(duo):
 @over(FINITE)
 def test_pickled_distributions(duo):
     p, q = make_pyro(duo.p, duo.p.examples[0]), make_pyro(duo.q, duo.q.examples[0])
-    again = [pickle.loads(pickle.dumps(law)) for law in (p, q)]
+    again = [pickle.loads(pickle.dumps(distribution)) for distribution in (p, q)]
     assert torch.equal(kl_divergence(*again), kl_divergence(p, q))

@@ -300,11 +300,11 @@ ONE_SIDED = [
 ]
 
 
-@pytest.mark.parametrize(("law", "end", "slope"), ONE_SIDED)
-def test_slope_where_neither_has_mass(law, end, slope):
+@pytest.mark.parametrize(("distribution", "end", "slope"), ONE_SIDED)
+def test_slope_where_neither_has_mass(distribution, end, slope):
     """KL = -log(1 - q) where p.probs is 0, which has a slope at q.probs = 0; upstream's is 0."""
     x = torch.tensor(end, dtype=torch.float64, requires_grad=True)
-    kl = kl_divergence(law(x.detach()), law(x))
+    kl = kl_divergence(distribution(x.detach()), distribution(x))
     assert kl == 0
     assert torch.autograd.grad(kl, x)[0] == slope
 
@@ -376,15 +376,17 @@ PLAIN = {
 @pytest.mark.parametrize("name", EXTENDED)
 def test_extended_counts(name):
     """A negative total_count leaves no mass anywhere; others are the parent's."""
-    law, q = EXTENDED[name], d.Binomial(t(7.0), t(0.5))
+    distribution, q = EXTENDED[name], d.Binomial(t(7.0), t(0.5))
     for bad in (t(-5.0), torch.tensor([3, -1])):
-        for other in (law(bad), q, d.Poisson(t(2.0)), d.Normal(t(0.0), t(1.0))):
-            for a, b in ((law(bad), other), (other, law(bad))):
+        for other in (distribution(bad), q, d.Poisson(t(2.0)), d.Normal(t(0.0), t(1.0))):
+            for a, b in ((distribution(bad), other), (other, distribution(bad))):
                 with pytest.raises(ValueError, match="total_count is negative"):
                     kl_divergence(a, b)
     n = t([0.0, 5.0])
     for other in (q, d.Poisson(t(2.0)), PLAIN[name](t(9.0))):
         right = kl_divergence(PLAIN[name](n), other)
-        assert torch.equal(kl_divergence(law(n), other), right)
+        assert torch.equal(kl_divergence(distribution(n), other), right)
         assert right.isfinite().all()
-    assert torch.equal(kl_divergence(q, law(t(9.0))), kl_divergence(q, PLAIN[name](t(9.0))))
+    assert torch.equal(
+        kl_divergence(q, distribution(t(9.0))), kl_divergence(q, PLAIN[name](t(9.0)))
+    )

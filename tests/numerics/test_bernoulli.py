@@ -1,4 +1,4 @@
-"""KL terms of masses, and laws of two atoms, against mpmath at 60 digits: near, far, and at 0."""
+"""KL terms of masses and Bernoulli KLs against mpmath at 60 digits: near, far, and at 0."""
 
 from __future__ import annotations
 
@@ -226,7 +226,8 @@ def test_ends_under_compile(name):
     assert torch.allclose(slopes[3][-1], slopes[1][-1], rtol=1e-12)
 
 
-# --- laws on categories -------------------------------------------------------------------------
+# --- distributions on categories
+# -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["probs", "logits"])
@@ -240,7 +241,10 @@ def test_categorical(name, other, step):
         sides = [(x if key == "probs" else x.log()).to(dtype) for key, x in
                  ((name, weights), (other, moved))]  # fmt: skip
         p, q = Categorical(**{name: sides[0]}), Categorical(**{other: sides[1]})
-        held = [getattr(law, key).double().tolist() for law, key in ((p, name), (q, other))]
+        held = [
+            getattr(distribution, key).double().tolist()
+            for distribution, key in ((p, name), (q, other))
+        ]
         kl = kl_divergence(p, q)
         assert kl.dtype == dtype
         with mp.workdps(50):

@@ -187,7 +187,8 @@ def test_right_ones_are_silent_and_the_default():
     P.penalty(a, b, use="loss", estimator="exact")
 
 
-# --- sequences: three tokens out of three, every prefix its own law --------------------------
+# --- sequences: three tokens out of three, every prefix its own distribution
+# --------------------------
 
 
 def sequences():
@@ -479,7 +480,7 @@ BAD = {
                  r"at position 1 is infinite: the policy gives token 1 probability 0.5"),
     "infinite sample": (lambda: P.penalty(LOG, NONE, use="reward"), "the token at position 1"),
     "never sampled": (lambda: P.penalty(NONE, LOG, use="reward"), "said to have sampled it"),
-    "nan logits": (lambda: P.exact_kl(LOG * math.nan, LOG), "policy's logits are no law's"),
+    "nan logits": (lambda: P.exact_kl(LOG * math.nan, LOG), "logits are no distribution's"),
     "beta": (lambda: P.penalised_reward(HALF, HALF, -0.1), "at least 0, got -0.1"),
     "beta fixed": (lambda: P.FixedBeta(-1.0), "at least 0"),
     "beta nan": (lambda: P.objective(LOG, LOG, HALF, math.nan), "at least 0"),

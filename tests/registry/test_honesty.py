@@ -29,9 +29,9 @@ pytestmark = [
 
 #: How much narrower than drawn q or p is made.
 RATIOS = ((1.0, 1.0), (1.0, 1e-1), (1.0, 1e-2), (1.0, 1e-3), (1.0, 1e-4), (1e-2, 1.0), (1e-4, 1.0))
-#: What makes a law narrower: proportional to its width, or to 1 / width.
+#: What makes a distribution narrower: proportional to its width, or to 1 / width.
 WIDTHS, PRECISIONS = {"scale", "temperature"}, {"rate"}
-#: Shapes of laws on an interval or the circle, of the order of 1 / width^2.
+#: Shapes of distributions on an interval or the circle, of the order of 1 / width^2.
 SHAPES = {"concentration", "concentration1", "concentration0", "alpha"}
 #: Of each pair's cells, those that the reference must know.
 FEWEST = 4
@@ -39,18 +39,18 @@ FEWEST = 4
 FLOOR = 1e-12
 
 
-def narrowed(family: Family, law: Mapping[str, float], ratio: float) -> dict[str, float]:
-    """The same law, `ratio` times as wide or about that; as it is, if nobody knows how."""
-    new = dict(law)
-    for name, x in law.items():
+def narrowed(family: Family, distribution: Mapping[str, float], ratio: float) -> dict[str, float]:
+    """The same distribution, about `ratio` times as wide; unchanged if it has no scale."""
+    new = dict(distribution)
+    for name, x in distribution.items():
         if name in WIDTHS:
             new[name] = x * ratio
         elif name in PRECISIONS:
             new[name] = x / ratio
         elif name == "high":
-            new[name] = law["low"] + (x - law["low"]) * ratio
-    if ratio < 1 and new == dict(law) and SHAPES >= set(law) - {"loc"}:
-        new |= {name: max(x, 1.0) / ratio for name, x in law.items() if name in SHAPES}
+            new[name] = distribution["low"] + (x - distribution["low"]) * ratio
+    if ratio < 1 and new == dict(distribution) and SHAPES >= set(distribution) - {"loc"}:
+        new |= {name: max(x, 1.0) / ratio for name, x in distribution.items() if name in SHAPES}
     return new
 
 

@@ -1,4 +1,4 @@
-"""Second derivatives through a kink: of a law that nobody declared, and of a mapped p."""
+"""Second derivatives through a kink: of a distribution that nobody declared, and of a mapped p."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def hessian(function, inputs):
     ],
 )
 def test_undeclared(p, q, as_p, as_q):
-    """Against the closed form of the same laws, declared."""
+    """Against the closed form of the same distributions, declared."""
     x = parameters()
 
     def by_integral(a, b, c, d):
@@ -98,7 +98,7 @@ def test_undeclared(p, q, as_p, as_q):
 
 @pytest.mark.parametrize("scale", [0.7, 7e-2, 7e-3, 7e-4])
 def test_narrow_undeclared(scale):
-    """A user's law may have its kink anywhere: the top of its density is looked for."""
+    """A user's distribution may have its kink anywhere: the top of its density is looked for."""
     p, loc, width = (
         Normal(*(x.detach() for x in parameters()[:2])),
         *(torch.tensor(x, dtype=F64) for x in (0.5, scale)),

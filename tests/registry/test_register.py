@@ -162,11 +162,11 @@ def test_override_needs_a_reason(module):
 
 
 class Own(Weibull):
-    """A law of the user's, of a class that nobody has declared."""
+    """A distribution of the user's, of a class that nobody has declared."""
 
 
 class Unknown(Distribution):
-    """A law that nobody knows anything of."""
+    """A distribution that nobody knows anything of."""
 
     arg_constraints: ClassVar[dict] = {}
 

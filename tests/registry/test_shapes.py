@@ -1,6 +1,7 @@
 """Every pair, of whatever kind, with one batch shape beside another: it reads the registry.
 
-A batch is two laws over and over, so that what its rows must be is known from two single KLs.
+A batch is two distributions over and over, so that what its rows must be is known from two single
+KLs.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ MORE: list[tuple[Shape, Shape]] = [
 ]
 
 
-def batch_of(laws: Tensor, shape: Shape) -> Tensor:
-    """The two laws over and over, in a batch of this shape."""
+def batch_of(distributions: Tensor, shape: Shape) -> Tensor:
+    """The two distributions over and over, in a batch of this shape."""
     which = torch.arange(torch.Size(shape).numel()) % 2
-    return laws[which].reshape(shape + laws.shape[1:])
+    return distributions[which].reshape(shape + distributions.shape[1:])
 
 
 def check(kl: Tensor, alone: Sequence[Tensor], shapes: tuple[Shape, Shape], rtol: float) -> None:
-    """Where the first law of p meets the first of q, and the second the second."""
+    """Where the first distribution of p meets the first of q, and the second the second."""
     p, q = torch.broadcast_tensors(*(batch_of(torch.arange(2), shape) for shape in shapes))
     assert kl.shape == p.shape, shapes
     for i, right in enumerate(alone):

@@ -19,10 +19,10 @@ from pyro_kl.registry.register import family_of
 from ..conformance.cases import F64, FAMILIES
 
 
-def derived(law, **own):
+def derived(distribution, **own):
     """The same object, of a class derived from its own."""
-    new = copy.copy(law)
-    new.__class__ = _class(type(law), tuple(own.items()))
+    new = copy.copy(distribution)
+    new.__class__ = _class(type(distribution), tuple(own.items()))
     return new
 
 

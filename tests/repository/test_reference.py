@@ -55,7 +55,7 @@ def test_gauss_legendre_is_exact_for_polynomials():
 
 @pytest.fixture
 def atoms():
-    """A law on one number has log masses of log 0."""
+    """A distribution on one number has log masses of log 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         yield
 
@@ -66,16 +66,18 @@ def test_the_book_and_the_family_have_one_density(name):
     """Two people's copies of a density, in two arithmetics."""
     family, random = FAMILIES[name], np.random.default_rng(0)
     for example in family.examples:
-        law = {key: LD(x) for key, x in example.items()}
+        distribution = {key: LD(x) for key, x in example.items()}
         exact = {key: mp.mpf(x) for key, x in example.items()}
         if name in COUNTS:
             places = [*range(4), 17, 60]
-            found = [COUNTS[name](LD(k), **law) for k in places]
+            found = [COUNTS[name](LD(k), **distribution) for k in places]
         else:
-            low, high = CONTINUOUS[name].ends(**law)
+            low, high = CONTINUOUS[name].ends(**distribution)
             left, right = max(low, LD(-20)), min(high, LD(20))
             x = left + (right - left) * random.uniform(0.001, 0.999, 12).astype(LD)
-            found = CONTINUOUS[name].log_density(Place(x, low, x - low, high, high - x), **law)
+            found = CONTINUOUS[name].log_density(
+                Place(x, low, x - low, high, high - x), **distribution
+            )
             with mp.workdps(40):
                 places = [number(one) for one in x]
         with mp.workdps(40):
@@ -112,16 +114,21 @@ def test_slopes(name):
     family = FAMILIES[name]
     drawn = random_pairs(family, family, 4, finite=4, seed=1, slopes=True)
     for a, b, right in (row for row in drawn if not {"logits"} & {*row[0], *row[1]}):
-        laws = [{key: integrate.exact(x) for key, x in law.items()} for law in (a, b)]
+        distributions = [
+            {key: integrate.exact(x) for key, x in distribution.items()} for distribution in (a, b)
+        ]
         for (side, key), (found, error) in right.slopes.items():
             i = "pq".index(side)
 
-            def of(x, i=i, key=key, laws=laws):
-                moved = [{**law, key: x} if j == i else law for j, law in enumerate(laws)]
+            def of(x, i=i, key=key, distributions=distributions):
+                moved = [
+                    {**distribution, key: x} if j == i else distribution
+                    for j, distribution in enumerate(distributions)
+                ]
                 return textbook.FORMULAS[name](*moved)
 
             with mp.workdps(textbook.DIGITS):
-                exact = float(mp.diff(of, laws[i][key]))
+                exact = float(mp.diff(of, distributions[i][key]))
             assert abs(found - exact) <= error + 1e-12 * (1 + abs(exact)), (a, b, side, key)
             assert error <= 1e-8 * (1 + abs(exact))
 

@@ -1,4 +1,4 @@
-"""Empirical laws: equal atoms are one, in a batch and with event dimensions too."""
+"""Empirical distributions: equal atoms are one, in a batch and with event dimensions too."""
 
 from __future__ import annotations
 

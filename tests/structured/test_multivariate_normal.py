@@ -44,7 +44,7 @@ def diagonal(d):
     return {"loc": torch.randn(d, dtype=F64), "scale": torch.rand(d, dtype=F64) + 0.2}
 
 
-def law(parameters):
+def distribution(parameters):
     if "scale_tril" in parameters:
         return MultivariateNormal(**parameters)
     if "cov_factor" in parameters:
@@ -67,14 +67,14 @@ both_ways = pytest.mark.parametrize(
 def test_value(make_p, make_q, d):
     for _ in range(5):
         p, q = make_p(d), make_q(d)
-        kl = kl_divergence(law(p), law(q))
+        kl = kl_divergence(distribution(p), distribution(q))
         assert kl.shape == ()
         assert kl.item() == pytest.approx(truth(p, q), rel=1e-12)
 
 
 @both_ways
 def test_monte_carlo(make_p, make_q):
-    p, q = law(make_p(3)), law(make_q(3))
+    p, q = distribution(make_p(3)), distribution(make_q(3))
     comparison = pyro_kl.compare(p, q, num_samples=20_000)
     assert comparison.standard_error > 0
     assert abs(comparison.z_score) < 4.5
@@ -83,17 +83,17 @@ def test_monte_carlo(make_p, make_q):
 @both_ways
 def test_batches_broadcast(make_p, make_q):
     def stacked(parts, shape):
-        laws = {k: torch.stack([part[k] for part in parts]) for k in parts[0]}
-        return law({k: v.reshape(shape + v.shape[1:]) for k, v in laws.items()})
+        distributions = {k: torch.stack([part[k] for part in parts]) for k in parts[0]}
+        return distribution({k: v.reshape(shape + v.shape[1:]) for k, v in distributions.items()})
 
     p, q = [make_p(3) for _ in range(4)], [make_q(3) for _ in range(2)]
     kl = kl_divergence(stacked(p, (4, 1)), stacked(q, (2,)))
     assert kl.shape == (4, 2)
     for i, j in product(range(4), range(2)):
         assert kl[i, j].item() == pytest.approx(truth(p[i], q[j]), rel=1e-12)
-    alone = kl_divergence(law(p[0]).expand((3,)), law(q[0]))
+    alone = kl_divergence(distribution(p[0]).expand((3,)), distribution(q[0]))
     assert torch.allclose(alone, kl[0, 0].expand(3))
-    shared = kl_divergence(law(p[0]), law(q[0]).expand((3,)))
+    shared = kl_divergence(distribution(p[0]), distribution(q[0]).expand((3,)))
     assert torch.allclose(shared, kl[0, 0].expand(3))
 
 
@@ -112,7 +112,7 @@ def test_gradients(make_p, make_q):
             side = dict(zip(names, values, strict=True))
             if "scale_tril" in side:
                 side["scale_tril"] = side["scale_tril"].tril()
-            sides.append(law(side))
+            sides.append(distribution(side))
         return kl_divergence(*sides)
 
     assert gradcheck(kl, leaves)
@@ -178,8 +178,12 @@ def test_near(size, step):
         "scale_tril": torch.diag(q["scale"] * (1 - step))
         + size * step * torch.randn(d, d, dtype=F64).tril(-1),
     }
-    assert kl_divergence(law(p), law(q)).item() == pytest.approx(truth(p, q), rel=1e-9)
-    assert kl_divergence(law(q), law(p)).item() == pytest.approx(truth(q, p), rel=1e-9)
+    assert kl_divergence(distribution(p), distribution(q)).item() == pytest.approx(
+        truth(p, q), rel=1e-9
+    )
+    assert kl_divergence(distribution(q), distribution(p)).item() == pytest.approx(
+        truth(q, p), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("step", [1e-2, 1e-4])
@@ -191,15 +195,19 @@ def test_near_low_rank(step):
         "cov_diag": q["scale"] ** 2 * (1 - step),
     }
     # the determinant lemma's log det and the trace cancel to second order
-    assert kl_divergence(law(p), law(q)).item() == pytest.approx(truth(p, q), rel=1e-6)
-    assert kl_divergence(law(q), law(p)).item() == pytest.approx(truth(q, p), rel=1e-6)
+    assert kl_divergence(distribution(p), distribution(q)).item() == pytest.approx(
+        truth(p, q), rel=1e-6
+    )
+    assert kl_divergence(distribution(q), distribution(p)).item() == pytest.approx(
+        truth(q, p), rel=1e-6
+    )
 
 
 def test_of_itself_is_zero():
     q = diagonal(3)
     p = MultivariateNormal(q["loc"], scale_tril=torch.diag(q["scale"]))
-    assert kl_divergence(p, law(q)) == 0
-    assert kl_divergence(law(q), p) == 0
+    assert kl_divergence(p, distribution(q)) == 0
+    assert kl_divergence(distribution(q), p) == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -217,7 +225,7 @@ def test_product_of_other_laws(make_p):
 
     Normal || Laplace is torch's own formula, or ours where there is one.
     """
-    p = law(make_p(3))
+    p = distribution(make_p(3))
     q = Independent(Laplace(torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64)), 1)
     comparison = pyro_kl.compare(p, q, num_samples=40_000)
     assert 0 < comparison.standard_error < 0.1 * comparison.value
@@ -227,7 +235,7 @@ def test_product_of_other_laws(make_p):
 @pytest.mark.parametrize("make_q", [dense, low_rank])
 def test_product_of_any_laws_as_p(make_q):
     """A normal asks of a product for means and variances only: here of other families."""
-    q = law(make_q(3))
+    q = distribution(make_q(3))
     ones = torch.ones(3, dtype=F64)
     for base in (
         Laplace(torch.randn(3, dtype=F64), 0.5 * ones),
@@ -243,7 +251,7 @@ def test_product_of_any_laws_as_p(make_q):
 def test_product_without_a_variance_is_infinitely_far(make_q):
     df = torch.tensor([[5.0, 5.0, 5.0], [5.0, 2.0, 5.0], [5.0, 0.5, 5.0]], dtype=F64)
     p = Independent(StudentT(df.requires_grad_()), 1)
-    kl = kl_divergence(p, law(make_q(3)))
+    kl = kl_divergence(p, distribution(make_q(3)))
     assert kl.isfinite().tolist() == [True, False, False]
     (gradient,) = torch.autograd.grad(torch.where(kl.isfinite(), kl, 0.0).sum(), df)
     assert gradient[0].isfinite().all()
@@ -254,7 +262,9 @@ def test_product_without_a_variance_is_infinitely_far(make_q):
 def test_product_without_means_is_infinitely_far(make_q):
     """torch says that a Cauchy's mean is nan: none of it may reach the KL."""
     loc = torch.zeros(3, dtype=F64, requires_grad=True)
-    kl = kl_divergence(Independent(torch.distributions.Cauchy(loc, 1.0), 1), law(make_q(3)))
+    kl = kl_divergence(
+        Independent(torch.distributions.Cauchy(loc, 1.0), 1), distribution(make_q(3))
+    )
     assert kl == torch.inf
 
 

@@ -28,21 +28,21 @@ def hmm(n, m, steps, homogeneous=False, cls=dist.GaussianHMM, **kwargs):
     batch = () if homogeneous else (steps,)
     matrix, reads = torch.randn(*batch, n, n, dtype=F64), torch.randn(*batch, n, m, dtype=F64)
     noises = normal(n, *batch), normal(m, *batch)
-    laws = (normal(n), 0.5 * matrix, noises[0], reads, noises[1])
-    return cls(*laws, duration=steps, **kwargs)
+    cases = (normal(n), 0.5 * matrix, noises[0], reads, noises[1])
+    return cls(*cases, duration=steps, **kwargs)
 
 
 def markov_field(n, m, steps):
     return dist.GaussianMRF(normal(n), normal(2 * n, steps), normal(n + m, steps))
 
 
-def dense(law):
-    """The normal law of the whole sequence, by derivatives of the class's log density."""
-    steps, m = law.event_shape
+def dense(member):
+    """The normal member of the whole sequence, by derivatives of the class's log density."""
+    steps, m = member.event_shape
     zero = torch.zeros(steps * m, dtype=F64)
 
     def log_prob(x):
-        return law.log_prob(x.reshape(steps, m))
+        return member.log_prob(x.reshape(steps, m))
 
     precision = -torch.autograd.functional.hessian(log_prob, zero)
     covariance = torch.linalg.inv(0.5 * (precision + precision.mT))
@@ -55,11 +55,11 @@ def test_dense_gaussians(seed):
     torch.manual_seed(seed)
     n, k, m, steps = (int(x) for x in torch.randint(1, 5, (4,)))
     updated, _ = hmm(k, m, steps).conjugate_update(normal(m, steps).to_event(1))
-    laws = [hmm(n, m, steps), hmm(k, m, steps, homogeneous=True), markov_field(n, m, steps),
+    cases = [hmm(n, m, steps), hmm(k, m, steps, homogeneous=True), markov_field(n, m, steps),
             updated]  # fmt: skip
-    dense_laws = [dense(law) for law in laws]
-    for p, dense_p in zip(laws, dense_laws, strict=True):
-        for q, dense_q in zip(laws, dense_laws, strict=True):
+    dense_laws = [dense(member) for member in cases]
+    for p, dense_p in zip(cases, dense_laws, strict=True):
+        for q, dense_q in zip(cases, dense_laws, strict=True):
             truth = kl_divergence(dense_p, dense_q)
             # the dense matrices are inverses of stored precisions: they are the less exact side
             assert torch.allclose(kl_divergence(p, q), truth, rtol=1e-7, atol=1e-8)
@@ -72,16 +72,16 @@ def test_linear_with_long_memory_and_large_means():
     slow = dist.Normal(torch.zeros(2, dtype=F64), 0.1).to_event(1)
     reads = torch.tensor([[1.0], [0.0]], dtype=F64)
 
-    def law(scale, duration):
+    def member(scale, duration):
         seen = dist.Normal(torch.zeros(1, dtype=F64), scale).to_event(1)
         return dist.GaussianHMM(start, trend, slow, reads, seen, duration=duration)
 
     assert torch.allclose(
-        kl_divergence(law(1.0, 6), law(0.5, 6)),
-        kl_divergence(dense(law(1.0, 6)), dense(law(0.5, 6))), rtol=1e-8
+        kl_divergence(member(1.0, 6), member(0.5, 6)),
+        kl_divergence(dense(member(1.0, 6)), dense(member(0.5, 6))), rtol=1e-8
     )  # fmt: skip
-    long = kl_divergence(law(1.0, 10_000), law(0.5, 10_000))
-    assert (long / kl_divergence(law(1.0, 5_000), law(0.5, 5_000)) - 2).abs() < 1e-3
+    long = kl_divergence(member(1.0, 10_000), member(0.5, 10_000))
+    assert (long / kl_divergence(member(1.0, 5_000), member(0.5, 5_000)) - 2).abs() < 1e-3
 
 
 def test_against_a_product_of_other_laws():
@@ -94,23 +94,23 @@ def test_against_a_product_of_other_laws():
 def test_unknown_duration_is_refused():
     eye = torch.eye(1)
     one = dist.Normal(torch.zeros(1), 1.0).to_event(1)
-    law = dist.GaussianHMM(one, eye, one, eye, one)
+    member = dist.GaussianHMM(one, eye, one, eye, one)
     with pytest.raises(ValueError, match="duration="):
-        kl_divergence(law, law)
+        kl_divergence(member, member)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_gamma_gaussian(seed):
     torch.manual_seed(seed)
 
-    def law():
+    def member():
         scale = dist.Gamma(torch.rand((), dtype=F64) + 2, torch.rand((), dtype=F64) + 1)
         return dist.GammaGaussianHMM(
             scale, normal(2), 0.5 * torch.randn(3, 2, 2, dtype=F64), normal(2, 3),
             torch.randn(3, 2, 2, dtype=F64), normal(2, 3),
         )  # fmt: skip
 
-    p, q = law(), law()
+    p, q = member(), member()
     x = _student_t(p).sample((20_000,)).reshape(-1, 3, 2)
     assert torch.allclose(p.log_prob(x), _student_t(p).log_prob(x.flatten(-2)))
     terms = p.log_prob(x) - q.log_prob(x)

@@ -107,7 +107,7 @@ def test_monte_carlo(duo):
             assert comparison.value == pytest.approx(comparison.estimate.value, abs=1e-9)
             continue
         scores.append(float(comparison.z_score))
-    # ten parameter sets: the largest of ten, and their mean of which the law is known
+    # ten parameter sets: the largest of ten, and their mean of which the distribution is known
     assert scores
     assert max(abs(z) for z in scores) < 4, scores
     assert abs(sum(scores)) / math.sqrt(len(scores)) < 4, scores
@@ -118,8 +118,8 @@ def test_monte_carlo(duo):
 def test_of_itself_is_zero(duo):
     for case in duo.pair.cases:
         for (family, _), parameters in zip(duo.sides(case), (case.p, case.q), strict=True):
-            law = family(**as_tensors(parameters))
-            assert abs(kl_divergence(law, law)) <= 1e-14
+            distribution = family(**as_tensors(parameters))
+            assert abs(kl_divergence(distribution, distribution)) <= 1e-14
             assert abs(duo.of(as_tensors(parameters), as_tensors(parameters))) <= 1e-14
 
 
@@ -185,7 +185,8 @@ def test_expand(duo):
     p, q = make_p(**p), make_q(**q)
     kl = kl_divergence(p, q)
     wide_p, wide_q, column, row = (
-        law.expand(shape) for law, shape in ((p, (2, 3)), (q, (2, 3)), (p, (2, 1)), (q, (3,)))
+        distribution.expand(shape)
+        for distribution, shape in ((p, (2, 3)), (q, (2, 3)), (p, (2, 1)), (q, (3,)))
     )
     for a, b in ((wide_p, q), (p, wide_q), (column, row), (wide_p, wide_q)):
         assert kl_divergence(a, b).shape == (2, 3)
@@ -195,10 +196,10 @@ def test_expand(duo):
 @over(STRUCTURED)
 def test_event_shapes_must_agree(duo):
     """Where another case has another size, the two do not mix."""
-    laws = [
+    distributions = [
         tuple(family(**as_tensors(x)) for family, x in duo.sides(case)) for case in duo.pair.cases
     ]
-    for (p, _), (_, q) in product(laws, repeat=2):
+    for (p, _), (_, q) in product(distributions, repeat=2):
         if p.event_shape != q.event_shape:
             with pytest.raises(ValueError, match="event shapes"):
                 kl_divergence(p, q)

@@ -20,7 +20,7 @@ from torch.distributions import (
 )
 
 from ..conformance.reference import gaussian
-from .test_multivariate_normal import dense, diagonal, law, low_rank, truth
+from .test_multivariate_normal import dense, diagonal, distribution, low_rank, truth
 
 F64 = torch.float64
 
@@ -31,13 +31,19 @@ F64 = torch.float64
 def test_gaussians_agree_with_dense_matrices(make_p, make_q, d):
     for _ in range(3):
         p, q = make_p(d), make_q(d)
-        assert kl_divergence(law(p), law(q)).item() == pytest.approx(truth(p, q), rel=1e-10)
+        assert kl_divergence(distribution(p), distribution(q)).item() == pytest.approx(
+            truth(p, q), rel=1e-10
+        )
 
 
 def test_low_ranks_of_different_rank():
     p, q = low_rank(5, rank=1), low_rank(5, rank=3)
-    assert kl_divergence(law(p), law(q)).item() == pytest.approx(truth(p, q), rel=1e-11)
-    assert kl_divergence(law(q), law(p)).item() == pytest.approx(truth(q, p), rel=1e-11)
+    assert kl_divergence(distribution(p), distribution(q)).item() == pytest.approx(
+        truth(p, q), rel=1e-11
+    )
+    assert kl_divergence(distribution(q), distribution(p)).item() == pytest.approx(
+        truth(q, p), rel=1e-11
+    )
 
 
 @pytest.mark.parametrize("step", [1e-2, 1e-4, 1e-6])
@@ -45,11 +51,13 @@ def test_low_ranks_of_different_rank():
 def test_near(make, step):
     q = make(4)
     p = {name: x * (1 + step * torch.randn_like(x)) for name, x in q.items()}
-    assert kl_divergence(law(p), law(q)).item() == pytest.approx(truth(p, q), rel=1e-9)
+    assert kl_divergence(distribution(p), distribution(q)).item() == pytest.approx(
+        truth(p, q), rel=1e-9
+    )
     single = [{name: x.float() for name, x in side.items()} for side in (p, q)]
     exact = truth(*({name: x.double() for name, x in side.items()} for side in single))
     if exact > 0:
-        assert kl_divergence(*map(law, single)).item() == pytest.approx(exact, rel=1e-4)
+        assert kl_divergence(*map(distribution, single)).item() == pytest.approx(exact, rel=1e-4)
 
 
 def test_a_large_float32_law_keeps_its_digits():
@@ -58,12 +66,12 @@ def test_a_large_float32_law_keeps_its_digits():
     q["scale_tril"] = q["scale_tril"].tril(-1) / 6 + torch.diag(torch.diag(q["scale_tril"]))
     p = {name: x * (1 + 1e-3 * torch.randn_like(x)) for name, x in q.items()}
     exact = truth(*({name: x.double() for name, x in side.items()} for side in (p, q)))
-    assert kl_divergence(law(p), law(q)).item() == pytest.approx(exact, rel=1e-4)
+    assert kl_divergence(distribution(p), distribution(q)).item() == pytest.approx(exact, rel=1e-4)
 
 
 def test_pyro_subclasses_of_the_normal():
     p, q = dense(3), dense(3)
-    kl = kl_divergence(law(p), law(q))
+    kl = kl_divergence(distribution(p), distribution(q))
     control = torch.ones(2, 1, 3, dtype=F64)
     made = [
         dist.MultivariateNormal(p["loc"], scale_tril=p["scale_tril"]),
@@ -75,23 +83,27 @@ def test_pyro_subclasses_of_the_normal():
     masked = dist.NanMaskedNormal(p["loc"], torch.ones(3, dtype=F64)).to_event(1)
     same = dist.Normal(p["loc"], torch.ones(3, dtype=F64)).to_event(1)
     for subclass in made:
-        assert torch.allclose(kl_divergence(subclass, law(q)), kl)
+        assert torch.allclose(kl_divergence(subclass, distribution(q)), kl)
         assert torch.allclose(
-            kl_divergence(subclass, product), kl_divergence(law(p), product), rtol=1e-13
+            kl_divergence(subclass, product), kl_divergence(distribution(p), product), rtol=1e-13
         )
-        assert torch.allclose(kl_divergence(subclass, masked), kl_divergence(law(p), same))
+        assert torch.allclose(
+            kl_divergence(subclass, masked), kl_divergence(distribution(p), same)
+        )
 
 
 @pytest.mark.parametrize("family", [dense, low_rank])
 def test_precision_and_covariance_serve_as_well(family):
-    p, q = family(3), law(dense(3))
-    covariance = law(p).covariance_matrix
+    p, q = family(3), distribution(dense(3))
+    covariance = distribution(p).covariance_matrix
     for given in (
         {"covariance_matrix": covariance},
         {"precision_matrix": torch.linalg.inv(covariance)},
     ):
         other = MultivariateNormal(p["loc"], **given)
-        assert torch.allclose(kl_divergence(other, q), kl_divergence(law(p), q), rtol=1e-9)
+        assert torch.allclose(
+            kl_divergence(other, q), kl_divergence(distribution(p), q), rtol=1e-9
+        )
 
 
 def test_wishart_batches_and_classes():
@@ -199,10 +211,12 @@ def test_gradient_by_a_shared_coordinate_scale():
 
 def test_low_rank_is_a_dense_law():
     p = low_rank(4)
-    as_dense = MultivariateNormal(p["loc"], law(p).covariance_matrix)
+    as_dense = MultivariateNormal(p["loc"], distribution(p).covariance_matrix)
     q = Independent(Normal(torch.zeros(4, dtype=F64), 1.0), 1)
-    assert isinstance(law(p), LowRankMultivariateNormal)
-    assert torch.allclose(kl_divergence(law(p), q), kl_divergence(as_dense, q), rtol=1e-11)
+    assert isinstance(distribution(p), LowRankMultivariateNormal)
+    assert torch.allclose(
+        kl_divergence(distribution(p), q), kl_divergence(as_dense, q), rtol=1e-11
+    )
     assert gaussian.kl(*({k: v.tolist() for k, v in x.items()} for x in (p, p))) == 0
 
 
@@ -210,7 +224,7 @@ def test_a_retained_graph_is_differentiated_again():
     """The first backward pass overwrites what the forward pass has kept."""
     leaves = [x.requires_grad_() for x in dense(3).values()]
     p = MultivariateNormal(leaves[0], scale_tril=leaves[1])
-    for q in (law(dense(3)), law(diagonal(3))):
+    for q in (distribution(dense(3)), distribution(diagonal(3))):
         kl = kl_divergence(p, q)
         first = torch.autograd.grad(kl, leaves, retain_graph=True)
         first = [x.clone() for x in first]
@@ -237,5 +251,5 @@ def test_products_on_the_torus():
 def test_a_product_that_is_infinitely_far_away():
     """It is not the one at 0 whose place an infinite mean takes in other families."""
     p = Independent(Normal(torch.tensor([math.inf, 0.0]), torch.ones(2)), 1)
-    assert not kl_divergence(p, law(dense(2))).isfinite()
-    assert not kl_divergence(p, law(low_rank(2))).isfinite()
+    assert not kl_divergence(p, distribution(dense(2))).isfinite()
+    assert not kl_divergence(p, distribution(low_rank(2))).isfinite()

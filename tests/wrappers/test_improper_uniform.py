@@ -40,7 +40,7 @@ def test_infinite_outside_of_the_support():
     assert kl.tolist() == [0.0, math.inf]
     kl[0].backward()
     assert scale.grad.tolist() == [-1.0, 0.0]
-    # a mass against a density, and a law on more atoms than the support has
+    # a mass against a density, and a distribution on more atoms than the support has
     assert kl_divergence(dist.Bernoulli(0.5), flat(constraints.real)) == math.inf
     few = flat(constraints.integer_interval(0, 3))
     kl = kl_divergence(dist.Binomial(t([3.0, 5.0]), 0.5), few)

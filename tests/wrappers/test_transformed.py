@@ -165,7 +165,7 @@ def test_every_way_to_wrap(name, transform, prior):
 
 
 def test_correlated_guide():
-    """Against samples of the joint law, the entropy of which is not that of its marginals."""
+    """Against samples of the joint distribution, whose entropy is not that of its marginals."""
     torch.manual_seed(1)
     tril = f64([[1.0, 0.0, 0.0], [0.7, 0.5, 0.0], [-0.3, 0.2, 0.4]])
     base = dist.MultivariateNormal(f64([0.1, -0.2, 0.5]), scale_tril=tril)
@@ -272,7 +272,8 @@ def test_infinite_rows_leave_their_neighbours_alone():
     assert gradient.isfinite().all()
 
 
-# --- folded laws --------------------------------------------------------------------------------
+# --- folded distributions
+# --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -28,16 +28,16 @@ class Own(Distribution):
 
     arg_constraints: ClassVar = {}
 
-    def __init__(self, law, floor=-math.inf):
-        self.law, self.floor = law, floor
-        super().__init__(law.batch_shape, validate_args=False)
+    def __init__(self, distribution, floor=-math.inf):
+        self.distribution, self.floor = distribution, floor
+        super().__init__(distribution.batch_shape, validate_args=False)
 
     @property
     def support(self):
-        return self.law.support
+        return self.distribution.support
 
     def log_prob(self, value):
-        log_prob = self.law.log_prob(value)
+        log_prob = self.distribution.log_prob(value)
         return torch.where(log_prob < self.floor, -math.inf, log_prob)
 
 
@@ -63,7 +63,7 @@ def test_no_infinity_from_a_number(p, q):
     """Log q is -inf, or overflows, where p has mass: no number, and no infinity either."""
     with pytest.raises(NotImplementedError, match=r"cannot be told.*monte_carlo"):
         pyro_kl.kl(p, q)
-    assert pyro_kl.kl(of(Normal, 0.0, 1.0), p.law, num_samples=10).value.isfinite()
+    assert pyro_kl.kl(of(Normal, 0.0, 1.0), p.distribution, num_samples=10).value.isfinite()
 
 
 def test_a_map_that_saturates():

@@ -216,8 +216,9 @@ def by_midpoints(p_base, forward, log_q):
 def test_value_and_gradients(name, side):
     transform, parameters = made(MAPS, name)
     other, others = made(MAPS, name)  # equal numbers, other parameters
-    normal, law = product(), flow(transform)
-    p, q = {"p": (law, normal), "q": (normal, law), "both": (law, flow(other, -0.2, 1.1))}[side]
+    normal, distribution = product(), flow(transform)
+    sides = {"p": (distribution, normal), "q": (normal, distribution)}
+    p, q = sides.get(side, (distribution, flow(other, -0.2, 1.1)))
     wanted = parameters + (others if side == "both" else [])
     before = state(transform, parameters)
     kl = kl_divergence(p, q)
@@ -262,7 +263,7 @@ def test_declined(name, side):
     assert_unchanged(before, state(transform, parameters))
 
 
-class Law(dist.TorchDistribution):
+class Member(dist.TorchDistribution):
     """A Normal around a number that it gets from somewhere."""
 
     arg_constraints = {}  # noqa: RUF012
@@ -280,12 +281,12 @@ class Law(dist.TorchDistribution):
         return self.get(None) + torch.randn(torch.Size(sample_shape) + self.batch_shape)
 
     def expand(self, batch_shape, _instance=None):
-        return Law(self.get, batch_shape)
+        return Member(self.get, batch_shape)
 
 
 def test_distributions_of_others():
     w = parameter()
-    kl = kl_divergence(dist.Normal(torch.zeros((), dtype=F64), 1.0), Law(lambda _: w))
+    kl = kl_divergence(dist.Normal(torch.zeros((), dtype=F64), 1.0), Member(lambda _: w))
     assert kl.item() == pytest.approx(0.02, rel=1e-6)
     assert torch.autograd.grad(kl, w)[0].item() == pytest.approx(0.2, rel=1e-6)
 
@@ -313,7 +314,7 @@ def test_densities_that_are_none(get, reason):
     """What they raise is the cause; a generator and a counter stay where they were."""
     generator = torch.get_rng_state()
     with pytest.raises(NotImplementedError, match=reason) as caught:
-        kl_divergence(dist.Normal(torch.zeros(3), 1.0), Law(get, (3,)))
+        kl_divergence(dist.Normal(torch.zeros(3), 1.0), Member(get, (3,)))
     assert isinstance(caught.value.__cause__, ValueError) == (get is raise_value_error)
     assert torch.equal(generator, torch.get_rng_state())
     assert torch.equal(count_calls.__defaults__[0], torch.zeros(3))
@@ -322,7 +323,7 @@ def test_densities_that_are_none(get, reason):
 def test_many_elements_are_left_to_samples():
     w = parameter()
     with pytest.raises(NotImplementedError, match="1000 elements"):
-        kl_divergence(dist.Normal(torch.zeros(1000), 1.0), Law(lambda _: w, (1000,)))
+        kl_divergence(dist.Normal(torch.zeros(1000), 1.0), Member(lambda _: w, (1000,)))
 
 
 def test_own_bugs_are_not_swallowed(monkeypatch):
@@ -332,13 +333,13 @@ def test_own_bugs_are_not_swallowed(monkeypatch):
     monkeypatch.setattr(sources, "peak_between", raise_value_error)
     w = parameter()
     with pytest.raises(TypeError):
-        kl_divergence(dist.Normal(0.0, 1.0), Law(lambda _: w))
+        kl_divergence(dist.Normal(0.0, 1.0), Member(lambda _: w))
 
 
 def test_what_is_foreign():
     assert not is_foreign([t.AffineTransform(0.0, torch.ones(2)), t.ExpTransform().inv])
     assert not is_foreign(t.CumulativeDistributionTransform(dist.Normal(0.0, 1.0)))
-    assert is_foreign(t.CumulativeDistributionTransform(Law(lambda _: 0.0)))
+    assert is_foreign(t.CumulativeDistributionTransform(Member(lambda _: 0.0)))
     assert is_foreign(t.ComposeTransform([t.ExpTransform(), flows.Spline(1)]))
     assert is_foreign(flows.Spline(1).inv)
 
@@ -395,10 +396,10 @@ def model_and_guide(name, side):
     """One latent; the flow is the prior or the guide."""
     transform, parameters = made(TRAINED, name)
     if transform is None:
-        law = Law(lambda _: parameters[0], (2,)).to_event(1)
+        distribution = Member(lambda _: parameters[0], (2,)).to_event(1)
     else:
-        law = flow(transform)
-    prior, posterior = (law, product()) if side == "prior" else (product(), law)
+        distribution = flow(transform)
+    prior, posterior = (distribution, product()) if side == "prior" else (product(), distribution)
 
     def model():
         pyro.sample("z", prior)

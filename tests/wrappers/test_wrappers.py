@@ -291,7 +291,7 @@ def mapped(base, *transforms):
     ],
 )  # fmt: skip
 def test_two_names_of_one_law(p, q):
-    """Both are the same law, said by its density too."""
+    """Both are the same distribution, said by its density too."""
     x = q.sample((7,)) if q.has_rsample else torch.tensor([0.5])
     if not isinstance(p.base_dist, dist.Gamma):
         assert torch.allclose(p.log_prob(x), q.log_prob(x), rtol=1e-4, atol=1e-4)
@@ -320,8 +320,8 @@ def mvn(loc):
     return dist.MultivariateNormal(torch.full((3,), loc), torch.eye(3))
 
 
-def expanded(law):
-    return ExpandedDistribution(law, (3,))
+def expanded(distribution):
+    return ExpandedDistribution(distribution, (3,))
 
 
 @pytest.mark.parametrize(
@@ -458,9 +458,9 @@ def test_a_mask_of_the_prior_alone_leaves_mean_field_elbo_as_it_was(inside):
     """E log q over all elements - E log p over those that count: -1.5 - log p of two of three."""
 
     def model():
-        law = ZERO.mask(MASK).to_event(1) if inside else ZERO.mask(MASK)
+        distribution = ZERO.mask(MASK).to_event(1) if inside else ZERO.mask(MASK)
         with pyro.plate("rows", 3) if not inside else contextlib.nullcontext():
-            pyro.sample("z", law)
+            pyro.sample("z", distribution)
 
     def guide():
         with pyro.plate("rows", 3) if not inside else contextlib.nullcontext():

@@ -33,14 +33,16 @@ BASES = {
 
 
 def summed(p, q):
-    """The definition; a law without end has nothing left at 400."""
+    """The definition; a distribution without end has nothing left at 400."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         k = torch.arange(400, dtype=F64)
 
-        def log_mass(law):
-            inside = law.support.check(k)
-            return law.log_prob(torch.where(inside, k, 0.0)).masked_fill(~inside, -math.inf)
+        def log_mass(distribution):
+            inside = distribution.support.check(k)
+            return distribution.log_prob(torch.where(inside, k, 0.0)).masked_fill(
+                ~inside, -math.inf
+            )
 
         log_p, log_q = log_mass(p), log_mass(q)
         return torch.where(log_p > -600, log_p.exp() * (log_p - log_q), 0.0).sum().item()

@@ -126,10 +126,10 @@ class _LowRank:
     R_k^-1 sum W_i' D_i^-1 (u_i - loc_i).
     """
 
-    def __init__(self, law: LowRankMultivariateNormal, value: Tensor) -> None:
-        self.loc, self.value = _without_copies(law.loc, 1), value
-        self.factor = _without_copies(law._unbroadcasted_cov_factor, 2)
-        self.diag = _without_copies(law._unbroadcasted_cov_diag, 1)
+    def __init__(self, distribution: LowRankMultivariateNormal, value: Tensor) -> None:
+        self.loc, self.value = _without_copies(distribution.loc, 1), value
+        self.factor = _without_copies(distribution._unbroadcasted_cov_factor, 2)
+        self.diag = _without_copies(distribution._unbroadcasted_cov_diag, 1)
         self._roots: dict[int, Tensor] = {}
 
     def _root(self, stop: int) -> Tensor:
@@ -189,15 +189,15 @@ def _without_copies(parameter: Tensor, event_dim: int) -> Tensor:
     return parameter
 
 
-def read_joint(law: Distribution, value: Tensor, sizes: Sequence[int] = ()) -> Any:
-    """How a law draws u, or None if it is not one of the three."""
-    if is_a(law, MultivariateNormal):
-        tril = _without_copies(law._unbroadcasted_scale_tril, 2)
-        return _Cholesky(_without_copies(law.loc, 1), tril, value, sizes)
-    if is_a(law, LowRankMultivariateNormal):
-        return _LowRank(law, value)
-    if is_a(law, Independent) and is_a(law.base_dist, Normal):
-        if len(law.event_shape) == 1:
-            base = law.base_dist
+def read_joint(distribution: Distribution, value: Tensor, sizes: Sequence[int] = ()) -> Any:
+    """How a distribution draws u, or None if it is not one of the three."""
+    if is_a(distribution, MultivariateNormal):
+        tril = _without_copies(distribution._unbroadcasted_scale_tril, 2)
+        return _Cholesky(_without_copies(distribution.loc, 1), tril, value, sizes)
+    if is_a(distribution, LowRankMultivariateNormal):
+        return _LowRank(distribution, value)
+    if is_a(distribution, Independent) and is_a(distribution.base_dist, Normal):
+        if len(distribution.event_shape) == 1:
+            base = distribution.base_dist
             return _Diagonal(_without_copies(base.loc, 1), _without_copies(base.scale, 1))
     return None

@@ -60,7 +60,7 @@ def product_kl(
         block: the Gaussian, or a batch of them.
         wide: shape of the site's unconstrained value.
         batch: of the site that draws the Gaussian, to which its coordinates are added.
-        prior: the site's law in the model.
+        prior: the site's distribution in the model.
 
     Raises:
         NotImplementedError: the prior ties coordinates together and is no multivariate Normal, or
@@ -224,15 +224,15 @@ def joint_blocks(
         guide_trace: of the guide.
 
     Raises:
-        NotImplementedError: the law is none of the Gaussians that can be taken apart, or its
-            coordinates are not all accounted for.
+        NotImplementedError: the distribution is none of the Gaussians that can be taken apart, or
+            its coordinates are not all accounted for.
     """
     aux = guide_trace.nodes[auxiliary]
-    value, law = aux["value"], aux["fn"]
-    if read_joint(law, value) is None:
+    value, distribution = aux["value"], aux["fn"]
+    if read_joint(distribution, value) is None:
         raise NotImplementedError(
-            f"its distribution, {_name(law)}, is no Normal over a vector, MultivariateNormal or "
-            "LowRankMultivariateNormal"
+            f"its distribution, {_name(distribution)}, is no Normal over a vector, "
+            "MultivariateNormal or LowRankMultivariateNormal"
         )
     blocks: list[Block] = []
     start, batch = 0, value.shape[:-1]
@@ -251,9 +251,13 @@ def joint_blocks(
     return [replace(block, sizes=sizes) for block in blocks]
 
 
-def _name(law: Distribution) -> str:
-    inner = f"({type(law.base_dist).__name__})" if isinstance(law, Independent) else ""
-    return type(law).__name__ + inner
+def _name(distribution: Distribution) -> str:
+    inner = (
+        f"({type(distribution.base_dist).__name__})"
+        if isinstance(distribution, Independent)
+        else ""
+    )
+    return type(distribution).__name__ + inner
 
 
 def _coordinates(site: Site, value: Tensor, batch: torch.Size) -> int:

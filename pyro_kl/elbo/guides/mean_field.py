@@ -25,7 +25,7 @@ from ..traces import Site, Trace
 
 @dataclass
 class Plain:
-    """A KL between batches of univariate laws.
+    """A KL between batches of univariate distributions.
 
     Attributes:
         q: of the guide.
@@ -68,7 +68,7 @@ class Drawn:
         return True
 
     def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
-        """The two laws as univariate ones, to be computed with those of other sites, if so."""
+        """The univariate pair, to be computed with those of other sites; None if it is none."""
         return None
 
     def entropy(self, guide_trace: Trace) -> Tensor:
@@ -82,7 +82,7 @@ class Drawn:
 
 @dataclass
 class Direct(Drawn):
-    """The guide's site has a law of its own."""
+    """The guide's site has a distribution of its own."""
 
     name: str
 
@@ -92,13 +92,13 @@ class Direct(Drawn):
         return (self.name,)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
-        """KL(law of the guide || prior)."""
+        """KL(distribution of the guide || prior)."""
         q, _ = without_mask(guide_trace.nodes[self.name]["fn"])
         p, _ = without_mask(model_trace.nodes[self.name]["fn"])
         return kl_of_pair(q, p)
 
     def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
-        """The two laws, if they are products of univariate ones."""
+        """The two distributions, if they are products of univariate ones."""
         q, p = guide_trace.nodes[self.name]["fn"], model_trace.nodes[self.name]["fn"]
         check_event_shapes(q, p)
         depth = p.event_dim
@@ -110,7 +110,7 @@ class Direct(Drawn):
         return None
 
     def entropy(self, guide_trace: Trace) -> Tensor:
-        """The law's own."""
+        """The distribution's own."""
         return without_mask(guide_trace.nodes[self.name]["fn"])[0].entropy()
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
@@ -176,12 +176,14 @@ class Fused(Drawn):
         return aux["value"].shape == unconstrained_shape(prior, site["value"])[0]
 
 
-def _normal_base(law: Distribution) -> tuple[Any, int]:
+def _normal_base(distribution: Distribution) -> tuple[Any, int]:
     """The Normal under a product of Normals, or None."""
-    law, depth = (
-        (law.base_dist, law.reinterpreted_batch_ndims) if is_a(law, Independent) else (law, 0)
+    distribution, depth = (
+        (distribution.base_dist, distribution.reinterpreted_batch_ndims)
+        if is_a(distribution, Independent)
+        else (distribution, 0)
     )
-    return (law, depth) if is_a(law, Normal) else (None, 0)
+    return (distribution, depth) if is_a(distribution, Normal) else (None, 0)
 
 
 def split_support(prior: Distribution) -> tuple[Distribution, int, Any]:
@@ -226,7 +228,7 @@ def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:
     Args:
         loc: of the Normal, in the shape of the unconstrained value.
         scale: of the Normal, likewise.
-        prior: the site's law in the model.
+        prior: the site's distribution in the model.
 
     Raises:
         NotImplementedError: there is no formula.
@@ -250,10 +252,10 @@ def pushforward_kl(loc: Tensor, scale: Tensor, prior: Distribution) -> PairKL:
     return PairKL(dims, pair.event_dims + depth)
 
 
-def _fix_shape(law: Any) -> None:
-    """Make the sizes of a traced law plain numbers: maps of vectors compute with them."""
+def _fix_shape(distribution: Any) -> None:
+    """Make the sizes of a traced distribution plain numbers: maps of vectors compute with them."""
     with ignore_jit_warnings():
-        law._batch_shape = torch.Size([int(size) for size in law.batch_shape])
+        distribution._batch_shape = torch.Size([int(size) for size in distribution.batch_shape])
 
 
 def auxiliary_sites(guide_trace: Trace, latents: set[str]) -> Iterator[str]:

@@ -194,7 +194,8 @@ class Plans:
             guide_trace: of the guide.
             guide: the guide.
             infinite: latents whose exact KL is infinite in this run, which are to be sampled.
-            anew: whether the plan at hand does not fit: a law has changed under the same types.
+            anew: whether the plan at hand does not fit: a distribution has changed under the same
+                types.
         """
         structure = structure_of(model_trace, guide_trace)
         if anew or structure not in self._layouts:
@@ -273,11 +274,16 @@ class Plans:
 def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
     """Names and types of all sites: what a plan depends on."""
     return tuple(
-        (name, type(law), type(getattr(law, "base_dist", None)), site["is_observed"])
+        (
+            name,
+            type(distribution),
+            type(getattr(distribution, "base_dist", None)),
+            site["is_observed"],
+        )
         for trace in (model_trace, guide_trace)
         for name, site in trace.nodes.items()
         if site["type"] == "sample"
-        for law in (site["fn"],)
+        for distribution in (site["fn"],)
     )
 
 

@@ -83,11 +83,11 @@ def _followers(latents: set[str], guide_trace: Trace) -> dict[str, list[str]]:
     return followers
 
 
-def _bare(law: Distribution) -> Distribution:
-    """A law without mask and Independent."""
-    while not isinstance(law, Delta) and hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law
+def _bare(distribution: Distribution) -> Distribution:
+    """A distribution without mask and Independent."""
+    while not isinstance(distribution, Delta) and hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return distribution
 
 
 def is_point(how: Drawn, guide_trace: Trace) -> bool:

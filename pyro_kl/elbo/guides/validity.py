@@ -81,7 +81,7 @@ class Watch:
     # --- asking -----------------------------------------------------------------------------
 
     def reached_by(self, site: Mapping[str, Any], names: Iterable[str]) -> set[str]:
-        """Those of the guide's sites `names` that a site's law, scale or mask depends on.
+        """Those of the guide's sites `names` that a site's distribution, scale or mask depends on.
 
         Args:
             site: of the model.
@@ -114,7 +114,7 @@ class Watch:
         self._add([value], bit | self._leaked)
 
     def stated(self, name: str) -> None:
-        """The model has come to a sample statement, with the law at hand."""
+        """The model has come to a sample statement, with the distribution at hand."""
         self._leaked_at[name] = self._leaked
 
     def computed(self, operation: Any, inputs: Any, result: Any) -> None:

@@ -153,7 +153,7 @@ continuous_bernoulli = declare(
             at=at,
             place=lambda x, **_: torch.logit(x),
             centre=logit_centre,
-            width=lambda **law: torch.full_like(logit_centre(**law), 1.8),
+            width=lambda **distribution: torch.full_like(logit_centre(**distribution), 1.8),
             index=(1.0, 1.0),
         ),
     )

@@ -67,7 +67,7 @@ def variance(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
 
 
 def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
-    """E (x - m)+; above m the law is of the same family, its scale 1 + xi z as large."""
+    """E (x - m)+; above m the distribution is of the same family, its scale 1 + xi z as large."""
     z = (m - loc) / scale
     inside = (z > 0) & (concentration * z > -1)
     far = torch.where(inside, z, 0.0)

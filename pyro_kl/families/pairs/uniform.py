@@ -18,7 +18,8 @@ from ..continuous.half_cauchy import half_cauchy
 from ..continuous.student_t import minus_log_normaliser, student_t
 from ..continuous.uniform import entropy, mean, mean_log, mean_log_over_r, uniform
 
-# --- q with a power-law tail: E log(1 + x^2) and E log(1 + x) are elementary for a uniform x -----
+# --- q with a power-distribution tail: E log(1 + x^2) and E log(1 + x) are elementary for a
+# uniform x -----
 
 
 def _log1p_square(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ r"""Expectations of a log ratio on the line: the rule, its nodes, its error, its
 
     KL = integral of p(z) [log p(z) - log q(z)] dz
 
-A law p on the line, shifted and scaled such that its mass is near 0 and about 1 wide, is
+A distribution p on the line, shifted and scaled such that its mass is near 0 and about 1 wide, is
 integrated by the trapezoidal rule in t, z = sinh(t), which converges geometrically for what is
 smooth (Takahasi & Mori 1974; Trefethen & Weideman 2014). Where q is much narrower than p or has a
 kink, the line is cut there and every piece gets nodes that crowd at the cuts.
@@ -33,7 +33,7 @@ from .sweep import COVERED, NEAR, ROUNDING
 
 #: From here on nodes need not go as far as there are digits.
 USUAL = 1e-7
-#: A law with less reach, in widths, has a tail lighter than any exponential.
+#: A distribution with less reach, in widths, has a tail lighter than any exponential.
 LIGHT = 10.0
 #: The most evaluations of code that is not ours, of all rows and of one.
 DEAR, _MOST_NODES = 1 << 17, 1 << 13
@@ -195,7 +195,7 @@ def _rows_of(
 
 
 def _is_light(reach: float | Tensor) -> bool:
-    """Whether a law that has nothing left so near falls faster than an exponential."""
+    """Whether a distribution that has nothing left so near falls faster than an exponential."""
     return not isinstance(reach, Tensor) and reach <= LIGHT
 
 

@@ -32,8 +32,8 @@ def whole_nodes(
 ) -> tuple[Tensor, Tensor]:
     """Z from -low to high, t in equal steps; nodes and weights (1, count, rows or 1).
 
-    Z = t + [exp(t) - 1]/2 - [exp(-t) - 1]/2, without the exponential on a side where the law
-    falls faster than an exponential: equal steps are the best there.
+    Z = t + [exp(t) - 1]/2 - [exp(-t) - 1]/2, without the exponential on a side where the
+    distribution falls faster than an exponential: equal steps are the best there.
     """
     start, end = (
         _where(reach, is_heavy) for reach, is_heavy in zip((low, high), heavy, strict=True)

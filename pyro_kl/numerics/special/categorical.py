@@ -1,4 +1,5 @@
-"""KL of two laws on categories, as one node of autograd's graph with its derivatives by hand.
+"""KL of two distributions on categories, as one node of autograd's graph with its derivatives by
+hand.
 
 The terms and their slopes are one program; the sum stands around it.
 """
@@ -102,7 +103,8 @@ def _term_of_masses(x: Tensor, y: Tensor) -> Term:
 
 @in_one_node(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)
 def kl_of_masses(x: Tensor, y: Tensor) -> Tensor:
-    """KL of two laws on categories by their masses along the last dimension, which sum to 1.
+    """KL of two distributions on categories by their masses along the last dimension, which sum to
+    1.
 
     d/dx = log(x/y) and d/dy = 1 - x/y: what changes the sums of the masses is for whoever made
     them sum to 1.

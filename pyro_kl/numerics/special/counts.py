@@ -1,4 +1,4 @@
-"""Log masses of laws on the counts 0, 1, 2, ..., in terms that keep their digits."""
+"""Log masses of distributions on the counts 0, 1, 2, ..., in terms that keep their digits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..concrete import settled
 from .divergences import _stirling, excess_over, generalised_kl_from_zero
 
 
-def counts_of(law: Any) -> Tensor:
-    """total_count of a law whose class may let it be negative, where nothing is defined.
+def counts_of(distribution: Any) -> Tensor:
+    """total_count of a distribution whose class may let it be negative, where nothing is defined.
 
     Raises:
         ValueError: some total_count is negative, as far as values are to be had here.
     """
-    if settled(law.total_count, lambda n: (n < 0).any()):
+    if settled(distribution.total_count, lambda n: (n < 0).any()):
         raise ValueError(
-            f"{type(law).__name__}: total_count is negative in some elements; there the law has "
-            "no mass anywhere, and no KL is defined. Leave these elements out."
+            f"{type(distribution).__name__}: total_count is negative in some elements; "
+            "there it has no mass anywhere, and no KL is defined. Leave these elements out."
         )
-    return law.total_count
+    return distribution.total_count
 
 
 def largest(count: Tensor) -> int:
@@ -97,14 +97,14 @@ def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Ten
 
 @dataclass(frozen=True)
 class Count:
-    """A Poisson or a NegativeBinomial law, perhaps with additional zeros.
+    """A Poisson or a NegativeBinomial distribution, perhaps with additional zeros.
 
     Args:
-        mean: of the base law.
+        mean: of the base distribution.
         size: the NegativeBinomial's number of failures; None for a Poisson.
         log_p1: log of the probability of what is counted.
         log_p0: log of that of a failure.
-        gates: log of the probability of an additional zero, and of the base law.
+        gates: log of the probability of an additional zero, and of the base distribution.
     """
 
     mean: Tensor
@@ -122,7 +122,7 @@ class Count:
 
     @property
     def log_zero(self) -> Tensor:
-        """Log of the base law's mass at 0."""
+        """Log of the base distribution's mass at 0."""
         if self.size is None:
             return -self.mean
         assert self.log_p0 is not None
@@ -130,13 +130,13 @@ class Count:
 
     @property
     def both_gates(self) -> tuple[Tensor, Tensor]:
-        """The gates, of which a law without additional zeros has none."""
+        """The gates, of which a distribution without additional zeros has none."""
         if self.gates is not None:
             return self.gates
         return torch.full_like(self.mean, -math.inf), torch.zeros_like(self.mean)
 
     def safe(self, mask: Tensor) -> Count:
-        """The base law where the mask holds, some other one elsewhere."""
+        """The base distribution where the mask holds, some other one elsewhere."""
         if self.size is None:
             return Count(torch.where(mask, self.mean, 1.0))
         assert self.log_p1 is not None

@@ -1,4 +1,4 @@
-"""Flips of a coin, given by `probs` or by `logits`: what every law made of flips needs."""
+"""Bernoulli trials, given by `probs` or by `logits`."""
 
 from __future__ import annotations
 

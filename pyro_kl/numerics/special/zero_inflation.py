@@ -1,7 +1,9 @@
-"""Laws on the counts with an extra atom at 0, which opens into a base law with 1 - gate.
+"""Distributions on the counts with an extra atom at 0, which opens into a base distribution with 1
+- gate.
 
-Such a law draws whether it is zero, then what it is if not: that second part is the base law's,
-whatever the gate. With alpha the mass at 0, b that of the base, and kl the KL of two flips,
+Such a distribution draws whether it is zero, then what it is if not: that second part is the base
+distribution's, whatever the gate. With alpha the mass at 0, b that of the base, and kl the KL of
+two flips,
 
     KL = kl(alpha_p, alpha_q) + (1 - gate_p) [KL(base_p || base_q) - kl(b_p, b_q)]
 """
@@ -49,7 +51,7 @@ def log_zero(log_b: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
 def log_mass_inflated(
     k: Tensor, log_base: Tensor, log_b: Tensor, log_gate: Tensor, log_open: Tensor
 ) -> Tensor:
-    """Log masses at k, from those of the base law and its mass at 0."""
+    """Log masses at k, from those of the base distribution and its mass at 0."""
     at_zero, _ = log_zero(log_b, (log_gate, log_open))
     return torch.where(k == 0, at_zero, log_open + log_base)
 

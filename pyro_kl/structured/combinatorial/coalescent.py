@@ -64,11 +64,11 @@ def kl_coalescents(p: Coalescent, q: Coalescent) -> Tensor:
     return value.to(_dtype(p, q)).expand(shape)
 
 
-def _grid(law: Coalescent) -> Tensor:
+def _grid(distribution: Coalescent) -> Tensor:
     """Rates in (-inf, 1], [1, 2], ..., [T - 1, inf)."""
-    if isinstance(law, CoalescentTimes):
-        return in_float64(law.rate).unsqueeze(-1)
-    return in_float64(law.rate_grid)
+    if isinstance(distribution, CoalescentTimes):
+        return in_float64(distribution.rate).unsqueeze(-1)
+    return in_float64(distribution.rate_grid)
 
 
 def _events(

@@ -24,7 +24,7 @@ from ...registry.register import family_of, register
 from ...registry.shapes import any_of_last, broadcast_batch, nan_in
 from ...wrappers.log_prob import log_prob_anywhere
 
-#: What a rule for wrapped laws has to open first.
+#: What a rule for wrapped distributions has to open first.
 _WRAPPERS = (MaskedDistribution, ExpandedDistribution, MaskedMixture, TransformedDistribution)
 
 
@@ -48,7 +48,7 @@ _WRAPPERS = (MaskedDistribution, ExpandedDistribution, MaskedMixture, Transforme
     method="exact sum",
 )
 def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
-    """KL of two laws on atoms, which are the same where they are equal."""
+    """KL of two distributions on atoms, which are the same where they are equal."""
     shape = broadcast_batch(p, q)
     (p_atoms, p_log), (q_atoms, q_log) = _expanded(p, shape), _expanded(q, shape)
     n = p_atoms.shape[len(shape)]
@@ -114,18 +114,18 @@ def _masses(family: Family, q: Distribution, atoms: Tensor) -> Tensor:
     return torch.where(missing, math.nan, torch.where(counts, log_q, -math.inf))
 
 
-def _missing(law: Empirical) -> Tensor:
+def _missing(distribution: Empirical) -> Tensor:
     """nan where an atom or a weight is, otherwise 0."""
-    weights = law.log_weights.detach()
-    atoms = any_of_last(law._samples.detach().isnan(), len(law.event_shape))
+    weights = distribution.log_weights.detach()
+    atoms = any_of_last(distribution._samples.detach().isnan(), len(distribution.event_shape))
     missing = (atoms | weights.isnan()).any(-1)
     return torch.where(missing, math.nan, 0.0)
 
 
-def _expanded(law: Empirical, shape: torch.Size) -> tuple[Tensor, Tensor]:
+def _expanded(distribution: Empirical, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """Atoms and their log weights, normalised, in a batch shape."""
-    atoms, log_weights = law._samples, in_float64(law.log_weights)
-    n = len(law.batch_shape)
+    atoms, log_weights = distribution._samples, in_float64(distribution.log_weights)
+    n = len(distribution.batch_shape)
     return (
         atoms.expand(shape + atoms.shape[n:]),
         torch.log_softmax(log_weights, -1).expand(shape + log_weights.shape[n:]),
@@ -143,15 +143,15 @@ def _distinct(atoms: Tensor, batch_dims: int) -> tuple[Tensor, Tensor]:
 
 
 def _merged(log_weights: Tensor, index: Tensor, size: int) -> Tensor:
-    """Log masses of all distinct atoms, -inf for those that a law has not."""
+    """Log masses of all distinct atoms, -inf for those that a distribution has not."""
     zeros = log_weights.new_zeros((*log_weights.shape[:-1], size))
     return log_mass(zeros.scatter_add(-1, index, torch.exp(log_weights)))
 
 
-def _dtype(*laws: Empirical) -> torch.dtype:
-    dtype = laws[0].log_weights.dtype
-    for law in laws[1:]:
-        dtype = torch.promote_types(dtype, law.log_weights.dtype)
+def _dtype(*distributions: Empirical) -> torch.dtype:
+    dtype = distributions[0].log_weights.dtype
+    for distribution in distributions[1:]:
+        dtype = torch.promote_types(dtype, distribution.log_weights.dtype)
     return dtype
 
 

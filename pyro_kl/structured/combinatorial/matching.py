@@ -32,7 +32,8 @@ _REFERENCE = (
 
 
 def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoMatching) -> Tensor:
-    r"""KL of two laws on matchings, exact: sources choose their destinations one after the other.
+    r"""KL of two distributions on matchings, exact: sources choose their destinations one after
+    the other.
 
     What is left of the destinations' places is a Markov chain, so that by the chain rule
 
@@ -42,12 +43,13 @@ def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoM
     normaliser goes through N! or (2N)! / 2^N matchings.
     """
     broadcast_batch(p, q)
-    for law in (p, q):
-        if law.bp_iters is not None:
+    for distribution in (p, q):
+        if distribution.bp_iters is not None:
             raise NotImplementedError(
-                f"KL({type(p).__name__} || {type(q).__name__}): with bp_iters={law.bp_iters} the "
-                "densities are normalised only approximately (Bethe), and a KL of them would be "
-                "neither exact nor a bound. Construct both with bp_iters=None."
+                f"KL({type(p).__name__} || {type(q).__name__}): with "
+                f"bp_iters={distribution.bp_iters} the densities are normalised only "
+                "approximately (Bethe), and a KL of them would be neither exact nor a bound. "
+                "Construct both with bp_iters=None."
             )
     dtype = torch.promote_types(p.logits.dtype, q.logits.dtype)
     a, b = in_float64(p.logits), in_float64(q.logits)

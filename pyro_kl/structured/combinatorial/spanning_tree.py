@@ -47,7 +47,7 @@ _NEAR = 0.5
     make_q=_TREES,
 )
 def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
-    r"""KL of two laws on the trees of a graph, O(V^3): the Bregman divergence of log Z.
+    r"""KL of two distributions on the trees of a graph, O(V^3): the Bregman divergence of log Z.
 
     With m_e = P(e is in the tree), d_e what q's logit of e is above p's, and log Z = sum of the
     logs of the Laplacian's pivots (matrix-tree theorem),
@@ -59,7 +59,7 @@ def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
 
         KL = sum_e r_e [w_q - w_p - w_p log(w_q / w_p)] - sum_i [C_ii^2 - 1 - log C_ii^2 + ...]
 
-    where ... is sum_{j<i} C_ij^2. A constant added to all of q's logits changes no law.
+    where ... is sum_{j<i} C_ij^2. A constant added to all of q's logits changes no distribution.
     """
     broadcast_batch(p, q)
     dtype = torch.promote_types(p.edge_logits.dtype, q.edge_logits.dtype)

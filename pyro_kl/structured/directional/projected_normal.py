@@ -53,11 +53,11 @@ def _log_ray(t: Tensor, d: int) -> Tensor:
     return torch.where(negative, below, torch.log(ahead) + 0.5 * up.square())
 
 
-def _log_density(law: Any, x: Tensor) -> Tensor:
+def _log_density(distribution: Any, x: Tensor) -> Tensor:
     """At points x of shape (..., nodes, d)."""
-    c = in_float64(law.concentration)
+    c = in_float64(distribution.concentration)
     t = (x * c.unsqueeze(-2)).sum(-1)
-    if isinstance(law, VonMises3D):
+    if isinstance(distribution, VonMises3D):
         k = length(c)
         log_norm = log_sinhc_bounded(2 * k) + k + math.log(4 * math.pi)
         return t - log_norm.unsqueeze(-1)

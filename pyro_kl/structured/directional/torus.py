@@ -29,8 +29,8 @@ _ANGLES = {
 SINE = StructuredFamily(
     SineBivariateVonMises,
     _ANGLES,
-    samples="Pyro's sampler draws from another law: at concentrations 3 and 2, correlation 1, "
-    "the mean of cos(phi - phi_loc) is 0.722 instead of 0.799",
+    samples="Pyro's sampler draws from another distribution: at concentrations 3 and 2, "
+    "correlation 1, the mean of cos(phi - phi_loc) is 0.722 instead of 0.799",
     traces="the constructor branches on the concentrations",
 )
 
@@ -74,64 +74,67 @@ _POINTS = 128
 _RESOLVED = 300.0
 
 
-def _log_kernel(law: Any, x: Tensor) -> Tensor:
+def _log_kernel(distribution: Any, x: Tensor) -> Tensor:
     """The log density up to a constant, at angles x of shape (..., points, 2)."""
-    if isinstance(law, SineSkewed):
-        turn = torch.sin(x - _centre(law).unsqueeze(-2))
-        tilt = (in_float64(law.skewness).unsqueeze(-2) * turn).sum(-1)
-        return _log_kernel(law.base_dist, x) + torch.log1p(tilt)
-    if isinstance(law, Independent):
-        turn = x - in_float64(law.base_dist.loc).unsqueeze(-2)
-        return (in_float64(law.base_dist.concentration).unsqueeze(-2) * torch.cos(turn)).sum(-1)
-    turn = x - _centre(law).unsqueeze(-2)
-    k = _sharpness(law).unsqueeze(-2)
-    together = torch.sin(turn).prod(-1) * in_float64(law.correlation).unsqueeze(-1)
+    if isinstance(distribution, SineSkewed):
+        turn = torch.sin(x - _centre(distribution).unsqueeze(-2))
+        tilt = (in_float64(distribution.skewness).unsqueeze(-2) * turn).sum(-1)
+        return _log_kernel(distribution.base_dist, x) + torch.log1p(tilt)
+    if isinstance(distribution, Independent):
+        turn = x - in_float64(distribution.base_dist.loc).unsqueeze(-2)
+        return (
+            in_float64(distribution.base_dist.concentration).unsqueeze(-2) * torch.cos(turn)
+        ).sum(-1)
+    turn = x - _centre(distribution).unsqueeze(-2)
+    k = _sharpness(distribution).unsqueeze(-2)
+    together = torch.sin(turn).prod(-1) * in_float64(distribution.correlation).unsqueeze(-1)
     # cos - 1: the constant keeps an exponential of large concentrations in range
     return (-2 * k * torch.sin(0.5 * turn).square()).sum(-1) + together
 
 
-def _centre(law: Any) -> Tensor:
-    if isinstance(law, SineSkewed):
-        return _centre(law.base_dist)
-    if isinstance(law, Independent):
-        return in_float64(law.base_dist.loc)
-    return torch.stack((in_float64(law.phi_loc), in_float64(law.psi_loc)), -1)
+def _centre(distribution: Any) -> Tensor:
+    if isinstance(distribution, SineSkewed):
+        return _centre(distribution.base_dist)
+    if isinstance(distribution, Independent):
+        return in_float64(distribution.base_dist.loc)
+    return torch.stack((in_float64(distribution.phi_loc), in_float64(distribution.psi_loc)), -1)
 
 
-def _sharpness(law: Any) -> Tensor:
-    if isinstance(law, SineSkewed):
-        return _sharpness(law.base_dist)
-    if isinstance(law, Independent):
-        return in_float64(law.base_dist.concentration)
-    given = (law.phi_concentration, law.psi_concentration)
+def _sharpness(distribution: Any) -> Tensor:
+    if isinstance(distribution, SineSkewed):
+        return _sharpness(distribution.base_dist)
+    if isinstance(distribution, Independent):
+        return in_float64(distribution.base_dist.concentration)
+    given = (distribution.phi_concentration, distribution.psi_concentration)
     return torch.stack([in_float64(k) for k in given], -1)
 
 
-def _is_known(law: Any) -> bool:
-    if isinstance(law, SineSkewed):
-        return _is_known(law.base_dist)
-    if isinstance(law, Independent):
-        return isinstance(law.base_dist, VonMises) and law.event_shape == (2,)
-    return isinstance(law, SineBivariateVonMises)
+def _is_known(distribution: Any) -> bool:
+    if isinstance(distribution, SineSkewed):
+        return _is_known(distribution.base_dist)
+    if isinstance(distribution, Independent):
+        return isinstance(distribution.base_dist, VonMises) and distribution.event_shape == (2,)
+    return isinstance(distribution, SineBivariateVonMises)
 
 
-def _log_density(law: Any) -> Any:
-    """The normalised log density: the constant by the same rule, around the law's own centre.
+def _log_density(distribution: Any) -> Any:
+    """The normalised log density: the constant by the same rule, around the distribution's own
+    centre.
 
     A skew leaves the constant as it is; Pyro's series for it has 50 terms.
     """
-    symmetric = law.base_dist if isinstance(law, SineSkewed) else law
-    return lambda x: _log_kernel(law, x) - _log_constant(symmetric).unsqueeze(-1)
+    symmetric = distribution.base_dist if isinstance(distribution, SineSkewed) else distribution
+    return lambda x: _log_kernel(distribution, x) - _log_constant(symmetric).unsqueeze(-1)
 
 
-def _log_constant(law: Any) -> Tensor:
-    x, log_weight = _points(law)
-    return torch.logsumexp(_log_kernel(law, x) + log_weight, -1)
+def _log_constant(distribution: Any) -> Tensor:
+    x, log_weight = _points(distribution)
+    return torch.logsumexp(_log_kernel(distribution, x) + log_weight, -1)
 
 
-def _points(law: Any) -> tuple[Tensor, Tensor]:
+def _points(distribution: Any) -> tuple[Tensor, Tensor]:
     """Angles (..., points, 2) around the centre, and log weights; constants of the integral."""
-    centre, sharpness = _centre(law).detach(), _sharpness(law).detach()
+    centre, sharpness = _centre(distribution).detach(), _sharpness(distribution).detach()
     t = torch.arange(_POINTS, dtype=centre.dtype, device=centre.device) * (2 * math.pi / _POINTS)
     half = 0.5 * (t - math.pi)
     # theta = 2 atan(k tan(t/2)) gathers the points around 0 for k < 1
@@ -199,17 +202,19 @@ def kl_torus(p: Distribution, q: Distribution) -> Tensor:
 
 @reduction
 def by_torus(p: Distribution, q: Distribution) -> Tensor | None:
-    """A product of two VonMises against a law on the torus, in both directions."""
-    on_torus = [isinstance(law, SineBivariateVonMises | SineSkewed) for law in (p, q)]
+    """A product of two VonMises against a distribution on the torus, in both directions."""
+    on_torus = [
+        isinstance(distribution, SineBivariateVonMises | SineSkewed) for distribution in (p, q)
+    ]
     if not any(on_torus) or not (_is_known(p) and _is_known(q)):
         return None
     note(Use("quadrature", __name__))
     return kl_torus(p, q)
 
 
-def _dtype(law: Any) -> torch.dtype:
-    if isinstance(law, SineSkewed):
-        return torch.promote_types(law.skewness.dtype, _dtype(law.base_dist))
-    if isinstance(law, Independent):
-        return law.base_dist.loc.dtype
-    return law.phi_loc.dtype
+def _dtype(distribution: Any) -> torch.dtype:
+    if isinstance(distribution, SineSkewed):
+        return torch.promote_types(distribution.skewness.dtype, _dtype(distribution.base_dist))
+    if isinstance(distribution, Independent):
+        return distribution.base_dist.loc.dtype
+    return distribution.phi_loc.dtype

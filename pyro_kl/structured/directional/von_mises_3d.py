@@ -48,7 +48,7 @@ VON_MISES_3D = StructuredFamily(
     make_q=VON_MISES_3D,
 )
 def kl_von_mises_3d(p: VonMises3D, q: VonMises3D) -> Tensor:
-    r"""KL of two laws with density proportional to exp(c' x) on the sphere.
+    r"""KL of two distributions with density proportional to exp(c' x) on the sphere.
 
     With k = |c_p|, l = |c_q|, S(k) = log(sinh k / k) and A = S' = coth k - 1/k,
 

@@ -71,7 +71,7 @@ def row_norms(tril: Tensor) -> Tensor:
 
 
 def of_vector(grad: Tensor, like: Tensor) -> Tensor:
-    """A gradient to a law's value, in the dtype of its parameters, to multiply vectors with."""
+    """A gradient of the value, in the dtype of the parameters, to multiply vectors with."""
     return (grad if grad.dtype is like.dtype else grad.to(like.dtype)).unsqueeze(-1)
 
 

@@ -85,8 +85,10 @@ def _log_axis(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return low + step * steps, step
 
 
-def _log_mixture(law: GaussianScaleMixture, log_scale: Tensor, y: Tensor, d: int) -> Tensor:
+def _log_mixture(
+    distribution: GaussianScaleMixture, log_scale: Tensor, y: Tensor, d: int
+) -> Tensor:
     """Log of sum_k pi_k s_k^-d exp(-r^2 / (2 s_k^2)) at y = log r^2."""
-    weights = torch.log_softmax(in_float64(law.component_logits), -1) - d * log_scale
+    weights = torch.log_softmax(in_float64(distribution.component_logits), -1) - d * log_scale
     ratio = torch.exp(y.unsqueeze(-1) - 2 * log_scale)
     return torch.logsumexp(weights - 0.5 * ratio, -1)

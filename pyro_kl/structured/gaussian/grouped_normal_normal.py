@@ -66,9 +66,11 @@ def kl_grouped(p: GroupedNormalNormal, q: GroupedNormalNormal) -> Tensor:
     return kl_divergence(_joint(p), _joint(q))
 
 
-def _joint(law: GroupedNormalNormal) -> LowRankMultivariateNormal:
-    groups = torch.arange(law.num_groups, device=law.group_idx.device)
-    member = law.group_idx.unsqueeze(-1) == groups
-    factor = torch.where(member, law.prior_scale, 0.0)
-    loc = law.prior_loc[law.group_idx]
-    return LowRankMultivariateNormal(loc, factor, law.obs_scale.square(), validate_args=False)
+def _joint(distribution: GroupedNormalNormal) -> LowRankMultivariateNormal:
+    groups = torch.arange(distribution.num_groups, device=distribution.group_idx.device)
+    member = distribution.group_idx.unsqueeze(-1) == groups
+    factor = torch.where(member, distribution.prior_scale, 0.0)
+    loc = distribution.prior_loc[distribution.group_idx]
+    return LowRankMultivariateNormal(
+        loc, factor, distribution.obs_scale.square(), validate_args=False
+    )

@@ -36,9 +36,13 @@ _DENSE = {
 }
 
 
-def parameters(law: LowRankMultivariateNormal) -> tuple[Tensor, Tensor, Tensor]:
+def parameters(distribution: LowRankMultivariateNormal) -> tuple[Tensor, Tensor, Tensor]:
     """The mean, W and D, in float64: what the class keeps of W' D^-1 W has been rounded."""
-    given = (law.loc, law._unbroadcasted_cov_factor, law._unbroadcasted_cov_diag)
+    given = (
+        distribution.loc,
+        distribution._unbroadcasted_cov_factor,
+        distribution._unbroadcasted_cov_diag,
+    )
     return tuple(in_float64(x) for x in given)  # type: ignore[return-value]
 
 
@@ -130,7 +134,7 @@ def kl_low_rank(p: LowRankMultivariateNormal, q: LowRankMultivariateNormal) -> T
     make_q=MULTIVARIATE_NORMAL,
 )
 def kl_low_rank_dense(p: LowRankMultivariateNormal, q: MultivariateNormal) -> Tensor:
-    """KL of the dense laws: what is cubic in the dimension is q's solve in any case."""
+    """KL of the dense distributions: what is cubic in the dimension is q's solve in any case."""
     shape = broadcast_batch(p, q)
     loc, factor, diag = parameters(p)
     q_loc, q_tril = (in_float64(x) for x in (q.loc, q._unbroadcasted_scale_tril))

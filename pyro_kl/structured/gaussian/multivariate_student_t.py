@@ -63,15 +63,15 @@ _remainder = with_partials(lambda x: (_remainder_slope(x),))(_stirling)
 _NODES = 256
 
 
-def _factor(law: Any) -> tuple[Tensor, Tensor]:
+def _factor(distribution: Any) -> tuple[Tensor, Tensor]:
     """The mean and the Cholesky factor of a normal, however it is written, or of a t."""
-    if isinstance(law, LowRankMultivariateNormal):
-        loc, factor, diag = parameters(law)
+    if isinstance(distribution, LowRankMultivariateNormal):
+        loc, factor, diag = parameters(distribution)
         return loc, dense_factor(factor, diag)
-    if isinstance(law, Independent):
-        base = law.base_dist
+    if isinstance(distribution, Independent):
+        base = distribution.base_dist
         return in_float64(base.loc), torch.diag_embed(in_float64(base.scale))
-    return in_float64(law.loc), in_float64(law._unbroadcasted_scale_tril).tril()
+    return in_float64(distribution.loc), in_float64(distribution._unbroadcasted_scale_tril).tril()
 
 
 def _promoted(p: Any, q: Any) -> torch.dtype:

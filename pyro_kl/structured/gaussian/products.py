@@ -1,4 +1,4 @@
-"""Multivariate normals against products of univariate laws, in both directions."""
+"""Multivariate normals against products of univariate distributions, in both directions."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def kl_of_factor_and_scales(loc: Tensor, tril: Tensor, mu: Tensor, sigma: Tensor
     make_q=PRODUCT_OF_NORMALS,
 )
 def kl_multivariate_normal_product(p: MultivariateNormal, q: Independent) -> Tensor:
-    r"""KL(N(m, L L') || product of univariate laws), without a solve.
+    r"""KL(N(m, L L') || product of univariate distributions), without a solve.
 
     Against Normal(mu_i, s_i), with N(m_i, L_ii) the i-th coordinate given those before it,
 
@@ -141,7 +141,7 @@ def kl_multivariate_normal_product(p: MultivariateNormal, q: Independent) -> Ten
     make_q=PRODUCT_OF_NORMALS,
 )
 def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
-    r"""KL(N(m, D + W W') || product of univariate laws), O(d r^2).
+    r"""KL(N(m, D + W W') || product of univariate distributions), O(d r^2).
 
     KL = sum_i [KL(N(m_i, sqrt(D_i)) || N(mu_i, s_i)) + sum_k W_ik^2 / (2 s_i^2)]
          - log det(I + W' D^-1 W) / 2
@@ -162,8 +162,9 @@ def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
 
 # --- a product against a multivariate normal ----------------------------------------------------
 #
-# A multivariate normal asks of a product of laws nothing but their means and variances. With the
-# precision matrix Lambda and r_i the univariate normal of mean mu_i and precision Lambda_ii,
+# A multivariate normal asks of a product of distributions nothing but their means and variances.
+# With the precision matrix Lambda and r_i the univariate normal of mean mu_i and precision
+# Lambda_ii,
 #
 #     KL(prod p_i || q) = sum_i KL(p_i || r_i) + sum_{i != j} Lambda_ij d_i d_j / 2
 #                         + [sum_i log Lambda_ii - log det Lambda] / 2,   d = E x - mu.
@@ -181,7 +182,7 @@ def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
     make_q=MULTIVARIATE_NORMAL,
 )
 def kl_product_multivariate_normal(p: Independent, q: MultivariateNormal) -> Tensor:
-    r"""KL(product of univariate laws || N(mu, L L')).
+    r"""KL(product of univariate distributions || N(mu, L L')).
 
     For Normals M = L^-1 diag(s) is triangular with diagonal s_i / L_ii:
 
@@ -219,7 +220,7 @@ def kl_product_multivariate_normal(p: Independent, q: MultivariateNormal) -> Ten
     make_q=LOW_RANK,
 )
 def kl_product_low_rank(p: Independent, q: LowRankMultivariateNormal) -> Tensor:
-    r"""KL(product of univariate laws || N(mu, D + W W')), O(d r^2).
+    r"""KL(product of univariate distributions || N(mu, D + W W')), O(d r^2).
 
     With B = chol(I + W' D^-1 W)^-1 W' D^-1, the inverse covariance is D^-1 - B' B. For Normals
 
@@ -246,7 +247,7 @@ def kl_product_low_rank(p: Independent, q: LowRankMultivariateNormal) -> Tensor:
 
 
 def _mean(base: Distribution, like: Tensor) -> Tensor:
-    """E x of each coordinate: exactly, where the law's family is declared."""
+    """E x of each coordinate: exactly, where the distribution's family is declared."""
     if isinstance(base, Normal):
         return in_float64(base.loc).expand(torch.broadcast_shapes(base.batch_shape, like.shape))
     family = family_of(type(base))
@@ -273,7 +274,7 @@ def _dtype(base: Distribution, other: Tensor) -> torch.dtype:
 
 
 def _product_base(product: Independent, p: Distribution, q: Distribution) -> Distribution:
-    """The univariate laws whose product one side is."""
+    """The univariate distributions whose product one side is."""
     check_event_shapes(p, q)
     if product.base_dist.event_shape:
         raise no_formula(p, q)

@@ -19,8 +19,8 @@ LKJ_CHOLESKY = StructuredFamily(
     LKJCholesky,
     _CONCENTRATION,
     make=lambda dim, concentration: LKJCholesky(int(dim), concentration),
-    samples="torch's sampler draws from another law for dim >= 3: the first parameter of its "
-    "Betas is offset + 1/2 instead of (offset + 1)/2",
+    samples="torch's sampler draws from another distribution for dim >= 3: the first parameter of "
+    "its Betas is offset + 1/2 instead of (offset + 1)/2",
 )
 LKJ_MATRIX = StructuredFamily(
     LKJ,

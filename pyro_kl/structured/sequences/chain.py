@@ -1,4 +1,5 @@
-"""Linear-Gaussian state-space laws, and the KL of two of them in time linear in their length.
+"""Linear-Gaussian state-space distributions, and the KL of two of them in time linear in their
+length.
 
 Row vectors, as in Pyro: z_t = z_{t-1} F_t + b_t + N(0, Q_t), x_t = z_t H_t + c_t + N(0, R_t).
 """
@@ -18,7 +19,8 @@ from .scan import Elements, prefixes
 
 @dataclass(frozen=True)
 class Chain:
-    """The law of x_1..x_T, in float64; time is the last batch dim of all but the initial state.
+    """The distribution of x_1..x_T, in float64; time is the last batch dim of all but the initial
+    state.
 
     Attributes:
         mean: of z_0, (..., 1, n): a row.
@@ -45,7 +47,7 @@ class Chain:
         return self.mean.shape[-1]
 
     def padded(self, more: int) -> Chain:
-        """The same law, with `more` hidden coordinates that stay at zero and are not seen."""
+        """The same distribution, with `more` hidden coordinates that stay 0, unobserved."""
         if more == 0:
             return self
         row, square = (0, more), (0, more, 0, more)
@@ -75,7 +77,8 @@ class Chain:
         return Chain(**initial, **timed)
 
     def merged(self) -> Chain:
-        """Of independent laws along the last batch dim the joint law: their states side by side.
+        """Of independent distributions along the last batch dim the joint distribution: their
+        states side by side.
 
         All parameters must have their full batch shape.
         """
@@ -184,7 +187,7 @@ def kalman(chain: Chain) -> Filtered:
     f, q, h = chain.f, chain.q, chain.h
     first = f[..., :1, :, :]
     start = first.mT @ chain.covariance.unsqueeze(-3) @ first + q[..., :1, :, :]
-    # the first step starts from a known law: it forgets everything before
+    # the first step starts from a known distribution: it forgets everything before
     forgets = torch.cat((torch.zeros_like(first), f[..., 1:, :, :]), -3)
     noise = torch.cat((start, q[..., 1:, :, :]), -3)
     gain, tril = _gain(noise, h, chain.r)

@@ -85,14 +85,14 @@ _FAMILY = StructuredFamily(
     make_q=_FAMILY,
 )
 def kl_gamma_gaussian_hmms(p: GammaGaussianHMM, q: GammaGaussianHMM) -> Tensor:
-    """KL of the two multivariate Student's t laws of the whole sequence, O((T m)^3).
+    """KL of the two multivariate Student's t distributions of the whole sequence, O((T m)^3).
 
-    Given the scale s ~ Gamma(a, b) the sequence is N(loc, V / s): a t law of 2 a degrees of
-    freedom, location loc and scale matrix V b / a.
+    Given the scale s ~ Gamma(a, b) the sequence is N(loc, V / s): a t distribution of 2 a degrees
+    of freedom, location loc and scale matrix V b / a.
     """
     shape = broadcast_batch(p, q)
-    for side, law in (("p", p), ("q", q)):
-        if law.duration is None:
+    for side, distribution in (("p", p), ("q", q)):
+        if distribution.duration is None:
             raise ValueError(
                 f"KL(GammaGaussianHMM || GammaGaussianHMM): {side} is homogeneous and does not "
                 "know its number of time steps. Construct it with `duration=`."
@@ -103,11 +103,13 @@ def kl_gamma_gaussian_hmms(p: GammaGaussianHMM, q: GammaGaussianHMM) -> Tensor:
     )
 
 
-def _student_t(law: GammaGaussianHMM) -> MultivariateStudentT:
-    n, steps, init = law.hidden_dim, law.event_shape[0], law._init
-    transition, observation = (conditional(_with_unit_scale(x), n) for x in (law._trans, law._obs))
+def _student_t(distribution: GammaGaussianHMM) -> MultivariateStudentT:
+    n, steps, init = distribution.hidden_dim, distribution.event_shape[0], distribution._init
+    transition, observation = (
+        conditional(_with_unit_scale(x), n) for x in (distribution._trans, distribution._obs)
+    )
     chain: Chain = causal(_with_unit_scale(init), transition, observation, steps)
-    loc, covariance = chain.expanded(law.batch_shape, steps).joint()
+    loc, covariance = chain.expanded(distribution.batch_shape, steps).joint()
     own = in_float64(init.precision)
     mean = torch.linalg.solve(own, in_float64(init.info_vec))
     concentration = in_float64(init.alpha) + 1 - 0.5 * n

@@ -1,4 +1,5 @@
-"""Gaussian state-space laws against one another and against products of univariate laws.
+"""Gaussian state-space distributions against one another and against products of univariate
+distributions.
 
 GaussianHMM, GaussianMRF, LinearHMM with Gaussian noise, IndependentHMM and products of Normals
 are all chains: one recursion compares any two of them.
@@ -54,45 +55,55 @@ def kl_sequences(p: Distribution, q: Distribution) -> Tensor:
 
 
 def _check_durations(p: Distribution, q: Distribution) -> None:
-    """A homogeneous law may not know its number of time steps, and the KL grows with it."""
-    for side, law in (("p", p), ("q", q)):
-        if getattr(law, "duration", 0) is None:
+    """A homogeneous chain may not know its number of time steps, and the KL grows with it."""
+    for side, distribution in (("p", p), ("q", q)):
+        if getattr(distribution, "duration", 0) is None:
             raise ValueError(
                 f"KL({type(p).__name__} || {type(q).__name__}): {side} is homogeneous and does "
                 "not know its number of time steps. Construct it with `duration=`."
             )
 
 
-def chain_of(p: Distribution, q: Distribution, law: Distribution) -> Chain:
+def chain_of(p: Distribution, q: Distribution, distribution: Distribution) -> Chain:
     """One side of a pair as a chain; the error for one that is not Gaussian names the pair."""
-    steps = law.event_shape[0]
-    if isinstance(law, IndependentHMM):
-        return chain_of(p, q, law.base_dist).expanded(law.base_dist.batch_shape, steps).merged()
-    if isinstance(law, (GaussianHMM, GaussianMRF)):
-        n = law.hidden_dim
-        transition, observation = law._trans, law._obs
-        return causal(law._init, conditional(transition, n), conditional(observation, n), steps)
-    if isinstance(law, LinearHMM):
-        return _linear_chain(p, q, law)
-    base = _normal_base(law)
+    steps = distribution.event_shape[0]
+    if isinstance(distribution, IndependentHMM):
+        return (
+            chain_of(p, q, distribution.base_dist)
+            .expanded(distribution.base_dist.batch_shape, steps)
+            .merged()
+        )
+    if isinstance(distribution, (GaussianHMM, GaussianMRF)):
+        n = distribution.hidden_dim
+        transition, observation = distribution._trans, distribution._obs
+        return causal(
+            distribution._init, conditional(transition, n), conditional(observation, n), steps
+        )
+    if isinstance(distribution, LinearHMM):
+        return _linear_chain(p, q, distribution)
+    base = _normal_base(distribution)
     if base is None:
         raise no_formula(p, q)
     return _product_chain(base)
 
 
-def _linear_chain(p: Distribution, q: Distribution, law: LinearHMM) -> Chain:
-    noises = [law.initial_dist, law.transition_dist, law.observation_dist]
+def _linear_chain(p: Distribution, q: Distribution, distribution: LinearHMM) -> Chain:
+    noises = [
+        distribution.initial_dist,
+        distribution.transition_dist,
+        distribution.observation_dist,
+    ]
     bases = [_normal_base(noise) for noise in noises]
-    if law.transforms or any(base is None for base in bases):
+    if distribution.transforms or any(base is None for base in bases):
         raise no_formula(p, q)
     (mean, covariance), (b, q_noise), (c, r) = (_moments(base) for base in bases if base)
     return Chain(
         mean=mean,
         covariance=covariance,
-        f=in_float64(law.transition_matrix),
+        f=in_float64(distribution.transition_matrix),
         b=b,
         q=q_noise,
-        h=in_float64(law.observation_matrix),
+        h=in_float64(distribution.observation_matrix),
         c=c,
         r=r,
     )
@@ -107,19 +118,19 @@ def _without_shared_map(p: LinearHMM, q: LinearHMM) -> tuple[LinearHMM, LinearHM
     return _untransformed(p), _untransformed(q)
 
 
-def _untransformed(law: LinearHMM) -> LinearHMM:
-    new = law.expand(law.batch_shape)
+def _untransformed(distribution: LinearHMM) -> LinearHMM:
+    new = distribution.expand(distribution.batch_shape)
     new.transforms = []
     return new
 
 
-def _normal_base(law: Distribution) -> Normals | None:
+def _normal_base(distribution: Distribution) -> Normals | None:
     """The Normal that all the Independents stand around; None if it is something else."""
-    while isinstance(law, Independent):
-        law = law.base_dist
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
     # a subclass would have another log_prob than its parameters say: NanMaskedNormal's is
-    # that of the coordinates that are seen, and as a law it is a Normal
-    return law if isinstance(law, _NORMALS) else None
+    # that of the coordinates that are seen, and as a distribution it is a Normal
+    return distribution if isinstance(distribution, _NORMALS) else None
 
 
 def _moments(base: Normals) -> tuple[Tensor, Tensor]:
@@ -141,11 +152,11 @@ def _product_chain(base: Normals) -> Chain:
     return Chain(zero, zero, zero, zero, zero, torch.zeros_like(c[..., :1, :]), c, r)
 
 
-def _coordinates(law: Distribution) -> Distribution | None:
-    """A law of independent univariate sequences as a batch of them, coordinates last."""
-    if isinstance(law, IndependentHMM):
-        return law.base_dist
-    base = _normal_base(law)
+def _coordinates(distribution: Distribution) -> Distribution | None:
+    """A distribution of independent univariate sequences as a batch of them, coordinates last."""
+    if isinstance(distribution, IndependentHMM):
+        return distribution.base_dist
+    base = _normal_base(distribution)
     if not isinstance(base, Normal):
         return None
     loc, scale = (x.mT.unsqueeze(-1) for x in torch.broadcast_tensors(base.loc, base.scale))
@@ -153,7 +164,8 @@ def _coordinates(law: Distribution) -> Distribution | None:
 
 
 def _against_product(p: Distribution, q: Independent, shape: torch.Size, steps: int) -> Tensor:
-    """KL against a product of any univariate laws: the marginals' KLs and the total correlation.
+    """KL against a product of any univariate distributions: the marginals' KLs and the total
+    correlation.
 
     The latter is the sum over all times and coordinates of the marginals' entropies less the
     entropy of the whole.
@@ -171,21 +183,21 @@ def _against_product(p: Distribution, q: Independent, shape: torch.Size, steps: 
     return (kl_divergence(marginals, q) + correlation.sum((-1, -2))).to(dtype).expand(shape)
 
 
-def _dtype(*laws: Distribution) -> torch.dtype:
-    dtypes = [_dtype_of(law) for law in laws]
+def _dtype(*distributions: Distribution) -> torch.dtype:
+    dtypes = [_dtype_of(distribution) for distribution in distributions]
     return torch.promote_types(*dtypes)
 
 
-def _dtype_of(law: Any) -> torch.dtype:
-    if isinstance(law, IndependentHMM):
-        return _dtype_of(law.base_dist)
-    if isinstance(law, LinearHMM):
-        return law.transition_matrix.dtype
-    if isinstance(law, Independent):
-        return _dtype_of(law.base_dist)
-    if isinstance(law, (GaussianHMM, GaussianMRF)):
-        return law._init.info_vec.dtype
-    return law.mean.dtype
+def _dtype_of(distribution: Any) -> torch.dtype:
+    if isinstance(distribution, IndependentHMM):
+        return _dtype_of(distribution.base_dist)
+    if isinstance(distribution, LinearHMM):
+        return distribution.transition_matrix.dtype
+    if isinstance(distribution, Independent):
+        return _dtype_of(distribution.base_dist)
+    if isinstance(distribution, (GaussianHMM, GaussianMRF)):
+        return distribution._init.info_vec.dtype
+    return distribution.mean.dtype
 
 
 def kl_independent_hmms(p: IndependentHMM, q: IndependentHMM) -> Tensor:

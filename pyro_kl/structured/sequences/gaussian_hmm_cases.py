@@ -41,7 +41,7 @@ def _hmm(
 def _linear(
     initial: Tensor, matrix: Tensor, noise: Tensor, reads: Tensor, loc: Tensor, scale: Tensor
 ) -> LinearHMM:
-    """The same law, which Pyro can sample and has no density of."""
+    """The same distribution, which Pyro can sample and has no density of."""
     return LinearHMM(
         Normal(initial, 1.0).to_event(1),
         matrix.unsqueeze(-3),
@@ -52,7 +52,7 @@ def _linear(
 
 
 def _markov_field(loc: Tensor, initial: Tensor, transition: Tensor, observation: Tensor) -> Any:
-    """One hidden coordinate; the factors are joint laws, given by their Cholesky factors."""
+    """One hidden coordinate; the factors are joint Gaussians, given by their Cholesky factors."""
     zero = initial.unsqueeze(-2) * 0
     pair = zero.expand(*zero.shape[:-1], 2)
     return GaussianMRF(

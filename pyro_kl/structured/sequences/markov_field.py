@@ -34,7 +34,7 @@ class Conditional:
 
 
 def conditional(factor: Gaussian | AffineNormal, dim: int) -> Conditional:
-    """The factor's conditional law of all but its first `dim` coordinates, and the rest of it."""
+    """The factor's conditional of all but its first `dim` coordinates, and the rest of it."""
     if isinstance(factor, AffineNormal):
         matrix = in_float64(factor.matrix)
         scale = in_float64(factor.scale)
@@ -65,7 +65,7 @@ def conditional(factor: Gaussian | AffineNormal, dim: int) -> Conditional:
 def _more_than_rounding(rest: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether a factor says more of its first variables than how the others follow from them.
 
-    That of a conditional law does not, but its stored precision is a rounded sum.
+    That of a conditional distribution does not, but its stored precision is a rounded sum.
     """
     rounding = 16 * rest.shape[-1] * torch.finfo(dtype).eps
     size = own.abs().amax((-1, -2), keepdim=True)
@@ -73,11 +73,12 @@ def _more_than_rounding(rest: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def causal(init: Gaussian, transition: Conditional, observation: Conditional, steps: int) -> Chain:
-    """The chain of so many steps whose law is the normalised product of all factors.
+    """The chain of so many steps whose distribution is the normalised product of all factors.
 
     What the factors from t on say of z_{t-1}, a Gaussian message backwards in time, tilts the
-    transition before it. A GaussianHMM's factors are conditional laws already and say nothing
-    (unless `conjugate_update` made them); those of a GaussianMRF do. The linear terms ride along
+    transition before it. A GaussianHMM's factors are conditional distributions already and say
+    nothing (unless `conjugate_update` made them); those of a GaussianMRF do. The linear terms ride
+    along
     as one more coordinate, which is always 1.
     """
     shape = torch.broadcast_shapes(

@@ -1,4 +1,4 @@
-"""LogisticNormal: a normal law broken into sticks, as torch has it, and Dirichlets beside it."""
+"""LogisticNormal: a normal vector mapped to the simplex by stick breaking; against Dirichlet."""
 
 from __future__ import annotations
 

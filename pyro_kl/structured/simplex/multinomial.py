@@ -89,7 +89,7 @@ def kl_multinomial(p: Multinomial, q: Multinomial) -> Tensor:
     make_q=DIRICHLET_MULTINOMIAL,
 )
 def kl_dirichlet_multinomial(p: DirichletMultinomial, q: DirichletMultinomial) -> Tensor:
-    r"""KL of two Polya laws, O(K n), every term of second order.
+    r"""KL of two Polya distributions, O(K n), every term of second order.
 
     The log ratio is a sum over the categories of log [a (a + 1) ... / (b (b + 1) ...)], x_k
     factors each. What is linear in a - b cancels between them and the totals A and B. With
@@ -176,16 +176,16 @@ def kl_multinomial_dirichlet_multinomial(p: Multinomial, q: DirichletMultinomial
     return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
 
 
-def _counts(law: Any) -> tuple[Tensor, Tensor]:
+def _counts(distribution: Any) -> tuple[Tensor, Tensor]:
     """total_count, and the counts from 0 to the largest of it."""
-    n = torch.as_tensor(law.total_count, dtype=torch.float64)
+    n = torch.as_tensor(distribution.total_count, dtype=torch.float64)
     return n, torch.arange(largest(n) + 1, device=n.device)
 
 
-def polya_marginals(law: DirichletMultinomial, j: Tensor) -> Tensor:
+def polya_marginals(distribution: DirichletMultinomial, j: Tensor) -> Tensor:
     """The masses of each category's counts j, along a new last dimension; 0 beyond n."""
-    a = in_float64(law.concentration)
-    n = in_float64(law.total_count).unsqueeze(-1).unsqueeze(-1)
+    a = in_float64(distribution.concentration)
+    n = in_float64(distribution.total_count).unsqueeze(-1).unsqueeze(-1)
     rest = (a.sum(-1, keepdim=True) - a).unsqueeze(-1)
     inside = j <= n
     x = torch.where(inside, j, 0).to(a)

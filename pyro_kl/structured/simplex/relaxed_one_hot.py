@@ -1,4 +1,4 @@
-"""RelaxedOneHotCategorical: the concrete law on the simplex, and its straight-through form."""
+"""RelaxedOneHotCategorical, the concrete distribution, and its straight-through form."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _OUTER, _INNER = 320, 256
     make_q=RELAXED_ONE_HOT,
 )
 def kl_relaxed_one_hot(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical) -> Tensor:
-    r"""KL of two concrete laws, from exponential variables E_k and Frullani's integral.
+    r"""KL of two concrete distributions, from exponential variables E_k and Frullani's integral.
 
     With d = l_q - l_p, w = exp(d) shifted so that the d sum to zero, and equal temperatures,
 
@@ -66,7 +66,7 @@ def kl_relaxed_one_hot(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical)
     dtype = torch.promote_types(p.logits.dtype, q.logits.dtype)
     own, other = in_float64(p.logits), in_float64(q.logits)
     equal = _equal_temperatures(other - own)
-    heat, cool = (_temperature(law) for law in (p, q))
+    heat, cool = (_temperature(distribution) for distribution in (p, q))
     if not _surely_equal(heat, cool):
         # the difference is exactly 0 where they are equal, with the right gradient
         ratio = cool / heat
@@ -75,10 +75,10 @@ def kl_relaxed_one_hot(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical)
     return equal.to(dtype).expand(shape)
 
 
-def _temperature(law: RelaxedOneHotCategorical) -> Tensor:
+def _temperature(distribution: RelaxedOneHotCategorical) -> Tensor:
     """In the batch's shape: torch's examples write a scalar as one element."""
-    t = in_float64(torch.as_tensor(law.temperature, device=law.logits.device))
-    return t.squeeze(-1) if t.dim() > len(law.batch_shape) and t.shape[-1] == 1 else t
+    t = in_float64(torch.as_tensor(distribution.temperature, device=distribution.logits.device))
+    return t.squeeze(-1) if t.dim() > len(distribution.batch_shape) and t.shape[-1] == 1 else t
 
 
 def _surely_equal(heat: Tensor, cool: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Any univariate law that knows its line, mapped or folded, against any other: one integral."""
+"""Any univariate distribution with a line, mapped or folded, against any other: one integral."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NEGLIGIBLE = -34.0
 
 @dataclass(frozen=True)
 class Source:
-    """A law on its line.
+    """A distribution on its line.
 
     Args:
         log_density: `log_density(point, *tensors)`.
@@ -73,16 +73,16 @@ class Source:
     kinked: bool
 
 
-def source_of(law: Distribution) -> Source | None:
-    """The law on its line; None if it does not know it."""
-    law = simplified(law)
-    if isinstance(law, FoldedDistribution):
-        return _folded(law)
-    family = family_of(class_of(law))
-    if family is None or family.line is None or family.distribution is not class_of(law):
+def source_of(distribution: Distribution) -> Source | None:
+    """The distribution on its line; None if it does not know it."""
+    distribution = simplified(distribution)
+    if isinstance(distribution, FoldedDistribution):
+        return _folded(distribution)
+    family = family_of(class_of(distribution))
+    if family is None or family.line is None or family.distribution is not class_of(distribution):
         return None
     line = family.line
-    values = {name: in_float64(x) for name, x in family.of(law).items()}
+    values = {name: in_float64(x) for name, x in family.of(distribution).items()}
     names = tuple(values)
 
     def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,9 +101,12 @@ def source_of(law: Distribution) -> Source | None:
     )
 
 
-def _folded(law: FoldedDistribution) -> Source | None:
+def _folded(distribution: FoldedDistribution) -> Source | None:
     """On the line of log x; near 0 the density is as good as constant."""
-    base, view = source_of(law.base_dist), view_of(law)  # no view of folded angles
+    base, view = (
+        source_of(distribution.base_dist),
+        view_of(distribution),
+    )  # no view of folded angles
     if base is None or view is None:
         return None
     middle, right = (base.at(base.centre + k * base.width, *base.tensors).x for k in (0, 1))
@@ -127,7 +130,7 @@ def _folded(law: FoldedDistribution) -> Source | None:
 
 @reduction
 def by_line(p: Distribution, q: Distribution) -> Tensor | None:
-    """A law that knows its line, mapped or folded, against a univariate law."""
+    """A distribution that knows its line, mapped or folded, against a univariate distribution."""
     if p.event_shape or q.event_shape or is_transformed():
         return None
     source = source_of(p)

@@ -1,4 +1,5 @@
-"""A law mapped from the line against any univariate law: one integral over the base.
+"""A distribution mapped from the line against any univariate distribution: one integral over the
+base.
 
 With x = T(u), KL(T(P) || q) = KL(P || q pulled back), whose log density is log q(T(u)) plus
 log|T'(u)|. For a Normal base the nodes are constants and move with location and scale.
@@ -53,7 +54,7 @@ _Reach = tuple[Tensor | float, Tensor | float]
 
 @reduction
 def by_integral(p: Distribution, q: Distribution) -> Tensor | None:
-    """A Normal, mapped or not, against a univariate law: an integral over the base."""
+    """A Normal, mapped or not, against a univariate distribution: an integral over the base."""
     if p.event_shape or q.event_shape:
         return None
     base, maps = opened(p)

@@ -1,4 +1,4 @@
-"""FoldedDistribution: the law of |x|, whose density at x is the base's at x plus that at -x."""
+"""FoldedDistribution: the distribution of |x|; its density at x is the base's at x plus at -x."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from .maps import lives_above
 
 
 @plainer(FoldedDistribution)
-def plainer_folded(law: FoldedDistribution) -> Distribution:
+def plainer_folded(distribution: FoldedDistribution) -> Distribution:
     """The base itself where it is never negative, the half of a symmetric family by its name."""
-    base = simplified(law.base_dist)
+    base = simplified(distribution.base_dist)
     if lives_above(base.support, 0.0):
         return base
     half = named_half(base)
     if half is not None:
         return half
-    return law if base is law.base_dist else FoldedDistribution(base, validate_args=False)
+    return (
+        distribution
+        if base is distribution.base_dist
+        else FoldedDistribution(base, validate_args=False)
+    )
 
 
 @reduction
 def by_unfolding(p: Distribution, q: Distribution) -> Tensor | None:
-    """Of two halves of laws symmetric about 0, the KL of the whole laws."""
+    """Of two halves of distributions symmetric about 0, the KL of the whole distributions."""
     whole_p, whole_q = unfolded(p), unfolded(q)
     if whole_p is None or whole_q is None:
         return None

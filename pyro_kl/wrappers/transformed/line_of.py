@@ -1,4 +1,4 @@
-"""A law's log density at a point, as a function of tensors: what an integral against it needs."""
+"""The log density of q as a function of its tensors, for an integral over p's line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class View:
-    """A univariate law, seen from an integral.
+    """A univariate distribution, seen from an integral.
 
     Args:
         log_density: `log_density(point, *tensors)`, elementwise.
@@ -67,8 +67,8 @@ class View:
         tails: lower and upper; None if they are not known, but perhaps the base's are.
         base: if it is an image, the base's view.
         back: the maps from the image to the base.
-        closed: whether the law says no more of itself than `log_prob`: the density keeps its
-            parameters to itself, and may be 0 in floating point inside of the support.
+        closed: whether the distribution says no more of itself than `log_prob`: the density keeps
+            its parameters to itself, and may be 0 in floating point inside of the support.
         key: what the log density is but for the tensors, if all of a kind have one; else None.
     """
 
@@ -85,31 +85,33 @@ class View:
     key: Hashable = None
 
 
-def view_of(law: Distribution) -> View | None:
-    """How to integrate against a law; None if it says too little of itself."""
-    law = simplified(law)
-    if law.event_shape or isinstance(law, Delta | Stable):  # Stable's log_prob is wrong far out
+def view_of(distribution: Distribution) -> View | None:
+    """How to integrate against a distribution; None if it says too little of itself."""
+    distribution = simplified(distribution)
+    if distribution.event_shape or isinstance(
+        distribution, Delta | Stable
+    ):  # Stable's log_prob is wrong far out
         return None
-    if isinstance(law, FoldedDistribution):
-        return _folded(law)
-    if is_foreign(law):
-        return _by_log_prob(law)
-    if isinstance(law, MixtureSameFamily):
-        return _mixture(law)
-    if isinstance(law, ImproperUniform):
-        ends = bounds(law.support)
+    if isinstance(distribution, FoldedDistribution):
+        return _folded(distribution)
+    if is_foreign(distribution):
+        return _by_log_prob(distribution)
+    if isinstance(distribution, MixtureSameFamily):
+        return _mixture(distribution)
+    if isinstance(distribution, ImproperUniform):
+        ends = bounds(distribution.support)
         return None if ends is None else View(lambda point: torch.zeros_like(point.x), (), *ends)
-    if isinstance(law, TruncatedPolyaGamma):
-        return _polya_gamma(law)
-    return _declared(law) or _mapped(law) or _by_log_prob(law)
+    if isinstance(distribution, TruncatedPolyaGamma):
+        return _polya_gamma(distribution)
+    return _declared(distribution) or _mapped(distribution) or _by_log_prob(distribution)
 
 
-def _declared(law: Distribution) -> View | None:
-    family = family_of(class_of(law))
-    if family is None or family.line is None or family.distribution is not class_of(law):
+def _declared(distribution: Distribution) -> View | None:
+    family = family_of(class_of(distribution))
+    if family is None or family.line is None or family.distribution is not class_of(distribution):
         return None
     line = family.line
-    values = {name: in_float64(x) for name, x in family.of(law).items()}
+    values = {name: in_float64(x) for name, x in family.of(distribution).items()}
     names = tuple(values)
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
@@ -142,10 +144,10 @@ def number(x: Number, values: Parameters) -> Tensor | float:
     return x(**values).detach() if callable(x) else x
 
 
-def _folded(law: FoldedDistribution) -> View | None:
+def _folded(distribution: FoldedDistribution) -> View | None:
     """The density at x plus that at -x."""
-    base = view_of(law.base_dist)
-    if base is None or period_of(law.base_dist) is not None:
+    base = view_of(distribution.base_dist)
+    if base is None or period_of(distribution.base_dist) is not None:
         return None
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
@@ -173,14 +175,14 @@ def _smaller(a: Tensor | float, b: Tensor | float) -> Tensor | float:
     return math.nan if math.isnan(a + b) else min(a, b)
 
 
-def _mixture(law: MixtureSameFamily) -> View | None:
+def _mixture(distribution: MixtureSameFamily) -> View | None:
     """The components' densities, weighted; each is seen by itself."""
-    whole = view_of(law.component_distribution)
+    whole = view_of(distribution.component_distribution)
     if whole is None:
         return None
-    count, size = law.mixture_distribution.logits.shape[-1], len(whole.tensors)
-    logits = torch.log_softmax(in_float64(law.mixture_distribution.logits), -1)
-    shape = law.component_distribution.batch_shape
+    count, size = distribution.mixture_distribution.logits.shape[-1], len(whole.tensors)
+    logits = torch.log_softmax(in_float64(distribution.mixture_distribution.logits), -1)
+    shape = distribution.component_distribution.batch_shape
     apart = [x.expand(shape).unbind(-1) for x in whole.tensors]
     tensors = [*logits.unbind(-1), *(part[k] for k in range(count) for part in apart)]
 
@@ -205,9 +207,9 @@ def _mixture(law: MixtureSameFamily) -> View | None:
     return View(log_density, tuple(tensors), low, high, places, whole.kinked, tails)
 
 
-def _mapped(law: Distribution) -> View | None:
+def _mapped(distribution: Distribution) -> View | None:
     """The base, seen from where a point comes from."""
-    base, maps = opened(law)
+    base, maps = opened(distribution)
     if not maps or not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
         return None
     view = view_of(base)
@@ -234,28 +236,30 @@ def _mapped(law: Distribution) -> View | None:
     )  # fmt: skip
 
 
-def _by_log_prob(law: Distribution) -> View | None:
-    """Any other continuous law, by its own log density at x."""
+def _by_log_prob(distribution: Distribution) -> View | None:
+    """Any other continuous distribution, by its own log density at x."""
     try:
-        support = mapped_support(law)
+        support = mapped_support(distribution)
     except NotImplementedError:
         return None
     ends = None if support is None or support.is_discrete else bounds(support)
-    if ends is None or class_of(law).log_prob is Distribution.log_prob:
+    if ends is None or class_of(distribution).log_prob is Distribution.log_prob:
         return None
-    if period_of(opened(law)[0]) is not None:  # torch takes the density at images of any angle
+    if (
+        period_of(opened(distribution)[0]) is not None
+    ):  # torch takes the density at images of any angle
         return None
-    law = callable_copy(law)
+    distribution = callable_copy(distribution)
 
     def log_density(point: Point) -> Tensor:
-        return called(law.log_prob, _off_the_ends(point.x, *ends))
+        return called(distribution.log_prob, _off_the_ends(point.x, *ends))
 
     return View(log_density, (), *ends, closed=True)
 
 
-def _polya_gamma(law: TruncatedPolyaGamma) -> View:
+def _polya_gamma(distribution: TruncatedPolyaGamma) -> View:
     """Pyro's alternating series, which Pyro sums outside of the logarithm: -inf below x = 2e-4."""
-    odd = 2.0 * torch.arange(law.num_log_prob_terms, dtype=torch.float64) + 1
+    odd = 2.0 * torch.arange(distribution.num_log_prob_terms, dtype=torch.float64) + 1
 
     def log_density(point: Point) -> Tensor:
         log_x = point.log_over(0.0).unsqueeze(-1)
@@ -264,7 +268,7 @@ def _polya_gamma(law: TruncatedPolyaGamma) -> View:
         plus, minus = (torch.logsumexp(terms[..., i::2], -1) for i in (0, 1))
         return plus + torch.log1p(-torch.exp(minus - plus)) - HALF_LOG_TAU
 
-    return View(log_density, (), 0.0, law.truncation_point)
+    return View(log_density, (), 0.0, distribution.truncation_point)
 
 
 def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:

@@ -125,8 +125,8 @@ def _same(x: Any, y: Any) -> bool:
 def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None) -> bool:
     """Whether different points of a support have different images, as far as is known.
 
-    A transform is bijective on its domain; torch lets a law be mapped that lives on more than
-    that, and then PowerTransform(2) folds the negative numbers over the positive ones.
+    A transform is bijective on its domain; torch lets a distribution be mapped that lives on more
+    than that, and then PowerTransform(2) folds the negative numbers over the positive ones.
     """
     for transform in maps:
         if not transform.bijective or not _within(support, transform.domain):
@@ -184,17 +184,17 @@ def image(support: Any, transform: Transform) -> Any:
     )
 
 
-def mapped_support(law: Distribution) -> Any:
-    """A law's support: as its class states it, or through its maps if it states none.
+def mapped_support(distribution: Distribution) -> Any:
+    """A distribution's support: as its class states it, or through its maps if it states none.
 
     torch writes a Gumbel as a map of a Uniform that ends one rounding before 0 and 1.
     """
-    if not isinstance(law, TransformedDistribution):
-        return law.support
-    if type(law).support is not TransformedDistribution.support:
-        return law.support
-    support = mapped_support(law.base_dist)
-    for transform in law.transforms:
+    if not isinstance(distribution, TransformedDistribution):
+        return distribution.support
+    if type(distribution).support is not TransformedDistribution.support:
+        return distribution.support
+    support = mapped_support(distribution.base_dist)
+    for transform in distribution.transforms:
         for part in flattened(transform):
             support = image(support, part)
     return support

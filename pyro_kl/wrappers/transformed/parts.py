@@ -1,4 +1,4 @@
-"""The tensors that a law or a map is made of, and the same thing made of others.
+"""The tensors that a distribution or a map is made of, and the same thing made of others.
 
 An integral is differentiated by a list of tensors, and takes them row by row of a batch: what is
 integrated has to be a function of them.
@@ -19,7 +19,7 @@ from ...registry.user_classes import content
 
 
 def made_of(part: Any, tensors: Iterator[Tensor]) -> Any:
-    """A copy with other tensors, in the order of `tensors_in`; a law forgets its batch shape."""
+    """A copy with other tensors, in the order of `tensors_in`; its batch shape is theirs."""
     if isinstance(part, Tensor):
         return next(tensors) if part.is_floating_point() else part
     if isinstance(part, _InverseTransform):

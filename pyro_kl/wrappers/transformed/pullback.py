@@ -1,4 +1,4 @@
-"""Priors of structure, pulled back to the line: products of univariate laws.
+"""Priors of structure, pulled back to the line: products of univariate distributions.
 
 Pulled back through the bijection that torch's `biject_to` has for their support, a Dirichlet and
 an LKJCholesky are products: of sticks, each of which is a Beta, and of partial correlations, each
@@ -41,7 +41,7 @@ from .rules import mapped, opened
 
 
 def pulled_back(q: Any, transform: Transform) -> Distribution | None:
-    """The law whose image under the map is q; None if it is not known."""
+    """The distribution whose image under the map is q; None if it is not known."""
     if class_of(q) is Dirichlet and is_a(transform, StickBreakingTransform):
         return _sticks(q.concentration)
     if class_of(q) is LKJCholesky and is_a(transform, CorrCholeskyTransform):

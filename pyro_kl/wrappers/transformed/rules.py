@@ -48,31 +48,31 @@ _CLOSED = (Gumbel, Kumaraswamy)
 
 
 @plainer(TransformedDistribution)
-def plainer_transformed(law: TransformedDistribution) -> Distribution:
+def plainer_transformed(distribution: TransformedDistribution) -> Distribution:
     """The innermost base under a list of plain maps, or the family that this is."""
-    if type(law) not in _PLAIN:
-        return law
-    base, maps = _opened_plain(law)
+    if type(distribution) not in _PLAIN:
+        return distribution
+    base, maps = _opened_plain(distribution)
     if maps and is_a(maps[0], AbsTransform) and not base.event_shape:
         base, maps = pyro.distributions.FoldedDistribution(base), maps[1:]
     base, maps = _absorbed(base, maps)
     if not maps:
         return base
     plain = mapped(base, maps)
-    unchanged = base is law.base_dist and len(maps) == len(law.transforms)
+    unchanged = base is distribution.base_dist and len(maps) == len(distribution.transforms)
     if unchanged and not isinstance(plain, Independent):  # dims to treat alike are taken outside
-        unchanged = all(a is b for a, b in zip(maps, law.transforms, strict=True))
-        return law if unchanged else plain
+        unchanged = all(a is b for a, b in zip(maps, distribution.transforms, strict=True))
+        return distribution if unchanged else plain
     return plain
 
 
-def _opened_plain(law: Any) -> tuple[Distribution, list[Transform]]:
+def _opened_plain(distribution: Any) -> tuple[Distribution, list[Transform]]:
     """The base under all nested maps."""
     transforms: list[Transform] = []
-    while type(law) in _PLAIN:
-        transforms = [*law.transforms, *transforms]
-        law = simplified(law.base_dist)
-    return law, plain_maps(transforms)
+    while type(distribution) in _PLAIN:
+        transforms = [*distribution.transforms, *transforms]
+        distribution = simplified(distribution.base_dist)
+    return distribution, plain_maps(transforms)
 
 
 def _absorbed(
@@ -92,7 +92,7 @@ def _absorbed(
 
 
 def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
-    """The law of a map's image; dimensions that the map treats alike stay outside of it."""
+    """The distribution of a map's image; dimensions that the map treats alike stay outside."""
     if not maps:
         return base
     if is_a(base, Independent):
@@ -104,24 +104,31 @@ def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
     return TransformedDistribution(base, list(maps), validate_args=False)
 
 
-def opened(law: Any) -> tuple[Distribution, list[Transform]]:
-    """The base and the maps that a law is made of; the law itself and none if it is not."""
-    if class_of(law) is RelaxedBernoulli:
-        return _logistic_of(law), [SigmoidTransform()]
-    if class_of(law) is LogNormal:
-        return Normal(law.loc, law.scale, validate_args=False), [ExpTransform()]
-    if class_of(law) is Weibull:  # torch keeps the reciprocal as it was rounded
-        unit = Exponential(torch.ones_like(law.scale), validate_args=False)
-        return unit, [PowerTransform(1 / law.concentration), AffineTransform(0.0, law.scale)]
-    if not is_a(law, TransformedDistribution) or isinstance(law, _CLOSED):
-        return law, []
-    return simplified(law.base_dist), plain_maps(law.transforms)
+def opened(distribution: Any) -> tuple[Distribution, list[Transform]]:
+    """The base and the maps of a distribution; itself and no maps if it is not transformed."""
+    if class_of(distribution) is RelaxedBernoulli:
+        return _logistic_of(distribution), [SigmoidTransform()]
+    if class_of(distribution) is LogNormal:
+        return Normal(distribution.loc, distribution.scale, validate_args=False), [ExpTransform()]
+    if class_of(distribution) is Weibull:  # torch keeps the reciprocal as it was rounded
+        unit = Exponential(torch.ones_like(distribution.scale), validate_args=False)
+        return unit, [
+            PowerTransform(1 / distribution.concentration),
+            AffineTransform(0.0, distribution.scale),
+        ]
+    if not is_a(distribution, TransformedDistribution) or isinstance(distribution, _CLOSED):
+        return distribution, []
+    return simplified(distribution.base_dist), plain_maps(distribution.transforms)
 
 
 @first_reduction
 def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
     """Maps are merged, inverted and taken into a base in float64; the KL is rounded once."""
-    if not any(type(law) in _PLAIN for law in (p, q)) or is_foreign(p) or is_foreign(q):
+    if (
+        not any(type(distribution) in _PLAIN for distribution in (p, q))
+        or is_foreign(p)
+        or is_foreign(q)
+    ):
         return None
     found = {x.dtype for x in (*tensors_in(p), *tensors_in(q))}
     finer = {in_float64(x).dtype for x in (*tensors_in(p), *tensors_in(q))}
@@ -132,7 +139,7 @@ def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
 
 @first_reduction
 def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
-    """What both laws end with drops out before one of them is called by another name."""
+    """What both distributions end with drops out before one of them is called by another name."""
     if type(p) not in _PLAIN or type(q) not in _PLAIN:
         return None
     return _without_shared_maps(p, q, _as_given)
@@ -140,17 +147,17 @@ def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
 
 @reduction
 def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
-    """What both laws end with drops out if it is one-to-one where they live."""
+    """What both distributions end with drops out if it is one-to-one where they live."""
     return _without_shared_maps(p, q, opened)
 
 
-def _as_given(law: Any) -> tuple[Distribution, list[Transform]]:
+def _as_given(distribution: Any) -> tuple[Distribution, list[Transform]]:
     """The base and all maps that it is under, not merged and without other names."""
     maps: list[Transform] = []
-    while type(law) in _PLAIN:
-        maps = [*(part for t in law.transforms for part in flattened(t)), *maps]
-        law = law.base_dist
-    return law, maps
+    while type(distribution) in _PLAIN:
+        maps = [*(part for t in distribution.transforms for part in flattened(t)), *maps]
+        distribution = distribution.base_dist
+    return distribution, maps
 
 
 def _without_shared_maps(
@@ -167,7 +174,10 @@ def _without_shared_maps(
     while shared:
         inner_p = mapped(p_base, p_maps[:-shared])
         inner_q = mapped(q_base, q_maps[:-shared])
-        if all(one_to_one(p_maps[-shared:], mapped_support(law)) for law in (inner_p, inner_q)):
+        if all(
+            one_to_one(p_maps[-shared:], mapped_support(distribution))
+            for distribution in (inner_p, inner_q)
+        ):
             return kl_divergence(inner_p, inner_q).expand(broadcast_batch(p, q))
         shared -= 1
     return None
@@ -190,5 +200,5 @@ def _tanh_of_normal(loc: Tensor, scale: Tensor) -> TransformedDistribution:
     make_q=_tanh_of_normal,
 )
 def kl_transformed_transformed(p: TransformedDistribution, q: TransformedDistribution) -> Tensor:
-    """KL of two mapped laws: the rules for wrapped laws say it, if anything does."""
+    """KL of two mapped distributions, by the rules for wrapped distributions."""
     return by_reduction(p, q)

@@ -1,4 +1,4 @@
-"""Laws that nobody declared: KL from `log_prob` and `support` alone.
+"""Distributions that nobody declared: KL from `log_prob` and `support` alone.
 
 The support is mapped to the line. Where p lies there, and how wide it is, a few grids find, each
 inside the best cell of the one before; the nodes then crowd at p's mode and at q's.
@@ -37,13 +37,13 @@ _ALL = 3.0
 _FALLEN = 10.0
 #: An integral that may be off by more has not seen all of p's mass: its tails are not known.
 _WORST = 0.01
-#: The line is looked at from -_FAR to _FAR: x up to 1e260 for a law on the half-line.
+#: The line is looked at from -_FAR to _FAR: x up to 1e260 for a distribution on the half-line.
 _FAR = 600.0
 _GRID, _ZOOMS, _HALVINGS = 121, 14, 60
 
 
 def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
-    """KL(p || q) of two univariate continuous laws; None if they are not that.
+    """KL(p || q) of two univariate continuous distributions; None if they are not that.
 
     Differentiable by whatever their `log_prob` depends on. +inf where p's support is not inside of
     q's.
@@ -62,10 +62,13 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
     if found_map is None:
         return None
     at, limits = found_map
-    p, q = (law if is_foreign(law) else own_copy(law) for law in (p, q))  # that validate nothing
+    p, q = (
+        distribution if is_foreign(distribution) else own_copy(distribution)
+        for distribution in (p, q)
+    )  # that validate nothing
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     point = at(torch.zeros((1, *shape), dtype=torch.float64)).x
-    probe, there = (_log_prob_or_none(law, point) for law in (p, q))
+    probe, there = (_log_prob_or_none(distribution, point) for distribution in (p, q))
     if probe is None or there is None:
         return None
 
@@ -130,9 +133,9 @@ def _outside(p: Distribution, q: Distribution) -> Tensor:
     return (low < other_low) | (high > other_high)
 
 
-def _ends_or_none(law: Distribution) -> tuple[Any, Any] | None:
+def _ends_or_none(distribution: Distribution) -> tuple[Any, Any] | None:
     try:
-        return bounds(support_of(law))
+        return bounds(support_of(distribution))
     except (NotImplementedError, AttributeError):
         return None
 
@@ -145,10 +148,10 @@ def _unknown(p: Distribution, q: Distribution) -> NotImplementedError:
     )
 
 
-def _log_prob_or_none(law: Distribution, x: Tensor) -> Tensor | None:
+def _log_prob_or_none(distribution: Distribution, x: Tensor) -> Tensor | None:
     """Log density at x of shape (1, *batch); None if the class takes no such values."""
     try:
-        return torch.as_tensor(log_prob_anywhere(law, x))
+        return torch.as_tensor(log_prob_anywhere(distribution, x))
     except (RuntimeError, ValueError):  # NotImplementedError is a RuntimeError
         return None
 
@@ -224,7 +227,7 @@ def _where(
     """A density's mode on the line, its width there, and its reach below and above in widths."""
     column = (-1,) + (1,) * len(shape)
     steps = torch.linspace(-1, 1, _GRID, dtype=torch.float64, device=device).reshape(column)
-    # finer near the middle: most laws are of the order of 1
+    # finer near the middle: most distributions are of the order of 1
     first = _FAR * steps.sign() * torch.expm1(6 * steps.abs()) / math.expm1(6)
     grid = first.expand(_GRID, *shape)
     half = torch.zeros(shape, dtype=torch.float64, device=device)

@@ -170,7 +170,7 @@ def case_value(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Any:
         return gaussian.kl(a, b)
     if pair.p is pair.q and pair.p.__name__ in textbook.FORMULAS:
         return textbook.kl(pair.p.__name__, a, b)
-    if a == b:  # one law under one map
+    if a == b:  # one distribution under one map
         return mpf(0)
     return None
 

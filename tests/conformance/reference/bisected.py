@@ -22,7 +22,7 @@ ROUNDING = 256 * EPS
 
 @dataclass(frozen=True)
 class Sum:
-    """An integral of a law's mass and of what is wanted, and its error.
+    """An integral of a distribution's mass and of what is wanted, and its error.
 
     Args:
         mass: of p.

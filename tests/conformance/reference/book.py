@@ -106,19 +106,19 @@ class Continuous:
     places: Callable[..., tuple[Any, ...]] | None = None
     period: float = 0.0
 
-    def around(self, **law: Any) -> tuple[Any, ...]:
-        """Places around its mass: halving a panel would pass over a narrow law."""
+    def around(self, **distribution: Any) -> tuple[Any, ...]:
+        """Places around its mass: halving a panel would pass over a narrow distribution."""
         if self.places is not None:
-            return self.places(**law)
-        centre, width = self.centre(**law), law.get("scale", LD(1))
+            return self.places(**distribution)
+        centre, width = self.centre(**distribution), distribution.get("scale", LD(1))
         steps = (s * LD(4) ** k for k in range(-1, 9) for s in (-1, 1))
         return (centre, *(centre + width * step for step in steps))
 
-    def log_cost_at(self, at: Place, **law: Any) -> Any:
+    def log_cost_at(self, at: Place, **distribution: Any) -> Any:
         """The logarithm of the size of the log density."""
         if self.log_cost is not None:
-            return self.log_cost(at, **law)
-        return np.log(np.abs(self.log_density(at, **law)))
+            return self.log_cost(at, **distribution)
+        return np.log(np.abs(self.log_density(at, **distribution)))
 
 
 def _line(**_: Any) -> tuple[Any, Any]:
@@ -189,7 +189,7 @@ def _skew_logistic(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
 def _soft_asymmetric_laplace(
     at: Place, loc: Any, scale: Any, asymmetry: Any, softness: Any
 ) -> Any:
-    """The law of the sum of an AsymmetricLaplace and a Normal: the convolution's two sides."""
+    """The sum of an AsymmetricLaplace and a Normal: the convolution's two sides."""
     left, right, s, d = scale * asymmetry, scale / asymmetry, scale * softness, at.minus(loc)
 
     def log_side(distance: Any, length: Any) -> Any:

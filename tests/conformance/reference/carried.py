@@ -284,15 +284,15 @@ _NUMBERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 
 def pulled_back(q: Continuous, shape: Sequence[Map]) -> Continuous:
-    """The law whose image under the maps is q; the maps' numbers are parameters like q's.
+    """The distribution whose image under the maps is q; the maps' numbers are parameters like q's.
 
     Those of map i are called `i.loc`, `i.scale` and so on; the numbers in `shape` do not matter.
     """
 
-    def split(law: Mapping[str, Any]) -> tuple[list[Map], dict[str, Any]]:
-        own = {name: x for name, x in law.items() if "." not in name}
+    def split(distribution: Mapping[str, Any]) -> tuple[list[Map], dict[str, Any]]:
+        own = {name: x for name, x in distribution.items() if "." not in name}
         maps = [
-            replace(one, numbers={name: law[f"{i}.{name}"] for name in one.numbers})
+            replace(one, numbers={name: distribution[f"{i}.{name}"] for name in one.numbers})
             for i, one in enumerate(shape)
         ]
         return maps, own
@@ -302,32 +302,32 @@ def pulled_back(q: Continuous, shape: Sequence[Map]) -> Continuous:
             x = one.inv.of(x)
         return x
 
-    def log_density(at: Place, **law: Any) -> Any:
-        maps, own = split(law)
+    def log_density(at: Place, **distribution: Any) -> Any:
+        maps, own = split(distribution)
         at, slope = _chain(at, maps)
         return q.log_density(at, **own) + slope
 
-    def log_cost(at: Place, **law: Any) -> Any:
-        maps, own = split(law)
+    def log_cost(at: Place, **distribution: Any) -> Any:
+        maps, own = split(distribution)
         at, slope = _chain(at, maps)
         cost = np.logaddexp(q.log_cost_at(at, **own), np.log(np.abs(slope)))
         return np.where(np.isfinite(at.x), cost, LD("nan"))  # not known
 
-    def ends(**law: Any) -> tuple[Any, Any]:
-        maps, own = split(law)
+    def ends(**distribution: Any) -> tuple[Any, Any]:
+        maps, own = split(distribution)
         found = [back(end, maps) for end in q.ends(**own)]
         return np.minimum(*found), np.maximum(*found)
 
     def through(places: Callable[..., Any]) -> Callable[..., Any]:
-        def moved(**law: Any) -> tuple[Any, ...]:
-            maps, own = split(law)
+        def moved(**distribution: Any) -> tuple[Any, ...]:
+            maps, own = split(distribution)
             return tuple(back(x, maps) for x in places(**own))
 
         return moved
 
     return Continuous(
         log_density,
-        lambda **law: through(lambda **own: (q.centre(**own),))(**law)[0],
+        lambda **distribution: through(lambda **own: (q.centre(**own),))(**distribution)[0],
         ends,
         through(q.kinks),
         log_cost,

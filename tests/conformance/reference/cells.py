@@ -1,4 +1,4 @@
-"""Random cells: two laws of two families, parameters over eight decades, in either dtype.
+"""Random cells: two distributions of two families, parameters over eight decades, in either dtype.
 
 A cell is one question: KL(p || q) of members of two families, the truth at the parameters as the
 dtype rounds them. `found` asks pyro_kl for the value, the error that it tells and the gradient,
@@ -67,8 +67,8 @@ class Cell:
 
     def __str__(self) -> str:
         sides = (
-            f"{family.name}({_call(law)})" + "".join(f" > {_named(one)}" for one in maps)
-            for family, law, maps in (
+            f"{family.name}({_call(distribution)})" + "".join(f" > {_named(one)}" for one in maps)
+            for family, distribution, maps in (
                 (self.p, self.a, self.p_maps),
                 (self.q, self.b, self.q_maps),
             )
@@ -281,7 +281,7 @@ def found(cell: Cell) -> Found | str:
     def of(side: str) -> dict[str, torch.Tensor]:
         return {name: x for (where, name), x in leaves.items() if where == side}
 
-    laws: list[Distribution] = [
+    distributions: list[Distribution] = [
         cell.p.distribution(**of("p"), validate_args=False),
         cell.q.distribution(**of("q"), validate_args=False),
     ]
@@ -292,11 +292,11 @@ def found(cell: Cell) -> Found | str:
     )
     for i, maps in enumerate((p_maps, q_maps)):
         if maps:
-            laws[i] = TransformedDistribution(laws[i], maps, validate_args=False)
+            distributions[i] = TransformedDistribution(distributions[i], maps, validate_args=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            kl = pyro_kl.kl(*laws, tolerance=ASKED)
+            kl = pyro_kl.kl(*distributions, tolerance=ASKED)
         except NotImplementedError as declined:
             return f"declined: {declined}"
         except Exception as raised:

@@ -1,4 +1,4 @@
-"""Mean and covariance of all of a state-space law's observations, as dense mpmath matrices."""
+"""Mean and covariance of all observations of a state space model, as dense mpmath matrices."""
 
 from __future__ import annotations
 
@@ -102,11 +102,12 @@ def diagonal(scale: Any) -> Any:
     return mpmath.diag([exact(x) ** 2 for x in scale])
 
 
-# --- the laws that pyro_kl.structured.gaussian_hmm_cases makes, from the same parameters ------
+# --- the distributions that pyro_kl.structured.gaussian_hmm_cases makes, from the same parameters
+# ------
 
 
 def dense(cls: str, a: Mapping[str, Any]) -> Dense:
-    """The law that a declared case stands for."""
+    """The distribution that a declared case stands for."""
     with mp.workdps(WORKING_DIGITS):
         return _DENSE[cls](a)
 

@@ -23,21 +23,23 @@ def kl(a: Mapping[str, Any], b: Mapping[str, Any]) -> Any:
             mpf(i) for side in (a, b) for i in range(1, len(side.get("rate_grid", [0])))
         }
         times = sorted(ends, reverse=True)
-        law = mpmath.zeros(1, len(leaves[0]) + 1)
-        law[0, 0] = mpf(1)
+        distribution = mpmath.zeros(1, len(leaves[0]) + 1)
+        distribution[0, 0] = mpf(1)
         total = mpf(0)
         for start, end in zip(times, [*times[1:], -mp.inf], strict=True):
             for _ in range(leaves[0].count(start)):
-                law = mpmath.matrix([[mpf(0), *list(law)[:-1]]])
+                distribution = mpmath.matrix([[mpf(0), *list(distribution)[:-1]]])
             counts = [sum(x >= start for x in side) for side in leaves]
-            part, law = _interval(law, start, end, a, b, counts[1] - counts[0])
+            part, distribution = _interval(distribution, start, end, a, b, counts[1] - counts[0])
             total += part
         return total
 
 
-def _interval(law: Any, start: Any, end: Any, a: Any, b: Any, ahead: int) -> tuple[Any, Any]:
+def _interval(
+    distribution: Any, start: Any, end: Any, a: Any, b: Any, ahead: int
+) -> tuple[Any, Any]:
     inside = start - 1 if end == -mp.inf else (start + end) / 2
-    size = law.cols
+    size = distribution.cols
     own = [_rate(a, inside) * _pairs(k) for k in range(size)]
     other = [_rate(b, inside) * _pairs(k + ahead) for k in range(size)]
     generator = mpmath.zeros(size)
@@ -45,7 +47,7 @@ def _interval(law: Any, start: Any, end: Any, a: Any, b: Any, ahead: int) -> tup
         generator[k, k], generator[k, k - 1] = -own[k], own[k]
 
     def integrand(elapsed: Any) -> Any:
-        now = law * mpmath.expm(generator * elapsed)
+        now = distribution * mpmath.expm(generator * elapsed)
         return sum(
             now[0, k] * (own[k] * mp.log(own[k] / other[k]) - own[k] + other[k])
             if own[k]
@@ -56,9 +58,9 @@ def _interval(law: Any, start: Any, end: Any, a: Any, b: Any, ahead: int) -> tup
     if end == -mp.inf:
         # beyond this the slowest state, of two lineages, is left with probability 1e-25
         length = 58 / own[2]
-        return mp.quad(integrand, mpmath.linspace(0, length, 7)), law
+        return mp.quad(integrand, mpmath.linspace(0, length, 7)), distribution
     length = start - end
-    return mp.quad(integrand, [0, length]), law * mpmath.expm(generator * length)
+    return mp.quad(integrand, [0, length]), distribution * mpmath.expm(generator * length)
 
 
 def _rate(side: Mapping[str, Any], time: Any) -> Any:

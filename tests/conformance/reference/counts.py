@@ -17,7 +17,7 @@ NOTHING = 74.0
 #: Atoms that are added up at the most.
 MOST = 1 << 18
 
-Law = Mapping[str, Any]
+Member = Mapping[str, Any]
 
 
 def _poisson(k: Any, rate: Any) -> Any:
@@ -48,7 +48,7 @@ def _geometric(k: Any, probs: Any = None, logits: Any = None) -> Any:
 
 
 def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
-    def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **law: Any) -> Any:
+    def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **distribution: Any) -> Any:
         if gate is None:
             log_closed, log_opened = (
                 -np.log1p(np.exp(-gate_logits)),
@@ -56,7 +56,7 @@ def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
             )
         else:
             log_closed, log_opened = np.log(gate), np.log1p(-gate)
-        counted = log_opened + log_mass(k, **law)
+        counted = log_opened + log_mass(k, **distribution)
         return np.where(k == 0, np.logaddexp(log_closed, counted), counted)
 
     return of_gate
@@ -79,7 +79,7 @@ class Summation:
     def __init__(self, p: str, q: str) -> None:
         self.log_p, self.log_q, self.k = COUNTS[p], COUNTS[q], np.zeros(0, LD)
 
-    def solve(self, a: Law, b: Law) -> tuple[float, float, int]:
+    def solve(self, a: Member, b: Member) -> tuple[float, float, int]:
         """Nats, their error and the number of atoms."""
         self.k = np.arange(64, dtype=LD)
         mass, terms = self._terms(a, b)
@@ -97,11 +97,11 @@ class Summation:
         """Whether the last atom has nothing left, and is not one before all others."""
         return bool(mass[-1] < np.exp(LD(-NOTHING)) and abs(mass.sum() - 1) < 1e-9)
 
-    def again(self, a: Law, b: Law) -> Any:
+    def again(self, a: Member, b: Member) -> Any:
         """By as many atoms as `solve`, for parameters next to those, varied along axis 0."""
         return self._terms(a, b)[1].sum(-1)
 
-    def _terms(self, a: Law, b: Law) -> tuple[Any, Any]:
+    def _terms(self, a: Member, b: Member) -> tuple[Any, Any]:
         log_p, log_q = self.log_p(self.k, **a), self.log_q(self.k, **b)
         mass = np.exp(log_p)
         return mass, np.where(mass > 0, mass * (log_p - log_q), 0)

@@ -1,4 +1,4 @@
-"""KLs of laws on finitely many structures, by going through all of them at 50 digits."""
+"""KLs of distributions on finitely many structures, by going through all of them at 50 digits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The definition of the KL, integrated or summed at 50 digits.
 
 The only thing taken from a family is its density, as the book writes it. The support is mapped
-to the line such that power laws become exponentials:
+to the line such that power distributions become exponentials:
 
     from a upward   x = a + exp(y)
     from a to b     x = a + (b - a) / (1 + exp(-y))
@@ -77,7 +77,7 @@ def _end(value: float) -> Any:
         return mp.sign(value) * mp.pi
 
 
-class Law:
+class Member:
     """A member of a family: its exact parameters, the ends of its support, its kinks."""
 
     def __init__(self, family: Family, example: Parameters) -> None:
@@ -137,16 +137,16 @@ class Line:
         return mp.log(self.high - self.low) - abs(y) - 2 * mp.log1p(mp.exp(-abs(y)))
 
 
-def _digits_at(law: Law, distance: float) -> int:
+def _digits_at(distribution: Member, distance: float) -> int:
     """Digits that tell x from an end of its support that is not 0, `distance` away."""
-    shifted = law.bounded or law.low not in (0, -mp.inf)
+    shifted = distribution.bounded or distribution.low not in (0, -mp.inf)
     return WORKING_DIGITS + (int(distance / 2.3) + 1 if shifted else 0)
 
 
 class Integrand:
     """p (log p - log q) on the line."""
 
-    def __init__(self, p: Law, q: Law) -> None:
+    def __init__(self, p: Member, q: Member) -> None:
         self.p, self.q = p, q
         self.line = Line(p.low, p.high)
         self.to_support, self.log_slope = self.line.to_support, self.line.log_slope
@@ -157,7 +157,7 @@ class Integrand:
         return sorted(self.line.from_support(x) for x in inside)
 
     def log_p(self, y: Any) -> Any:
-        """Log density of p as a law on the line."""
+        """Log density of p as a distribution on the line."""
         return self.p.log_density(self.to_support(y)) + self.log_slope(y)
 
     def log_ratio(self, y: Any) -> Any:
@@ -248,8 +248,8 @@ def _reach(integrand: Integrand, piece: Piece, top: Any, side: int) -> int:
         t += 1
 
 
-def integrate(p: Law, q: Law) -> Any:
-    """KL of two laws on the line; inf where the integral diverges."""
+def integrate(p: Member, q: Member) -> Any:
+    """KL of two distributions on the line; inf where the integral diverges."""
     if q.low > p.low or q.high < p.high:
         return mp.inf
     with mp.workdps(WORKING_DIGITS):
@@ -300,15 +300,15 @@ def _trapezoid(integrand: Integrand, ranges: Sequence[tuple[Piece, int, int]]) -
         if still and abs(mass * step - 1) < mpf(10) ** -DIGITS:
             return value
         previous = value
-    law = integrand.p
-    raise ArithmeticError(f"no convergence: {law.parameters}, mass {mass * step}")
+    distribution = integrand.p
+    raise ArithmeticError(f"no convergence: {distribution.parameters}, mass {mass * step}")
 
 
 # --- atoms --------------------------------------------------------------------------------------
 
 
-def add_up(p: Law, q: Law) -> Any:
-    """KL of two laws on the counts, until all of p's mass has been met."""
+def add_up(p: Member, q: Member) -> Any:
+    """KL of two distributions on the counts, until all of p's mass has been met."""
     with mp.workdps(WORKING_DIGITS):
         left, kl, k = mpf(1), mpf(0), 0
         while left > mpf(10) ** (-WORKING_DIGITS + 5):
@@ -328,5 +328,5 @@ def kl(p: Family, a: Parameters, q: Family, b: Parameters) -> Any:
     """KL(p || q) by its definition, as an mpmath number."""
     if p.support.discrete != q.support.discrete:
         return mp.inf  # an atom has no density, a density no atom
-    laws = Law(p, a), Law(q, b)
-    return add_up(*laws) if p.support.discrete else integrate(*laws)
+    distributions = Member(p, a), Member(q, b)
+    return add_up(*distributions) if p.support.discrete else integrate(*distributions)

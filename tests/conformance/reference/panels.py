@@ -1,7 +1,7 @@
-"""KLs of continuous laws from the densities of `book`, in extended precision.
+"""KLs of continuous distributions from the densities of `book`, in extended precision.
 
-p's support is mapped to the line such that power laws become exponentials; the window is where
-p or the integrand is above 1e-32 of its top, cut at the kinks.
+p's support is mapped to the line such that power distributions become exponentials; the window is
+where p or the integrand is above 1e-32 of its top, cut at the kinks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FURTHEST = 4e6
 #: second where exp(y) overflows at the first.
 FAR = (1e6, 1250.0)
 
-Law = Mapping[str, Any]
+Member = Mapping[str, Any]
 INFINITE = (float("inf"), 0.0, 0)
 UNKNOWN = (float("nan"), float("inf"), 0)
 
@@ -99,7 +99,7 @@ class Integral:
         if maps:
             self.q = pulled_back(self.q, maps)
 
-    def solve(self, a: Law, b: Law) -> tuple[Any, Any, int]:
+    def solve(self, a: Member, b: Member) -> tuple[Any, Any, int]:
         """Nats, their error and the number of nodes."""
         if self._outside(a, b):
             return INFINITE
@@ -118,7 +118,7 @@ class Integral:
         error += FURTHEST * sum(abs(self._terms(line, a, b, y)[1]) for y in panels[[0, -1]])
         return value, error, NODES * len(self.sum.panels)
 
-    def _beyond(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, int]:
+    def _beyond(self, line: _Line, a: Member, b: Member) -> tuple[Any, Any, int]:
         """A KL that extended precision cannot hold: where it is beyond float64 too, the largest.
 
         What overflows may be q's cost at places that p hardly reaches.
@@ -130,7 +130,7 @@ class Integral:
             return largest, 0.0, terms.size
         return UNKNOWN
 
-    def again(self, a: Law, b: Law) -> Any:
+    def again(self, a: Member, b: Member) -> Any:
         """By the nodes of `solve`, for parameters next to those, varied along axis 0."""
         line, panels = self._line(a), self.sum.panels
         kinks = list(zip(self._kinks(self._line(self.base), self.base, self.base_q),
@@ -140,16 +140,16 @@ class Integral:
         y, weight = nodes_of(panels)
         return (self._terms(line, a, b, y)[1] * weight).sum(-1)
 
-    def _line(self, law: Law) -> _Line:
-        """Of the law next to the base: but for the ends of the support, the map stays."""
-        low, high = (np.asarray(x, LD) for x in self.p.ends(**law))
-        base = getattr(self, "base", law)
+    def _line(self, distribution: Member) -> _Line:
+        """Of the distribution next to the base: but for the ends of the support, the map stays."""
+        low, high = (np.asarray(x, LD) for x in self.p.ends(**distribution))
+        base = getattr(self, "base", distribution)
         real = np.isneginf(low).all()
         return _Line(self.p.centre(**base), base["scale"] if real else LD(1), low, high)
 
     # whether it is finite
 
-    def _outside(self, a: Law, b: Law) -> bool:
+    def _outside(self, a: Member, b: Member) -> bool:
         mine, theirs = self.p.ends(**a), self.q.ends(**b)
         if self.period:  # one turn from anywhere
             low, high = (self._image(end) for end in mine)
@@ -164,13 +164,13 @@ class Integral:
             x = one.of(x)
         return x
 
-    def _converges(self, a: Law, b: Law) -> bool | None:
+    def _converges(self, a: Member, b: Member) -> bool | None:
         """Whether p falls faster than -log q grows in both tails; None if that is not known."""
         line = self._line(a)
         sides = [self._falls(line, a, b, side) for side in (-1, 1)]
         return None if None in sides else all(sides)
 
-    def _falls(self, line: _Line, a: Law, b: Law, side: int) -> bool | None:
+    def _falls(self, line: _Line, a: Member, b: Member, side: int) -> bool | None:
         """As exponentials of y: what is a power of y cancels between two octaves."""
         for far in FAR:
             at, log_slope = line.place(side * far * np.array([1, 2, 4], LD))
@@ -185,13 +185,13 @@ class Integral:
 
     # where to integrate
 
-    def _panels(self, line: _Line, a: Law, b: Law) -> Any:
+    def _panels(self, line: _Line, a: Member, b: Member) -> Any:
         low, high, marks = self._window(line, a, b)
         marks += self._kinks(line, a, b)
         marks += self._around(line, b)
         return np.array(sorted({low, high, *(y for y in marks if low < y < high)}))
 
-    def _around(self, line: _Line, b: Law) -> list[Any]:
+    def _around(self, line: _Line, b: Member) -> list[Any]:
         """Around q's mass, where that is inside of p's support, and where the map bends."""
         places = self.q.around(**b)
         grades = [s * LD(4) ** k for s in (-1, 1) for k in range(-3, 12)]
@@ -201,7 +201,7 @@ class Integral:
         inside = [line.inverse(x) for x in places if line.low < x < line.high]
         return [*grades, *(middle + x for x in grades), *inside]
 
-    def _window(self, line: _Line, a: Law, b: Law) -> tuple[Any, Any, list[Any]]:
+    def _window(self, line: _Line, a: Member, b: Member) -> tuple[Any, Any, list[Any]]:
         """The ends, and p's top and places at geometric distances from it."""
         middle = line.inverse(self.p.centre(**a))
         middle = middle if np.isfinite(middle) else LD(0)
@@ -229,14 +229,14 @@ class Integral:
         graded = [middle + s * width * LD(2) ** k for s in (-1, 1) for k in range(30)]
         return low, high, [middle, largest, *graded]
 
-    def _heights(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+    def _heights(self, line: _Line, a: Member, b: Member, y: Any) -> tuple[Any, Any]:
         """The logarithms of p on the line and of the integrand's size."""
         at, log_slope = line.place(y)
         log_p = self.p.log_density(at, **a)
         size = log_p + log_slope + np.log(np.abs(log_p - self.q.log_density(at, **b)))
         return tuple(np.where(np.isfinite(x), x, -np.inf) for x in (log_p + log_slope, size))
 
-    def _kinks(self, line: _Line, a: Law, b: Law) -> list[Any]:
+    def _kinks(self, line: _Line, a: Member, b: Member) -> list[Any]:
         found = [*self.p.kinks(**a), *self.q.kinks(**b)]
         return [
             line.inverse(np.where((x > line.low) & (x < line.high), x, LD("nan"))) for x in found
@@ -244,7 +244,7 @@ class Integral:
 
     # what to integrate
 
-    def _terms(self, line: _Line, a: Law, b: Law, y: Any) -> tuple[Any, Any]:
+    def _terms(self, line: _Line, a: Member, b: Member, y: Any) -> tuple[Any, Any]:
         """P's mass and the integrand."""
         at, log_slope = line.place(y)
         log_p = self.p.log_density(at, **a)

@@ -1,7 +1,7 @@
 """An independent KL and its slopes, with errors of their own: 18 digits in milliseconds.
 
-The laws are those of `book` and `counts`, written out of the books in extended precision; the
-integrals are those of `panels`, the slopes central differences by the same nodes.
+The distributions are those of `book` and `counts`, written out of the books in extended precision;
+the integrals are those of `panels`, the slopes central differences by the same nodes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .book import CONTINUOUS
 from .carried import Map
 from .counts import COUNTS, Summation
 from .extended import LD
-from .panels import Integral, Law
+from .panels import Integral, Member
 
 __all__ = ["Truth", "knows", "truth"]
 
@@ -55,7 +55,7 @@ def knows(*names: str) -> bool:
 
 
 def truth(
-    p: str, a: Law, q: str, b: Law, *, maps: Sequence[Map] = (), slopes: bool = False
+    p: str, a: Member, q: str, b: Member, *, maps: Sequence[Map] = (), slopes: bool = False
 ) -> Truth:
     """KL(p || q) of two families by their names, parameters as numbers.
 
@@ -63,22 +63,27 @@ def truth(
     """
     with np.errstate(all="ignore"):
         numbers = {f"{i}.{k}": x for i, one in enumerate(maps) for k, x in one.numbers.items()}
-        laws = [{name: LD(float(x)) for name, x in law.items()} for law in (a, {**b, **numbers})]
+        distributions = [
+            {name: LD(float(x)) for name, x in distribution.items()}
+            for distribution in (a, {**b, **numbers})
+        ]
         given = Summation(p, q) if p in COUNTS else Integral(p, q, maps)
-        kl, error, nodes = given.solve(*laws)
+        kl, error, nodes = given.solve(*distributions)
         found = {}
         if slopes and np.isfinite(kl):
             for i, side in enumerate("pq"):
-                for name in laws[i]:
-                    found[side, name] = _slope(given, laws, i, name)
+                for name in distributions[i]:
+                    found[side, name] = _slope(given, distributions, i, name)
     return Truth(kl, error, nodes, found)
 
 
-def _slope(given: Given, laws: list[dict[str, Any]], i: int, name: str) -> tuple[float, float]:
+def _slope(
+    given: Given, distributions: list[dict[str, Any]], i: int, name: str
+) -> tuple[float, float]:
     """By the step that leaves the smallest error."""
     best = (float("nan"), float("inf"))
     for step in STEPS:
-        found = _difference(given, laws, i, name, step)
+        found = _difference(given, distributions, i, name, step)
         if found[1] < best[1]:
             best = found
         if best[1] <= GOOD_SLOPE * abs(best[0]):
@@ -87,13 +92,13 @@ def _slope(given: Given, laws: list[dict[str, Any]], i: int, name: str) -> tuple
 
 
 def _difference(
-    given: Given, laws: list[dict[str, Any]], i: int, name: str, step: float
+    given: Given, distributions: list[dict[str, Any]], i: int, name: str, step: float
 ) -> tuple[float, float]:
     """Sixth order, from fourth order at a step and at twice that; the error is its correction."""
-    h = LD(step) * _unit(name, laws[i])
-    moved = [dict(law) for law in laws]
+    h = LD(step) * _unit(name, distributions[i])
+    moved = [dict(distribution) for distribution in distributions]
     shifts = np.array([-4, -2, -1, 1, 2, 4], LD)
-    moved[i][name] = (laws[i][name] + h * shifts)[:, None]
+    moved[i][name] = (distributions[i][name] + h * shifts)[:, None]
     y = given.again(*moved)
     fine = (8 * (y[3] - y[2]) - (y[4] - y[1])) / (12 * h)
     coarse = (8 * (y[4] - y[1]) - (y[5] - y[0])) / (24 * h)
@@ -101,13 +106,13 @@ def _difference(
     return float(fine + correction), float(abs(correction))
 
 
-def _unit(name: str, law: Law) -> Any:
-    """How far a parameter has to move to make another law."""
-    x = law[name]
+def _unit(name: str, distribution: Member) -> Any:
+    """How far a parameter has to move to make another distribution."""
+    x = distribution[name]
     if name in ("probs", "gate"):
         return min(x, 1 - x)
     if name in ("low", "high"):
-        return law["high"] - law["low"]
+        return distribution["high"] - distribution["low"]
     if name == "loc":
-        return min(law.get("scale", LD(1)), LD(1))
+        return min(distribution.get("scale", LD(1)), LD(1))
     return x if x > 0 and "logits" not in name else LD(1)

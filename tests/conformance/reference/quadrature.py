@@ -81,7 +81,7 @@ def rows(p: Family, q: Family) -> tuple[Rows, int]:
 
 
 def _row(a: Any, b: Any, right: Truth) -> dict[str, Any]:
-    kl = right.kl if abs(right.kl) > right.error else 0.0  # the same law in two families
+    kl = right.kl if abs(right.kl) > right.error else 0.0  # the same distribution in two families
     kl = np.format_float_scientific(kl, precision=19, unique=False, trim="0")
     return {"p": dict(a), "q": dict(b), "kl": kl, "error": float(f"{right.error:.1e}")}
 

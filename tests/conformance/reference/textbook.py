@@ -1,8 +1,10 @@
 """Textbook formulas of one family against itself, at 60 digits, where digits are there to lose.
 
-The same law in the same family is where the formulas of the library are written differently from
-the book's. Here they are as in the book, and nothing is done about cancellation: mpmath has the
-digits. They serve the tests of near-equal parameters and the laws without a univariate density.
+The same distribution in the same family is where the formulas of the library are written
+differently from the book's. Here they are as in the book, and nothing is done about cancellation:
+mpmath has the
+digits. They serve the tests of near-equal parameters and the distributions without a univariate
+density.
 """
 
 from __future__ import annotations
