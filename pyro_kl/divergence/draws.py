@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from ..registry.reduction import describe, simplified
+from ..registry.reduction import canonicalise, describe
 from ..registry.register import pair_of
 from ..registry.structured_family import StructuredFamily
 from ..registry.warnings import warn
@@ -78,7 +78,7 @@ def log_density(
         try:
             return log_prob(distribution, x)
         except NotImplementedError:
-            plain = simplified(distribution)
+            plain = canonicalise(distribution)
             if plain is distribution:
                 raise
             return log_prob(plain, x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def settled(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
+def holds_everywhere(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
     """Whether a condition holds for all of x, as far as values are to be had here.
 
     A choice between two exact routes may look at values where there are any; under
@@ -27,14 +27,14 @@ def settled(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
         return False
 
 
-def constant(x: Tensor | float, value: float) -> bool:
+def is_constant(x: Tensor | float, value: float) -> bool:
     """Whether x is this number and nobody asks for its gradient."""
     if isinstance(x, Tensor) and x.requires_grad:
         return False
-    return settled(x, lambda v: v == value)
+    return holds_everywhere(x, lambda v: v == value)
 
 
-def is_transformed() -> bool:
+def is_traced() -> bool:
     """Whether something other than autograd looks at the operations themselves."""
     return bool(
         torch.compiler.is_compiling()

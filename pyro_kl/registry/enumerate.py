@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..numerics.dtypes import Parameters
-from ..numerics.special.divergences import generalised_kl_of_logs
+from ..numerics.special.divergences import kl_div_of_logs
 from .family import Family
 from .pair import Pair
 from .register import derivation_rule, derived_pair
@@ -33,7 +33,7 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
             n = max(n, q_covers(**b))
         k = torch.arange(n, device=next(iter(a.values())).device)
         log_p, log_q = p_mass(k, **a), q_mass(k, **b)
-        total = generalised_kl_of_logs(log_p, log_q).sum(-1)
+        total = kl_div_of_logs(log_p, log_q).sum(-1)
         if q_tail is None and q_covers is None:
             return total - torch.expm1(torch.logsumexp(log_q, -1))
         beyond = q_tail(n, **b) if q_tail is not None else torch.zeros_like(total)

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..numerics.concrete import is_transformed
+from ..numerics.concrete import is_traced
 from ..numerics.dtypes import Parameters
 from ..numerics.quadrature.integrand import Integrand, Recorded
 from ..numerics.quadrature.integrate import (
@@ -98,7 +98,7 @@ def _in_words(p: Family, q: Family) -> str:
 def tell(pair: str, source: str, found: Integral, asked: float | None = None) -> None:
     """Note what was integrated; warn once per pair if it is short of the tolerance."""
     reason = found.reason
-    if asked is not None and not is_transformed():
+    if asked is not None and not is_traced():
         reason = short_of(found.value, found.error, asked)
     excess = None
     if torch.jit.is_tracing() and found.error.numel():  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
         # what a row without an integral has
         without = torch.where(unknown, math.nan, math.inf).to(tensors[0]).expand(shape)
         some = None
-        if is_transformed():
+        if is_traced():
             a, b = p.unless(~finite, a), q.unless(~finite, b)
             _, stretch = _finiteness(p, q, a, b, compare)
             tensors = [*a.values(), *b.values()]
@@ -139,7 +139,7 @@ def _integrated(p: Family, q: Family, p_line: Line, q_line: Line) -> Kernel:
         tell(name, source, found if some is None else _spread(found, some, shape))
         if some is not None:
             return without.reshape(-1).index_put((some,), found.value).reshape(shape)
-        return torch.where(finite, found.value, without) if is_transformed() else found.value
+        return torch.where(finite, found.value, without) if is_traced() else found.value
 
     kl_integrated.__doc__ = (
         f"E_p [log p - log q] over the line of {p.name}, with an estimate of its error."
@@ -241,7 +241,7 @@ def _integral_over(
     if tails is not None:
         given = [share, *given]
     moving = len(given) - len(tensors)
-    integrand = (_integrand if is_transformed() else _recorded)(line, q_line, names)
+    integrand = (_integrand if is_traced() else _recorded)(line, q_line, names)
     far = _distance_from_zero(line, q_line, a, b, centre, width)
     found = integrate(integrand, given, reach, cuts, kinked, moving=moving, narrow=narrow, far=far)
     if unseen is not None:  # most of the integral may be where floats do not go
@@ -254,7 +254,7 @@ def _integral_over(
 
 def _judged(found: Integral) -> Integral:
     """With the reason that its value and error give; while values are traced, there is none."""
-    if is_transformed():
+    if is_traced():
         return replace(found, reason="")
     return replace(found, reason=short_of(found.value.detach(), found.error, asked_tolerance()))
 

@@ -22,10 +22,10 @@ from ..numerics.dtypes import Parameters
 from ..numerics.quadrature.integrate import Integral, asked_tolerance, integrate, tolerance
 from ..numerics.special.counts import Count
 from ..numerics.special.divergences import (
-    excess_over,
     exp_excess,
-    generalised_kl_from_zero,
-    log1p_minus,
+    kl_div_from_zero,
+    kl_div_of_difference,
+    log1pmx,
 )
 from ..numerics.special.flips import kl_of_logs
 from ..numerics.special.zero_inflation import kl_inflated
@@ -148,13 +148,13 @@ def _nb_poisson(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
     def integrand(t: Tensor, r: Tensor, odds: Tensor) -> Tensor:
         s = -torch.expm1(-t)
         h = odds * s
-        return torch.exp(-r * t) * (exp_excess(r * torch.log1p(h)) - r * log1p_minus(h)) / s
+        return torch.exp(-r * t) * (exp_excess(r * torch.log1p(h)) - r * log1pmx(h)) / s
 
     found = _over_log_time(
         integrand, (p.size, p.odds), torch.maximum(p.mean, torch.maximum(p.odds, p.size)), p.size
     )
-    means = generalised_kl_from_zero(p.mean, q.mean)
-    spread = p.size * excess_over(1 + p.odds, torch.ones_like(p.odds), p.odds)
+    means = kl_div_from_zero(p.mean, q.mean)
+    spread = p.size * kl_div_of_difference(1 + p.odds, torch.ones_like(p.odds), p.odds)
     return (means - spread, means + spread), found
 
 
@@ -166,8 +166,8 @@ def _poisson_nb(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
         return torch.exp(-r * t) * exp_excess(rate * s) / s
 
     found = _over_log_time(integrand, (q.size, p.mean), torch.maximum(p.mean, q.size), q.size)
-    means = generalised_kl_from_zero(p.mean, q.mean)
-    spread = q.size * excess_over(1 + q.odds, torch.ones_like(q.odds), q.odds)
+    means = kl_div_from_zero(p.mean, q.mean)
+    spread = q.size * kl_div_of_difference(1 + q.odds, torch.ones_like(q.odds), q.odds)
     cross = (p.mean - q.mean) * torch.log1p(q.odds)
     return (means + spread + cross, means + spread + cross.abs()), found
 

@@ -74,7 +74,7 @@ def reductions() -> tuple[Rule, ...]:
     return tuple(_RULES)
 
 
-def plainer(wrapper: type[Distribution]) -> Callable[[Step], Step]:
+def canonical(wrapper: type[Distribution]) -> Callable[[Step], Step]:
     """Declare how a wrapper of a plain distribution is made plain; subclasses come first."""
 
     def declare(step: Step) -> Step:
@@ -125,7 +125,7 @@ def _as_it_is(distribution: Distribution) -> Distribution:
     )
 
 
-def simplified(distribution: Distribution) -> Distribution:
+def canonicalise(distribution: Distribution) -> Distribution:
     """The plainest distribution that is equal to `distribution`, itself if it is plain."""
     while True:
         step = next((step for wrapper, step in _STEPS if is_a(distribution, wrapper)), None)
@@ -138,7 +138,7 @@ def simplified(distribution: Distribution) -> Distribution:
 @reduction
 def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
     """Both without what changes nothing: empty wrappers, identity maps, other names."""
-    plain_p, plain_q = simplified(p), simplified(q)
+    plain_p, plain_q = canonicalise(p), canonicalise(q)
     if plain_p is p and plain_q is q:
         return None
     return kl_divergence(plain_p, plain_q)

@@ -23,7 +23,7 @@ from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import Transform, _InverseTransform
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..numerics.concrete import is_transformed
+from ..numerics.concrete import is_traced
 from ..numerics.dtypes import in_float64
 from .subclasses import is_upstream
 
@@ -110,7 +110,7 @@ def callable_copy(part: Any) -> Any:
             remember tensors of other runs, which torch's tracer does not survive, and the number
             of nodes that it needs cannot follow the parameters of later runs.
     """
-    if is_transformed():
+    if is_traced():
         raise NotImplementedError(
             "A density or a map that is known by calling it alone is not integrated while a "
             "function is traced, compiled or mapped: sample it there."

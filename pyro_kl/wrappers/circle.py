@@ -15,18 +15,18 @@ from pyro.distributions import Delta, FoldedDistribution, SineBivariateVonMises,
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
 
-from ..numerics.concrete import settled
-from ..registry.reduction import NoDivergence, describe, reduction, simplified
+from ..numerics.concrete import holds_everywhere
+from ..registry.reduction import NoDivergence, canonicalise, describe, reduction
 from ..registry.register import family_of
 from .transformed.maps import bounds, image, mapped_support
-from .transformed.rules import opened
+from .transformed.rules import base_and_transforms
 
 _OF_ANGLES = (SineBivariateVonMises, SineSkewed)
 
 
 def period_of(distribution: Any) -> float | None:
     """The length of a turn, of angles, products and mixtures of them; None on the line."""
-    distribution = simplified(distribution)
+    distribution = canonicalise(distribution)
     if isinstance(distribution, Independent):
         return period_of(distribution.base_dist)
     if isinstance(distribution, MixtureSameFamily):
@@ -72,11 +72,11 @@ def support_of(distribution: Any) -> Any:
 
 def ends_of(distribution: Any) -> tuple[Any, Any] | None:
     """The ends of the interval where a continuous distribution has mass; None if it is none."""
-    distribution = simplified(distribution)
+    distribution = canonicalise(distribution)
     base, maps = (
         (distribution, [])
         if isinstance(distribution, FoldedDistribution)
-        else opened(distribution)
+        else base_and_transforms(distribution)
     )
     if isinstance(base, Delta):
         return None
@@ -96,7 +96,7 @@ def _goes_round(p: Any, period: float) -> bool:
     width = ends[1] - ends[0]
     eps = torch.finfo(width.dtype).eps if isinstance(width, Tensor) else 0.0
     # float32's pi is larger than pi
-    return not settled(width, lambda w: w <= period * (1 + 4 * eps))
+    return not holds_everywhere(width, lambda w: w <= period * (1 + 4 * eps))
 
 
 @reduction

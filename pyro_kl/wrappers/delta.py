@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from ..registry.pair import Case
-from ..registry.reduction import simplified
+from ..registry.reduction import canonicalise
 from ..registry.register import register
 from ..registry.shapes import broadcast_batch
 from .log_prob import log_prob_anywhere
@@ -35,7 +35,7 @@ def kl_delta(p: Delta, q: Distribution) -> Tensor:
     It is what an autoguide's site contributes to the ELBO; +inf where v is outside q's support.
     """
     shape = broadcast_batch(p, q)
-    q = simplified(q)
+    q = canonicalise(q)
     if unmasked(q)[1] is not True:
         value = by_mask(p, q)
         assert value is not None

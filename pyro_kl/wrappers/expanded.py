@@ -6,14 +6,14 @@ from pyro.distributions import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from ..registry.reduction import plainer, reduction, simplified
+from ..registry.reduction import canonical, canonicalise, reduction
 from ..registry.shapes import broadcast_batch
 
 
-@plainer(ExpandedDistribution)
+@canonical(ExpandedDistribution)
 def plainer_expanded(distribution: ExpandedDistribution) -> Distribution:
     """The base itself, expanded by its own means if it has any."""
-    base = simplified(distribution.base_dist)
+    base = canonicalise(distribution.base_dist)
     if base.batch_shape == distribution.batch_shape:
         return base
     try:

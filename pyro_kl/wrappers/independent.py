@@ -8,16 +8,16 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from ..registry.pair import Case
-from ..registry.reduction import plainer, simplified
+from ..registry.reduction import canonical, canonicalise
 from ..registry.register import register
 from ..registry.shapes import as_delta, broadcast_batch, normals, peel, sum_events
 from ..registry.subclasses import is_a
 
 
-@plainer(Independent)
+@canonical(Independent)
 def plainer_independent(distribution: Independent) -> Distribution:
     """No product of nothing, of a product, or of points."""
-    base, ndims = simplified(distribution.base_dist), distribution.reinterpreted_batch_ndims
+    base, ndims = canonicalise(distribution.base_dist), distribution.reinterpreted_batch_ndims
     if is_a(base, Independent):
         base, ndims = base.base_dist, ndims + base.reinterpreted_batch_ndims
     if ndims == 0:

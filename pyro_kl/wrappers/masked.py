@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from ..registry.pair import Case
-from ..registry.reduction import NoDivergence, plainer, reduction, simplified
+from ..registry.reduction import NoDivergence, canonical, canonicalise, reduction
 from ..registry.register import register
 from ..registry.shapes import as_delta, broadcast_batch, some_tensor
 from ..registry.subclasses import is_a
@@ -33,10 +33,10 @@ def both(a: Mask, b: Mask) -> Mask:
     return a if a is b else a & b
 
 
-@plainer(MaskedDistribution)
+@canonical(MaskedDistribution)
 def plainer_masked(distribution: MaskedDistribution) -> Distribution:
     """One mask, and none that lets everything through."""
-    base = simplified(distribution.base_dist)
+    base = canonicalise(distribution.base_dist)
     mask: Mask = distribution._mask
     if is_a(base, MaskedDistribution):
         base, mask = base.base_dist, both(mask, base._mask)

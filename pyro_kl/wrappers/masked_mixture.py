@@ -9,7 +9,7 @@ from pyro.distributions import MaskedMixture
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..numerics.concrete import settled
+from ..numerics.concrete import holds_everywhere
 from ..registry.reduction import reduction
 from ..registry.shapes import broadcast_batch
 
@@ -34,4 +34,4 @@ def by_selection(p: Any, q: Any) -> Tensor | None:
 
 
 def _same_mask(a: Any, b: Any) -> bool:
-    return a is b or (a.shape == b.shape and settled(a == b, lambda equal: equal))
+    return a is b or (a.shape == b.shape and holds_everywhere(a == b, lambda equal: equal))

@@ -77,42 +77,42 @@ def log_sinhc_curvature(x):
 #: Function, arguments, definition, and its derivatives by both arguments.
 CASES = {
     "excess": (
-        special.generalised_kl_from_zero,
+        special.kl_div_from_zero,
         close_probs(),
         lambda x, y: x * log(x / y) - x + y,
         lambda x, y: log(x / y),
         lambda x, y: 1 - x / y,
     ),
     "flips": (
-        masses.flips_of_probs,
+        masses.bernoulli_kl,
         close_probs(),
         trial,
         lambda x, y: log(x / y) - log((1 - x) / (1 - y)),
         lambda x, y: (y - x) / (y * (1 - y)),
     ),
     "geometric": (
-        masses.flips_over_probs,
+        masses.bernoulli_kl_over_probs,
         close_probs(),
         lambda x, y: trial(x, y) / x,
         lambda x, y: -log((1 - x) / (1 - y)) / x**2,
         lambda x, y: (y - x) / (x * y * (1 - y)),
     ),
     "logits": (
-        masses_of_logits.flips_of_logits,
+        masses_of_logits.bernoulli_kl_of_logits,
         close_logits(),
         lambda a, b: softplus(b) - softplus(a) - (b - a) * sigmoid(a),
         lambda a, b: (a - b) * sigmoid(a) * sigmoid(-a),
         lambda a, b: sigmoid(b) - sigmoid(a),
     ),
     "geometric logits": (
-        masses_of_logits.geometrics_of_logits,
+        masses_of_logits.geometric_kl_of_logits,
         [(a, b) for a, b in [*close_logits(), (-900.0, -901.5), (-900.0, -899.99)] if a < 200],
         lambda a, b: (softplus(b) - softplus(a) - (b - a) * sigmoid(a)) / sigmoid(a),
         lambda a, b: exp(-a) * (softplus(a) - softplus(b)),
         lambda a, b: sigmoid(b) / sigmoid(a) - 1,
     ),
     "poisson": (
-        masses.flips_against_poisson,
+        masses.bernoulli_poisson_kl,
         close_rates(),
         lambda x, r: x * log(x / r) + r + (1 - x) * log(1 - x),
         lambda x, r: log(x / r) - log(1 - x),
@@ -159,7 +159,7 @@ def test_masses_in_float32():
     x = (y * (1 + steps.unsqueeze(-1))).flatten().double().requires_grad_()
     y = y.repeat(len(steps)).double().requires_grad_()
     value = masses.excess_of_rounded_masses(x, y)
-    right = special.generalised_kl_from_zero(x, y)
+    right = special.kl_div_from_zero(x, y)
     found, wanted = (torch.autograd.grad(v.sum(), (x, y)) for v in (value, right))
     assert torch.allclose(value, right, rtol=2e-8, atol=0)
     for slope, other in zip(found, wanted, strict=True):

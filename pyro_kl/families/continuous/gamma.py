@@ -12,9 +12,9 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 from ...numerics.autograd.custom import is_one, with_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.divergences import (
-    excess,
     log1p_or_log,
-    relative,
+    minus_log1pmx,
+    ratio_minus_one,
     rough_trigamma,
     trigamma,
 )
@@ -159,7 +159,7 @@ gamma = declare(
 def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """r - 1 and r, r = (a / c) (d / b): from differences, but no large ones that cancel."""
     p, q = (a - c) / c, a / c
-    t, turned = relative(d, b), d / b
+    t, turned = ratio_minus_one(d, b), d / b
     return torch.where(turned > 1, p + q * t, t + p * turned), q * turned
 
 
@@ -202,8 +202,8 @@ def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     B(c) = lgamma(c) - (c - 1) digamma(1). Next to c = 1 and u = 0 it is u^2/2 - (c - 1) u +
     (c - 1)^2 pi^2/12, a form whose two parts of opposite sign leave a third of themselves.
     """
-    u, r = relative(d, b), d / b
-    value = excess(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
+    u, r = ratio_minus_one(d, b), d / b
+    value = minus_log1pmx(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
     return torch.where(torch.isinf(b), math.inf, value)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ...numerics.autograd.custom import with_partials
-from ...numerics.special.divergences import log1mexp, log1p_minus
+from ...numerics.special.divergences import log1mexp, log1pmx
 from ...registry.family import Family, Moment, Support, below
 from ...registry.line import Distance, Line, Point, exp_or_inf, softplus
 from ...registry.register import declare
@@ -46,7 +46,7 @@ def _log1p_ratio_slope(u: Tensor) -> Tensor:
     near = u.abs() < 1e-4
     small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
     series = -0.5 + small * (2 / 3 - small * (3 / 4 - small * (4 / 5)))
-    return torch.where(near, series, log1p_minus(-far / (1 + far)) / far**2)
+    return torch.where(near, series, log1pmx(-far / (1 + far)) / far**2)
 
 
 @with_partials(lambda u: (_log1p_ratio_slope(u),))

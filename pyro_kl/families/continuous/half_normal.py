@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.distributions import HalfNormal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import EULER_GAMMA, excess_of_log, widening
+from ...numerics.special.divergences import (
+    EULER_GAMMA,
+    minus_log1pmx_of_log,
+    squared_ratio_minus_one,
+)
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case
@@ -91,7 +95,7 @@ half_normal = declare(
 
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's scale, then q's."""
-    v = widening(p["scale"], q["scale"])
+    v = squared_ratio_minus_one(p["scale"], q["scale"])
     return v / p["scale"], -v / q["scale"]
 
 
@@ -108,5 +112,5 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
 )
 def kl_half_normal_half_normal(p: Parameters, q: Parameters) -> Tensor:
     """2 KL(HalfNormal(s) || HalfNormal(t)) = v - log(1 + v), v = (s/t)^2 - 1."""
-    v = widening(p["scale"], q["scale"])
-    return 0.5 * excess_of_log(v, 2 * torch.log(p["scale"] / q["scale"]))
+    v = squared_ratio_minus_one(p["scale"], q["scale"])
+    return 0.5 * minus_log1pmx_of_log(v, 2 * torch.log(p["scale"] / q["scale"]))

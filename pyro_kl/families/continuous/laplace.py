@@ -15,7 +15,7 @@ from ...numerics.special.divergences import (
     itakura_saito,
     mean_shortfall,
     odd_saturation,
-    relative,
+    ratio_minus_one,
 )
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
@@ -90,7 +90,7 @@ laplace = declare(
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's loc and scale, then q's."""
     b, c = p["scale"], q["scale"]
-    u, t = relative(b, c), (p["loc"] - q["loc"]) / b
+    u, t = ratio_minus_one(b, c), (p["loc"] - q["loc"]) / b
     shift, slope = exp_excess_of_distance(t), odd_saturation(t)
     by_loc = slope / c
     return by_loc, u / b + (shift - slope * t) / c, -by_loc, -(u + b / c * shift) / c

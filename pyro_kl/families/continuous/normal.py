@@ -9,7 +9,11 @@ from torch import Tensor
 from torch.distributions import Gumbel, Laplace, Normal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import HALF_LOG_TAU, excess_of_log, widening
+from ...numerics.special.divergences import (
+    HALF_LOG_TAU,
+    minus_log1pmx_of_log,
+    squared_ratio_minus_one,
+)
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
@@ -81,7 +85,7 @@ normal = declare(
 
 def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's loc and scale, then q's."""
-    v = widening(p["scale"], q["scale"])
+    v = squared_ratio_minus_one(p["scale"], q["scale"])
     d = (p["loc"] - q["loc"]) / q["scale"]
     by_loc = d / q["scale"]
     return by_loc, v / p["scale"], -by_loc, -(v + d * d) / q["scale"]
@@ -111,6 +115,6 @@ def kl_normal_normal(p: Parameters, q: Parameters) -> Tensor:
 
         2 KL = [v - log(1 + v)] + d^2
     """
-    v = widening(p["scale"], q["scale"])
+    v = squared_ratio_minus_one(p["scale"], q["scale"])
     d = (p["loc"] - q["loc"]) / q["scale"]
-    return 0.5 * (excess_of_log(v, 2 * torch.log(p["scale"] / q["scale"])) + d * d)
+    return 0.5 * (minus_log1pmx_of_log(v, 2 * torch.log(p["scale"] / q["scale"])) + d * d)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.flips import kl_flips, log_masses
+from ...numerics.special.flips import kl_bernoulli, log_masses
 from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -65,4 +65,4 @@ bernoulli = declare(
 )
 def kl_bernoulli_bernoulli(p: Parameters, q: Parameters) -> Tensor:
     """KL of two flips, from the difference of their parameters where they are close."""
-    return kl_flips(p, q)
+    return kl_bernoulli(p, q)

@@ -17,7 +17,7 @@ from ...numerics.special.counts import (
     log_rising_ratio,
     rising_excess,
 )
-from ...numerics.special.divergences import exp_excess, generalised_kl_of_logs
+from ...numerics.special.divergences import exp_excess, kl_div_of_logs
 from ...registry.family import COUNTS, Family
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -123,4 +123,4 @@ def kl_beta_binomial_beta_binomial(p: Parameters, q: Parameters) -> Tensor:
     )
     near = (n == m) & inside & (distance.abs() < 0.1)
     close = torch.exp(log_p) * exp_excess(torch.where(near, distance, 0.0))
-    return torch.where(near, close, generalised_kl_of_logs(log_p, log_q)).sum(-1)
+    return torch.where(near, close, kl_div_of_logs(log_p, log_q)).sum(-1)

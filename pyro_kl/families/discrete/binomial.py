@@ -10,11 +10,11 @@ from pyro.distributions import ExtendedBinomial
 from torch import Tensor
 from torch.distributions import Binomial
 
-from ...numerics.concrete import settled
+from ...numerics.concrete import holds_everywhere
 from ...numerics.dtypes import Parameters
 from ...numerics.special.counts import counts_of, largest, log_choose, times
-from ...numerics.special.divergences import generalised_kl_of_logs
-from ...numerics.special.flips import kl_flips, log_masses
+from ...numerics.special.divergences import kl_div_of_logs
+from ...numerics.special.flips import kl_bernoulli, log_masses
 from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.pair import Case
 from ...registry.register import declare, lift, register
@@ -78,7 +78,7 @@ binomial = declare(
 
 def kl_of_one_count(p: Parameters, q: Parameters) -> Tensor:
     """total_count KLs of one trial."""
-    return times(p["total_count"], kl_flips(_flip(p), _flip(q)))
+    return times(p["total_count"], kl_bernoulli(_flip(p), _flip(q)))
 
 
 def kl_of_counts(p: Parameters, q: Parameters) -> Tensor:
@@ -89,7 +89,7 @@ def kl_of_counts(p: Parameters, q: Parameters) -> Tensor:
     n, m = torch.broadcast_tensors(p["total_count"], q["total_count"])
     unequal = torch.where(n == m, -1.0, torch.maximum(n, m))
     k = torch.arange(largest(unequal) + 1, device=n.device)
-    summed = generalised_kl_of_logs(log_mass(k, **p), log_mass(k, **q)).sum(-1)
+    summed = kl_div_of_logs(log_mass(k, **p), log_mass(k, **q)).sum(-1)
     return torch.where(n == m, kl_of_one_count(p, q), summed)
 
 
@@ -140,5 +140,5 @@ _of_counts = lift(kl_of_counts, binomial, binomial, masked=True)
 def kl_binomial_binomial(p: Binomial, q: Binomial) -> Tensor:
     """Equal counts, as far as values are to be had: closed. Any others: the sum."""
     m = _unexpanded(q.total_count)
-    equal = settled(_unexpanded(p.total_count), lambda n: n == m)
+    equal = holds_everywhere(_unexpanded(p.total_count), lambda n: n == m)
     return _of_one_count(p, q) if equal else _of_counts(p, q)

@@ -26,7 +26,7 @@ def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
 
 def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
     if probs is not None:
-        log_p = special.log_mass(probs) - torch.log(probs.sum(-1, keepdim=True))
+        log_p = special.safe_log(probs) - torch.log(probs.sum(-1, keepdim=True))
     else:
         assert logits is not None
         log_p = torch.log_softmax(logits, -1)

@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.distributions import Geometric
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.bernoulli import flips_over_probs
-from ...numerics.special.bernoulli_logits import geometrics_of_logits
+from ...numerics.special.bernoulli import bernoulli_kl_over_probs
+from ...numerics.special.bernoulli_logits import geometric_kl_of_logits
 from ...numerics.special.counts import Count, negative_binomial_count, times
-from ...numerics.special.divergences import exp_excess, generalised_kl_of_logs
-from ...numerics.special.divergences import log_mass as log_mass_of
+from ...numerics.special.divergences import exp_excess, kl_div_of_logs, safe_log
 from ...numerics.special.flips import log_masses, slope_at_ends
 from ...registry.family import COUNTS, Family
 from ...registry.pair import Case
@@ -87,13 +86,13 @@ geometric = declare(
 def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
     """KL of one trial, times 1 / p.probs of them."""
     if "probs" in p and "probs" in q:
-        return flips_over_probs(p["probs"], q["probs"])
+        return bernoulli_kl_over_probs(p["probs"], q["probs"])
     if "logits" in p and "logits" in q:
-        return geometrics_of_logits(p["logits"], q["logits"])
+        return geometric_kl_of_logits(p["logits"], q["logits"])
     # each term is divided before it underflows
     log_p1, log_p0 = log_masses(**p)
     log_q1, log_q0 = log_masses(**q)
-    rest = generalised_kl_of_logs(log_p0, log_q0)
+    rest = kl_div_of_logs(log_p0, log_q0)
     kl = exp_excess(log_p1 - log_q1) + _over_probs(rest, log_p1)
     return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl
 
@@ -103,7 +102,7 @@ def _over_probs(x: Tensor, log_p1: Tensor) -> Tensor:
     finite = torch.isfinite(x)
     x = torch.where(finite, x, 0.0)
     tiny = log_p1 < -_UNDERFLOW
-    log_ratio = log_mass_of(torch.where(tiny, x, 0.0)) - log_p1
+    log_ratio = safe_log(torch.where(tiny, x, 0.0)) - log_p1
     fits = log_ratio < _LOG_MAX
     ratio = torch.where(fits, torch.exp(torch.where(fits, log_ratio, 0.0)), math.inf)
     ratio = torch.where(tiny, ratio, x * torch.exp(-torch.where(tiny, 0.0, log_p1)))

@@ -28,7 +28,7 @@ def log_density(mp: Any, k: int, predictor: Any, cutpoints: Any) -> Any:
 def log_mass(k: Tensor, predictor: Tensor, cutpoints: Tensor) -> Tensor:
     """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), b < a."""
     x = cutpoints - predictor.unsqueeze(-1)
-    gap = special.log_mass(-torch.expm1(-cutpoints.diff(dim=-1)))
+    gap = special.safe_log(-torch.expm1(-cutpoints.diff(dim=-1)))
     log_p = pad(logsigmoid(x), (0, 1)) + pad(logsigmoid(-x), (1, 0)) + pad(gap, (1, 1))
     # a category that one side does not have has no mass there
     return pad(log_p, (0, k.shape[-1] - log_p.shape[-1]), value=-torch.inf)

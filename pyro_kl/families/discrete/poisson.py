@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Binomial, Poisson
 from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.counts import Count, log_poisson_mass
-from ...numerics.special.divergences import generalised_kl_from_zero
+from ...numerics.special.divergences import kl_div_from_zero
 from ...registry.family import COUNTS, Family
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -78,4 +78,4 @@ poisson = declare(
 )
 def kl_poisson_poisson(p: Parameters, q: Parameters) -> Tensor:
     """KL(Poisson(a) || Poisson(b)) = a log(a/b) - a + b."""
-    return generalised_kl_from_zero(p["rate"], q["rate"])
+    return kl_div_from_zero(p["rate"], q["rate"])

@@ -6,7 +6,7 @@ from pyro.distributions import AffineBeta
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ...numerics.concrete import settled
+from ...numerics.concrete import holds_everywhere
 from ...registry.integrate import integral
 from ...registry.pair import Case
 from ...registry.register import register
@@ -52,4 +52,4 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     if a is b:
         return True
     free = a.requires_grad or b.requires_grad
-    return not free and settled(a == b, lambda equal: equal)
+    return not free and holds_everywhere(a == b, lambda equal: equal)

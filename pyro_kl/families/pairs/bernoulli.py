@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.bernoulli import flips_against_poisson, flips_of_logits_against_poisson
+from ...numerics.special.bernoulli import bernoulli_poisson_kl, bernoulli_poisson_kl_of_logits
 from ...registry.pair import Case
 from ...registry.register import formula
 from ..discrete.bernoulli import bernoulli
@@ -30,5 +30,5 @@ from ..discrete.poisson import poisson
 def kl_bernoulli_poisson(p: Parameters, q: Parameters) -> Tensor:
     """Both atoms in terms that are never negative: q's mass beyond them is of second order."""
     if "probs" in p:
-        return flips_against_poisson(p["probs"], q["rate"])
-    return flips_of_logits_against_poisson(p["logits"], q["rate"])
+        return bernoulli_poisson_kl(p["probs"], q["rate"])
+    return bernoulli_poisson_kl_of_logits(p["logits"], q["rate"])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from ..concrete import is_transformed
+from ..concrete import is_traced
 
 Elementwise = Callable[..., Tensor]
 Partials = Callable[..., tuple[Tensor | None, ...]]
@@ -197,7 +197,7 @@ def with_partials(
                     return x.tracer.call(value, partials, inputs)
             if any(x.shape != inputs[0].shape for x in inputs):
                 inputs = torch.broadcast_tensors(*inputs)
-            if is_transformed():
+            if is_traced():
                 if torch._C._are_functorch_transforms_active():
                     return Transformable.apply(*inputs)
                 return (plain or value)(*inputs)

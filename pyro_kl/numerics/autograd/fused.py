@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..concrete import is_transformed
+from ..concrete import is_traced
 from ..dtypes import Parameters, in_float64, promoted, summed_to
 from .program import Program, program
 
@@ -56,7 +56,7 @@ class OneNode:
         self._calls: dict[tuple[Any, ...], _Call] = {}
 
     def __call__(self, p: Parameters, q: Parameters) -> Tensor:
-        if is_transformed() or forward_ad._current_level >= 0:
+        if is_traced() or forward_ad._current_level >= 0:
             return self.plain(p, q)
         tensors = (*p.values(), *q.values())
         if torch.is_grad_enabled():

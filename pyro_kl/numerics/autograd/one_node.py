@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..concrete import is_transformed
+from ..concrete import is_traced
 
 #: From the inputs to the value and to what the backward pass wants to find again.
 Forward = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
@@ -54,7 +54,7 @@ def in_one_node(forward: Forward, backward: Backward) -> Callable[[Callable[...,
         apply = super(torch.autograd.Function, Node).apply
 
         def function(*inputs: Tensor) -> Tensor:
-            if is_transformed() or forward_ad._current_level >= 0:
+            if is_traced() or forward_ad._current_level >= 0:
                 return composition(*inputs)
             if torch.is_grad_enabled():
                 for x in inputs:

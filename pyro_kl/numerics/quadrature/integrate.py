@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..concrete import is_transformed
+from ..concrete import is_traced
 from .adaptive import BLOCK, Adaptive, Cuts, Solution, given
 from .integrand import Integrand
 from .panels import first_panels, halved, nodes_of
@@ -114,7 +114,7 @@ def integrate(
         Nats of the broadcast batch shape, with an error estimate.
     """
     shape = common_shape(parameters)
-    if is_transformed():
+    if is_traced():
         places = [c.expand(shape).reshape(-1) for c in given(cuts)]
         rows = _rows_of(integrand, parameters, shape, reach, places, kinked, is_density, narrow)
         flat = [x.expand(shape).reshape(-1) for x in parameters]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..concrete import settled
+from ..concrete import holds_everywhere
 from .integrand import Integrand, Sweep
 from .nodes import split_nodes, whole_nodes
 from .sweep import EPS, ROUNDING, Nodes, distances, misplaced, patterns, prepare, truncation
@@ -139,7 +139,7 @@ def _at_nodes_with_mass(
     """
     log_p, d = integrand(z, *parameters)
     alive = torch.exp(log_p.detach()) > 0
-    if torch.is_grad_enabled() and not settled(alive, lambda x: x):
+    if torch.is_grad_enabled() and not holds_everywhere(alive, lambda x: x):
         log_p, d = integrand(torch.where(alive, z, 0.0), *parameters)
     return torch.where(alive, log_p, -math.inf), torch.where(alive, d, 0.0)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..autograd.custom import with_partials
-from .divergences import _CLOSE, _atanh_series, guarded_kl_from_zero
+from .divergences import _CLOSE, _atanh_series, guarded_kl_div
 
 # Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
 _TINY = 2.0**-1022
@@ -45,7 +45,7 @@ def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
 
 
 def _guarded_trial(x: Tensor, y: Tensor) -> Tensor:
-    return guarded_kl_from_zero(x, y, x - y) + guarded_kl_from_zero(1 - x, 1 - y, y - x)
+    return guarded_kl_div(x, y, x - y) + guarded_kl_div(1 - x, 1 - y, y - x)
 
 
 def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
@@ -55,9 +55,7 @@ def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
-    return guarded_kl_from_zero(x, rate, x - rate) + guarded_kl_from_zero(
-        1 - x, torch.ones_like(x), -x
-    )
+    return guarded_kl_div(x, rate, x - rate) + guarded_kl_div(1 - x, torch.ones_like(x), -x)
 
 
 def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,7 +74,7 @@ def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(has_mass, log_ratio, 0.0), slope_of_q
 
 
-@with_partials(_excess_of_rounded_partials, plain=lambda x, y: guarded_kl_from_zero(x, y, x - y))
+@with_partials(_excess_of_rounded_partials, plain=lambda x, y: guarded_kl_div(x, y, x - y))
 def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
 
@@ -95,7 +93,7 @@ def _trial(x: Tensor, y: Tensor) -> tuple[_Term, _Term]:
     return _term(x, y, difference), _term(1 - x, 1 - y, -difference)
 
 
-def _slope_of_flips(x: Tensor, y: Tensor) -> Tensor:
+def _slope_of_bernoulli_kl(x: Tensor, y: Tensor) -> Tensor:
     """Of KL by y: (y - x) / (y (1 - y)); where both are 0, or both 1, the one-sided slope."""
     variance = y * (1 - y)
     inside = variance > 0
@@ -103,27 +101,27 @@ def _slope_of_flips(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(inside, slope, torch.where(x == y, 1 - 2 * x, 0.0))
 
 
-def _flips_of_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _bernoulli_kl_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     at_1, at_0 = _trial(x, y)
-    return at_1.log_ratio - at_0.log_ratio, _slope_of_flips(x, y)
+    return at_1.log_ratio - at_0.log_ratio, _slope_of_bernoulli_kl(x, y)
 
 
-@with_partials(_flips_of_probs_partials, plain=_guarded_trial)
-def flips_of_probs(x: Tensor, y: Tensor) -> Tensor:
+@with_partials(_bernoulli_kl_partials, plain=_guarded_trial)
+def bernoulli_kl(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)), x and y from 0 to 1."""
     at_1, at_0 = _trial(x, y)
     infinite = at_1.infinite | at_0.infinite
     return torch.where(infinite, math.inf, at_1.excess + at_0.excess)
 
 
-def _flips_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _bernoulli_kl_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     _, at_0 = _trial(x, y)
     # the atom at 1 drops out of d/dx (log(x/y) + (1 - x)/x log((1 - x)/(1 - y)))
-    return -at_0.log_ratio / x / x, _slope_of_flips(x, y) / x
+    return -at_0.log_ratio / x / x, _slope_of_bernoulli_kl(x, y) / x
 
 
-@with_partials(_flips_over_probs_partials, plain=_guarded_trials)
-def flips_over_probs(x: Tensor, y: Tensor) -> Tensor:
+@with_partials(_bernoulli_kl_over_probs_partials, plain=_guarded_trials)
+def bernoulli_kl_over_probs(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: that of two Geometrics."""
     at_1, at_0 = _trial(x, y)
     infinite = at_1.infinite | at_0.infinite
@@ -159,7 +157,7 @@ def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tens
 @with_partials(
     lambda x, rate: _against_poisson_partials(x, 1 - x, rate), plain=_guarded_against_poisson
 )
-def flips_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+def bernoulli_poisson_kl(x: Tensor, rate: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
     return _against_poisson(x, 1 - x, rate)
 
@@ -171,6 +169,6 @@ def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor
 
 
 @with_partials(_odds_against_poisson_partials)
-def flips_of_logits_against_poisson(logits: Tensor, rate: Tensor) -> Tensor:
+def bernoulli_poisson_kl_of_logits(logits: Tensor, rate: Tensor) -> Tensor:
     """The same by logits; a mass that underflows has no part in it."""
     return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)

@@ -49,7 +49,7 @@ def _growth(step: Tensor) -> tuple[Tensor, Tensor]:
     return moderate, torch.expm1(torch.where(moderate, step, 0.0))
 
 
-def _flips_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _bernoulli_kl_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     turn, p, q, m, finite, step = _turned(a, b)
     moderate, growth = _growth(step)
     gap = torch.where(moderate & finite, m * torch.sigmoid(-q) * growth, torch.sigmoid(q) - m)
@@ -57,8 +57,8 @@ def _flips_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return -turn * m * (1 - m) * step, torch.where(bounded, turn * gap, 0.0)
 
 
-@with_partials(_flips_of_logits_partials)
-def flips_of_logits(a: Tensor, b: Tensor) -> Tensor:
+@with_partials(_bernoulli_kl_of_logits_partials)
+def bernoulli_kl_of_logits(a: Tensor, b: Tensor) -> Tensor:
     """KL of Bernoullis by their logits, which may be infinite.
 
     It is log(1 + m (exp(d) - 1)) - m d, with m the smaller of p's masses and d its logit's
@@ -68,11 +68,11 @@ def flips_of_logits(a: Tensor, b: Tensor) -> Tensor:
     moderate, growth = _growth(step)
     apart = logsigmoid(-p) - logsigmoid(-q)
     far = torch.where(moderate, torch.log1p(m * growth), apart) - m * step
-    value = torch.where(step.abs() < _CLOSE_LOGITS, _close_flips(m, q, growth), far)
+    value = torch.where(step.abs() < _CLOSE_LOGITS, _close_bernoulli_kl(m, q, growth), far)
     return torch.where(finite, value, torch.where(torch.isneginf(p), apart, math.inf))
 
 
-def _close_flips(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
+def _close_bernoulli_kl(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
     """Both terms, from the masses' difference -m q0 (exp(step) - 1)."""
     y = torch.sigmoid(q)
     m0, y0 = 1 - m, 1 - y
@@ -92,7 +92,7 @@ def _lifted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a + shift, b + shift
 
 
-def _geometrics_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _geometric_kl_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     a, b = _lifted(a, b)
     step, p1 = b - a, torch.sigmoid(a)
     finite = torch.isfinite(step)
@@ -101,11 +101,11 @@ def _geometrics_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor
     # log of the ratio of the masses at 0
     ratio = torch.where(small, torch.log1p(p1 * growth), logsigmoid(-a) - logsigmoid(-b))
     by_a = torch.exp(-torch.where(finite, a, 0.0)) * torch.where(finite, ratio, 0.0)
-    return -by_a, _flips_of_logits_partials(a, b)[1] / p1
+    return -by_a, _bernoulli_kl_of_logits_partials(a, b)[1] / p1
 
 
-@with_partials(_geometrics_of_logits_partials)
-def geometrics_of_logits(a: Tensor, b: Tensor) -> Tensor:
+@with_partials(_geometric_kl_of_logits_partials)
+def geometric_kl_of_logits(a: Tensor, b: Tensor) -> Tensor:
     """KL of two Geometrics by their logits: that of two flips, over p's mass at 1."""
     a, b = _lifted(a, b)
-    return flips_of_logits(a, b) / torch.sigmoid(a)
+    return bernoulli_kl_of_logits(a, b) / torch.sigmoid(a)

@@ -18,7 +18,7 @@ from ..autograd.one_node import in_one_node
 from ..autograd.program import Program, program
 from ..dtypes import in_float64, promoted, summed_to
 from .bernoulli import excess_of_rounded_masses
-from .divergences import generalised_kl_from_zero, generalised_kl_of_logs
+from .divergences import kl_div_from_zero, kl_div_of_logs
 
 #: Of two masses, or of their logarithms.
 Term: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -50,7 +50,7 @@ def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> 
     kl = _total(terms)
     if dtype is torch.float64:
         return kl
-    if term is generalised_kl_of_logs:
+    if term is kl_div_of_logs:
         x, y = x.exp(), y.exp()
     sum_x = _total(x).detach()
     gap = (_total(y).detach() - sum_x) / sum_x
@@ -98,7 +98,7 @@ def _backward(
 
 def _term_of_masses(x: Tensor, y: Tensor) -> Term:
     rounded = x.dtype is not torch.float64 and y.dtype is not torch.float64
-    return excess_of_rounded_masses if rounded else generalised_kl_from_zero
+    return excess_of_rounded_masses if rounded else kl_div_from_zero
 
 
 @in_one_node(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)
@@ -112,7 +112,7 @@ def kl_of_masses(x: Tensor, y: Tensor) -> Tensor:
     return _composed(_term_of_masses(x, y), x, y)
 
 
-@in_one_node(partial(_forward, generalised_kl_of_logs), _backward)
+@in_one_node(partial(_forward, kl_div_of_logs), _backward)
 def kl_of_logs(x: Tensor, y: Tensor) -> Tensor:
     """The same by the masses' logarithms. d/dx = p (log p - log q) and d/dy = q - p."""
-    return _composed(generalised_kl_of_logs, x, y)
+    return _composed(kl_div_of_logs, x, y)

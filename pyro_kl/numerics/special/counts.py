@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..concrete import settled
-from .divergences import _stirling, excess_over, generalised_kl_from_zero
+from ..concrete import holds_everywhere
+from .divergences import _stirling, kl_div_from_zero, kl_div_of_difference
 
 
 def counts_of(distribution: Any) -> Tensor:
@@ -19,7 +19,7 @@ def counts_of(distribution: Any) -> Tensor:
     Raises:
         ValueError: some total_count is negative, as far as values are to be had here.
     """
-    if settled(distribution.total_count, lambda n: (n < 0).any()):
+    if holds_everywhere(distribution.total_count, lambda n: (n < 0).any()):
         raise ValueError(
             f"{type(distribution).__name__}: total_count is negative in some elements; "
             "there it has no mass anywhere, and no KL is defined. Leave these elements out."
@@ -50,7 +50,7 @@ def rising_excess(x: Tensor, k: Tensor) -> Tensor:
     It is lgamma(x + k) - lgamma(x) - k log x, without the large terms that cancel.
     """
     x, k = torch.broadcast_tensors(x, k.to(x.dtype))
-    return excess_over(x + k, x, k) + (_stirling(x + k) - _stirling(x))
+    return kl_div_of_difference(x + k, x, k) + (_stirling(x + k) - _stirling(x))
 
 
 def log_rising(x: Tensor, k: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
     k = k.to(rate.dtype)
     one = torch.where(k > 0, k, 1.0)
     constant = torch.where(k > 0, _stirling(one) + torch.log(one), 0.0)
-    return -generalised_kl_from_zero(k, rate) - constant
+    return -kl_div_from_zero(k, rate) - constant
 
 
 def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def log1mexp(x: Tensor) -> Tensor:
     return torch.where(negative, torch.where(near, close, far), -math.inf)
 
 
-def log_mass(mass: Tensor) -> Tensor:
+def safe_log(mass: Tensor) -> Tensor:
     """Log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
     none = mass <= 0  # false of nan, which stays
     return torch.where(none, -math.inf, torch.log(torch.where(none, 1.0, mass)))
@@ -104,7 +104,7 @@ _ATANH_SERIES = (
     0.399999999937391203,
     0.666666666666676685,
 )
-EXCESS_NUMBERS = (2.0, _CLOSE, *_ATANH_SERIES)
+LOG1PMX_NUMBERS = (2.0, _CLOSE, *_ATANH_SERIES)
 
 
 def _atanh_series(square: Tensor, coefficients: Sequence[Any] = _ATANH_SERIES) -> Tensor:
@@ -116,12 +116,12 @@ def _atanh_series(square: Tensor, coefficients: Sequence[Any] = _ATANH_SERIES) -
     return total
 
 
-def excess(u: Tensor, ratio: Tensor, numbers: Sequence[Any] = EXCESS_NUMBERS) -> Tensor:
+def minus_log1pmx(u: Tensor, ratio: Tensor, numbers: Sequence[Any] = LOG1PMX_NUMBERS) -> Tensor:
     """u - log(1 + u) >= 0, with u and 1 + u given by whoever knows them best.
 
     `numbers` may be given as tensors, which are faster where no program is recorded.
     """
-    return excess_of_log(u, torch.log(ratio), numbers)
+    return minus_log1pmx_of_log(u, torch.log(ratio), numbers)
 
 
 def _log1p_of_ratio(u: Tensor, log_ratio: Tensor) -> Tensor:
@@ -133,8 +133,8 @@ def _log1p_of_ratio(u: Tensor, log_ratio: Tensor) -> Tensor:
     return torch.where(u < -0.5, log_ratio, torch.log1p(u))
 
 
-def excess_of_log(
-    u: Tensor, log_ratio: Tensor, numbers: Sequence[Any] = EXCESS_NUMBERS, w: Tensor | None = None
+def minus_log1pmx_of_log(
+    u: Tensor, log_ratio: Tensor, numbers: Sequence[Any] = LOG1PMX_NUMBERS, w: Tensor | None = None
 ) -> Tensor:
     """The same, given log(1 + u), whose last digits may be wrong near u = 0, and perhaps w."""
     if w is None and has_spare_digits(u):
@@ -145,20 +145,20 @@ def excess_of_log(
     return torch.where(square < numbers[1], close, u - log_ratio)
 
 
-def relative(x: Tensor, y: Tensor) -> Tensor:
+def ratio_minus_one(x: Tensor, y: Tensor) -> Tensor:
     """x/y - 1 of positive numbers, with all its digits; -1 where y is nan or infinite."""
     return torch.fmax((x - y) / y, torch.full_like(y, -1.0))
 
 
-def widening(s: Tensor, sigma: Tensor) -> Tensor:
+def squared_ratio_minus_one(s: Tensor, sigma: Tensor) -> Tensor:
     """(s/sigma)^2 - 1, with all its digits; -1 where sigma is infinite."""
-    return relative(s, sigma) * (s / sigma + 1)
+    return ratio_minus_one(s, sigma) * (s / sigma + 1)
 
 
 @with_partials(lambda u: (-u / (1 + u),))
-def log1p_minus(u: Tensor) -> Tensor:
+def log1pmx(u: Tensor) -> Tensor:
     """log(1 + u) - u without cancellation at u = 0; u > -1."""
-    return -excess_of_log(u, torch.log1p(u), w=u / (2.0 + u))
+    return -minus_log1pmx_of_log(u, torch.log1p(u), w=u / (2.0 + u))
 
 
 def _itakura_saito_of_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,11 +173,11 @@ def _itakura_saito_of_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor
 @with_partials(_itakura_saito_of_partials)
 def itakura_saito_of(u: Tensor, ratio: Tensor) -> Tensor:
     """r - 1 - log r for r = 1 + u, with u and r given by whoever knows them best."""
-    return excess(u, ratio)
+    return minus_log1pmx(u, ratio)
 
 
 def _itakura_saito_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    u = relative(x, y)
+    u = ratio_minus_one(x, y)
     return u / x, -u / y
 
 
@@ -187,7 +187,7 @@ def itakura_saito(x: Tensor, y: Tensor) -> Tensor:
 
     It is the Bregman divergence of -log, and KL(Exponential(1/x) || Exponential(1/y)).
     """
-    return excess(relative(x, y), x / y)
+    return minus_log1pmx(ratio_minus_one(x, y), x / y)
 
 
 def _log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
@@ -214,12 +214,12 @@ def log1p_of(u: Tensor, ratio: Tensor) -> Tensor:
 
 
 @with_partials(lambda x, y: (_log_ratio(x, y, x - y), (y - x) / y))
-def generalised_kl(x: Tensor, y: Tensor) -> Tensor:
+def kl_div(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for positive x and y: the Bregman divergence of x log x, >= 0.
 
     It is KL(Poisson(x) || Poisson(y)).
     """
-    return _generalised_kl(x, y, x - y)
+    return _kl_div(x, y, x - y)
 
 
 def _from_zero_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,21 +228,21 @@ def _from_zero_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return by_x, torch.where(some, torch.where(finite, (y - x) / y, 0.0), 1.0)
 
 
-def guarded_kl_from_zero(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
+def guarded_kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     """The same, x - y given, in operations of which autograd makes no nan."""
     zero = (x <= 0) | (y <= 0)  # nan is not
     some_x, some_y = torch.where(zero, 1.0, x), torch.where(zero, 1.0, y)
-    value = _generalised_kl(some_x, some_y, torch.where(zero, 0.0, difference))
+    value = _kl_div(some_x, some_y, torch.where(zero, 0.0, difference))
     return torch.where(zero, torch.where(x > 0, math.inf, y), value)
 
 
-@with_partials(_from_zero_partials, plain=lambda x, y: guarded_kl_from_zero(x, y, x - y))
-def generalised_kl_from_zero(x: Tensor, y: Tensor) -> Tensor:
+@with_partials(_from_zero_partials, plain=lambda x, y: guarded_kl_div(x, y, x - y))
+def kl_div_from_zero(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
-    return torch.where(x <= 0, y, _generalised_kl(x, y, x - y))
+    return torch.where(x <= 0, y, _kl_div(x, y, x - y))
 
 
-def _generalised_kl(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
+def _kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     """The same, x - y given: x [v - log(1 + v)] with v = (y - x)/x, free of the division by x."""
     if has_spare_digits(x):
         return x * _log1p_of_ratio(difference / y, torch.log(x / y)) - difference
@@ -252,7 +252,7 @@ def _generalised_kl(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     return torch.where(z < _CLOSE, near, x * torch.log(x / y) - difference)
 
 
-def generalised_kl_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
+def kl_div_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
     """x log(x/y) - x + y from log x and log y, either of which may be -inf.
 
     The term of an exact sum: summed over all atoms the `- x + y` vanish, and without them the
@@ -262,11 +262,11 @@ def generalised_kl_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
     inside = ~(x_is_zero | y_is_zero)
     lx, ly = torch.where(inside, log_x, 0.0), torch.where(inside, log_y, 0.0)
     only_y = torch.exp(torch.where(x_is_zero & ~y_is_zero, log_y, -math.inf))
-    value = torch.where(inside, _generalised_kl_inside(lx, ly), only_y)
+    value = torch.where(inside, _kl_div_inside(lx, ly), only_y)
     return torch.where(y_is_zero & ~x_is_zero, math.inf, value)
 
 
-def _generalised_kl_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Tensor]:
+def _kl_div_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Tensor]:
     # y - x = -x (1 - exp(ly - lx)); exp(ly) itself where that would overflow
     x, d = torch.exp(lx), lx - ly
     near = d.abs() < 1
@@ -274,8 +274,8 @@ def _generalised_kl_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Ten
     return x * d, torch.where(near, gap, torch.exp(ly) - x)
 
 
-@with_partials(_generalised_kl_inside_partials)
-def _generalised_kl_inside(lx: Tensor, ly: Tensor) -> Tensor:
+@with_partials(_kl_div_inside_partials)
+def _kl_div_inside(lx: Tensor, ly: Tensor) -> Tensor:
     d = lx - ly
     w = -torch.tanh(0.5 * d)
     z, x = w * w, torch.exp(lx)
@@ -286,7 +286,7 @@ def _generalised_kl_inside(lx: Tensor, ly: Tensor) -> Tensor:
 @with_partials(lambda d: (-torch.expm1(-d),))
 def exp_excess(d: Tensor) -> Tensor:
     """exp(-d) - 1 + d >= 0, without cancellation at d = 0: u - log(1 + u) for u = exp(-d) - 1."""
-    return excess_of_log(torch.expm1(-d), -d, w=-torch.tanh(0.5 * d))
+    return minus_log1pmx_of_log(torch.expm1(-d), -d, w=-torch.tanh(0.5 * d))
 
 
 # The derivative of exp_excess(|x|); its own is exp(-|x|), also at x = 0, where sign's is 0.
@@ -319,19 +319,19 @@ def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
     """
     over = ((x1 - y1) * y0 - (x0 - y0) * y1) / (y1 + y0)
     scale = (x1 + x0) / (y1 + y0)
-    return excess_over(x1, y1 * scale, over) + excess_over(x0, y0 * scale, -over)
+    return kl_div_of_difference(x1, y1 * scale, over) + kl_div_of_difference(x0, y0 * scale, -over)
 
 
-def _excess_over_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _of_difference_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As a function of m and d alone, x being m + d."""
     log_ratio = _log_ratio(x, m, d)
     return torch.zeros_like(x), log_ratio - d / m, log_ratio
 
 
-@with_partials(_excess_over_partials)
-def excess_over(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
+@with_partials(_of_difference_partials)
+def kl_div_of_difference(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
     """Excess x log(x/m) - x + m with x - m given."""
-    return _generalised_kl(x, m, difference)
+    return _kl_div(x, m, difference)
 
 
 # --- log gamma ----------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from torch.nn.functional import logsigmoid
 
 from ..dtypes import Parameters
 from . import divergences as special
-from .bernoulli import flips_of_probs
-from .bernoulli_logits import flips_of_logits
-from .divergences import generalised_kl_of_logs
+from .bernoulli import bernoulli_kl
+from .bernoulli_logits import bernoulli_kl_of_logits
+from .divergences import kl_div_of_logs
 
 
 def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -20,22 +20,22 @@ def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tup
     if probs is not None:
         always = probs >= 1
         log_p0 = torch.log1p(-torch.where(always, 0.0, probs))
-        return special.log_mass(probs), torch.where(always, -math.inf, log_p0)
+        return special.safe_log(probs), torch.where(always, -math.inf, log_p0)
     assert logits is not None
     return logsigmoid(logits), logsigmoid(-logits)
 
 
 def kl_of_logs(log_p1: Tensor, log_p0: Tensor, log_q1: Tensor, log_q0: Tensor) -> Tensor:
     """KL of two flips from the logs of their masses; close ones lose digits here."""
-    return generalised_kl_of_logs(log_p1, log_q1) + generalised_kl_of_logs(log_p0, log_q0)
+    return kl_div_of_logs(log_p1, log_q1) + kl_div_of_logs(log_p0, log_q0)
 
 
-def kl_flips(p: Parameters, q: Parameters) -> Tensor:
+def kl_bernoulli(p: Parameters, q: Parameters) -> Tensor:
     """KL of two flips, from the difference of their parameters where they are close."""
     if "probs" in p and "probs" in q:
-        return flips_of_probs(p["probs"], q["probs"])
+        return bernoulli_kl(p["probs"], q["probs"])
     if "logits" in p and "logits" in q:
-        return flips_of_logits(p["logits"], q["logits"])
+        return bernoulli_kl_of_logits(p["logits"], q["logits"])
     log_p1, log_p0 = log_masses(**p)
     kl = kl_of_logs(log_p1, log_p0, *log_masses(**q))
     return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl

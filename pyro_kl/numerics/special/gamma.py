@@ -32,14 +32,14 @@ from torch import Tensor
 from ..autograd.custom import has_spare_digits, with_partials
 from .divergences import (
     EULER_GAMMA,
-    EXCESS_NUMBERS,
+    LOG1PMX_NUMBERS,
     _stirling,
     _stirling_curvature,
     _stirling_slope,
-    excess,
     exp_excess,
-    generalised_kl,
+    kl_div,
     log1p_of,
+    minus_log1pmx,
     trigamma,
 )
 from .series import horner
@@ -99,7 +99,7 @@ def _make_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
         one=tensor(1.0),
         m=tensor(float(_M)),
         minus_m=tensor(-float(_M)),
-        excess=tuple(tensor(number) for number in EXCESS_NUMBERS),
+        excess=tuple(tensor(number) for number in LOG1PMX_NUMBERS),
     )
 
 
@@ -147,7 +147,7 @@ def stirling_rows(
     arguments = [u[:logs], e, *(extra.unsqueeze(0) for extra, _ in more)]
     # beside the largest of the other terms nothing is lost where 1 + e is next to 0
     ratios = [(at_x * inverse_y)[:logs], k.one + e, *(extra.unsqueeze(0) for _, extra in more)]
-    found = excess(torch.cat(arguments), torch.cat(ratios), k.excess)
+    found = minus_log1pmx(torch.cat(arguments), torch.cat(ratios), k.excess)
     value = torch.addcmul(torch.mv(found[:logs].t(), k.of_excess), x, found[logs], value=-1)
     by_x = u * inverse_x
     both = torch.mv((by_x * inverse_y).t(), k.c)
@@ -267,4 +267,4 @@ def gumbel_divergence(r: Tensor, d: Tensor, shift: Tensor) -> Tensor:
 
 def bregman_lgamma(x: Tensor, y: Tensor) -> Tensor:
     """lgamma(x) - lgamma(y) - (x - y) digamma(y) >= 0 for positive x and y."""
-    return bregman_stirling(x, y) + generalised_kl(x, y)
+    return bregman_stirling(x, y) + kl_div(x, y)

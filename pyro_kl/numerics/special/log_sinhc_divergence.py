@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..autograd.custom import with_partials
-from .divergences import exp_excess, log1p_minus
+from .divergences import exp_excess, log1pmx
 from .log_sinhc import SMALL, side_of
 
 # Below 2 in size, L(x) = g(x^2) with a polynomial g, by Chebyshev's nodes: x^2 times its rest has
@@ -159,8 +159,8 @@ def bregman_log_sinhc(eta: Tensor, other: Tensor, d: Tensor) -> Tensor:
     ratio = torch.where(close, step / a.sizes[0], 0.0)
     moved = torch.where(matters, step, 0.0)
     end = torch.where(matters, a.ends[0], 0.0)
-    flip = log1p_minus(-end * torch.expm1(-moved)) - end * exp_excess(moved)
-    large = flip - log1p_minus(ratio)
+    flip = log1pmx(-end * torch.expm1(-moved)) - end * exp_excess(moved)
+    large = flip - log1pmx(ratio)
     # Far apart: |eta|/2 is linear on either side of 0, and is taken out by hand
     x_bounded, y_bounded = _bounded(a)
     x_end, _ = _smaller_ends(a)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import generalised_kl
+from ...numerics.special.divergences import kl_div
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch
@@ -57,7 +57,7 @@ def kl_coalescents(p: Coalescent, q: Coalescent) -> Tensor:
     other = _rate(grid_q, time) * _pairs(states + ahead)
     spent = _time_in_states(time, joins_p, own)
     both = (own > 0) & (other > 0)
-    local = generalised_kl(torch.where(both, own, 1.0), torch.where(both, other, 1.0))
+    local = kl_div(torch.where(both, own, 1.0), torch.where(both, other, 1.0))
     local = torch.where(both, local, torch.where(own > 0, 0.0, other))
     impossible = (spent > 0) & (own > 0) & (other <= 0)
     value = torch.where(impossible.any(-1).any(-1), math.inf, (spent * local).sum((-1, -2)))

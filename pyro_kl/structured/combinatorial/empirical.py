@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Poisson, TransformedDistribution
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import generalised_kl_of_logs, log_mass
+from ...numerics.special.divergences import kl_div_of_logs, safe_log
 from ...registry.family import Family, in_rows
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
@@ -55,7 +55,7 @@ def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
     _, index = _distinct(torch.cat([p_atoms, q_atoms], len(shape)), len(shape))
     size = int(index.max()) + 1
     log_p, log_q = _merged(p_log, index[..., :n], size), _merged(q_log, index[..., n:], size)
-    total = generalised_kl_of_logs(log_p, log_q).sum(-1) + _missing(p) + _missing(q)
+    total = kl_div_of_logs(log_p, log_q).sum(-1) + _missing(p) + _missing(q)
     return total.to(_dtype(p, q))
 
 
@@ -93,7 +93,7 @@ def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
         rows = distinct.reshape(len(distinct), *(1,) * len(q.batch_shape), *p.event_shape)
         rows = rows.expand(len(distinct), *q.batch_shape, *p.event_shape)
         log_q = in_float64(log_prob_anywhere(q, rows).movedim(0, -1))
-    total = generalised_kl_of_logs(log_p, log_q).sum(-1) + _missing(p)
+    total = kl_div_of_logs(log_p, log_q).sum(-1) + _missing(p)
     return (total + (1 - torch.exp(log_q).sum(-1))).to(_dtype(p)).expand(shape)
 
 
@@ -145,7 +145,7 @@ def _distinct(atoms: Tensor, batch_dims: int) -> tuple[Tensor, Tensor]:
 def _merged(log_weights: Tensor, index: Tensor, size: int) -> Tensor:
     """Log masses of all distinct atoms, -inf for those that a distribution has not."""
     zeros = log_weights.new_zeros((*log_weights.shape[:-1], size))
-    return log_mass(zeros.scatter_add(-1, index, torch.exp(log_weights)))
+    return safe_log(zeros.scatter_add(-1, index, torch.exp(log_weights)))
 
 
 def _dtype(*distributions: Empirical) -> torch.dtype:

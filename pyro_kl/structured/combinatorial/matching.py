@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import generalised_kl_of_logs
+from ...numerics.special.divergences import kl_div_of_logs
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch
@@ -59,7 +59,7 @@ def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoM
     reached = a.new_zeros(1)
     total = a.new_zeros(())
     for (target, free), p_choice, q_choice in zip(levels, log_p, log_q, strict=True):
-        terms = torch.where(free, generalised_kl_of_logs(p_choice, q_choice), 0.0)
+        terms = torch.where(free, kl_div_of_logs(p_choice, q_choice), 0.0)
         total = total + (reached.exp().unsqueeze(-1) * terms).sum()
         reached = _arrivals(reached.unsqueeze(-1) + p_choice, target, free)
     return total.to(dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import generalised_kl_of_logs, itakura_saito
+from ...numerics.special.divergences import itakura_saito, kl_div_of_logs
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch
@@ -80,7 +80,7 @@ def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
     ratio = torch.linalg.solve_triangular(tril, other, upper=False)
     own = (x.diagonal().square() for x in (other, tril))
     curved = itakura_saito(*own).sum() + ratio.tril(-1).square().sum()
-    bent = (resistance * generalised_kl_of_logs(a - top, close - top)).sum()
+    bent = (resistance * kl_div_of_logs(a - top, close - top)).sum()
     return torch.where(near, bent - curved, far).to(dtype)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import itakura_saito, log1p_minus
+from ...numerics.special.divergences import itakura_saito, log1pmx
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch
@@ -67,7 +67,7 @@ def dense_factor(factor: Tensor, diag: Tensor) -> Tensor:
 def trace_minus_log_det(matrix: Tensor) -> Tensor:
     """tr M - log det(I + M) of a symmetric M, from N = chol(I + M) - I, which is as small."""
     n = with_identity(matrix) - torch.eye(matrix.shape[-1], dtype=matrix.dtype).to(matrix.device)
-    return n.square().sum((-2, -1)) - 2 * log1p_minus(diagonal(n)).sum(-1)
+    return n.square().sum((-2, -1)) - 2 * log1pmx(diagonal(n)).sum(-1)
 
 
 def _squares(matrix: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_divergence
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import excess_over
+from ...numerics.special.divergences import kl_div_of_difference
 from ...numerics.special.gamma import bregman_stirling
 from ...registry.pair import Case
 from ...registry.register import register
@@ -55,7 +55,7 @@ def kl_dirichlet_dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
     a, b = in_float64(p.concentration), in_float64(q.concentration)
     a_total, b_total = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
     excess = (b - a) - a * ((b - a).sum(-1, keepdim=True) / a_total)
-    proportions = excess_over(b, a * (b_total / a_total), excess).sum(-1)
+    proportions = kl_div_of_difference(b, a * (b_total / a_total), excess).sum(-1)
     stirling = bregman_stirling(b, a).sum(-1) - bregman_stirling(b_total, a_total).squeeze(-1)
     return (proportions + stirling).to(dtype).expand(shape)
 

@@ -12,7 +12,7 @@ from torch.distributions import Multinomial, constraints, kl_divergence
 
 from ...numerics.dtypes import in_float64
 from ...numerics.special.counts import largest, log_choose, log_rising, times
-from ...numerics.special.divergences import itakura_saito_of, log_mass
+from ...numerics.special.divergences import itakura_saito_of, safe_log
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch
@@ -139,7 +139,7 @@ def kl_dirichlet_multinomial_multinomial(p: DirichletMultinomial, q: Multinomial
     n, j = _counts(p)
     own = (polya_marginals(p, j) * log_rising(a.unsqueeze(-1), j)).sum((-2, -1))
     mean = n.unsqueeze(-1) * a / a.sum(-1, keepdim=True)
-    cross = times(mean, log_mass(in_float64(q.probs))).sum(-1)
+    cross = times(mean, safe_log(in_float64(q.probs))).sum(-1)
     kl = own - log_rising(a.sum(-1), n) - cross
     dtype = torch.promote_types(p.concentration.dtype, q.probs.dtype)
     return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
@@ -167,10 +167,10 @@ def kl_multinomial_dirichlet_multinomial(p: Multinomial, q: DirichletMultinomial
     probs, b = in_float64(p.probs), in_float64(q.concentration)
     n, j = _counts(p)
     n = n.to(probs.device)
-    log_p, log_rest = log_mass(probs).unsqueeze(-1), log_mass(1 - probs).unsqueeze(-1)
+    log_p, log_rest = safe_log(probs).unsqueeze(-1), safe_log(1 - probs).unsqueeze(-1)
     mass = torch.exp(log_choose(n, j.to(probs)) + times(j, log_p) + times(n - j, log_rest))
     expected = (mass * log_rising(b.unsqueeze(-1), j)).sum((-2, -1))
-    own = n * times(probs, log_mass(probs)).sum(-1)
+    own = n * times(probs, safe_log(probs)).sum(-1)
     kl = own + log_rising(b.sum(-1), n) - expected
     dtype = torch.promote_types(p.probs.dtype, q.concentration.dtype)
     return _where_counts_agree(kl, p, q).to(dtype).expand(shape)

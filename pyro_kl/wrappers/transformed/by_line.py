@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
-from ...numerics.concrete import is_transformed
+from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.integrate import integrate, integrate_closed
 from ...numerics.quadrature.peaks import peak_between, square_over_jump
 from ...registry.integrate import tell
 from ...registry.line import Point, half_line
 from ...registry.provenance import Use, note
-from ...registry.reduction import describe, no_formula, out_of_reach, reduction, simplified
+from ...registry.reduction import canonicalise, describe, no_formula, out_of_reach, reduction
 from ...registry.register import family_of
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.user_classes import (
@@ -35,7 +35,7 @@ from .charts import carried_on, is_univariate, taken_back
 from .line_of import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
 from .maps import one_to_one
 from .parts import made_of
-from .rules import opened
+from .rules import base_and_transforms
 from .tails import infinite_by_tails
 
 #: The most elements for which code of others is evaluated some hundred times each: sampling, which
@@ -75,7 +75,7 @@ class Source:
 
 def source_of(distribution: Distribution) -> Source | None:
     """The distribution on its line; None if it does not know it."""
-    distribution = simplified(distribution)
+    distribution = canonicalise(distribution)
     if isinstance(distribution, FoldedDistribution):
         return _folded(distribution)
     family = family_of(class_of(distribution))
@@ -131,12 +131,12 @@ def _folded(distribution: FoldedDistribution) -> Source | None:
 @reduction
 def by_line(p: Distribution, q: Distribution) -> Tensor | None:
     """A distribution that knows its line, mapped or folded, against a univariate distribution."""
-    if p.event_shape or q.event_shape or is_transformed():
+    if p.event_shape or q.event_shape or is_traced():
         return None
     source = source_of(p)
     maps: list[Transform] = []
     if source is None:
-        base, maps = opened(p)
+        base, maps = base_and_transforms(p)
         if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
             return None
         source = source_of(base)

@@ -23,7 +23,7 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ...numerics.concrete import is_transformed
+from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.integrand import Integrand, Recorded
 from ...numerics.quadrature.integrate import Integral, integrate
@@ -38,7 +38,7 @@ from .charts import carried, is_known, is_univariate, taken_back
 from .line_of import Tail, View, always_outside, inside_of, view_of
 from .maps import one_to_one
 from .parts import kind_of, made_of
-from .rules import opened
+from .rules import base_and_transforms
 from .tails import infinite_by_tails
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
@@ -57,7 +57,7 @@ def by_integral(p: Distribution, q: Distribution) -> Tensor | None:
     """A Normal, mapped or not, against a univariate distribution: an integral over the base."""
     if p.event_shape or q.event_shape:
         return None
-    base, maps = opened(p)
+    base, maps = base_and_transforms(p)
     if class_of(base) is not Normal or not all(is_univariate(t) for t in maps):
         return None
     if not one_to_one(maps, base.support):
@@ -117,7 +117,7 @@ def _recorded(kind: _Kind) -> Recorded:
 def _integrand_of(log_q: _Pulled) -> Integrand:
     """Recorded, unless q or a map is code of its own."""
     maps = kind_of(log_q.maps) if all(is_known(t) for t in log_q.maps) else None
-    if log_q.view.key is None or maps is None or is_transformed():
+    if log_q.view.key is None or maps is None or is_traced():
         return _integrand(log_q)
     return _recorded(_Kind((log_q.view.key, maps), log_q))
 
@@ -142,7 +142,7 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         missing = nan_in(tensors)
         inside = inside & ~missing
         finite = inside & converges
-        if not _is_tame(log_q) and not is_transformed():
+        if not _is_tame(log_q) and not is_traced():
             tail = Tail(math.inf, 2.0, 0.5 / scale.square())
             inside = inside & ~infinite_by_tails((tail, tail), from_line(loc), exact, view)
             finite = inside & converges
@@ -154,7 +154,7 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
         return [_cut(exact, in_float64(x), loc, scale).expand(shape) for x in view.places]
 
     integrand = _integrand_of(log_q)
-    if is_transformed() or bool(finite.all()):
+    if is_traced() or bool(finite.all()):
         found = integrate(integrand, tensors, reach, cuts, view.kinked)
         return replace(found, value=torch.where(finite, found.value, otherwise))
     rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)

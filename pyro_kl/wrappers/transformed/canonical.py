@@ -43,7 +43,7 @@ from torch.distributions.transforms import (
     _InverseTransform,
 )
 
-from ...numerics.concrete import constant, settled
+from ...numerics.concrete import holds_everywhere, is_constant
 from ...registry.subclasses import is_a
 
 #: A distribution and the numbers of the map give the distribution of the image; None if it has no
@@ -51,7 +51,7 @@ from ...registry.subclasses import is_a
 Image = Callable[..., "Distribution | None"]
 
 
-def named_image(distribution: Distribution, transform: Transform) -> Distribution | None:
+def closed_image(distribution: Distribution, transform: Transform) -> Distribution | None:
     """The distribution of a map's image if it is a family of its own; None if not."""
     cls = class_of(distribution)
     if is_a(transform, AffineTransform):
@@ -72,7 +72,7 @@ def class_of(distribution: Distribution) -> Any:
 
 
 def _positive(x: Tensor | float) -> bool:
-    return settled(x, lambda v: v > 0)
+    return holds_everywhere(x, lambda v: v > 0)
 
 
 # --- affine maps --------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _affine_image(distribution: Any, cls: type, loc: Any, scale: Any) -> Distrib
             validate_args=False,
         )
     scaled = _SCALED.get(cls)
-    return scaled(distribution, scale) if scaled is not None and constant(loc, 0.0) else None
+    return scaled(distribution, scale) if scaled is not None and is_constant(loc, 0.0) else None
 
 
 def _rescaled(distribution: MultivariateNormal, loc: Any, scale: Any) -> Distribution:
@@ -186,7 +186,7 @@ def _matrix_image(
 def _power_image(distribution: Any, cls: type, k: Any) -> Distribution | None:
     if cls is LogNormal:
         return LogNormal(k * distribution.loc, abs(k) * distribution.scale, validate_args=False)
-    if constant(k, -1.0):
+    if is_constant(k, -1.0):
         if cls is Gamma:
             return InverseGamma(distribution.concentration, distribution.rate, validate_args=False)
         if cls is InverseGamma:
@@ -223,7 +223,7 @@ def _relaxed_bernoulli(distribution: Any) -> Distribution:
 
 
 def _logistic_of_uniform(distribution: Any) -> Distribution | None:
-    if not (constant(distribution.low, 0.0) and constant(distribution.high, 1.0)):
+    if not (is_constant(distribution.low, 0.0) and is_constant(distribution.high, 1.0)):
         return None
     return dist.Logistic(torch.zeros_like(distribution.low), torch.ones_like(distribution.low))
 
@@ -262,7 +262,7 @@ def centred(distribution: Any) -> bool:
 
 def constant_value(loc: Tensor) -> bool:
     """Whether a location is 0: half a distribution has no gradient by it, by symmetry."""
-    return settled(loc, lambda v: v == 0)
+    return holds_everywhere(loc, lambda v: v == 0)
 
 
 _HALVES: dict[type, Callable[[Any], Distribution]] = {

@@ -25,7 +25,7 @@ from torch.distributions.transforms import (
 )
 from torch.nn.functional import logsigmoid, softplus
 
-from ...numerics.concrete import settled
+from ...numerics.concrete import holds_everywhere
 from ...registry.line import Point, exp_or_inf
 from ...registry.user_classes import called
 from .maps import bounds
@@ -165,8 +165,8 @@ def _affine(t: AffineTransform, p: Point) -> Point:
     if _unbounded(p.low) and _unbounded(p.high):
         return Point(x, slope, log_size=size)
     ends = [(p.low, p.log_above), (p.high, p.log_below)]
-    if not settled(scale, lambda s: s > 0):
-        if not settled(scale, lambda s: s < 0):
+    if not holds_everywhere(scale, lambda s: s > 0):
+        if not holds_everywhere(scale, lambda s: s < 0):
             raise NotImplementedError("the sign of a scale is not the same or not known here")
         ends.reverse()
     (low, log_above), (high, log_below) = ends
@@ -186,11 +186,11 @@ def _power(t: PowerTransform, p: Point) -> Point:
     log_image = k * log_x
     slope = p.log_slope + torch.log(torch.abs(torch.as_tensor(k))) + log_image - log_x
     from_zero = not isinstance(p.low, Tensor) and p.low == 0
-    if settled(k, lambda v: v > 0):
+    if holds_everywhere(k, lambda v: v > 0):
         low = 0.0 if from_zero else torch.as_tensor(p.low) ** k
         high = _end(p.high, lambda end: end**k, math.inf)
         tight = from_zero
-    elif settled(k, lambda v: v < 0):
+    elif holds_everywhere(k, lambda v: v < 0):
         low = _end(p.high, lambda end: end**k, 0.0)
         high = math.inf if from_zero else torch.as_tensor(p.low) ** k
         tight = _unbounded(p.high)
@@ -225,15 +225,15 @@ def _image_ends(t: Any, p: Point, image: Tensor) -> tuple[Tensor | float, Tensor
         return codomain
     if len(inner) == 2:
         return torch.minimum(*inner), torch.maximum(*inner)
-    if settled(image - inner[0], lambda gap: gap >= 0):
+    if holds_everywhere(image - inner[0], lambda gap: gap >= 0):
         return inner[0], codomain[1]
-    if settled(image - inner[0], lambda gap: gap <= 0):
+    if holds_everywhere(image - inner[0], lambda gap: gap <= 0):
         return codomain[0], inner[0]
     raise NotImplementedError(f"whether {type(t).__name__} increases is not known here")
 
 
 def _equal(end: Tensor | float, other: Tensor | float) -> bool:
-    return end is other or settled(end == other, lambda equal: equal)
+    return end is other or holds_everywhere(end == other, lambda equal: equal)
 
 
 _FORWARD: dict[type, Carrier] = {

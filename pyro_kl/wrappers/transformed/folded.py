@@ -6,16 +6,16 @@ from pyro.distributions import FoldedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from ...registry.reduction import plainer, reduction, simplified
+from ...registry.reduction import canonical, canonicalise, reduction
 from ...registry.shapes import broadcast_batch
 from .canonical import named_half, unfolded
 from .maps import lives_above
 
 
-@plainer(FoldedDistribution)
+@canonical(FoldedDistribution)
 def plainer_folded(distribution: FoldedDistribution) -> Distribution:
     """The base itself where it is never negative, the half of a symmetric family by its name."""
-    base = simplified(distribution.base_dist)
+    base = canonicalise(distribution.base_dist)
     if lives_above(base.support, 0.0):
         return base
     half = named_half(base)

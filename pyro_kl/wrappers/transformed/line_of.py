@@ -22,7 +22,7 @@ from ...numerics.dtypes import Parameters, in_float64
 from ...numerics.special.divergences import HALF_LOG_TAU, logaddexp
 from ...registry.family import end_at
 from ...registry.line import Line, Number, Point
-from ...registry.reduction import simplified
+from ...registry.reduction import canonicalise
 from ...registry.register import family_of
 from ...registry.user_classes import callable_copy, called, is_foreign, tensors_in
 from ..circle import period_of
@@ -30,7 +30,7 @@ from .canonical import class_of
 from .charts import carried_on, is_univariate
 from .maps import bounds, mapped_support, one_to_one, plain_maps
 from .parts import made_of
-from .rules import opened
+from .rules import base_and_transforms
 
 Density = Callable[..., Tensor]
 
@@ -87,7 +87,7 @@ class View:
 
 def view_of(distribution: Distribution) -> View | None:
     """How to integrate against a distribution; None if it says too little of itself."""
-    distribution = simplified(distribution)
+    distribution = canonicalise(distribution)
     if distribution.event_shape or isinstance(
         distribution, Delta | Stable
     ):  # Stable's log_prob is wrong far out
@@ -209,7 +209,7 @@ def _mixture(distribution: MixtureSameFamily) -> View | None:
 
 def _mapped(distribution: Distribution) -> View | None:
     """The base, seen from where a point comes from."""
-    base, maps = opened(distribution)
+    base, maps = base_and_transforms(distribution)
     if not maps or not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
         return None
     view = view_of(base)
@@ -246,7 +246,7 @@ def _by_log_prob(distribution: Distribution) -> View | None:
     if ends is None or class_of(distribution).log_prob is Distribution.log_prob:
         return None
     if (
-        period_of(opened(distribution)[0]) is not None
+        period_of(base_and_transforms(distribution)[0]) is not None
     ):  # torch takes the density at images of any angle
         return None
     distribution = callable_copy(distribution)

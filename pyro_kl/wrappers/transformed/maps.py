@@ -22,7 +22,7 @@ from torch.distributions.transforms import (
     _InverseTransform,
 )
 
-from ...numerics.concrete import constant, settled
+from ...numerics.concrete import holds_everywhere, is_constant
 from ...registry.subclasses import is_a
 
 _INCREASING = (ExpTransform, SigmoidTransform, SoftplusTransform, TanhTransform)
@@ -84,9 +84,9 @@ def undoes(second: Transform, first: Transform) -> bool:
 
 def _is_identity(transform: Transform) -> bool:
     if is_a(transform, AffineTransform):
-        return constant(transform.loc, 0.0) and constant(transform.scale, 1.0)
+        return is_constant(transform.loc, 0.0) and is_constant(transform.scale, 1.0)
     if is_a(transform, PowerTransform):
-        return constant(transform.exponent, 1.0)
+        return is_constant(transform.exponent, 1.0)
     return False
 
 
@@ -109,7 +109,7 @@ def _same(x: Any, y: Any) -> bool:
         if any(isinstance(each, Tensor) and each.requires_grad for each in (x, y)):
             return False  # equal today: each has a gradient of its own
         try:
-            return settled(x == y, lambda equal: equal)
+            return holds_everywhere(x == y, lambda equal: equal)
         except RuntimeError:  # shapes that do not broadcast
             return False
     if isinstance(x, list | tuple) and isinstance(y, list | tuple):
@@ -151,7 +151,7 @@ def bounds(support: Any) -> tuple[Any, Any] | None:
 def lives_above(support: Any, low: float) -> bool:
     """Whether a support has nothing below a number, as far as is known."""
     ends = bounds(support)
-    return ends is not None and settled(ends[0], lambda end: end >= low)
+    return ends is not None and holds_everywhere(ends[0], lambda end: end >= low)
 
 
 def _within(support: Any, domain: Any) -> bool:
@@ -161,7 +161,7 @@ def _within(support: Any, domain: Any) -> bool:
         return True
     if ends is None or room is None:
         return type(support) is type(domain)
-    return settled(ends[0] - room[0], lambda gap: gap >= 0) and settled(
+    return holds_everywhere(ends[0] - room[0], lambda gap: gap >= 0) and holds_everywhere(
         room[1] - ends[1],
         lambda gap: (gap >= 0) | (gap != gap),  # inf - inf
     )
@@ -201,7 +201,7 @@ def mapped_support(distribution: Distribution) -> Any:
 
 
 def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
-    infinite = settled(end, lambda x: abs(x) == torch.inf)
+    infinite = holds_everywhere(end, lambda x: abs(x) == torch.inf)
     return (
         limit
         if infinite
@@ -219,4 +219,6 @@ def direction(transform: Transform) -> int:
         slope = transform.exponent
     else:
         return int(is_a(transform, _INCREASING))
-    return int(settled(slope, lambda s: s > 0)) - int(settled(slope, lambda s: s < 0))
+    return int(holds_everywhere(slope, lambda s: s > 0)) - int(
+        holds_everywhere(slope, lambda s: s < 0)
+    )

@@ -37,7 +37,7 @@ from ...registry.subclasses import is_a
 from .canonical import class_of
 from .charts import is_univariate
 from .maps import mapped_support, one_to_one, plain_maps
-from .rules import mapped, opened
+from .rules import base_and_transforms, mapped
 
 
 def pulled_back(q: Any, transform: Transform) -> Distribution | None:
@@ -79,7 +79,7 @@ def _logit_betas(a: Tensor, b: Tensor, affine: AffineTransform) -> Distribution:
 @reduction
 def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
     """What p ends with is undone on both sides, where q undone is known."""
-    base, maps = opened(p)
+    base, maps = base_and_transforms(p)
     before = pulled_back(q, maps[-1]) if maps else None
     if before is None:
         return None
@@ -89,13 +89,13 @@ def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
 @reduction
 def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
     """q's maps are undone on p, where they reach everything that p does."""
-    base, maps = opened(q)
+    base, maps = base_and_transforms(q)
     if not maps or not all(is_univariate(t) for t in maps):
         return None
     back = plain_maps([t.inv for t in reversed(maps)])
     if not one_to_one(maps, base.support) or not one_to_one(back, mapped_support(p)):
         return None
-    p_base, p_maps = opened(p)
+    p_base, p_maps = base_and_transforms(p)
     moved = mapped(p_base, plain_maps([*p_maps, *back]))
     return kl_divergence(moved, base).expand(broadcast_batch(p, q))
 
@@ -107,7 +107,7 @@ def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
     The KL is that of the marginals' plus their total correlation, which no such map changes.
     """
     base: Any
-    base, maps = opened(p)
+    base, maps = base_and_transforms(p)
     if not is_a(base, (MultivariateNormal, LowRankMultivariateNormal)):
         return None
     if not is_a(q, Independent) or q.base_dist.event_shape:

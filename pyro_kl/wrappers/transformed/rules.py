@@ -34,12 +34,12 @@ from torch.distributions.transforms import (
 
 from ...numerics.dtypes import in_float64
 from ...registry.pair import Case
-from ...registry.reduction import by_reduction, first_reduction, plainer, reduction, simplified
+from ...registry.reduction import by_reduction, canonical, canonicalise, first_reduction, reduction
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch, peel
 from ...registry.subclasses import is_a
 from ...registry.user_classes import is_foreign, own_copy, promoted, tensors_in
-from .canonical import _logistic_of, class_of, named_image
+from .canonical import _logistic_of, class_of, closed_image
 from .maps import flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 
 _PLAIN = (TransformedDistribution, pyro.distributions.TransformedDistribution)
@@ -47,7 +47,7 @@ _PLAIN = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 _CLOSED = (Gumbel, Kumaraswamy)
 
 
-@plainer(TransformedDistribution)
+@canonical(TransformedDistribution)
 def plainer_transformed(distribution: TransformedDistribution) -> Distribution:
     """The innermost base under a list of plain maps, or the family that this is."""
     if type(distribution) not in _PLAIN:
@@ -71,7 +71,7 @@ def _opened_plain(distribution: Any) -> tuple[Distribution, list[Transform]]:
     transforms: list[Transform] = []
     while type(distribution) in _PLAIN:
         transforms = [*distribution.transforms, *transforms]
-        distribution = simplified(distribution.base_dist)
+        distribution = canonicalise(distribution.base_dist)
     return distribution, plain_maps(transforms)
 
 
@@ -81,13 +81,13 @@ def _absorbed(
     """As many maps as can be taken into the base, the first of them first."""
     maps = list(maps)
     while maps:
-        image = named_image(base, maps[0])
+        image = closed_image(base, maps[0])
         if image is None:
-            inner, inner_maps = opened(base)
+            inner, inner_maps = base_and_transforms(base)
             if not (inner_maps and undoes(maps[0], inner_maps[-1])):
                 break
             image = mapped(inner, inner_maps[:-1])
-        base, maps = simplified(image), maps[1:]
+        base, maps = canonicalise(image), maps[1:]
     return base, maps
 
 
@@ -104,7 +104,7 @@ def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
     return TransformedDistribution(base, list(maps), validate_args=False)
 
 
-def opened(distribution: Any) -> tuple[Distribution, list[Transform]]:
+def base_and_transforms(distribution: Any) -> tuple[Distribution, list[Transform]]:
     """The base and the maps of a distribution; itself and no maps if it is not transformed."""
     if class_of(distribution) is RelaxedBernoulli:
         return _logistic_of(distribution), [SigmoidTransform()]
@@ -118,7 +118,7 @@ def opened(distribution: Any) -> tuple[Distribution, list[Transform]]:
         ]
     if not is_a(distribution, TransformedDistribution) or isinstance(distribution, _CLOSED):
         return distribution, []
-    return simplified(distribution.base_dist), plain_maps(distribution.transforms)
+    return canonicalise(distribution.base_dist), plain_maps(distribution.transforms)
 
 
 @first_reduction
@@ -148,7 +148,7 @@ def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
 @reduction
 def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
     """What both distributions end with drops out if it is one-to-one where they live."""
-    return _without_shared_maps(p, q, opened)
+    return _without_shared_maps(p, q, base_and_transforms)
 
 
 def _as_given(distribution: Any) -> tuple[Distribution, list[Transform]]:

@@ -29,7 +29,7 @@ from torch.distributions.transforms import (
     _InverseTransform,
 )
 
-from ...numerics.concrete import settled
+from ...numerics.concrete import holds_everywhere
 from ...registry.line import Point
 from ...registry.subclasses import is_a
 from .charts import carried_on
@@ -65,7 +65,7 @@ class Growth:
         """Of exp(rate s) for this s; None if the scale has no such growth."""
         if self.level >= 0:
             return replace(self.stretched(rate), level=self.level + 1)
-        if self.level == -1 and settled(self.power, lambda k: k == 1.0):
+        if self.level == -1 and holds_everywhere(self.power, lambda k: k == 1.0):
             return Growth(0, self.factor * rate, math.nan)
         return None
 
@@ -118,7 +118,9 @@ def _at_end(
 def _through(transform: Transform, growth: Growth, end: Number, side: int) -> Growth | None:
     if is_a(transform, AffineTransform):
         size = torch.as_tensor(transform.scale).abs()
-        return growth.stretched(size if settled(end, lambda x: abs(x) == math.inf) else 1 / size)
+        return growth.stretched(
+            size if holds_everywhere(end, lambda x: abs(x) == math.inf) else 1 / size
+        )
     inverse = isinstance(transform, _InverseTransform)
     kind = type(transform.inv if inverse else transform)
     special: tuple[float, float]
@@ -136,11 +138,13 @@ def _through(transform: Transform, growth: Growth, end: Number, side: int) -> Gr
         return None
     if _all_at(end, special[side]):
         return image
-    return growth.stretched(math.nan) if settled(end, lambda x: x != special[side]) else None
+    return (
+        growth.stretched(math.nan) if holds_everywhere(end, lambda x: x != special[side]) else None
+    )
 
 
 def _all_at(end: Number, place: float) -> bool:
-    return settled(end, lambda x: x == place)
+    return holds_everywhere(end, lambda x: x == place)
 
 
 # --- whether the mean of the cost is finite -----------------------------------------------------
