@@ -1,8 +1,8 @@
-"""What a family of vectors, matrices or sequences declares: how its members are made."""
+"""Families of vectors, matrices and sequences: how their members are made, and their pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, transform_to
 from torch.distributions.constraints import Constraint
+
+from .pair import Case
+from .register import F, register
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,23 @@ class StructuredFamily:
     def one_of(self, parameters: Mapping[str, Any], index: tuple[int, ...]) -> dict[str, Any]:
         """An element of a batch that `drawn` made."""
         return {name: x[index] if name in self.parameters else x for name, x in parameters.items()}
+
+
+def register_each(
+    *pairs: tuple[StructuredFamily, StructuredFamily, Sequence[Case]], **declaration: Any
+) -> Callable[[F], F]:
+    """Register one formula for several pairs of structured families, as a decorator.
+
+    Args:
+        pairs: p's family, q's family and the worked cases of the pair.
+        declaration: the keywords of `register` that all pairs share.
+    """
+
+    def decorate(formula: F) -> F:
+        for p, q, cases in pairs:
+            register(
+                p.distribution, q.distribution, cases=cases, make_p=p, make_q=q, **declaration
+            )(formula)
+        return formula
+
+    return decorate
