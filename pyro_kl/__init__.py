@@ -1,10 +1,10 @@
 """KL divergences for Pyro: exact where there is a formula, and honest about which.
 
-`import pyro_kl` registers its pairs with `torch.distributions.kl_divergence`; nothing else
-happens on import.
+`import pyro_kl` registers its pairs with `torch.distributions.kl_divergence` and does nothing
+else.
 """
 
-from . import families, policy, structured, wrappers  # noqa: F401  they register
+from . import families, policy, structured, wrappers  # noqa: F401  importing registers
 from .divergence.bounds import Bounds, bounds
 from .divergence.check import check
 from .divergence.check_report import CheckReport, CheckResult
@@ -12,18 +12,11 @@ from .divergence.compare import Comparison, compare
 from .divergence.estimate import Estimate
 from .divergence.kl import kl
 from .divergence.monte_carlo import monte_carlo
-from .elbo import (
-    Constant,
-    Cyclical,
-    JitTraceKL_ELBO,
-    KLReport,
-    LinearWarmup,
-    SiteComparison,
-    SiteComparisons,
-    SiteReport,
-    TraceKL_ELBO,
-    compare_sites,
-)
+from .elbo.compare_sites import SiteComparison, SiteComparisons, compare_sites
+from .elbo.jit import JitTraceKL_ELBO
+from .elbo.report import KLReport, SiteReport
+from .elbo.schedules import Constant, Cyclical, LinearWarmup
+from .elbo.trace_kl_elbo import TraceKL_ELBO
 from .registry.family import (
     COUNTS,
     INFINITE,
@@ -85,3 +78,8 @@ __all__ = [
     "register",
     "registered",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names alone: `dir` and tab completion leave out the rooms of the package."""
+    return [*__all__, "__version__"]

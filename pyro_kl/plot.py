@@ -16,7 +16,7 @@ import torch
 from torch.distributions import Distribution
 
 from .divergence.kl import kl
-from .elbo import KLReport, SiteReport
+from .elbo.report import KLReport, SiteReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
