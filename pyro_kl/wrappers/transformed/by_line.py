@@ -30,8 +30,8 @@ from ...registry.user_classes import (
     promoted,
     tensors_in,
 )
-from .canonical import class_of
 from .charts import carried_on, is_univariate, taken_back
+from .closed_images import class_of
 from .line_of import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
 from .maps import one_to_one
 from .parts import made_of

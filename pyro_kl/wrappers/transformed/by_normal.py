@@ -33,8 +33,8 @@ from ...registry.line import from_line
 from ...registry.reduction import describe, out_of_reach, reduction
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.user_classes import is_foreign, promoted, tensors_in
-from .canonical import class_of
 from .charts import carried, is_known, is_univariate, taken_back
+from .closed_images import class_of
 from .line_of import Tail, View, always_outside, inside_of, view_of
 from .maps import one_to_one
 from .parts import kind_of, made_of

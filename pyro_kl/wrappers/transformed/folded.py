@@ -8,7 +8,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from ...registry.reduction import canonical, canonicalise, reduction
 from ...registry.shapes import broadcast_batch
-from .canonical import named_half, unfolded
+from .closed_images import named_half, unfolded
 from .maps import lives_above
 
 

@@ -26,8 +26,8 @@ from ...registry.reduction import canonicalise
 from ...registry.register import family_of
 from ...registry.user_classes import callable_copy, called, is_foreign, tensors_in
 from ..circle import period_of
-from .canonical import class_of
 from .charts import carried_on, is_univariate
+from .closed_images import class_of
 from .maps import bounds, mapped_support, one_to_one, plain_maps
 from .parts import made_of
 from .rules import base_and_transforms

@@ -34,8 +34,8 @@ from torch.distributions.transforms import (
 from ...registry.reduction import reduction
 from ...registry.shapes import broadcast_batch, sum_events
 from ...registry.subclasses import is_a
-from .canonical import class_of
 from .charts import is_univariate
+from .closed_images import class_of
 from .maps import mapped_support, one_to_one, plain_maps
 from .rules import base_and_transforms, mapped
 

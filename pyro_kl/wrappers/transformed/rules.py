@@ -39,7 +39,7 @@ from ...registry.register import register
 from ...registry.shapes import broadcast_batch, peel
 from ...registry.subclasses import is_a
 from ...registry.user_classes import is_foreign, own_copy, promoted, tensors_in
-from .canonical import _logistic_of, class_of, closed_image
+from .closed_images import _logistic_of, class_of, closed_image
 from .maps import flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 
 _PLAIN = (TransformedDistribution, pyro.distributions.TransformedDistribution)
