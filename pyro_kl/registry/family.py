@@ -16,7 +16,6 @@ from torch.distributions import Distribution
 from ..numerics.dtypes import Parameters
 from ..numerics.special.counts import Count
 from .line import Line
-from .provenance import home_of
 
 #: An end of a support: a number, or a function of the family's parameters.
 End: TypeAlias = "float | Callable[..., Tensor]"
@@ -172,9 +171,6 @@ class Family:
         support: where it has mass.
         examples: constructor arguments; every check and every reference value starts from them.
         reference: where the entropy and the moments can be looked up.
-        log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
-            the book writes it, on mpmath numbers: the tests integrate it for reference values,
-            no formula uses it.
         kinks: where the log density is not smooth inside its support, as a function of the
             constructor's arguments: integrals are cut there.
         entropy: H(p).
@@ -195,6 +191,9 @@ class Family:
             such family is then an integral, if nothing better is known.
         count: for a Poisson, a NegativeBinomial or one with additional zeros: which one.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
+        log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
+            a book writes it, on mpmath numbers: for the tests of the family, no formula uses it.
+        home: the module that declares it, which `declare` fills in.
     """
 
     distribution: type[Distribution]
@@ -202,7 +201,6 @@ class Family:
     support: Support
     examples: Sequence[Mapping[str, Any]]
     reference: str
-    log_density: Callable[..., Any]
     kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
@@ -217,6 +215,8 @@ class Family:
     line: Line | None = None
     count: Callable[..., Count] | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
+    log_density: Callable[..., Any] | None = None
+    home: str = ""
 
     @property
     def name(self) -> str:
@@ -228,11 +228,6 @@ class Family:
         return build(
             **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
         )
-
-    @property
-    def home(self) -> str:
-        """The module that declares it."""
-        return home_of(self.log_density.__module__)
 
     @property
     def vectors(self) -> frozenset[str]:

@@ -9,7 +9,9 @@ declared by `@register`; it outranks a derived one. Both end in torch's registry
 from __future__ import annotations
 
 import copyreg
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from numbers import Real
 from typing import Any, TypeVar
@@ -25,7 +27,7 @@ from ..numerics.autograd.fused import OneNode
 from ..numerics.dtypes import Parameters
 from .family import Family, in_rows
 from .pair import Case, Formula, Pair, PairTable
-from .provenance import EXACTNESS, Use, mark, note, rewind, silent_since
+from .provenance import EXACTNESS, Use, home_of, mark, note, rewind, silent_since
 from .reduction import as_they_are, by_reduction
 from .shapes import broadcast_batch, nan_in
 from .subclasses import hides_another, keeps_density
@@ -128,6 +130,7 @@ def declare(family: Family) -> Family:
     if not isinstance(family, Family):
         raise TypeError(f"declare takes a Family(...), not {family!r}")
     _check_class(family.distribution, "a family")
+    family = replace(family, home=home_of(sys._getframe(1).f_globals.get("__name__", "")))
     if not family.examples:
         raise ValueError(
             f"{family.name}: declare at least one example (constructor arguments): the checks, "

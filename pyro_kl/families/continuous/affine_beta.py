@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro.distributions import AffineBeta
 from torch import Tensor
@@ -19,14 +17,6 @@ FROM_LOC_TO_END = Support(
     low=lambda concentration1, concentration0, loc, scale: loc,
     high=lambda concentration1, concentration0, loc, scale: loc + scale,
 )
-
-
-def log_density(
-    mp: Any, x: Any, concentration1: Any, concentration0: Any, loc: Any, scale: Any
-) -> Any:
-    width = mp.mpf(float(loc + scale)) - loc  # the end as float64 has it
-    z = (x - loc) / width
-    return beta.log_density(mp, z, concentration1, concentration0) - mp.log(width)
 
 
 def entropy(concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -72,7 +62,6 @@ affine_beta = declare(
             {"concentration1": 60.0, "concentration0": 9.0, "loc": 2.25, "scale": 0.5},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
-        log_density=log_density,
         entropy=entropy,
         moments={"mean": Moment(mean), "variance": Moment(variance)},
         safe={"concentration1": 2.0, "concentration0": 3.0, "loc": 0.0, "scale": 1.0},

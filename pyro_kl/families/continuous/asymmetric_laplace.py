@@ -39,12 +39,6 @@ def by_sides(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return of_asymmetry
 
 
-def log_density(mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any) -> Any:
-    left, right = scale * asymmetry, scale / asymmetry
-    distance = (loc - x) / left if x < loc else (x - loc) / right
-    return -distance - mp.log(left + right)
-
-
 @by_sides
 def mean_excess(m: Tensor, /, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """E (x - m)+."""
@@ -95,7 +89,6 @@ asymmetric_laplace = declare(
             {"loc": -3.0, "scale": 4.0, "asymmetry": 1.0},
         ),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3",
-        log_density=log_density,
         kinks=lambda loc, **_: (loc,),
         entropy=by_sides(lambda loc, left, right: 1 + torch.log(left + right)),
         moments={

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, Normal, Uniform
@@ -18,12 +16,6 @@ from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
-
-
-def log_density(mp: Any, x: Any, concentration1: Any, concentration0: Any) -> Any:
-    a, b = concentration1, concentration0
-    norm = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
-    return (a - 1) * mp.log(x) + (b - 1) * mp.log(1 - x) - norm
 
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:
@@ -117,7 +109,6 @@ beta = declare(
             {"concentration1": 60.0, "concentration0": 9.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "log_mean_power": Moment(log_mean_power),

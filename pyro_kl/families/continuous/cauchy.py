@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +13,6 @@ from ...registry.family import INFINITE, REAL, Family
 from ...registry.line import Line, Point, sinh_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
-    return -mp.log(mp.pi * scale) - mp.log1p(((x - loc) / scale) ** 2)
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
@@ -35,7 +30,6 @@ cauchy = declare(
             {"loc": -9.0, "scale": 5.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 16",
-        log_density=log_density,
         entropy=lambda loc, scale: torch.log(4 * math.pi * scale),
         moments={
             "mean": INFINITE,

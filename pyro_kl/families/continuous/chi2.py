@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Chi2
@@ -12,11 +10,6 @@ from ...registry.family import Moment, above
 from ...registry.register import declare
 from ...registry.special_case import special_case
 from .gamma import gamma
-
-
-def log_density(mp: Any, x: Any, df: Any) -> Any:
-    a = df / 2
-    return (a - 1) * mp.log(x) - x / 2 - a * mp.log(2) - mp.loggamma(a)
 
 
 def as_gamma(df: Tensor) -> dict[str, Tensor]:
@@ -31,7 +24,6 @@ chi2 = declare(
         parameters=("df",),
         examples=({"df": 3.0}, {"df": 0.5}, {"df": 90.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 18",
-        log_density=log_density,
         moments={"mean_inverse": Moment(lambda df: 1 / (df - 2), finite=above(df=2))},
     )
 )

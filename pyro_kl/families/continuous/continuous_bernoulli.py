@@ -8,8 +8,6 @@ edge is wrong by 1e-7 in float64.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import ContinuousBernoulli, Exponential, Normal, Uniform
@@ -30,13 +28,6 @@ from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 _NEAR_HALF = "torch's mean and variance lose their digits near probs = 1/2, and it clamps logits"
-
-
-def log_density(mp: Any, x: Any, probs: Any = None, logits: Any = None) -> Any:
-    if not 0 <= x <= 1:
-        return -mp.inf
-    eta = mp.log(probs / (1 - probs)) if logits is None else logits
-    return eta * x - (mp.log(mp.expm1(eta) / eta) if eta else 0)
 
 
 def as_logits(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
@@ -131,7 +122,6 @@ continuous_bernoulli = declare(
             {"logits": 3.0},
         ),
         reference="Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(mean),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +14,6 @@ from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, rate: Any) -> Any:
-    return mp.log(rate) - rate * x
 
 
 def as_gamma(rate: Tensor) -> dict[str, Tensor]:
@@ -45,7 +40,6 @@ exponential = declare(
         support=POSITIVE,
         examples=({"rate": 1.0}, {"rate": 0.05}, {"rate": 8.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 19",
-        log_density=log_density,
         entropy=lambda rate: 1 - torch.log(rate),
         moments={
             "mean_excess": Moment(mean_excess),

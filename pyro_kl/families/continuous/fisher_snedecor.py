@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import FisherSnedecor
@@ -13,12 +11,6 @@ from ...numerics.special.gamma import stirling, stirling_slope
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Line, Point, half_line, softplus
 from ...registry.register import declare
-
-
-def log_density(mp: Any, x: Any, df1: Any, df2: Any) -> Any:
-    a, b, r = df1 / 2, df2 / 2, df1 / df2
-    norm = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
-    return a * mp.log(r) + (a - 1) * mp.log(x) - (a + b) * mp.log1p(r * x) - norm
 
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:
@@ -74,7 +66,6 @@ fisher_snedecor = declare(
             {"df1": 40.0, "df2": 90.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 27",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(mean, finite=above(df2=2)),

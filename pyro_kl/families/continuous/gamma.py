@@ -35,15 +35,6 @@ from ...registry.register import declare, formula
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
 
 
-def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
-    return (
-        concentration * mp.log(rate)
-        + (concentration - 1) * mp.log(x)
-        - rate * x
-        - mp.loggamma(concentration)
-    )
-
-
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
     """From Stirling's remainder: of what grows with the concentration nothing is left."""
     a = concentration
@@ -123,7 +114,6 @@ gamma = declare(
             {"concentration": 40.0, "rate": 0.2},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean_excess": Moment(mean_excess),

@@ -7,7 +7,6 @@ end at loc - scale / concentration. Only loc = 0 would leave E log x and E 1/x i
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,14 +17,6 @@ from ...numerics.special.divergences import log1mexp, log1pmx
 from ...registry.family import Family, Moment, Support, below
 from ...registry.line import Distance, Line, Point, exp_or_inf, softplus
 from ...registry.register import declare
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any, concentration: Any) -> Any:
-    z, xi = (x - loc) / scale, concentration
-    if z < 0 or 1 + xi * z <= 0:
-        return -mp.inf
-    tail = z if xi == 0 else (1 + 1 / xi) * mp.log1p(xi * z)
-    return -mp.log(scale) - tail
 
 
 def upper_end(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
@@ -138,7 +129,6 @@ generalized_pareto = declare(
             {"loc": 1.0, "scale": 2.0, "concentration": 0.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
-        log_density=log_density,
         entropy=lambda loc, scale, concentration: torch.log(scale) + concentration + 1,
         moments={
             "mean": Moment(mean, finite=below(concentration=1)),

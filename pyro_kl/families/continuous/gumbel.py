@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +17,6 @@ from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
-    z = (x - loc) / scale
-    return -z - mp.exp(-z) - mp.log(scale)
 
 
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
@@ -58,7 +52,6 @@ gumbel = declare(
             {"loc": -9.0, "scale": 5.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 22",
-        log_density=log_density,
         entropy=lambda loc, scale: torch.log(scale) + (EULER_GAMMA + 1),
         moments={
             "mean": Moment(lambda loc, scale: loc + EULER_GAMMA * scale),

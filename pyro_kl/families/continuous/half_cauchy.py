@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +13,6 @@ from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line, softplus
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, scale: Any) -> Any:
-    return mp.log(2 / (mp.pi * scale)) - mp.log1p((x / scale) ** 2)
 
 
 def mean_power(k: Tensor, /, scale: Tensor) -> Tensor:
@@ -37,7 +32,6 @@ half_cauchy = declare(
         support=POSITIVE,
         examples=({"scale": 1.0}, {"scale": 0.2}, {"scale": 15.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 16",
-        log_density=log_density,
         entropy=lambda scale: torch.log(2 * math.pi * scale),
         moments={
             "mean": INFINITE,

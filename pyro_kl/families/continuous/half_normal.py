@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +23,6 @@ HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
 ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
 LGAMMA_HALF = 0.5 * math.log(math.pi)
 MEAN_LOG = -0.5 * (EULER_GAMMA + math.log(2))  # E log |z|, z standard normal
-
-
-def log_density(mp: Any, x: Any, scale: Any) -> Any:
-    return mp.log(2 / mp.pi) / 2 - mp.log(scale) - x**2 / (2 * scale**2)
 
 
 def mean_excess(m: Tensor, /, scale: Tensor) -> Tensor:
@@ -65,7 +60,6 @@ half_normal = declare(
         support=POSITIVE,
         examples=({"scale": 1.0}, {"scale": 0.2}, {"scale": 15.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
-        log_density=log_density,
         entropy=lambda scale: torch.log(scale) + (HALF_LOG_HALF_PI + 0.5),
         moments={
             "mean_excess": Moment(mean_excess),

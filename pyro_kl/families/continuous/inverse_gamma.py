@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +15,6 @@ from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Line, Point, half_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula, kernel_of
-
-
-def log_density(mp: Any, x: Any, concentration: Any, rate: Any) -> Any:
-    return (
-        concentration * mp.log(rate)
-        - (concentration + 1) * mp.log(x)
-        - rate / x
-        - mp.loggamma(concentration)
-    )
 
 
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
@@ -94,7 +84,6 @@ inverse_gamma = declare(
             {"concentration": 25.0, "rate": 60.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "log_mean_power": Moment(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +12,6 @@ from ...numerics.special.divergences import EULER_GAMMA, log1mexp, trigamma
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Line, Point
 from ...registry.register import declare
-
-
-def log_density(mp: Any, x: Any, concentration1: Any, concentration0: Any) -> Any:
-    a, b = concentration1, concentration0
-    # 1 - x^a as -expm1(a log x): x may be next to 1
-    rest = -mp.expm1(a * mp.log(x))
-    return mp.log(a * b) + (a - 1) * mp.log(x) + (b - 1) * mp.log(rest)
 
 
 def _harmonic(b: Tensor) -> Tensor:
@@ -99,7 +91,6 @@ kumaraswamy = declare(
             {"concentration1": 12.0, "concentration0": 5.0},
         ),
         reference="Jones (2009), Statistical Methodology 6",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(mean),

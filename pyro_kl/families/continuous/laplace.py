@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +20,6 @@ from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
-    return -abs(x - loc) / scale - mp.log(2 * scale)
 
 
 def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
@@ -62,7 +57,6 @@ laplace = declare(
             {"loc": -30.0, "scale": 12.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 24",
-        log_density=log_density,
         kinks=lambda loc, **_: (loc,),
         entropy=lambda loc, scale: 1 + torch.log(2 * scale),
         moments={

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import LogNormal, Normal
@@ -14,11 +12,6 @@ from ...registry.family import POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula, kernel_of
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
-    y = mp.log(x)
-    return -((y - loc) ** 2) / (2 * scale**2) - y - mp.log(scale) - mp.log(2 * mp.pi) / 2
 
 
 def entropy(loc: Tensor, scale: Tensor) -> Tensor:
@@ -71,7 +64,6 @@ lognormal = declare(
             {"loc": -2.0, "scale": 1.7},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 14",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean_excess": Moment(mean_excess),

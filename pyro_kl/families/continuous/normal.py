@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Gumbel, Laplace, Normal
@@ -18,10 +16,6 @@ from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
-    return -((x - loc) ** 2) / (2 * scale**2) - mp.log(scale) - mp.log(2 * mp.pi) / 2
 
 
 def entropy(loc: Tensor, scale: Tensor) -> Tensor:
@@ -61,7 +55,6 @@ normal = declare(
             {"loc": -30.0, "scale": 12.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean_excess": Moment(mean_excess),

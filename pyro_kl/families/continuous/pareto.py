@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +24,6 @@ FROM_SCALE = Support(
     high=math.inf,
     above=0.0,
 )
-
-
-def log_density(mp: Any, x: Any, scale: Any, alpha: Any) -> Any:
-    if x < scale:
-        return -mp.inf
-    return mp.log(alpha / scale) - (alpha + 1) * mp.log(x / scale)
 
 
 def mean(scale: Tensor, alpha: Tensor) -> Tensor:
@@ -91,7 +84,6 @@ pareto = declare(
             {"scale": 4.0, "alpha": 6.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
-        log_density=log_density,
         entropy=lambda scale, alpha: torch.log(scale / alpha) + 1 / alpha + 1,
         moments={
             "mean": Moment(mean, finite=above(alpha=1)),

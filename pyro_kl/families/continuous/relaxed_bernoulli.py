@@ -6,8 +6,6 @@ not decided by the supports is an integral.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import RelaxedBernoulli
@@ -23,13 +21,6 @@ from ...registry.register import declare
 def read(p: RelaxedBernoulli) -> Parameters:
     """The parameter that was given; torch clamps when it computes the other one."""
     return {"temperature": p.temperature, **probs_or_logits(p.base_dist)}
-
-
-def log_density(mp: Any, x: Any, temperature: Any, probs: Any = None, logits: Any = None) -> Any:
-    location = mp.log(probs / (1 - probs)) if logits is None else logits
-    odds = location - temperature * (mp.log(x) - mp.log(1 - x))
-    log_slope = -mp.log(x) - mp.log(1 - x)
-    return mp.log(temperature) - abs(odds) - 2 * mp.log1p(mp.exp(-abs(odds))) + log_slope
 
 
 def log_odds(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
@@ -65,7 +56,6 @@ relaxed_bernoulli = declare(
             {"temperature": 3.0, "probs": 0.9},
         ),
         reference="Maddison, Mnih & Teh (2017), arXiv:1611.00712, appendix B",
-        log_density=log_density,
         read=read,
         safe={"temperature": 1.0, "probs": 0.5, "logits": 0.0},
         line=Line(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pyro.distributions import SkewLogistic
@@ -13,12 +12,6 @@ from ...numerics.special.divergences import EULER_GAMMA, trigamma
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line, softplus
 from ...registry.register import declare
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any) -> Any:
-    z = (x - loc) / scale
-    log1p_exp = mp.log1p(mp.exp(-z)) if z > 0 else -z + mp.log1p(mp.exp(z))
-    return mp.log(asymmetry) - mp.log(scale) - z - (asymmetry + 1) * log1p_exp
 
 
 def entropy(loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
@@ -55,7 +48,6 @@ skew_logistic = declare(
             {"loc": 1.0, "scale": 0.4, "asymmetry": 0.6},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 23 (type I generalised logistic)",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(mean),

@@ -8,7 +8,6 @@ Pyro's own log density has a gradient of nan in the tails.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pyro.distributions import SoftAsymmetricLaplace
@@ -19,29 +18,6 @@ from ...numerics.special.log_erfcx import log_erfcx
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line
 from ...registry.register import declare
-
-
-def log_density(
-    mp: Any, x: Any, loc: Any, scale: Any, asymmetry: Any = 1, softness: Any = 1
-) -> Any:
-    left, right, s = scale * asymmetry, scale / asymmetry, scale * softness
-
-    def tail(distance: Any, length: Any) -> Any:
-        """E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
-        shift = mp.exp(s**2 / (2 * length**2) - distance / length)
-        return shift * _erfc(mp, (s / length - distance / s) / mp.sqrt(2)) / 2
-
-    return mp.log((tail(x - loc, right) + tail(loc - x, left)) / (left + right))
-
-
-def _erfc(mp: Any, z: Any) -> Any:
-    """mpmath's own overflows at arguments that tests of a tail's decay reach."""
-    if abs(z) < 1e5:
-        return mp.erfc(z)
-    if z < 0:
-        return mp.mpf(2)
-    w = 1 / (2 * z * z)
-    return mp.exp(-z * z) / (z * mp.sqrt(mp.pi)) * (1 - w * (1 - 3 * w * (1 - 5 * w)))
 
 
 def mean(loc: Tensor, scale: Tensor, asymmetry: Tensor, softness: Tensor) -> Tensor:
@@ -92,7 +68,6 @@ soft_asymmetric_laplace = declare(
             {"loc": -3.0, "scale": 4.0, "asymmetry": 1.0, "softness": 1.0},
         ),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3, and a Normal",
-        log_density=log_density,
         moments={
             "mean": Moment(mean),
             "variance": Moment(variance),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pyro.distributions import SoftLaplace
@@ -13,11 +12,6 @@ from torch.nn.functional import logsigmoid
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
 from ...registry.register import declare
-
-
-def log_density(mp: Any, x: Any, loc: Any, scale: Any) -> Any:
-    z = abs(x - loc) / scale
-    return mp.log(2 / mp.pi) - mp.log(scale) - z - mp.log1p(mp.exp(-2 * z))
 
 
 def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
@@ -41,7 +35,6 @@ soft_laplace = declare(
             {"loc": -9.0, "scale": 5.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), sec. 23.11 (hyperbolic secant)",
-        log_density=log_density,
         entropy=lambda loc, scale: torch.log(2 * math.pi * scale),
         moments={
             "mean": Moment(lambda loc, scale: loc),

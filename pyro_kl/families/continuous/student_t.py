@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,11 +30,6 @@ _GAP = (
     929569 / 15728640,
 )
 _GAP_FROM = 16.0
-
-
-def log_density(mp: Any, x: Any, df: Any, loc: Any, scale: Any) -> Any:
-    norm = mp.loggamma((df + 1) / 2) - mp.loggamma(df / 2) - mp.log(df * mp.pi) / 2
-    return norm - mp.log(scale) - (df + 1) / 2 * mp.log1p(((x - loc) / scale) ** 2 / df)
 
 
 def _halves(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,7 +123,6 @@ student_t = declare(
             {"df": 60.0, "loc": -9.0, "scale": 5.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 28",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(lambda df, loc, scale: loc, finite=above(df=1)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +26,6 @@ from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 _SHAPES = "torch raises on broadcast shapes"
-
-
-def log_density(mp: Any, x: Any, low: Any, high: Any) -> Any:
-    return -mp.log(high - low) if low <= x <= high else -mp.inf
 
 
 INTERVAL = Support(
@@ -195,7 +190,6 @@ uniform = declare(
             {"low": -4.0, "high": 5.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 26",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(mean),

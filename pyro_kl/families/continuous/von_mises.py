@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +20,6 @@ from ...registry.register import declare, formula
 ANGLES = Support(
     "angles from -pi to pi", discrete=False, low=-math.pi, high=math.pi, period=2 * math.pi
 )
-
-
-def log_density(mp: Any, x: Any, loc: Any, concentration: Any) -> Any:
-    log_norm = mp.log(2 * mp.pi * mp.besseli(0, concentration))
-    return concentration * mp.cos(x - loc) - log_norm
 
 
 # --- A = I1/I0, the mean resultant length -------------------------------------------------------
@@ -138,7 +132,6 @@ von_mises = declare(
             {"loc": -1.0, "concentration": 40.0},
         ),
         reference="Mardia & Jupp (2000), ch. 3",
-        log_density=log_density,
         entropy=entropy,
         line=Line(
             log_density_at,

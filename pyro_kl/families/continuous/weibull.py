@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +17,6 @@ from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, x: Any, scale: Any, concentration: Any) -> Any:
-    k, z = concentration, mp.log(x / scale)
-    return mp.log(k / scale) + (k - 1) * z - mp.exp(k * z)
 
 
 def entropy(scale: Tensor, concentration: Tensor) -> Tensor:
@@ -89,7 +83,6 @@ weibull = declare(
             {"scale": 20.0, "concentration": 4.0},
         ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 21",
-        log_density=log_density,
         entropy=entropy,
         moments={
             "mean": Moment(mean),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +13,6 @@ from ...numerics.special.flips import kl_bernoulli, log_masses
 from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.pair import Case
 from ...registry.register import declare, formula
-
-
-def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
-    p1 = probs if logits is None else 1 / (1 + mp.exp(-logits))
-    mass = {0: 1 - p1, 1: p1}.get(k, 0)
-    return mp.log(mass) if mass else -mp.inf
 
 
 def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
@@ -40,7 +33,6 @@ bernoulli = declare(
             {"probs": 1.0},
         ),
         reference="the definition",
-        log_density=log_density,
         log_mass=log_mass,
         num_atoms=lambda **_: 2,
         read=probs_or_logits,

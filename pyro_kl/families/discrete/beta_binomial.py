@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pyro.distributions import BetaBinomial, ExtendedBetaBinomial
@@ -30,19 +29,6 @@ def read(p: BetaBinomial) -> Parameters:
         "concentration0": p.concentration0,
         "total_count": n,
     }
-
-
-def log_density(
-    mp: Any, k: int, concentration1: Any, concentration0: Any, total_count: Any = 1
-) -> Any:
-    if k > total_count:
-        return -mp.inf
-    a, b, n = concentration1, concentration0, total_count
-
-    def log_beta(x: Any, y: Any) -> Any:
-        return mp.loggamma(x) + mp.loggamma(y) - mp.loggamma(x + y)
-
-    return mp.log(mp.binomial(n, k)) + log_beta(k + a, n - k + b) - log_beta(a, b)
 
 
 def log_mass(
@@ -75,7 +61,6 @@ beta_binomial = declare(
             {"concentration1": 1.5, "concentration0": 2.5, "total_count": 1.0},
         ),
         reference="Johnson, Kemp & Kotz (2005), sec. 6.2.2",
-        log_density=log_density,
         log_mass=log_mass,
         num_atoms=num_atoms,
         read=read,

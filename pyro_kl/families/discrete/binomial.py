@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pyro.distributions import ExtendedBinomial
@@ -29,14 +28,6 @@ def read(p: Binomial) -> Parameters:
 def _unexpanded(count: Tensor) -> Tensor:
     """One number that was spread over a batch, as one number again."""
     return count if any(count.stride()) or not count.numel() else count[(0,) * count.dim()]
-
-
-def log_density(mp: Any, k: int, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
-    if k > total_count:
-        return -mp.inf
-    p1 = probs if logits is None else 1 / (1 + mp.exp(-logits))
-    mass = mp.binomial(total_count, k) * p1**k * (1 - p1) ** (total_count - k)
-    return mp.log(mass) if mass else -mp.inf
 
 
 def log_mass(
@@ -68,7 +59,6 @@ binomial = declare(
             {"total_count": 3.0, "probs": 1.0},
         ),
         reference="Johnson, Kemp & Kotz (2005), ch. 3",
-        log_density=log_density,
         log_mass=log_mass,
         num_atoms=num_atoms,
         read=read,

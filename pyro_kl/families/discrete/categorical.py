@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +15,6 @@ from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.pair import Case
 from ...registry.register import declare, register
 from ...registry.shapes import broadcast_batch
-
-
-def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
-    weights = list(probs) if logits is None else [mp.exp(x) for x in logits]
-    mass = weights[k] / sum(weights) if k < len(weights) else 0
-    return mp.log(mass) if mass else -mp.inf
 
 
 def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
@@ -53,7 +46,6 @@ categorical = declare(
             {"probs": [0.6, 0.0, 0.4]},
         ),
         reference="the definition",
-        log_density=log_density,
         log_mass=log_mass,
         num_atoms=num_atoms,
         read=probs_or_logits,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro.distributions import GammaPoisson
 from torch import Tensor
@@ -11,12 +9,6 @@ from torch import Tensor
 from ...numerics.special.counts import Count, log_negative_binomial_mass, negative_binomial_count
 from ...registry.family import COUNTS, Family
 from ...registry.register import declare
-
-
-def log_density(mp: Any, k: int, concentration: Any, rate: Any) -> Any:
-    a = concentration
-    ways = mp.loggamma(a + k) - mp.loggamma(a) - mp.loggamma(mp.mpf(k + 1))
-    return ways + a * mp.log(rate / (1 + rate)) - k * mp.log(1 + rate)
 
 
 def log_mass(k: Tensor, concentration: Tensor, rate: Tensor) -> Tensor:
@@ -41,7 +33,6 @@ gamma_poisson = declare(
             {"concentration": 30.0, "rate": 4.0},
         ),
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
-        log_density=log_density,
         log_mass=log_mass,
         count=count,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,14 +29,6 @@ def read(p: Geometric) -> Parameters:
     return {given: p.__dict__[given]}
 
 
-def log_density(mp: Any, k: int, probs: Any = None, logits: Any = None) -> Any:
-    if probs == 1:
-        return mp.mpf(0) if k == 0 else -mp.inf
-    if logits is None:
-        return mp.log(probs) + k * mp.log(1 - probs)
-    return -mp.log(1 + mp.exp(-logits)) - k * mp.log(1 + mp.exp(logits))
-
-
 def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
     log_p1, log_p0 = log_masses(probs, logits)
     return times(k, log_p0.unsqueeze(-1)) + log_p1.unsqueeze(-1)
@@ -60,7 +51,6 @@ geometric = declare(
         support=COUNTS,
         examples=({"probs": 0.5}, {"probs": 0.2}, {"logits": 2.0}, {"probs": 1.0}),
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
-        log_density=log_density,
         log_mass=log_mass,
         tail=tail,
         read=read,

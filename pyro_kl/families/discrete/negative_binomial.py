@@ -6,8 +6,6 @@ where scipy's p would be 1 - probs. Two of them have a closed form for equal tot
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.distributions import NegativeBinomial
 
@@ -21,12 +19,6 @@ from ...registry.register import declare
 def read(p: NegativeBinomial) -> Parameters:
     """The parameter that was given; torch clamps when it computes the other one."""
     return {"total_count": p.total_count, **probs_or_logits(p)}
-
-
-def log_density(mp: Any, k: int, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
-    p1 = probs if logits is None else 1 / (1 + mp.exp(-logits))
-    mass = mp.rf(total_count, k) / mp.factorial(k) * p1**k * (1 - p1) ** total_count
-    return mp.log(mass) if mass else -mp.inf
 
 
 def log_mass(
@@ -52,7 +44,6 @@ negative_binomial = declare(
             {"total_count": 2.0, "probs": 0.0},
         ),
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
-        log_density=log_density,
         log_mass=log_mass,
         read=read,
         count=count,

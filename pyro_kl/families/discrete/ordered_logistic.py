@@ -6,8 +6,6 @@ It is a Categorical whose masses the class computes as differences of sigmoids, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro.distributions import OrderedLogistic
 from torch import Tensor
@@ -16,13 +14,6 @@ from torch.nn.functional import logsigmoid, pad
 from ...numerics.special import divergences as special
 from ...registry.family import COUNTS, Family
 from ...registry.register import declare
-
-
-def log_density(mp: Any, k: int, predictor: Any, cutpoints: Any) -> Any:
-    if k > len(cutpoints):
-        return -mp.inf
-    below = [1 / (1 + mp.exp(predictor - c)) for c in cutpoints]
-    return mp.log([*below, 1][k] - [0, *below][k])
 
 
 def log_mass(k: Tensor, predictor: Tensor, cutpoints: Tensor) -> Tensor:
@@ -46,7 +37,6 @@ ordered_logistic = declare(
             {"predictor": 40.0, "cutpoints": [0.0]},
         ),
         reference="McCullagh (1980), Regression models for ordinal data",
-        log_density=log_density,
         log_mass=log_mass,
         num_atoms=lambda predictor, cutpoints: int(cutpoints.shape[-1]) + 1,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Poisson
@@ -17,12 +15,6 @@ from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 _RATE_ZERO = "torch gives inf where rate 0 makes it finite, in p's shape"
-
-
-def log_density(mp: Any, k: int, rate: Any) -> Any:
-    if rate == 0:
-        return mp.mpf(0) if k == 0 else -mp.inf
-    return k * mp.log(rate) - rate - mp.loggamma(mp.mpf(k + 1))
 
 
 def log_mass(k: Tensor, rate: Tensor) -> Tensor:
@@ -54,7 +46,6 @@ poisson = declare(
         support=COUNTS,
         examples=({"rate": 2.0}, {"rate": 0.3}, {"rate": 25.0}, {"rate": 0.0}),
         reference="Johnson, Kemp & Kotz (2005), ch. 4",
-        log_density=log_density,
         log_mass=log_mass,
         tail=tail,
         replaces={Bernoulli: _RATE_ZERO, Binomial: _RATE_ZERO},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from pyro.distributions import ZeroInflatedNegativeBinomial
@@ -20,15 +19,6 @@ from . import negative_binomial
 def read(p: ZeroInflatedNegativeBinomial) -> Parameters:
     """The parameters as they were given; the other forms are clamped."""
     return {**negative_binomial.read(p.base_dist), **read_gate(p)}
-
-
-def log_density(
-    mp: Any, k: int, total_count: Any, gate: Any = None, gate_logits: Any = None, **flip: Any
-) -> Any:
-    g = gate if gate_logits is None else 1 / (1 + mp.exp(-gate_logits))
-    base = mp.exp(negative_binomial.log_density(mp, k, total_count, **flip))
-    mass = (g if k == 0 else 0) + (1 - g) * base
-    return mp.log(mass) if mass else -mp.inf
 
 
 def log_mass(
@@ -67,7 +57,6 @@ zero_inflated_negative_binomial = declare(
         ),
         reference="Greene (1994), Accounting for excess zeros in Poisson and negative binomial "
         "regression",
-        log_density=log_density,
         log_mass=log_mass,
         read=read,
         count=count,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro.distributions import ZeroInflatedPoisson
 from torch import Tensor
@@ -15,18 +13,11 @@ from ...registry.family import COUNTS, Family
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 from .poisson import kl_poisson_poisson, poisson
-from .poisson import log_density as log_density_poisson
 
 
 def read(p: ZeroInflatedPoisson) -> Parameters:
     """The gate as it was given; Pyro clamps when it computes the other form."""
     return {"rate": p.rate, **read_gate(p)}
-
-
-def log_density(mp: Any, k: int, rate: Any, gate: Any = None, gate_logits: Any = None) -> Any:
-    g = gate if gate_logits is None else 1 / (1 + mp.exp(-gate_logits))
-    mass = (g if k == 0 else 0) + (1 - g) * mp.exp(log_density_poisson(mp, k, rate))
-    return mp.log(mass) if mass else -mp.inf
 
 
 def log_mass(
@@ -53,7 +44,6 @@ zero_inflated_poisson = declare(
             {"rate": 3.0, "gate": 1.0},
         ),
         reference="Lambert (1992), Zero-inflated Poisson regression",
-        log_density=log_density,
         log_mass=log_mass,
         read=read,
         count=count,

@@ -26,6 +26,7 @@ from pyro_kl import Family, Pair
 from pyro_kl.registry.register import families
 
 from . import PATH, gaussian, integrate, load, quadrature, textbook
+from .densities import DENSITIES
 
 STORED_DIGITS = 30
 #: What a case may be off: the rounding of its decimal digits to a double, twice.
@@ -164,7 +165,7 @@ def case_value(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Any:
     if "log_density" in a:  # a point against a Normal
         with mp.workdps(integrate.WORKING_DIGITS):
             at = {name: integrate.exact(x) for name, x in b.items()}
-            log_q = by_name()["Normal"].log_density(mp, integrate.exact(a["v"]), **at)
+            log_q = DENSITIES["Normal"](mp, integrate.exact(a["v"]), **at)
             return integrate.exact(a["log_density"]) - log_q
     if isinstance(a.get("loc"), list) and isinstance(b.get("loc"), list):
         return gaussian.kl(a, b)

@@ -1,7 +1,7 @@
 """The definition of the KL, integrated or summed at 50 digits.
 
-The only thing taken from a family is its density, as the book writes it. The support is mapped
-to the line such that power distributions become exponentials:
+The densities are those of `densities`; only the support is taken from a family. It is mapped to
+the line such that power distributions become exponentials:
 
     from a upward   x = a + exp(y)
     from a to b     x = a + (b - a) / (1 + exp(-y))
@@ -28,6 +28,8 @@ from mpmath import mp, mpf
 from pyro_kl import Family
 from pyro_kl.registry.family import end_at
 
+from .densities import log_density_of
+
 DIGITS = 50
 #: Digits at which the sums are taken; the difference is there to be cancelled.
 WORKING_DIGITS = 80
@@ -45,7 +47,7 @@ Parameters = Mapping[str, Any]
 
 
 class _Arithmetic:
-    """mpmath for `Family.log_density`, with the constants of a density computed once."""
+    """mpmath for `densities`, with the constants of a density computed once."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(mp, name)
@@ -81,7 +83,7 @@ class Member:
     """A member of a family: its exact parameters, the ends of its support, its kinks."""
 
     def __init__(self, family: Family, example: Parameters) -> None:
-        self.family, support = family, family.support
+        self.density, support = log_density_of(family), family.support
         self.parameters = {name: exact(x) for name, x in example.items()}
         values = family.of(family.make(example))
         self.low, self.high = (
@@ -94,7 +96,7 @@ class Member:
         # the ends belong to a discrete support, and are of measure zero in a continuous one
         if not self.low <= x <= self.high:
             return -mp.inf
-        return self.family.log_density(_ARITHMETIC, x, **self.parameters)
+        return self.density(_ARITHMETIC, x, **self.parameters)
 
     @property
     def bounded(self) -> bool:
