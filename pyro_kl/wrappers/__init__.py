@@ -1,10 +1,26 @@
-"""Wrapped distributions, one file for each wrapper: rules that call `kl_divergence` again.
+"""Wrapped distributions: rules that call `kl_divergence` again, in the order of their trial."""
 
-The order is that of their trial: first what changes nothing of the distribution (masks, batches,
-choices), then what maps it, then where it lives, at last integrals over a line.
-"""
+from ..registry.reduction import first_reduction, reduction
+from . import improper_uniform  # it registers pairs and has no rule
+from .circle import in_one_turn
+from .delta import by_atoms
+from .independent import by_expansion
+from .masked import by_mask, by_selection
+from .transformed.by_line import by_line
+from .transformed.by_normal import by_integral
+from .transformed.pullback import by_marginals, by_moved_map, by_pullback
+from .transformed.rules import by_promotion, by_shared_map, by_shared_map_as_given, by_unfolding
+from .zero_inflated import by_zero_inflation
 
-from . import masked, expanded, masked_mixture, independent, delta, improper_uniform, unit
-from .transformed import folded, rules
-from . import circle, zero_inflated, atoms
-from .transformed import pullback, by_normal, by_line
+for _rule in (by_promotion, by_shared_map_as_given):
+    first_reduction(_rule)
+# First comes what leaves the distribution as it is (masks, batches, choices), then the maps,
+# then the supports, and the integrals over a line are last.
+for _rule in (
+    by_mask, by_expansion, by_selection,
+    by_unfolding, by_shared_map,
+    in_one_turn, by_zero_inflation, by_atoms,
+    by_pullback, by_moved_map, by_marginals,
+    by_integral, by_line,
+):  # fmt: skip
+    reduction(_rule)

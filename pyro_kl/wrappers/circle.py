@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
 
 from ..numerics.concrete import holds_everywhere
-from ..registry.reduction import NoDivergence, canonicalise, describe, reduction
+from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.register import family_of
 from .transformed.maps import bounds, image, mapped_support
 from .transformed.rules import base_and_transforms
@@ -99,7 +99,6 @@ def _goes_round(p: Any, period: float) -> bool:
     return not holds_everywhere(width, lambda w: w <= period * (1 + 4 * eps))
 
 
-@reduction
 def in_one_turn(p: Distribution, q: Distribution) -> Tensor | None:
     """No rule may answer for what goes round a circle more than once."""
     check_one_turn(p, q)

@@ -1,18 +1,32 @@
-"""Delta: a density at a point, which is what an autoguide's site is."""
+"""Atoms: Delta, Unit, and mass at points against a density."""
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Any
 
-from pyro.distributions import Delta
+import torch
+from pyro.distributions import (
+    Delta,
+    Empirical,
+    ImproperUniform,
+    MaskedDistribution,
+    MaskedMixture,
+    Rejector,
+    Unit,
+    ZeroInflatedDistribution,
+)
 from pyro.distributions import Distribution as PyroDistribution
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, MixtureSameFamily, Normal
 
 from ..registry.pair import Case
+from ..registry.provenance import Use, note
 from ..registry.reduction import canonicalise
 from ..registry.register import register
-from ..registry.shapes import broadcast_batch
+from ..registry.shapes import broadcast_batch, some_tensor
+from ..registry.subclasses import is_a
 from .log_prob import log_prob_anywhere
 from .masked import by_mask, unmasked
 
@@ -41,3 +55,56 @@ def kl_delta(p: Delta, q: Distribution) -> Tensor:
         assert value is not None
         return value
     return (p.log_density - log_prob_anywhere(q, p.v)).expand(shape)
+
+
+@register(
+    Unit,
+    Unit,
+    cases=[Case({"log_factor": 2.0}, {"log_factor": -1.0}, 3.0)],
+    reference="the definition: log p - log q at the only point",
+    method="point density",
+)
+def kl_unit_unit(p: Unit, q: Unit) -> Tensor:
+    """KL(Unit(a) || Unit(b)) = a - b: factors are not normalised."""
+    return (p.log_factor - q.log_factor).expand(broadcast_batch(p, q))
+
+
+# --- atoms against densities --------------------------------------------------------------------
+
+
+#: Of these a support does not say it: other rules open them.
+_UNKNOWN = (
+    ImproperUniform, MaskedDistribution, MaskedMixture, Rejector, Unit, ZeroInflatedDistribution,
+)  # fmt: skip
+
+
+def by_atoms(p: Distribution, q: Distribution) -> Tensor | None:
+    """+inf, where one side has mass at points only and the other has none at any point."""
+    of_p, of_q = is_atomic(p), is_atomic(q)
+    if of_p is None or of_q is None or of_p == of_q:
+        return None
+    note(Use("infinite", __name__))
+    anchor = some_tensor(p)
+    dtype = torch.promote_types(anchor.dtype, some_tensor(q).dtype)
+    return anchor.detach().new_full((), math.inf, dtype=dtype).expand(broadcast_batch(p, q))
+
+
+def is_atomic(distribution: Any) -> bool | None:
+    """Whether all mass is at points (True) or none is (False); None if it is not known.
+
+    What is mapped or repeated is what its base is: the support of an image says nothing of it.
+    """
+    if isinstance(distribution, _UNKNOWN):
+        return None
+    if is_a(distribution, (Delta, Empirical)):
+        return True
+    base = getattr(distribution, "base_dist", None)
+    if isinstance(distribution, MixtureSameFamily):
+        base = distribution.component_distribution
+    if base is not None:
+        return is_atomic(base)
+    try:
+        support = distribution.support
+    except (NotImplementedError, AttributeError):
+        return None
+    return None if support is None else bool(support.is_discrete)

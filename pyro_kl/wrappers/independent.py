@@ -1,9 +1,9 @@
-"""Independent: products of distributions, of equal and of different depths."""
+"""Independent and ExpandedDistribution: products of distributions, and larger batches of one."""
 
 from __future__ import annotations
 
 import torch
-from pyro.distributions import Delta, MaskedDistribution
+from pyro.distributions import Delta, ExpandedDistribution, MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
@@ -50,3 +50,33 @@ def kl_independent_independent(p: Independent, q: Independent) -> Tensor:
     shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
     kl = kl_divergence(peel(p, shared), peel(q, shared))
     return sum_events(kl, shape, p.event_shape[:shared])
+
+
+# --- ExpandedDistribution -----------------------------------------------------------------------
+
+
+@canonical(ExpandedDistribution)
+def plainer_expanded(distribution: ExpandedDistribution) -> Distribution:
+    """The base itself, expanded by its own means if it has any."""
+    base = canonicalise(distribution.base_dist)
+    if base.batch_shape == distribution.batch_shape:
+        return base
+    try:
+        expanded = base.expand(distribution.batch_shape)
+    except NotImplementedError:  # a class of torch's that cannot
+        expanded = distribution
+    if not isinstance(expanded, ExpandedDistribution):
+        return expanded
+    return (
+        distribution
+        if base is distribution.base_dist
+        else ExpandedDistribution(base, distribution.batch_shape)
+    )
+
+
+def by_expansion(p: Distribution, q: Distribution) -> Tensor | None:
+    """The KL of what is expanded, expanded."""
+    bases = [x.base_dist if isinstance(x, ExpandedDistribution) else x for x in (p, q)]
+    if bases[0] is p and bases[1] is q:
+        return None
+    return kl_divergence(*bases).expand(broadcast_batch(p, q))

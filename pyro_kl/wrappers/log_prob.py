@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pyro.distributions
 import torch
 from pyro.distributions import Delta, OneOneMatching, OneTwoMatching, SpanningTree
 from torch import Tensor
@@ -20,8 +19,8 @@ from torch.distributions import (
 
 from ..registry.shapes import any_of_last
 from ..registry.user_classes import is_foreign
+from .transformed.maps import TRANSFORMED
 
-_MAPPED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Distributions whose values index a tensor.
 _OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
 
@@ -52,7 +51,7 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
     if support is None or isinstance(q, Delta):
         return None  # a Delta's log_prob is -inf outside of its point by itself
     inside = support.check(x)
-    if type(q) in _MAPPED and not is_foreign(q):  # an image may be larger than the base's
+    if type(q) in TRANSFORMED and not is_foreign(q):  # an image may be larger than the base's
         within = _inside(q.base_dist, _before(q, x))
         if within is not None:
             extra = within.dim() - inside.dim()
@@ -85,7 +84,7 @@ def _before(q: Any, x: Tensor) -> Tensor:
 
 def _point_inside(q: Any, x: Tensor) -> Tensor:
     """Some point in q's support, of x's shape or broadcasting to it."""
-    if type(q) in _MAPPED:
+    if type(q) in TRANSFORMED:
         y = _point_inside(q.base_dist, _before(q, x))
         for transform in q.transforms:
             y = transform(y)

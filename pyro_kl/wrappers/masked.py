@@ -1,9 +1,9 @@
-"""MaskedDistribution: elements that are left out of the comparison.
+"""MaskedDistribution and MaskedMixture: a mask selects elements of a batch.
 
-A mask says which elements of a batch count. An element counts if both sides let it: that is what
-Pyro's own rule does for two masks. A mask on one side alone has no rule in Pyro, and needs none:
-TraceMeanField_ELBO then takes the guide's and the model's log densities one by one, each with its
-own mask, which is no KL. So it stays; a point, whose KL Pyro has against any q, is the exception.
+Under a MaskedDistribution an element counts if both sides' masks let it count, as in Pyro's own
+rule for two masks. A mask on one side alone has no KL: TraceMeanField_ELBO then adds the log
+densities of guide and model, each with its own mask. Only a point (Delta) as p is compared with
+any q, because Pyro does so.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, MaskedDistribution, Normal
+from pyro.distributions import Delta, MaskedDistribution, MaskedMixture, Normal
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from ..numerics.concrete import holds_everywhere
 from ..registry.pair import Case
-from ..registry.reduction import NoDivergence, canonical, canonicalise, reduction
+from ..registry.reduction import NoDivergence, canonical, canonicalise
 from ..registry.register import register
 from ..registry.shapes import as_delta, broadcast_batch, some_tensor
 from ..registry.subclasses import is_a
@@ -54,7 +55,6 @@ def unmasked(distribution: Any) -> tuple[Any, Mask]:
     return bare, mask
 
 
-@reduction
 def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
     """The KL of what is masked where both sides count, 0 elsewhere."""
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
@@ -104,3 +104,28 @@ def kl_masked_masked(p: MaskedDistribution, q: MaskedDistribution) -> Tensor:
     value = by_mask(p, q)
     assert value is not None
     return value
+
+
+# --- MaskedMixture ------------------------------------------------------------------------------
+
+
+def by_selection(p: Any, q: Any) -> Tensor | None:
+    """Element by element the KL of the components that the masks select."""
+    if not isinstance(p, MaskedMixture) and not isinstance(q, MaskedMixture):
+        return None
+    shape = broadcast_batch(p, q)
+    if not isinstance(p, MaskedMixture):
+        choices = [(p, q.component0), (p, q.component1)]
+    elif not isinstance(q, MaskedMixture):
+        choices = [(p.component0, q), (p.component1, q)]
+    elif _same_mask(p.mask, q.mask):
+        choices = [(p.component0, q.component0), (p.component1, q.component1)]
+    else:  # q's mask selects within either of p's components
+        choices = [(p.component0, q), (p.component1, q)]
+    chooser: Any = p if isinstance(p, MaskedMixture) else q
+    where_not, where = (kl_divergence(*choice).expand(shape) for choice in choices)
+    return torch.where(chooser.mask, where, where_not)
+
+
+def _same_mask(a: Any, b: Any) -> bool:
+    return a is b or (a.shape == b.shape and holds_everywhere(a == b, lambda equal: equal))

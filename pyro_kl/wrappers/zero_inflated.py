@@ -13,13 +13,11 @@ from torch.distributions import Distribution, kl_divergence
 from ..numerics.dtypes import in_float64, promoted
 from ..numerics.special.zero_inflation import Gates, kl_inflated, log_gates, read_gate
 from ..registry.pair import Case
-from ..registry.reduction import reduction
 from ..registry.register import family_of, register
 from ..registry.shapes import broadcast_batch, some_tensor
 from .log_prob import log_prob_anywhere
 
 
-@reduction
 def by_zero_inflation(p: Distribution, q: Distribution) -> Tensor | None:
     """The KL of the gates and of the bases; a distribution without a gate has gate 0."""
     inflated = [

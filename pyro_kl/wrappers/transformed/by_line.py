@@ -20,7 +20,7 @@ from ...numerics.quadrature.peaks import peak_between, square_over_jump
 from ...registry.integrate import tell
 from ...registry.line import Point, half_line
 from ...registry.provenance import Use, note
-from ...registry.reduction import canonicalise, describe, no_formula, out_of_reach, reduction
+from ...registry.reduction import canonicalise, describe, no_formula, out_of_reach
 from ...registry.register import family_of
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.user_classes import (
@@ -128,7 +128,6 @@ def _folded(distribution: FoldedDistribution) -> Source | None:
     )
 
 
-@reduction
 def by_line(p: Distribution, q: Distribution) -> Tensor | None:
     """A distribution that knows its line, mapped or folded, against a univariate distribution."""
     if p.event_shape or q.event_shape or is_traced():

@@ -30,7 +30,7 @@ from ...numerics.quadrature.integrate import Integral, integrate
 from ...numerics.special.divergences import HALF_LOG_TAU
 from ...registry.integrate import tell
 from ...registry.line import from_line
-from ...registry.reduction import describe, out_of_reach, reduction
+from ...registry.reduction import describe, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.user_classes import is_foreign, promoted, tensors_in
 from .charts import carried, is_known, is_univariate, taken_back
@@ -52,7 +52,6 @@ _NEGLIGIBLE = -42.0
 _Reach = tuple[Tensor | float, Tensor | float]
 
 
-@reduction
 def by_integral(p: Distribution, q: Distribution) -> Tensor | None:
     """A Normal, mapped or not, against a univariate distribution: an integral over the base."""
     if p.event_shape or q.event_shape:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Number
 from typing import Any
 
+import pyro.distributions
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution, constraints
@@ -25,6 +26,8 @@ from torch.distributions.transforms import (
 from ...numerics.concrete import holds_everywhere, is_constant
 from ...registry.subclasses import is_a
 
+#: torch's class and Pyro's: a subclass of them may have a density of its own.
+TRANSFORMED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 _INCREASING = (ExpTransform, SigmoidTransform, SoftplusTransform, TanhTransform)
 #: What an instance keeps for itself and says nothing about the map.
 _BOOKKEEPING = frozenset({"_cache_size", "_cached_x_y", "_inv", "_event_dim"})

@@ -31,7 +31,6 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from ...registry.reduction import reduction
 from ...registry.shapes import broadcast_batch, sum_events
 from ...registry.subclasses import is_a
 from .charts import is_univariate
@@ -76,7 +75,6 @@ def _logit_betas(a: Tensor, b: Tensor, affine: AffineTransform) -> Distribution:
     return Independent(on_line, 1, validate_args=False)
 
 
-@reduction
 def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
     """What p ends with is undone on both sides, where q undone is known."""
     base, maps = base_and_transforms(p)
@@ -86,7 +84,6 @@ def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
     return kl_divergence(mapped(base, maps[:-1]), before).expand(broadcast_batch(p, q))
 
 
-@reduction
 def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
     """q's maps are undone on p, where they reach everything that p does."""
     base, maps = base_and_transforms(q)
@@ -100,7 +97,6 @@ def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
     return kl_divergence(moved, base).expand(broadcast_batch(p, q))
 
 
-@reduction
 def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
     """A multivariate normal, mapped number by number, against a product.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyro.distributions
 import torch
+from pyro.distributions import FoldedDistribution
 from torch import Tensor
 from torch.distributions import (
     Distribution,
@@ -34,27 +34,59 @@ from torch.distributions.transforms import (
 
 from ...numerics.dtypes import in_float64
 from ...registry.pair import Case
-from ...registry.reduction import by_reduction, canonical, canonicalise, first_reduction, reduction
+from ...registry.reduction import by_reduction, canonical, canonicalise
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch, peel
 from ...registry.subclasses import is_a
 from ...registry.user_classes import is_foreign, own_copy, promoted, tensors_in
-from .closed_images import _logistic_of, class_of, closed_image
-from .maps import flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
+from .closed_images import _logistic_of, class_of, closed_image, named_half, unfolded
+from .maps import (
+    TRANSFORMED,
+    flattened,
+    lives_above,
+    mapped_support,
+    one_to_one,
+    plain_maps,
+    same_map,
+    undoes,
+)
 
-_PLAIN = (TransformedDistribution, pyro.distributions.TransformedDistribution)
 #: Their densities are written apart, since base and maps are not exact in floating point.
 _CLOSED = (Gumbel, Kumaraswamy)
+
+
+@canonical(FoldedDistribution)  # before its parent, TransformedDistribution
+def plainer_folded(distribution: FoldedDistribution) -> Distribution:
+    """The base itself where it is never negative, the half of a symmetric family by its name."""
+    base = canonicalise(distribution.base_dist)
+    if lives_above(base.support, 0.0):
+        return base
+    half = named_half(base)
+    if half is not None:
+        return half
+    return (
+        distribution
+        if base is distribution.base_dist
+        else FoldedDistribution(base, validate_args=False)
+    )
+
+
+def by_unfolding(p: Distribution, q: Distribution) -> Tensor | None:
+    """Of two halves of distributions symmetric about 0, the KL of the whole distributions."""
+    whole_p, whole_q = unfolded(p), unfolded(q)
+    if whole_p is None or whole_q is None:
+        return None
+    return kl_divergence(whole_p, whole_q).expand(broadcast_batch(p, q))
 
 
 @canonical(TransformedDistribution)
 def plainer_transformed(distribution: TransformedDistribution) -> Distribution:
     """The innermost base under a list of plain maps, or the family that this is."""
-    if type(distribution) not in _PLAIN:
+    if type(distribution) not in TRANSFORMED:
         return distribution
     base, maps = _opened_plain(distribution)
     if maps and is_a(maps[0], AbsTransform) and not base.event_shape:
-        base, maps = pyro.distributions.FoldedDistribution(base), maps[1:]
+        base, maps = FoldedDistribution(base), maps[1:]
     base, maps = _absorbed(base, maps)
     if not maps:
         return base
@@ -69,7 +101,7 @@ def plainer_transformed(distribution: TransformedDistribution) -> Distribution:
 def _opened_plain(distribution: Any) -> tuple[Distribution, list[Transform]]:
     """The base under all nested maps."""
     transforms: list[Transform] = []
-    while type(distribution) in _PLAIN:
+    while type(distribution) in TRANSFORMED:
         transforms = [*distribution.transforms, *transforms]
         distribution = canonicalise(distribution.base_dist)
     return distribution, plain_maps(transforms)
@@ -121,11 +153,10 @@ def base_and_transforms(distribution: Any) -> tuple[Distribution, list[Transform
     return canonicalise(distribution.base_dist), plain_maps(distribution.transforms)
 
 
-@first_reduction
 def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
     """Maps are merged, inverted and taken into a base in float64; the KL is rounded once."""
     if (
-        not any(type(distribution) in _PLAIN for distribution in (p, q))
+        not any(type(distribution) in TRANSFORMED for distribution in (p, q))
         or is_foreign(p)
         or is_foreign(q)
     ):
@@ -137,15 +168,13 @@ def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
     return kl_divergence(own_copy(p), own_copy(q)).to(promoted((p, q)))
 
 
-@first_reduction
 def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
     """What both distributions end with drops out before one of them is called by another name."""
-    if type(p) not in _PLAIN or type(q) not in _PLAIN:
+    if type(p) not in TRANSFORMED or type(q) not in TRANSFORMED:
         return None
     return _without_shared_maps(p, q, _as_given)
 
 
-@reduction
 def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
     """What both distributions end with drops out if it is one-to-one where they live."""
     return _without_shared_maps(p, q, base_and_transforms)
@@ -154,7 +183,7 @@ def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
 def _as_given(distribution: Any) -> tuple[Distribution, list[Transform]]:
     """The base and all maps that it is under, not merged and without other names."""
     maps: list[Transform] = []
-    while type(distribution) in _PLAIN:
+    while type(distribution) in TRANSFORMED:
         maps = [*(part for t in distribution.transforms for part in flattened(t)), *maps]
         distribution = distribution.base_dist
     return distribution, maps
