@@ -16,8 +16,9 @@ from torch.distributions import Distribution
 
 from ..numerics.dtypes import Parameters
 from .family import Condition, Family, Moment, end_at
+from .lift import Kernel, derived_pair
 from .pair import Pair
-from .register import Kernel, derivation_rule, derived_pair, has_kernel, kernel_of, upstream_owner
+from .register import derivation_rule, has_kernel, kernel_of, upstream_owner
 
 _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast one"
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..numerics.dtypes import Parameters
 from ..numerics.special.divergences import kl_div_of_logs
 from .family import Family
+from .lift import derived_pair
 from .pair import Pair
-from .register import derivation_rule, derived_pair
+from .register import derivation_rule
 
 
 @derivation_rule

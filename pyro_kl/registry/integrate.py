@@ -26,10 +26,11 @@ from ..numerics.quadrature.integrate import (
     short_of,
 )
 from .family import Family, end_at
+from .lift import Kernel, derived_pair
 from .line import LARGEST, Line, Point, from_line, half_line
 from .pair import Pair
 from .provenance import Use, note
-from .register import Kernel, derivation_rule, derived_pair
+from .register import derivation_rule
 from .shapes import nan_in
 from .slow_tails import SlowTails, is_slow, slow_tails
 from .warnings import warn_once

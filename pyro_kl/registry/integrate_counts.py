@@ -31,8 +31,9 @@ from ..numerics.special.flips import kl_of_logs
 from ..numerics.special.zero_inflation import kl_inflated
 from .family import Family
 from .integrate import tell
+from .lift import derived_pair
 from .pair import Pair
-from .register import derivation_rule, derived_pair
+from .register import derivation_rule
 
 #: Asked of the integrals, from which the KL is put together.
 _FINE = 1e-13

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
 from numbers import Real
@@ -22,19 +22,13 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, register_kl
 from torch.distributions import kl as torch_kl
 
-from ..numerics.autograd.custom import with_partials
-from ..numerics.autograd.fused import OneNode
-from ..numerics.dtypes import Parameters
-from .family import Family, in_rows
+from .family import Family
+from .lift import Kernel, Partials, lift
 from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, home_of, mark, note, rewind, silent_since
 from .reduction import as_they_are, by_reduction
-from .shapes import broadcast_batch, nan_in
 from .subclasses import hides_another, keeps_density
 
-#: A formula on the parameters of p and of q, in float64.
-Kernel = Callable[[Parameters, Parameters], Tensor]
-Partials = Callable[[Parameters, Parameters], tuple[Tensor, ...]]
 F = TypeVar("F", bound=Formula)
 
 #: What a pair's `method` may be; "rule" leaves the word to what it calls.
@@ -401,103 +395,6 @@ def _check_class(cls: object, role: str) -> None:
 
 
 # --- formulas on parameters ---------------------------------------------------------------------
-
-
-def lift(
-    kernel: Kernel,
-    p_family: Family,
-    q_family: Family,
-    partials: Partials | None = None,
-    *,
-    masked: bool = False,
-    fused: bool = True,
-) -> Formula:
-    """From a formula on parameters to one on distributions.
-
-    The parameters are carried in float64 where the device can, and the answer is rounded once,
-    to the dtype that torch's promotion gives: float32 has no digits left for a KL between
-    neighbours, and these formulas are cheap. Where it can be, the whole formula is one node of
-    autograd's graph, with `partials`, the derivatives by p's and then q's parameters, if given.
-
-    A parameter that is nan makes a row nan. Arithmetic does that by itself, and comparisons are
-    written so that nan is on the side that is computed; `masked` says that a sum over atoms has
-    too many of them. `fused` is False for what is not elementwise: sums over atoms, integrals.
-    """
-    node = OneNode(
-        kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
-    )
-    evaluate = node if fused else node.plain
-    read_p, read_q = p_family.reader(), q_family.reader()
-    p_vectors, q_vectors = p_family.vectors, q_family.vectors
-
-    def formula(p: Distribution, q: Distribution) -> Tensor:
-        shape = broadcast_batch(p, q)
-        mine, theirs = read_p(p), read_q(q)
-        value = evaluate(mine, theirs)
-        if masked:
-            tensors = [*in_rows(mine, p_vectors), *in_rows(theirs, q_vectors)]
-            value = torch.where(nan_in(tensors), torch.nan, value)
-        return value if value.shape == shape else value.expand(shape)
-
-    formula.one_node = node  # type: ignore[attr-defined]
-    formula.__module__ = getattr(kernel, "__module__", formula.__module__)
-    formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
-    formula.__doc__ = kernel.__doc__
-    return formula
-
-
-def _with_partials(
-    kernel: Kernel, partials: Partials, p_family: Family, q_family: Family
-) -> Kernel:
-    """The formula with its derivatives by p's and then q's parameters."""
-    p_names, q_names = p_family.parameters, q_family.parameters
-
-    def split(values: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        p = dict(zip(p_names, values[: len(p_names)], strict=True))
-        return p, dict(zip(q_names, values[len(p_names) :], strict=True))
-
-    @with_partials(lambda *values: partials(*split(values)))
-    def on_values(*values: Tensor) -> Tensor:
-        return kernel(*split(values))
-
-    return lambda p, q: on_values(*p.values(), *q.values())
-
-
-def derived_pair(
-    p: Family,
-    q: Family,
-    kernel: Kernel,
-    *,
-    method: str,
-    finite: str,
-    reference: str,
-    replaces: str | None = None,
-    terms: Mapping[str, Callable[..., Any]] | None = None,
-    masked: bool = False,
-) -> Pair:
-    """What a derivation rule returns; p's family may say why torch's formula is replaced.
-
-    `terms` are the functions that the kernel is made of, by what they are: `explain` shows them.
-    `masked` is that of `lift`, and True for counts.
-    """
-    return Pair(
-        p.distribution,
-        q.distribution,
-        method=method,
-        finite=finite,
-        reference=reference,
-        formula=lift(
-            kernel,
-            p,
-            q,
-            masked=masked or (p.support.discrete and q.support.discrete),
-            fused=method == "closed form",
-        ),
-        replaces=replaces or p.replaces.get(q.distribution),
-        derived=True,
-        declared_in=(p.home, q.home),
-        terms=terms or {},
-    )
 
 
 def formula(

@@ -15,8 +15,9 @@ from ...numerics.special.counts import counts_of, largest, log_choose, times
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.flips import kl_bernoulli, log_masses
 from ...registry.family import COUNTS, Family, probs_or_logits
+from ...registry.lift import lift
 from ...registry.pair import Case
-from ...registry.register import declare, lift, register
+from ...registry.register import declare, register
 
 
 def read(p: Binomial) -> Parameters:
