@@ -13,8 +13,8 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from .balance import balanced, stopped
-from .bundle import Bundle, bundles
-from .guides.mean_field import Direct, Plain, Prior
+from .site_batches import SiteBatch, batches
+from .guides.mean_field import OwnDistribution, UnivariatePair, FromPrior
 from .guides.plan import Decision, Plan
 from .terms import (
     Term,
@@ -32,22 +32,22 @@ _DIFFER = "scale or mask differ between model and guide"
 
 @dataclass
 class Collected:
-    """The terms of one pair of traces, those of many alike sites in bundles.
+    """The terms of one pair of traces, those of many alike sites in batches.
 
     Attributes:
         single: terms on their own.
-        bundles: the rest.
+        batches: the rest.
     """
 
     single: list[Term]
-    bundles: list[Bundle]
+    batches: list[SiteBatch]
     _terms: list[Term] | None = None
 
     @property
     def terms(self) -> list[Term]:
-        """All terms, taken out of their bundles."""
+        """All terms, taken out of their batches."""
         if self._terms is None:
-            self._terms = self.single + [t for bundle in self.bundles for t in bundle.terms()]
+            self._terms = self.single + [t for batch in self.batches for t in batch.terms()]
         return self._terms
 
 
@@ -100,7 +100,7 @@ def collect(
             terms.append(term)
         else:
             plains.append((plain, _without_value(name, decision, model_trace.nodes[name])))
-    made, left = bundles(plains)
+    made, left = batches(plains)
     terms += [
         _latent(term.name, plan.decisions[term.name], plan, model_trace, guide_trace)
         for _, term in left
@@ -111,7 +111,7 @@ def collect(
 
 def _plain(
     name: str, decision: Decision, plan: Plan, model_trace: Trace, guide_trace: Trace
-) -> Plain | None:
+) -> UnivariatePair | None:
     """The distributions of a site that may be computed together with others."""
     site = model_trace.nodes[name]
     if not plan.agrees[name] or not decision.exact or decision.method in _ALONE:
@@ -120,7 +120,7 @@ def _plain(
         return None
     if decision.drawn.parts[-1] == decision.drawn.parts[0] and _score_possible(guide_trace, name):
         return None
-    return decision.drawn.plain(model_trace, guide_trace)
+    return decision.drawn.univariate_pair(model_trace, guide_trace)
 
 
 _ALONE = ("prior", "infinite", "point density")
@@ -182,7 +182,7 @@ def _compute_densities(
         elif every_density or _is_sampled(name, decision, plan):
             of_model.add(name)
             of_guide.update(decision.drawn.parts)
-        elif isinstance(decision.drawn, Direct):
+        elif isinstance(decision.drawn, OwnDistribution):
             if has_score_function(guide_trace.nodes[name]["fn"]):
                 of_guide.add(name)
     compute_model(model_trace, of_model)
@@ -203,7 +203,7 @@ def _guide_mask(name: str, model_trace: Trace, guide_trace: Trace, parts: Sequen
 
 def _agrees(name: str, decision: Decision, model_trace: Trace, guide_trace: Trace) -> bool:
     """Whether model and guide have the same scale and mask at a latent."""
-    if isinstance(decision.drawn, Prior):
+    if isinstance(decision.drawn, FromPrior):
         return True
     site, parts = model_trace.nodes[name], decision.drawn.parts
     lent = _guide_mask(name, model_trace, guide_trace, parts)
@@ -299,7 +299,7 @@ def _latent(
         _, inner = without_mask(site["fn"])
         value = scaled(pair.value, site, inner)
         surrogate, dims = value, pair.dims
-    own = isinstance(decision.drawn, Direct)
+    own = isinstance(decision.drawn, OwnDistribution)
     sampled = dims is None and apart is None
     return Term(
         name, "latent", value, surrogate,
@@ -354,7 +354,7 @@ def _sampled(
     """Log q - log p at the value; and what is differentiated, without the score function."""
     log_q, log_p = sampled_log_q(decision, guide_trace, lent), site["log_prob"]
     value = log_q - log_p
-    if isinstance(decision.drawn, Direct):
+    if isinstance(decision.drawn, OwnDistribution):
         parts = guide_trace.nodes[decision.drawn.name]["score_parts"]
         if parts.entropy_term is not parts.log_prob:
             entropy = _as_tensor(parts.entropy_term, parts.log_prob)

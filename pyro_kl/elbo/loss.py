@@ -62,7 +62,7 @@ class Particle:
         return {name: weighed.weights.get(group, 0.0) for name, group in self.plan.groups.items()}
 
 
-class Combined:
+class ElboTerms:
     """Loss, surrogate, weights."""
 
     def __init__(
@@ -163,14 +163,14 @@ def _score_function_part(
     return total
 
 
-def combine(
+def loss_of(
     particles: Sequence[Particle],
     objective: Objective,
     levels: Any,
     num_particles: int,
     plate: int = 0,
     baselines: Baselines | None = None,
-) -> Combined:
+) -> ElboTerms:
     """Average the KLs, weigh them, and put loss and surrogate together.
 
     Where an exact KL is +inf, so is the loss; the gradient is that of all other terms.
@@ -185,7 +185,7 @@ def combine(
     """
     beta = objective.one_weight(levels)
     if beta is not None and not any(particle.has_scores for particle in particles):
-        combined = _combine_alike(particles, beta, num_particles)
+        combined = _loss_alike(particles, beta, num_particles)
         if not _may_be_infinite(combined.loss):
             return combined
     groups = {name: g for particle in particles for name, g in particle.plan.groups.items()}
@@ -215,10 +215,10 @@ def combine(
                 surrogate = surrogate + term.surrogate.sum()
         surrogate = surrogate - _score_function_part(terms, particle.guide_trace, baselines)
     surrogate = surrogate / num_particles
-    return Combined(loss, surrogate, weighed, particles, num_particles)
+    return ElboTerms(loss, surrogate, weighed, particles, num_particles)
 
 
-def _combine_alike(particles: Sequence[Particle], beta: Any, num_particles: int) -> Combined:
+def _loss_alike(particles: Sequence[Particle], beta: Any, num_particles: int) -> ElboTerms:
     """The same where all KLs weigh alike and no score function needs them one by one."""
     likelihood: Any = 0.0
     kl: Any = 0.0
@@ -232,11 +232,11 @@ def _combine_alike(particles: Sequence[Particle], beta: Any, num_particles: int)
                 kl = kl + total
             if term.surrogate is not term.value:
                 value = value + (term.value - term.surrogate).detach().sum()
-        for bundle in particle.collected.bundles:
-            kl = kl + bundle.flat.sum()
+        for batch in particle.collected.batches:
+            kl = kl + batch.flat.sum()
     surrogate = (_times(beta, kl) - likelihood) / num_particles
     loss = surrogate.detach() if isinstance(surrogate, Tensor) else surrogate
     groups = {group for particle in particles for group in particle.plan.groups.values()}
     weighed = Weighed(math.nan, dict.fromkeys(groups, beta))
     loss = loss + _times(beta, value) / num_particles
-    return Combined(loss, surrogate, weighed, particles, num_particles)
+    return ElboTerms(loss, surrogate, weighed, particles, num_particles)

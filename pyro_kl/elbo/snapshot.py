@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .bundle import Bundle
+from .site_batches import SiteBatch
 from .collect import Collected
 from .counting import Counted, count
 from .guides.plan import Plan
@@ -74,7 +74,7 @@ class Snapshot:
     changed_by: str = ""
     changed_loss: float = math.nan
     _terms: dict[_Key, list[Term]] = field(default_factory=dict)
-    _bundles: list[Bundle] = field(default_factory=list)
+    _bundles: list[SiteBatch] = field(default_factory=list)
 
     @classmethod
     def empty(cls, elbo: Any, levels: Any) -> Snapshot:
@@ -82,9 +82,9 @@ class Snapshot:
         return cls(elbo.objective, levels, elbo.step_count, elbo.num_particles, elbo._plate)
 
     def add(self, collected: Collected, plan: Plan) -> None:
-        """Take in the terms of one pair of traces; bundles are opened when somebody asks."""
+        """Take in the terms of one pair of traces; batches are opened when somebody asks."""
         self.groups.update(plan.groups)
-        self._bundles += [bundle.detached() for bundle in collected.bundles]
+        self._bundles += [batch.detached() for batch in collected.batches]
         for term in collected.single:
             self._keep(term)
 
@@ -97,8 +97,8 @@ class Snapshot:
 
         A guide may score data of its own under the name of the model's: both have a place.
         """
-        for bundle in self._bundles:
-            for term in bundle.terms():
+        for batch in self._bundles:
+            for term in batch.terms():
                 self._keep(term)
         self._bundles = []
         order = {name: i for i, name in enumerate(self.groups)}

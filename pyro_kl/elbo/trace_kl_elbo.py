@@ -19,7 +19,7 @@ from .collect import Collected, collect
 from .control_variate import ControlVariate
 from .guides.plan import Plan, Plans, Run
 from .guides.validity import Watch
-from .loss import Combined, Particle, combine
+from .loss import ElboTerms, Particle, loss_of
 from .objective import Levels, Objective, check_names
 from .report import KLReport
 from .snapshot import Snapshot
@@ -222,7 +222,7 @@ class TraceKL_ELBO(Trace_ELBO):
         guide, levels, snapshot = self._hooked
         particle = self._particle((model_trace, guide_trace), guide)
         snapshot.add(particle.collected, particle.plan)
-        result = combine([particle], self.objective, levels, 1, self._plate, self._baselines)
+        result = loss_of([particle], self.objective, levels, 1, self._plate, self._baselines)
         return torch_item(result.loss), result.surrogate
 
     @property
@@ -330,7 +330,7 @@ class TraceKL_ELBO(Trace_ELBO):
         loss: Any = 0.0
         snapshot = Snapshot.empty(self, levels)
         for particle in self._particles(run):
-            result = combine(
+            result = loss_of(
                 [particle], self.objective, levels, self.num_particles, 0, self._baselines
             )
             warn_of_infinite(result.infinite, self._told)
@@ -343,13 +343,13 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def _evaluate(
         self, run: Run, levels: Any = None, every_density: bool | None = None
-    ) -> Combined:
+    ) -> ElboTerms:
         """All particles, and what they come to."""
         levels = self.objective.levels(self.step_count) if levels is None else levels
         if every_density is None:
             every_density = self.control_variate is not None
         particles = list(self._particles(run, every_density))
-        result = combine(
+        result = loss_of(
             particles, self.objective, levels, self.num_particles, self._plate, self._baselines
         )
         if not torch._C._get_tracing_state():

@@ -38,8 +38,8 @@ from ..terms import PairKL, kl_of_pair, without_mask
 from ..traces import Site, Trace
 from .gaussian import GaussianBlock, diagonal, read_joint
 from .mean_field import (
-    Drawn,
-    Plain,
+    GuideSite,
+    UnivariatePair,
     is_univariate_identity,
     pushforward_kl,
     same_values,
@@ -116,7 +116,7 @@ def _multivariate_kl(
 
 
 @dataclass
-class Block(Drawn):
+class JointBlock(GuideSite):
     """A site's slice of a jointly Gaussian auxiliary site.
 
     Attributes:
@@ -175,7 +175,7 @@ class Block(Drawn):
         """KL of the block against the prior, plus what the block owes to correlation."""
         return product_kl(*self._block(model_trace, guide_trace))
 
-    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
         """The coordinates as Normals, where the site's support is the line."""
         block, wide, batch, prior = self._block(model_trace, guide_trace)
         base, depth, transform = split_support(prior)
@@ -185,7 +185,7 @@ class Block(Drawn):
             x.reshape(_narrow(wide, batch, x.shape[:-1], depth))
             for x in (block.loc, block.scale, block.excess)
         )
-        return Plain(dist.Normal(loc, scale, validate_args=False), base, depth, excess)
+        return UnivariatePair(dist.Normal(loc, scale, validate_args=False), base, depth, excess)
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
@@ -213,7 +213,7 @@ def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
 
 def joint_blocks(
     auxiliary: str, members: Sequence[str], model_trace: Trace, guide_trace: Trace
-) -> list[Block]:
+) -> list[JointBlock]:
     """The slices of a joint site that Deltas after it are images of.
 
     Args:
@@ -234,11 +234,11 @@ def joint_blocks(
             f"its distribution, {_name(distribution)}, is no Normal over a vector, "
             "MultivariateNormal or LowRankMultivariateNormal"
         )
-    blocks: list[Block] = []
+    blocks: list[JointBlock] = []
     start, batch = 0, value.shape[:-1]
     for name in members:
         size = _coordinates(model_trace.nodes[name], guide_trace.nodes[name]["value"], batch)
-        block = Block(name, auxiliary, start, start + size, len(blocks), ())
+        block = JointBlock(name, auxiliary, start, start + size, len(blocks), ())
         if size and block.stop <= value.shape[-1] and block.holds(model_trace, guide_trace):
             blocks.append(block)
             start = block.stop

@@ -24,7 +24,7 @@ from ..traces import Site, Trace
 
 
 @dataclass
-class Plain:
+class UnivariatePair:
     """A KL between batches of univariate distributions.
 
     Attributes:
@@ -40,7 +40,7 @@ class Plain:
     excess: Tensor | None = None
 
 
-class Drawn:
+class GuideSite:
     """How the guide draws one latent.
 
     Attributes:
@@ -67,7 +67,7 @@ class Drawn:
         """Whether the value in the traces is what this drawing makes of its parts."""
         return True
 
-    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
         """The univariate pair, to be computed with those of other sites; None if it is none."""
         return None
 
@@ -81,7 +81,7 @@ class Drawn:
 
 
 @dataclass
-class Direct(Drawn):
+class OwnDistribution(GuideSite):
     """The guide's site has a distribution of its own."""
 
     name: str
@@ -97,16 +97,16 @@ class Direct(Drawn):
         p, _ = without_mask(model_trace.nodes[self.name]["fn"])
         return kl_of_pair(q, p)
 
-    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
         """The two distributions, if they are products of univariate ones."""
         q, p = guide_trace.nodes[self.name]["fn"], model_trace.nodes[self.name]["fn"]
         check_event_shapes(q, p)
         depth = p.event_dim
         if depth == 0:
-            return Plain(q, p, 0)
+            return UnivariatePair(q, p, 0)
         if type(q) is type(p) is dist.Independent:
             if q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims == depth:
-                return Plain(q.base_dist, p.base_dist, depth)
+                return UnivariatePair(q.base_dist, p.base_dist, depth)
         return None
 
     def entropy(self, guide_trace: Trace) -> Tensor:
@@ -120,14 +120,14 @@ class Direct(Drawn):
 
 
 @dataclass
-class Prior(Drawn):
+class FromPrior(GuideSite):
     """The guide does not draw it: the model does, from the prior."""
 
     name: str
 
 
 @dataclass
-class Fused(Drawn):
+class AutoNormalSite(GuideSite):
     """An auxiliary Normal, and the Delta at its image: AutoNormal."""
 
     name: str
@@ -140,7 +140,7 @@ class Fused(Drawn):
 
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the Delta is the image of the Normal."""
-        return Fused.found(self.name, self.auxiliary, model_trace, guide_trace)
+        return AutoNormalSite.found(self.name, self.auxiliary, model_trace, guide_trace)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL(image of the Normal || prior)."""
@@ -149,12 +149,12 @@ class Fused(Drawn):
         prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
         return pushforward_kl(base.loc, base.scale, prior)
 
-    def plain(self, model_trace: Trace, guide_trace: Trace) -> Plain | None:
+    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
         """The Normal itself, where the site's support is the line."""
         prior = model_trace.nodes[self.name]["fn"]
         base, depth, transform = split_support(prior)
         normal, _ = _normal_base(guide_trace.nodes[self.auxiliary]["fn"])
-        return Plain(normal, base, depth) if is_univariate_identity(transform) else None
+        return UnivariatePair(normal, base, depth) if is_univariate_identity(transform) else None
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The Normal's log density, and the Jacobian that the Delta carries."""

@@ -22,8 +22,8 @@ from ...registry.provenance import recording
 from ...registry.user_classes import content, is_foreign
 from ..terms import without_mask
 from ..traces import Site, Trace
-from .joint import Block
-from .mean_field import Drawn, Prior
+from .joint import JointBlock
+from .mean_field import GuideSite, FromPrior
 from .recognise import Recognised, is_point, recognise
 from .validity import Watch, late_parents
 
@@ -51,7 +51,7 @@ class Decision:
         warns: whether a user should hear of it.
     """
 
-    drawn: Drawn
+    drawn: GuideSite
     exact: bool
     method: str
     source: str = ""
@@ -223,7 +223,7 @@ class Plans:
         recognised = recognise(latents, model_trace, guide_trace, guide)
         drawn = recognised.drawn
         late = _late(latents, drawn, guide_trace) if self.mean_field == "check" else {}
-        blocks = [name for name, how in drawn.items() if isinstance(how, Block) and how.order > 0]
+        blocks = [name for name, how in drawn.items() if isinstance(how, JointBlock) and how.order > 0]
         return Layout(recognised, late, blocks if self.mean_field != "never" else [])
 
     def _plan(
@@ -246,9 +246,9 @@ class Plans:
         recognised = layout.recognised
         decisions: dict[str, Decision] = {}
         for name, how in recognised.drawn.items():
-            if isinstance(how, Block):
+            if isinstance(how, JointBlock):
                 how = replace(how, has_parents=name in dependent)
-            if isinstance(how, Prior):
+            if isinstance(how, FromPrior):
                 decisions[name] = _from_prior(how)
             elif is_point(how, guide_trace):
                 decisions[name] = _of_point(how, recognised.images.get(name, {}))
@@ -293,10 +293,10 @@ def _is_undeclared(site: Site) -> bool:
     return not infer.get("is_auxiliary") and not infer.get("_deterministic")  # of log density 0
 
 
-def _enumerated(drawn: Mapping[str, Drawn], model_trace: Trace, guide_trace: Trace) -> list[str]:
+def _enumerated(drawn: Mapping[str, GuideSite], model_trace: Trace, guide_trace: Trace) -> list[str]:
     """The latents that whoever draws them has marked for enumeration."""
     drawers = {
-        name: (model_trace if isinstance(how, Prior) else guide_trace).nodes[name]
+        name: (model_trace if isinstance(how, FromPrior) else guide_trace).nodes[name]
         for name, how in drawn.items()
     }
     return [name for name, site in drawers.items() if site["infer"].get("enumerate")]
@@ -305,14 +305,14 @@ def _enumerated(drawn: Mapping[str, Drawn], model_trace: Trace, guide_trace: Tra
 # --- decisions ----------------------------------------------------------------------------------
 
 
-def _from_prior(how: Prior) -> Decision:
+def _from_prior(how: FromPrior) -> Decision:
     reason = (
         "missing in the guide: drawn from its prior, and -log p without a log q is in the loss"
     )
     return Decision(how, False, "prior", reason=reason, warns=True)
 
 
-def _of_point(how: Drawn, images: Mapping[str, str]) -> Decision:
+def _of_point(how: GuideSite, images: Mapping[str, str]) -> Decision:
     """A Delta: exact if its place is no random number."""
     if images:
         reason = "; ".join(
@@ -322,7 +322,7 @@ def _of_point(how: Drawn, images: Mapping[str, str]) -> Decision:
     return Decision(how, False, "point density", reason="the guide is a point")
 
 
-def _invalid_decision(how: Drawn, late: list[str], unseen: bool) -> Decision:
+def _invalid_decision(how: GuideSite, late: list[str], unseen: bool) -> Decision:
     if unseen:
         reason = f"the guide draws {', '.join(late)} from it or after it: sampled once, then asked"
         return Decision(how, False, "monte carlo", reason=reason)
@@ -335,7 +335,7 @@ def _of_infinite(decision: Decision) -> Decision:
     return Decision(decision.drawn, False, "monte carlo", reason=reason, warns=True)
 
 
-def _try_exact(how: Drawn, model_trace: Trace, guide_trace: Trace) -> Decision:
+def _try_exact(how: GuideSite, model_trace: Trace, guide_trace: Trace) -> Decision:
     """Exact if there is a formula."""
     try:
         with recording() as uses:
@@ -408,19 +408,19 @@ def _is_tensor(x: Any) -> bool:
 
 
 def _late(
-    latents: list[str], drawn: Mapping[str, Drawn], guide_trace: Trace
+    latents: list[str], drawn: Mapping[str, GuideSite], guide_trace: Trace
 ) -> dict[str, list[str]]:
     """The latents that fail the test by order, with the sites that are in the way."""
     index = {name: i for i, name in enumerate(guide_trace.nodes)}
     position: dict[str, tuple[float, int]] = {}
     for name, how in drawn.items():
-        order = how.order if isinstance(how, Block) else 0
+        order = how.order if isinstance(how, JointBlock) else 0
         first = min((index[part] for part in how.parts), default=float("inf"))
         position[name] = first, order
     return {
         name: others
         for name, others in late_parents(latents, position).items()
-        if others and not isinstance(drawn[name], Prior)
+        if others and not isinstance(drawn[name], FromPrior)
     }
 
 

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from ..traces import Site, Trace
 from .joint import joint_blocks
-from .mean_field import Direct, Drawn, Fused, Prior, auxiliary_sites
+from .mean_field import OwnDistribution, GuideSite, AutoNormalSite, FromPrior, auxiliary_sites
 from .structured import structured_sites
 from .validity import Watch
 
@@ -27,7 +27,7 @@ class Recognised:
             from -> what is not recognised about them.
     """
 
-    drawn: dict[str, Drawn]
+    drawn: dict[str, GuideSite]
     auxiliary: list[str]
     images: dict[str, dict[str, str]]
 
@@ -44,14 +44,14 @@ def recognise(
         guide: the guide.
     """
     known = set(latents)
-    found: dict[str, Drawn] = {}
+    found: dict[str, GuideSite] = {}
     for site in structured_sites(guide, latents, model_trace, guide_trace):
         found[site.name] = site
     why: dict[str, str] = {}
     for auxiliary, members in _followers(known, guide_trace).items():
         members = [name for name in members if name not in found]
-        if members and Fused.found(members[0], auxiliary, model_trace, guide_trace):
-            found[members[0]] = Fused(members[0], auxiliary)
+        if members and AutoNormalSite.found(members[0], auxiliary, model_trace, guide_trace):
+            found[members[0]] = AutoNormalSite(members[0], auxiliary)
             continue
         try:
             blocks = joint_blocks(auxiliary, members, model_trace, guide_trace)
@@ -60,7 +60,7 @@ def recognise(
             why[auxiliary] = str(error)
     for name in latents:
         if name not in found:
-            found[name] = Direct(name) if name in guide_trace.nodes else Prior(name)
+            found[name] = OwnDistribution(name) if name in guide_trace.nodes else FromPrior(name)
     used = {part for how in found.values() for part in how.parts}
     left = [name for name in auxiliary_sites(guide_trace, known) if name not in used]
     drawn = {name: found[name] for name in latents}
@@ -90,13 +90,13 @@ def _bare(distribution: Distribution) -> Distribution:
     return distribution
 
 
-def is_point(how: Drawn, guide_trace: Trace) -> bool:
+def is_point(how: GuideSite, guide_trace: Trace) -> bool:
     """Whether a latent is a Delta that was put together with nothing."""
-    return isinstance(how, Direct) and isinstance(_bare(guide_trace.nodes[how.name]["fn"]), Delta)
+    return isinstance(how, OwnDistribution) and isinstance(_bare(guide_trace.nodes[how.name]["fn"]), Delta)
 
 
 def _images(
-    drawn: Mapping[str, Drawn], left: Sequence[str], why: Mapping[str, str], guide_trace: Trace
+    drawn: Mapping[str, GuideSite], left: Sequence[str], why: Mapping[str, str], guide_trace: Trace
 ) -> dict[str, dict[str, str]]:
     """The points that come after auxiliary sites and may, as far as is seen, depend on them."""
     images: dict[str, dict[str, str]] = {}

@@ -20,11 +20,11 @@ from ..terms import PairKL, without_mask
 from ..traces import Site, Trace
 from .gaussian import GaussianBlock
 from .joint import product_kl
-from .mean_field import Drawn, same_values, unconstrained_shape
+from .mean_field import GuideSite, same_values, unconstrained_shape
 
 
 @dataclass
-class StructuredSite(Drawn):
+class StructuredSite(GuideSite):
     """A site of AutoStructured with a "normal" or "mvn" conditional.
 
     Attributes:

@@ -18,13 +18,13 @@ from torch.distributions import Distribution, kl_divergence
 
 from ..registry.family import Family
 from ..registry.register import family_of, pair_of
-from .guides.mean_field import Plain
+from .guides.mean_field import UnivariatePair
 from .terms import Term
 
 
 @dataclass
 class Member:
-    """One site of a bundle: what its term needs besides the numbers.
+    """One site of a batch: what its term needs besides the numbers.
 
     Attributes:
         term: without value and surrogate.
@@ -38,7 +38,7 @@ class Member:
 
 
 @dataclass
-class Bundle:
+class SiteBatch:
     """KLs of several sites, per element, end to end.
 
     Attributes:
@@ -49,9 +49,9 @@ class Bundle:
     flat: Tensor
     members: list[Member]
 
-    def detached(self) -> Bundle:
+    def detached(self) -> SiteBatch:
         """The same without its graph."""
-        return Bundle(self.flat.detach(), self.members)
+        return SiteBatch(self.flat.detach(), self.members)
 
     def terms(self) -> list[Term]:
         """One term for each site."""
@@ -66,12 +66,12 @@ class Bundle:
         return made
 
 
-def bundles(
-    plains: Sequence[tuple[Plain, Term]],
-) -> tuple[list[Bundle], list[tuple[Plain, Term]]]:
+def batches(
+    plains: Sequence[tuple[UnivariatePair, Term]],
+) -> tuple[list[SiteBatch], list[tuple[UnivariatePair, Term]]]:
     """Put together what one formula can compute; return also what is left over."""
-    groups: dict[Any, list[tuple[Plain, Term]]] = {}
-    left: list[tuple[Plain, Term]] = []
+    groups: dict[Any, list[tuple[UnivariatePair, Term]]] = {}
+    left: list[tuple[UnivariatePair, Term]] = []
     for plain, term in plains:
         q: Any = type(plain.q)
         p: Any = type(plain.p)
@@ -106,7 +106,7 @@ def _family(distribution: type[Distribution]) -> Family:
     return family
 
 
-def _bundle(group: Sequence[tuple[Plain, Term]]) -> Bundle:
+def _bundle(group: Sequence[tuple[UnivariatePair, Term]]) -> SiteBatch:
     """The KLs of sites between the same two families."""
     shapes = [
         plain.q.batch_shape
@@ -130,7 +130,7 @@ def _bundle(group: Sequence[tuple[Plain, Term]]) -> Bundle:
         Member(term, shape, plain.event_dims)
         for (plain, term), shape in zip(group, shapes, strict=True)
     ]
-    return Bundle(flat, members)
+    return SiteBatch(flat, members)
 
 
 def _end_to_end(distributions: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
