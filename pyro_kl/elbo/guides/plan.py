@@ -223,7 +223,9 @@ class Plans:
         recognised = recognise(latents, model_trace, guide_trace, guide)
         drawn = recognised.drawn
         late = _late(latents, drawn, guide_trace) if self.mean_field == "check" else {}
-        blocks = [name for name, how in drawn.items() if isinstance(how, JointBlock) and how.order > 0]
+        blocks = [
+            name for name, how in drawn.items() if isinstance(how, JointBlock) and how.order > 0
+        ]
         return Layout(recognised, late, blocks if self.mean_field != "never" else [])
 
     def _plan(
@@ -293,7 +295,9 @@ def _is_undeclared(site: Site) -> bool:
     return not infer.get("is_auxiliary") and not infer.get("_deterministic")  # of log density 0
 
 
-def _enumerated(drawn: Mapping[str, GuideSite], model_trace: Trace, guide_trace: Trace) -> list[str]:
+def _enumerated(
+    drawn: Mapping[str, GuideSite], model_trace: Trace, guide_trace: Trace
+) -> list[str]:
     """The latents that whoever draws them has marked for enumeration."""
     drawers = {
         name: (model_trace if isinstance(how, FromPrior) else guide_trace).nodes[name]

@@ -92,7 +92,9 @@ def _bare(distribution: Distribution) -> Distribution:
 
 def is_point(how: GuideSite, guide_trace: Trace) -> bool:
     """Whether a latent is a Delta that was put together with nothing."""
-    return isinstance(how, OwnDistribution) and isinstance(_bare(guide_trace.nodes[how.name]["fn"]), Delta)
+    return isinstance(how, OwnDistribution) and isinstance(
+        _bare(guide_trace.nodes[how.name]["fn"]), Delta
+    )
 
 
 def _images(
