@@ -13,9 +13,9 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from .balance import balanced, stopped
-from .site_batches import SiteBatch, batches
-from .guides.mean_field import OwnDistribution, UnivariatePair, FromPrior
+from .guides.mean_field import FromPrior, OwnDistribution, UnivariatePair
 from .guides.plan import Decision, Plan
+from .site_batches import SiteBatch, batches
 from .terms import (
     Term,
     both_masks,

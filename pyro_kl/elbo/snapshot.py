@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .site_batches import SiteBatch
 from .collect import Collected
 from .counting import Counted, count
 from .guides.plan import Plan
 from .objective import Objective
 from .report import KLReport, SiteReport, masked_fraction, mean_scale
+from .site_batches import SiteBatch
 from .terms import Term
 
 

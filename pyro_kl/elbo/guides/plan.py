@@ -23,7 +23,7 @@ from ...registry.user_classes import content, is_foreign
 from ..terms import without_mask
 from ..traces import Site, Trace
 from .joint import JointBlock
-from .mean_field import GuideSite, FromPrior
+from .mean_field import FromPrior, GuideSite
 from .recognise import Recognised, is_point, recognise
 from .validity import Watch, late_parents
 

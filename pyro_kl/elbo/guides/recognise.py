@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from ..traces import Site, Trace
 from .joint import joint_blocks
-from .mean_field import OwnDistribution, GuideSite, AutoNormalSite, FromPrior, auxiliary_sites
+from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution, auxiliary_sites
 from .structured import structured_sites
 from .validity import Watch
 
