@@ -18,8 +18,9 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily, co
 from ..numerics.concrete import holds_everywhere
 from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.register import family_of
-from .transformed.maps import bounds, image, mapped_support
+from .transformed.maps import image, mapped_support
 from .transformed.rules import base_and_transforms
+from .transformed.supports import bounds
 
 _OF_ANGLES = (SineBivariateVonMises, SineSkewed)
 

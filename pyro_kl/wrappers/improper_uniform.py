@@ -21,7 +21,7 @@ from ..registry.reduction import describe
 from ..registry.register import family_of, register
 from ..registry.shapes import any_of_last, broadcast_batch, nan_in, nan_rows, sum_events
 from .delta import kl_delta
-from .transformed.maps import bounds
+from .transformed.supports import bounds
 
 
 def _on_the_line(**_: Tensor) -> ImproperUniform:

@@ -28,7 +28,7 @@ from pyro_kl.registry import warnings as caller
 from pyro_kl.registry.family import end_at
 from pyro_kl.registry.register import families
 from pyro_kl.wrappers.circle import support_of
-from pyro_kl.wrappers.transformed.maps import bounds
+from pyro_kl.wrappers.transformed.supports import bounds
 
 
 def mixture(*shape):

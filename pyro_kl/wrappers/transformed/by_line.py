@@ -30,13 +30,13 @@ from ...registry.user_classes import (
     promoted,
     tensors_in,
 )
-from .charts import carried_on, is_univariate, taken_back
 from .closed_images import class_of
 from .line_of import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
 from .maps import one_to_one
 from .parts import made_of
 from .rules import base_and_transforms
 from .tails import infinite_by_tails
+from .transform_rules import image_of, is_univariate, preimage_of
 
 #: The most elements for which code of others is evaluated some hundred times each: sampling, which
 #: does it once, is the better bargain for more.
@@ -168,7 +168,7 @@ class _Integral:
         i, j = self.ends
         start = self.source.at(centre + width * z, *tensors[:i])
         maps = made_of(self.maps, iter(tensors[i:j])) if i < j else self.maps
-        return self._densities(start, carried_on(maps, start), width, tensors)
+        return self._densities(start, image_of(maps, start), width, tensors)
 
     def _densities(
         self, start: Point, point: Point, width: Tensor, tensors: Sequence[Tensor]
@@ -188,7 +188,7 @@ class _Integral:
         start = point = self.source.at(centre + width * z, *tensors[: self.ends[0]])
         bends = torch.zeros_like(point.x)
         for k, transform in enumerate(self.maps):
-            moved = carried_on([transform], point)
+            moved = image_of([transform], point)
             bends = bends + (k + 1) * (moved.log_slope - point.log_slope)
             point = moved
         return (*self._densities(start, point, width, tensors), bends)
@@ -204,7 +204,7 @@ class _Integral:
                     )
                 check_pointwise(lambda z: self(z, *self.tensors)[1], self._some_points())
             start = self.source.at(self.source.centre.unsqueeze(0), *self.source.tensors)
-            image = carried_on(self.maps, start)
+            image = image_of(self.maps, start)
             if always_outside(image, self.view):
                 note(Use("infinite", __name__))
                 return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
@@ -276,13 +276,13 @@ class _Integral:
         maps = made_of(self.maps, iter(self.tensors[2 + i : 2 + j]))
 
         def place(x: Tensor) -> Tensor:
-            y = self.source.place(taken_back(maps, x), *own)
+            y = self.source.place(preimage_of(maps, x), *own)
             return (y - self.source.centre) / self.source.width
 
         x = in_float64(x).expand(self.shape)
         with torch.no_grad():
             inside = place(x).isfinite()
-            somewhere = carried_on(maps, self.source.at(self.source.centre, *own)).x
+            somewhere = image_of(maps, self.source.at(self.source.centre, *own)).x
         return torch.where(inside, place(torch.where(inside, x, somewhere)), math.inf)
 
     def _window(self) -> tuple[tuple[Tensor, Tensor], Tensor]:

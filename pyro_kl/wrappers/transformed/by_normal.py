@@ -33,13 +33,13 @@ from ...registry.line import from_line
 from ...registry.reduction import describe, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.user_classes import is_foreign, promoted, tensors_in
-from .charts import carried, is_known, is_univariate, taken_back
 from .closed_images import class_of
 from .line_of import Tail, View, always_outside, inside_of, view_of
 from .maps import one_to_one
 from .parts import kind_of, made_of
 from .rules import base_and_transforms
 from .tails import infinite_by_tails
+from .transform_rules import image_of, is_in_table, is_univariate, preimage_of
 
 #: Candidates for where a Normal's integral may be cut off, in standard deviations; beyond the
 #: last one the density itself is below the floats.
@@ -83,7 +83,7 @@ class _Pulled:
     def __call__(self, y: Tensor, *tensors: Tensor) -> Tensor:
         n = self.num_map_tensors
         maps = made_of(self.maps, iter(tensors[:n]))
-        point = carried(maps, y)
+        point = image_of(maps, from_line(y))
         return self.view.log_density(point, *tensors[n:]) + point.log_slope
 
 
@@ -115,7 +115,7 @@ def _recorded(kind: _Kind) -> Recorded:
 
 def _integrand_of(log_q: _Pulled) -> Integrand:
     """Recorded, unless q or a map is code of its own."""
-    maps = kind_of(log_q.maps) if all(is_known(t) for t in log_q.maps) else None
+    maps = kind_of(log_q.maps) if all(is_in_table(t) for t in log_q.maps) else None
     if log_q.view.key is None or maps is None or is_traced():
         return _integrand(log_q)
     return _recorded(_Kind((log_q.view.key, maps), log_q))
@@ -133,7 +133,7 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
     log_q = _Pulled(view, exact, len(map_tensors))
     tensors = [x.expand(shape) for x in (loc, scale, *map_tensors, *view.tensors)]
     with torch.no_grad():
-        image = carried(exact, loc)
+        image = image_of(exact, from_line(loc))
         if always_outside(image, view):
             return Integral(torch.full_like(tensors[0], math.inf), torch.zeros_like(tensors[0]), 0)
         inside = inside_of(image, view, loc)
@@ -177,9 +177,9 @@ def _integral(base: Any, maps: list[Transform], view: View, shape: torch.Size) -
 def _cut(maps: list[Transform], x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Where a kink of q's lies in p's scale: a second derivative knows how it moves."""
     with torch.no_grad():
-        inside = torch.isfinite(taken_back(maps, x))
-        somewhere = carried(maps, loc).x
-    place = taken_back(maps, torch.where(inside, x, somewhere))
+        inside = torch.isfinite(preimage_of(maps, x))
+        somewhere = image_of(maps, from_line(loc)).x
+    place = preimage_of(maps, torch.where(inside, x, somewhere))
     return torch.where(inside, (place - loc) / scale, math.inf)
 
 

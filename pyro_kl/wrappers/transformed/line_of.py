@@ -26,11 +26,12 @@ from ...registry.reduction import canonicalise
 from ...registry.register import family_of
 from ...registry.user_classes import callable_copy, called, is_foreign, tensors_in
 from ..circle import period_of
-from .charts import carried_on, is_univariate
 from .closed_images import class_of
-from .maps import bounds, mapped_support, one_to_one, plain_maps
+from .maps import mapped_support, one_to_one, plain_maps
 from .parts import made_of
 from .rules import base_and_transforms
+from .supports import bounds
+from .transform_rules import image_of, is_univariate
 
 Density = Callable[..., Tensor]
 
@@ -221,14 +222,14 @@ def _mapped(distribution: Distribution) -> View | None:
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         start = replace(point, log_slope=torch.zeros_like(point.x))
-        moved = carried_on(made_of(back, iter(tensors[:count])), start)
+        moved = image_of(made_of(back, iter(tensors[:count])), start)
         return view.log_density(moved, *tensors[count:]) + moved.log_slope
 
     places = [in_float64(x) for x in view.places]
     for transform in maps:
         places = [transform(x) for x in places]
     somewhere = places[0].detach() if places else torch.zeros((), dtype=torch.float64)
-    image = carried_on(maps, Point(somewhere, somewhere, low=view.low, high=view.high))
+    image = image_of(maps, Point(somewhere, somewhere, low=view.low, high=view.high))
     tensors = (*given, *view.tensors)
     return View(
         log_density, tensors, image.low, image.high, tuple(places), view.kinked,

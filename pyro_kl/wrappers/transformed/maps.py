@@ -13,22 +13,19 @@ from torch.distributions import Distribution, TransformedDistribution, constrain
 from torch.distributions.transforms import (
     AffineTransform,
     ComposeTransform,
-    ExpTransform,
     IndependentTransform,
     PowerTransform,
-    SigmoidTransform,
-    SoftplusTransform,
-    TanhTransform,
     Transform,
     _InverseTransform,
 )
 
 from ...numerics.concrete import holds_everywhere, is_constant
 from ...registry.subclasses import is_a
+from .supports import bounds, is_inside
+from .transform_rules import direction
 
 #: torch's class and Pyro's: a subclass of them may have a density of its own.
 TRANSFORMED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
-_INCREASING = (ExpTransform, SigmoidTransform, SoftplusTransform, TanhTransform)
 #: What an instance keeps for itself and says nothing about the map.
 _BOOKKEEPING = frozenset({"_cache_size", "_cached_x_y", "_inv", "_event_dim"})
 
@@ -132,42 +129,10 @@ def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None
     than that, and then PowerTransform(2) folds the negative numbers over the positive ones.
     """
     for transform in maps:
-        if not transform.bijective or not _within(support, transform.domain):
+        if not transform.bijective or not is_inside(support, transform.domain):
             return False
         support = image(support, transform)
     return True
-
-
-def bounds(support: Any) -> tuple[Any, Any] | None:
-    """The ends of an interval of the line; None for anything else."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    if support in (constraints.real, constraints.real_vector):
-        return -torch.inf, torch.inf
-    low = getattr(support, "lower_bound", None)
-    high = getattr(support, "upper_bound", None)
-    if low is None and high is None:
-        return None
-    return -torch.inf if low is None else low, torch.inf if high is None else high
-
-
-def lives_above(support: Any, low: float) -> bool:
-    """Whether a support has nothing below a number, as far as is known."""
-    ends = bounds(support)
-    return ends is not None and holds_everywhere(ends[0], lambda end: end >= low)
-
-
-def _within(support: Any, domain: Any) -> bool:
-    """Whether a support is inside of a domain; False if that is not known."""
-    ends, room = bounds(support), bounds(domain)
-    if room == (-torch.inf, torch.inf):
-        return True
-    if ends is None or room is None:
-        return type(support) is type(domain)
-    return holds_everywhere(ends[0] - room[0], lambda gap: gap >= 0) and holds_everywhere(
-        room[1] - ends[1],
-        lambda gap: (gap >= 0) | (gap != gap),  # inf - inf
-    )
 
 
 def image(support: Any, transform: Transform) -> Any:
@@ -209,19 +174,4 @@ def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
         limit
         if infinite
         else transform(end if isinstance(end, Tensor) else torch.tensor(float(end)))
-    )
-
-
-def direction(transform: Transform) -> int:
-    """1 of an increasing map, -1 of one that falls, 0 if that is not known."""
-    if isinstance(transform, _InverseTransform):
-        return direction(transform.inv)
-    if is_a(transform, AffineTransform):
-        slope = transform.scale
-    elif is_a(transform, PowerTransform):
-        slope = transform.exponent
-    else:
-        return int(is_a(transform, _INCREASING))
-    return int(holds_everywhere(slope, lambda s: s > 0)) - int(
-        holds_everywhere(slope, lambda s: s < 0)
     )

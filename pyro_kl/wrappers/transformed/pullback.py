@@ -33,10 +33,10 @@ from torch.distributions.transforms import (
 
 from ...registry.shapes import broadcast_batch, sum_events
 from ...registry.subclasses import is_a
-from .charts import is_univariate
 from .closed_images import class_of
 from .maps import mapped_support, one_to_one, plain_maps
 from .rules import base_and_transforms, mapped
+from .transform_rules import is_univariate
 
 
 def pulled_back(q: Any, transform: Transform) -> Distribution | None:

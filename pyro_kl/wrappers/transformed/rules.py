@@ -40,16 +40,8 @@ from ...registry.shapes import broadcast_batch, peel
 from ...registry.subclasses import is_a
 from ...registry.user_classes import is_foreign, own_copy, promoted, tensors_in
 from .closed_images import _logistic_of, class_of, closed_image, named_half, unfolded
-from .maps import (
-    TRANSFORMED,
-    flattened,
-    lives_above,
-    mapped_support,
-    one_to_one,
-    plain_maps,
-    same_map,
-    undoes,
-)
+from .maps import TRANSFORMED, flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
+from .supports import lives_above
 
 #: Their densities are written apart, since base and maps are not exact in floating point.
 _CLOSED = (Gumbel, Kumaraswamy)

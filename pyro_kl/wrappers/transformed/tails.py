@@ -14,17 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import pyro.distributions.transforms as pyro_transforms
 import torch
 from torch import Tensor
 from torch.distributions.transforms import (
     AffineTransform,
-    ExpTransform,
     PowerTransform,
-    SigmoidTransform,
-    SoftplusTransform,
-    TanhTransform,
     Transform,
     _InverseTransform,
 )
@@ -32,9 +28,8 @@ from torch.distributions.transforms import (
 from ...numerics.concrete import holds_everywhere
 from ...registry.line import Point
 from ...registry.subclasses import is_a
-from .charts import carried_on
 from .line_of import Tail, View
-from .maps import direction
+from .transform_rules import direction, image_of, rule_of
 
 Number = Tensor | float
 Mask = Tensor | bool
@@ -79,25 +74,6 @@ class Growth:
 # --- through maps -------------------------------------------------------------------------------
 
 
-#: What exp, and what is like exp at both ends, makes of the distances there: exp of so many times.
-_RATES: dict[type[Transform], float] = {
-    ExpTransform: 1.0,
-    SigmoidTransform: 1.0,
-    SoftplusTransform: 1.0,
-    pyro_transforms.SoftplusTransform: 1.0,
-    TanhTransform: 2.0,
-}
-#: Where their images end.
-_IMAGES: dict[type[Transform], tuple[float, float]] = {
-    ExpTransform: (0.0, math.inf),
-    SigmoidTransform: (0.0, 1.0),
-    SoftplusTransform: (0.0, math.inf),
-    pyro_transforms.SoftplusTransform: (0.0, math.inf),
-    TanhTransform: (-1.0, 1.0),
-}
-_SOFTPLUS = (SoftplusTransform, pyro_transforms.SoftplusTransform)
-
-
 def _at_end(
     maps: Sequence[Transform], start: Point, side: int
 ) -> tuple[Growth, Number, int] | None:
@@ -107,40 +83,43 @@ def _at_end(
     """
     point, growth = start, Growth()
     for transform in maps:
-        found = _through(transform, growth, (point.low, point.high)[side], side)
+        found = _growth_of_image(transform, growth, (point.low, point.high)[side], side)
         sign = direction(transform)
         if found is None or sign == 0:
             return None
-        point, growth, side = carried_on([transform], point), found, side if sign > 0 else 1 - side
+        point, growth, side = image_of([transform], point), found, side if sign > 0 else 1 - side
     return growth, (point.low, point.high)[side], side
 
 
-def _through(transform: Transform, growth: Growth, end: Number, side: int) -> Growth | None:
+def _growth_of_image(
+    transform: Transform, growth: Growth, end: Number, side: int
+) -> Growth | None:
+    inverse = isinstance(transform, _InverseTransform)
+    rule = rule_of(transform.inv if inverse else transform)
+    if rule is None:
+        return None
     if is_a(transform, AffineTransform):
         size = torch.as_tensor(transform.scale).abs()
-        return growth.stretched(
-            size if holds_everywhere(end, lambda x: abs(x) == math.inf) else 1 / size
-        )
-    inverse = isinstance(transform, _InverseTransform)
-    kind = type(transform.inv if inverse else transform)
-    special: tuple[float, float]
-    image: Growth | None
+        return growth.stretched(size if holds_everywhere(end, _is_infinite) else 1 / size)
     if is_a(transform, PowerTransform):
-        exponent = torch.as_tensor(transform.exponent).abs()
-        special, image = (0.0, math.inf), growth.raised(exponent)
-    elif kind in _SOFTPLUS and side == 1:
-        special, image = (math.inf, math.inf), growth
-    elif kind in _RATES and inverse:
-        special, image = _IMAGES[kind], growth.logarithm(1 / _RATES[kind])
-    elif kind in _RATES:
-        special, image = (-math.inf, math.inf), growth.exponential(_RATES[kind])
+        special = (0.0, math.inf)[side]
+        image: Growth | None = growth.raised(torch.as_tensor(transform.exponent).abs())
     else:
-        return None
-    if _all_at(end, special[side]):
+        assert rule.ends is not None
+        special = rule.ends[side] if inverse else (-math.inf, math.inf)[side]
+        rate = rule.rates[side]
+        if rate == 0.0:
+            image = growth
+        else:
+            image = growth.logarithm(1 / rate) if inverse else growth.exponential(rate)
+    if _all_at(end, special):
         return image
-    return (
-        growth.stretched(math.nan) if holds_everywhere(end, lambda x: x != special[side]) else None
-    )
+    # elsewhere the map is smooth, with a slope that is not known
+    return growth.stretched(math.nan) if holds_everywhere(end, lambda x: x != special) else None
+
+
+def _is_infinite(x: Any) -> Any:
+    return abs(x) == math.inf
 
 
 def _all_at(end: Number, place: float) -> bool:

@@ -25,7 +25,7 @@ from ...registry.subclasses import is_a
 from ...registry.user_classes import is_foreign, own_copy
 from ..circle import support_of
 from ..log_prob import log_prob_anywhere
-from .maps import bounds
+from .supports import bounds
 
 OnLine = Callable[[Tensor], Tensor]
 Ends = tuple[float, float]
