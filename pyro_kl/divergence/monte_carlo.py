@@ -12,7 +12,7 @@ from pyro.distributions import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.special import divergences as special
+from ..numerics.special.logarithms import expm1mx
 from ..registry.shapes import broadcast_batch, some_tensor
 from ..wrappers.circle import check_one_turn
 from ..wrappers.log_prob import log_prob_anywhere
@@ -26,7 +26,7 @@ from .mixtures import check_operands
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda d: d,
     "k2": lambda d: d.square() / 2,
-    "k3": special.exp_excess,
+    "k3": lambda d: expm1mx(-d),
 }
 #: Samples are drawn in chunks of at most this many numbers.
 _CHUNK = 2**22

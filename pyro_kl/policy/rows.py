@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..numerics.special import divergences as special
+from ..numerics.special.divergences import kl_div_of_logs
 
 #: Numbers per chunk on a CPU: the buffers stay in a second-level cache.
 _CPU_CHUNK = 2**17
@@ -194,7 +194,7 @@ def _excess_series(u: Tensor, out: Tensor, size: float) -> None:
 def definition(p: Tensor, q: Tensor, slope: Tensor | None) -> Rows:
     """The KL of the rows that `forward` refused, by its definition in float64."""
     log_p, log_q = _normalised(p), _normalised(q)
-    kl = special.kl_div_of_logs(log_p, log_q).sum(-1)
+    kl = kl_div_of_logs(log_p, log_q).sum(-1)
     if slope is not None:
         d = torch.where(torch.isneginf(log_p), 0.0, log_p - log_q)
         slope.copy_(log_p.exp() * (d - kl.unsqueeze(-1)))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..numerics.dtypes import in_float64
-from ..numerics.special import divergences as special
+from ..numerics.special.divergences import kl_div_of_logs
 from . import rows as _rows
 from .checks import check_infinite, check_mask, check_vocabulary, concrete
 
@@ -86,7 +86,7 @@ def _composed(p: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         p, q = (torch.where(mask.unsqueeze(-1), x, 0.0) for x in (p, q))
     log_p, log_q = in_float64(p).log_softmax(-1), in_float64(q).log_softmax(-1)
-    terms = special.kl_div_of_logs(log_p, log_q)  # of one sign, as below
+    terms = kl_div_of_logs(log_p, log_q)  # of one sign, as below
     return terms.sum(-1).to(_working_dtype(p, q))
 
 

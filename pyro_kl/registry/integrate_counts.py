@@ -20,14 +20,10 @@ from torch import Tensor
 
 from ..numerics.dtypes import Parameters
 from ..numerics.quadrature.integrate import Integral, asked_tolerance, integrate, tolerance
+from ..numerics.special.bernoulli import kl_of_logs
 from ..numerics.special.counts import Count
-from ..numerics.special.divergences import (
-    exp_excess,
-    kl_div_from_zero,
-    kl_div_of_difference,
-    log1pmx,
-)
-from ..numerics.special.flips import kl_of_logs
+from ..numerics.special.divergences import kl_div_from_zero, kl_div_of_difference
+from ..numerics.special.logarithms import expm1mx, log1pmx
 from ..numerics.special.zero_inflation import kl_inflated
 from .family import Family
 from .integrate import tell
@@ -130,7 +126,7 @@ def _nb_nb(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
         met = -torch.expm1(-r * torch.log1p(odds * s))
         x = (other - r) * t
         near = x.abs() < 1
-        close = torch.exp(-r * t) * exp_excess(torch.where(near, x, 0.0))
+        close = torch.exp(-r * t) * expm1mx(-torch.where(near, x, 0.0))
         far = torch.exp(-other * t) - torch.exp(-r * t) * (1 - x)
         return met * torch.where(near, close, far) / s
 
@@ -149,7 +145,7 @@ def _nb_poisson(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
     def integrand(t: Tensor, r: Tensor, odds: Tensor) -> Tensor:
         s = -torch.expm1(-t)
         h = odds * s
-        return torch.exp(-r * t) * (exp_excess(r * torch.log1p(h)) - r * log1pmx(h)) / s
+        return torch.exp(-r * t) * (expm1mx(-r * torch.log1p(h)) - r * log1pmx(h)) / s
 
     found = _over_log_time(
         integrand, (p.size, p.odds), torch.maximum(p.mean, torch.maximum(p.odds, p.size)), p.size
@@ -164,7 +160,7 @@ def _poisson_nb(p: Count, q: Count) -> tuple[tuple[Tensor, Tensor], Integral]:
 
     def integrand(t: Tensor, r: Tensor, rate: Tensor) -> Tensor:
         s = -torch.expm1(-t)
-        return torch.exp(-r * t) * exp_excess(rate * s) / s
+        return torch.exp(-r * t) * expm1mx(-rate * s) / s
 
     found = _over_log_time(integrand, (q.size, p.mean), torch.maximum(p.mean, q.size), q.size)
     means = kl_div_from_zero(p.mean, q.mean)

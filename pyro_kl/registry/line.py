@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from ..numerics.special.divergences import log1mexp, logaddexp
+from ..numerics.special.logarithms import log1mexp, logaddexp
 
 #: A number, or a function of a family's parameters.
 Number: TypeAlias = "float | Callable[..., Tensor]"

@@ -10,16 +10,18 @@ from mpmath import exp, log, log1p, mp, mpf
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, kl_divergence
 
-from pyro_kl.numerics.special import (
-    bernoulli as masses,
+from pyro_kl.numerics.special.bernoulli import (
+    bernoulli_kl,
+    bernoulli_kl_over_probs,
+    bernoulli_poisson_kl,
+    excess_of_rounded_masses,
 )
-from pyro_kl.numerics.special import (
-    bernoulli_logits as masses_of_logits,
+from pyro_kl.numerics.special.bernoulli_logits import (
+    bernoulli_kl_of_logits,
+    geometric_kl_of_logits,
 )
-from pyro_kl.numerics.special import (
-    divergences as special,
-)
-from pyro_kl.numerics.special.log_sinhc_divergence import bregman_log_sinhc
+from pyro_kl.numerics.special.divergences import kl_div_from_zero
+from pyro_kl.numerics.special.log_sinhc import bregman_log_sinhc
 
 pytestmark = pytest.mark.accuracy
 
@@ -77,42 +79,42 @@ def log_sinhc_curvature(x):
 #: Function, arguments, definition, and its derivatives by both arguments.
 CASES = {
     "excess": (
-        special.kl_div_from_zero,
+        kl_div_from_zero,
         close_probs(),
         lambda x, y: x * log(x / y) - x + y,
         lambda x, y: log(x / y),
         lambda x, y: 1 - x / y,
     ),
     "flips": (
-        masses.bernoulli_kl,
+        bernoulli_kl,
         close_probs(),
         trial,
         lambda x, y: log(x / y) - log((1 - x) / (1 - y)),
         lambda x, y: (y - x) / (y * (1 - y)),
     ),
     "geometric": (
-        masses.bernoulli_kl_over_probs,
+        bernoulli_kl_over_probs,
         close_probs(),
         lambda x, y: trial(x, y) / x,
         lambda x, y: -log((1 - x) / (1 - y)) / x**2,
         lambda x, y: (y - x) / (x * y * (1 - y)),
     ),
     "logits": (
-        masses_of_logits.bernoulli_kl_of_logits,
+        bernoulli_kl_of_logits,
         close_logits(),
         lambda a, b: softplus(b) - softplus(a) - (b - a) * sigmoid(a),
         lambda a, b: (a - b) * sigmoid(a) * sigmoid(-a),
         lambda a, b: sigmoid(b) - sigmoid(a),
     ),
     "geometric logits": (
-        masses_of_logits.geometric_kl_of_logits,
+        geometric_kl_of_logits,
         [(a, b) for a, b in [*close_logits(), (-900.0, -901.5), (-900.0, -899.99)] if a < 200],
         lambda a, b: (softplus(b) - softplus(a) - (b - a) * sigmoid(a)) / sigmoid(a),
         lambda a, b: exp(-a) * (softplus(a) - softplus(b)),
         lambda a, b: sigmoid(b) / sigmoid(a) - 1,
     ),
     "poisson": (
-        masses.bernoulli_poisson_kl,
+        bernoulli_poisson_kl,
         close_rates(),
         lambda x, r: x * log(x / r) + r + (1 - x) * log(1 - x),
         lambda x, r: log(x / r) - log(1 - x),
@@ -158,8 +160,8 @@ def test_masses_in_float32():
     steps = torch.tensor([2.0**-23, -(2.0**-22), 1e-3, -0.3, 0.9, -0.9, -0.999999])
     x = (y * (1 + steps.unsqueeze(-1))).flatten().double().requires_grad_()
     y = y.repeat(len(steps)).double().requires_grad_()
-    value = masses.excess_of_rounded_masses(x, y)
-    right = special.kl_div_from_zero(x, y)
+    value = excess_of_rounded_masses(x, y)
+    right = kl_div_from_zero(x, y)
     found, wanted = (torch.autograd.grad(v.sum(), (x, y)) for v in (value, right))
     assert torch.allclose(value, right, rtol=2e-8, atol=0)
     for slope, other in zip(found, wanted, strict=True):

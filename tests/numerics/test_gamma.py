@@ -15,7 +15,7 @@ from pyro_kl.families.continuous.gamma import (
     kl_of_two_gammas,
     kl_to_exponential,
 )
-from pyro_kl.numerics.special.gamma import bregman_lgamma_from_one, bregman_stirling
+from pyro_kl.numerics.special.gamma_divergences import bregman_lgamma_from_one, bregman_stirling
 
 pytestmark = pytest.mark.accuracy
 

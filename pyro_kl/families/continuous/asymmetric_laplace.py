@@ -11,12 +11,9 @@ from pyro.distributions import AsymmetricLaplace
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import (
-    bernoulli_excess,
-    exp_excess_of_distance,
-    itakura_saito,
-    mean_shortfall,
-)
+from ...numerics.special.divergences import bernoulli_excess, itakura_saito
+from ...numerics.special.incomplete import mean_shortfall
+from ...numerics.special.logarithms import expm1mx_of_distance
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line
 from ...registry.pair import Case
@@ -173,7 +170,7 @@ def kl_asymmetric_laplaces(p: Parameters, q: Parameters) -> Tensor:
         + left * itakura_saito(left, q_left)
     )
     ahead, behind = torch.where(d > 0, right, left), torch.where(d > 0, left, right)
-    beyond = ahead * ahead * (1 / q_left + 1 / q_right) * exp_excess_of_distance(d / ahead)
+    beyond = ahead * ahead * (1 / q_left + 1 / q_right) * expm1mx_of_distance(d / ahead)
     tilt = d * ((left - q_left) / q_left - (right - q_right) / q_right)
     close = (same_peak + beyond + tilt) / total
 

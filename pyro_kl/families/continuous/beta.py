@@ -8,8 +8,9 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 
 from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import log1p_or_log, rough_trigamma, trigamma
-from ...numerics.special.gamma import in_shape, stirling, stirling_rows, stirling_slope
+from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
+from ...numerics.special.gamma_divergences import in_shape, stirling_rows
+from ...numerics.special.logarithms import log1p_or_log
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Line, Point, interval
 from ...registry.pair import Case

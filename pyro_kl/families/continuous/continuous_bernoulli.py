@@ -15,13 +15,13 @@ from torch.distributions import ContinuousBernoulli, Exponential, Normal, Unifor
 from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.log_sinhc import (
+    bregman_log_sinhc,
     entropy_of_tilted,
     log_sinhc_bounded,
     log_sinhc_curvature,
     log_sinhc_minus,
     mean_of_smaller_end,
 )
-from ...numerics.special.log_sinhc_divergence import bregman_log_sinhc
 from ...registry.family import INFINITE, UNIT_INTERVAL, Family, Moment, probs_or_logits
 from ...registry.line import Line, Point, interval
 from ...registry.pair import Case

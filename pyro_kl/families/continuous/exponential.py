@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import EULER_GAMMA, itakura_saito
+from ...numerics.special.divergences import itakura_saito
+from ...numerics.special.gamma import EULER_GAMMA
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import FisherSnedecor
 
-from ...numerics.special.divergences import trigamma
-from ...numerics.special.gamma import stirling, stirling_slope
+from ...numerics.special.gamma import stirling, stirling_slope, trigamma
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Line, Point, half_line, softplus
 from ...registry.register import declare

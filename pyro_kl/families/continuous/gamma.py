@@ -11,22 +11,15 @@ from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ...numerics.autograd.custom import is_one, with_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import (
-    log1p_or_log,
-    minus_log1pmx,
-    ratio_minus_one,
-    rough_trigamma,
-    trigamma,
-)
-from ...numerics.special.gamma import (
+from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
+from ...numerics.special.gamma_divergences import (
     bregman_lgamma_from_one,
     digamma_from_one,
     in_shape,
-    stirling,
     stirling_rows,
-    stirling_slope,
 )
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
+from ...numerics.special.logarithms import log1p_or_log, minus_log1pmx, ratio_minus_one
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case

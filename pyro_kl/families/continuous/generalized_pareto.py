@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
 from ...numerics.autograd.custom import with_partials
-from ...numerics.special.divergences import log1mexp, log1pmx
+from ...numerics.special.logarithms import log1mexp, log1pmx
 from ...registry.family import Family, Moment, Support, below
 from ...registry.line import Distance, Line, Point, exp_or_inf, softplus
 from ...registry.register import declare

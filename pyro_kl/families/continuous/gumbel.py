@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Gumbel
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import EULER_GAMMA
-from ...numerics.special.gamma import gumbel_divergence
+from ...numerics.special.gamma import EULER_GAMMA
+from ...numerics.special.gamma_divergences import gumbel_divergence
 from ...numerics.special.incomplete import gumbel_mean_excess
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line

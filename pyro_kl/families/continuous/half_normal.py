@@ -9,11 +9,8 @@ from torch import Tensor
 from torch.distributions import HalfNormal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import (
-    EULER_GAMMA,
-    minus_log1pmx_of_log,
-    squared_ratio_minus_one,
-)
+from ...numerics.special.gamma import EULER_GAMMA
+from ...numerics.special.logarithms import minus_log1pmx_of_log, squared_ratio_minus_one
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case

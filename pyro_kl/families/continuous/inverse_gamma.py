@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.distributions import Gamma, InverseGamma
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import rough_trigamma, trigamma
-from ...numerics.special.gamma import stirling, stirling_slope
+from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Line, Point, half_line
 from ...registry.pair import Case

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Kumaraswamy
 
-from ...numerics.special.divergences import EULER_GAMMA, log1mexp, trigamma
+from ...numerics.special.gamma import EULER_GAMMA, trigamma
+from ...numerics.special.logarithms import log1mexp
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Line, Point
 from ...registry.register import declare

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.distributions import Laplace, Normal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import (
-    exp_excess_of_distance,
-    itakura_saito,
-    mean_shortfall,
-    odd_saturation,
+from ...numerics.special.divergences import itakura_saito
+from ...numerics.special.incomplete import mean_shortfall
+from ...numerics.special.logarithms import (
+    expm1mx_of_distance,
     ratio_minus_one,
+    slope_of_expm1mx_of_distance,
 )
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Point, location_scale_line
@@ -85,7 +85,7 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     """Derivatives by p's loc and scale, then q's."""
     b, c = p["scale"], q["scale"]
     u, t = ratio_minus_one(b, c), (p["loc"] - q["loc"]) / b
-    shift, slope = exp_excess_of_distance(t), odd_saturation(t)
+    shift, slope = expm1mx_of_distance(t), slope_of_expm1mx_of_distance(t)
     by_loc = slope / c
     return by_loc, u / b + (shift - slope * t) / c, -by_loc, -(u + b / c * shift) / c
 
@@ -109,5 +109,5 @@ def kl_laplace_laplace(p: Parameters, q: Parameters) -> Tensor:
 
     With d = |m - mu| it is [b/c - 1 - log(b/c)] + (b/c) [exp(-d/b) - 1 + d/b].
     """
-    shift = exp_excess_of_distance((p["loc"] - q["loc"]) / p["scale"])
+    shift = expm1mx_of_distance((p["loc"] - q["loc"]) / p["scale"])
     return itakura_saito(p["scale"], q["scale"]) + p["scale"] / q["scale"] * shift

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import LogNormal, Normal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import HALF_LOG_TAU
+from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import POSITIVE, Family, Moment
 from ...registry.line import Line, Point, half_line
 from ...registry.pair import Case

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Gumbel, Laplace, Normal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import (
+from ...numerics.special.logarithms import (
     HALF_LOG_TAU,
     minus_log1pmx_of_log,
     squared_ratio_minus_one,

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Normal, Pareto
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import itakura_saito, log1mexp
+from ...numerics.special.divergences import itakura_saito
+from ...numerics.special.logarithms import log1mexp
 from ...registry.family import Family, Moment, Support, above
 from ...registry.line import Distance, Line, Point, exp_or_inf
 from ...registry.pair import Case

@@ -12,7 +12,7 @@ from torch.distributions import RelaxedBernoulli
 from torch.nn.functional import logsigmoid
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.flips import log_masses
+from ...numerics.special.bernoulli import log_masses
 from ...registry.family import UNIT_INTERVAL, Family, probs_or_logits
 from ...registry.line import Line, Point, interval
 from ...registry.register import declare

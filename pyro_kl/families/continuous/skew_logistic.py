@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import SkewLogistic
 from torch import Tensor
 
-from ...numerics.special.divergences import EULER_GAMMA, trigamma
+from ...numerics.special.gamma import EULER_GAMMA, trigamma
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line, softplus
 from ...registry.register import declare

@@ -13,8 +13,8 @@ import torch
 from pyro.distributions import SoftAsymmetricLaplace
 from torch import Tensor
 
-from ...numerics.special.divergences import logaddexp
-from ...numerics.special.log_erfcx import log_erfcx
+from ...numerics.special.incomplete import log_erfcx
+from ...numerics.special.logarithms import logaddexp
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line
 from ...registry.register import declare

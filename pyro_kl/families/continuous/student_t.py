@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import StudentT
 
 from ...numerics.autograd.custom import with_partials
-from ...numerics.special.divergences import trigamma
+from ...numerics.special.gamma import trigamma
 from ...numerics.special.incomplete import student_mean_excess
 from ...registry.family import INFINITE, REAL, Family, Moment, above
 from ...registry.line import Distance, Line, Point, sinh_line

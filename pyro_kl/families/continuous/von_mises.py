@@ -11,7 +11,7 @@ from torch.distributions import VonMises
 
 from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.segments import bregman_nearby, slope_difference_nearby
+from ...numerics.special.series import bregman_nearby, slope_difference_nearby
 from ...registry.family import Family, Support
 from ...registry.line import Line, Point, interval
 from ...registry.pair import Case

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Weibull
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.divergences import EULER_GAMMA
-from ...numerics.special.gamma import gumbel_divergence
+from ...numerics.special.gamma import EULER_GAMMA
+from ...numerics.special.gamma_divergences import gumbel_divergence
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Line, Point, half_line

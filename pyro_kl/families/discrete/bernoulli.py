@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.flips import kl_bernoulli, log_masses
+from ...numerics.special.bernoulli import kl_bernoulli, log_masses
 from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.pair import Case
 from ...registry.register import declare, formula

@@ -16,7 +16,8 @@ from ...numerics.special.counts import (
     log_rising_ratio,
     rising_excess,
 )
-from ...numerics.special.divergences import exp_excess, kl_div_of_logs
+from ...numerics.special.divergences import kl_div_of_logs
+from ...numerics.special.logarithms import expm1mx
 from ...registry.family import COUNTS, Family
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -107,5 +108,5 @@ def kl_beta_binomial_beta_binomial(p: Parameters, q: Parameters) -> Tensor:
         - log_rising_ratio(a + b, (a - c) + (b - d), torch.where(inside, n, 0.0).long())
     )
     near = (n == m) & inside & (distance.abs() < 0.1)
-    close = torch.exp(log_p) * exp_excess(torch.where(near, distance, 0.0))
+    close = torch.exp(log_p) * expm1mx(-torch.where(near, distance, 0.0))
     return torch.where(near, close, kl_div_of_logs(log_p, log_q)).sum(-1)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from ...numerics.dtypes import in_float64, promoted
-from ...numerics.special import divergences as special
 from ...numerics.special.categorical import kl_of_logs, kl_of_masses
+from ...numerics.special.logarithms import safe_log
 from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.pair import Case
 from ...registry.register import declare, register
@@ -19,7 +19,7 @@ from ...registry.shapes import broadcast_batch
 
 def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
     if probs is not None:
-        log_p = special.safe_log(probs) - torch.log(probs.sum(-1, keepdim=True))
+        log_p = safe_log(probs) - torch.log(probs.sum(-1, keepdim=True))
     else:
         assert logits is not None
         log_p = torch.log_softmax(logits, -1)

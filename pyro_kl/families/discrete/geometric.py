@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.distributions import Geometric
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.bernoulli import bernoulli_kl_over_probs
+from ...numerics.special.bernoulli import bernoulli_kl_over_probs, log_masses, slope_at_ends
 from ...numerics.special.bernoulli_logits import geometric_kl_of_logits
 from ...numerics.special.counts import Count, negative_binomial_count, times
-from ...numerics.special.divergences import exp_excess, kl_div_of_logs, safe_log
-from ...numerics.special.flips import log_masses, slope_at_ends
+from ...numerics.special.divergences import kl_div_of_logs
+from ...numerics.special.logarithms import expm1mx, safe_log
 from ...registry.family import COUNTS, Family
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -83,7 +83,7 @@ def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
     log_p1, log_p0 = log_masses(**p)
     log_q1, log_q0 = log_masses(**q)
     rest = kl_div_of_logs(log_p0, log_q0)
-    kl = exp_excess(log_p1 - log_q1) + _over_probs(rest, log_p1)
+    kl = expm1mx(log_q1 - log_p1) + _over_probs(rest, log_p1)
     return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl
 
 

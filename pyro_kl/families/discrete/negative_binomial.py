@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.bernoulli import log_masses
 from ...numerics.special.counts import Count, log_negative_binomial_mass, negative_binomial_count
-from ...numerics.special.flips import log_masses
 from ...registry.family import COUNTS, Family, probs_or_logits
 from ...registry.register import declare
 

@@ -11,7 +11,7 @@ from pyro.distributions import OrderedLogistic
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
-from ...numerics.special import divergences as special
+from ...numerics.special.logarithms import safe_log
 from ...registry.family import COUNTS, Family
 from ...registry.register import declare
 
@@ -19,7 +19,7 @@ from ...registry.register import declare
 def log_mass(k: Tensor, predictor: Tensor, cutpoints: Tensor) -> Tensor:
     """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), b < a."""
     x = cutpoints - predictor.unsqueeze(-1)
-    gap = special.safe_log(-torch.expm1(-cutpoints.diff(dim=-1)))
+    gap = safe_log(-torch.expm1(-cutpoints.diff(dim=-1)))
     log_p = pad(logsigmoid(x), (0, 1)) + pad(logsigmoid(-x), (1, 0)) + pad(gap, (1, 1))
     # a category that one side does not have has no mass there
     return pad(log_p, (0, k.shape[-1] - log_p.shape[-1]), value=-torch.inf)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.segments import mean_over_segment
+from ...numerics.special.series import mean_over_segment
 from ...registry.pair import Case
 from ...registry.register import formula
 from ..continuous.cauchy import cauchy

@@ -12,17 +12,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..autograd.custom import with_partials
-from .divergences import _CLOSE, _atanh_series, guarded_kl_div
+from ..dtypes import Parameters
+from .bernoulli_logits import bernoulli_kl_of_logits
+from .divergences import guarded_kl_div, kl_div_of_logs
+from .logarithms import CLOSE, beyond_series, safe_log
 
 # Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
 _TINY = 2.0**-1022
-
-
-def beyond_series(w: Tensor, square: Tensor) -> Tensor:
-    """2 atanh(w) - 2 w for small w: with w = (x - y) / (x + y), log(x/y) - 2 w."""
-    return w * (square * _atanh_series(square))
 
 
 class _Term(NamedTuple):
@@ -39,7 +38,7 @@ def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     w = difference / (x + some_y)
     square = w * w
     far = torch.log(x.clamp(min=_TINY) / some_y) - 2 * w
-    beyond = torch.where(square < _CLOSE, beyond_series(w, square), far)
+    beyond = torch.where(square < CLOSE, beyond_series(w, square), far)
     log_ratio = torch.where(has_mass, 2 * w + beyond, 0.0)
     return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
 
@@ -133,7 +132,7 @@ def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     w = -x / (1 + x0)
     square = w * w
     far = torch.log(torch.where(x0 > 0, x0, 1.0)) - 2 * w
-    beyond = torch.where(square < _CLOSE, beyond_series(w, square), far)
+    beyond = torch.where(square < CLOSE, beyond_series(w, square), far)
     return 2 * w + beyond, x0 * beyond - x * w
 
 
@@ -172,3 +171,39 @@ def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor
 def bernoulli_poisson_kl_of_logits(logits: Tensor, rate: Tensor) -> Tensor:
     """The same by logits; a mass that underflows has no part in it."""
     return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)
+
+
+# --- by either parameter ------------------------------------------------------------------------
+
+
+def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Log of the mass at 1, and of that at 0."""
+    if probs is not None:
+        always = probs >= 1
+        log_p0 = torch.log1p(-torch.where(always, 0.0, probs))
+        return safe_log(probs), torch.where(always, -math.inf, log_p0)
+    assert logits is not None
+    return logsigmoid(logits), logsigmoid(-logits)
+
+
+def kl_of_logs(log_p1: Tensor, log_p0: Tensor, log_q1: Tensor, log_q0: Tensor) -> Tensor:
+    """KL of two flips from the logs of their masses; close ones lose digits here."""
+    return kl_div_of_logs(log_p1, log_q1) + kl_div_of_logs(log_p0, log_q0)
+
+
+def kl_bernoulli(p: Parameters, q: Parameters) -> Tensor:
+    """KL of two flips, from the difference of their parameters where they are close."""
+    if "probs" in p and "probs" in q:
+        return bernoulli_kl(p["probs"], q["probs"])
+    if "logits" in p and "logits" in q:
+        return bernoulli_kl_of_logits(p["logits"], q["logits"])
+    log_p1, log_p0 = log_masses(**p)
+    kl = kl_of_logs(log_p1, log_p0, *log_masses(**q))
+    return kl + slope_at_ends(log_p1, log_p0, q["probs"]) if "probs" in q else kl
+
+
+def slope_at_ends(log_p1: Tensor, log_p0: Tensor, probs: Tensor) -> Tensor:
+    """0, with q's one-sided slope where neither flip has mass: there no logarithm has one."""
+    at_0 = torch.isneginf(log_p1) & (probs == 0)
+    at_1 = torch.isneginf(log_p0) & (probs == 1)
+    return torch.where(at_0, probs, 0.0) + torch.where(at_1, 1 - probs, 0.0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..autograd.custom import with_partials
-from .bernoulli import beyond_series
+from .logarithms import beyond_series
 
 # The distance of two logits below which w = (x - y) / (x + y) is in the series' range for both
 # masses: w is at most the hyperbolic tangent of half of it.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..concrete import holds_everywhere
-from .divergences import _stirling, kl_div_from_zero, kl_div_of_difference
+from .divergences import kl_div_from_zero, kl_div_of_difference
+from .gamma import stirling
 
 
 def counts_of(distribution: Any) -> Tensor:
@@ -50,7 +51,7 @@ def rising_excess(x: Tensor, k: Tensor) -> Tensor:
     It is lgamma(x + k) - lgamma(x) - k log x, without the large terms that cancel.
     """
     x, k = torch.broadcast_tensors(x, k.to(x.dtype))
-    return kl_div_of_difference(x + k, x, k) + (_stirling(x + k) - _stirling(x))
+    return kl_div_of_difference(x + k, x, k) + (stirling(x + k) - stirling(x))
 
 
 def log_rising(x: Tensor, k: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
     """
     k = k.to(rate.dtype)
     one = torch.where(k > 0, k, 1.0)
-    constant = torch.where(k > 0, _stirling(one) + torch.log(one), 0.0)
+    constant = torch.where(k > 0, stirling(one) + torch.log(one), 0.0)
     return -kl_div_from_zero(k, rate) - constant
 
 

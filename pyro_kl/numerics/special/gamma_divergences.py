@@ -30,23 +30,10 @@ import torch
 from torch import Tensor
 
 from ..autograd.custom import has_spare_digits, with_partials
-from .divergences import (
-    EULER_GAMMA,
-    LOG1PMX_NUMBERS,
-    _stirling,
-    _stirling_curvature,
-    _stirling_slope,
-    exp_excess,
-    kl_div,
-    log1p_of,
-    minus_log1pmx,
-    trigamma,
-)
+from .divergences import kl_div
+from .gamma import EULER_GAMMA, trigamma
+from .logarithms import LOG1PMX_NUMBERS, expm1mx, log1p_of, minus_log1pmx
 from .series import horner
-
-# As they are, their derivatives come from torch's polygamma, which has 9 digits.
-stirling_slope = with_partials(lambda x: (_stirling_curvature(x),))(_stirling_slope)
-stirling = with_partials(lambda x: (stirling_slope(x),))(_stirling)
 
 _M = 5
 #: The j; those of the first m + 1 have a logarithm.
@@ -259,7 +246,7 @@ def gumbel_divergence(r: Tensor, d: Tensor, shift: Tensor) -> Tensor:
     excess = bregman_lgamma_from_one(r, d)
     # lgamma(1 + r) = log r + lgamma(r)
     log_factorial = excess + (log1p_of(d, r) - EULER_GAMMA * d)
-    return exp_excess(shift - log_factorial) + excess
+    return expm1mx(log_factorial - shift) + excess
 
 
 # --- of any two ---------------------------------------------------------------------------------

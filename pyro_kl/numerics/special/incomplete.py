@@ -11,12 +11,15 @@ exponential's tail over 40 lengths.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from .divergences import EULER_GAMMA, exp_excess
-from .gamma import stirling
+from .gamma import EULER_GAMMA, stirling
+from .logarithms import expm1mx
 
 _X, _W = np.polynomial.legendre.leggauss(40)
 _NODES = tuple(float(x) for x in 0.5 + 0.5 * _X)
@@ -36,7 +39,7 @@ def _log_gamma_density(d: Tensor, shape: Tensor) -> Tensor:
     """Density of d = log(z / shape), z a Gamma(shape, 1)."""
     # beyond _FAR there is nothing left, and its derivative would be inf times 0
     d = torch.clamp(d, max=_FAR)
-    return torch.exp(-shape * exp_excess(-d) - stirling(shape))
+    return torch.exp(-shape * expm1mx(d) - stirling(shape))
 
 
 def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,3 +135,57 @@ def student_mean_excess(z: Tensor, df: Tensor, top: Tensor) -> Tensor:
     log_cosh = 0.5 * torch.log1p(torch.sinh(y.unsqueeze(-1) * nodes).square())
     centre = y * (torch.exp(-df.unsqueeze(-1) * log_cosh) * weights).sum(-1)
     return top * df * tail / (df - 1) + z * (top * root * centre - 0.5)
+
+
+def mean_shortfall(above: Tensor, shift: Tensor) -> Tensor:
+    """E (m - x)+ from above = E (x - m)+ and shift = E x - m.
+
+    Where `above` overflows so does the shift, and their difference is nan: 0 stands there beside
+    an infinite term.
+    """
+    overflows = torch.isinf(above)
+    return torch.where(overflows, 0.0, above - torch.where(overflows, 0.0, shift))
+
+
+#: From here on the asymptotic series of the slope is exact to 1e-12.
+_SERIES_FROM = 50.0
+
+
+def log_erfcx(x: Tensor) -> Tensor:
+    """Log of exp(x^2) erfc(x); torch's erfcx has no rule for vmap and one derivative only."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return torch.log(torch.special.erfcx(x))
+    return _LogErfcx.apply(x)
+
+
+def _log_erfcx_slope(x: Tensor) -> Tensor:
+    """d/dx: the function itself again, so that it can be differentiated as often as one likes."""
+    far = x > _SERIES_FROM
+    near = torch.where(far, 1.0, x)
+    r = 1 / torch.where(far, x, _SERIES_FROM) ** 2
+    series = -(1 - r * (1 - r * (2.5 - r * 9.25))) / torch.where(far, x, _SERIES_FROM)
+    exact = 2 * near - 2 / math.sqrt(math.pi) * torch.exp(-log_erfcx(near))
+    return torch.where(far, series, exact)
+
+
+class _LogErfcx(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.log(torch.special.erfcx(x))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * _log_erfcx_slope(*ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent * _log_erfcx_slope(*ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(_: Any, in_dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
+        return log_erfcx(x), in_dims[0]

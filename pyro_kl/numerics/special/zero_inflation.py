@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..dtypes import Parameters
-from .divergences import log1mexp, logaddexp
-from .flips import kl_of_logs, log_masses
+from .bernoulli import kl_of_logs, log_masses
+from .logarithms import log1mexp, logaddexp
 
 Gates = tuple[Tensor, Tensor]
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Poisson, TransformedDistribution
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import kl_div_of_logs, safe_log
+from ...numerics.special.divergences import kl_div_of_logs
+from ...numerics.special.logarithms import safe_log
 from ...registry.family import Family, in_rows
 from ...registry.pair import Case
 from ...registry.reduction import no_formula

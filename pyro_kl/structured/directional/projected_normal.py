@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import HALF_LOG_TAU, exp_excess
 from ...numerics.special.log_sinhc import log_sinhc_bounded
+from ...numerics.special.logarithms import HALF_LOG_TAU, expm1mx
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.register import register
@@ -152,6 +152,6 @@ def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
     mass = weight * torch.exp(log_p)
     # close to each other: the points that resolve p resolve q, and adding q - p changes nothing
     is_near = gap.abs().amax(-1) < 1
-    close = exp_excess(torch.where(is_near.unsqueeze(-1), gap, 0.0))
+    close = expm1mx(-torch.where(is_near.unsqueeze(-1), gap, 0.0))
     kl = (mass * torch.where(is_near.unsqueeze(-1), close, gap)).sum(-1)
     return kl.to(torch.promote_types(a.dtype, b.dtype)).expand(shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, VonMises, constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import exp_excess
+from ...numerics.special.logarithms import expm1mx
 from ...registry.pair import Case
 from ...registry.provenance import Use, note
 from ...registry.reduction import no_formula, reduction
@@ -195,7 +195,7 @@ def kl_torus(p: Distribution, q: Distribution) -> Tensor:
     mass = torch.exp(log_p + log_weight)
     # close to each other: the points that resolve p resolve q, and adding q - p changes nothing
     is_near = gap.abs().amax(-1) < 1
-    close = exp_excess(torch.where(is_near.unsqueeze(-1), gap, 0.0))
+    close = expm1mx(-torch.where(is_near.unsqueeze(-1), gap, 0.0))
     kl = (mass * torch.where(is_near.unsqueeze(-1), close, gap)).sum(-1)
     return kl.to(torch.promote_types(_dtype(p), _dtype(q))).expand(shape)
 

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.log_sinhc import log_sinhc_slope
-from ...numerics.special.log_sinhc_divergence import bregman_log_sinhc
+from ...numerics.special.log_sinhc import bregman_log_sinhc, log_sinhc_slope
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch

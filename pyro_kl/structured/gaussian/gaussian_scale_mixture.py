@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import exp_excess
+from ...numerics.special.logarithms import expm1mx
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.register import register
@@ -73,7 +73,7 @@ def kl_scale_mixture(p: GaussianScaleMixture, q: GaussianScaleMixture) -> Tensor
     surface = 0.5 * d * y - 0.5 * d * math.log(2) - math.lgamma(0.5 * d)
     mass = torch.exp(log_p + surface) * step
     is_near = gap.abs().amax() < 1
-    close = exp_excess(torch.where(is_near, gap, 0.0))
+    close = expm1mx(-torch.where(is_near, gap, 0.0))
     kl = (mass * torch.where(is_near, close, gap)).sum()
     return kl.to(torch.promote_types(p.component_scale.dtype, q.component_scale.dtype))
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import itakura_saito, log1pmx
+from ...numerics.special.divergences import itakura_saito
+from ...numerics.special.logarithms import log1pmx
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch

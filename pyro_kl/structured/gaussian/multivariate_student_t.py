@@ -17,14 +17,9 @@ from torch.distributions import (
     constraints,
 )
 
-from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import (
-    _stirling,
-    _stirling_curvature,
-    _stirling_slope,
-    exp_excess,
-)
+from ...numerics.special.gamma import stirling, stirling_slope
+from ...numerics.special.logarithms import expm1mx
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.register import register
@@ -56,9 +51,6 @@ _DENSE = {"loc": [0.3, 0.0], "scale_tril": [[0.7, 0.0], [-0.2, 1.5]]}
 _PRODUCT = {"loc": [0.0, 1.0], "scale": [2.0, 0.5]}
 _LOW = {"loc": [0.5, 0.0], "cov_factor": [[1.0], [-0.5]], "cov_diag": [0.3, 2.0]}
 
-# F(x) = lgamma(x) - x log x + x and its slope, as functions with derivatives
-_remainder_slope = with_partials(lambda x: (_stirling_curvature(x),))(_stirling_slope)
-_remainder = with_partials(lambda x: (_remainder_slope(x),))(_stirling)
 #: Nodes of the integrals over a logarithmic axis.
 _NODES = 256
 
@@ -135,7 +127,7 @@ def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
     df = torch.where(infinite, 3.0, df)
     spread = solve_lower(other, tril).square().sum((-2, -1)) / (df - 2)
     x, y = 0.5 * df, 0.5 * (df + d)
-    tails = _remainder(y) - _remainder(x) + y * (_remainder_slope(x) - _remainder_slope(y))
+    tails = stirling(y) - stirling(x) + y * (stirling_slope(x) - stirling_slope(y))
     # an infinite row is the df's own: nothing else of it reaches a gradient through an inf
     kl = torch.where(infinite, math.inf, kl_of_factors(loc, tril, mu, other) + spread + tails)
     return kl.to(_promoted(p, q)).expand(broadcast_batch(p, q))
@@ -217,7 +209,7 @@ def kl_normal_student_t(p: Distribution, q: MultivariateStudentT) -> Tensor:
     exponent = 0.5 * log_det + tau * _quadratic(matrix, delta)
     mean_log = step * (torch.exp(-df.unsqueeze(-1) * tau) * -torch.expm1(-exponent)).sum(-1)
     x, y = 0.5 * df, 0.5 * (df + d)
-    constants = _remainder(x) - _remainder(y) - y * torch.log1p(d / df)
+    constants = stirling(x) - stirling(y) - y * torch.log1p(d / df)
     scales = torch.log(diagonal(other) / diagonal(tril)).sum(-1)
     kl = scales + constants + y * mean_log
     return kl.to(_promoted(p, q)).expand(broadcast_batch(p, q))
@@ -287,7 +279,7 @@ def kl_student_t(p: MultivariateStudentT, q: MultivariateStudentT) -> Tensor:
     # at equal df the linear terms cancel; `unequal` is what is left of them
     balance = torch.expm1(mixing + 0.5 * at[1] * spread) * torch.exp(-0.5 * (at[1] + d) * spread)
     unequal = 0.5 * half * trace * step * (share * balance).sum(-1)
-    second = weight * (exp_excess(exponent) + 0.5 * excess - log_shift)
+    second = weight * (expm1mx(-exponent) + 0.5 * excess - log_shift)
     near = normal_part + unequal - half * step * second.sum(-1)
     is_near = size < 2
     moved = torch.where(is_near, near, far)
@@ -314,6 +306,6 @@ def _kl_of_tails(nu: Tensor, kappa: Tensor, d: int) -> Tensor:
     gap = log_p - log_q
     near = gap.abs() < 1
     mass = torch.exp(log_p)
-    close = mass * exp_excess(torch.where(near, gap, 0.0))
+    close = mass * expm1mx(-torch.where(near, gap, 0.0))
     far = torch.exp(log_q) - mass + mass * gap
     return step * torch.where(near, close, far).sum(-1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import LKJCholesky, constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.gamma import bregman_lgamma
+from ...numerics.special.gamma_divergences import bregman_lgamma
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch

@@ -7,7 +7,7 @@ from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_di
 
 from ...numerics.dtypes import in_float64
 from ...numerics.special.divergences import kl_div_of_difference
-from ...numerics.special.gamma import bregman_stirling
+from ...numerics.special.gamma_divergences import bregman_stirling
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch

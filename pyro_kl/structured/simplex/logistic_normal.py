@@ -9,7 +9,8 @@ from torch.distributions import Dirichlet, LogisticNormal, constraints, kl_diver
 from torch.nn.functional import softplus
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import HALF_LOG_TAU, trigamma
+from ...numerics.special.gamma import trigamma
+from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch

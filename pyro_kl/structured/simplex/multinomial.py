@@ -12,7 +12,8 @@ from torch.distributions import Multinomial, constraints, kl_divergence
 
 from ...numerics.dtypes import in_float64
 from ...numerics.special.counts import largest, log_choose, log_rising, times
-from ...numerics.special.divergences import itakura_saito_of, safe_log
+from ...numerics.special.divergences import itakura_saito_of
+from ...numerics.special.logarithms import safe_log
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch

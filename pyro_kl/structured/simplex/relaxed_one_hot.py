@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.distributions import RelaxedOneHotCategorical, constraints
 
 from ...numerics.dtypes import in_float64
-from ...numerics.special.divergences import EULER_GAMMA, exp_excess, log1pmx
+from ...numerics.special.gamma import EULER_GAMMA
+from ...numerics.special.logarithms import expm1mx, log1pmx
 from ...registry.pair import Case
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch
@@ -112,7 +113,7 @@ def _cumulant(d: Tensor, share: Tensor, u: Tensor) -> Tensor:
     """log(1 - s + s exp(d)) - s d for s = sigmoid(u): of second order in d."""
     near = d.abs() < 1
     small = torch.where(near, d, 0.0)
-    close = log1pmx(share * torch.expm1(small)) + share * exp_excess(-small)
+    close = log1pmx(share * torch.expm1(small)) + share * expm1mx(small)
     softplus = torch.nn.functional.softplus
     far = softplus(u + d) - softplus(u) - share * d
     return torch.where(near, close, far)

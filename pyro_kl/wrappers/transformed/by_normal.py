@@ -27,7 +27,7 @@ from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.integrand import Integrand, Recorded
 from ...numerics.quadrature.integrate import Integral, integrate
-from ...numerics.special.divergences import HALF_LOG_TAU
+from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.integrate import tell
 from ...registry.line import from_line
 from ...registry.reduction import describe, out_of_reach

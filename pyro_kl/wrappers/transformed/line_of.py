@@ -19,7 +19,7 @@ from torch.distributions import Distribution, MixtureSameFamily
 from torch.distributions.transforms import Transform
 
 from ...numerics.dtypes import Parameters, in_float64
-from ...numerics.special.divergences import HALF_LOG_TAU, logaddexp
+from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
 from ...registry.family import end_at
 from ...registry.line import Line, Number, Point
 from ...registry.reduction import canonicalise

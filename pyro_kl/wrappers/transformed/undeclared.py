@@ -17,7 +17,7 @@ from torch.distributions import Distribution, Independent
 
 from ...numerics.quadrature.integrate import Integral, asked_tolerance, integrate_laws, short_of
 from ...numerics.quadrature.peaks import square_over_jump
-from ...numerics.special.divergences import HALF_LOG_TAU, logaddexp
+from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
 from ...registry.line import LARGEST, Point, from_line, half_line, interval
 from ...registry.reduction import describe
 from ...registry.shapes import peel

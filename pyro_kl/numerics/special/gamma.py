@@ -1,0 +1,117 @@
+"""Log gamma, what Stirling's leading term leaves of it, and trigamma, with all their digits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..autograd.custom import with_partials
+from .logarithms import HALF_LOG_TAU
+
+# B_2k / (2k (2k - 1)), k = 1..8: Stirling's series (Abramowitz & Stegun 1964, 6.1.40).
+STIRLING = (
+    1 / 12,
+    -1 / 360,
+    1 / 1260,
+    -1 / 1680,
+    1 / 1188,
+    -691 / 360360,
+    1 / 156,
+    -3617 / 122400,
+)
+# From here on eight terms of Stirling's series leave a relative error below 1e-16.
+_STIRLING_FROM = 12
+EULER_GAMMA = 0.57721566490153286061
+
+
+def trigamma(x: Tensor) -> Tensor:
+    """The second derivative of log gamma, for positive x.
+
+    `torch.polygamma(1, x)` has a relative error of 5e-10 in float64, and zeta(2, x) takes 150 ns.
+    """
+    inverse = 1 / (x + _STIRLING_FROM)
+    square = inverse * inverse
+    series = STIRLING[-1] * 15 * 16 * square
+    for k in range(len(STIRLING) - 1, 0, -1):
+        series = (series + (2 * k - 1) * 2 * k * STIRLING[k - 1]) * square
+    return _sum_of_inverse_squares(x) + ((series + 0.5 * inverse) * inverse + inverse)
+
+
+def rough_trigamma(x: Tensor) -> Tensor:
+    """Trigamma to 7 %: enough for a width."""
+    return (x + 0.5 + 0.5 / (1 + x)) / (x * x)
+
+
+# Throughout, F(x) = lgamma(x) - x log x + x: what Stirling's leading term leaves of log gamma.
+# Above 12 it is -log(x)/2 + log(2 pi)/2 + sum_k c_k x^(1 - 2k). Its Bregman divergence is in
+# log_gamma.py.
+
+
+def _stirling(x: Tensor) -> Tensor:
+    """F(x)."""
+    large = x >= _STIRLING_FROM
+    big, little = torch.where(large, x, 1.0 * _STIRLING_FROM), torch.where(large, 1.0, x)
+    inverse = 1 / big
+    square = inverse * inverse
+    series = torch.full_like(x, STIRLING[-1])
+    for c in reversed(STIRLING[:-1]):
+        series = series * square + c
+    above = series * inverse - 0.5 * torch.log(big) + HALF_LOG_TAU
+    below = torch.lgamma(little) - little * torch.log(little) + little
+    return torch.where(large, above, below)
+
+
+def _stirling_slope(x: Tensor) -> Tensor:
+    """F'(x) = digamma(x) - log x."""
+    large = x >= _STIRLING_FROM
+    big, little = torch.where(large, x, 1.0 * _STIRLING_FROM), torch.where(large, 1.0, x)
+    inverse = 1 / big
+    square = inverse * inverse
+    series = torch.full_like(x, -15 * STIRLING[-1])
+    for k in range(len(STIRLING) - 1, 0, -1):
+        series = series * square - (2 * k - 1) * STIRLING[k - 1]
+    above = series * square - 0.5 * inverse
+    return torch.where(large, above, torch.digamma(little) - torch.log(little))
+
+
+def stirling_curvature(x: Tensor) -> Tensor:
+    """F''(x) = trigamma(x) - 1/x."""
+    small = x < _STIRLING_FROM
+    up = x + _shift(small, x)
+    inverse = 1 / up
+    square = inverse * inverse
+    series = torch.full_like(x, 15 * 16 * STIRLING[-1])
+    for k in range(len(STIRLING) - 1, 0, -1):
+        series = series * square + (2 * k - 1) * 2 * k * STIRLING[k - 1]
+    series = (series * inverse + 0.5) * square
+    added = _sum_of_inverse_squares(torch.where(small, x, 1.0)) + inverse - 1 / x
+    return series + torch.where(small, added, 0.0)
+
+
+def _shift(small: Tensor, like: Tensor) -> Tensor:
+    return torch.where(small, 1.0 * _STIRLING_FROM, 0.0).to(like.dtype)
+
+
+# The factors x + j and x + 11 - j have the product z + j (11 - j), z = x (x + 11), so that the
+# twelve steps are six. (2 x + 11)^2 is 4 (z + k) + 121 - 4 k.
+_PAIRED = tuple(j * (_STIRLING_FROM - 1 - j) for j in range(_STIRLING_FROM // 2))
+_LAST = _STIRLING_FROM - 1
+
+
+def _paired(x: Tensor) -> list[Tensor]:
+    """1 / ((x + j) (x + 11 - j)), j = 0..5."""
+    z = x * (x + _LAST)
+    return [1 / (z + k) for k in _PAIRED]
+
+
+def _sum_of_inverse_squares(x: Tensor) -> Tensor:
+    """The sum of 1 / (x + j)^2, j = 0..11: each pair is r (2 + (121 - 4 k) r), r its inverse."""
+    total = torch.zeros_like(x)
+    for r, k in zip(_paired(x), _PAIRED, strict=True):
+        total = total + r * (r * (_LAST**2 - 4 * k) + 2)
+    return total
+
+
+# As they are, their derivatives come from torch's polygamma, which has 9 digits.
+stirling_slope = with_partials(lambda x: (stirling_curvature(x),))(_stirling_slope)
+stirling = with_partials(lambda x: (stirling_slope(x),))(_stirling)
