@@ -6,16 +6,19 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 #: A distribution's parameters by torch's names.
+from ..numerics.concrete import holds_everywhere
 from ..numerics.dtypes import Parameters
-from ..numerics.special.counts import Count
 from .line import Line
+
+if TYPE_CHECKING:
+    from .integrate_counts import Count
 
 #: An end of a support: a number, or a function of the family's parameters.
 End: TypeAlias = "float | Callable[..., Tensor]"
@@ -281,6 +284,26 @@ def probs_or_logits(distribution: Any) -> Parameters:
     if "probs" in distribution.__dict__ and distribution._param is distribution.__dict__["probs"]:
         return {"probs": distribution.probs}
     return {"logits": distribution.logits}
+
+
+def counts_of(distribution: Any) -> Tensor:
+    """total_count of a distribution whose class may let it be negative, where nothing is defined.
+
+    Raises:
+        ValueError: some total_count is negative, as far as values are to be had here.
+    """
+    if holds_everywhere(distribution.total_count, lambda n: (n < 0).any()):
+        raise ValueError(
+            f"{type(distribution).__name__}: total_count is negative in some elements; "
+            "there it has no mass anywhere, and no KL is defined. Leave these elements out."
+        )
+    return distribution.total_count
+
+
+def read_gate(p: Any) -> Parameters:
+    """The gate that was given: Pyro adds the other form when it is first asked for."""
+    given = next(name for name in p.__dict__ if name in ("gate", "gate_logits"))
+    return {given: p.__dict__[given]}
 
 
 def in_rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ terms of first order are taken out by hand is a sum of positive integrals over d
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from torch import Tensor
 from ..numerics.dtypes import Parameters
 from ..numerics.quadrature.integrate import Integral, asked_tolerance, integrate, tolerance
 from ..numerics.special.bernoulli import kl_of_logs
-from ..numerics.special.counts import Count
 from ..numerics.special.divergences import kl_div_from_zero, kl_div_of_difference
 from ..numerics.special.logarithms import expm1mx, log1pmx
 from ..numerics.special.zero_inflation import kl_inflated
@@ -35,6 +35,69 @@ from .register import derivation_rule
 _FINE = 1e-13
 #: What rounding leaves of each of the terms that a KL is put together from.
 _ROUNDING = 16 * 2.0**-52
+
+
+@dataclass(frozen=True)
+class Count:
+    """A Poisson or a NegativeBinomial distribution, perhaps with additional zeros.
+
+    Args:
+        mean: of the base distribution.
+        size: the NegativeBinomial's number of failures; None for a Poisson.
+        log_p1: log of the probability of what is counted.
+        log_p0: log of that of a failure.
+        gates: log of the probability of an additional zero, and of the base distribution.
+    """
+
+    mean: Tensor
+    size: Tensor | None = None
+    log_p1: Tensor | None = None
+    log_p0: Tensor | None = None
+    gates: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def odds(self) -> Tensor:
+        """p1 / p0."""
+        assert self.log_p1 is not None
+        assert self.log_p0 is not None
+        return torch.exp(self.log_p1 - self.log_p0)
+
+    @property
+    def log_zero(self) -> Tensor:
+        """Log of the base distribution's mass at 0."""
+        if self.size is None:
+            return -self.mean
+        assert self.log_p0 is not None
+        return self.size * self.log_p0
+
+    @property
+    def both_gates(self) -> tuple[Tensor, Tensor]:
+        """The gates, of which a distribution without additional zeros has none."""
+        if self.gates is not None:
+            return self.gates
+        return torch.full_like(self.mean, -math.inf), torch.zeros_like(self.mean)
+
+    def safe(self, mask: Tensor) -> Count:
+        """The base distribution where the mask holds, some other one elsewhere."""
+        if self.size is None:
+            return Count(torch.where(mask, self.mean, 1.0))
+        assert self.log_p1 is not None
+        assert self.log_p0 is not None
+        half = -math.log(2)
+        return Count(
+            torch.where(mask, self.mean, 1.0),
+            torch.where(mask, self.size, 1.0),
+            torch.where(mask, self.log_p1, half),
+            torch.where(mask, self.log_p0, half),
+        )
+
+
+def negative_binomial_count(
+    size: Tensor, log_p1: Tensor, log_p0: Tensor, gates: tuple[Tensor, Tensor] | None = None
+) -> Count:
+    """NegativeBinomial by the logarithms of its two probabilities."""
+    size, log_p1, log_p0 = torch.broadcast_tensors(size, log_p1, log_p0)
+    return Count(size * torch.exp(log_p1 - log_p0), size, log_p1, log_p0, gates)
 
 
 def count_integral(p: Family, q: Family) -> Pair | None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from ..numerics.dtypes import in_float64, promoted
-from ..numerics.special.zero_inflation import Gates, kl_inflated, log_gates, read_gate
+from ..numerics.special.zero_inflation import Gates, kl_inflated, log_gates
+from ..registry.family import read_gate
 from ..registry.pair import Case
 from ..registry.register import family_of, register
 from ..registry.shapes import broadcast_batch, some_tensor

@@ -19,7 +19,7 @@ from torch.distributions import (
 from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.log_sinhc import log_sinhc_bounded
-from ...numerics.special.series import horner
+from ...numerics.special.log_uniform import log_of_ratio, variance_log_of
 from ...registry.family import Family, Moment, Support, above
 from ...registry.line import Line, Point, interval
 from ...registry.pair import Case
@@ -34,49 +34,6 @@ INTERVAL = Support(
     low=lambda low, high: low,
     high=lambda low, high: high,
 )
-
-
-# --- E log(1 + r u), u uniform on (-1, 1) -------------------------------------------------------
-#
-# A uniform x is c (1 + r u) with the centre c and r = (high - low) / (2 c). What log c leaves is
-# of second order in r, and has to keep its digits where the interval is narrow.
-
-_NARROW = 0.4
-_TERMS = 20  # 0.4^(2 * 20) = 1e-16
-_MEAN = tuple(-1 / (2 * n * (2 * n + 1)) for n in range(1, _TERMS + 1))
-# E log(1 + r u)^2 = sum 2 H(2n - 1) / (2n (2n + 1)) r^2n, with the harmonic numbers H
-_SQUARE = tuple(
-    sum(1 / k for k in range(1, 2 * n)) / (n * (2 * n + 1)) for n in range(1, _TERMS + 1)
-)
-
-
-def _log_where_positive(x: Tensor) -> Tensor:
-    """Log x, and 0 at x = 0, where it is multiplied by x."""
-    return torch.log(torch.where(x > 0, x, 1.0))
-
-
-def mean_log_over_r(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """E log(1 + r u) / r, given 1 - r and 1 + r as `low` and `high`; either may be 0."""
-    narrow = r.abs() < _NARROW
-    small, wide = torch.where(narrow, r, 0.0), torch.where(narrow, 1.0, r)
-    x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
-    change = y * _log_where_positive(y) - x * _log_where_positive(x)
-    direct = (0.5 * change / wide - 1) / wide
-    return torch.where(narrow, small * horner(_MEAN, small * small), direct)
-
-
-def variance_log_of(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Var log(1 + r u), arguments as above."""
-    narrow = r.abs() < _NARROW
-    small, wide = torch.where(narrow, r, 0.0), torch.where(narrow, 1.0, r)
-    x, y = torch.where(narrow, 0.0, low), torch.where(narrow, 0.0, high)
-    log_x, log_y = _log_where_positive(x), _log_where_positive(y)
-    square = small * small
-    first = square * horner(_MEAN, square)
-    near = square * horner(_SQUARE, square) - first * first
-    # Var log of a uniform on (x, y): 1 - x y (log(y/x) / (y - x))^2
-    slope = (log_y - log_x) / (2 * wide)
-    return torch.where(narrow, near, 1 - x * y * slope * slope)
 
 
 def _scaled(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -131,15 +88,7 @@ def variance_log(low: Tensor, high: Tensor) -> Tensor:
 def mean_inverse(low: Tensor, high: Tensor) -> Tensor:
     # Where low is 0 the value is masked, and a low of 1 passed, which may be high or more.
     low = torch.where(low < high, low, 0.5 * high)
-    return torch.exp(-log_sinhc_bounded(_log_of_ratio(low, high))) / high
-
-
-def _log_of_ratio(low: Tensor, high: Tensor) -> Tensor:
-    """log(high / low) from the difference where they are close; log high where low is 0."""
-    u = (high - low) / high
-    near = u < 0.5
-    close = -torch.log1p(-torch.where(near, u, 0.0))
-    return torch.where(near, close, torch.log(high) - _log_where_positive(low))
+    return torch.exp(-log_sinhc_bounded(log_of_ratio(low, high))) / high
 
 
 def mean_excess(m: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
@@ -153,25 +102,14 @@ def log_mean_power(k: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
     """Log E x^k, for k > 0."""
     # With d = log(high/low), E (x/high)^k = (1 - exp(-(k + 1) d)) / ((k + 1) (1 - exp(-d)))
     positive = low > 0
-    d = torch.where(positive, _log_of_ratio(low, high), 1.0)
+    d = torch.where(positive, log_of_ratio(low, high), 1.0)
     shrunk = log_sinhc_bounded((k + 1) * d) - log_sinhc_bounded(d)
     return k * torch.log(high) + torch.where(positive, shrunk, -torch.log1p(k))
 
 
 def log_laplace(t: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
     """Log E exp(-t x)."""
-    return -t * torch.where(t < 0, high, low) + _log_shrunk(t.abs() * (high - low))
-
-
-def _log_shrunk_partials(x: Tensor) -> tuple[Tensor]:
-    left = torch.expm1(-x)
-    return (-(1 / x + (1 + left) / left),)
-
-
-@with_partials(_log_shrunk_partials)
-def _log_shrunk(x: Tensor) -> Tensor:
-    """log((1 - exp(-x)) / x) for x > 0."""
-    return torch.log(-torch.expm1(-x) / x)
+    return -t * torch.where(t < 0, high, low) + log_sinhc_bounded(t.abs() * (high - low))
 
 
 def log_density_at(point: Point, low: Tensor, high: Tensor) -> Tensor:

@@ -9,16 +9,10 @@ from pyro.distributions import BetaBinomial, ExtendedBetaBinomial
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.counts import (
-    counts_of,
-    largest,
-    log_choose,
-    log_rising_ratio,
-    rising_excess,
-)
+from ...numerics.special.counts import largest, log_choose, log_rising_ratio, rising_excess
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import expm1mx
-from ...registry.family import COUNTS, Family
+from ...registry.family import COUNTS, Family, counts_of
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 

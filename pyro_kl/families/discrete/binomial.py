@@ -12,9 +12,9 @@ from torch.distributions import Binomial
 from ...numerics.concrete import holds_everywhere
 from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import kl_bernoulli, log_masses
-from ...numerics.special.counts import counts_of, largest, log_choose, times
+from ...numerics.special.counts import largest, log_choose, times
 from ...numerics.special.divergences import kl_div_of_logs
-from ...registry.family import COUNTS, Family, probs_or_logits
+from ...registry.family import COUNTS, Family, counts_of, probs_or_logits
 from ...registry.lift import lift
 from ...registry.pair import Case
 from ...registry.register import declare, register

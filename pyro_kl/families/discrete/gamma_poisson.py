@@ -6,8 +6,9 @@ import torch
 from pyro.distributions import GammaPoisson
 from torch import Tensor
 
-from ...numerics.special.counts import Count, log_negative_binomial_mass, negative_binomial_count
+from ...numerics.special.counts import log_negative_binomial_mass
 from ...registry.family import COUNTS, Family
+from ...registry.integrate_counts import Count, negative_binomial_count
 from ...registry.register import declare
 
 

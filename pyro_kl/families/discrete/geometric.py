@@ -11,10 +11,11 @@ from torch.distributions import Geometric
 from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import bernoulli_kl_over_probs, log_masses, slope_at_ends
 from ...numerics.special.bernoulli_logits import geometric_kl_of_logits
-from ...numerics.special.counts import Count, negative_binomial_count, times
+from ...numerics.special.counts import times
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import expm1mx, safe_log
 from ...registry.family import COUNTS, Family
+from ...registry.integrate_counts import Count, negative_binomial_count
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 

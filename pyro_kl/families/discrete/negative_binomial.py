@@ -11,8 +11,9 @@ from torch.distributions import NegativeBinomial
 
 from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import log_masses
-from ...numerics.special.counts import Count, log_negative_binomial_mass, negative_binomial_count
+from ...numerics.special.counts import log_negative_binomial_mass
 from ...registry.family import COUNTS, Family, probs_or_logits
+from ...registry.integrate_counts import Count, negative_binomial_count
 from ...registry.register import declare
 
 

@@ -8,9 +8,10 @@ from torch.distributions import Bernoulli, Binomial, Poisson
 
 from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.counts import Count, log_poisson_mass
+from ...numerics.special.counts import log_poisson_mass
 from ...numerics.special.divergences import kl_div_from_zero
 from ...registry.family import COUNTS, Family
+from ...registry.integrate_counts import Count
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 

@@ -9,9 +9,9 @@ from pyro.distributions import ZeroInflatedNegativeBinomial
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.counts import Count
-from ...numerics.special.zero_inflation import log_gates, log_mass_inflated, read_gate
-from ...registry.family import COUNTS, Family
+from ...numerics.special.zero_inflation import log_gates, log_mass_inflated
+from ...registry.family import COUNTS, Family, read_gate
+from ...registry.integrate_counts import Count
 from ...registry.register import declare
 from . import negative_binomial
 

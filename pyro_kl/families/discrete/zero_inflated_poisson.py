@@ -7,9 +7,10 @@ from pyro.distributions import ZeroInflatedPoisson
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.counts import Count, log_poisson_mass
-from ...numerics.special.zero_inflation import kl_inflated, log_gates, log_mass_inflated, read_gate
-from ...registry.family import COUNTS, Family
+from ...numerics.special.counts import log_poisson_mass
+from ...numerics.special.zero_inflation import kl_inflated, log_gates, log_mass_inflated
+from ...registry.family import COUNTS, Family, read_gate
+from ...registry.integrate_counts import Count
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 from .poisson import kl_poisson_poisson, poisson

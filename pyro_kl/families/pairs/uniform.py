@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.log_uniform import mean_log_over_r
 from ...numerics.special.series import mean_over_segment
 from ...registry.pair import Case
 from ...registry.register import formula
@@ -16,7 +17,7 @@ from ..continuous.fisher_snedecor import fisher_snedecor, log_beta
 from ..continuous.generalized_pareto import generalized_pareto, log1p_ratio, upper_end
 from ..continuous.half_cauchy import half_cauchy
 from ..continuous.student_t import minus_log_normaliser, student_t
-from ..continuous.uniform import entropy, mean, mean_log, mean_log_over_r, uniform
+from ..continuous.uniform import entropy, mean, mean_log, uniform
 
 # --- q with a power-distribution tail: E log(1 + x^2) and E log(1 + x) are elementary for a
 # uniform x -----

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..concrete import holds_everywhere
 from .divergences import kl_div_from_zero, kl_div_of_difference
 from .gamma import stirling
-
-
-def counts_of(distribution: Any) -> Tensor:
-    """total_count of a distribution whose class may let it be negative, where nothing is defined.
-
-    Raises:
-        ValueError: some total_count is negative, as far as values are to be had here.
-    """
-    if holds_everywhere(distribution.total_count, lambda n: (n < 0).any()):
-        raise ValueError(
-            f"{type(distribution).__name__}: total_count is negative in some elements; "
-            "there it has no mass anywhere, and no KL is defined. Leave these elements out."
-        )
-    return distribution.total_count
 
 
 def largest(count: Tensor) -> int:
@@ -94,66 +77,3 @@ def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Ten
     """The log of (r)_k / k! p1^k p0^r."""
     ways = log_rising(r, k) - torch.lgamma(k.to(r.dtype) + 1)
     return ways + times(k, log_p1) + r * log_p0
-
-
-@dataclass(frozen=True)
-class Count:
-    """A Poisson or a NegativeBinomial distribution, perhaps with additional zeros.
-
-    Args:
-        mean: of the base distribution.
-        size: the NegativeBinomial's number of failures; None for a Poisson.
-        log_p1: log of the probability of what is counted.
-        log_p0: log of that of a failure.
-        gates: log of the probability of an additional zero, and of the base distribution.
-    """
-
-    mean: Tensor
-    size: Tensor | None = None
-    log_p1: Tensor | None = None
-    log_p0: Tensor | None = None
-    gates: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def odds(self) -> Tensor:
-        """p1 / p0."""
-        assert self.log_p1 is not None
-        assert self.log_p0 is not None
-        return torch.exp(self.log_p1 - self.log_p0)
-
-    @property
-    def log_zero(self) -> Tensor:
-        """Log of the base distribution's mass at 0."""
-        if self.size is None:
-            return -self.mean
-        assert self.log_p0 is not None
-        return self.size * self.log_p0
-
-    @property
-    def both_gates(self) -> tuple[Tensor, Tensor]:
-        """The gates, of which a distribution without additional zeros has none."""
-        if self.gates is not None:
-            return self.gates
-        return torch.full_like(self.mean, -math.inf), torch.zeros_like(self.mean)
-
-    def safe(self, mask: Tensor) -> Count:
-        """The base distribution where the mask holds, some other one elsewhere."""
-        if self.size is None:
-            return Count(torch.where(mask, self.mean, 1.0))
-        assert self.log_p1 is not None
-        assert self.log_p0 is not None
-        half = -math.log(2)
-        return Count(
-            torch.where(mask, self.mean, 1.0),
-            torch.where(mask, self.size, 1.0),
-            torch.where(mask, self.log_p1, half),
-            torch.where(mask, self.log_p0, half),
-        )
-
-
-def negative_binomial_count(
-    size: Tensor, log_p1: Tensor, log_p0: Tensor, gates: tuple[Tensor, Tensor] | None = None
-) -> Count:
-    """NegativeBinomial by the logarithms of its two probabilities."""
-    size, log_p1, log_p0 = torch.broadcast_tensors(size, log_p1, log_p0)
-    return Count(size * torch.exp(log_p1 - log_p0), size, log_p1, log_p0, gates)

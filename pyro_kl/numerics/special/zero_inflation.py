@@ -11,22 +11,14 @@ two flips,
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..dtypes import Parameters
 from .bernoulli import kl_of_logs, log_masses
 from .logarithms import log1mexp, logaddexp
 
 Gates = tuple[Tensor, Tensor]
-
-
-def read_gate(p: Any) -> Parameters:
-    """The gate that was given: Pyro adds the other form when it is first asked for."""
-    given = next(name for name in p.__dict__ if name in ("gate", "gate_logits"))
-    return {given: p.__dict__[given]}
 
 
 def log_gates(gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Gates:
