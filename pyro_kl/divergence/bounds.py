@@ -9,7 +9,7 @@ from pyro.distributions import DiscreteHMM
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, kl_divergence
 
-from ..registry.provenance import error_told, recording
+from ..registry.provenance import recording, total_error
 from ..registry.reduction import describe
 from ..registry.shapes import broadcast_batch
 from ..wrappers.transformed.undeclared import is_on_line
@@ -115,7 +115,7 @@ def _exact(p: Distribution, q: Distribution) -> Bounds | None:
         if not has_bounds(p, q):
             raise
         return None
-    error = error_told(value, uses)
+    error = total_error(value, uses)
     if error is None:
         return Bounds(value, value, "exact", "there is a formula: pyro_kl.kl(p, q) names it")
     reason = "an integral, and the estimate of its error: pyro_kl.kl(p, q) has both"

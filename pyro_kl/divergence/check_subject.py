@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 from ..numerics.quadrature.integrate import tolerance
 from ..registry.pair import Pair
-from ..registry.provenance import error_told, recording
+from ..registry.provenance import recording, total_error
 from ..registry.register import family_of, pair_of
 from ..registry.structured_family import StructuredFamily
 
@@ -150,7 +150,7 @@ class Subject:
             value = self.of(cell)
         if value.numel() != 1:
             raise Wrong(f"shape {tuple(value.shape)} at {cell}, where a single number is due")
-        error = error_told(value, uses)
+        error = total_error(value, uses)
         return float(value), 0.0 if error is None else float(error)
 
 

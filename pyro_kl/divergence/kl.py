@@ -12,7 +12,7 @@ from torch.distributions import kl as torch_kl
 
 from ..numerics.quadrature.integrate import Integral
 from ..numerics.quadrature.integrate import tolerance as relative_tolerance
-from ..registry.provenance import Use, error_told, least_exact, recording
+from ..registry.provenance import Use, least_exact, recording, total_error
 from ..registry.reduction import NoDivergence, OutOfReach, by_reduction, describe
 from ..registry.register import pair_of
 from ..registry.shapes import broadcast_batch, check_event_shapes, peel, some_tensor, sum_events
@@ -108,7 +108,7 @@ def kl(
 
 def _accuracy(value: Tensor, uses: Sequence[Use]) -> tuple[Tensor | None, int, str]:
     """What the integrals among the formulas said of their error: the sum over what was summed."""
-    error = error_told(value, uses)
+    error = total_error(value, uses)
     if error is None:
         return None, 0, ""
     told = [use for use in uses if use.error is not None]

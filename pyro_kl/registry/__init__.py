@@ -3,4 +3,4 @@
 The rules that derive pairs of families are imported in the order of their trial.
 """
 
-from . import compose, integrate_counts, enumerate, integrate
+from . import compose, integrate_counts, integrate

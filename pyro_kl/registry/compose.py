@@ -1,8 +1,10 @@
-"""Closed forms by composition: KL(p || q) = cross-entropy(p, q) - entropy(p).
+"""Closed forms by composition, and exact sums over a finite support.
 
-The cross-entropy against q is linear in a few expectations under p; whoever knows those has the
-KL against q. Here are the rules that find such pairs, those that are infinite because p has mass
-where q has none, and those of two families nested in a third one.
+    KL(p || q) = cross-entropy(p, q) - entropy(p)
+
+The cross-entropy against q is linear in a few expectations under p. A pair has a closed form where
+p declares all of those that q's cross-entropy needs. Other rules here: the KL is infinite because
+p has mass where q has none; p and q are special cases of one family; p has finitely many atoms.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.dtypes import Parameters
+from ..numerics.special.divergences import kl_div_of_logs
 from .family import Condition, Family, Moment, end_at
 from .lift import Kernel, derived_pair
 from .pair import Pair
@@ -25,7 +28,7 @@ _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast on
 
 @derivation_rule
 def mass_outside(p: Family, q: Family) -> Pair | None:
-    """Infinite for all parameters: p has mass where q has none."""
+    """The KL is infinite for all parameters: p has mass where q has none."""
     if not p.support.never_inside(q.support):
         return None
     return derived_pair(
@@ -47,7 +50,7 @@ def _always_inf(p: Parameters, q: Parameters) -> Tensor:
 
 @derivation_rule
 def nested(p: Family, q: Family) -> Pair | None:
-    """Both families are special cases of one that has a formula of its own."""
+    """Both families are special cases of one family, whose own KL has a formula."""
     (p_wider, p_map), (q_wider, q_map) = _wider(p), _wider(q)
     is_widest = p.special_case_of is None and q.special_case_of is None
     if is_widest or p_wider is not q_wider or not has_kernel(p_wider, q_wider):
@@ -69,13 +72,13 @@ def nested(p: Family, q: Family) -> Pair | None:
 
 
 def _wider(family: Family) -> tuple[type[Distribution], Callable[..., Parameters]]:
-    """The family that contains this one, itself if none, and the map of the parameters."""
+    """The family that contains this one (or itself), and the map of the parameters."""
     return family.special_case_of or (family.distribution, dict)
 
 
 @derivation_rule
 def composition(p: Family, q: Family) -> Pair | None:
-    """Closed form: p knows every expectation that the cross-entropy against q asks for."""
+    """Closed form: p declares every expectation that the cross-entropy to q needs."""
     if q.needs is None:
         return None
     reference = p.reference if p.reference == q.reference else f"{p.reference}; {q.reference}"
@@ -93,7 +96,7 @@ def composition(p: Family, q: Family) -> Pair | None:
         finite=_when_finite(p, q),
         reference=reference,
         terms=_terms(p, q),
-        masked=not q.needs,  # what it does not ask of p, is compared
+        masked=not q.needs,  # the comparison of two supports does not pass on a nan
     )
 
 
@@ -136,8 +139,8 @@ def _composed(p: Family, q: Family) -> Kernel:
             infinite.append(_as_tensor(end_at(q.support.low, b) > end_at(p.support.low, a), a))
         if compare_high:
             infinite.append(_as_tensor(end_at(p.support.high, a) > end_at(q.support.high, b), a))
-        # Where the KL is infinite it is evaluated elsewhere and masked at the end: an inf
-        # inside would make the gradient of a neighbouring row nan.
+        # Where the KL is infinite, the formula is evaluated at other parameters and masked at the
+        # end: an inf inside the formula would make the gradient nan.
         for mask in tuple(infinite):
             a, b = p.unless(mask, a), q.unless(mask, b)
         expectations = [_expectation(moment, a, infinite) for moment in moments]
@@ -146,9 +149,9 @@ def _composed(p: Family, q: Family) -> Kernel:
             value = torch.where(mask, math.inf, value)
         return value
 
-    asks = ", ".join(q.needs or ()) or "nothing but the support"
+    needs = ", ".join(q.needs or ()) or "nothing but the support"
     kl_composed.__doc__ = (
-        f"KL = -E_p log q - H(p). Of p, {q.name} asks for {asks}; {p.name} knows the answer."
+        f"KL = -E_p log q - H(p). The cross-entropy to {q.name} needs of {p.name}: {needs}."
     )
     return kl_composed
 
@@ -162,7 +165,7 @@ def _as_tensor(mask: Tensor | bool, like: Parameters) -> Tensor:
 def _expectation(
     moment: Moment, a: Parameters, infinite: list[Tensor]
 ) -> Tensor | Callable[[Tensor], Tensor]:
-    """The moment at safe parameters, or the function of its argument; masks go to `infinite`."""
+    """The moment at safe parameters, or as a function of its argument; `infinite` gets masks."""
     for condition in moment.finite:
         infinite.append(condition.fails(a))
         a = condition.made_safe(a)
@@ -177,3 +180,79 @@ def _expectation(
         return moment.value(argument, **a)
 
     return of_argument
+
+
+# --- exact sums ---------------------------------------------------------------------------------
+
+
+@derivation_rule
+def finite_sum(p: Family, q: Family) -> Pair | None:
+    """P has finitely many atoms, and q has a mass function.
+
+    KL = sum_k [p_k log(p_k / q_k) - p_k + q_k] + (1 - sum_k q_k): no term is negative, so nothing
+    cancels to first order where p is close to q. The last term is q's mass outside p's support.
+    """
+    num_atoms, p_mass, q_mass = p.num_atoms, p.log_mass, q.log_mass
+    if num_atoms is None or p_mass is None or q_mass is None:
+        return None
+    q_covers, q_tail = q.num_atoms, q.tail
+
+    def kl_finite_sum(a: Parameters, b: Parameters) -> Tensor:
+        n = num_atoms(**a)
+        if q_covers is not None:
+            # q's atoms beyond those of p are part of the sum: each adds its mass
+            n = max(n, q_covers(**b))
+        k = torch.arange(n, device=next(iter(a.values())).device)
+        log_p, log_q = p_mass(k, **a), q_mass(k, **b)
+        total = kl_div_of_logs(log_p, log_q).sum(-1)
+        if q_tail is None and q_covers is None:
+            return total - torch.expm1(torch.logsumexp(log_q, -1))
+        beyond = q_tail(n, **b) if q_tail is not None else torch.zeros_like(total)
+        return total + beyond + _lost_slope(log_p, log_q, beyond)
+
+    kl_finite_sum.__doc__ = "KL = sum_k p_k log(p_k / q_k), in non-negative terms."
+    return derived_pair(
+        p,
+        q,
+        kl_finite_sum,
+        method="exact sum",
+        finite="q has mass wherever p has",
+        reference="the definition, summed",
+    )
+
+
+def _lost_slope(log_p: Tensor, log_q: Tensor, beyond: Tensor) -> Tensor:
+    """0, with the gradient of those masses of q that are 0 where p's are 0 too.
+
+    The logarithm of such a mass has no gradient. All masses and the tail sum to 1, so the gradient
+    is minus that of the others: d/drate KL(Bernoulli(0) || Poisson(rate)) is 1 at rate 0 too.
+    """
+    lost = (torch.isneginf(log_p) & torch.isneginf(log_q)).any(-1)
+    others = torch.exp(log_q).sum(-1) + beyond
+    return torch.where(lost, others.detach() - others, 0.0)
+
+
+@derivation_rule
+def unbounded_in_finite(p: Family, q: Family) -> Pair | None:
+    """P is on all counts and q on finitely many: infinite, unless p is an atom at 0.
+
+    Poisson(0), Geometric(1) and NegativeBinomial(r, 0) are atoms at 0.
+    """
+    p_mass, q_mass = p.log_mass, q.log_mass
+    if p.num_atoms is not None or q.num_atoms is None or p_mass is None or q_mass is None:
+        return None
+
+    def kl_unbounded_in_finite(a: Parameters, b: Parameters) -> Tensor:
+        zero = torch.zeros(1, dtype=torch.long, device=next(iter(a.values())).device)
+        all_at_zero = p_mass(zero, **a).squeeze(-1) == 0
+        return torch.where(all_at_zero, -q_mass(zero, **b).squeeze(-1), math.inf)
+
+    kl_unbounded_in_finite.__doc__ = "-log q(0) where p is an atom at 0, +inf elsewhere."
+    return derived_pair(
+        p,
+        q,
+        kl_unbounded_in_finite,
+        method="infinite",
+        finite="p is an atom at 0",
+        reference=f"p lives on the {p.support.name}, q on finitely many",
+    )

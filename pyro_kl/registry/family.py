@@ -1,18 +1,18 @@
-"""What a univariate family declares: all that a KL needs to know about it, for both roles."""
+"""The declaration of a univariate family: what a KL needs of it as p and as q."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-#: A distribution's parameters by torch's names.
 from ..numerics.concrete import holds_everywhere
 from ..numerics.dtypes import Parameters
 from .line import Line
@@ -30,14 +30,14 @@ class Support:
 
     Args:
         name: in words.
-        discrete: whether the distribution has a mass function on integers rather than a density.
+        discrete: whether it has a mass function on integers rather than a density.
         low: the lower end; a function of the family's parameters if it depends on them.
-        high: the upper end, likewise.
-        above: if `low` is a function, what it is always greater than.
-        below: if `high` is a function, what it is always less than.
+        high: the upper end; a number or a function, like `low`.
+        above: if `low` is a function, a bound that it always exceeds.
+        below: if `high` is a function, a bound that it never reaches.
         may_reach_infinity: whether `high`, if it is a function, may be inf.
-        period: of a distribution on a circle: the length of a turn. The density is taken at any
-            real number then, and there is no KL to it from what may go round more than once.
+        period: the length of a turn, for a distribution on a circle. Its density is defined at all
+            real numbers; a p that may go round more than once has no KL to it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Support:
     period: float | None = None
 
     def may_outgrow(self, other: Support) -> bool:
-        """Whether `other` is a circle, and some parameters lead round it more than once."""
+        """Whether `other` is a circle and some members of this family go round more than once."""
         if other.period is None or self.discrete or self.period is not None:
             return False
         if callable(self.low) or callable(self.high):
@@ -58,7 +58,7 @@ class Support:
         return self.high - self.low > other.period
 
     def never_inside(self, other: Support) -> bool:
-        """Whether some of the mass is outside of `other` for all parameters."""
+        """Whether some mass is outside `other` for all parameters."""
         if self.discrete != other.discrete:
             return True
         if other.period is not None:
@@ -75,7 +75,7 @@ class Support:
         return too_low or too_high
 
     def inside(self, other: Support) -> tuple[bool, bool]:
-        """Whether the lower and the upper end have to be compared, parameters given."""
+        """Whether the lower and the upper end must be compared for given parameters."""
         if other.period is not None:
             return False, False
         low = callable(other.low) or (callable(self.low) and self.above < other.low)
@@ -84,7 +84,7 @@ class Support:
 
 
 def end_at(end: End, parameters: Parameters) -> Tensor | float:
-    """An end of a support, parameters given."""
+    """An end of a support for given parameters."""
     return end(**parameters) if callable(end) else end
 
 
@@ -96,7 +96,7 @@ COUNTS = Support("counts from 0", discrete=True, low=0.0, high=math.inf)
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter must be above or below a bound: where it is not, and parameters that are."""
+    """A parameter must be above (or below) a bound for a moment to be finite."""
 
     parameter: str
     bound: float
@@ -110,12 +110,12 @@ class Condition:
         return value >= self.bound if self.is_upper else value <= self.bound
 
     def stricter(self, other: Condition) -> Condition:
-        """The one of two conditions on one parameter that implies the other."""
+        """Of two conditions on one parameter, the one that implies the other."""
         keep = self.bound < other.bound if self.is_upper else self.bound > other.bound
         return self if keep else other
 
     def made_safe(self, parameters: Parameters) -> dict[str, Tensor]:
-        """The parameters, moved inside where the condition fails: no branch may see an inf."""
+        """The parameters, moved inside where the condition fails, so that no branch meets inf."""
         value = parameters[self.parameter]
         inside = self.bound - 1.0 if self.is_upper else self.bound + 1.0
         return {**parameters, self.parameter: torch.where(self.fails(parameters), inside, value)}
@@ -136,10 +136,10 @@ class Moment:
     """An expectation under p, and when it is finite.
 
     Args:
-        value: of p's parameters, by keyword; a moment with an argument, such as E x^k, takes it
-            first and positional-only, and q's cross-entropy gets a function of it.
+        value: a function of p's parameters, by keyword. A moment with an argument, such as E x^k,
+            takes it first and positional-only; q's cross-entropy then gets a function of it.
         finite: conditions on p's parameters.
-        argument_below: of p's parameters: the moment is finite for smaller arguments only.
+        argument_below: a function of p's parameters; the moment is finite for arguments below it.
         below: `argument_below` in words.
         never: whether it is +inf for all parameters.
     """
@@ -152,12 +152,12 @@ class Moment:
 
     @property
     def takes_argument(self) -> bool:
-        """Whether it is a function of one more number than p's parameters."""
+        """Whether `value` has an argument besides p's parameters."""
         kinds = (p.kind for p in inspect.signature(self.value).parameters.values())
         return any(kind is inspect.Parameter.POSITIONAL_ONLY for kind in kinds)
 
 
-#: A moment that is +inf for all parameters: a q that asks for it is infinitely far.
+#: A moment that is +inf for all parameters: so is the KL to a q whose cross-entropy needs it.
 INFINITE = Moment(lambda **_: torch.tensor(math.inf), never=True)
 
 
@@ -172,27 +172,29 @@ class Family:
         distribution: the torch class (Pyro's classes are subclasses of it).
         parameters: the names that `read` returns.
         support: where it has mass.
-        examples: constructor arguments; every check and every reference value starts from them.
+        examples: constructor arguments: checks and reference values are made at these members.
         reference: where the entropy and the moments can be looked up.
-        kinks: where the log density is not smooth inside its support, as a function of the
-            constructor's arguments: integrals are cut there.
+        kinks: the points inside the support where the log density is not smooth, as a function of
+            the constructor's arguments; integrals are split there.
         entropy: H(p).
-        moments: what a q may ask of p: `mean`, `variance`, `mean_log`, ...
-        cross_entropy: -E_p log q; its positional-only arguments name the moments it asks of p.
-        arguments: in words, what the cross-entropy puts into a moment that takes an argument.
+        moments: expectations under p that cross-entropies need: `mean`, `variance`, ...
+        cross_entropy: -E_p log q; its positional-only arguments name the moments of p it needs.
+        arguments: in words, the argument that the cross-entropy gives to a moment that takes one.
         log_mass: for a discrete family, `log_mass(k, **parameters)` at integer points k along a
             new last dimension; -inf outside the support.
         num_atoms: for a finite support, the number of its atoms, which are 0, 1, 2, ...
-        tail: for a discrete family without end, `tail(n, **parameters)`, the mass of n and beyond:
-            an exact sum over a finite p takes it as 1 minus the masses below, if it is not given.
-        read: from a distribution to its parameters; by default its attributes of that name.
-        special_case_of: the wider family and the map from these parameters to its own; whatever
-            the wider family can do, this one then can.
-        safe: parameters that make no formula overflow, evaluated in place of those whose KL is
-            infinite; the first example by default.
-        line: for a continuous family, its density and its mass on the line; every KL with another
-            such family is then an integral, if nothing better is known.
-        count: for a Poisson, a NegativeBinomial or one with additional zeros: which one.
+        tail: for an infinite discrete support, `tail(n, **parameters)`, the mass of n and beyond.
+            Without it, an exact sum over a finite p takes 1 minus the masses below.
+        read: a function from a distribution to its parameters; by default, the attributes of
+            those names.
+        special_case_of: a wider family and the map from these parameters to its parameters. Two
+            special cases of one family get the KL of that family.
+        safe: parameters at which no formula overflows; they replace those whose KL is infinite.
+            The first example by default.
+        line: for a continuous family, its density and its mass on the line. The KL to another such
+            family is an integral, if there is no closed form.
+        count: for a Poisson, a NegativeBinomial or a zero-inflated one, its parameters as a
+            `Count`.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
             a book writes it, on mpmath numbers: for the tests of the family, no formula uses it.
@@ -239,17 +241,17 @@ class Family:
         return frozenset(name for name, x in given if isinstance(x, Sequence))
 
     def unless(self, mask: Tensor, parameters: Parameters) -> dict[str, Tensor]:
-        """The parameters, safe ones where the mask holds.
+        """The parameters, replaced by safe ones where the mask holds.
 
-        A mask says where a KL is infinite and not where it is finite: a comparison with nan is
-        False, and what is nan is to be computed.
+        A mask says where a KL is infinite, not where it is finite: a comparison with nan is False,
+        so that nan parameters are computed with and make the KL nan.
         """
         safe = self.examples[0] if self.safe is None else self.safe
         return {name: torch.where(mask, safe[name], x) for name, x in parameters.items()}
 
     @property
     def needs(self) -> tuple[str, ...] | None:
-        """The moments that the cross-entropy against this family asks of p."""
+        """The names of the moments of p that the cross-entropy to this family needs."""
         if self.cross_entropy is None:
             return None
         return tuple(
@@ -264,23 +266,58 @@ class Family:
             return dict(self.read(distribution))
         return {name: getattr(distribution, name) for name in self.parameters}
 
-    def reader(self) -> Callable[[Distribution], dict[str, Tensor]]:
-        """`of`, made for being called often."""
-        names = self.parameters
-        if self.read is not None or not 0 < len(names) < 3:
-            return self.of
-        if len(names) == 1:
-            (name,) = names
-            return lambda distribution: {name: getattr(distribution, name)}
-        first, second = names
-        return lambda distribution: {
-            first: getattr(distribution, first),
-            second: getattr(distribution, second),
-        }
+
+def special_case(
+    wider: Family,
+    to_wider: Callable[..., dict[str, Tensor]],
+    *,
+    moments: Mapping[str, Moment],
+    **declaration: Any,
+) -> Family:
+    """A `Family` that is part of a wider one, as Chi2 of Gamma, and takes its functions from it.
+
+    These are its entropy, moments, cross-entropy and line.
+
+    Args:
+        wider: the family that contains it.
+        to_wider: from its parameters, by keyword, to those of `wider`.
+        moments: the conditional moments, with the condition on its own parameters.
+        declaration: the other arguments of `Family`.
+
+    Raises:
+        ValueError: a conditional moment of `wider` is missing in `moments`.
+    """
+
+    def mapped(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @wraps(value)  # with the signature, which names the moments that a cross-entropy needs
+        def of_narrower(*arguments: Any, **parameters: Tensor) -> Tensor:
+            return value(*arguments, **to_wider(**parameters))
+
+        return of_narrower
+
+    inherited = dict(moments)
+    for name, moment in wider.moments.items():
+        if name in moments:
+            continue
+        if moment.finite or moment.argument_below is not None:
+            raise ValueError(
+                f"E {name} of {wider.name} has a condition on its parameters: declare it in "
+                "`moments` by those of the special case."
+            )
+        inherited[name] = replace(moment, value=mapped(moment.value))
+    return Family(
+        **declaration,
+        support=wider.support,
+        entropy=wider.entropy and mapped(wider.entropy),
+        cross_entropy=wider.cross_entropy and mapped(wider.cross_entropy),
+        moments=inherited,
+        line=wider.line and wider.line.mapped(mapped),
+        special_case_of=(wider.distribution, to_wider),
+    )
 
 
 def probs_or_logits(distribution: Any) -> Parameters:
-    """The one parameter that was given; torch clamps when it computes the other one."""
+    """The parameter that the user gave: torch clamps when it computes the other from it."""
     if "probs" in distribution.__dict__ and distribution._param is distribution.__dict__["probs"]:
         return {"probs": distribution.probs}
     return {"logits": distribution.logits}
@@ -307,5 +344,5 @@ def read_gate(p: Any) -> Parameters:
 
 
 def in_rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:
-    """One number for each row and parameter, that is nan if the parameter is."""
+    """One number for each row and parameter; it is nan if the parameter is."""
     return (x.sum(-1) if name in vectors else x for name, x in parameters.items())

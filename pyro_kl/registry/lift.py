@@ -49,7 +49,7 @@ def lift(
         kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
     )
     evaluate = node if fused else node.plain
-    read_p, read_q = p_family.reader(), q_family.reader()
+    read_p, read_q = p_family.of, q_family.of
     p_vectors, q_vectors = p_family.vectors, q_family.vectors
 
     def formula(p: Distribution, q: Distribution) -> Tensor:

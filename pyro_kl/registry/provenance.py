@@ -1,7 +1,7 @@
-"""Which formulas a KL went through: what a result says of its method.
+"""Record of the formulas used by one KL, from which a result gets its method and its error.
 
-A rule for a wrapped distribution calls `kl_divergence` again, so that the formula which did the
-work is known only while it runs. Whoever wants to know records.
+A rule for a wrapped distribution calls `kl_divergence` again, so that the formula which does the
+work is known only while it runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: From the most to the least exact; what is not here (a rule) leaves the word to what it calls.
+#: From the most to the least exact. Other methods ("rule") note nothing: what they call does.
 EXACTNESS = ("infinite", "point density", "closed form", "exact sum", "quadrature", "bound")
 
 
@@ -25,12 +25,12 @@ class Use:
     Args:
         method: a word of `EXACTNESS`.
         source: where a reader finds the formula.
-        error: for a rule that estimates its own error, the absolute error in nats.
-        nodes: for a rule with nodes, how many.
-        reason: what the rule has to say: a tolerance not reached, a cut at a kink.
-        pair: of an integral, its two sides.
-        excess: of an integral in a step that is recorded, where no value can be looked at: how
-            many times the error that was asked for its own is.
+        error: of an integral, the estimate of its absolute error in nats.
+        nodes: of an integral, the number of its nodes.
+        reason: of an integral, why the error is larger than requested, or where it was split.
+        pair: of an integral, the names of p and q.
+        excess: of an integral in a traced step, where no value can be read: its error, in
+            multiples of the requested one.
     """
 
     method: str
@@ -48,16 +48,22 @@ def home_of(module: str) -> str:
     return ".".join([*parts[:2], parts[-1]]) if parts[0] == "pyro_kl" else module
 
 
-_recorders: list[tuple[int, list[Use]]] = []
+#: The open records, each with the thread that it belongs to.
+_open: list[tuple[int, list[Use]]] = []
+
+
+def _records() -> list[list[Use]]:
+    """The open records of this thread."""
+    # No ContextVar and no threading.local: torch.compile cannot trace the one and does not guard
+    # on the other.
+    thread = threading.get_ident()
+    return [uses for owner, uses in _open if owner == thread]
 
 
 def note(use: Use) -> None:
-    """Tell whoever records in this thread; nothing happens if nobody does."""
-    if not _recorders:
-        return
-    thread = threading.get_ident()
-    for owner, uses in _recorders:
-        if owner == thread:
+    """Add a use to the open records of this thread."""
+    if _open:
+        for uses in _records():
             uses.append(use)
 
 
@@ -65,50 +71,46 @@ def note(use: Use) -> None:
 def recording() -> Iterator[list[Use]]:
     """The list of formulas used inside the block, in the order of their calls."""
     entry: tuple[int, list[Use]] = (threading.get_ident(), [])
-    _recorders.append(entry)
+    _open.append(entry)
     try:
         yield entry[1]
     finally:
-        # by identity: two empty records are equal
-        _recorders[:] = [other for other in _recorders if other is not entry]
+        _open[:] = [other for other in _open if other is not entry]  # two empty ones are equal
 
 
-def mark() -> list[tuple[list[Use], int]]:
-    """Where the records of this thread stand, for `rewind`."""
-    if not _recorders:
-        return []
-    thread = threading.get_ident()
-    return [(uses, len(uses)) for owner, uses in _recorders if owner == thread]
+def mark() -> list[int]:
+    """The lengths of this thread's records, for `rewind` and `silent_since`."""
+    return [len(uses) for uses in _records()] if _open else []
 
 
-def silent_since(marks: list[tuple[list[Use], int]]) -> bool:
-    """Whether somebody records and nothing has been noted since."""
-    return any(len(uses) == length for uses, length in marks)
+def silent_since(lengths: list[int]) -> bool:
+    """Whether a record is open and nothing has been added to it since."""
+    return any(len(uses) == n for uses, n in zip(_records(), lengths, strict=False))
 
 
-def rewind(marks: list[tuple[list[Use], int]]) -> None:
-    """Take back what was noted since: it led nowhere."""
-    for uses, length in marks:
-        del uses[length:]
+def rewind(lengths: list[int]) -> None:
+    """Take back what was noted since: the attempt led to no formula."""
+    for uses, n in zip(_records(), lengths, strict=False):
+        del uses[n:]
 
 
 def least_exact(uses: Sequence[Use]) -> Use | None:
-    """The use that bounds how exact the whole is; None if no formula was recorded."""
+    """The least exact of the formulas used; None if none was recorded."""
     known = [use for use in uses if use.method in EXACTNESS]
     return max(known, key=lambda use: EXACTNESS.index(use.method), default=None)
 
 
-def error_told(value: Tensor, uses: Sequence[Use]) -> Tensor | None:
-    """What the integrals among the formulas said of their errors, in sum; None if none did.
+def total_error(value: Tensor, uses: Sequence[Use]) -> Tensor | None:
+    """The sum of the errors that integrals estimated, in `value`'s shape; None without integrals.
 
-    Of `value`'s shape: an error of more dimensions is summed over the last ones, as KLs of
-    independent coordinates are.
+    An error of more dimensions is summed over the last ones, as KLs of independent coordinates
+    are.
     """
-    told = [use.error for use in uses if use.error is not None]
-    if not told:
+    errors = [use.error for use in uses if use.error is not None]
+    if not errors:
         return None
     total = torch.zeros_like(value.detach())
-    for error in told:
+    for error in errors:
         extra = error.dim() - value.dim()
         error = error.to(total.dtype)
         if extra > 0:

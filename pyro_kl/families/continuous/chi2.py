@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2
 
-from ...registry.family import Moment, above
+from ...registry.family import Moment, above, special_case
 from ...registry.register import declare
-from ...registry.special_case import special_case
 from .gamma import gamma
 
 
