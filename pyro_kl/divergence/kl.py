@@ -17,7 +17,7 @@ from ..registry.reduction import NoDivergence, OutOfReach, by_reduction, describ
 from ..registry.register import pair_of
 from ..registry.shapes import broadcast_batch, check_event_shapes, peel, some_tensor, sum_events
 from ..registry.subclasses import is_a
-from ..registry.user_classes import promoted
+from ..registry.tensors import promoted
 from ..registry.warnings import warn_once
 from ..wrappers.masked import both, unmasked
 from ..wrappers.transformed.undeclared import is_on_line, kl_of_undeclared

@@ -1,114 +1,33 @@
-"""Code of others, which is known by calling it: a user's `log_prob`, a map with its own network.
+"""Calls of user code: a `log_prob` of the user's, a map with its own network.
 
-A distribution or a transform of torch's or Pyro's own is its class and the tensors in it, so that
-the same can be made of other tensors. What a user has written, and what keeps parameters in a
-module, may depend on anything, and may do anything when it is called: draw random numbers,
-remember what it has seen, raise any exception. Here is how it is called without harm: on a copy
-that it may write attributes to, and behind one boundary where its exceptions become a
-`NotImplementedError`, which means that there is no formula.
+It may do anything when it is called: draw random numbers, remember its arguments, raise any
+exception. It is called on a copy that it may write attributes to, and every exception that it
+raises becomes a `NotImplementedError`, which means that there is no formula.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from numbers import Number
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
-from torch.distributions.constraints import Constraint
-from torch.distributions.transforms import Transform, _InverseTransform
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..numerics.concrete import is_traced
-from ..numerics.dtypes import in_float64
-from .subclasses import is_upstream
+from .tensors import own_copy
 
-_PLAIN = (Tensor, Number, str, torch.Size, torch.dtype, torch.device, Constraint, type(None))
 #: Of numbers near 1 that were computed twice, once perhaps in float32 and in another order.
 _ROUNDING = 1e-5
 
 
-def is_foreign(part: Any) -> bool:
-    """Whether a distribution or a map is more than torch's or Pyro's class and its tensors."""
-    if isinstance(part, _InverseTransform):
-        return is_foreign(part.inv)
-    if isinstance(part, Distribution | Transform):
-        is_module = isinstance(part, torch.nn.Module)
-        if is_module or not is_upstream(type(part)):
-            return True
-        return any(is_foreign(x) for x in content(part).values())
-    if isinstance(part, list | tuple):
-        return any(is_foreign(x) for x in part)
-    return not isinstance(part, _PLAIN)
-
-
-def content(part: Any) -> dict[str, Any]:
-    """What it is made of; a transform also remembers where it was evaluated last."""
-    hidden = ("_inv", "_cached_x_y") if isinstance(part, Transform) else ()
-    return {k: v for k, v in vars(part).items() if k not in hidden}
-
-
-def tensors_in(part: Any) -> list[Tensor]:
-    """Every floating-point tensor inside, in a fixed order."""
-    if isinstance(part, Tensor):
-        return [part] if part.is_floating_point() else []
-    if isinstance(part, _InverseTransform):
-        return tensors_in(part.inv)
-    if isinstance(part, Distribution | Transform):
-        return [x for value in content(part).values() for x in tensors_in(value)]
-    if isinstance(part, list | tuple):
-        return [x for value in part for x in tensors_in(value)]
-    return []
-
-
-def promoted(distributions: Sequence[Distribution]) -> torch.dtype:
-    """The dtype that torch's promotion gives to what the distributions are made of."""
-    found = [x.dtype for distribution in distributions for x in tensors_in(distribution)]
-    dtype = found[0] if found else torch.get_default_dtype()
-    for other in found[1:]:
-        dtype = torch.promote_types(dtype, other)
-    return dtype
-
-
-def own_copy(part: Any) -> Any:
-    """The same in float64, made of the same tensors and modules, which may write to itself.
-
-    A transform remembers its last argument and what it made of it; whoever called it before may
-    still need that.
-    """
-    if isinstance(part, _InverseTransform):
-        return own_copy(part.inv).inv
-    if isinstance(part, torch.Size):
-        return part
-    if isinstance(part, list | tuple):  # a shape may be a plain tuple, and is compared with one
-        copies = [own_copy(x) for x in part]
-        return copies if isinstance(part, list) else tuple(copies)
-    if isinstance(part, Tensor):
-        return in_float64(part) if part.is_floating_point() else part
-    if not isinstance(part, Distribution | Transform):
-        return part
-    new = copy.copy(part)
-    new.__dict__.update({k: own_copy(v) for k, v in content(part).items()})
-    if isinstance(new, torch.nn.Module):
-        new.__dict__["_buffers"] = dict(new._buffers)
-    if isinstance(new, Transform):
-        new.__dict__.update(_inv=None, _cached_x_y=(None, None))
-    else:
-        new.__dict__["_validate_args"] = False
-    return new
-
-
 def callable_copy(part: Any) -> Any:
-    """`own_copy` of what is known by calling it alone.
+    """`own_copy` of a distribution or a map that is known by its calls alone.
 
     Raises:
-        NotImplementedError: where a function is traced, compiled or mapped: what is called may
-            remember tensors of other runs, which torch's tracer does not survive, and the number
-            of nodes that it needs cannot follow the parameters of later runs.
+        NotImplementedError: a function is traced, compiled or mapped. User code may hold tensors
+            of other runs, at which torch's tracer fails, and the number of nodes that an
+            integral needs cannot follow the parameters of later runs.
     """
     if is_traced():
         raise NotImplementedError(
@@ -119,7 +38,7 @@ def callable_copy(part: Any) -> Any:
 
 
 def called(function: Callable[..., Any], *args: Any) -> Any:
-    """What the code of others returns; whatever it raises means that there is no formula."""
+    """The result of user code; an exception in it means that there is no formula."""
     try:
         return function(*args)
     except NotImplementedError:
@@ -132,7 +51,7 @@ def called(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def check_pointwise(density: Callable[[Tensor], Tensor], y: Tensor) -> None:
-    """Raise unless a density is a function of each number by itself, which changes nothing.
+    """Raise unless a density is a function of each number by itself, without side effects.
 
     Args:
         density: of `y` or of a part of it.
@@ -161,7 +80,7 @@ def check_pointwise(density: Callable[[Tensor], Tensor], y: Tensor) -> None:
 
 
 class _Watch(TorchDispatchMode):
-    """Stops what draws random numbers or changes a tensor that was there before, in good time."""
+    """Raises before an operation draws random numbers or changes a tensor made earlier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,37 +90,30 @@ class _Watch(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        is_random, written, makes_new = _effects(func)
-        if is_random:
+        if torch.Tag.nondeterministic_seeded in func.tags:
             raise NotImplementedError("The density draws random numbers when it is evaluated.")
-        for position, name in written:
-            target = args[position] if position < len(args) else kwargs.get(name)
-            if any(_storage(x)._cdata not in self._made for x in tensors_of(target)):
-                raise NotImplementedError(
-                    "The density changes a tensor when it is evaluated, as batch normalisation "
-                    "does in training."
-                )
+        if any(_storage(x)._cdata not in self._made for x in written_by(func, args, kwargs)):
+            raise NotImplementedError(
+                "The density changes a tensor when it is evaluated, as batch normalisation "
+                "does in training."
+            )
         result = func(*args, **kwargs)
-        if makes_new:
+        if all(returned.alias_info is None for returned in func._schema.returns):
             self._made.update((_storage(x)._cdata, _storage(x)) for x in tensors_of(result))
         return result
 
 
-@lru_cache(maxsize=1024)
-def _effects(func: Any) -> tuple[bool, list[tuple[int, str]], bool]:
-    """Whether an operation draws random numbers, what it writes to, whether its result is new."""
-    schema = func._schema
-    written = [
-        (position, argument.name)
-        for position, argument in enumerate(schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
-    makes_new = all(result.alias_info is None for result in schema.returns)
-    return torch.Tag.nondeterministic_seeded in func.tags, written, makes_new
-
-
 def _storage(x: Tensor) -> Any:
     return x.untyped_storage()
+
+
+def written_by(operation: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors among its arguments that an operation of torch's dispatcher writes to."""
+    if not operation._schema.is_mutable:
+        return []
+    named = dict(zip([a.name for a in operation._schema.arguments], args, strict=False)) | kwargs
+    written = [a.name for a in operation._schema.arguments if a.is_write and a.name in named]
+    return [x for name in written for x in tensors_of(named[name])]
 
 
 def tensors_of(values: Any) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from torch.distributions import (
 )
 
 from ..registry.shapes import any_of_last
-from ..registry.user_classes import is_foreign
+from ..registry.tensors import is_foreign
 from .transformed.maps import TRANSFORMED
 
 #: Distributions whose values index a tensor.

@@ -20,7 +20,8 @@ from torch.distributions import constraints, kl_divergence
 from torch.distributions import transforms as t
 
 import pyro_kl
-from pyro_kl.registry.user_classes import called, check_pointwise, is_foreign, own_copy
+from pyro_kl.registry.tensors import is_foreign, own_copy
+from pyro_kl.registry.user_classes import called, check_pointwise
 
 from ..conformance.cases import F64
 

@@ -19,7 +19,7 @@ from torch.distributions.transforms import Transform, _InverseTransform
 
 from ...divergence.kl import method_of
 from ...registry.provenance import recording
-from ...registry.user_classes import content, is_foreign
+from ...registry.tensors import content, is_foreign
 from ..terms import without_mask
 from ..traces import Site, Trace
 from .joint import JointBlock

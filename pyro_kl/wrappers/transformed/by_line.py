@@ -23,17 +23,11 @@ from ...registry.provenance import Use, note
 from ...registry.reduction import canonicalise, describe, no_formula, out_of_reach
 from ...registry.register import family_of
 from ...registry.shapes import broadcast_batch, nan_in
-from ...registry.user_classes import (
-    callable_copy,
-    check_pointwise,
-    is_foreign,
-    promoted,
-    tensors_in,
-)
+from ...registry.tensors import is_foreign, made_of, promoted, tensors_in
+from ...registry.user_classes import callable_copy, check_pointwise
 from .closed_images import class_of
 from .line_of import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
 from .maps import one_to_one
-from .parts import made_of
 from .rules import base_and_transforms
 from .tails import infinite_by_tails
 from .transform_rules import image_of, is_univariate, preimage_of

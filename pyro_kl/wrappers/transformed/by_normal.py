@@ -32,11 +32,10 @@ from ...registry.integrate import tell
 from ...registry.line import from_line
 from ...registry.reduction import describe, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
-from ...registry.user_classes import is_foreign, promoted, tensors_in
+from ...registry.tensors import is_foreign, kind_of, made_of, promoted, tensors_in
 from .closed_images import class_of
 from .line_of import Tail, View, always_outside, inside_of, view_of
 from .maps import one_to_one
-from .parts import kind_of, made_of
 from .rules import base_and_transforms
 from .tails import infinite_by_tails
 from .transform_rules import image_of, is_in_table, is_univariate, preimage_of

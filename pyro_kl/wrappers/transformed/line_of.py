@@ -24,11 +24,11 @@ from ...registry.family import end_at
 from ...registry.line import Line, Number, Point
 from ...registry.reduction import canonicalise
 from ...registry.register import family_of
-from ...registry.user_classes import callable_copy, called, is_foreign, tensors_in
+from ...registry.tensors import is_foreign, made_of, tensors_in
+from ...registry.user_classes import callable_copy, called
 from ..circle import period_of
 from .closed_images import class_of
 from .maps import mapped_support, one_to_one, plain_maps
-from .parts import made_of
 from .rules import base_and_transforms
 from .supports import bounds
 from .transform_rules import image_of, is_univariate

@@ -38,7 +38,7 @@ from ...registry.reduction import by_reduction, canonical, canonicalise
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch, peel
 from ...registry.subclasses import is_a
-from ...registry.user_classes import is_foreign, own_copy, promoted, tensors_in
+from ...registry.tensors import is_foreign, own_copy, promoted, tensors_in
 from .closed_images import _logistic_of, class_of, closed_image, named_half, unfolded
 from .maps import TRANSFORMED, flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 from .supports import lives_above

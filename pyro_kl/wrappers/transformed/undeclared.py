@@ -22,7 +22,7 @@ from ...registry.line import LARGEST, Point, from_line, half_line, interval
 from ...registry.reduction import describe
 from ...registry.shapes import peel
 from ...registry.subclasses import is_a
-from ...registry.user_classes import is_foreign, own_copy
+from ...registry.tensors import is_foreign, own_copy
 from ..circle import support_of
 from ..log_prob import log_prob_anywhere
 from .supports import bounds
