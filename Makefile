@@ -47,7 +47,7 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 
 reference: $(VENV)/.test  ## compute the reference values that are missing
 	$(BIN)/python -m tests.conformance.reference --missing
-	$(BIN)/python -m tests.conformance.reference.quadrature
+	$(BIN)/python -m tests.conformance.reference.quadrature_values
 
 docs: $(VENV)/.dev  ## make the generated tables of docs/ again
 	$(BIN)/python -m tools.tables pairs > docs/pairs.md

@@ -24,9 +24,9 @@ import torch
 
 import pyro_kl
 from tests.conformance.cases import DUOS, QUADRATURE, make
-from tests.conformance.reference.peer import knows
-from tests.conformance.reference.quadrature import good
-from tests.conformance.reference.random_laws import random_pairs
+from tests.conformance.reference.extended_precision.kl import knows
+from tests.conformance.reference.quadrature_values import good
+from tests.conformance.reference.random_members import random_pairs
 
 ASKED = (1e-6, 1e-10)
 #: Nats: what rounding leaves of the sum of the terms of a KL of the order of 1.

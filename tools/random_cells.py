@@ -16,7 +16,7 @@ from collections import Counter
 import numpy as np
 
 from tests.conformance.cases import DUOS
-from tests.conformance.reference.cells import cells, faults, found, random_pairs_of
+from tests.conformance.reference.random_cells import cells, faults, found, random_pairs_of
 
 
 def main() -> int:

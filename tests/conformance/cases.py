@@ -22,14 +22,15 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 import pyro_kl
 from pyro_kl import Family, Pair
-from pyro_kl.divergence.check_subject import unvalidated as without_validation
+from pyro_kl.divergence.check_subject import unvalidated
 from pyro_kl.registry.register import families
 
-from .reference import load, quadrature
+from .reference import load, quadrature_values
 
 F64 = torch.float64
 DEPENDENT = type(constraints.dependent)
-VALUES = {**load(), **quadrature.load()}
+without_validation = unvalidated
+VALUES = {**load(), **quadrature_values.load()}
 FAMILIES = {family.name: family for family in families()}
 
 
@@ -324,37 +325,3 @@ def relative_error(value: Tensor | float, truth: float) -> float:
     if number == truth:
         return 0.0
     return abs(number - truth) / abs(truth) if truth else inf
-
-
-__all__ = [
-    "DUOS",
-    "F64",
-    "FAMILIES",
-    "FINITE",
-    "INFINITE",
-    "PAIRS",
-    "QUADRATURE",
-    "SAME",
-    "Duo",
-    "Row",
-    "accepted",
-    "bounds_of",
-    "constraints_of",
-    "counts_of",
-    "draw",
-    "draw_finite",
-    "function_of",
-    "is_ordered",
-    "is_told_exact",
-    "kl_of",
-    "make",
-    "make_pyro",
-    "newer_compile",
-    "over",
-    "over_few",
-    "reads_a_count",
-    "relative_error",
-    "row_of",
-    "tensors",
-    "without_validation",
-]

@@ -1,6 +1,6 @@
 """Random models and guides: `TraceKL_ELBO` against `Trace_ELBO`, loss and gradient.
 
-    python -m tests.random_models [--count 300] [--seed 0] [--batches 40]
+    python -m tests.conformance.random_models [--count 300] [--seed 0] [--batches 40]
 
 A seed makes a model of one to five latents (real, positive, in the unit interval, on the simplex,
 vectors, matrices, discrete) in nested plates that may be subsampled, with masks and scales on one

@@ -97,17 +97,3 @@ def function_of(duo: Structured, case: Case):
         return duo.of(p, q)
 
     return function, [u for start in starts for u in start.values()]
-
-
-__all__ = [
-    "F64",
-    "STRUCTURED",
-    "Structured",
-    "as_tensors",
-    "bound",
-    "draw",
-    "free",
-    "function_of",
-    "one_of",
-    "over",
-]

@@ -27,7 +27,7 @@ import pyro_kl
 from pyro_kl import policy
 
 from ..conformance.structured_cases import F64, STRUCTURED, over
-from .test_pairs import without_validation
+from .test_values import without_validation
 
 
 def with_nan(values: Mapping[str, Tensor], name: str, row: int, everywhere: bool) -> None:

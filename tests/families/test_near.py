@@ -13,7 +13,7 @@ import torch
 from torch.distributions import constraints, kl_divergence
 
 from ..conformance.cases import SAME, constraints_of, counts_of, make, over
-from ..conformance.reference import integrate, textbook
+from ..conformance.reference.multiprecision import closed_forms, integrate
 
 pytestmark = pytest.mark.accuracy
 
@@ -28,7 +28,7 @@ MEMBERS, DIGITS, WORKING_DIGITS = 4, 30, 50
 
 
 def by_the_book(family):
-    return family.name in textbook.FORMULAS
+    return family.name in closed_forms.FORMULAS
 
 
 def sizes(parameters):
@@ -105,8 +105,8 @@ def as_given(distribution, names):
 
 
 def truth(family, a, b):
-    if family.name in textbook.FORMULAS:
-        return float(textbook.kl(family.name, a, b))
+    if family.name in closed_forms.FORMULAS:
+        return float(closed_forms.kl(family.name, a, b))
     return float(integrate.kl(family, a, family, b))
 
 
@@ -187,6 +187,6 @@ def test_gradient_near(duo):
 
 
 def exact_kl(duo, a, b):
-    if duo.p.name in textbook.FORMULAS:
-        return textbook.kl(duo.p.name, a, b)
+    if duo.p.name in closed_forms.FORMULAS:
+        return closed_forms.kl(duo.p.name, a, b)
     return integrate.kl(duo.p, a, duo.p, b)

@@ -13,7 +13,8 @@ from torch.distributions import TransformedDistribution
 import pyro_kl
 
 from ..conformance.cases import DUOS, QUADRATURE, make
-from ..conformance.reference.cells import (
+from ..conformance.reference.extended_precision.functions import LD
+from ..conformance.reference.random_cells import (
     cells,
     faults,
     found,
@@ -21,7 +22,6 @@ from ..conformance.reference.cells import (
     random_pairs_of,
     transforms_of,
 )
-from ..conformance.reference.extended import LD
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning"),

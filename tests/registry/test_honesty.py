@@ -19,8 +19,8 @@ import pyro_kl
 from pyro_kl import Family
 
 from ..conformance.cases import QUADRATURE, accepted, make, over, tensors
-from ..conformance.reference.peer import knows, truth
-from ..conformance.reference.random_laws import draw
+from ..conformance.reference.extended_precision.kl import knows, truth
+from ..conformance.reference.random_members import draw
 
 pytestmark = [
     pytest.mark.accuracy,

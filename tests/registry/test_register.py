@@ -25,7 +25,7 @@ import pyro_kl
 from pyro_kl import Case, Family, Moment
 from pyro_kl.registry import register as registry
 
-from ..conformance.reference import integrate
+from ..conformance.reference.multiprecision import integrate
 
 pytestmark = pytest.mark.usefixtures("registries_as_they_were")
 

@@ -23,8 +23,8 @@ from ..conformance.cases import (
     kl_of,
     without_validation,
 )
-from ..conformance.reference.cells import Cell, faults, found
-from ..conformance.reference.peer import knows
+from ..conformance.reference.extended_precision.kl import knows
+from ..conformance.reference.random_cells import Cell, faults, found
 
 pytestmark = pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
 

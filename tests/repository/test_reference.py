@@ -10,13 +10,20 @@ import pytest
 from mpmath import mp
 
 from ..conformance.cases import FAMILIES
-from ..conformance.reference import integrate, load, quadrature, textbook
-from ..conformance.reference.book import CONTINUOUS, Place
-from ..conformance.reference.counts import COUNTS
-from ..conformance.reference.densities import DENSITIES
-from ..conformance.reference.extended import LD, gauss_legendre, log_i0, loggamma, scaled_erfc
-from ..conformance.reference.peer import knows, truth
-from ..conformance.reference.random_laws import random_pairs
+from ..conformance.reference import load, quadrature_values
+from ..conformance.reference.extended_precision.densities import CONTINUOUS, Place
+from ..conformance.reference.extended_precision.functions import (
+    LD,
+    gauss_legendre,
+    log_i0,
+    loggamma,
+    scaled_erfc,
+)
+from ..conformance.reference.extended_precision.kl import knows, truth
+from ..conformance.reference.extended_precision.masses import COUNTS
+from ..conformance.reference.multiprecision import closed_forms, integrate
+from ..conformance.reference.multiprecision.densities import DENSITIES
+from ..conformance.reference.random_members import random_pairs
 
 #: Without an extended format numpy's longdouble is a double, and the reference has fewer digits.
 pytestmark = pytest.mark.skipif(np.finfo(LD).eps > 1e-18, reason="no extended precision here")
@@ -109,7 +116,7 @@ def test_integrals_of_closed_forms(name):
             assert found.error <= 1e-13 * (1 + abs(right)), (row, found)
 
 
-@pytest.mark.parametrize("name", [x for x in textbook.FORMULAS if knows(x)])
+@pytest.mark.parametrize("name", [x for x in closed_forms.FORMULAS if knows(x)])
 def test_slopes(name):
     """Against the derivatives of the textbook's formula at 60 digits."""
     family = FAMILIES[name]
@@ -126,16 +133,16 @@ def test_slopes(name):
                     {**distribution, key: x} if j == i else distribution
                     for j, distribution in enumerate(distributions)
                 ]
-                return textbook.FORMULAS[name](*moved)
+                return closed_forms.FORMULAS[name](*moved)
 
-            with mp.workdps(textbook.DIGITS):
+            with mp.workdps(closed_forms.DIGITS):
                 exact = float(mp.diff(of, distributions[i][key]))
             assert abs(found - exact) <= error + 1e-12 * (1 + abs(exact)), (a, b, side, key)
             assert error <= 1e-8 * (1 + abs(exact))
 
 
 def test_what_is_stored_is_good():
-    for name, rows in quadrature.load().items():
+    for name, rows in quadrature_values.load().items():
         for row in rows:
             kl = float(row["kl"])
             assert math.isinf(kl) or row["error"] <= 1e-12 * max(abs(kl), 1e-3), (name, row)
@@ -146,7 +153,7 @@ def test_a_tail_that_is_too_slow_is_no_reference():
     slow = truth(
         "Pareto", {"scale": 0.4, "alpha": 1 + 1e-7}, "Laplace", {"loc": -1.0, "scale": 1.0}
     )
-    assert not quadrature.good(slow)
+    assert not quadrature_values.good(slow)
 
 
 def test_random_laws_can_be_drawn_again_and_are_finite():

@@ -21,7 +21,7 @@ from torch.distributions import (
 
 import pyro_kl
 
-from ..conformance.reference import gaussian
+from ..conformance.reference.multiprecision import multivariate_normal
 
 F64 = torch.float64
 
@@ -53,7 +53,9 @@ def distribution(parameters):
 
 
 def truth(p, q):
-    return float(gaussian.kl(*({k: v.tolist() for k, v in side.items()} for side in (p, q))))
+    return float(
+        multivariate_normal.kl(*({k: v.tolist() for k, v in side.items()} for side in (p, q)))
+    )
 
 
 DIRECTIONS = [(dense, diagonal), (diagonal, dense), (low_rank, diagonal), (diagonal, low_rank)]

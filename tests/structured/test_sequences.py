@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 import pyro_kl
 from pyro_kl.structured.sequences.gamma_gaussian_hmm import _student_t
 
-from ..conformance.reference import chain, coalescent, enumeration
+from ..conformance.reference.multiprecision import coalescent, enumeration, state_space
 
 F64 = torch.float64
 
@@ -129,7 +129,9 @@ def test_declared_cases_have_references():
                     and "matrix" not in case.q
                 ):
                     continue
-                truth = chain.kl(chain.dense(names[0], case.p), chain.dense(names[1], case.q))
+                truth = state_space.kl(
+                    state_space.dense(names[0], case.p), state_space.dense(names[1], case.q)
+                )
             elif names[0] in ("SpanningTree", "OneOneMatching", "OneTwoMatching"):
                 truth = enumeration.kl(names[0], case.p, case.q)
             else:

@@ -17,8 +17,8 @@ from pyro_kl.registry.family import end_at
 from pyro_kl.registry.provenance import recording
 
 from ..conformance.cases import FAMILIES
-from ..conformance.reference.densities import DENSITIES
-from ..conformance.reference.pushforward import LOC, PATH, PRIORS, SCALES
+from ..conformance.reference.multiprecision.densities import DENSITIES
+from ..conformance.reference.multiprecision.mapped_normal import LOC, PATH, PRIORS, SCALES
 
 F64 = torch.float64
 VALUES = json.loads(PATH.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """Reference values: KL divergences at 50 digits, from the densities and from nothing else.
 
-`python -m tests.reference` writes `values.json`; `load` reads it.
+`python -m tests.conformance.reference` writes `values.json`; `load` reads it.
 """
 
 from __future__ import annotations

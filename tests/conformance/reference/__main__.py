@@ -1,10 +1,10 @@
-"""Make or check the reference values.
+"""Make or check the reference values, by `python -m tests.conformance.reference`.
 
-* `python -m tests.reference` writes values.json: all pairs of families, on all examples
-* `python -m tests.reference --only Gamma` writes the pairs of one family, keeps the others
-* `python -m tests.reference --missing` writes the rows that are not there yet, drops stale ones
-* `python -m tests.reference --check` computes a random part again: exit 1 where it differs
-* `python -m tests.reference --cases` prints the digits of every declared case: exit 1 likewise
+* without an option: write values.json, all pairs of families on all examples
+* `--only Gamma` writes the pairs of one family and keeps the others
+* `--missing` writes the rows that are not there yet and drops stale ones
+* `--check` computes a random part again, with exit status 1 where it differs
+* `--cases` prints the digits of every declared case, with exit status 1 likewise
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import pyro_kl
 from pyro_kl import Family, Pair
 from pyro_kl.registry.register import families
 
-from . import PATH, gaussian, integrate, load, quadrature, textbook
-from .densities import DENSITIES
+from . import PATH, load, quadrature_values
+from .multiprecision import closed_forms, integrate, multivariate_normal
+from .multiprecision.densities import DENSITIES
 
 STORED_DIGITS = 30
 #: What a case may be off: the rounding of its decimal digits to a double, twice.
@@ -45,7 +46,7 @@ def family_pairs() -> list[Pair]:
 
     Not those that are or were integrals: these have a file and fewer digits of their own.
     """
-    declared, others = {family.distribution for family in families()}, quadrature.load()
+    declared, others = {family.distribution for family in families()}, quadrature_values.load()
     return [
         r
         for r in pyro_kl.registered()
@@ -168,9 +169,9 @@ def case_value(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Any:
             log_q = DENSITIES["Normal"](mp, integrate.exact(a["v"]), **at)
             return integrate.exact(a["log_density"]) - log_q
     if isinstance(a.get("loc"), list) and isinstance(b.get("loc"), list):
-        return gaussian.kl(a, b)
-    if pair.p is pair.q and pair.p.__name__ in textbook.FORMULAS:
-        return textbook.kl(pair.p.__name__, a, b)
+        return multivariate_normal.kl(a, b)
+    if pair.p is pair.q and pair.p.__name__ in closed_forms.FORMULAS:
+        return closed_forms.kl(pair.p.__name__, a, b)
     if a == b:  # one distribution under one map
         return mpf(0)
     return None
@@ -198,7 +199,7 @@ def check_cases() -> int:
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.reference",
+        prog="python -m tests.conformance.reference",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

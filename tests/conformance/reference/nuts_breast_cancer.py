@@ -2,7 +2,7 @@
 
 Run from the repository root::
 
-    python -m tests.reference.nuts_breast_cancer
+    python -m tests.conformance.reference.nuts_breast_cancer
 
 It writes ``nuts_breast_cancer.json`` next to itself (about three minutes on one core). The
 model is ``models.logistic_regression`` with its default priors on all 569 rows, standardised

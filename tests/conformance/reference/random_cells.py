@@ -30,13 +30,9 @@ from torch.distributions import (
 import pyro_kl
 from pyro_kl import Family
 
-from .carried import Map
-from .peer import Truth, knows, truth
-from .random_laws import draw_wide
-
-__all__ = [
-    "Cell", "Found", "cells", "faults", "found", "maps_of", "random_pairs_of", "transforms_of",
-]  # fmt: skip
+from .extended_precision.kl import Truth, knows, truth
+from .extended_precision.maps import Map
+from .random_members import draw_wide
 
 #: The parameters of a cell are drawn between 10^-d and 10^d, for a d up to this.
 DECADES = 4.0
@@ -76,7 +72,7 @@ class Cell:
         return " || ".join(sides) + f", {str(self.dtype)[6:]}"
 
     def truth(self) -> Truth:
-        """From the book; maps that both end with drop out."""
+        """From the densities in extended precision; maps that both end with drop out."""
         shared = 0
         for mine, other in zip(reversed(self.p_maps), reversed(self.q_maps), strict=False):
             if mine != other:
@@ -136,7 +132,7 @@ class Found:
 
 
 def random_pairs_of(duos: Iterable[Any], *, mapped: bool = False) -> list[tuple[Family, Family]]:
-    """The pairs of registered families that the book has, and that can be finite.
+    """The pairs of registered families that `knows` has, and that can be finite.
 
     With maps all those of the line: a map may take one support into another.
     """

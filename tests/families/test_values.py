@@ -1,7 +1,7 @@
 """The conformance suite: what every registered pair must do, without naming one.
 
 A pair is checked because it is in the registry. Its values start from its families' examples,
-whose KLs `python -m tests.reference` has computed from the densities at 50 digits.
+whose KLs `python -m tests.conformance.reference` has computed from the densities at 50 digits.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ from ..conformance.cases import (
     tensors,
     without_validation,
 )
-from ..conformance.reference import quadrature
-from ..conformance.reference.densities import log_density_of
-from ..conformance.reference.integrate import Integrand, Member
+from ..conformance.reference import quadrature_values
+from ..conformance.reference.multiprecision.densities import log_density_of
+from ..conformance.reference.multiprecision.integrate import Integrand, Member
 
 #: A rule that cannot do what it is asked says so, once for each pair.
 pytestmark = pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
@@ -126,10 +126,10 @@ def test_has_reference_values():
         # a pair that is infinite whatever the parameters has one row
         last = 1 if duo.pair.finite == "never" else None
         by_integral = duo.pair.method == "quadrature"
-        made_by = "tests.reference.quadrature" if by_integral else "tests.reference"
+        made_by = "tests.conformance.reference" + ".quadrature_values" * by_integral
         assert len(duo.rows) >= (last or 4), f"{duo.id}: run `python -m {made_by}`"
         if by_integral:
-            assert len(duo.finite_rows()) >= quadrature.FEWEST, (
+            assert len(duo.finite_rows()) >= quadrature_values.FEWEST, (
                 f"{duo.id}: run `python -m {made_by}`"
             )
         cells = {(repr(dict(row.p)), repr(dict(row.q))) for row in duo.rows}

@@ -1,8 +1,8 @@
 """Reference values of KL(T(Normal) || prior) for T = biject_to(prior.support).
 
-`python -m tests.reference.pushforward` writes `pushforward.json`: the trapezoidal rule at 40
-digits over the densities as the book writes them, with x = T(u) and its slope in 60 digits. No
-formula of pyro_kl is used, and no chart.
+`python -m tests.conformance.reference.multiprecision.mapped_normal` writes `mapped_normal.json`:
+the trapezoidal rule at 40 digits over the densities as the book writes them, with x = T(u) and its
+slope in 60 digits. No formula of pyro_kl is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mpmath import mp
 
 from .densities import DENSITIES
 
-PATH = Path(__file__).with_name("pushforward.json")
+PATH = Path(__file__).with_name("mapped_normal.json")
 LOC, SCALES = 0.3, (0.1, 1.0, 5.0)
 
 #: Prior, its parameters, and the bijection's name.

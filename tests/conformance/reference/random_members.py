@@ -9,9 +9,7 @@ import numpy as np
 
 from pyro_kl import Family
 
-from .peer import Truth, truth
-
-__all__ = ["draw", "draw_wide", "random_pairs"]
+from .extended_precision.kl import Truth, truth
 
 #: Powers of ten between which a positive parameter is log-uniform; shapes are all others.
 _DECADES = {

@@ -11,18 +11,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "EPS",
-    "LD",
-    "PI",
-    "gauss_legendre",
-    "log1mexp",
-    "log1pexp",
-    "log_i0",
-    "loggamma",
-    "scaled_erfc",
-]
-
 LD = np.longdouble
 EPS = float(np.finfo(LD).eps)
 PI = LD("3.141592653589793238462643383279502884197")

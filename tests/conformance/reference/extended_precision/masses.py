@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .bisected import ROUNDING
-from .extended import LD, loggamma
-
-__all__ = ["COUNTS", "Summation"]
+from .adaptive_panels import ROUNDING
+from .functions import LD, loggamma
 
 #: Nats below 1 at which nothing is left of a mass: 1e-32.
 NOTHING = 74.0

@@ -1,8 +1,8 @@
 """Densities as the books write them, over arrays of numbers in extended precision.
 
-An independent source for the integrals of `panels`: nothing here is imported from pyro_kl. A
-density is taken at a `Place`, which knows how far it is from the ends of p's support, and at
-complex places where it has no kink.
+An independent source for `integral`: nothing here is imported from pyro_kl. A density is taken at
+a `Place`, which has the distances from the ends of p's support, and at complex places where it has
+no kink.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .extended import LD, PI, log1mexp, log1pexp, log_i0, loggamma, scaled_erfc
-
-__all__ = ["CONTINUOUS", "Continuous", "Place"]
+from .functions import LD, PI, log1mexp, log1pexp, log_i0, loggamma, scaled_erfc
 
 
 @dataclass(frozen=True)

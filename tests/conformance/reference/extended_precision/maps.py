@@ -1,6 +1,6 @@
 """Maps of places, with their distances from the ends, and a density pulled back through them.
 
-As `book` for densities: from the definitions alone, in extended precision. A map is a name, its
+From the definitions alone, in extended precision, as `densities`. A map is a name, its
 numbers and whether its inverse is meant.
 """
 
@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .book import Continuous, Place
-from .extended import LD, log1pexp
-
-__all__ = ["Map", "pulled_back"]
+from .densities import Continuous, Place
+from .functions import LD, log1pexp
 
 INF = LD("inf")
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .extended import EPS, LD, gauss_legendre
-
-__all__ = ["ROUNDING", "Sum", "bisected", "nodes_of"]
+from .functions import EPS, LD, gauss_legendre
 
 NODES = 20
 DEEPEST, MOST_PANELS = 40, 5000

@@ -1,7 +1,7 @@
 """An independent KL and its slopes, with errors of their own: 18 digits in milliseconds.
 
-The distributions are those of `book` and `counts`, written out of the books in extended precision;
-the integrals are those of `panels`, the slopes central differences by the same nodes.
+The distributions are those of `densities` and `masses`, as the books write them, in extended
+precision; the integrals are those of `integral`, the slopes central differences by the same nodes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .book import CONTINUOUS
-from .carried import Map
-from .counts import COUNTS, Summation
-from .extended import LD
-from .panels import Integral, Member
-
-__all__ = ["Truth", "knows", "truth"]
+from .densities import CONTINUOUS
+from .functions import LD
+from .integral import Integral, Member
+from .maps import Map
+from .masses import COUNTS, Summation
 
 Given = Integral | Summation
 #: Steps of the differences, in units of the parameter: the first whose error is small is taken.
@@ -50,7 +48,7 @@ class Truth:
 
 
 def knows(*names: str) -> bool:
-    """Whether the book has these families, and they are all continuous or all counts."""
+    """Whether these families are written out here, and are all continuous or all counts."""
     return set(names) <= set(CONTINUOUS) or set(names) <= set(COUNTS)
 
 

@@ -1,6 +1,6 @@
-"""KLs of continuous distributions from the densities of `book`, in extended precision.
+"""KLs of continuous distributions from `densities`, in extended precision.
 
-p's support is mapped to the line such that power distributions become exponentials; the window is
+P's support is mapped to the line such that power distributions become exponentials; the window is
 where p or the integrand is above 1e-32 of its top, cut at the kinks.
 """
 
@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .bisected import NODES, bisected, nodes_of
-from .book import CONTINUOUS, Place
-from .carried import Map, pulled_back
-from .extended import LD, log1pexp
-
-__all__ = ["Integral"]
+from .adaptive_panels import NODES, bisected, nodes_of
+from .densities import CONTINUOUS, Place
+from .functions import LD, log1pexp
+from .maps import Map, pulled_back
 
 #: Nats below its top at which nothing is left of a density: 1e-32.
 NOTHING = 74.0

@@ -1,13 +1,14 @@
-"""Reference values of the quadrature pairs: the definition at 17 digits, from the book alone.
+"""Reference values of the quadrature pairs: the definition at 17 digits.
 
-`python -m tests.reference.quadrature` writes `quadrature_values.json`: a row for every pair of
-examples, and random ones where fewer than `FEWEST` of those are finite. Each says how good it is;
-one that is worse than `GOOD` is left out, and counted. The file is written after each pair. A pair
-that got a closed form keeps its rows here, unless mpmath has computed some for `values.json`.
+`python -m tests.conformance.reference.quadrature_values` writes `quadrature_values.json`: a row
+for every pair of examples, and random ones where fewer than `FEWEST` of those are finite. Each row
+says how good it is; one that is worse than `Truth.good` is left out, and counted. The file is
+written after each pair. A pair that got a closed form keeps its rows here, unless mpmath has
+computed some for `values.json`.
 
-A family that `book` and `counts` do not have is integrated by mpmath from its own declaration:
-right, and slow. Its density in `book.py` makes it fast, and lets `benchmarks.quadrature_accuracy`
-draw its parameters at random.
+A family that has no density in `extended_precision` is integrated by mpmath from its density in
+`multiprecision`: right, and slow. The former takes milliseconds, and lets
+`tools.quadrature_accuracy` draw the parameters of the family at random.
 """
 
 from __future__ import annotations
@@ -24,12 +25,10 @@ import pyro_kl
 from pyro_kl import Family
 from pyro_kl.registry.register import families
 
-from . import integrate
 from . import load as load_exact
-from .peer import Truth, knows, truth
-from .random_laws import random_pairs
-
-__all__ = ["FEWEST", "PATH", "load", "pairs"]
+from .extended_precision.kl import Truth, knows, truth
+from .multiprecision import integrate
+from .random_members import random_pairs
 
 PATH = Path(__file__).with_name("quadrature_values.json")
 FEWEST = 3
@@ -58,7 +57,7 @@ def good(right: Truth) -> bool:
 
 
 def by_book(p: Family, a: Any, q: Family, b: Any) -> Truth:
-    """From the densities of `book` and `counts`: milliseconds."""
+    """From the densities in extended precision: milliseconds."""
     return truth(p.name, a, q.name, b)
 
 
