@@ -267,6 +267,27 @@ class Family:
         return {name: getattr(distribution, name) for name in self.parameters}
 
 
+def location_scale(
+    distribution: type[Distribution], *, far: tuple[float, float] = (-9.0, 5.0), **declaration: Any
+) -> Family:
+    """A `Family` on the real line with a loc and a scale.
+
+    Args:
+        distribution: the torch class.
+        far: loc and scale of its third example.
+        declaration: the other arguments of `Family`.
+    """
+    return Family(
+        distribution,
+        parameters=("loc", "scale"),
+        support=REAL,
+        examples=tuple(
+            {"loc": loc, "scale": scale} for loc, scale in ((0.0, 1.0), (1.5, 0.4), far)
+        ),
+        **declaration,
+    )
+
+
 def special_case(
     wider: Family,
     to_wider: Callable[..., dict[str, Tensor]],

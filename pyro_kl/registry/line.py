@@ -247,7 +247,7 @@ class Line:
 
 
 def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
-    """The line of distributions that are shifted and stretched copies of one, by loc and scale."""
+    """The line of a family on the real line that loc and scale shift and stretch."""
     return Line(
         log_density,
         at=from_line,
@@ -256,4 +256,30 @@ def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Lin
         width=lambda loc, scale: scale,
         standard={"loc": 0.0, "scale": 1.0},
         **tails,
+    )
+
+
+def positive_line(log_density: Callable[..., Tensor], **options: Any) -> Line:
+    """The line of a family on (0, inf), by x = exp(y)."""
+    return Line(log_density, at=half_line, place=lambda x, **_: torch.log(x), **options)
+
+
+def scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
+    """The line of a family on (0, inf) that scale stretches."""
+    return positive_line(
+        log_density,
+        centre=lambda scale: torch.log(scale),
+        width=lambda scale: torch.ones_like(scale),
+        standard={"scale": 1.0},
+        **tails,
+    )
+
+
+def unit_line(log_density: Callable[..., Tensor], **options: Any) -> Line:
+    """The line of a family on (0, 1), by the logistic function."""
+    return Line(
+        log_density,
+        at=lambda y, **_: interval(y),
+        place=lambda x, **_: torch.logit(x),
+        **options,
     )

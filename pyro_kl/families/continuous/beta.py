@@ -12,7 +12,7 @@ from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, 
 from ...numerics.special.gamma_divergences import in_shape, stirling_rows
 from ...numerics.special.logarithms import log1p_or_log
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
-from ...registry.line import Line, Point, interval
+from ...registry.line import Point, unit_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -80,10 +80,6 @@ def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor)
     return (a - 1) * log_x + (b - 1) * log_rest - norm
 
 
-def at(y: Tensor, **_: Tensor) -> Point:
-    return interval(y)
-
-
 def logit_centre(concentration1: Tensor, concentration0: Tensor) -> Tensor:
     return torch.digamma(concentration1) - torch.digamma(concentration0)
 
@@ -128,10 +124,8 @@ beta = declare(
             ContinuousBernoulli: _DIGITS,
             Uniform: _DIGITS,
         },
-        line=Line(
+        line=unit_line(
             log_density_at,
-            at=at,
-            place=lambda x, **_: torch.logit(x),
             centre=logit_centre,
             width=logit_width,
             bend=logit_bend,

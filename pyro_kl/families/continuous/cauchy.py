@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Cauchy
 
 from ...numerics.dtypes import Parameters
-from ...registry.family import INFINITE, REAL, Family
+from ...registry.family import INFINITE, location_scale
 from ...registry.line import Line, Point, sinh_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -20,15 +20,8 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 cauchy = declare(
-    Family(
+    location_scale(
         Cauchy,
-        parameters=("loc", "scale"),
-        support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.5, "scale": 0.4},
-            {"loc": -9.0, "scale": 5.0},
-        ),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 16",
         entropy=lambda loc, scale: torch.log(4 * math.pi * scale),
         moments={

@@ -23,7 +23,7 @@ from ...numerics.special.log_sinhc import (
     mean_of_smaller_end,
 )
 from ...registry.family import INFINITE, UNIT_INTERVAL, Family, Moment, probs_or_logits
-from ...registry.line import Line, Point, interval
+from ...registry.line import Point, unit_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -101,10 +101,6 @@ def log_density_at(
     return eta * point.x - log_partition(eta)
 
 
-def at(y: Tensor, **_: Tensor) -> Point:
-    return interval(y)
-
-
 def logit_centre(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
     eta = as_logits(probs, logits)
     return torch.sign(eta) * torch.log1p(eta.abs())
@@ -138,10 +134,8 @@ continuous_bernoulli = declare(
             Normal: _NEAR_HALF + ": -2.14 instead of 0.18",
             Uniform: "torch wants q strictly wider: a false inf against Uniform(0, 1)",
         },
-        line=Line(
+        line=unit_line(
             log_density_at,
-            at=at,
-            place=lambda x, **_: torch.logit(x),
             centre=logit_centre,
             width=lambda **distribution: torch.full_like(logit_centre(**distribution), 1.8),
             index=(1.0, 1.0),

@@ -12,7 +12,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.divergences import itakura_saito
 from ...numerics.special.gamma import EULER_GAMMA
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
-from ...registry.line import Line, Point, half_line
+from ...registry.line import Point, positive_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -59,10 +59,8 @@ exponential = declare(
             Gumbel: "torch gives nan where exp overflows in float32",
             Normal: "torch squares the rate: a false inf in float32 beyond 1e19",
         },
-        line=Line(
+        line=positive_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
             centre=lambda rate: -torch.log(rate),
             width=lambda rate: torch.ones_like(rate),
             reach=(40.0, 3.8),

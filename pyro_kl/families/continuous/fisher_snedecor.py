@@ -8,7 +8,7 @@ from torch.distributions import FisherSnedecor
 
 from ...numerics.special.gamma import stirling, stirling_slope, trigamma
 from ...registry.family import POSITIVE, Family, Moment, above
-from ...registry.line import Distance, Line, Point, half_line, softplus
+from ...registry.line import Distance, Point, positive_line, softplus
 from ...registry.register import declare
 
 
@@ -78,14 +78,11 @@ fisher_snedecor = declare(
                 log_mean_power, argument_below=lambda df1, df2: 0.5 * df2, below="p.df2 / 2"
             ),
         },
-        line=Line(
+        line=positive_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
             centre=mean_log,
             width=lambda df1, df2: torch.sqrt(trigamma(0.5 * df1) + trigamma(0.5 * df2)),
             bend=lambda df1, df2: (torch.log(df2) - torch.log(df1), torch.ones_like(df1)),
-            reach=(40.0, 40.0),
             index=(lambda df1, df2: 0.5 * df1, lambda df1, df2: 0.5 * df2),
             distance=lambda df1, df2: Distance(torch.zeros_like(df2), None, mean(df1, df2)),
         ),

@@ -21,7 +21,7 @@ from ...numerics.special.gamma_divergences import (
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...numerics.special.logarithms import log1p_or_log, minus_log1pmx, ratio_minus_one
 from ...registry.family import POSITIVE, Family, Moment, above
-from ...registry.line import Line, Point, half_line
+from ...registry.line import Point, positive_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -124,10 +124,8 @@ gamma = declare(
             Exponential: _DIGITS,
             Gumbel: "torch multiplies inf by 0: nan",
         },
-        line=Line(
+        line=positive_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
             centre=mean_log,
             width=log_width,
             bend=bend,

@@ -13,7 +13,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import EULER_GAMMA
 from ...numerics.special.gamma_divergences import gumbel_divergence
 from ...numerics.special.incomplete import gumbel_mean_excess
-from ...registry.family import REAL, Family, Moment
+from ...registry.family import Moment, location_scale
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -42,15 +42,8 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 gumbel = declare(
-    Family(
+    location_scale(
         Gumbel,
-        parameters=("loc", "scale"),
-        support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.5, "scale": 0.4},
-            {"loc": -9.0, "scale": 5.0},
-        ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 22",
         entropy=lambda loc, scale: torch.log(scale) + (EULER_GAMMA + 1),
         moments={

@@ -10,7 +10,7 @@ from torch.distributions import HalfCauchy
 
 from ...numerics.dtypes import Parameters
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
-from ...registry.line import Line, Point, half_line, softplus
+from ...registry.line import Point, scale_line, softplus
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -46,14 +46,8 @@ half_cauchy = declare(
                 below="1",
             ),
         },
-        line=Line(
+        line=scale_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
-            centre=lambda scale: torch.log(scale),
-            width=lambda scale: torch.ones_like(scale),
-            reach=(40.0, 40.0),
-            standard={"scale": 1.0},
             index=(1.0, 1.0),
         ),
     )

@@ -12,7 +12,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import EULER_GAMMA
 from ...numerics.special.logarithms import minus_log1pmx_of_log, squared_ratio_minus_one
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
-from ...registry.line import Line, Point, half_line
+from ...registry.line import Point, scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -69,14 +69,9 @@ half_normal = declare(
             "mean_inverse": INFINITE,
         },
         cross_entropy=cross_entropy,
-        line=Line(
+        line=scale_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
-            centre=lambda scale: torch.log(scale),
-            width=lambda scale: torch.ones_like(scale),
             reach=(40.0, 2.3),
-            standard={"scale": 1.0},
             index=(1.0, math.inf),
             growth=(0.0, 2.0),
         ),

@@ -11,7 +11,7 @@ from torch.distributions import Gamma, InverseGamma
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
 from ...registry.family import POSITIVE, Family, Moment, above
-from ...registry.line import Distance, Line, Point, half_line
+from ...registry.line import Distance, Point, positive_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula, kernel_of
 
@@ -97,10 +97,8 @@ inverse_gamma = declare(
             "mean_inverse": Moment(mean_inverse),
         },
         cross_entropy=cross_entropy,
-        line=Line(
+        line=positive_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
             centre=mean_log,
             width=log_width,
             bend=bend,

@@ -16,7 +16,7 @@ from ...numerics.special.logarithms import (
     ratio_minus_one,
     slope_of_expm1mx_of_distance,
 )
-from ...registry.family import REAL, Family, Moment
+from ...registry.family import Moment, location_scale
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -47,15 +47,9 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 laplace = declare(
-    Family(
+    location_scale(
         Laplace,
-        parameters=("loc", "scale"),
-        support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.5, "scale": 0.4},
-            {"loc": -30.0, "scale": 12.0},
-        ),
+        far=(-30.0, 12.0),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 24",
         kinks=lambda loc, **_: (loc,),
         entropy=lambda loc, scale: 1 + torch.log(2 * scale),
@@ -73,7 +67,6 @@ laplace = declare(
         replaces={Normal: "torch expands the square, which cancels: -3725 instead of 0.57"},
         line=location_scale_line(
             log_density_at,
-            reach=(40.0, 40.0),
             growth=(1.0, 1.0),
             rate=(lambda loc, scale: 1 / scale, lambda loc, scale: 1 / scale),
         ),

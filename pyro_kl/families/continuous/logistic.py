@@ -9,7 +9,7 @@ from pyro.distributions import Logistic
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from ...registry.family import REAL, Family, Moment
+from ...registry.family import Moment, location_scale
 from ...registry.line import Point, location_scale_line
 from ...registry.register import declare
 
@@ -25,15 +25,8 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 logistic = declare(
-    Family(
+    location_scale(
         Logistic,
-        parameters=("loc", "scale"),
-        support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.5, "scale": 0.4},
-            {"loc": -9.0, "scale": 5.0},
-        ),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 23",
         entropy=lambda loc, scale: 2 + torch.log(scale),
         moments={
@@ -50,7 +43,6 @@ logistic = declare(
         },
         line=location_scale_line(
             log_density_at,
-            reach=(40.0, 40.0),
             growth=(1.0, 1.0),
             rate=(lambda loc, scale: 1 / scale, lambda loc, scale: 1 / scale),
         ),

@@ -9,7 +9,7 @@ from torch.distributions import LogNormal, Normal
 from ...numerics.dtypes import Parameters
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import POSITIVE, Family, Moment
-from ...registry.line import Line, Point, half_line
+from ...registry.line import Point, positive_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula, kernel_of
 
@@ -75,10 +75,8 @@ lognormal = declare(
             "mean_inverse": Moment(mean_inverse),
         },
         cross_entropy=cross_entropy,
-        line=Line(
+        line=positive_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
             centre=lambda loc, scale: loc,
             width=lambda loc, scale: scale,
             reach=(9.0, 9.0),

@@ -12,7 +12,7 @@ from ...numerics.special.logarithms import (
     minus_log1pmx_of_log,
     squared_ratio_minus_one,
 )
-from ...registry.family import REAL, Family, Moment
+from ...registry.family import Moment, location_scale
 from ...registry.line import Point, location_scale_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
@@ -45,15 +45,9 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 normal = declare(
-    Family(
+    location_scale(
         Normal,
-        parameters=("loc", "scale"),
-        support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.5, "scale": 0.4},
-            {"loc": -30.0, "scale": 12.0},
-        ),
+        far=(-30.0, 12.0),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
         entropy=entropy,
         moments={

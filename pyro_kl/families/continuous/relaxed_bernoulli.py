@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import log_masses
 from ...registry.family import UNIT_INTERVAL, Family, probs_or_logits
-from ...registry.line import Line, Point, interval
+from ...registry.line import Point, unit_line
 from ...registry.register import declare
 
 
@@ -36,10 +36,6 @@ def log_density_at(point: Point, temperature: Tensor, **flip: Tensor) -> Tensor:
     return torch.log(temperature) + logsigmoid(z) + logsigmoid(-z) - log_x - log_rest
 
 
-def at(y: Tensor, **_: Tensor) -> Point:
-    return interval(y)
-
-
 def index(temperature: Tensor, **_: Tensor) -> Tensor:
     """Of the mass next to either end."""
     return temperature
@@ -58,10 +54,8 @@ relaxed_bernoulli = declare(
         reference="Maddison, Mnih & Teh (2017), arXiv:1611.00712, appendix B",
         read=read,
         safe={"temperature": 1.0, "probs": 0.5, "logits": 0.0},
-        line=Line(
+        line=unit_line(
             log_density_at,
-            at=at,
-            place=lambda x, **_: torch.logit(x),
             centre=lambda temperature, **flip: log_odds(**flip) / temperature,
             width=lambda temperature, **flip: 1 / temperature + 0 * log_odds(**flip),
             standard={"temperature": 1.0, "logits": 0.0},

@@ -9,7 +9,7 @@ from pyro.distributions import SoftLaplace
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ...registry.family import REAL, Family, Moment
+from ...registry.family import Moment, location_scale
 from ...registry.line import Point, location_scale_line
 from ...registry.register import declare
 
@@ -25,15 +25,8 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 soft_laplace = declare(
-    Family(
+    location_scale(
         SoftLaplace,
-        parameters=("loc", "scale"),
-        support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.5, "scale": 0.4},
-            {"loc": -9.0, "scale": 5.0},
-        ),
         reference="Johnson, Kotz & Balakrishnan (1995), sec. 23.11 (hyperbolic secant)",
         entropy=lambda loc, scale: torch.log(2 * math.pi * scale),
         moments={
@@ -47,7 +40,6 @@ soft_laplace = declare(
         },
         line=location_scale_line(
             log_density_at,
-            reach=(40.0, 40.0),
             growth=(1.0, 1.0),
             rate=(lambda loc, scale: 1 / scale, lambda loc, scale: 1 / scale),
         ),

@@ -14,7 +14,7 @@ from ...numerics.special.gamma import EULER_GAMMA
 from ...numerics.special.gamma_divergences import gumbel_divergence
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...registry.family import POSITIVE, Family, Moment, above
-from ...registry.line import Line, Point, half_line
+from ...registry.line import Point, positive_line
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -99,10 +99,8 @@ weibull = declare(
         },
         cross_entropy=cross_entropy,
         arguments={"log_mean_power": "q.concentration"},
-        line=Line(
+        line=positive_line(
             log_density_at,
-            at=half_line,
-            place=lambda x, **_: torch.log(x),
             centre=lambda scale, concentration: torch.log(scale),
             width=lambda scale, concentration: 1 / concentration,
             reach=(40.0, 3.8),
