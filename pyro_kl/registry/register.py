@@ -397,11 +397,16 @@ def _check_class(cls: object, role: str) -> None:
 # --- formulas on parameters ---------------------------------------------------------------------
 
 
+#: A worked case in short: the parameters of p and those of q, in the order of
+#: `Family.parameters`, and the value.
+Row = tuple[Sequence[Any], Sequence[Any], float]
+
+
 def formula(
     p: Family,
     q: Family,
     *,
-    cases: Sequence[Case],
+    cases: Sequence[Case | Row],
     reference: str,
     finite: str = "always",
     method: str = "closed form",
@@ -412,16 +417,38 @@ def formula(
     """Register a formula for one pair of declared families, on their parameters.
 
     Like `register`, for a function of two mappings from torch's parameter names to float64
-    tensors; reading, promotion, broadcasting and rounding are done around it. `partials`, a
-    function of the same two mappings, may return the derivatives by p's and then q's parameters:
-    faster than autograd's, and as accurate as they are written. The value's formula must be
-    elementwise. `masked` is that of `lift`.
+    tensors; reading, promotion, broadcasting and rounding are done around it. The formula must be
+    elementwise.
+
+    Args:
+        p: the family of the first argument.
+        q: the family of the second argument.
+        cases: at least one worked case: a `Case`, or a tuple of p's parameters, q's parameters and
+            the value.
+        reference: as for `register`; so are `finite`, `method` and `replaces`.
+        finite: when the KL is finite.
+        method: a word of `METHODS`.
+        replaces: why torch's or Pyro's formula is replaced.
+        partials: a function of the same two mappings that returns the derivatives by p's and then
+            q's parameters, if it is faster or more accurate than autograd.
+        masked: whether the value has to be set to nan where a parameter is, as for `lift`.
     """
+
+    def as_case(case: Case | Row) -> Case:
+        if not isinstance(case, tuple):
+            return case
+        of_p, of_q, value = case
+        return Case(
+            dict(zip(p.parameters, of_p, strict=True)),
+            dict(zip(q.parameters, of_q, strict=True)),
+            value,
+        )
 
     def decorate(kernel: Kernel) -> Kernel:
         register(
             p.distribution, q.distribution,
-            cases=cases, finite=finite, reference=reference, method=method, replaces=replaces,
+            cases=[as_case(case) for case in cases],
+            finite=finite, reference=reference, method=method, replaces=replaces,
         )(lift(kernel, p, q, partials, masked=masked))  # fmt: skip
         _KERNELS[p.distribution, q.distribution] = kernel
         _derive_special_cases(p.distribution)

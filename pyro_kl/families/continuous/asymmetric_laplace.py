@@ -16,7 +16,6 @@ from ...numerics.special.incomplete import mean_shortfall
 from ...numerics.special.logarithms import expm1mx_of_distance
 from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 #: Peaks further apart than this, in scales of p, have a KL that is not small.
@@ -119,26 +118,10 @@ asymmetric_laplace = declare(
     asymmetric_laplace,
     asymmetric_laplace,
     cases=[
-        Case(
-            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5},
-            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.7},
-            4.857152816404698230685,
-        ),
-        Case(
-            {"loc": 0.0, "scale": 2.0, "asymmetry": 1.5},
-            {"loc": 0.000001, "scale": 2.0, "asymmetry": 1.5},
-            1.249999687500058480612e-13,
-        ),
-        Case(
-            {"loc": 3.0, "scale": 2.0, "asymmetry": 0.5},
-            {"loc": 3.0, "scale": 2.0, "asymmetry": 0.5009765625},
-            3.123647632752350937185e-6,
-        ),
-        Case(
-            {"loc": 0.5, "scale": 1.0, "asymmetry": 2.0},
-            {"loc": -4.0, "scale": 3.0, "asymmetry": 0.25},
-            1.118145448737172584335,
-        ),
+        ((0.0, 1.0, 1.5), (1.0, 0.4, 0.7), 4.857152816404698230685),
+        ((0.0, 2.0, 1.5), (0.000001, 2.0, 1.5), 1.249999687500058480612e-13),
+        ((3.0, 2.0, 0.5), (3.0, 2.0, 0.5009765625), 3.123647632752350937185e-6),
+        ((0.5, 1.0, 2.0), (-4.0, 3.0, 0.25), 1.118145448737172584335),
     ],
     reference="chain rule: on which side, and then how far; derived in the docstring",
 )

@@ -13,7 +13,6 @@ from ...numerics.special.gamma_divergences import in_shape, stirling_rows
 from ...numerics.special.logarithms import log1p_or_log
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Point, unit_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
@@ -174,21 +173,9 @@ def kl_of_two_betas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     beta,
     beta,
     cases=[
-        Case(
-            {"concentration1": 3.0, "concentration0": 2.0},
-            {"concentration1": 1.0, "concentration0": 1.0},
-            0.23490664978800031023,
-        ),
-        Case(
-            {"concentration1": 1.01e6, "concentration0": 3.03e5},
-            {"concentration1": 1e6, "concentration0": 3e5},
-            2.4670406194721456254e-5,
-        ),
-        Case(
-            {"concentration1": 0.2, "concentration0": 50.0},
-            {"concentration1": 0.200001, "concentration0": 50.0},
-            1.3123586667140915041e-11,
-        ),
+        ((3.0, 2.0), (1.0, 1.0), 0.23490664978800031023),
+        ((1.01e6, 3.03e5), (1e6, 3e5), 2.4670406194721456254e-5),
+        ((0.2, 50.0), (0.200001, 50.0), 1.3123586667140915041e-11),
     ],
     reference="Penny (2001) for the Dirichlet; split derived in the docstring",
     replaces="torch's difference of lgammas has no digits at large concentrations: float32 "

@@ -11,7 +11,6 @@ from torch.distributions import Cauchy
 from ...numerics.dtypes import Parameters
 from ...registry.family import INFINITE, location_scale
 from ...registry.line import Line, Point, sinh_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 
@@ -70,11 +69,9 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     cauchy,
     cauchy,
     cases=[
-        Case({"loc": 1.0, "scale": 1.0}, {"loc": 0.0, "scale": 2.0}, 0.22314355131420975577),
-        Case({"loc": 1.0, "scale": 1e6}, {"loc": 0.0, "scale": 1e6}, 2.4999999999996875e-13),
-        Case(
-            {"loc": 5.0, "scale": 0.1000001}, {"loc": 5.0, "scale": 0.1}, 2.499997499452076978e-13
-        ),
+        ((1.0, 1.0), (0.0, 2.0), 0.22314355131420975577),
+        ((1.0, 1e6), (0.0, 1e6), 2.4999999999996875e-13),
+        ((5.0, 0.1000001), (5.0, 0.1), 2.499997499452076978e-13),
     ],
     reference="Chyzak & Nielsen (2019), arXiv:1905.10965, theorem 1",
     replaces="torch takes the log of a ratio close to 1, and overflows in float32",

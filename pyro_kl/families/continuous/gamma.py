@@ -22,7 +22,6 @@ from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...numerics.special.logarithms import log1p_or_log, minus_log1pmx, ratio_minus_one
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Point, positive_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative) and overflows"
@@ -202,26 +201,10 @@ def kl_to_exponential(a: Tensor, b: Tensor, d: Tensor) -> Tensor:
     gamma,
     gamma,
     cases=[
-        Case(
-            {"concentration": 3.0, "rate": 2.0},
-            {"concentration": 2.0, "rate": 2.0},
-            0.22963715453852182998,
-        ),
-        Case(
-            {"concentration": 1000.0, "rate": 1.0},
-            {"concentration": 1000.1, "rate": 1.0},
-            5.0023340082641154873e-6,
-        ),
-        Case(
-            {"concentration": 1.01e6, "rate": 10.1},
-            {"concentration": 1e6, "rate": 10.0},
-            2.4670385248224674114e-5,
-        ),
-        Case(
-            {"concentration": 0.001, "rate": 1.0},
-            {"concentration": 30.0, "rate": 1e-3},
-            30287.848101833624846,
-        ),
+        ((3.0, 2.0), (2.0, 2.0), 0.22963715453852182998),
+        ((1000.0, 1.0), (1000.1, 1.0), 5.0023340082641154873e-6),
+        ((1.01e6, 10.1), (1e6, 10.0), 2.4670385248224674114e-5),
+        ((0.001, 1.0), (30.0, 1e-3), 30287.848101833624846),
     ],
     reference="Penny (2001), KL divergences of Normal, Gamma, Dirichlet and Wishart densities; "
     "split derived in the docstring",

@@ -12,7 +12,6 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Point, positive_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula, kernel_of
 
 
@@ -117,16 +116,8 @@ inverse_gamma = declare(
     inverse_gamma,
     inverse_gamma,
     cases=[
-        Case(
-            {"concentration": 3.0, "rate": 2.0},
-            {"concentration": 2.0, "rate": 5.0},
-            2.8970556907902116996,
-        ),
-        Case(
-            {"concentration": 5e4, "rate": 1e4},
-            {"concentration": 5.0001e4, "rate": 1e4},
-            1.0000033333333332e-5,
-        ),
+        ((3.0, 2.0), (2.0, 5.0), 2.8970556907902116996),
+        ((5e4, 1e4), (5.0001e4, 1e4), 1.0000033333333332e-5),
     ],
     reference="Llera & Beckmann (2016), arXiv:1605.01019, eq. 23",
 )

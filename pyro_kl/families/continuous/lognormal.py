@@ -10,7 +10,6 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import POSITIVE, Family, Moment
 from ...registry.line import Point, positive_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula, kernel_of
 
 
@@ -91,10 +90,8 @@ lognormal = declare(
     lognormal,
     lognormal,
     cases=[
-        Case({"loc": 0.0, "scale": 1.0}, {"loc": 1.0, "scale": 2.0}, 0.44314718055994530942),
-        Case(
-            {"loc": 3.0, "scale": 0.500001}, {"loc": 3.0, "scale": 0.5}, 3.999997333567378413e-12
-        ),
+        ((0.0, 1.0), (1.0, 2.0), 0.44314718055994530942),
+        ((3.0, 0.500001), (3.0, 0.5), 3.999997333567378413e-12),
     ],
     reference="Gil, Alajaji & Linder (2013), table 3",
 )

@@ -14,7 +14,6 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.series import bregman_nearby, slope_difference_nearby
 from ...registry.family import Family, Support
 from ...registry.line import Line, Point, interval
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 ANGLES = Support(
@@ -151,26 +150,10 @@ von_mises = declare(
     von_mises,
     von_mises,
     cases=[
-        Case(
-            {"loc": 0.0, "concentration": 1.0},
-            {"loc": 1.0, "concentration": 3.0},
-            1.0722266455318832403,
-        ),
-        Case(
-            {"loc": 2.5, "concentration": 100.00001},
-            {"loc": 2.5, "concentration": 100.0},
-            2.5126911767840030283e-15,
-        ),
-        Case(
-            {"loc": 3.0, "concentration": 25.0},
-            {"loc": -3.0, "concentration": 0.01},
-            2.0086756656998505826,
-        ),
-        Case(
-            {"loc": 0.0, "concentration": 3.0},
-            {"loc": 0.25, "concentration": 400.0},
-            83.008365257981551658,
-        ),
+        ((0.0, 1.0), (1.0, 3.0), 1.0722266455318832403),
+        ((2.5, 100.00001), (2.5, 100.0), 2.5126911767840030283e-15),
+        ((3.0, 25.0), (-3.0, 0.01), 2.0086756656998505826),
+        ((0.0, 3.0), (0.25, 400.0), 83.008365257981551658),
     ],
     reference="Mardia & Jupp (2000), ch. 3; split derived in the docstring",
 )

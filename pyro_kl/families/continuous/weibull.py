@@ -15,7 +15,6 @@ from ...numerics.special.gamma_divergences import gumbel_divergence
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Point, positive_line
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 
@@ -116,16 +115,8 @@ weibull = declare(
     weibull,
     weibull,
     cases=[
-        Case(
-            {"scale": 1.0, "concentration": 1.5},
-            {"scale": 2.0, "concentration": 0.7},
-            0.48465411172557310912,
-        ),
-        Case(
-            {"scale": 3.0, "concentration": 2.02},
-            {"scale": 3.0, "concentration": 2.0},
-            8.9634834848746640065e-5,
-        ),
+        ((1.0, 1.5), (2.0, 0.7), 0.48465411172557310912),
+        ((3.0, 2.02), (3.0, 2.0), 8.9634834848746640065e-5),
     ],
     reference="Bauckhage (2013), arXiv:1310.3713; split derived in the docstring",
 )

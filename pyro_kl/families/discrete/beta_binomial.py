@@ -13,7 +13,6 @@ from ...numerics.special.counts import largest, log_choose, log_rising_ratio, ri
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import expm1mx
 from ...registry.family import COUNTS, Family, counts_of
-from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 
@@ -68,21 +67,9 @@ beta_binomial = declare(
     beta_binomial,
     masked=True,
     cases=[
-        Case(
-            {"concentration1": 2.0, "concentration0": 3.0, "total_count": 5.0},
-            {"concentration1": 0.5, "concentration0": 0.7, "total_count": 5.0},
-            0.1599621040664067854791,
-        ),
-        Case(
-            {"concentration1": 50.0, "concentration0": 20.0, "total_count": 40.0},
-            {"concentration1": 50.00005, "concentration0": 20.0, "total_count": 40.0},
-            2.637234082622600960351e-12,
-        ),
-        Case(
-            {"concentration1": 2.0, "concentration0": 3.0, "total_count": 4.0},
-            {"concentration1": 2.0, "concentration0": 3.0, "total_count": 7.0},
-            0.3063069373964852064868,
-        ),
+        ((2.0, 3.0, 5.0), (0.5, 0.7, 5.0), 0.1599621040664067854791),
+        ((50.0, 20.0, 40.0), (50.00005, 20.0, 40.0), 2.637234082622600960351e-12),
+        ((2.0, 3.0, 4.0), (2.0, 3.0, 7.0), 0.3063069373964852064868),
     ],
     finite="p.total_count <= q.total_count",
     reference="the definition, summed; rising factorials of close parameters by their factors",

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...registry.pair import Case
 from ...registry.register import formula
 from ..continuous.cauchy import cauchy
 from ..continuous.student_t import minus_log_normaliser, student_t
@@ -18,21 +17,9 @@ from ..continuous.student_t import minus_log_normaliser, student_t
     cauchy,
     student_t,
     cases=[
-        Case(
-            {"loc": 0.0, "scale": 1.0},
-            {"df": 3.0, "loc": 0.5, "scale": 2.0},
-            0.20240443125728874983,
-        ),
-        Case(
-            {"loc": -9.0, "scale": 5.0},
-            {"df": 0.4, "loc": 1.5, "scale": 0.4},
-            1.693158722940544868,
-        ),
-        Case(
-            {"loc": 1.0, "scale": 0.01},
-            {"df": 1000000.0, "loc": 0.0, "scale": 1.0},
-            13.493034972656719238,
-        ),
+        ((0.0, 1.0), (3.0, 0.5, 2.0), 0.20240443125728874983),
+        ((-9.0, 5.0), (0.4, 1.5, 0.4), 1.693158722940544868),
+        ((1.0, 0.01), (1000000.0, 0.0, 1.0), 13.493034972656719238),
     ],
     reference="E log|X - z|^2 = 2 log|z - m + is| for a Cauchy X; derived in the docstring",
 )

@@ -10,7 +10,6 @@ from torch import Tensor
 from ...numerics.dtypes import Parameters
 from ...numerics.special.log_uniform import mean_log_over_r
 from ...numerics.special.series import mean_over_segment
-from ...registry.pair import Case
 from ...registry.register import formula
 from ..continuous.cauchy import cauchy
 from ..continuous.fisher_snedecor import fisher_snedecor, log_beta
@@ -55,11 +54,9 @@ def _mean_log_tail(p: Parameters, loc: Tensor | float, width: Tensor) -> Tensor:
     uniform,
     cauchy,
     cases=[
-        Case({"low": -1.0, "high": 4.0}, {"loc": 0.5, "scale": 1.0}, 0.60780291543520121978),
-        Case({"low": 2.0, "high": 2.001}, {"loc": 0.0, "scale": 0.3}, 10.665491858872660244),
-        Case(
-            {"low": -10000.0, "high": 300000.0}, {"loc": 1.0, "scale": 0.2}, 13.113465750738370554
-        ),
+        ((-1.0, 4.0), (0.5, 1.0), 0.60780291543520121978),
+        ((2.0, 2.001), (0.0, 0.3), 10.665491858872660244),
+        ((-10000.0, 300000.0), (1.0, 0.2), 13.113465750738370554),
     ],
     reference="by parts; derived in the module",
 )
@@ -73,8 +70,8 @@ def kl_uniform_cauchy(p: Parameters, q: Parameters) -> Tensor:
     uniform,
     half_cauchy,
     cases=[
-        Case({"low": 0.0, "high": 1.0}, {"scale": 2.0}, 1.2224638731668343948),
-        Case({"low": 30.0, "high": 31.0}, {"scale": 0.1}, 9.589542329263586802),
+        ((0.0, 1.0), (2.0,), 1.2224638731668343948),
+        ((30.0, 31.0), (0.1,), 9.589542329263586802),
     ],
     finite="p.low >= 0",
     reference="by parts; derived in the module",
@@ -91,21 +88,9 @@ def kl_uniform_half_cauchy(p: Parameters, q: Parameters) -> Tensor:
     uniform,
     student_t,
     cases=[
-        Case(
-            {"low": -1.0, "high": 4.0},
-            {"df": 3.0, "loc": 0.5, "scale": 1.0},
-            0.53234676746651865455,
-        ),
-        Case(
-            {"low": 2.0, "high": 2.001},
-            {"df": 0.5, "loc": 0.0, "scale": 0.3},
-            10.388616923127500263,
-        ),
-        Case(
-            {"low": 0.0, "high": 1.0},
-            {"df": 100000000.0, "loc": 0.5, "scale": 0.3},
-            0.1779286951133046601,
-        ),
+        ((-1.0, 4.0), (3.0, 0.5, 1.0), 0.53234676746651865455),
+        ((2.0, 2.001), (0.5, 0.0, 0.3), 10.388616923127500263),
+        ((0.0, 1.0), (100000000.0, 0.5, 0.3), 0.1779286951133046601),
     ],
     reference="by parts; derived in the module",
 )
@@ -120,31 +105,11 @@ def kl_uniform_student_t(p: Parameters, q: Parameters) -> Tensor:
     uniform,
     generalized_pareto,
     cases=[
-        Case(
-            {"low": 0.0, "high": 1.0},
-            {"loc": 0.0, "scale": 1.0, "concentration": 0.25},
-            0.57858878285524389416,
-        ),
-        Case(
-            {"low": 0.5, "high": 2.5},
-            {"loc": 0.5, "scale": 1.0, "concentration": -0.5},
-            0.30685281944005469058,
-        ),
-        Case(
-            {"low": 3.0, "high": 3.25},
-            {"loc": 1.0, "scale": 2.0, "concentration": 0.0},
-            3.1419415416798359283,
-        ),
-        Case(
-            {"low": 0.0, "high": 50.0},
-            {"loc": -1.0, "scale": 2.0, "concentration": 1e-09},
-            9.781124077590133883,
-        ),
-        Case(
-            {"low": 0.0, "high": 50.0},
-            {"loc": -1.0, "scale": 2.0, "concentration": 3.0},
-            1.4007830771435408321,
-        ),
+        ((0.0, 1.0), (0.0, 1.0, 0.25), 0.57858878285524389416),
+        ((0.5, 2.5), (0.5, 1.0, -0.5), 0.30685281944005469058),
+        ((3.0, 3.25), (1.0, 2.0, 0.0), 3.1419415416798359283),
+        ((0.0, 50.0), (-1.0, 2.0, 1e-09), 9.781124077590133883),
+        ((0.0, 50.0), (-1.0, 2.0, 3.0), 1.4007830771435408321),
     ],
     finite="p's support is inside q's",
     reference="by parts; derived in the docstring",
@@ -172,9 +137,9 @@ def kl_uniform_generalized_pareto(p: Parameters, q: Parameters) -> Tensor:
     uniform,
     fisher_snedecor,
     cases=[
-        Case({"low": 0.0, "high": 1.0}, {"df1": 4.0, "df2": 7.0}, 0.6986662072129440427),
-        Case({"low": 2.0, "high": 3.0}, {"df1": 1.5, "df2": 3.0}, 2.5248191190894588493),
-        Case({"low": 0.95, "high": 1.0}, {"df1": 40.0, "df2": 90.0}, 2.5859398756510986606),
+        ((0.0, 1.0), (4.0, 7.0), 0.6986662072129440427),
+        ((2.0, 3.0), (1.5, 3.0), 2.5248191190894588493),
+        ((0.95, 1.0), (40.0, 90.0), 2.5859398756510986606),
     ],
     finite="p.low >= 0",
     reference="by parts; derived in the module",
