@@ -21,7 +21,7 @@ from ..numerics.special.divergences import kl_div_of_logs
 from .family import Condition, Family, Moment, end_at
 from .lift import Kernel, derived_pair
 from .pair import Pair
-from .register import derivation_rule, has_kernel, kernel_of, upstream_owner
+from .register import derivation_rule, kernel_of, upstream_owner
 
 _WRONG_SHAPE = "torch returns inf in p's batch shape instead of the broadcast one"
 
@@ -53,9 +53,9 @@ def nested(p: Family, q: Family) -> Pair | None:
     """Both families are special cases of one family, whose own KL has a formula."""
     (p_wider, p_map), (q_wider, q_map) = _wider(p), _wider(q)
     is_widest = p.special_case_of is None and q.special_case_of is None
-    if is_widest or p_wider is not q_wider or not has_kernel(p_wider, q_wider):
-        return None
     kernel = kernel_of(p_wider, q_wider)
+    if is_widest or p_wider is not q_wider or kernel is None:
+        return None
 
     def kl_nested(a: Parameters, b: Parameters) -> Tensor:
         return kernel(p_map(**a), q_map(**b))

@@ -1,8 +1,8 @@
-"""The only door to torch's KL registry: declared families, derived pairs, registered formulas.
+"""Declared families, derived pairs and registered formulas, and their entry in torch's registry.
 
-A univariate family is declared once, by `declare(Family(...))`. Rules (`compose`, `enumerate`)
-then derive its pairs with every family that is already there. A formula written for one pair is
-declared by `@register`; it outranks a derived one. Both end in torch's registry, so that
+A univariate family is declared once, by `declare(Family(...))`. Rules (in `compose` and the files
+of integrals) then derive its pairs with all declared families. A formula for one pair is declared
+by `@register` and takes precedence over a derived one. Both are entered in torch's registry, where
 `torch.distributions.kl_divergence` and every Pyro ELBO find them.
 """
 
@@ -13,15 +13,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
-from numbers import Real
 from typing import Any, TypeVar
 
-import pyro.distributions  # Pyro's own registrations first: none may overwrite ours
-import torch
+import pyro.distributions  # noqa: F401  Pyro's own registrations first: none may overwrite ours
 from torch import Tensor
 from torch.distributions import Distribution, Independent, register_kl
 from torch.distributions import kl as torch_kl
 
+from .checks import check_cases, check_class, check_examples, check_words
 from .family import Family
 from .lift import Kernel, Partials, lift
 from .pair import Case, Formula, Pair, PairTable
@@ -31,13 +30,11 @@ from .subclasses import hides_another, keeps_density
 
 F = TypeVar("F", bound=Formula)
 
-#: What a pair's `method` may be; "rule" leaves the word to what it calls.
-METHODS = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
 _UPSTREAM = dict(torch_kl._KL_REGISTRY)
 _FAMILIES: dict[type[Distribution], Family] = {}
 _PAIRS: dict[tuple[type[Distribution], type[Distribution]], Pair] = {}
 _KERNELS: dict[tuple[type[Distribution], type[Distribution]], Kernel] = {}
-#: Rules that derive a pair of two families, or return None; the first that answers wins.
+#: Rules that derive a pair of two families or return None; the first that applies is used.
 _RULES: list[Callable[[Family, Family], Pair | None]] = []
 
 
@@ -81,13 +78,13 @@ def pair_of(p: type[Distribution], q: type[Distribution]) -> Pair | None:
 
 
 def upstream_owner(p: type[Distribution], q: type[Distribution]) -> str | None:
-    """Who had registered exactly this pair before pyro_kl was imported."""
+    """The function of torch or Pyro that was registered for exactly this pair, by its name."""
     function = _UPSTREAM.get((p, q))
     return None if function is None else f"{function.__module__}.{function.__qualname__}"
 
 
 def upstream_formula(p: type[Distribution], q: type[Distribution]) -> Formula:
-    """What torch or Pyro had registered for exactly this pair."""
+    """The formula of torch or Pyro for exactly this pair, which tests and benchmarks compare."""
     return _UPSTREAM[p, q]
 
 
@@ -106,24 +103,25 @@ def derivation_rule(
 
 
 def declare(family: Family) -> Family:
-    """Declare a family: all pairs that follow from it and the families known are registered.
+    """Declare a family, and register all pairs that follow from it and the other families.
 
-    Re-declaration of the same class by the same module (a notebook cell run again) replaces.
+    A second declaration of the class by the same module (a notebook cell run again) replaces the
+    first one.
 
     Args:
-        family: what a KL needs to know about it.
+        family: the declaration.
 
     Returns:
         The family, to declare formulas of single pairs with `@formula`.
 
     Raises:
         TypeError: `family.distribution` is not a distribution class.
-        ValueError: no example, one that makes no member or that the entropy or a moment cannot
-            be evaluated at, or another module has already declared the class.
+        ValueError: there is no example; an example makes no member, or the entropy or a moment
+            cannot be evaluated at it; or another module has already declared the class.
     """
     if not isinstance(family, Family):
         raise TypeError(f"declare takes a Family(...), not {family!r}")
-    _check_class(family.distribution, "a family")
+    check_class(family.distribution, "a family")
     family = replace(family, home=home_of(sys._getframe(1).f_globals.get("__name__", "")))
     if not family.examples:
         raise ValueError(
@@ -136,7 +134,7 @@ def declare(family: Family) -> Family:
             f"{family.name} is already declared in {known.home}; declare a "
             "subclass, or a single pair with @pyro_kl.register."
         )
-    _check_examples(family)
+    check_examples(family)
     _FAMILIES[family.distribution] = family
     for other in list(_FAMILIES.values()):
         _derive(family, other)
@@ -158,7 +156,7 @@ def _derive(p: Family, q: Family) -> None:
 
 
 def _derive_special_cases(wider: type[Distribution]) -> None:
-    """Pairs of the families inside `wider` again, now that it has a formula of its own."""
+    """Derive the pairs of special cases of `wider` again, as it now has a formula."""
     inside = [f for f in _FAMILIES.values() if f.special_case_of and f.special_case_of[0] is wider]
     for family in inside:
         for other in [_FAMILIES[wider], *inside]:
@@ -190,19 +188,19 @@ def register(
             to 6 digits.
         finite: when the KL is finite: "always", or a condition in torch's parameter names.
         reference: author, year, equation: where the result can be verified.
-        method: a word of `METHODS`: "closed form", "exact sum", "quadrature", "rule" (calls
-            `kl_divergence` again), ...
+        method: "closed form", "exact sum", "quadrature", "rule" (it calls `kl_divergence` again),
+            "point density" or "infinite".
         replaces: why torch's or Pyro's formula for exactly this pair is replaced.
-        make_p: how a case's `p` becomes a distribution; by default the class itself.
-        make_q: the same for `q`.
+        make_p: a function from the parameters of a case to p; by default the class itself.
+        make_q: the same for q.
 
     Returns:
         A decorator that returns the formula unchanged.
 
     Raises:
-        TypeError: `p` or `q` is not a distribution class, or a case no `Case`.
-        ValueError: no case; no reference; an unknown method; a case that the formula disagrees
-            with, with both numbers; the pair has an owner already.
+        TypeError: `p` or `q` is not a distribution class, or a case is not a `Case`.
+        ValueError: there is no case or no reference; the method is unknown; the formula disagrees
+            with a case; or the pair is already registered.
 
     Example:
         >>> class MyNormal(torch.distributions.Normal): pass
@@ -214,9 +212,9 @@ def register(
         >>> torch.distributions.kl_divergence(MyNormal(0., 1.), MyNormal(1., 1.))
         tensor(0.5000)
     """
-    _check_class(p, "p")
-    _check_class(q, "q")
-    _check_words(f"KL({p.__name__} || {q.__name__})", cases, finite, reference, method)
+    check_class(p, "p")
+    check_class(q, "q")
+    check_words(f"KL({p.__name__} || {q.__name__})", cases, finite, reference, method)
 
     def decorate(formula: F) -> F:
         if not callable(formula):
@@ -226,7 +224,7 @@ def register(
             make_p=make_p, make_q=make_q,
         )  # fmt: skip
         _check_free(pair)
-        _check_cases(pair)
+        check_cases(pair)
         _install(pair)
         return formula
 
@@ -234,7 +232,7 @@ def register(
 
 
 def _check_free(pair: Pair) -> None:
-    """Refuse a pair that has an owner, unless it is the same code again or the reason is given."""
+    """Refuse a registered pair, unless it is the same function again or the reason is given."""
     known = _PAIRS.get((pair.p, pair.q))
     if known is not None and not known.derived:
         if known.owner != pair.owner:
@@ -248,91 +246,13 @@ def _check_free(pair: Pair) -> None:
         )
 
 
-def _check_words(name: str, cases: object, finite: str, reference: str, method: str) -> None:
-    """Refuse what the table of pairs could not print, and a pair without a worked case."""
-    due = f"{name}: `cases` takes a list of Case(dict, dict, number), not"
-    if not isinstance(cases, Sequence):
-        raise TypeError(f"{due} {cases!r}")
-    if not cases:
-        raise ValueError(
-            f"{name}: give at least one worked case, `cases=[Case(dict(...), dict(...), value)]`, "
-            "from the densities and not from the formula itself."
-        )
-    for case in cases:
-        if not (isinstance(case, Case) and isinstance(case.value, Real)):
-            raise TypeError(
-                f"{name}: `cases` takes a list of Case(dict, dict, number), not {case!r}"
-            )
-    for role, words in (("finite", finite), ("reference", reference)):
-        if not (isinstance(words, str) and words.strip()):
-            raise ValueError(
-                f"{name}: `{role}` says in words what a reader can look up: {words!r}"
-            )
-    if method not in METHODS:
-        raise ValueError(f"{name}: `method` is one of {', '.join(METHODS)}, not {method!r}")
-
-
-def _check_cases(pair: Pair) -> None:
-    """Refuse a formula that disagrees with its worked cases.
-
-    Those of this package are left to its test-suite: evaluating them takes three times as long as
-    the rest of the import.
-    """
-    if _is_ours(pair.formula.__module__):
-        return
-    wrong = [said for said in map(pair.wrong_case, pair.cases) if said]
-    if wrong:
-        raise ValueError(
-            f"KL({pair.name}): {'; '.join(wrong)}. One of the two is wrong: the value is in nats, "
-            "p first, with the parameters of torch's constructor."
-        )
-
-
-def _check_examples(family: Family) -> None:
-    """Refuse a family whose own examples do not go through what it declares."""
-    if _is_ours(family.home):
-        return
-    moments = family.moments.items()
-    functions = {f"moment {name!r}": m.value for name, m in moments if not m.takes_argument}
-    if family.entropy is not None:
-        functions["entropy"] = family.entropy
-    for example in family.examples:
-        at = f"{family.name}, at the example {dict(example)}"
-        member = _tried(f"{at}: the constructor", family.make, example=example)
-        given = _tried(f"{at}: reading the parameters", family.of, distribution=member)
-        if set(given) != set(family.parameters):
-            raise ValueError(
-                f"{at}: it reads as {', '.join(given)}; `parameters` declares "
-                f"{', '.join(family.parameters)}"
-            )
-        shape = torch.broadcast_shapes(*(x.shape for x in given.values()))
-        for name, function in functions.items():
-            found = torch.as_tensor(_tried(f"{at}: {name}", function, **given)).shape
-            if found not in (shape, torch.Size()):
-                raise ValueError(
-                    f"{at}: {name} has shape {tuple(found)}, its parameters {tuple(shape)}"
-                )
-
-
-def _tried(where: str, function: Callable[..., Any], **arguments: Any) -> Any:
-    """What a user's function returns; a ValueError that says where, if it raises."""
-    try:
-        return function(**arguments)
-    except Exception as error:
-        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "pyro_kl"
-
-
 def _install(pair: Pair) -> None:
+    """Enter a pair in our table and in torch's registry."""
     _PAIRS[pair.p, pair.q] = pair
-
-    formula, use, estimates = pair.formula, None, pair.method == "quadrature"
-    if pair.method in EXACTNESS:
-        use = Use(pair.method, pair.source)
-    # a rule calls `kl_divergence` of what is inside; a formula looks at it
+    formula, may_note_itself = pair.formula, pair.method == "quadrature"
+    use = Use(pair.method, pair.source) if pair.method in EXACTNESS else None
+    # A formula reads the distributions inside a product itself; a rule leaves them to the
+    # `kl_divergence` that it calls.
     looks_inside = pair.method != "rule" and Independent in (pair.p, pair.q)
 
     def call(p: Distribution, q: Distribution) -> Tensor:
@@ -346,8 +266,8 @@ def _install(pair: Pair) -> None:
         except NotImplementedError as declined:
             rewind(noted)
             return by_reduction(p, q, declined)
-        # an integral that estimates its error has noted itself
-        if use is not None and (not estimates or silent_since(noted)):
+        # an integral that estimates its error calls `note` itself, with the error
+        if use is not None and (not may_note_itself or silent_since(noted)):
             note(use)
         return value
 
@@ -358,7 +278,7 @@ def _install(pair: Pair) -> None:
 
 
 def guard_upstream() -> None:
-    """Let torch's and Pyro's own formulas, too, be asked for the classes that they know alone."""
+    """Keep torch's and Pyro's own formulas from subclasses with another density."""
     for (p, q), formula in _UPSTREAM.items():
         if torch_kl._KL_REGISTRY[p, q] is formula:
             register_kl(p, q)(_guarded(p, q, formula))
@@ -375,7 +295,7 @@ def _guarded(p_class: type, q_class: type, formula: Formula) -> Formula:
 
 
 def _registered_pair(p: type[Distribution], q: type[Distribution]) -> Pair:
-    """What a pickled pair is made of again: as a function, it is stored by its name."""
+    """The pair that a pickle refers to: like a function, a pair is stored by its name."""
     try:
         return _PAIRS[p, q]
     except KeyError:
@@ -388,17 +308,11 @@ def _registered_pair(p: type[Distribution], q: type[Distribution]) -> Pair:
 copyreg.pickle(Pair, lambda pair: (_registered_pair, (pair.p, pair.q)))
 
 
-def _check_class(cls: object, role: str) -> None:
-    known = (Distribution, pyro.distributions.Distribution)
-    if not (isinstance(cls, type) and issubclass(cls, known)):
-        raise TypeError(f"{role} must be a distribution class of torch or Pyro: {cls!r}")
-
-
 # --- formulas on parameters ---------------------------------------------------------------------
 
 
-#: A worked case in short: the parameters of p and those of q, in the order of
-#: `Family.parameters`, and the value.
+#: A worked case as a row: the parameters of p and of q, in the order of `Family.parameters`, and
+#: the value.
 Row = tuple[Sequence[Any], Sequence[Any], float]
 
 
@@ -457,11 +371,6 @@ def formula(
     return decorate
 
 
-def kernel_of(p: type[Distribution], q: type[Distribution]) -> Kernel:
-    """The formula on parameters that `@formula` declared for a pair; KeyError if there is none."""
-    return _KERNELS[p, q]
-
-
-def has_kernel(p: type[Distribution], q: type[Distribution]) -> bool:
-    """Whether `@formula` has declared the pair."""
-    return (p, q) in _KERNELS
+def kernel_of(p: type[Distribution], q: type[Distribution]) -> Kernel | None:
+    """The formula on parameters that `@formula` declared for a pair; None if there is none."""
+    return _KERNELS.get((p, q))

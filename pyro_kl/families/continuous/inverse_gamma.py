@@ -6,13 +6,14 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Gamma, InverseGamma
+from torch.distributions import InverseGamma
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
+from ...numerics.special.gamma import stirling, stirling_slope
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Point, positive_line
-from ...registry.register import declare, formula, kernel_of
+from ...registry.register import declare, formula
+from . import gamma
 
 
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
@@ -33,14 +34,6 @@ def mean_log(concentration: Tensor, rate: Tensor) -> Tensor:
     return torch.log(rate) - torch.digamma(concentration)
 
 
-def variance_log(concentration: Tensor, rate: Tensor) -> Tensor:
-    return trigamma(concentration)
-
-
-def mean_inverse(concentration: Tensor, rate: Tensor) -> Tensor:
-    return concentration / rate
-
-
 def log_mean_power(k: Tensor, /, concentration: Tensor, rate: Tensor) -> Tensor:
     """Log E x^k, for k < concentration."""
     a = concentration
@@ -58,11 +51,6 @@ def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
     log_z = torch.log(rate) - point.log_over(0.0)
     norm = torch.lgamma(concentration)
     return concentration * log_z - torch.exp(log_z) - point.log_over(0.0) - norm
-
-
-def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
-    """About the standard deviation of log x."""
-    return torch.sqrt(rough_trigamma(concentration))
 
 
 def bend(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,14 +80,14 @@ inverse_gamma = declare(
             "mean": Moment(mean, finite=above(concentration=1)),
             "variance": Moment(variance, finite=above(concentration=2)),
             "mean_log": Moment(mean_log),
-            "variance_log": Moment(variance_log),
-            "mean_inverse": Moment(mean_inverse),
+            "variance_log": Moment(gamma.variance_log),
+            "mean_inverse": Moment(gamma.mean),
         },
         cross_entropy=cross_entropy,
         line=positive_line(
             log_density_at,
             centre=mean_log,
-            width=log_width,
+            width=gamma.log_width,
             bend=bend,
             reach=(9.0, 40.0),
             index=(math.inf, lambda concentration, rate: concentration),
@@ -122,5 +110,5 @@ inverse_gamma = declare(
     reference="Llera & Beckmann (2016), arXiv:1605.01019, eq. 23",
 )
 def kl_inverse_gamma_inverse_gamma(p: Parameters, q: Parameters) -> Tensor:
-    """KL(InverseGamma(a, b) || InverseGamma(c, d)): the two Gammas'."""
-    return kernel_of(Gamma, Gamma)(p, q)
+    """KL(InverseGamma(a, b) || InverseGamma(c, d)) is the KL of the two Gammas."""
+    return gamma.kl_gamma_gamma(p, q)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import LogNormal, Normal
+from torch.distributions import LogNormal
 
 from ...numerics.dtypes import Parameters
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import POSITIVE, Family, Moment
 from ...registry.line import Point, positive_line
-from ...registry.register import declare, formula, kernel_of
+from ...registry.register import declare, formula
+from .normal import kl_normal_normal
 
 
 def entropy(loc: Tensor, scale: Tensor) -> Tensor:
@@ -96,5 +97,5 @@ lognormal = declare(
     reference="Gil, Alajaji & Linder (2013), table 3",
 )
 def kl_lognormal_lognormal(p: Parameters, q: Parameters) -> Tensor:
-    """KL(LogNormal(m, s) || LogNormal(mu, sigma)): the two Normals'."""
-    return kernel_of(Normal, Normal)(p, q)
+    """KL(LogNormal(m, s) || LogNormal(mu, sigma)) is the KL of the two Normals."""
+    return kl_normal_normal(p, q)
