@@ -1,4 +1,4 @@
-"""Text in columns, as wide as it is or as wide as a terminal."""
+"""Text in columns, unlimited or wrapped to a given width."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 _GAP = "  "
-#: No column is made narrower than that.
+#: The smallest width of a column.
 _LEAST = 12
 
 
@@ -15,7 +15,7 @@ def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
 
     Args:
         rows: the header first; all of one length.
-        width: of a line, in characters; None for lines as long as they come.
+        width: the width of a line in characters; None for no limit.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     while width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:

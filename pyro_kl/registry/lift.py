@@ -36,14 +36,21 @@ def lift(
 ) -> Formula:
     """From a formula on parameters to one on distributions.
 
-    The parameters are carried in float64 where the device can, and the answer is rounded once,
-    to the dtype that torch's promotion gives: float32 has no digits left for a KL between
-    neighbours, and these formulas are cheap. Where it can be, the whole formula is one node of
-    autograd's graph, with `partials`, the derivatives by p's and then q's parameters, if given.
+    The parameters are carried in float64 where the device has it, and the value is rounded once,
+    to the dtype of torch's promotion: in float32 the KL of close distributions has no digits.
 
-    A parameter that is nan makes a row nan. Arithmetic does that by itself, and comparisons are
-    written so that nan is on the side that is computed; `masked` says that a sum over atoms has
-    too many of them. `fused` is False for what is not elementwise: sums over atoms, integrals.
+    A parameter that is nan must make its row nan. Arithmetic does, and comparisons are written so
+    that nan takes the branch that is computed.
+
+    Args:
+        kernel: the formula on parameters.
+        p_family: p's family.
+        q_family: q's family.
+        partials: the derivatives by p's and then q's parameters, if they are written by hand.
+        masked: whether the value has to be set to nan where a parameter is nan. Sums over atoms
+            need it: their comparisons lose a nan.
+        fused: whether the formula is elementwise and can be one node of autograd's graph. Sums
+            over atoms and integrals are not.
     """
     node = OneNode(
         kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
@@ -97,10 +104,18 @@ def derived_pair(
     terms: Mapping[str, Callable[..., Any]] | None = None,
     masked: bool = False,
 ) -> Pair:
-    """What a derivation rule returns; p's family may say why torch's formula is replaced.
+    """A pair that a derivation rule returns.
 
-    `terms` are the functions that the kernel is made of, by what they are: `explain` shows them.
-    `masked` is that of `lift`, and True for counts.
+    Args:
+        p: p's family, which may say why torch's formula is replaced.
+        q: q's family.
+        kernel: the formula on parameters.
+        method: as for `register`; so are `finite`, `reference` and `replaces`.
+        finite: when the KL is finite.
+        reference: where the result can be verified.
+        replaces: why torch's or Pyro's formula is replaced.
+        terms: the functions that the kernel consists of, by their meaning; `explain` prints them.
+        masked: as for `lift`; always True for two discrete families.
     """
     return Pair(
         p.distribution,

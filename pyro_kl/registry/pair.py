@@ -1,4 +1,4 @@
-"""What a registered pair is, and the table of them."""
+"""A registered pair, its worked cases, and the table of all pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .columns import columns
 from .provenance import home_of
 
 Formula = Callable[[Any, Any], Tensor]
-#: Relative: how near a formula must come to a worked case, which may be written in few digits.
+#: Relative tolerance between a formula and a worked case, which may be written in few digits.
 CASE_DIGITS = 1e-6
 
 
@@ -32,7 +32,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Pair:
-    """A registered pair, with all that a user may want to know of it."""
+    """A registered pair: its formula, and what the table of pairs says of it."""
 
     p: type[Distribution]
     q: type[Distribution]
@@ -54,7 +54,7 @@ class Pair:
 
     @property
     def owner(self) -> str:
-        """The function that is the formula."""
+        """The formula's function, by its name."""
         return f"{self.formula.__module__}.{self.formula.__qualname__}"
 
     def made(self, case: Case) -> tuple[Distribution, Distribution]:
@@ -68,7 +68,7 @@ class Pair:
         return p, q
 
     def wrong_case(self, case: Case) -> str:
-        """What the formula gives where it is not a case's value to 6 digits; "" where it is."""
+        """What is wrong with a case in words; "" if the formula agrees to 6 digits."""
         cell = f"the worked case p = {dict(case.p)}, q = {dict(case.q)}"
         try:
             found = torch.as_tensor(self.formula(*self.made(case)))
@@ -82,7 +82,7 @@ class Pair:
 
     @property
     def source(self) -> str:
-        """The files that a reader would open."""
+        """The modules that declare it."""
         return ", ".join(dict.fromkeys(self.declared_in)) or home_of(self.formula.__module__)
 
 

@@ -1,10 +1,9 @@
-"""Reductions: rules that turn a question about wrapped distributions into one about plainer
-distributions.
+"""Rules that reduce the KL of wrapped distributions to the KL of plainer ones.
 
-torch's dispatch chooses by two classes, and what a wrapper means is seen only inside of it. All
-that is said of wrappers is therefore tried where torch's dispatch ends: on (Distribution,
-Distribution), the least specific pair of all. Whatever anybody registers, now or later, comes
-first, and no pair of classes can be ambiguous because of a wrapper.
+torch's dispatch looks at two classes and not at what a wrapper contains. The rules are therefore
+registered for (Distribution, Distribution), the least specific pair of classes, where the dispatch
+ends. A formula that anybody registers for other classes takes precedence, and no rule can make the
+dispatch ambiguous.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from .provenance import Use, mark, note, rewind
 from .shapes import check_event_shapes, some_tensor
 from .subclasses import is_a, is_upstream, keeps_density
 
-#: KL(p || q) by plainer distributions, or None where the rule does not apply.
+#: KL(p || q) through plainer distributions, or None where the rule does not apply.
 Rule = Callable[[Any, Any], "Tensor | None"]
-#: The plainest distribution that is equal to a distribution, in one step; the distribution itself
-#: if it is plain.
+#: One step from a distribution to a plainer one that is equal to it; it returns its argument if
+#: there is none.
 Step = Callable[[Any], Distribution]
 
-#: What rules look into. (Of any other class there may be a formula that is yet to be asked.)
+#: The classes that rules unwrap.
 _OPENED = (
     ExpandedDistribution, FoldedDistribution, Independent, MaskedDistribution, MaskedMixture,
     MixtureSameFamily, TransformedDistribution, ZeroInflatedDistribution,
@@ -50,32 +49,27 @@ _STEPS: list[tuple[type[Distribution], Step]] = []
 
 
 class NoDivergence(NotImplementedError):
-    """There is no KL of the two, whatever another rule may make of them."""
+    """The two distributions have no KL, so that no other rule is tried."""
 
 
 class OutOfReach(NotImplementedError):
-    """A declared density has more of the integral than floats can reach: `log_prob` has less."""
+    """The integral of declared densities goes further out than floats do; others may be tried."""
 
 
 def reduction(rule: Rule) -> Rule:
-    """Add a rule; the first that applies and does not end without a formula wins."""
+    """Add a rule; the first that applies and leads to a formula is used."""
     _RULES.append(rule)
     return rule
 
 
 def first_reduction(rule: Rule) -> Rule:
-    """Add a rule that sees both distributions as they were given, before either is made plain."""
+    """Add a rule that gets both distributions as they were given, before `by_canonical_form`."""
     _RULES.insert(0, rule)
     return rule
 
 
-def reductions() -> tuple[Rule, ...]:
-    """Every rule, in the order of their trial; the docstrings say what they do."""
-    return tuple(_RULES)
-
-
 def canonical(wrapper: type[Distribution]) -> Callable[[Step], Step]:
-    """Declare how a wrapper of a plain distribution is made plain; subclasses come first."""
+    """Declare the step of a wrapper; the wrapper's subclasses must be declared before it."""
 
     def declare(step: Step) -> Step:
         _STEPS.append((wrapper, step))
@@ -84,11 +78,11 @@ def canonical(wrapper: type[Distribution]) -> Callable[[Step], Step]:
     return declare
 
 
-class AsItIs(Distribution):
-    """A distribution that is known by its `log_prob` and its `support` alone.
+class LogProbOnly(Distribution):
+    """A distribution with only a `log_prob` and a `support`.
 
-    It stands for one of a subclass with a density of its own, so that no rule takes it for what
-    its parent is.
+    It replaces one of a subclass with another density than its parent's, so that no rule treats
+    it as its parent.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -104,29 +98,29 @@ class AsItIs(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         return self.distribution.log_prob(value)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> AsItIs:
-        return AsItIs(self.distribution.expand(batch_shape))
+    def expand(self, batch_shape: Any, _instance: Any = None) -> LogProbOnly:
+        return LogProbOnly(self.distribution.expand(batch_shape))
 
 
-def as_they_are(p: Distribution, q: Distribution) -> tuple[Distribution, Distribution]:
-    """Both, each by its `log_prob` alone if its class is another one than torch or Pyro have."""
+def hide_parents(p: Distribution, q: Distribution) -> tuple[Distribution, Distribution]:
+    """Both, as `LogProbOnly` if the class has another density than its parent of torch or Pyro."""
     if p is q:
-        return p, q  # it is at no distance from itself
-    return _as_it_is(p), _as_it_is(q)
+        return p, q  # for `by_identity`
+    return _hide_parent(p), _hide_parent(q)
 
 
-def _as_it_is(distribution: Distribution) -> Distribution:
+def _hide_parent(distribution: Distribution) -> Distribution:
     cls = type(distribution)
     nearest = next(base for base in cls.__mro__ if is_upstream(base))
     return (
         distribution
-        if keeps_density(cls, nearest) or isinstance(distribution, AsItIs)
-        else AsItIs(distribution)
+        if keeps_density(cls, nearest) or isinstance(distribution, LogProbOnly)
+        else LogProbOnly(distribution)
     )
 
 
 def canonicalise(distribution: Distribution) -> Distribution:
-    """The plainest distribution that is equal to `distribution`, itself if it is plain."""
+    """The plainest distribution that is equal to `distribution`; itself if there is none."""
     while True:
         step = next((step for wrapper, step in _STEPS if is_a(distribution, wrapper)), None)
         simple = distribution if step is None else step(distribution)
@@ -136,8 +130,8 @@ def canonicalise(distribution: Distribution) -> Distribution:
 
 
 @reduction
-def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
-    """Both without what changes nothing: empty wrappers, identity maps, other names."""
+def by_canonical_form(p: Distribution, q: Distribution) -> Tensor | None:
+    """Both without wrappers that change nothing, such as empty ones and identity maps."""
     plain_p, plain_q = canonicalise(p), canonicalise(q)
     if plain_p is p and plain_q is q:
         return None
@@ -146,7 +140,7 @@ def by_simplification(p: Distribution, q: Distribution) -> Tensor | None:
 
 @reduction
 def by_identity(p: Distribution, q: Distribution) -> Tensor | None:
-    """One and the same object is at no distance from itself, whatever its distribution."""
+    """The KL of a distribution object to itself is 0."""
     if p is not q:
         return None
     note(Use("closed form", "p and q are one object"))
@@ -156,22 +150,22 @@ def by_identity(p: Distribution, q: Distribution) -> Tensor | None:
 def by_reduction(
     p: Distribution, q: Distribution, declined: NotImplementedError | None = None
 ) -> Tensor:
-    """KL(p || q) by the first rule that leads to formulas.
+    """KL(p || q) by the first rule that leads to a formula.
 
     Args:
         p: the distribution that the expectation is over.
         q: the distribution that it is compared with.
-        declined: why the formula of this pair of classes could not answer, if it was asked.
+        declined: the error of the formula of this pair of classes, if one was called.
 
     Raises:
-        NotImplementedError: no rule applies, or none leads to a formula; the message is that of
-            the first pair that was found missing.
-        NoDivergence: there is none.
+        NotImplementedError: no rule leads to a formula; the message is that of the first pair
+            without one.
+        NoDivergence: the two have no KL.
     """
     check_event_shapes(p, q)
     if p is not q:
         p, q = (
-            _as_it_is(distribution) if isinstance(distribution, _OPENED) else distribution
+            _hide_parent(distribution) if isinstance(distribution, _OPENED) else distribution
             for distribution in (p, q)
         )
     if isinstance(declined, NoDivergence):
@@ -192,24 +186,24 @@ def by_reduction(
             if value is not None:
                 return value
     try:
-        raise first or no_formula(p, q)  # with its cause, if that is an exception of others
+        raise first or no_formula(p, q)  # a chained exception keeps its cause
     finally:
-        del first, declined  # they know this frame
+        del first, declined  # an exception refers to this frame: a reference cycle
 
 
 register_kl(Distribution, Distribution)(by_reduction)
 
 
-# --- what to say where all of this ends ---------------------------------------------------------
+# --- the errors without a formula ---------------------------------------------------------------
 
 
 def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
-    """The error for a pair that nobody has a formula for, with the next step."""
+    """The error for a pair without a formula, with the next step."""
     return NotImplementedError(no_formula_for(describe(p), describe(q)))
 
 
 def out_of_reach(p: Distribution, q: Distribution) -> OutOfReach:
-    """The error for an integral that is not known to be infinite and has no end in floats."""
+    """The error for an integral that goes further out than floats and may be finite."""
     return OutOfReach(
         f"KL({describe(p)} || {describe(q)}): the tail of p under its maps goes on further than "
         "floating point can follow, and is not known to make the KL infinite. "
@@ -218,7 +212,7 @@ def out_of_reach(p: Distribution, q: Distribution) -> OutOfReach:
 
 
 def no_formula_for(p: str, q: str) -> str:
-    """What to say, and what to do next, where there is no formula."""
+    """The message for a pair without a formula, with the next step."""
     return (
         f"No formula for KL({p} || {q}). pyro_kl.kl(p, q) integrates two continuous "
         "distributions on the line, mixtures too; pyro_kl.kl(p, q, num_samples=...) and "
@@ -228,8 +222,8 @@ def no_formula_for(p: str, q: str) -> str:
 
 
 def describe(distribution: Distribution) -> str:
-    """A distribution's type, and what it wraps."""
-    if isinstance(distribution, AsItIs):
+    """The name of a distribution's class, and of what it wraps."""
+    if isinstance(distribution, LogProbOnly):
         distribution = distribution.distribution
     base = getattr(distribution, "base_dist", None)
     wraps = isinstance(distribution, Independent) or type(distribution) is TransformedDistribution

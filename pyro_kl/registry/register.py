@@ -25,7 +25,7 @@ from .family import Family
 from .lift import Kernel, Partials, lift
 from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, home_of, mark, note, rewind, silent_since
-from .reduction import as_they_are, by_reduction
+from .reduction import by_reduction, hide_parents
 from .subclasses import hides_another, keeps_density
 
 F = TypeVar("F", bound=Formula)
@@ -58,7 +58,7 @@ def families() -> tuple[Family, ...]:
 
 
 def family_of(cls: type[Distribution]) -> Family | None:
-    """The family a class belongs to, through its nearest declared base class.
+    """The family of a class, or of its nearest declared base class.
 
     None for a subclass with another density than its parent's.
     """
@@ -69,7 +69,7 @@ def family_of(cls: type[Distribution]) -> Family | None:
 
 
 def pair_of(p: type[Distribution], q: type[Distribution]) -> Pair | None:
-    """Our pair that torch's dispatch would call for two classes; None if it is not ours."""
+    """The pair that torch's dispatch calls for two classes; None if it is not pyro_kl's."""
     try:
         function = torch_kl._dispatch_kl(p, q)
     except NotImplementedError:
@@ -94,7 +94,7 @@ def upstream_formula(p: type[Distribution], q: type[Distribution]) -> Formula:
 def derivation_rule(
     rule: Callable[[Family, Family], Pair | None],
 ) -> Callable[[Family, Family], Pair | None]:
-    """Add a rule that derives pairs of declared families, those already declared included."""
+    """Add a rule that derives pairs of families, also of those that are already declared."""
     _RULES.append(rule)
     for p in families():
         for q in families():
@@ -259,7 +259,7 @@ def _install(pair: Pair) -> None:
         if not (keeps_density(type(p), pair.p) and keeps_density(type(q), pair.q)) or (
             looks_inside and (hides_another(p) or hides_another(q))
         ):
-            return by_reduction(*as_they_are(p, q))
+            return by_reduction(*hide_parents(p, q))
         noted = mark()
         try:
             value = formula(p, q)
@@ -289,7 +289,7 @@ def _guarded(p_class: type, q_class: type, formula: Formula) -> Formula:
     def call(p: Distribution, q: Distribution) -> Tensor:
         if keeps_density(type(p), p_class) and keeps_density(type(q), q_class):
             return formula(p, q)
-        return by_reduction(*as_they_are(p, q))
+        return by_reduction(*hide_parents(p, q))
 
     return call
 

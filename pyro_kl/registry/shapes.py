@@ -1,4 +1,4 @@
-"""Batch and event shapes: which two distributions can be compared, and the KL's shape."""
+"""Batch and event shapes of two distributions, and of their KL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .subclasses import is_a
 
 
 def check_event_shapes(p: Distribution, q: Distribution) -> None:
-    """Both distributions must be on one space: equal event shapes, not merely broadcastable."""
+    """Refuse two distributions whose event shapes are not equal (to broadcast is not enough)."""
     if p.event_shape != q.event_shape:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}): event shapes {tuple(p.event_shape)} "
@@ -29,7 +29,7 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     shape = p.batch_shape
     check_event_shapes(p, q)
     if shape == q.batch_shape:
-        return torch.Size(shape)  # TruncatedPolyaGamma has a plain tuple
+        return torch.Size(shape)  # that of a TruncatedPolyaGamma is a plain tuple
     try:
         return torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     except RuntimeError:
@@ -40,12 +40,12 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
 
 
 def nan_in(tensors: Iterable[Tensor]) -> Tensor:
-    """Where one of several tensors is nan, or two of them are infinities of two signs."""
+    """Where one of several tensors is nan, or where two of them are +inf and -inf."""
     return functools.reduce(torch.add, [x.detach() for x in tensors]).isnan()
 
 
 def nan_rows(distribution: Distribution) -> Tensor:
-    """Where, in a batch, a parameter that a distribution was given is nan."""
+    """The rows of a batch in which a parameter given to the distribution is nan."""
     if isinstance(distribution, Independent):
         rows = nan_rows(distribution.base_dist).expand(distribution.base_dist.batch_shape)
         return any_of_last(rows, distribution.reinterpreted_batch_ndims)
@@ -58,12 +58,12 @@ def nan_rows(distribution: Distribution) -> Tensor:
 
 
 def any_of_last(mask: Tensor, ndims: int) -> Tensor:
-    """Whether anything holds along so many last dimensions."""
+    """Whether the mask holds anywhere along the last `ndims` dimensions."""
     return mask.flatten(-ndims).any(-1) if ndims else mask
 
 
 def peel(distribution: Distribution, ndims: int) -> Distribution:
-    """An Independent with `ndims` of its event dimensions given back to the batch."""
+    """An Independent with `ndims` of its event dimensions turned back into batch dimensions."""
     if not is_a(distribution, Independent):
         return distribution
     left = distribution.reinterpreted_batch_ndims - ndims
@@ -75,14 +75,14 @@ def peel(distribution: Distribution, ndims: int) -> Distribution:
 
 
 def sum_events(kl: Tensor, batch_shape: torch.Size, event_shape: torch.Size) -> Tensor:
-    """Sum the KLs of independent coordinates, each of which may have come out of fewer dims."""
+    """The sum of the KLs of independent coordinates, which may have to be expanded first."""
     if not event_shape:
         return kl.expand(batch_shape)
     return kl.expand(batch_shape + event_shape).sum(tuple(range(-len(event_shape), 0)))
 
 
 def normals(loc: Any, scale: Any) -> Independent:
-    """A product of Normals: how a worked case is written down."""
+    """A product of Normals, for worked cases."""
     return Independent(Normal(loc, scale), 1)
 
 
@@ -103,7 +103,7 @@ def as_delta(distribution: Distribution) -> Delta | None:
 
 
 def some_tensor(distribution: Distribution) -> Tensor:
-    """A floating-point tensor of a distribution: where its dtype and its device can be seen."""
+    """Any floating-point tensor of a distribution, which has its dtype and its device."""
     inside = list(vars(distribution).values())
     for value in inside:
         if isinstance(value, Tensor) and value.is_floating_point():

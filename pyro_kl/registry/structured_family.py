@@ -17,19 +17,19 @@ from .register import F, register
 
 @dataclass(frozen=True)
 class StructuredFamily:
-    """How the members of a family are made, in either role: `make_p` and `make_q` of `register`.
+    """How the members of a family are made: `make_p` or `make_q` of `register`.
 
-    A pair that is registered with one on each side joins the conformance suite of structured
-    pairs: from its cases the suite draws other parameters, batches them, moves p close to q,
-    differentiates, samples and traces.
+    Two of them make a pair part of the conformance tests of structured pairs and of
+    `pyro_kl.check`, which start from its cases: other parameters are drawn and batched, p is moved
+    close to q, the KL is differentiated, compared with samples, and traced.
 
     Args:
         distribution: the class.
-        parameters: where each real parameter lives. The suite draws it, moves it and
-            differentiates by it there; what is not named (a size, a count) stays as in the case.
-        make: from parameters to a member; by default the class itself.
+        parameters: the constraint of each real parameter that is drawn and differentiated by.
+            Others (a size, a count) stay as in the case.
+        make: a function from parameters to a member; by default the class itself.
         batched: whether the class takes parameters with batch dims in front.
-        samples: why its samples or densities cannot be used as a check; "" if they can.
+        samples: why its samples or densities cannot be used for a check; "" if they can.
         expands: why `.expand` gives no member of the class; "" if it does.
         traces: why its constructor cannot be mapped over or traced; "" if it can.
 
@@ -53,8 +53,8 @@ class StructuredFamily:
         """The member with these parameters."""
         return (self.make or self.distribution)(**parameters)
 
-    # A triangular or positive definite matrix and a probability vector are not free to move entry
-    # by entry. torch's maps to their constraints are what moves them.
+    # The entries of a triangular or positive definite matrix, or of a probability vector, cannot
+    # be moved independently: they are moved through torch's maps to their constraints.
 
     def free(self, parameters: Mapping[str, Any]) -> dict[str, Tensor]:
         """The real parameters in unconstrained coordinates."""
@@ -67,7 +67,7 @@ class StructuredFamily:
     def bound(
         self, coordinates: Mapping[str, Tensor], fixed: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Back from unconstrained coordinates, with the parameters that do not move."""
+        """The parameters at unconstrained coordinates, with the fixed ones."""
         moved = {name: transform_to(self.parameters[name])(u) for name, u in coordinates.items()}
         return {
             name: moved[name] if name in moved else torch.as_tensor(x, dtype=torch.float64)
@@ -85,7 +85,7 @@ class StructuredFamily:
         return self.bound(moved, parameters)
 
     def one_of(self, parameters: Mapping[str, Any], index: tuple[int, ...]) -> dict[str, Any]:
-        """An element of a batch that `drawn` made."""
+        """One element of a batch that `drawn` has made."""
         return {name: x[index] if name in self.parameters else x for name, x in parameters.items()}
 
 

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's that asked."""
+"""Warnings that point at the user's line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Whose frames lie between that line and a warning of ours.
+#: The packages whose frames lie between the user's line and a warning.
 _BETWEEN = frozenset(("pyro_kl", "torch", "pyro", "contextlib", "functools"))
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """`warnings.warn` at the innermost line outside this package, torch and Pyro.
 
-    How many calls lie between is not the same for all ways in: a KL is asked for by
-    `pyro_kl.kl`, by `torch.distributions.kl_divergence` and by a step of Pyro's SVI.
+    The number of calls in between differs: a KL is computed by `pyro_kl.kl`, by
+    `torch.distributions.kl_divergence` or by a step of Pyro's SVI.
     """
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _module(frame.f_globals) in _BETWEEN:
@@ -23,26 +23,26 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def warn_once(key: str, message: str) -> None:
-    """`warn`, unless there has been a warning of that key."""
-    if key not in _told:
-        _told.add(key)
+    """`warn`, unless there has been a warning with this key."""
+    if key not in _warned:
+        _warned.add(key)
         warn(message)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings inside the block, and none of ours taken for told after it."""
-    before = set(_told)
+    """No warnings inside the block; `warn_once` may repeat them after it."""
+    before = set(_warned)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-    _told.intersection_update(before)
+    _warned.intersection_update(before)
 
 
 def _module(names: dict[str, object]) -> str:
-    """The top-level package that a frame's globals are those of."""
+    """The top-level package of a frame's globals."""
     return str(names.get("__name__", "")).partition(".")[0]

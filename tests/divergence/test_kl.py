@@ -49,7 +49,7 @@ ODD, PLANE, NORMAL = mixture(), plane(), Normal(0.0, 1.0)
 
 @pytest.fixture(autouse=True)
 def _nobody_was_told(monkeypatch):
-    monkeypatch.setattr(caller, "_told", set())
+    monkeypatch.setattr(caller, "_warned", set())
 
 
 def test_exact():

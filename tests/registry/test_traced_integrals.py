@@ -84,7 +84,7 @@ def test_a_traced_step_is_the_plain_one():
 
 
 def test_a_traced_step_says_that_it_is_short(monkeypatch):
-    monkeypatch.setattr(caller, "_told", set())
+    monkeypatch.setattr(caller, "_warned", set())
 
     def model():
         pyro.sample("z", dist.SkewLogistic(0.0, 1.0, 2.0))

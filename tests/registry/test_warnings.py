@@ -30,7 +30,7 @@ def test_every_warning_looks_for_its_line():
 
 @pytest.fixture(autouse=True)
 def _nobody_was_told(monkeypatch):
-    monkeypatch.setattr(caller, "_told", set())
+    monkeypatch.setattr(caller, "_warned", set())
 
 
 MIXTURE = dist.MixtureSameFamily(
