@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.autograd.custom import with_partials
-from ..numerics.autograd.fused import OneNode
+from ..numerics.autograd.fused import FusedFormula
 from ..numerics.dtypes import Parameters
 from .family import Family, in_rows
 from .pair import Formula, Pair
@@ -52,10 +52,10 @@ def lift(
         fused: whether the formula is elementwise and can be one node of autograd's graph. Sums
             over atoms and integrals are not.
     """
-    node = OneNode(
+    fused_formula = FusedFormula(
         kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
     )
-    evaluate = node if fused else node.plain
+    evaluate = fused_formula if fused else fused_formula.plain
     read_p, read_q = p_family.of, q_family.of
     p_vectors, q_vectors = p_family.vectors, q_family.vectors
 
@@ -68,7 +68,7 @@ def lift(
             value = torch.where(nan_in(tensors), torch.nan, value)
         return value if value.shape == shape else value.expand(shape)
 
-    formula.one_node = node  # type: ignore[attr-defined]
+    formula.fused = fused_formula  # type: ignore[attr-defined]
     formula.__module__ = getattr(kernel, "__module__", formula.__module__)
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
     formula.__doc__ = kernel.__doc__

@@ -1,10 +1,10 @@
-"""A formula on parameters as one node of autograd's graph, in blocks that fit a cache."""
+"""A formula as one node of autograd's graph, with value and derivatives computed together."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,69 +19,110 @@ _BLOCK = 8192
 #: What torch gives to one thread.
 _GRAIN = 32768
 
+#: From the inputs to the value and to what the backward pass needs.
+Forward = Callable[..., tuple[Tensor, Sequence[Tensor]]]
+#: From the value's gradient, the inputs, the list of what the forward pass kept, and which inputs
+#: require a gradient, to their gradients. Kept tensors may be overwritten; the list is then emptied.
+Backward = Callable[
+    [Tensor, Sequence[Tensor], list[Tensor], Sequence[bool]], tuple[Tensor | None, ...]
+]
+
+
+def fused(forward: Forward, backward: Backward) -> Callable[[Callable[..., Tensor]], Any]:
+    """Decorate a composition of torch's operations with its forward and backward pass.
+
+    Autograd stores and replays every operation of a composition; passes written by hand share
+    their products. The composition itself serves wherever a custom node cannot: second
+    derivatives, forward mode, `torch.func`, `torch.compile`, `torch.jit.trace`.
+    """
+
+    def decorate(composition: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        node = _node(forward, backward, composition)
+
+        def function(*inputs: Tensor) -> Tensor:
+            if not one_node_serves():
+                return composition(*inputs)
+            if torch.is_grad_enabled():
+                for x in inputs:
+                    if x.requires_grad:
+                        return node(*inputs)
+            return forward(*inputs)[0]
+
+        function.__name__ = function.__qualname__ = composition.__name__
+        function.__doc__, function.__module__ = composition.__doc__, composition.__module__
+        return function
+
+    return decorate
+
+
+def one_node_serves() -> bool:
+    """Whether nothing but autograd's reverse mode differentiates or records what runs now."""
+    return not is_traced() and forward_ad._current_level < 0
+
+
+def _node(
+    forward: Forward, backward: Backward, composition: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    """One node of autograd's graph."""
+
+    class Node(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+            value, kept = forward(*inputs)
+            ctx.kept = list(kept)
+            ctx.save_for_backward(*inputs)
+            return value
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+            inputs, needed = ctx.saved_tensors, ctx.needs_input_grad
+            if not torch.is_grad_enabled():
+                # a retained graph computes again what an earlier backward pass has overwritten
+                ctx.kept = ctx.kept or list(forward(*inputs)[1])
+                return backward(grads[0], inputs, ctx.kept, needed)
+            # With create_graph=True the gradient gets a graph of its own. Two inputs may be one
+            # tensor; views of it keep their derivatives apart.
+            inputs = [x.view_as(x) for x in inputs]
+            wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+            found = iter(
+                torch.autograd.grad(
+                    composition(*inputs), wanted, grads[0], create_graph=True, materialize_grads=True
+                )
+            )
+            return tuple(next(found) if need else None for need in needed)
+
+    # Function.apply without its preparations for functorch, which never reaches this line
+    return super(torch.autograd.Function, Node).apply  # type: ignore[misc]
+
+
 Kernel = Callable[[Parameters, Parameters], Tensor]
 
 
-class _Call(NamedTuple):
-    """A formula's program for parameters of these names, and derivatives by the wanted ones.
-
-    `dtype` is that of all parameters; None if they differ, or if there is no wider one.
-    """
-
-    node: OneNode
-    p_names: tuple[str, ...]
-    q_names: tuple[str, ...]
-    wanted: tuple[bool, ...]
-    dtype: torch.dtype | None
-    run: Program | None
-
-    def split(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """p's and q's parameters by name."""
-        n = len(self.p_names)
-        p = dict(zip(self.p_names, tensors[:n], strict=True))
-        return p, dict(zip(self.q_names, tensors[n:], strict=True))
-
-
-class OneNode:
+class FusedFormula:
     """A formula on parameters in any precision: float64 inside, rounded once.
 
-    Where autograd records, the value and its partial derivatives are computed together and only
-    the derivatives are kept, so that going back is one product for each parameter. A second
-    derivative, forward mode, `torch.func`, `torch.compile` and `torch.jit.trace` go through the
-    formula itself.
+    Where autograd records, the value and its partial derivatives are computed together, by the
+    formula's program, and only the derivatives are kept: the backward pass is one product for
+    each parameter. A formula that cannot be recorded is run operation by operation.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._calls: dict[tuple[Any, ...], _Call] = {}
+        self._compiled: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, p: Parameters, q: Parameters) -> Tensor:
-        if is_traced() or forward_ad._current_level >= 0:
+        if not one_node_serves():
             return self.plain(p, q)
         tensors = (*p.values(), *q.values())
         if torch.is_grad_enabled():
             wanted = tuple([x.requires_grad for x in tensors])
         else:
             wanted = (False,) * len(tensors)
-        dtype: torch.dtype | None = tensors[0].dtype
-        for x in tensors:
-            if x.dtype is not dtype:
-                dtype = None
-                break
-        if dtype is torch.float32 and tensors[0].is_mps:  # where there is no float64
-            dtype = None
-        key = (*p, dtype, *q, wanted)
-        call = self._calls.get(key)
-        if call is None:
-            names = tuple(p), tuple(q)
-            run = program(self._kernel, *names, wanted, single=dtype is torch.float32)
-            call = _Call(self, *names, wanted, dtype, run)
-            self._calls[key] = call
-        if call.run is None:
-            return self.plain(p, q)
-        if True in wanted:
-            return _apply(call, *tensors)
-        return _run(call, tensors)[0]
+        key = (*p, *q, *[x.dtype for x in tensors], tensors[0].is_mps, wanted)
+        compiled = self._compiled.get(key)
+        if compiled is None:
+            compiled = self._compiled[key] = self._compile(tuple(p), tuple(q), tensors, wanted)
+        return compiled(*tensors)
 
     def plain(self, p: Parameters, q: Parameters) -> Tensor:
         """The formula, operation by operation."""
@@ -91,64 +132,62 @@ class OneNode:
         )
         return value.to(promoted((*p.values(), *q.values())))
 
+    def _compile(
+        self,
+        p_names: tuple[str, ...],
+        q_names: tuple[str, ...],
+        tensors: Sequence[Tensor],
+        wanted: tuple[bool, ...],
+    ) -> Callable[..., Tensor]:
+        """The formula as a function of tensors with these names, dtypes and wanted gradients."""
 
-class _Node(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
-        results = _run(call, tensors)
-        ctx.save_for_backward(*tensors, *results[1:])
-        ctx.call = call
-        return results[0]
+        def composition(*tensors: Tensor) -> Tensor:
+            p = dict(zip(p_names, tensors, strict=False))
+            return self.plain(p, dict(zip(q_names, tensors[len(p) :], strict=True)))
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad, saved, call = grads[0], ctx.saved_tensors, ctx.call
-        at = len(call.wanted)
-        if torch.is_grad_enabled():
-            return (None, *_differentiable(call, saved[:at], grad))
-        found: list[Tensor | None] = [None]
-        for x, asked in zip(saved, call.wanted, strict=False):
-            if asked:
-                found.append(summed_to(grad * saved[at], x))
-                at += 1
-            else:
-                found.append(None)
-        return tuple(found)
+        single = all(x.dtype is torch.float32 and not x.is_mps for x in tensors)
+        run = program(self._kernel, p_names, q_names, wanted, single=single)
+        if run is None:
+            return composition
+        dtype = promoted(tensors)
+        if True not in wanted:
+            return lambda *tensors: _run(run, tensors, dtype)[0]
+
+        def forward(*tensors: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+            value, *slopes = _run(run, tensors, dtype)
+            return value, slopes
+
+        return _node(forward, _times_slopes, composition)
 
 
-# what `Function.apply` does before it is for functorch, which does not get here
-_apply = super(torch.autograd.Function, _Node).apply
-
-
-def _differentiable(
-    call: _Call, inputs: Sequence[Tensor], grad: Tensor
-) -> Iterator[Tensor | None]:
-    """The gradient again, with a graph of its own: someone asks for a second derivative."""
-    # p and q may share a tensor, whose two derivatives are to be told apart
-    inputs = [x.view_as(x) for x in inputs]
-    value = call.node.plain(*call.split(inputs))
-    asked = [x for x, wanted in zip(inputs, call.wanted, strict=True) if wanted]
-    found = iter(
-        torch.autograd.grad(value, asked, grad, create_graph=True, materialize_grads=True)
+def _times_slopes(
+    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    slopes = iter(list(kept))
+    if grad.numel() > _BLOCK:  # memory that is new costs more than the product
+        kept.clear()
+    return tuple(
+        _product(next(slopes), grad, x, in_place=not kept) if need else None
+        for x, need in zip(inputs, needed, strict=True)
     )
-    return (next(found) if wanted else None for wanted in call.wanted)
 
 
-def _run(call: _Call, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The value and the wanted derivatives in the inputs' precision, block by block."""
-    run: Any = call.run
-    for x in tensors:
-        if x.numel() > _BLOCK:
-            size, block = max([x.numel() for x in tensors]), block_size(tensors[0])
-            if size > block and _splits(tensors, size):
-                return _in_blocks(run, tensors, size, block)
-            break
-    if call.dtype is torch.float64:
-        return run(tensors)
-    if call.dtype is torch.float32:  # as below, in fewer steps
-        return [x.float() for x in run([x.double() for x in tensors])]
-    dtype = promoted(tensors)
-    return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
+def _product(slope: Tensor, grad: Tensor, x: Tensor, *, in_place: bool) -> Tensor:
+    """The gradient by x."""
+    if in_place and slope.shape == grad.shape == x.shape:
+        return slope.mul_(grad)
+    return summed_to(grad * slope, x)
+
+
+def _run(run: Program, tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """The value and the wanted derivatives in a precision, block by block."""
+    size = max([x.numel() for x in tensors])
+    if size > _BLOCK:
+        block = block_size(tensors[0])
+        if size > block and _splits(tensors, size):
+            return _in_blocks(run, tensors, size, block, dtype)
+    found = run([in_float64(x) for x in tensors])
+    return found if dtype is torch.float64 else [x.to(dtype) for x in found]
 
 
 def block_size(x: Tensor) -> int:
@@ -159,8 +198,16 @@ def block_size(x: Tensor) -> int:
     return _BLOCK if threads == 1 else _GRAIN * threads
 
 
-def _in_blocks(run: Program, tensors: Sequence[Tensor], size: int, block: int) -> Sequence[Tensor]:
-    """The same for tensors that a cache does not hold."""
+def _splits(tensors: Sequence[Tensor], size: int) -> bool:
+    """Whether all are of one shape or single numbers."""
+    shape = next(x.shape for x in tensors if x.numel() == size)
+    return all((x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors)
+
+
+def _in_blocks(
+    run: Program, tensors: Sequence[Tensor], size: int, block: int, dtype: torch.dtype
+) -> Sequence[Tensor]:
+    """The same for tensors that a cache does not hold: in float64 are a few blocks only."""
     like = next(x for x in tensors if x.numel() == size)
     flat = [x.reshape(-1) if x.numel() == size else x.reshape(()) for x in tensors]
     found: list[Tensor] = []
@@ -168,15 +215,8 @@ def _in_blocks(run: Program, tensors: Sequence[Tensor], size: int, block: int) -
         part = slice(start, start + block)
         results = run([in_float64(x[part] if x.dim() else x) for x in flat])
         if not found:
-            dtype = promoted(tensors)
             found = [torch.empty(like.shape, dtype=dtype, device=like.device) for _ in results]
             into = [x.view(-1) for x in found]
         for target, result in zip(into, results, strict=True):
             target[part] = result
     return found
-
-
-def _splits(tensors: Sequence[Tensor], size: int) -> bool:
-    """Whether all are of one shape or single numbers."""
-    shape = next(x.shape for x in tensors if x.numel() == size)
-    return all((x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors)

@@ -10,15 +10,15 @@ autograd: `program` then returns None.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
 
-from .custom import Opaque, Step, Tape, below_autograd
+from .tracer import BlockKernel, Step, Tracer
 
 #: An adjoint while the chain rule is applied: a symbol, or a number that stands for a constant.
 #: Symbols are taken for tensors by the type checker, and are not.
@@ -121,34 +121,28 @@ def name_of(node: fx.Node) -> str:
     return _ALIASES.get(name, name)
 
 
+# A program needs none of autograd's bookkeeping, which is a sixth of the time of small operations.
+_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
+
+
 class Program:
     """Value and partial derivatives of a formula, as one function of tensors of one precision."""
 
     def __init__(self, graph: fx.Graph, constants: Sequence[float]) -> None:
         self._run = fx.GraphModule({}, graph).forward
-        self.source = graph.python_code("self").src
         self._constants = tuple(constants)
-        self._usual: tuple[Tensor, ...] | None = None
-        self._bound: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._tensors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The value, then the derivatives that were asked for."""
-        first = inputs[0]
-        if first.is_cpu and first.dtype is torch.float64 and self._usual is not None:
-            with below_autograd():
-                return self._run(*inputs, *self._usual)
-        key = first.device, first.dtype
-        constants = self._bound.get(key)
+        """The value, then the derivatives that the program was made for."""
+        key = inputs[0].device, inputs[0].dtype
+        constants = self._tensors.get(key)
         if constants is None:
-            # what is recorded under torch.inference_mode must serve outside of it
+            # what is made under torch.inference_mode must serve outside of it
             with torch.inference_mode(mode=False):
-                constants = tuple(
-                    torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants
-                )
-            self._bound[key] = constants
-            if first.is_cpu and first.dtype is torch.float64:
-                self._usual = constants
-        with below_autograd():
+                constants = tuple(torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants)
+            self._tensors[key] = constants
+        with _below_autograd():
             return self._run(*inputs, *constants)
 
 
@@ -173,22 +167,21 @@ def program(
         The program; None if the formula is not a composition of known elementwise operations.
     """
     graph = fx.Graph()
-    tape = Tape(graph, spare_digits=single)
+    tracer = Tracer(graph, single=single)
     names = [*(f"p_{name}" for name in p_names), *(f"q_{name}" for name in q_names)]
-    symbols = [tape.create_proxy("placeholder", name, (), {}) for name in names]
+    symbols = [tracer.symbol(name) for name in names]
     p = dict(zip(p_names, symbols[: len(p_names)], strict=True))
     q = dict(zip(q_names, symbols[len(p_names) :], strict=True))
     try:
         value = kernel(p, q)
-        results = results_of(tape, value, symbols, wanted)
+        results = results_of(tracer, value, symbols, wanted)
     except Exception:
         # Symbols have no values and no shapes, and what asks for them fails in its own way. If
         # it is the formula that is wrong, it will say so on tensors, where it is run next.
         return None
     graph.output(tuple(result.node for result in results))
     share(graph)
-    _gather_signs(graph)
-    share(graph)
+    _separate_results(graph)
     graph.eliminate_dead_code()
     if any(not is_elementwise(node) for node in graph.nodes):
         return None
@@ -201,83 +194,41 @@ def program(
 def is_elementwise(node: fx.Node) -> bool:
     if node.op in ("placeholder", "output"):
         return True
-    if isinstance(node.target, Opaque):
+    if BlockKernel.is_in(node):
         return True
-    if node.target is operator.getitem:
-        return isinstance(node.args[0], fx.Node) and isinstance(node.args[0].target, Opaque)
     name = name_of(node)
     return name in _RULES or name in _STEPS or name in _INNER
 
 
 def results_of(
-    tape: Tape, value: Any, symbols: Sequence[Any], wanted: Sequence[bool]
+    tracer: Tracer, value: Any, symbols: Sequence[Any], wanted: Sequence[bool]
 ) -> list[fx.Proxy]:
     """The value, and the derivatives by the wanted symbols: the chain rule, from the end."""
-    active = {x.node for x, asked in zip(symbols, wanted, strict=True) if asked}
-    steps = list(tape.steps)
+    active = {x.node for x, is_wanted in zip(symbols, wanted, strict=True) if is_wanted}
+    steps = list(tracer.steps)
     for step in steps:
         name = name_of(step.node)
         if step.partials is None and name in _STEPS:
             continue
         if any(x.node in active for x in step.inputs if isinstance(x, fx.Proxy)):
             active.add(step.node)
-    operations = {step.node for step in steps if step.partials is None}
-    inside, masks = _without_masks(value.node, operations)
-    adjoints: dict[fx.Node, Adjoint] = {inside: 1.0}
-    with tape.aside():
+    adjoints: dict[fx.Node, Adjoint] = {value.node: 1.0}
+    with tracer.without_steps():
         for step in reversed(steps):
             g = adjoints.get(step.node)
             if g is None or step.node not in active:
                 continue
-            _pull_back(tape, step, g, active, adjoints)
+            _pull_back(tracer, step, g, active, adjoints)
         found: list[Any] = [value]
-        for x, asked in zip(symbols, wanted, strict=True):
-            if asked:
-                found.append(_masked(tape, adjoints.get(x.node, 0.0), masks, x))
+        for x, is_wanted in zip(symbols, wanted, strict=True):
+            if is_wanted:
+                slope = adjoints.get(x.node, 0.0)
+                found.append(torch.full_like(x, slope) if isinstance(slope, float) else slope)
     return found
 
 
-def _without_masks(node: fx.Node, operations: set[fx.Node]) -> tuple[fx.Node, list[fx.Node]]:
-    """A formula's value before its infinite elements were masked, and the masks.
-
-    What is masked was computed at safe parameters, and its derivatives are finite: they are
-    masked at the end as well, instead of carrying a mask through the whole chain rule.
-    """
-    masks: list[fx.Node] = []
-    while node in operations and name_of(node) == "where" and node.args[2] == math.inf:
-        mask, inner = node.args[:2]
-        if not isinstance(mask, fx.Node) or not isinstance(inner, fx.Node):
-            break
-        masks.append(mask)
-        node = inner
-    return node, masks
-
-
-def _masked(tape: Tape, slope: Adjoint, masks: Sequence[fx.Node], x: Any) -> Adjoint:
-    """A derivative with zeros where the value is infinite."""
-    if isinstance(slope, float):
-        slope = torch.full_like(x, slope)
-        if not slope.node.args[1]:
-            return slope
-    for mask in masks:
-        if not _is_zero_outside(slope.node, mask):
-            slope = torch.where(fx.Proxy(mask, tape), slope, 0.0)  # type: ignore[call-overload]
-    return slope
-
-
-def _is_zero_outside(node: fx.Node, mask: fx.Node) -> bool:
-    """Whether an element is known to be zero where the mask is false."""
-    name = name_of(node)
-    if name == "where" and node.args[2] == 0.0:
-        return node.args[0] is mask or _is_zero_outside(node.args[1], mask)  # type: ignore
-    parts = [x for x in node.args if isinstance(x, fx.Node)]
-    if name in ("add", "sub"):
-        return len(parts) == 2 and all(_is_zero_outside(x, mask) for x in parts)
-    return name == "neg" and _is_zero_outside(parts[0], mask)
-
-
 def _pull_back(
-    tape: Tape,
+    tracer: Tracer,
     step: Step,
     g: Adjoint,
     active: set[fx.Node],
@@ -291,7 +242,7 @@ def _pull_back(
         rule = _RULES.get(name_of(step.node))
         if rule is None:
             raise NotElementwise(name_of(step.node))
-        slopes = rule(g, fx.Proxy(step.node, tape), *step.inputs, **step.node.kwargs)
+        slopes = rule(g, fx.Proxy(step.node, tracer), *step.inputs, **step.node.kwargs)
     for x, slope in zip(step.inputs, slopes, strict=False):
         if slope is None or not isinstance(x, fx.Proxy) or x.node not in active:
             continue
@@ -316,52 +267,16 @@ def share(graph: fx.Graph) -> None:
             seen[key] = node
 
 
-def _gather_signs(graph: fx.Graph) -> None:
-    """Let a minus sign move towards the end, into a sum, where it costs nothing."""
-    for node in list(graph.nodes):
-        name = name_of(node)
-        if node.op not in ("call_function", "call_method") or name not in _SIGNED or node.kwargs:
-            continue
-        a, b = (*node.args, None)[:2]
-        inner_a, inner_b = _negated(a), _negated(b)
-        if inner_a is None and inner_b is None:
-            continue
-        with graph.inserting_before(node):
-            new = _without_sign(graph, name, (a, inner_a), (b, inner_b))
-        if new is not None:
-            node.replace_all_uses_with(new)
-            graph.erase_node(node)
-
-
-_SIGNED = {"neg", "add", "sub", "mul", "truediv"}
-
-
-def _negated(x: Any) -> fx.Node | None:
-    """What x is the negative of, if it is written so."""
-    if isinstance(x, fx.Node) and name_of(x) == "neg" and isinstance(x.args[0], fx.Node):
-        return x.args[0]
-    return None
-
-
-def _without_sign(
-    graph: fx.Graph, name: str, a: tuple[Any, fx.Node | None], b: tuple[Any, fx.Node | None]
-) -> fx.Node | None:
-    """The same operation on what a or b is the negative of."""
-    (given_a, inner_a), (given_b, inner_b) = a, b
-    if name == "neg":
-        return inner_a
-    if name in ("mul", "truediv"):
-        operation = operator.mul if name == "mul" else operator.truediv
-        left = given_a if inner_a is None else inner_a
-        right = given_b if inner_b is None else inner_b
-        result = graph.call_function(operation, (left, right))
-        return result if inner_a and inner_b else graph.call_function(operator.neg, (result,))
-    if inner_b is not None:
-        opposite = operator.sub if name == "add" else operator.add
-        return graph.call_function(opposite, (given_a, inner_b))
-    if name == "add":
-        return graph.call_function(operator.sub, (given_b, inner_a))
-    return None
+def _separate_results(graph: fx.Graph) -> None:
+    """Each result is a tensor of its own, no argument and no other result: it may be overwritten."""
+    output = next(iter(reversed(graph.nodes)))
+    results: list[fx.Node] = []
+    for node in output.args[0]:  # type: ignore[union-attr]
+        if node.op == "placeholder" or name_of(node) == "to" or node in results:
+            with graph.inserting_before(output):
+                node = graph.call_function(torch.clone, (node,))
+        results.append(node)
+    output.args = (tuple(results),)
 
 
 _TAKES_CONSTANTS = {"add", "sub", "mul", "truediv", "where", "lt", "le", "gt", "ge", "eq", "ne"}

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..autograd.custom import Tape
 from ..autograd.program import (
     Program,
     contract,
@@ -27,6 +26,7 @@ from ..autograd.program import (
     results_of,
     share,
 )
+from ..autograd.tracer import Tracer
 
 #: `integrand(z, *parameters) -> (log p(z), log q(z) - log p(z))`, z of shape (nodes, rows).
 Integrand = Callable[..., tuple[Tensor, Tensor]]
@@ -87,9 +87,9 @@ class Recorded:
 
 def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
     graph = fx.Graph()
-    tape = Tape(graph)
-    z, w = (tape.create_proxy("placeholder", name, (), {}) for name in ("z", "w"))
-    symbols = [tape.create_proxy("placeholder", f"theta_{i}", (), {}) for i in range(len(wanted))]
+    tracer = Tracer(graph)
+    z, w = tracer.symbol("z"), tracer.symbol("w")
+    symbols = [tracer.symbol(f"theta_{i}") for i in range(len(wanted))]
     try:
         recorded: tuple[Any, Any] = function(z, *symbols)
         log_p, d = recorded
@@ -97,8 +97,8 @@ def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
         is_fixed = log_p.node not in by_row
         mass: Any = torch.exp(log_p)
         terms = d if is_fixed else mass * d
-        slopes = results_of(tape, terms, symbols, wanted)[1:]
-        with tape.aside():
+        slopes = results_of(tracer, terms, symbols, wanted)[1:]
+        with tracer.without_steps():
             masses = w * mass if is_fixed else w
             minus = -masses
     except Exception:
@@ -107,7 +107,6 @@ def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
     known = () if is_fixed else (mass, d)
     graph.output(tuple(x.node for x in (minus, masses, terms, *known, *slopes)))
     share(graph)
-    regroup(graph, _ancestry(graph, [z.node]), _ancestry(graph, [x.node for x in symbols]))
     output = next(x for x in graph.nodes if x.op == "output")
     results = output.args[0]
     first = 3 if is_fixed else 5
@@ -123,54 +122,6 @@ def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
     contract(graph)
     graph.eliminate_dead_code()
     return _split(graph, len(wanted), constants, is_fixed)
-
-
-def regroup(graph: fx.Graph, by_node: set[fx.Node], by_row: set[fx.Node]) -> None:
-    """Let a sum of many take those first that are the same for all nodes, or for all rows."""
-
-    def is_full(x: Any) -> bool:
-        return isinstance(x, fx.Node) and x in by_node and x in by_row
-
-    def chain(x: Any, sign: int) -> list[tuple[int, Any]]:
-        """A sum's summands with their signs."""
-        name = name_of(x) if is_full(x) else ""
-        if name in ("add", "sub"):
-            second = sign if name == "add" else -sign
-            return [*link(x.args[0], sign), *link(x.args[1], second)]
-        return link(x.args[0], -sign) if name == "neg" else [(sign, x)]
-
-    def link(x: Any, sign: int) -> list[tuple[int, Any]]:
-        return chain(x, sign) if is_full(x) and len(x.users) == 1 else [(sign, x)]
-
-    def added(terms: Sequence[tuple[int, Any]]) -> Any:
-        """One sum, which begins with something positive if it can."""
-        total: Any = None
-        for sign, x in sorted(terms, key=lambda term: -term[0]):
-            if total is None:
-                total = x if sign > 0 else graph.call_function(operator.neg, (x,))
-            else:
-                target = operator.add if sign > 0 else operator.sub
-                total = graph.call_function(target, (total, x))
-        return total
-
-    for node in reversed(list(graph.nodes)):
-        if not node.users or not is_full(node) or name_of(node) not in ("add", "sub"):
-            continue
-        terms = chain(node, 1)
-        full = [(s, x) for s, x in terms if is_full(x)]
-        rest = [(s, x) for s, x in terms if not is_full(x)]
-        real = [(s, x) for s, x in full if name_of(x) != "zeros_like"] or full
-        if len(rest) < 2 and len(real) == len(full):
-            continue
-        with graph.inserting_before(node):
-            columns = [(s, x) for s, x in rest if isinstance(x, fx.Node) and x in by_node]
-            numbers = [term for term in rest if term not in columns]
-            groups = [(1, added(each)) for each in (numbers, columns) if each]
-            new = added([*real, *groups])
-        node.replace_all_uses_with(new)
-        for each in (by_node, by_row):
-            each.add(new)
-        graph.eliminate_dead_code()
 
 
 def _ancestry(graph: fx.Graph, roots: Sequence[fx.Node]) -> set[fx.Node]:

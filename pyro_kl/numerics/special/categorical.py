@@ -13,8 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..autograd.fused import block_size
-from ..autograd.one_node import in_one_node
+from ..autograd.fused import block_size, fused
 from ..autograd.program import Program, program
 from ..dtypes import in_float64, promoted, summed_to
 from .bernoulli import excess_of_rounded_masses
@@ -90,7 +89,7 @@ def _gradient(slope: Tensor, grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _backward(
-    grad: Tensor, inputs: Sequence[Tensor], slopes: Sequence[Tensor], asked: Sequence[bool]
+    grad: Tensor, inputs: Sequence[Tensor], slopes: list[Tensor], asked: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     sides = zip(slopes, inputs, asked, strict=True)
     return tuple(_gradient(slope, grad, x) if wanted else None for slope, x, wanted in sides)
@@ -101,7 +100,7 @@ def _term_of_masses(x: Tensor, y: Tensor) -> Term:
     return excess_of_rounded_masses if rounded else kl_div_from_zero
 
 
-@in_one_node(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)
+@fused(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)
 def kl_of_masses(x: Tensor, y: Tensor) -> Tensor:
     """KL of two distributions on categories by their masses along the last dimension, which sum to
     1.
@@ -112,7 +111,7 @@ def kl_of_masses(x: Tensor, y: Tensor) -> Tensor:
     return _composed(_term_of_masses(x, y), x, y)
 
 
-@in_one_node(partial(_forward, kl_div_of_logs), _backward)
+@fused(partial(_forward, kl_div_of_logs), _backward)
 def kl_of_logs(x: Tensor, y: Tensor) -> Tensor:
     """The same by the masses' logarithms. d/dx = p (log p - log q) and d/dy = q - p."""
     return _composed(kl_div_of_logs, x, y)

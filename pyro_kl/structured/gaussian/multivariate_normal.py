@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, constraints
 
-from ...numerics.autograd.one_node import in_one_node
+from ...numerics.autograd.fused import fused
 from ...numerics.dtypes import summed_to
 from ...registry.pair import Case
 from ...registry.register import register
@@ -50,14 +50,14 @@ def _forward(
 
 
 def _backward(
-    grad: Tensor, inputs: Sequence[Tensor], kept: Sequence[Tensor], asked: Sequence[bool]
+    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], asked: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """With [z | Z] = L_q'^-1 [y | N], in lower triangles, s and sigma the diagonals:
 
     dKL/dm_p = z,  dKL/dL_p = Z + diag(u/s),  u = s/sigma - 1, which is N's diagonal,
     dKL/dL_q = -(Z + Z N' + z y') - diag(u/sigma)
     """
-    (p_loc, p_tril, q_loc, q_tril), (distances,) = inputs, kept
+    (p_loc, p_tril, q_loc, q_tril), distances = inputs, kept.pop()
     g = of_vector(grad, distances)
     widening = g * diagonal(distances[..., 1:])
     solved = distances * g.unsqueeze(-1) if asked[3] else distances.mul_(g.unsqueeze(-1))
@@ -92,7 +92,7 @@ def _composed_distances(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Te
     return y.square().sum((-2, -1)) + n.square().sum((-2, -1))
 
 
-@in_one_node(_forward, _backward)
+@fused(_forward, _backward)
 def kl_of_factors(p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor) -> Tensor:
     """KL of two multivariate normals given by their means and Cholesky factors."""
     scales = scale_divergence(diagonal(p_tril), diagonal(q_tril)).sum(-1)

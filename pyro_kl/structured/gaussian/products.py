@@ -16,7 +16,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from ...numerics.autograd.one_node import in_one_node
+from ...numerics.autograd.fused import fused
 from ...numerics.dtypes import in_float64, summed_to
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
@@ -61,7 +61,7 @@ def _forward(
 
 
 def _backward(
-    grad: Tensor, inputs: Sequence[Tensor], kept: Sequence[Tensor], asked: Sequence[bool]
+    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], asked: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """With u = s/sigma - 1, d = (m - mu)/sigma, and r the sum of the squares in a coordinate:
 
@@ -85,7 +85,7 @@ def _backward(
     )
 
 
-@in_one_node(_forward, _backward)
+@fused(_forward, _backward)
 def kl_of_factor_and_scales(loc: Tensor, tril: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
     """KL(N(m, L L') || N(mu, diag(sigma^2))), O(d^2) in time and memory."""
     s = diagonal(tril)

@@ -1,0 +1,138 @@
+"""Records a formula, run on symbols, as a graph of elementwise operations."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+
+#: From an operation's arguments to its derivatives by each; None for one that is not there.
+Partials = Callable[..., Sequence[Any]]
+
+
+class Step(NamedTuple):
+    """One operation of a recorded formula; `partials` if its derivatives are written by hand."""
+
+    node: fx.Node
+    inputs: tuple[Any, ...]
+    partials: Partials | None
+
+
+class Tracer(fx.proxy.GraphAppendingTracer):
+    """The operations of a formula as a graph, and the steps to differentiate it by.
+
+    A function with derivatives written by hand is one step, whatever operations it consists of.
+
+    Args:
+        graph: where the operations are appended.
+        single: whether the parameters are float32 numbers that are carried in float64.
+    """
+
+    def __init__(self, graph: fx.Graph, *, single: bool = False) -> None:
+        super().__init__(graph)
+        self.single = single
+        self.steps: list[Step] = []
+        self._recording = True
+
+    def symbol(self, name: str) -> Any:
+        """An argument of the graph."""
+        return self.create_proxy("placeholder", name, (), {})
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        if self._recording and node.op != "placeholder":
+            inputs = tuple(fx.Proxy(x, self) if isinstance(x, fx.Node) else x for x in node.args)
+            self.steps.append(Step(node, inputs, None))
+        return node
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any
+    ) -> Any:
+        if target is torch.functional.broadcast_tensors:
+            return args  # every operation that is recorded broadcasts
+        return super().create_proxy(kind, target, args, kwargs, *rest, **options)
+
+    @contextmanager
+    def without_steps(self) -> Iterator[None]:
+        """The operations inside go to the graph, but are not steps of the chain rule."""
+        before, self._recording = self._recording, False
+        try:
+            yield
+        finally:
+            self._recording = before
+
+    def call(self, value: Callable[..., Any], partials: Partials, inputs: tuple[Any, ...]) -> Any:
+        """One step of a function with partial derivatives."""
+        with self.without_steps():
+            result: Any = value(*inputs)
+        if self._recording:
+            self.steps.append(Step(result.node, inputs, partials))
+        return result
+
+    def call_kernel(self, kernel: BlockKernel, inputs: tuple[Any, ...]) -> Any:
+        """One instruction; it computes the derivatives too once one of them is used."""
+        with self.without_steps():
+            found: Any = self.create_proxy("call_function", kernel, inputs, {})
+            result = found[0]
+
+        def partials(*_: Any) -> list[Any]:
+            found.node.target = kernel.with_partials
+            return [found[i] for i in range(1, 1 + len(inputs))]
+
+        if self._recording:
+            self.steps.append(Step(result.node, inputs, partials))
+        return result
+
+
+class BlockKernel:
+    """A function of tensors of any one shape, computed on flat blocks that stay in a cache.
+
+    It is one instruction of a program, and may use any operation of torch on tensors of one
+    dimension, as long as every number of a result depends on the numbers at its place alone.
+
+    Args:
+        function: `function(*flat, slopes)` returns (value, *partials), or with `slopes=False`
+            (value,).
+        block: how many numbers are computed at a time.
+        slopes: whether the partial derivatives are computed.
+    """
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], block: int, *, slopes: bool = False
+    ) -> None:
+        self._function, self._block, self._slopes = function, block, slopes
+        # the generated code of a program refers to it by its name and module
+        self.__name__ = self.__qualname__ = function.__name__ + ("_and_slopes" if slopes else "")
+        self.__module__ = function.__module__
+        self.with_partials = self if slopes else BlockKernel(function, block, slopes=True)
+
+    def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
+        if any([x.shape != inputs[0].shape for x in inputs]):
+            inputs = tuple(torch.broadcast_tensors(*inputs))
+        shape, size = inputs[0].shape, inputs[0].numel()
+        if size <= self._block or inputs[0].device.type != "cpu":
+            return self.whole(*inputs)
+        count = math.ceil(size / self._block)
+        parts = zip(*(x.reshape(-1).tensor_split(count) for x in inputs), strict=True)
+        found = zip(*(self._function(*part, slopes=self._slopes) for part in parts), strict=True)
+        return [torch.cat(pieces).view(shape) for pieces in found]
+
+    def whole(self, *inputs: Tensor) -> Sequence[Tensor]:
+        """The same in one block, of inputs of one shape."""
+        shape = inputs[0].shape
+        if len(shape) == 1:
+            return self._function(*inputs, slopes=self._slopes)
+        found = self._function(*(x.reshape(-1) for x in inputs), slopes=self._slopes)
+        return [x.view(shape) for x in found]
+
+    @staticmethod
+    def is_in(node: fx.Node) -> bool:
+        """Whether a node of a graph is a kernel, or one of its results."""
+        if node.target is operator.getitem:
+            node = node.args[0]  # type: ignore[assignment]
+        return isinstance(node, fx.Node) and isinstance(node.target, BlockKernel)
