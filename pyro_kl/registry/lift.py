@@ -52,10 +52,10 @@ def lift(
         fused: whether the formula is elementwise and can be one node of autograd's graph. Sums
             over atoms and integrals are not.
     """
-    fused_formula = FusedFormula(
+    on_tensors = FusedFormula(
         kernel if partials is None else _with_partials(kernel, partials, p_family, q_family)
     )
-    evaluate = fused_formula if fused else fused_formula.plain
+    evaluate = on_tensors if fused else on_tensors.plain
     read_p, read_q = p_family.of, q_family.of
     p_vectors, q_vectors = p_family.vectors, q_family.vectors
 
@@ -68,7 +68,6 @@ def lift(
             value = torch.where(nan_in(tensors), torch.nan, value)
         return value if value.shape == shape else value.expand(shape)
 
-    formula.fused = fused_formula  # type: ignore[attr-defined]
     formula.__module__ = getattr(kernel, "__module__", formula.__module__)
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
     formula.__doc__ = kernel.__doc__

@@ -10,11 +10,8 @@ from mpmath import log, loggamma, mp, mpf, psi
 from torch.autograd import gradcheck, gradgradcheck
 
 from pyro_kl.families.continuous.beta import kl_of_two_betas
-from pyro_kl.families.continuous.gamma import (
-    kl_from_exponential,
-    kl_of_two_gammas,
-    kl_to_exponential,
-)
+from pyro_kl.families.continuous.gamma import kl_of_two_gammas
+from pyro_kl.families.pairs.exponential_gamma import kl_from_exponential, kl_to_exponential
 from pyro_kl.numerics.special.gamma_divergences import bregman_lgamma_from_one, bregman_stirling
 
 pytestmark = pytest.mark.accuracy

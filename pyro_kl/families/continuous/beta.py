@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, Normal, Uniform
 
-from ...numerics.autograd.custom import with_partials
+from ...numerics.autograd.custom import value_and_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
-from ...numerics.special.gamma_divergences import in_shape, stirling_rows
+from ...numerics.special.gamma_divergences import stirling_rows
 from ...numerics.special.logarithms import log1p_or_log
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Point, unit_line
@@ -137,10 +137,11 @@ beta = declare(
 )
 
 
-def _with_slopes(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool = True
+@value_and_partials(block=530)
+def kl_of_two_betas(
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool
 ) -> tuple[Tensor, ...]:
-    """KL(Beta(a, b) || Beta(c, d)) and its derivatives, of flat tensors."""
+    """KL(Beta(a, b) || Beta(c, d))."""
     p_total, q_total = a + b, c + d
     scale = q_total / p_total
     # c - a scale = -(d - b scale), from the differences
@@ -161,12 +162,6 @@ def _with_slopes(
     by_a, by_b, by_p_total = rows.slopes[1].chunk(3)
     by_a, by_b = by_a - by_p_total - excess / a, by_b - by_p_total + excess / b
     return value, by_a, by_b, by_c - by_q_total - log_c, by_d - by_q_total - log_d
-
-
-@with_partials(lambda *abcd: in_shape(_with_slopes)(*abcd)[1:], together=_with_slopes, block=530)
-def kl_of_two_betas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """KL(Beta(a, b) || Beta(c, d))."""
-    return in_shape(_with_slopes)(a, b, c, d, slopes=False)[0]
 
 
 @formula(

@@ -55,7 +55,6 @@ exponential = declare(
         cross_entropy=cross_entropy,
         special_case_of=(Gamma, as_gamma),
         replaces={
-            Gamma: "torch loses its digits where the concentration is close to 1",
             Gumbel: "torch gives nan where exp overflows in float32",
             Normal: "torch squares the rate: a false inf in float32 beyond 1e19",
         },

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Exponential, Gamma, Gumbel, Normal
+from torch.distributions import Gamma, Gumbel, Normal
 
-from ...numerics.autograd.custom import is_one, with_partials
+from ...numerics.autograd.custom import value_and_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
 from ...numerics.special.gamma_divergences import (
-    bregman_lgamma_from_one,
-    digamma_from_one,
-    in_shape,
     stirling_rows,
 )
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
-from ...numerics.special.logarithms import log1p_or_log, minus_log1pmx, ratio_minus_one
+from ...numerics.special.logarithms import log1p_or_log, ratio_minus_one
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Point, positive_line
 from ...registry.register import declare, formula
@@ -120,7 +116,6 @@ gamma = declare(
         cross_entropy=cross_entropy,
         replaces={
             Normal: _DIGITS,
-            Exponential: _DIGITS,
             Gumbel: "torch multiplies inf by 0: nan",
         },
         line=positive_line(
@@ -143,12 +138,12 @@ def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor,
     return torch.where(turned > 1, p + q * t, t + p * turned), q * turned
 
 
-def _with_slopes(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, by_c: bool = True, slopes: bool = True
+def kl_and_slopes(
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool, by_c: bool = True
 ) -> tuple[Tensor, ...]:
     """KL(Gamma(a, b) || Gamma(c, d)) of flat tensors, and its derivatives.
 
-    A single number may stand for c, if the derivative by it is not asked for.
+    A single number may stand for c, if the derivative by it is not wanted.
     """
     u, r = _ratio_of_means(a, b, c, d)
     rows = stirling_rows(c, a, [(u, r)], ("xy" if by_c else "y") * slopes)
@@ -163,38 +158,12 @@ def _with_slopes(
     return value, by_a, by_b, rows.slopes[0] - log1p_or_log(u, r), by_d
 
 
-@with_partials(lambda *abcd: in_shape(_with_slopes)(*abcd)[1:], together=_with_slopes)
-def kl_of_two_gammas(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+@value_and_partials(block=1600)
+def kl_of_two_gammas(
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool
+) -> tuple[Tensor, ...]:
     """KL(Gamma(a, b) || Gamma(c, d))."""
-    return in_shape(_with_slopes)(a, b, c, d, slopes=False)[0]
-
-
-def _from_exponential_partials(b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
-    u = (d - b) / b
-    g = u - (c - 1)
-    return -g / b, digamma_from_one(c) - log1p_or_log(u, d / b), g / d
-
-
-@with_partials(_from_exponential_partials)
-def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """KL(Gamma(1, b) || Gamma(c, d)) = E(u) - (c - 1) log(1 + u) + B(c), u = d/b - 1.
-
-    B(c) = lgamma(c) - (c - 1) digamma(1). Next to c = 1 and u = 0 it is u^2/2 - (c - 1) u +
-    (c - 1)^2 pi^2/12, a form whose two parts of opposite sign leave a third of themselves.
-    """
-    u, r = ratio_minus_one(d, b), d / b
-    value = minus_log1pmx(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
-    return torch.where(torch.isinf(b), math.inf, value)
-
-
-def _to_exponential(a: Tensor, b: Tensor, d: Tensor, **options: Any) -> tuple[Tensor, ...]:
-    return _with_slopes(a, b, b.new_ones(1), d, by_c=False, **options)
-
-
-@with_partials(lambda *abd: in_shape(_to_exponential)(*abd)[1:], together=_to_exponential)
-def kl_to_exponential(a: Tensor, b: Tensor, d: Tensor) -> Tensor:
-    """KL(Gamma(a, b) || Gamma(1, d))."""
-    return in_shape(_to_exponential)(a, b, d, slopes=False)[0]
+    return kl_and_slopes(a, b, c, d, slopes=slopes)
 
 
 @formula(
@@ -222,6 +191,4 @@ def kl_gamma_gamma(p: Parameters, q: Parameters) -> Tensor:
     """
     a, b = p["concentration"], p["rate"]
     c, d = q["concentration"], q["rate"]
-    if is_one(a):
-        return kl_from_exponential(b, c, d)
-    return kl_to_exponential(a, b, d) if is_one(c) else kl_of_two_gammas(a, b, c, d)
+    return kl_of_two_gammas(a, b, c, d)

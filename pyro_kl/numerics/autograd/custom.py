@@ -139,8 +139,3 @@ def _custom(
 def has_spare_digits(x: Any) -> bool:
     """Whether a parameter is recorded that had float32's digits, in the arithmetic of float64."""
     return isinstance(x, fx.Proxy) and getattr(x.tracer, "single", False)
-
-
-def is_one(x: Any) -> bool:
-    """Whether a parameter is recorded as 1: an Exponential is the Gamma of concentration 1."""
-    return isinstance(x, fx.Proxy) and x.node.target is torch.ones_like

@@ -22,7 +22,7 @@ _GRAIN = 32768
 #: From the inputs to the value and to what the backward pass needs.
 Forward = Callable[..., tuple[Tensor, Sequence[Tensor]]]
 #: From the value's gradient, the inputs, the list of what the forward pass kept, and which inputs
-#: require a gradient, to their gradients. Kept tensors may be overwritten; the list is then emptied.
+#: require a gradient, to the gradients. What is kept may be overwritten if the list is emptied.
 Backward = Callable[
     [Tensor, Sequence[Tensor], list[Tensor], Sequence[bool]], tuple[Tensor | None, ...]
 ]
@@ -84,15 +84,16 @@ def _node(
             # tensor; views of it keep their derivatives apart.
             inputs = [x.view_as(x) for x in inputs]
             wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+            value = composition(*inputs)
             found = iter(
                 torch.autograd.grad(
-                    composition(*inputs), wanted, grads[0], create_graph=True, materialize_grads=True
+                    value, wanted, grads[0], create_graph=True, materialize_grads=True
                 )
             )
             return tuple(next(found) if need else None for need in needed)
 
     # Function.apply without its preparations for functorch, which never reaches this line
-    return super(torch.autograd.Function, Node).apply  # type: ignore[misc]
+    return super(torch.autograd.Function, Node).apply
 
 
 Kernel = Callable[[Parameters, Parameters], Tensor]

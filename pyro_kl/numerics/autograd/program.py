@@ -140,7 +140,9 @@ class Program:
         if constants is None:
             # what is made under torch.inference_mode must serve outside of it
             with torch.inference_mode(mode=False):
-                constants = tuple(torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants)
+                constants = tuple(
+                    torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants
+                )
             self._tensors[key] = constants
         with _below_autograd():
             return self._run(*inputs, *constants)
@@ -268,10 +270,10 @@ def share(graph: fx.Graph) -> None:
 
 
 def _separate_results(graph: fx.Graph) -> None:
-    """Each result is a tensor of its own, no argument and no other result: it may be overwritten."""
+    """Each result is a tensor that is no argument and no other result: it may be overwritten."""
     output = next(iter(reversed(graph.nodes)))
     results: list[fx.Node] = []
-    for node in output.args[0]:  # type: ignore[union-attr]
+    for node in output.args[0]:
         if node.op == "placeholder" or name_of(node) == "to" or node in results:
             with graph.inserting_before(output):
                 node = graph.call_function(torch.clone, (node,))

@@ -22,14 +22,14 @@ rows of one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..autograd.custom import has_spare_digits, with_partials
+from ..autograd.custom import has_spare_digits, value_and_partials, with_partials
 from .divergences import kl_div
 from .gamma import EULER_GAMMA, trigamma
 from .logarithms import LOG1PMX_NUMBERS, expm1mx, log1p_of, minus_log1pmx
@@ -150,29 +150,14 @@ def stirling_rows(
     return Rows(value, wanted, found[logs + 1 :])
 
 
-def in_shape(function: Callable[..., Sequence[Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
-    """From a function of flat tensors to one of tensors of any one shape."""
-
-    def shaped(*inputs: Tensor, **options: Any) -> tuple[Tensor, ...]:
-        shape = inputs[0].shape
-        found = function(*(x.reshape(-1) for x in inputs), **options)
-        return tuple(x.view(shape) for x in found)
-
-    return shaped
-
-
-def _with_slopes(x: Tensor, y: Tensor, *, slopes: str = "xy") -> tuple[Tensor, ...]:
-    rows = stirling_rows(x, y, slopes=slopes)
-    return rows.value, *rows.slopes
-
-
-@with_partials(lambda x, y: in_shape(_with_slopes)(x, y)[1:], together=_with_slopes)
-def bregman_stirling(x: Tensor, y: Tensor) -> Tensor:
+@value_and_partials(block=1600)
+def bregman_stirling(x: Tensor, y: Tensor, *, slopes: bool) -> tuple[Tensor, ...]:
     """F(x) - F(y) - (x - y) F'(y) >= 0, for F = lgamma(x) - x log x + x and positive x, y.
 
     It is KL(Gamma(y, y) || Gamma(x, x)): two gammas of the same mean.
     """
-    return in_shape(_with_slopes)(x, y, slopes="")[0]
+    rows = stirling_rows(x, y, slopes="xy" * slopes)
+    return rows.value, *rows.slopes
 
 
 # --- from 1: an Exponential is the Gamma of concentration 1 -------------------------------------
