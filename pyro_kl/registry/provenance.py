@@ -55,16 +55,17 @@ _open: list[tuple[int, list[Use]]] = []
 def _records() -> list[list[Use]]:
     """The open records of this thread."""
     # No ContextVar and no threading.local: torch.compile cannot trace the one and does not guard
-    # on the other.
+    # on the other. It does not trace get_ident() either.
+    if not _open:
+        return []
     thread = threading.get_ident()
     return [uses for owner, uses in _open if owner == thread]
 
 
 def note(use: Use) -> None:
     """Add a use to the open records of this thread."""
-    if _open:
-        for uses in _records():
-            uses.append(use)
+    for uses in _records():
+        uses.append(use)
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def recording() -> Iterator[list[Use]]:
 
 def mark() -> list[int]:
     """The lengths of this thread's records, for `rewind` and `silent_since`."""
-    return [len(uses) for uses in _records()] if _open else []
+    return [len(uses) for uses in _records()]
 
 
 def silent_since(lengths: list[int]) -> bool:
