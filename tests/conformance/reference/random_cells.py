@@ -267,12 +267,18 @@ def _transform(one: Map, numbers: Mapping[str, torch.Tensor]) -> Transform:
     return transform.inv if one.inverse else transform
 
 
-def found(cell: Cell) -> Found | str:
-    """Ask pyro_kl; why it declines, if it does."""
-    leaves = {
+def leaves_of(cell: Cell) -> dict[tuple[str, str], torch.Tensor]:
+    """The cell's numbers as tensors that require grad."""
+    return {
         key: torch.tensor(x, dtype=cell.dtype, requires_grad=True)
         for key, x in cell.numbers().items()
     }
+
+
+def distributions_of(
+    cell: Cell, leaves: Mapping[tuple[str, str], torch.Tensor]
+) -> list[Distribution]:
+    """P and q with these tensors for the cell's numbers."""
 
     def of(side: str) -> dict[str, torch.Tensor]:
         return {name: x for (where, name), x in leaves.items() if where == side}
@@ -289,6 +295,13 @@ def found(cell: Cell) -> Found | str:
     for i, maps in enumerate((p_maps, q_maps)):
         if maps:
             distributions[i] = TransformedDistribution(distributions[i], maps, validate_args=False)
+    return distributions
+
+
+def found(cell: Cell) -> Found | str:
+    """Ask pyro_kl; why it declines, if it does."""
+    leaves = leaves_of(cell)
+    distributions = distributions_of(cell, leaves)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
