@@ -8,12 +8,19 @@ import torch
 from torch.distributions import kl as torch_kl
 
 from pyro_kl.registry import register as registry
+from pyro_kl.registry import warnings as issued
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     pyro.set_rng_seed(0)
     pyro.clear_param_store()
+
+
+@pytest.fixture
+def nothing_warned(monkeypatch):
+    """Every warning that is issued once is still to come."""
+    monkeypatch.setattr(issued, "_warned", set())
 
 
 @pytest.fixture

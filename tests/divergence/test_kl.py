@@ -24,11 +24,12 @@ from torch.distributions import (
 import pyro_kl
 from pyro_kl import Comparison, Estimate
 from pyro_kl.numerics.quadrature.integrate import asked_tolerance
-from pyro_kl.registry import warnings as caller
 from pyro_kl.registry.family import end_at
 from pyro_kl.registry.register import families
 from pyro_kl.wrappers.circle import support_of
 from pyro_kl.wrappers.transformed.supports import bounds
+
+pytestmark = pytest.mark.usefixtures("nothing_warned")
 
 
 def mixture(*shape):
@@ -45,11 +46,6 @@ def plane(*shape):
 
 
 ODD, PLANE, NORMAL = mixture(), plane(), Normal(0.0, 1.0)
-
-
-@pytest.fixture(autouse=True)
-def _nobody_was_told(monkeypatch):
-    monkeypatch.setattr(caller, "_warned", set())
 
 
 def test_exact():

@@ -23,7 +23,6 @@ from torch.distributions import (
 
 import pyro_kl
 from pyro_kl.numerics.quadrature.integrate import tolerance
-from pyro_kl.registry import warnings as caller
 
 from ..conformance.cases import (
     F64,
@@ -249,9 +248,8 @@ def test_a_traced_step_is_the_plain_one():
         assert found[0] == pytest.approx(found[1], rel=2e-5, abs=1e-6), (loc, scale)
 
 
-def test_a_traced_step_says_that_it_is_short(monkeypatch):
-    monkeypatch.setattr(caller, "_warned", set())
-
+@pytest.mark.usefixtures("nothing_warned")
+def test_a_traced_step_says_that_it_is_short():
     def model():
         pyro.sample("z", dist.SkewLogistic(0.0, 1.0, 2.0))
 

@@ -17,6 +17,8 @@ import pyro_kl
 from pyro_kl.numerics.quadrature import integrate as quadrature
 from pyro_kl.registry import warnings as caller
 
+pytestmark = pytest.mark.usefixtures("nothing_warned")
+
 PACKAGE = Path(pyro_kl.__file__).parent
 
 
@@ -26,11 +28,6 @@ def test_every_warning_looks_for_its_line():
         nodes = ast.walk(ast.parse(path.read_text()))
         called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
         assert "warnings.warn" not in called or path == Path(caller.__file__), path
-
-
-@pytest.fixture(autouse=True)
-def _nobody_was_told(monkeypatch):
-    monkeypatch.setattr(caller, "_warned", set())
 
 
 MIXTURE = dist.MixtureSameFamily(
