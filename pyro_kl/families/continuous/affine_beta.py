@@ -6,6 +6,7 @@ import torch
 from pyro.distributions import AffineBeta
 from torch import Tensor
 
+from ...numerics.special.gamma import log_beta
 from ...registry.family import Family, Moment, Support
 from ...registry.line import Line, Point, interval
 from ...registry.register import declare
@@ -36,7 +37,7 @@ def log_density_at(
 ) -> Tensor:
     a, b, log_scale = concentration1, concentration0, torch.log(scale)
     up, down = point.log_over(loc) - log_scale, point.log_under(loc + scale) - log_scale
-    return (a - 1) * up + (b - 1) * down - beta.log_beta(a, b) - log_scale
+    return (a - 1) * up + (b - 1) * down - log_beta(a, b) - log_scale
 
 
 def at(

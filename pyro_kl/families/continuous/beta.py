@@ -8,7 +8,7 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 
 from ...numerics.autograd.custom import value_and_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
+from ...numerics.special.gamma import log_beta, rough_trigamma, stirling, stirling_slope, trigamma
 from ...numerics.special.gamma_divergences import stirling_rows
 from ...numerics.special.logarithms import log1p_or_log
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
@@ -16,10 +16,6 @@ from ...registry.line import Point, unit_line
 from ...registry.register import declare, formula
 
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
-
-
-def log_beta(a: Tensor, b: Tensor) -> Tensor:
-    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
 def entropy(concentration1: Tensor, concentration0: Tensor) -> Tensor:
@@ -75,8 +71,7 @@ def cross_entropy(
 def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor) -> Tensor:
     log_x, log_rest = point.log_unit()
     a, b = concentration1, concentration0
-    norm = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
-    return (a - 1) * log_x + (b - 1) * log_rest - norm
+    return (a - 1) * log_x + (b - 1) * log_rest - log_beta(a, b)
 
 
 def logit_centre(concentration1: Tensor, concentration0: Tensor) -> Tensor:

@@ -57,12 +57,7 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     u, d, a = _quarter(p, q)
     whole = 1 + a
     by_loc = 0.5 * d / s / whole
-    return (
-        by_loc,
-        (0.5 * u - a) / s / whole,
-        -by_loc,
-        -(0.5 * ((s - t) / s) + a) / t / whole,
-    )
+    return by_loc, (0.5 * u - a) / s / whole, -by_loc, -(0.5 * ((s - t) / s) + a) / t / whole
 
 
 @formula(

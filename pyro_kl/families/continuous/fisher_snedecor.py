@@ -6,14 +6,10 @@ import torch
 from torch import Tensor
 from torch.distributions import FisherSnedecor
 
-from ...numerics.special.gamma import stirling, stirling_slope, trigamma
+from ...numerics.special.gamma import log_beta, stirling, stirling_slope, trigamma
 from ...registry.family import POSITIVE, Family, Moment, above
 from ...registry.line import Distance, Point, positive_line, softplus
 from ...registry.register import declare
-
-
-def log_beta(a: Tensor, b: Tensor) -> Tensor:
-    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
 def entropy(df1: Tensor, df2: Tensor) -> Tensor:
@@ -59,20 +55,14 @@ fisher_snedecor = declare(
         FisherSnedecor,
         parameters=("df1", "df2"),
         support=POSITIVE,
-        examples=(
-            {"df1": 4.0, "df2": 7.0},
-            {"df1": 1.5, "df2": 3.0},
-            {"df1": 40.0, "df2": 90.0},
-        ),
+        examples=({"df1": 4.0, "df2": 7.0}, {"df1": 1.5, "df2": 3.0}, {"df1": 40.0, "df2": 90.0}),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 27",
         entropy=entropy,
         moments={
             "mean": Moment(mean, finite=above(df2=2)),
             "variance": Moment(variance, finite=above(df2=4)),
             "mean_log": Moment(mean_log),
-            "variance_log": Moment(
-                lambda df1, df2: trigamma(0.5 * df1) + trigamma(0.5 * df2),
-            ),
+            "variance_log": Moment(lambda df1, df2: trigamma(0.5 * df1) + trigamma(0.5 * df2)),
             "mean_inverse": Moment(mean_inverse, finite=above(df1=2)),
             "log_mean_power": Moment(
                 log_mean_power, argument_below=lambda df1, df2: 0.5 * df2, below="p.df2 / 2"

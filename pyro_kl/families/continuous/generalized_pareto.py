@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import GeneralizedPareto
 
-from ...numerics.autograd.custom import with_partials
-from ...numerics.special.logarithms import log1mexp, log1pmx
+from ...numerics.special.logarithms import log1mexp, log1p_ratio
 from ...registry.family import Family, Moment, Support, below
 from ...registry.line import Distance, Line, Point, exp_or_inf, softplus
 from ...registry.register import declare
@@ -31,22 +30,6 @@ FROM_LOC = Support(
     high=upper_end,
     may_reach_infinity=True,
 )
-
-
-def _log1p_ratio_slope(u: Tensor) -> Tensor:
-    near = u.abs() < 1e-4
-    small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
-    series = -0.5 + small * (2 / 3 - small * (3 / 4 - small * (4 / 5)))
-    return torch.where(near, series, log1pmx(-far / (1 + far)) / far**2)
-
-
-@with_partials(lambda u: (_log1p_ratio_slope(u),))
-def log1p_ratio(u: Tensor) -> Tensor:
-    """log(1 + u) / u, also at 0."""
-    near = u.abs() < 1e-4
-    small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
-    series = 1 - small * (1 / 2 - small * (1 / 3 - small * (1 / 4 - small * (1 / 5))))
-    return torch.where(near, series, torch.log1p(far) / far)
 
 
 def mean(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:

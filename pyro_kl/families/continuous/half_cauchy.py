@@ -41,15 +41,10 @@ half_cauchy = declare(
             "mean_log": Moment(lambda scale: torch.log(scale)),
             "variance_log": Moment(lambda scale: torch.full_like(scale, math.pi**2 / 4)),
             "log_mean_power": Moment(
-                mean_power,
-                argument_below=lambda scale: torch.ones_like(scale),
-                below="1",
+                mean_power, argument_below=lambda scale: torch.ones_like(scale), below="1"
             ),
         },
-        line=scale_line(
-            log_density_at,
-            index=(1.0, 1.0),
-        ),
+        line=scale_line(log_density_at, index=(1.0, 1.0)),
     )
 )
 

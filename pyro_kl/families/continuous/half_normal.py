@@ -70,10 +70,7 @@ half_normal = declare(
         },
         cross_entropy=cross_entropy,
         line=scale_line(
-            log_density_at,
-            reach=(40.0, 2.3),
-            index=(1.0, math.inf),
-            growth=(0.0, 2.0),
+            log_density_at, reach=(40.0, 2.3), index=(1.0, math.inf), growth=(0.0, 2.0)
         ),
     )
 )

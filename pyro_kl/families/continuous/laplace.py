@@ -57,9 +57,7 @@ laplace = declare(
             "variance": Moment(lambda loc, scale: 2 * scale**2),
             "mean_excess": Moment(mean_excess),
             "log_laplace": Moment(
-                log_laplace,
-                argument_below=lambda loc, scale: 1 / scale,
-                below="1 / p.scale",
+                log_laplace, argument_below=lambda loc, scale: 1 / scale, below="1 / p.scale"
             ),
         },
         cross_entropy=cross_entropy,

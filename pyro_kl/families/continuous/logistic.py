@@ -36,9 +36,7 @@ logistic = declare(
                 lambda m, /, loc, scale: scale * softplus((loc - m) / scale, threshold=60)
             ),
             "log_laplace": Moment(
-                log_laplace,
-                argument_below=lambda loc, scale: 1 / scale,
-                below="1 / p.scale",
+                log_laplace, argument_below=lambda loc, scale: 1 / scale, below="1 / p.scale"
             ),
         },
         line=location_scale_line(

@@ -60,11 +60,7 @@ normal = declare(
             Gumbel: "torch's float32 exponent cancels: -0.42 instead of 0.23",
             Laplace: "torch carries float32 in float32",
         },
-        line=location_scale_line(
-            log_density_at,
-            reach=(9.0, 9.0),
-            growth=(2.0, 2.0),
-        ),
+        line=location_scale_line(log_density_at, reach=(9.0, 9.0), growth=(2.0, 2.0)),
     )
 )
 

@@ -33,9 +33,7 @@ soft_laplace = declare(
             "mean": Moment(lambda loc, scale: loc),
             "variance": Moment(lambda loc, scale: (0.5 * math.pi * scale) ** 2),
             "log_laplace": Moment(
-                log_laplace,
-                argument_below=lambda loc, scale: 1 / scale,
-                below="1 / p.scale",
+                log_laplace, argument_below=lambda loc, scale: 1 / scale, below="1 / p.scale"
             ),
         },
         line=location_scale_line(

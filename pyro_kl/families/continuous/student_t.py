@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import StudentT
 
-from ...numerics.autograd.custom import with_partials
-from ...numerics.special.gamma import trigamma
+from ...numerics.special.gamma import gamma_gap, gamma_gap_slope
 from ...numerics.special.incomplete import student_mean_excess
+from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import INFINITE, REAL, Family, Moment, above
 from ...registry.line import Distance, Line, Point, sinh_line
 from ...registry.register import declare
 
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
-
-# log Gamma(x + 1/2) - log Gamma(x) - log(x)/2 = sum_k c_k x^(1 - 2k): from Stirling's series at
-# both (Tricomi & Erdelyi 1951). Eight terms leave less than 1e-17 from 16 on.
-_GAP = (
-    -1 / 8,
-    1 / 192,
-    -1 / 640,
-    17 / 14336,
-    -31 / 18432,
-    691 / 180224,
-    -5461 / 425984,
-    929569 / 15728640,
-)
-_GAP_FROM = 16.0
-
-
-def _halves(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    large = x >= _GAP_FROM
-    return large, torch.where(large, x, _GAP_FROM), torch.where(large, 1.0, x)
-
-
-def _gap_curvature(x: Tensor) -> Tensor:
-    large, big, little = _halves(x)
-    inverse = 1 / big
-    series = torch.zeros_like(x)
-    for k in range(len(_GAP), 0, -1):
-        series = series * inverse * inverse + (2 * k - 1) * 2 * k * _GAP[k - 1]
-    direct = trigamma(little + 0.5) - trigamma(little) + 0.5 / little**2
-    return torch.where(large, series * inverse**3, direct)
-
-
-@with_partials(lambda x: (_gap_curvature(x),))
-def gamma_gap_slope(x: Tensor) -> Tensor:
-    """The derivative of `gamma_gap`."""
-    large, big, little = _halves(x)
-    inverse = 1 / big
-    series = torch.zeros_like(x)
-    for k in range(len(_GAP), 0, -1):
-        series = series * inverse * inverse - (2 * k - 1) * _GAP[k - 1]
-    direct = torch.digamma(little + 0.5) - torch.digamma(little) - 0.5 / little
-    return torch.where(large, series * inverse**2, direct)
-
-
-@with_partials(lambda x: (gamma_gap_slope(x),))
-def gamma_gap(x: Tensor) -> Tensor:
-    """Log Gamma(x + 1/2) - log Gamma(x) - log(x)/2: a t's constant without a normal's."""
-    large, big, little = _halves(x)
-    inverse = 1 / big
-    series = torch.zeros_like(x)
-    for c in reversed(_GAP):
-        series = series * inverse * inverse + c
-    direct = torch.lgamma(little + 0.5) - torch.lgamma(little) - 0.5 * torch.log(little)
-    return torch.where(large, series * inverse, direct)
-
 
 def minus_log_normaliser(df: Tensor, scale: Tensor) -> Tensor:
-    """-log of the density at loc."""
+    """Minus the log density at loc."""
     return torch.log(scale) + HALF_LOG_TAU - gamma_gap(0.5 * df)
 
 
 def entropy(df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    # E log(1 + z^2/df) = psi((df + 1)/2) - psi(df/2), which is 1/df + the slope of the gap
+    # E log(1 + z^2 / df) = psi((df + 1) / 2) - psi(df / 2) = 1 / df + gamma_gap_slope(df / 2)
     tail = 0.5 * (1 + 1 / df) + 0.5 * (df + 1) * gamma_gap_slope(0.5 * df)
     return minus_log_normaliser(df, scale) + tail
 

@@ -132,8 +132,6 @@ def kl_weibull_weibull(p: Parameters, q: Parameters) -> Tensor:
     u = (p["scale"] - q["scale"]) / q["scale"]
     near = u.abs() < 0.5
     log_ratio = torch.where(
-        near,
-        torch.log1p(torch.where(near, u, 0.0)),
-        torch.log(p["scale"]) - torch.log(q["scale"]),
+        near, torch.log1p(torch.where(near, u, 0.0)), torch.log(p["scale"]) - torch.log(q["scale"])
     )
     return gumbel_divergence(k_ratio, d, -q["concentration"] * log_ratio)

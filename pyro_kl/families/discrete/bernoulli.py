@@ -26,12 +26,7 @@ bernoulli = declare(
         Bernoulli,
         parameters=("probs", "logits"),
         support=COUNTS,
-        examples=(
-            {"probs": 0.5},
-            {"probs": 0.7},
-            {"logits": -4.0},
-            {"probs": 1.0},
-        ),
+        examples=({"probs": 0.5}, {"probs": 0.7}, {"logits": -4.0}, {"probs": 1.0}),
         reference="the definition",
         log_mass=log_mass,
         num_atoms=lambda **_: 2,

@@ -60,21 +60,13 @@ _FINITE = "q has mass wherever p has"
     zero_inflated_poisson,
     masked=True,
     cases=[
-        Case(
-            {"rate": 2.0, "gate": 0.3},
-            {"rate": 3.0, "gate": 0.1},
-            0.2813432547519951306839,
-        ),
+        Case({"rate": 2.0, "gate": 0.3}, {"rate": 3.0, "gate": 0.1}, 0.2813432547519951306839),
         Case(
             {"rate": 2.0, "gate": 0.3},
             {"rate": 2.0078125, "gate": 0.3},
             8.459166748300272436605e-6,
         ),
-        Case(
-            {"rate": 2.0, "gate": 1.0},
-            {"rate": 3.0, "gate": 0.1},
-            1.932344055317351508479,
-        ),
+        Case({"rate": 2.0, "gate": 1.0}, {"rate": 3.0, "gate": 0.1}, 1.932344055317351508479),
     ],
     finite=_FINITE,
     reference=_REFERENCE,
@@ -89,16 +81,8 @@ def kl_zero_inflated_poissons(p: Parameters, q: Parameters) -> Tensor:
     poisson,
     masked=True,
     cases=[
-        Case(
-            {"rate": 2.0, "gate": 0.3},
-            {"rate": 3.0},
-            0.6390130376272821626108,
-        ),
-        Case(
-            {"rate": 2.0, "gate": 1.0},
-            {"rate": 3.0},
-            3.0,
-        ),
+        Case({"rate": 2.0, "gate": 0.3}, {"rate": 3.0}, 0.6390130376272821626108),
+        Case({"rate": 2.0, "gate": 1.0}, {"rate": 3.0}, 3.0),
     ],
     finite=_FINITE,
     reference=_REFERENCE,
@@ -113,16 +97,8 @@ def kl_zero_inflated_poisson_poisson(p: Parameters, q: Parameters) -> Tensor:
     zero_inflated_poisson,
     masked=True,
     cases=[
-        Case(
-            {"rate": 2.0},
-            {"rate": 3.0, "gate": 0.1},
-            0.1356797845401105278565,
-        ),
-        Case(
-            {"rate": 0.5},
-            {"rate": 3.0, "gate": 0.75},
-            0.4944974283339177690345,
-        ),
+        Case({"rate": 2.0}, {"rate": 3.0, "gate": 0.1}, 0.1356797845401105278565),
+        Case({"rate": 0.5}, {"rate": 3.0, "gate": 0.75}, 0.4944974283339177690345),
     ],
     finite=_FINITE,
     reference=_REFERENCE,

@@ -8,41 +8,16 @@ import torch
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.log_uniform import mean_log_over_r
-from ...numerics.special.series import mean_over_segment
+from ...numerics.special.gamma import log_beta
+from ...numerics.special.log_uniform import mean_log1p_square, mean_log_over_r
+from ...numerics.special.logarithms import log1p_ratio
 from ...registry.register import formula
 from ..continuous.cauchy import cauchy
-from ..continuous.fisher_snedecor import fisher_snedecor, log_beta
-from ..continuous.generalized_pareto import generalized_pareto, log1p_ratio, upper_end
+from ..continuous.fisher_snedecor import fisher_snedecor
+from ..continuous.generalized_pareto import generalized_pareto, upper_end
 from ..continuous.half_cauchy import half_cauchy
 from ..continuous.student_t import minus_log_normaliser, student_t
 from ..continuous.uniform import entropy, mean, mean_log, uniform
-
-# --- q with a power-distribution tail: E log(1 + x^2) and E log(1 + x) are elementary for a
-# uniform x -----
-
-
-def _log1p_square(x: Tensor) -> Tensor:
-    """log(1 + x^2), which does not overflow."""
-    near = x.abs() < 1
-    close = torch.log1p(torch.where(near, x, 0.0) ** 2)
-    return torch.where(near, close, 2 * torch.log(torch.hypot(torch.where(near, 1.0, x), _one(x))))
-
-
-def _one(like: Tensor) -> Tensor:
-    return torch.ones_like(like)
-
-
-def mean_log1p_square(low: Tensor, width: Tensor) -> Tensor:
-    """E log(1 + x^2) for x uniform from low to low + width."""
-    # The primitive x log(1 + x^2) - 2x + 2 atan(x) where the ends are far apart; its difference
-    # cancels where they are not, and there the integrand is close to a polynomial
-    high = low + width
-    near = width < torch.hypot(_one(low), 0.5 * low + 0.5 * high)
-    close = mean_over_segment(_log1p_square, low, torch.where(near, width, 0.0))
-    safe_low, safe_high = torch.where(near, 0.0, low), torch.where(near, 1.0, high)
-    primitive = [x * (_log1p_square(x) - 2) + 2 * torch.atan(x) for x in (safe_low, safe_high)]
-    return torch.where(near, close, (primitive[1] - primitive[0]) / (safe_high - safe_low))
 
 
 def _mean_log_tail(p: Parameters, loc: Tensor | float, width: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Mean and variance of the logarithm of a uniform variable, accurate for narrow intervals."""
+"""Expectations of logarithms of a uniform variable, accurate for narrow intervals."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .series import horner
+from .series import horner, mean_over_segment
 
 # A uniform x is c (1 + r u) with the centre c and r = (high - low) / (2 c). What log c leaves is
 # of second order in r, and has to keep its digits where the interval is narrow.
@@ -54,3 +54,23 @@ def log_of_ratio(low: Tensor, high: Tensor) -> Tensor:
     near = u < 0.5
     close = -torch.log1p(-torch.where(near, u, 0.0))
     return torch.where(near, close, torch.log(high) - _log_where_positive(low))
+
+
+def _log1p_square(x: Tensor) -> Tensor:
+    """log(1 + x^2), which does not overflow."""
+    near = x.abs() < 1
+    close = torch.log1p(torch.where(near, x, 0.0) ** 2)
+    far = 2 * torch.log(torch.hypot(torch.where(near, 1.0, x), torch.ones_like(x)))
+    return torch.where(near, close, far)
+
+
+def mean_log1p_square(low: Tensor, width: Tensor) -> Tensor:
+    """E log(1 + x^2) for x uniform from low to low + width."""
+    # The antiderivative is x log(1 + x^2) - 2x + 2 atan(x). Its difference cancels where the ends
+    # are close, and there the integrand is close to a polynomial.
+    high = low + width
+    near = width < torch.hypot(torch.ones_like(low), 0.5 * low + 0.5 * high)
+    close = mean_over_segment(_log1p_square, low, torch.where(near, width, 0.0))
+    a, b = torch.where(near, 0.0, low), torch.where(near, 1.0, high)
+    at_a, at_b = (x * (_log1p_square(x) - 2) + 2 * torch.atan(x) for x in (a, b))
+    return torch.where(near, close, (at_b - at_a) / (b - a))

@@ -160,3 +160,19 @@ slope_of_expm1mx_of_distance = with_partials(lambda x: (torch.exp(-x.abs()),))(
 def expm1mx_of_distance(x: Tensor) -> Tensor:
     """exp(-|x|) - 1 + |x|, which is twice differentiable at x = 0."""
     return expm1mx(-x.abs())
+
+
+def _log1p_ratio_slope(u: Tensor) -> Tensor:
+    near = u.abs() < 1e-4
+    small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
+    series = -0.5 + small * (2 / 3 - small * (3 / 4 - small * (4 / 5)))
+    return torch.where(near, series, log1pmx(-far / (1 + far)) / far**2)
+
+
+@with_partials(lambda u: (_log1p_ratio_slope(u),))
+def log1p_ratio(u: Tensor) -> Tensor:
+    """log(1 + u) / u, also at 0."""
+    near = u.abs() < 1e-4
+    small, far = torch.where(near, u, 0.0), torch.where(near, 1.0, u)
+    series = 1 - small * (1 / 2 - small * (1 / 3 - small * (1 / 4 - small * (1 / 5))))
+    return torch.where(near, series, torch.log1p(far) / far)
