@@ -15,7 +15,7 @@ from ..dtypes import Parameters, in_float64, promoted, summed_to
 from .program import Program, program
 
 #: Elements of one block: a dozen temporaries of 8 bytes each stay in a core's cache.
-_BLOCK = 8192
+_BLOCK = 16384
 #: What torch gives to one thread.
 _GRAIN = 32768
 
@@ -146,7 +146,7 @@ class FusedFormula:
             p = dict(zip(p_names, tensors, strict=False))
             return self.plain(p, dict(zip(q_names, tensors[len(p) :], strict=True)))
 
-        single = all(x.dtype is torch.float32 and not x.is_mps for x in tensors)
+        single = all([x.dtype is torch.float32 and not x.is_mps for x in tensors])
         run = program(self._kernel, p_names, q_names, wanted, single=single)
         if run is None:
             return composition
@@ -158,37 +158,44 @@ class FusedFormula:
             value, *slopes = _run(run, tensors, dtype)
             return value, slopes
 
-        return _node(forward, _times_slopes, composition)
+        return _node(forward, _gradients, composition)
 
 
-def _times_slopes(
-    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], needed: Sequence[bool]
+def _gradients(
+    grad: Tensor, inputs: Sequence[Tensor], slopes: list[Tensor], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    slopes = iter(list(kept))
-    if grad.numel() > _BLOCK:  # memory that is new costs more than the product
-        kept.clear()
-    return tuple(
-        _product(next(slopes), grad, x, in_place=not kept) if need else None
-        for x, need in zip(inputs, needed, strict=True)
-    )
-
-
-def _product(slope: Tensor, grad: Tensor, x: Tensor, *, in_place: bool) -> Tensor:
-    """The gradient by x."""
-    if in_place and slope.shape == grad.shape == x.shape:
-        return slope.mul_(grad)
-    return summed_to(grad * slope, x)
+    """The slopes times the value's gradient."""
+    left = iter(slopes)
+    if grad.numel() <= _BLOCK:
+        return tuple(
+            [
+                summed_to(grad * next(left), x) if need else None
+                for x, need in zip(inputs, needed, strict=True)
+            ]
+        )
+    found: list[Tensor | None] = []
+    for x, need in zip(inputs, needed, strict=True):
+        slope = next(left) if need else None
+        if slope is not None and slope.shape == grad.shape == x.shape:
+            slope.mul_(grad)  # new memory would cost several times the product
+        elif slope is not None:
+            slope = summed_to(grad * slope, x)
+        found.append(slope)
+    slopes.clear()
+    return tuple(found)
 
 
 def _run(run: Program, tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
     """The value and the wanted derivatives in a precision, block by block."""
-    size = max([x.numel() for x in tensors])
-    if size > _BLOCK:
-        block = block_size(tensors[0])
-        if size > block and _splits(tensors, size):
-            return _in_blocks(run, tensors, size, block, dtype)
-    found = run([in_float64(x) for x in tensors])
-    return found if dtype is torch.float64 else [x.to(dtype) for x in found]
+    for x in tensors:
+        if x.numel() > _BLOCK:
+            size, block = max([x.numel() for x in tensors]), block_size(x)
+            if size > block and _splits(tensors, size):
+                return _in_blocks(run, tensors, size, block, dtype)
+            break
+    if dtype is torch.float32 and not tensors[0].is_mps:  # as below, with less to decide
+        return [x.float() for x in run([x.double() for x in tensors])]
+    return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
 
 
 def block_size(x: Tensor) -> int:

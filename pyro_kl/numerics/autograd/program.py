@@ -30,13 +30,29 @@ class NotElementwise(Exception):
     """The formula does something that has no rule here."""
 
 
+def _negated(x: Adjoint) -> Adjoint:
+    """-x, or what x is the negative of."""
+    if isinstance(x, fx.Proxy) and x.node.target is operator.neg:
+        return fx.Proxy(x.node.args[0], x.tracer)  # type: ignore[arg-type]
+    return -x
+
+
+def _is_negative(x: Adjoint) -> bool:
+    return x.node.target is operator.neg if isinstance(x, fx.Proxy) else x == -1
+
+
 def _product(a: Adjoint, b: Adjoint) -> Adjoint:
-    """a b, where a constant 1 costs nothing."""
-    if isinstance(a, float) and abs(a) == 1:
-        return b if a == 1 else -b
-    if isinstance(b, float) and abs(b) == 1:
-        return a if b == 1 else -a
-    return a * b
+    """a b, where a constant 1 costs nothing and a minus sign moves to the result."""
+    if _is_negative(a):
+        return _negated(_product(_negated(a), b))
+    if isinstance(a, float) and a == 1:
+        return b
+    return _product(b, a) if isinstance(b, float) and abs(b) == 1 else a * b
+
+
+def _sum(a: Adjoint, b: Adjoint) -> Adjoint:
+    """a + b."""
+    return a - _negated(b) if _is_negative(b) else a + b
 
 
 def _quotient(g: Adjoint, out: Any, a: Any, b: Any) -> Sequence[Adjoint | None]:
@@ -249,7 +265,7 @@ def _pull_back(
         if slope is None or not isinstance(x, fx.Proxy) or x.node not in active:
             continue
         known = adjoints.get(x.node)
-        adjoints[x.node] = slope if known is None else known + slope
+        adjoints[x.node] = slope if known is None else _sum(known, slope)
 
 
 # --- making the graph short ---------------------------------------------------------------------
