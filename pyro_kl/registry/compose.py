@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..numerics.autograd.fused import FusedFormula
 from ..numerics.dtypes import Parameters
 from ..numerics.special.divergences import kl_div_of_logs
 from .family import Condition, Family, Moment, end_at
@@ -185,6 +186,40 @@ def _expectation(
 # --- exact sums ---------------------------------------------------------------------------------
 
 
+def log_masses(family: Family) -> Callable[[int, Parameters], Tensor]:
+    """The log masses at 0..n-1 along a new last dimension, as a function of n and the parameters.
+
+    Where `family.log_mass` is elementwise, they are one node of autograd's graph.
+    """
+    log_mass = family.log_mass
+    assert log_mass is not None
+
+    def on_columns(atoms: Parameters, columns: Parameters) -> Tensor:
+        k = atoms["k"]
+        if isinstance(k, Tensor):  # a declared function may index with k
+            k = k.long()
+        return log_mass(k, **{name: x.squeeze(-1) for name, x in columns.items()})
+
+    node = FusedFormula(on_columns)
+
+    def masses(n: int, parameters: Parameters) -> Tensor:
+        like = next(iter(parameters.values()))
+        if family.vectors:
+            return log_mass(torch.arange(n, device=like.device), **parameters)
+        k = torch.arange(n, dtype=like.dtype, device=like.device)
+        return node({"k": k}, {name: x.unsqueeze(-1) for name, x in parameters.items()})
+
+    return masses
+
+
+_kl_terms = FusedFormula(lambda p, q: kl_div_of_logs(p["log_mass"], q["log_mass"]))
+
+
+def kl_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """`kl_div_of_logs` of log masses, as one node of autograd's graph."""
+    return _kl_terms({"log_mass": log_p}, {"log_mass": log_q})
+
+
 @derivation_rule
 def finite_sum(p: Family, q: Family) -> Pair | None:
     """P has finitely many atoms, and q has a mass function.
@@ -192,9 +227,10 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
     KL = sum_k [p_k log(p_k / q_k) - p_k + q_k] + (1 - sum_k q_k): no term is negative, so nothing
     cancels to first order where p is close to q. The last term is q's mass outside p's support.
     """
-    num_atoms, p_mass, q_mass = p.num_atoms, p.log_mass, q.log_mass
-    if num_atoms is None or p_mass is None or q_mass is None:
+    num_atoms = p.num_atoms
+    if num_atoms is None or p.log_mass is None or q.log_mass is None:
         return None
+    p_masses, q_masses = log_masses(p), log_masses(q)
     q_covers, q_tail = q.num_atoms, q.tail
 
     def kl_finite_sum(a: Parameters, b: Parameters) -> Tensor:
@@ -202,9 +238,8 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
         if q_covers is not None:
             # q's atoms beyond those of p are part of the sum: each adds its mass
             n = max(n, q_covers(**b))
-        k = torch.arange(n, device=next(iter(a.values())).device)
-        log_p, log_q = p_mass(k, **a), q_mass(k, **b)
-        total = kl_div_of_logs(log_p, log_q).sum(-1)
+        log_p, log_q = p_masses(n, a), q_masses(n, b)
+        total = kl_terms(log_p, log_q).sum(-1)
         if q_tail is None and q_covers is None:
             return total - torch.expm1(torch.logsumexp(log_q, -1))
         beyond = q_tail(n, **b) if q_tail is not None else torch.zeros_like(total)

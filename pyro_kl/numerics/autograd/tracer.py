@@ -55,6 +55,8 @@ class Tracer(fx.proxy.GraphAppendingTracer):
     ) -> Any:
         if target is torch.functional.broadcast_tensors:
             return args  # every operation that is recorded broadcasts
+        if target in ("squeeze", "unsqueeze"):
+            return args[0]
         return super().create_proxy(kind, target, args, kwargs, *rest, **options)
 
     @contextmanager
