@@ -32,7 +32,6 @@ def log_mass(
     a, b, n = (x.unsqueeze(-1) for x in (concentration1, concentration0, total_count))
     inside = k <= n
     k = torch.where(inside, k, 0)
-    n = torch.where(inside, n, 0.0)
     both = a + b
     at_mean = log_choose(n, k) + k * torch.log(a / both) + (n - k) * torch.log(b / both)
     excess = rising_excess(a, k) + rising_excess(b, n - k) - rising_excess(both, n)

@@ -38,7 +38,6 @@ def log_mass(
     n = total_count.unsqueeze(-1)
     inside = k <= n
     k = torch.where(inside, k, 0)
-    n = torch.where(inside, n, 0.0)
     value = log_choose(n, k) + times(k, log_p1) + times(n - k, log_p0)
     return torch.where(inside, value, -math.inf)
 

@@ -1,4 +1,7 @@
-"""Log masses of distributions on the counts 0, 1, 2, ..., in terms that keep their digits."""
+"""Log masses of distributions on the counts 0, 1, 2, ..., without cancellation of large terms.
+
+Parameters and counts broadcast: the counts k are integers, of any dtype.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from .gamma import stirling
 
 
 def largest(count: Tensor) -> int:
-    """The largest of a batch of counts, as a number: it sizes a sum.
+    """The largest of a batch of counts, as a number: it is the length of a sum.
 
     Under `torch.func.vmap` it is the largest of the whole batch, read from the tensor underneath.
     `torch.compile` cannot read a tensor: there the graph breaks, and `fullgraph=True` refuses.
@@ -23,17 +26,12 @@ def largest(count: Tensor) -> int:
 
 
 def times(count: Tensor, log: Tensor) -> Tensor:
-    """Count * log, where 0 * -inf is 0, also in the gradient."""
-    none = count == 0
-    return torch.where(none, 0.0, count * torch.where(none, 0.0, log))
+    """Count * log, where 0 * -inf is 0, with a gradient of 0."""
+    return count * torch.where(count == 0, 0.0, log)
 
 
 def rising_excess(x: Tensor, k: Tensor) -> Tensor:
-    """Log of (1 + 1/x) (1 + 2/x) ... (1 + (k - 1)/x) for x > 0: what x^k leaves of log_rising.
-
-    It is lgamma(x + k) - lgamma(x) - k log x, without the large terms that cancel.
-    """
-    x, k = torch.broadcast_tensors(x, k.to(x.dtype))
+    """Log of (1 + 1/x) (1 + 2/x) ... (1 + (k - 1)/x) for x > 0: log_rising(x, k) - k log x."""
     return kl_div_of_difference(x + k, x, k) + (stirling(x + k) - stirling(x))
 
 
@@ -46,9 +44,10 @@ def log_rising(x: Tensor, k: Tensor) -> Tensor:
 
 
 def log_rising_ratio(x: Tensor, difference: Tensor, k: Tensor) -> Tensor:
-    """log_rising(x, k) - log_rising(x - difference, k), in factors; k are indices up to its size.
+    """log_rising(x, k) - log_rising(x - difference, k) as a sum over the factors.
 
-    Its relative error does not depend on how small the difference is.
+    Its relative error does not depend on how small the difference is. The k are indices, at most
+    the size of their last dimension.
     """
     j = torch.arange(k.shape[-1] - 1, device=k.device)
     factors = torch.cumsum(torch.log1p(difference / (x - difference + j)), -1)
@@ -58,14 +57,16 @@ def log_rising_ratio(x: Tensor, difference: Tensor, k: Tensor) -> Tensor:
 
 
 def log_choose(n: Tensor, k: Tensor) -> Tensor:
-    """Log of n over k, 0 <= k <= n."""
-    return log_rising(n - k + 1, k) - torch.lgamma(k.to(n.dtype) + 1)
+    """Log of n over k, 0 <= k <= n: log_rising(n - k + 1, k) - log k!."""
+    rest = n - k + 1
+    excess = kl_div_of_difference(n + 1, rest, k) + (stirling(n + 1) - stirling(rest))
+    return k * torch.log(rest) + excess - torch.lgamma(k.to(n.dtype) + 1)
 
 
 def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
-    """Log of rate^k exp(-rate) / k!, which is a divergence from k to the rate and a constant.
+    """Log of rate^k exp(-rate) / k!: a divergence from k to the rate, and a function of k.
 
-    Loader (2000), Fast and accurate computation of binomial probabilities.
+    Reference: Loader (2000), Fast and accurate computation of binomial probabilities.
     """
     k = k.to(rate.dtype)
     one = torch.where(k > 0, k, 1.0)

@@ -51,27 +51,25 @@ def rough_trigamma(x: Tensor) -> Tensor:
 
 
 def _stirling(x: Tensor) -> Tensor:
-    """F(x)."""
     large = x >= _STIRLING_FROM
     big, little = torch.where(large, x, 1.0 * _STIRLING_FROM), torch.where(large, 1.0, x)
-    inverse = 1 / big
+    log_x, inverse = torch.log(x), 1 / big
     square = inverse * inverse
-    series = torch.full_like(x, STIRLING[-1])
-    for c in reversed(STIRLING[:-1]):
+    series = square * STIRLING[-1] + STIRLING[-2]
+    for c in STIRLING[-3::-1]:
         series = series * square + c
-    above = series * inverse - 0.5 * torch.log(big) + HALF_LOG_TAU
-    below = torch.lgamma(little) - little * torch.log(little) + little
+    above = series * inverse - 0.5 * log_x + HALF_LOG_TAU
+    below = torch.lgamma(little) - little * log_x + little
     return torch.where(large, above, below)
 
 
 def _stirling_slope(x: Tensor) -> Tensor:
-    """F'(x) = digamma(x) - log x."""
     large = x >= _STIRLING_FROM
     big, little = torch.where(large, x, 1.0 * _STIRLING_FROM), torch.where(large, 1.0, x)
     inverse = 1 / big
     square = inverse * inverse
-    series = torch.full_like(x, -15 * STIRLING[-1])
-    for k in range(len(STIRLING) - 1, 0, -1):
+    series = square * (-15 * STIRLING[-1]) - 13 * STIRLING[-2]
+    for k in range(len(STIRLING) - 2, 0, -1):
         series = series * square - (2 * k - 1) * STIRLING[k - 1]
     above = series * square - 0.5 * inverse
     return torch.where(large, above, torch.digamma(little) - torch.log(little))
