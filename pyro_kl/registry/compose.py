@@ -186,12 +186,12 @@ def _expectation(
 # --- exact sums ---------------------------------------------------------------------------------
 
 
-def log_masses(family: Family) -> Callable[[int, Parameters], Tensor]:
+def log_masses_of(family: Family) -> Callable[[int, Parameters], Tensor]:
     """The log masses at 0..n-1 along a new last dimension, as a function of n and the parameters.
 
     Where `family.log_mass` is elementwise, they are one node of autograd's graph.
     """
-    log_mass = family.log_mass
+    log_mass, elementwise = family.log_mass, not family.vectors
     assert log_mass is not None
 
     def on_columns(atoms: Parameters, columns: Parameters) -> Tensor:
@@ -204,10 +204,10 @@ def log_masses(family: Family) -> Callable[[int, Parameters], Tensor]:
 
     def masses(n: int, parameters: Parameters) -> Tensor:
         like = next(iter(parameters.values()))
-        if family.vectors:
-            return log_mass(torch.arange(n, device=like.device), **parameters)
-        k = torch.arange(n, dtype=like.dtype, device=like.device)
-        return node({"k": k}, {name: x.unsqueeze(-1) for name, x in parameters.items()})
+        if elementwise:
+            k = torch.arange(n, dtype=like.dtype, device=like.device)
+            return node({"k": k}, {name: x.unsqueeze(-1) for name, x in parameters.items()})
+        return log_mass(torch.arange(n, device=like.device), **parameters)
 
     return masses
 
@@ -230,7 +230,7 @@ def finite_sum(p: Family, q: Family) -> Pair | None:
     num_atoms = p.num_atoms
     if num_atoms is None or p.log_mass is None or q.log_mass is None:
         return None
-    p_masses, q_masses = log_masses(p), log_masses(q)
+    p_masses, q_masses = log_masses_of(p), log_masses_of(q)
     q_covers, q_tail = q.num_atoms, q.tail
 
     def kl_finite_sum(a: Parameters, b: Parameters) -> Tensor:

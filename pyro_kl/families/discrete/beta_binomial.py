@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...numerics.dtypes import Parameters
 from ...numerics.special.counts import largest, log_choose, log_rising_ratio, rising_excess
-from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import expm1mx
+from ...registry.compose import kl_terms, log_masses_of
 from ...registry.family import COUNTS, Family, counts_of
 from ...registry.register import declare, formula
 
@@ -59,6 +59,7 @@ beta_binomial = declare(
         read=read,
     )
 )
+_log_masses = log_masses_of(beta_binomial)
 
 
 @formula(
@@ -79,8 +80,9 @@ def kl_beta_binomial_beta_binomial(p: Parameters, q: Parameters) -> Tensor:
     names = ("concentration1", "concentration0", "total_count")
     a, b, n = (p[name].unsqueeze(-1) for name in names)
     c, d, m = (q[name].unsqueeze(-1) for name in names)
-    k = torch.arange(max(largest(n), largest(m)) + 1, device=n.device)
-    log_p, log_q = log_mass(k, **p), log_mass(k, **q)
+    count = max(largest(n), largest(m)) + 1
+    log_p, log_q = _log_masses(count, p), _log_masses(count, q)
+    k = torch.arange(count, device=n.device)
     inside = k <= n
     distance = (
         log_rising_ratio(a, a - c, k)
@@ -89,4 +91,4 @@ def kl_beta_binomial_beta_binomial(p: Parameters, q: Parameters) -> Tensor:
     )
     near = (n == m) & inside & (distance.abs() < 0.1)
     close = torch.exp(log_p) * expm1mx(-torch.where(near, distance, 0.0))
-    return torch.where(near, close, kl_div_of_logs(log_p, log_q)).sum(-1)
+    return torch.where(near, close, kl_terms(log_p, log_q)).sum(-1)

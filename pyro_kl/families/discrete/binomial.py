@@ -13,7 +13,7 @@ from ...numerics.concrete import holds_everywhere
 from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import kl_bernoulli, log_masses
 from ...numerics.special.counts import largest, log_choose, times
-from ...numerics.special.divergences import kl_div_of_logs
+from ...registry.compose import kl_terms, log_masses_of
 from ...registry.family import COUNTS, Family, counts_of, probs_or_logits
 from ...registry.lift import lift
 from ...registry.pair import Case
@@ -64,6 +64,7 @@ binomial = declare(
         read=read,
     )
 )
+_log_masses = log_masses_of(binomial)
 
 
 def kl_of_one_count(p: Parameters, q: Parameters) -> Tensor:
@@ -78,8 +79,8 @@ def kl_of_counts(p: Parameters, q: Parameters) -> Tensor:
     """
     n, m = torch.broadcast_tensors(p["total_count"], q["total_count"])
     unequal = torch.where(n == m, -1.0, torch.maximum(n, m))
-    k = torch.arange(largest(unequal) + 1, device=n.device)
-    summed = kl_div_of_logs(log_mass(k, **p), log_mass(k, **q)).sum(-1)
+    count = largest(unequal) + 1
+    summed = kl_terms(_log_masses(count, p), _log_masses(count, q)).sum(-1)
     return torch.where(n == m, kl_of_one_count(p, q), summed)
 
 
@@ -88,7 +89,7 @@ def _flip(parameters: Parameters) -> dict[str, Tensor]:
 
 
 _of_one_count = lift(kl_of_one_count, binomial, binomial, masked=True)
-_of_counts = lift(kl_of_counts, binomial, binomial, masked=True)
+_of_counts = lift(kl_of_counts, binomial, binomial, masked=True, fused=False)
 
 
 @register(
