@@ -78,14 +78,14 @@ def log_sinhc_curvature(x):
 
 #: Function, arguments, definition, and its derivatives by both arguments.
 CASES = {
-    "excess": (
+    "kl_div": (
         kl_div_from_zero,
         close_probs(),
         lambda x, y: x * log(x / y) - x + y,
         lambda x, y: log(x / y),
         lambda x, y: 1 - x / y,
     ),
-    "flips": (
+    "bernoulli": (
         bernoulli_kl,
         close_probs(),
         trial,
@@ -174,15 +174,15 @@ INF = math.inf
 @pytest.mark.parametrize(
     ("name", "p", "q", "value", "slope_of_q"),
     [
-        ("excess", 0.0, 0.3, 0.3, 1.0),
-        ("excess", 0.0, 0.0, 0.0, 1.0),
-        ("excess", 0.3, 0.0, INF, 0.0),
-        ("flips", 0.0, 0.25, -math.log(0.75), 4 / 3),
-        ("flips", 0.0, 0.0, 0.0, 1.0),
-        ("flips", 1.0, 1.0, 0.0, -1.0),
-        ("flips", 1.0, 0.25, math.log(4.0), -4.0),
-        ("flips", 0.5, 0.0, INF, 0.0),
-        ("flips", 0.5, 1.0, INF, 0.0),
+        ("kl_div", 0.0, 0.3, 0.3, 1.0),
+        ("kl_div", 0.0, 0.0, 0.0, 1.0),
+        ("kl_div", 0.3, 0.0, INF, 0.0),
+        ("bernoulli", 0.0, 0.25, -math.log(0.75), 4 / 3),
+        ("bernoulli", 0.0, 0.0, 0.0, 1.0),
+        ("bernoulli", 1.0, 1.0, 0.0, -1.0),
+        ("bernoulli", 1.0, 0.25, math.log(4.0), -4.0),
+        ("bernoulli", 0.5, 0.0, INF, 0.0),
+        ("bernoulli", 0.5, 1.0, INF, 0.0),
         ("geometric", 1.0, 1.0, 0.0, -1.0),
         ("geometric", 0.5, 1.0, INF, 0.0),
         ("poisson", 0.0, 0.0, 0.0, 1.0),
@@ -208,7 +208,7 @@ def test_at_the_ends(name, p, q, value, slope_of_q):
     assert by_q[1].isfinite()
 
 
-@pytest.mark.parametrize("name", ["excess", "flips", "geometric", "poisson", "logits"])
+@pytest.mark.parametrize("name", ["kl_div", "bernoulli", "geometric", "poisson", "logits"])
 def test_ends_under_compile(name):
     """What is compiled is differentiated by autograd: rows at the ends leave the others alone."""
     at_1 = [1.0, 1.0] if name == "geometric" else [0.0, 1.0]
@@ -228,8 +228,7 @@ def test_ends_under_compile(name):
     assert torch.allclose(slopes[3][-1], slopes[1][-1], rtol=1e-12)
 
 
-# --- distributions on categories
-# -------------------------------------------------------------------------
+# --- categorical --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["probs", "logits"])
@@ -280,7 +279,7 @@ def test_categorical_gradients():
     assert torch.allclose(slope, torch.tensor([0.5, 1.0, -0.5], dtype=F64), rtol=1e-14)
 
 
-# --- through the door ---------------------------------------------------------------------------
+# --- through kl_divergence -----------------------------------------------------------------------
 
 
 def test_one_trial_of_each():

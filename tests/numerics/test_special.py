@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import mpmath
 import pytest
 import torch
@@ -9,6 +12,9 @@ from mpmath import log, mp, mpf, psi
 from mpmath import loggamma as lgamma
 from torch.autograd import gradcheck, gradgradcheck
 
+from pyro_kl.families.continuous.beta import kl_of_two_betas
+from pyro_kl.families.continuous.gamma import kl_of_two_gammas
+from pyro_kl.families.pairs.exponential_gamma import kl_from_exponential, kl_to_exponential
 from pyro_kl.numerics.special.divergences import (
     bernoulli_excess,
     itakura_saito,
@@ -17,8 +23,13 @@ from pyro_kl.numerics.special.divergences import (
     kl_div_of_logs,
 )
 from pyro_kl.numerics.special.gamma import trigamma
-from pyro_kl.numerics.special.gamma_divergences import bregman_lgamma, bregman_stirling
+from pyro_kl.numerics.special.gamma_divergences import (
+    bregman_lgamma,
+    bregman_lgamma_from_one,
+    bregman_stirling,
+)
 from pyro_kl.numerics.special.logarithms import log1pmx, safe_log
+from pyro_kl.numerics.special.series import economised, horner
 
 pytestmark = pytest.mark.accuracy
 
@@ -73,6 +84,28 @@ def close_and_far():
     return pairs + [(x, y) for x in SIZES[::3] for y in SIZES[::3] if x != y]
 
 
+def near_pairs():
+    """Every size, relative distances from 1e-12 to 1."""
+    generator = random.Random(7)
+    for _ in range(400):
+        y = 10 ** generator.uniform(-7, 8)
+        yield y * (1 + generator.choice((-1, 1)) * 10 ** generator.uniform(-12, -0.01)), y
+
+
+def far_pairs():
+    generator = random.Random(7)
+    for _ in range(400):
+        yield 10 ** generator.uniform(-7, 8), 10 ** generator.uniform(-7, 8)
+
+
+def middling_pairs():
+    """Where the steps, the series and the switch of the logarithm meet."""
+    generator = random.Random(7)
+    for _ in range(400):
+        y = 10 ** generator.uniform(-1, 2.5)
+        yield y * generator.uniform(0.3, 3), y
+
+
 def at(function, arguments):
     with mp.workdps(60):
         return [float(function(*(mpf(x) for x in each))) for each in arguments]
@@ -83,23 +116,32 @@ def assert_close(values, truth, tolerance, arguments):
         assert value == right or abs(value - right) <= tolerance * abs(right), (each, value, right)
 
 
-@pytest.mark.parametrize("name", TWO_ARGUMENTS)
-def test_divergence(name):
-    function, definition, by_x, by_y = TWO_ARGUMENTS[name]
-    arguments = close_and_far()
-    x, y = (
-        torch.tensor(side, dtype=F64, requires_grad=True) for side in zip(*arguments, strict=True)
-    )
+@pytest.mark.parametrize(
+    ("name", "arguments", "tolerance", "of_slopes"),
+    [
+        *((name, close_and_far, 1e-12, 1e-11) for name in TWO_ARGUMENTS),
+        *(
+            ("bregman_stirling", pairs, 1e-13, 2.5e-14)
+            for pairs in (near_pairs, far_pairs, middling_pairs)
+        ),
+    ],
+)
+def test_divergence(name, arguments, tolerance, of_slopes):
+    function, *definitions = TWO_ARGUMENTS[name]
+    pairs = [*arguments()]
+    x, y = (torch.tensor(side, dtype=F64, requires_grad=True) for side in zip(*pairs, strict=True))
     value = function(x, y)
-    assert_close(value, at(definition, arguments), 1e-12, arguments)
-    slopes = torch.autograd.grad(value.sum(), (x, y))
-    assert_close(slopes[0], at(by_x, arguments), 1e-11, arguments)
-    assert_close(slopes[1], at(by_y, arguments), 1e-11, arguments)
+    found = (value, *torch.autograd.grad(value.sum(), (x, y)))
+    for column, definition, most in zip(
+        found, definitions, (tolerance, of_slopes, of_slopes), strict=True
+    ):
+        assert_close(column, at(definition, pairs), most, pairs)
 
 
 @pytest.mark.parametrize("name", TWO_ARGUMENTS)
 def test_divergence_of_equals_is_zero(name):
-    x = torch.tensor(SIZES, dtype=F64, requires_grad=True)
+    x = torch.cat([torch.tensor(SIZES, dtype=F64), torch.logspace(-7, 8, 40, dtype=F64)])
+    x.requires_grad_()
     value = TWO_ARGUMENTS[name][0](x, x)
     assert (value == 0).all()
     (slope,) = torch.autograd.grad(value.sum(), x)
@@ -205,3 +247,98 @@ def test_bernoulli_excess():
         for side in zip(*counts[::3], strict=True)
     ]
     assert gradcheck(bernoulli_excess, small)
+
+
+# --- divergences of log gamma, and the KLs made of them ------------------------------------------
+
+
+def test_blocks_broadcasting_and_shapes():
+    """One instruction for all shapes: blocks of a long tensor, a number against a matrix."""
+    x = torch.rand(2, 4001, dtype=F64) + 0.1
+    y = torch.tensor(0.7, dtype=F64)
+    value = bregman_stirling(x, y)
+    assert value.shape == x.shape
+    each = torch.stack([bregman_stirling(a, y) for a in x.flatten()[::500]])
+    assert torch.allclose(value.flatten()[::500], each, rtol=1e-14, atol=0)
+    assert bregman_stirling(x[:, :0], y).shape == (2, 0)
+
+
+def test_from_one():
+    sizes = [1e-7, 0.3, 1 - 1e-6, 1 + 1e-9, 1.4, 7.0, 1e4, 1e8]
+    x = torch.tensor(sizes, dtype=F64, requires_grad=True)
+    value = bregman_lgamma_from_one(x)
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    arguments = [(s,) for s in sizes]
+    assert_close(value, at(lambda s: lgamma(s) - (s - 1) * psi(0, 1), arguments), 1e-13, arguments)
+    assert_close(slope, at(lambda s: psi(0, s) - psi(0, 1), arguments), 1e-13, arguments)
+
+
+def small(seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (0.3 + 3 * torch.rand(5, dtype=F64, generator=generator)).requires_grad_()
+        for _ in range(count)
+    ]
+
+
+FUNCTIONS = {
+    "stirling": (bregman_stirling, 2),
+    "from one": (bregman_lgamma_from_one, 1),
+    "gammas": (kl_of_two_gammas, 4),
+    "from exponential": (kl_from_exponential, 3),
+    "to exponential": (kl_to_exponential, 3),
+    "betas": (kl_of_two_betas, 4),
+}
+
+
+# torch's own forward mode is set up by the torch.jit.script that it deprecates
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_two_derivatives(name):
+    function, count = FUNCTIONS[name]
+    assert gradcheck(function, small(1, count), check_forward_ad=True)
+    assert gradgradcheck(function, small(2, count), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_transformed(name):
+    """Under vmap, and as a Hessian of torch.func: the same numbers."""
+    function, count = FUNCTIONS[name]
+    inputs = [x.detach() for x in small(3, count)]
+    value = function(*inputs)
+    assert torch.allclose(torch.vmap(function)(*inputs), value, rtol=1e-13, atol=1e-16)
+    hessians = torch.vmap(torch.func.hessian(function, tuple(range(count))))(*inputs)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    first = torch.autograd.grad(function(*leaves).sum(), leaves, create_graph=True)
+    for row, slopes in zip(hessians, first, strict=True):
+        second = torch.autograd.grad(slopes.sum(), leaves, retain_graph=True)
+        for a, b in zip(row, second, strict=True):
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_compiled():
+    compiled = torch.compile(kl_of_two_gammas, fullgraph=True, backend="aot_eager")
+    leaves = small(4, 4)
+    value = compiled(*leaves)
+    assert torch.allclose(value, kl_of_two_gammas(*leaves), rtol=1e-13, atol=1e-16)
+    ours = torch.autograd.grad(kl_of_two_gammas(*leaves).sum(), leaves)
+    theirs = torch.autograd.grad(value.sum(), leaves)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+# --- power series -------------------------------------------------------------------------------
+
+
+def test_economised_is_shorter_and_as_good():
+    """exp(x) on (0, 1/2) from twenty terms."""
+    taylor = [1 / math.factorial(n) for n in range(20)]
+    shorter = economised(taylor, 0.5)
+    assert len(shorter) < 13
+    x = torch.linspace(0, 0.5, 101, dtype=torch.float64)
+    assert torch.allclose(horner(shorter, x), torch.exp(x), rtol=4e-16, atol=0)
+
+
+def test_a_constant_is_a_polynomial():
+    assert horner([2.0], torch.zeros(3)).tolist() == [2.0, 2.0, 2.0]
+    assert economised([2.0], 1.0) == (2.0,)
