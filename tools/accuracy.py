@@ -18,8 +18,8 @@ import math
 import torch
 
 from tests.conformance.cases import DUOS, kl_of, relative_error
+from tests.conformance.close_and_extreme import by_the_book, errors, far_pairs, near_pairs
 from tests.conformance.reference.multiprecision import integrate
-from tests.families.test_near import by_the_book, errors, far_pairs, near_pairs
 
 from .tables import ACCURACY
 

@@ -325,3 +325,34 @@ def relative_error(value: Tensor | float, truth: float) -> float:
     if number == truth:
         return 0.0
     return abs(number - truth) / abs(truth) if truth else inf
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+#: Parameters of the random tests: positive ones from 10^-2 to 10^2.
+DECADES = 2.0
+#: Gradients are compared with finite differences, which have their own digits.
+NEAR_ONE = 0.4
+
+
+def interior(duo, n=2, decades=NEAR_ONE):
+    """Parameters away from all boundaries, with a finite KL, one list for p and one for q."""
+    p, q, _ = draw_finite(duo, n, decades)
+    return p, q
+
+
+def leaves(duo, p, q):
+    """Independent tensors, p's then q's, that ask for gradients unless they are counts."""
+    sides = ((counts_of(duo.p), p), (counts_of(duo.q), q))
+    return [
+        x.detach().clone().requires_grad_(name not in counts)
+        for counts, group in sides
+        for name, x in group.items()
+    ]
+
+
+def gradients_of(value, inputs):
+    """By every input, zeros for those that do not ask for one."""
+    asked = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(value, asked, allow_unused=True, materialize_grads=True))
+    return [next(found) if x.requires_grad else torch.zeros_like(x) for x in inputs]

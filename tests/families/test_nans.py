@@ -1,6 +1,6 @@
 """nan in, nan out: a parameter that is nan in one row makes that row's KL nan, and no other's.
 
-Of the declared families test_pairs.py asks it; here are structured families and wrapped cases.
+Of the declared families test_values.py has it; here are structured families and wrapped cases.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch.distributions import (
 import pyro_kl
 from pyro_kl import policy
 
+from ..conformance.cases import without_validation
 from ..conformance.structured_cases import F64, STRUCTURED, over
-from .test_values import without_validation
 
 
 def with_nan(values: Mapping[str, Tensor], name: str, row: int, everywhere: bool) -> None:
@@ -229,7 +229,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_wrapped_laws(name):
+def test_wrapped(name):
     cases = PAIRS[name]
     given = tuple(
         {k: torch.tensor(x, dtype=F64) for k, x in member.given.items()} for member in cases

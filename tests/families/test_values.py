@@ -7,7 +7,6 @@ whose KLs `python -m tests.conformance.reference` has computed from the densitie
 from __future__ import annotations
 
 import math
-import pickle
 import warnings
 from dataclasses import replace
 from itertools import pairwise, product
@@ -17,7 +16,6 @@ import pyro.distributions
 import pytest
 import torch
 from mpmath import mp
-from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Distribution, biject_to, constraints, kl_divergence
 from torch.distributions.kl import _dispatch_kl
 
@@ -26,6 +24,7 @@ from pyro_kl.numerics.quadrature.integrate import tolerance
 from pyro_kl.registry.register import upstream_owner
 
 from ..conformance.cases import (
+    DECADES,
     DUOS,
     F64,
     FAMILIES,
@@ -39,28 +38,34 @@ from ..conformance.cases import (
     constraints_of,
     counts_of,
     draw,
-    draw_finite,
-    function_of,
-    is_ordered,
-    is_told_exact,
     kl_of,
     make,
-    make_pyro,
-    newer_compile,
     over,
-    over_few,
-    reads_a_count,
     relative_error,
     row_of,
     tensors,
     without_validation,
 )
+from ..conformance.close_and_extreme import (
+    batch,
+    by_the_book,
+    errors,
+    exact_kl,
+    far_pairs,
+    grids,
+    moved,
+    near_pairs,
+    reduced_digits,
+)
 from ..conformance.reference import quadrature_values
 from ..conformance.reference.multiprecision.densities import log_density_of
-from ..conformance.reference.multiprecision.integrate import Integrand, Member
+from ..conformance.reference.multiprecision.integrate import Integrand, Member, exact
 
 #: A rule that cannot do what it is asked says so, once for each pair.
-pytestmark = pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("fine"),
+    pytest.mark.filterwarnings("ignore:KL.*tolerance:UserWarning"),
+]
 
 METHODS = {
     "quadrature",
@@ -70,41 +75,6 @@ METHODS = {
     "rule",
     "point density",
 }
-#: Parameters of the random tests: positive ones from 10^-2 to 10^2.
-DECADES = 2.0
-#: Gradients are compared with finite differences, which have their own digits.
-NEAR_ONE = 0.4
-
-
-@pytest.fixture(autouse=True)
-def _fine():
-    """What is compared with itself must not differ by the tolerance of an integral."""
-    with tolerance(1e-11):
-        yield
-
-
-def interior(duo, n=2, decades=NEAR_ONE):
-    """Parameters away from all boundaries, with a finite KL, one list for p and one for q."""
-    p, q, _ = draw_finite(duo, n, decades)
-    return p, q
-
-
-def leaves(duo, p, q):
-    """Independent tensors, p's then q's, that ask for gradients unless they are counts."""
-    sides = ((counts_of(duo.p), p), (counts_of(duo.q), q))
-    return [
-        x.detach().clone().requires_grad_(name not in counts)
-        for counts, group in sides
-        for name, x in group.items()
-    ]
-
-
-def gradients_of(value, inputs):
-    """By every input, zeros for those that do not ask for one."""
-    asked = [x for x in inputs if x.requires_grad]
-    found = iter(torch.autograd.grad(value, asked, allow_unused=True, materialize_grads=True))
-    return [next(found) if x.requires_grad else torch.zeros_like(x) for x in inputs]
-
 
 # --- what is declared ---------------------------------------------------------------------------
 
@@ -468,380 +438,45 @@ def test_monte_carlo(duo):
     assert abs(judged.z_score) < 4.5
 
 
-# --- shapes and dtypes --------------------------------------------------------------------------
-
-
-@over(FINITE)
-def test_broadcasting(duo):
-    p, q = draw(duo.p, 3, DECADES), draw(duo.q, 4, DECADES)
-    column = {name: x.unsqueeze(1) for name, x in p.items()}
-    kl = kl_of(duo, column, q)
-    assert kl.shape == (3, 4)
-    for i, j in product(range(3), range(4)):
-        alone = kl_of(duo, row_of(p, i), row_of(q, j))
-        assert alone.shape == ()
-        assert kl[i, j] == alone or relative_error(kl[i, j], alone.item()) < duo.digits(1e-13)
-
-
-@over(FINITE)
-def test_expand(duo):
-    p, q = make(duo.p, duo.p.examples[0]), make(duo.q, duo.q.examples[1])
-    kl = kl_divergence(p, q)
-    for a, b in ((p.expand((2, 3)), q), (p, q.expand((2, 3))), (p.expand((2, 1)), q.expand((3,)))):
-        assert torch.allclose(kl_divergence(a, b), kl.expand(2, 3), rtol=duo.digits(0.0), atol=0)
-
-
-@over(FINITE)
-def test_pyro_class_and_to_event(duo):
-    p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
-    kl = kl_of(duo, p, q)
-    a, b = make_pyro(duo.p, p), make_pyro(duo.q, q)
-    for left, right in ((a, b), (a, make(duo.q, q)), (make(duo.p, p), b)):
-        assert torch.allclose(kl_divergence(left, right), kl, rtol=duo.digits(0.0), atol=0)
-    product_kl = kl_divergence(a.to_event(1), b.to_event(1))
-    assert product_kl.shape == ()
-    assert torch.allclose(product_kl, kl.sum(), rtol=duo.digits(1e-14))
-    wider = a.expand((2, 3)).to_event(1)
-    assert torch.allclose(
-        kl_divergence(wider, b.to_event(1)), kl.sum().expand(2), rtol=duo.digits(1e-14)
-    )
+# --- close to each other, and both extreme -------------------------------------------------------
 
 
 @pytest.mark.accuracy
-@over(FINITE)
-def test_dtype(duo):
-    """float32 in, float32 out: the float64 answer at the rounded parameters, rounded once."""
-    p, q = draw(duo.p, 50, DECADES), draw(duo.q, 50, DECADES)
-    single = kl_divergence(make(duo.p, p, torch.float32), make(duo.q, q, torch.float32))
-    assert single.dtype == torch.float32
-    mixed = kl_divergence(make(duo.p, p, torch.float32), make(duo.q, q))
-    assert mixed.dtype == F64
-    # the class may change what it is given (a Categorical divides by the sum), so ask it
-    distributions = [make(f, x, torch.float32) for f, x in ((duo.p, p), (duo.q, q))]
-    rounded = [
-        {name: getattr(distribution, name).double() for name in given}
-        for distribution, given in zip(distributions, (p, q), strict=True)
-    ]
-    truth = kl_of(duo, *rounded)
-    fits = truth < torch.finfo(torch.float32).max
-    assert single[~fits].isinf().all()
-    error = (single.double() - truth).abs()[fits]
-    assert (error <= 1e-6 * truth[fits].abs() + 1e-14).all()
+@over(SAME)
+@pytest.mark.parametrize("pairs", [near_pairs, far_pairs], ids=["near", "far"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["f64", "f32"]
+)
+def test_close_and_extreme(duo, dtype, tolerance, pairs):
+    with reduced_digits():
+        worst = errors(duo, list(pairs(duo.p)), dtype)[0]
+    assert worst[0] <= tolerance, worst
 
 
-# --- gradients ----------------------------------------------------------------------------------
-
-
-@over(FINITE)
-def test_gradcheck(duo):
-    p, q = interior(duo)
-    function = function_of(duo, p, q)
-    inputs = leaves(duo, p, q)
-    assert gradcheck(function, inputs, atol=1e-6, rtol=1e-4)
-    assert gradgradcheck(function, inputs, atol=1e-5, rtol=1e-3)
-
-
-# torch's own forward mode compiles a few decompositions, the first time.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-@over(duo for duo in DUOS if duo.finite_rows() and not reads_a_count(duo))
-def test_hessian(duo):
-    """By `torch.func.hessian`, forward over reverse, and by autograd twice: the same."""
-    rows = sorted(duo.finite_rows(), key=lambda row: abs(row.kl - 1))
-    row = next((row for row in rows if not on_an_end(row)), rows[0])
-    p, q = tensors(row.p), tensors(row.q)
-    if not is_told_exact(duo, p, q):
-        pytest.skip("the integral itself is short of its tolerance, and says so")
-    counts = [*(n in counts_of(duo.p) for n in p), *(n in counts_of(duo.q) for n in q)]
-    free = tuple(i for i, is_count in enumerate(counts) if not is_count)
-    function, inputs = function_of(duo, p, q), leaves(duo, p, q)
-    with without_validation():
-        found = torch.func.hessian(function, argnums=free)(*(x.detach() for x in inputs))
-    wanted = [inputs[i] for i in free]
-    slopes = torch.autograd.grad(
-        function(*inputs), wanted, create_graph=True, allow_unused=True, materialize_grads=True
-    )
-    for block, x, slope in zip(found, wanted, slopes, strict=True):
-        assert all(h.shape == x.shape + y.shape for h, y in zip(block, wanted, strict=True))
-        again = zeros_or_gradients(slope.sum(), wanted)
-        for h, twice in zip(block, again, strict=True):
-            total = h.reshape(max(x.numel(), 1), -1).sum(0).reshape(twice.shape)
-            # what transforms go through has one number of nodes for all distributions
-            rtol = 1e-2 if duo.pair.method == "quadrature" else 1e-6
-            assert torch.allclose(total, twice, rtol=rtol, atol=rtol * 1e-2)
-
-
-def located(duo):
-    """Whether both distributions have a loc that can be put in one place."""
-    return "loc" in duo.p.examples[0] and "loc" in duo.q.examples[0]
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-@over(duo for duo in FINITE if located(duo))
-def test_second_derivatives_where_the_locs_are_one(duo):
-    """There kinks, centres and ends of pieces fall together; differences know nothing of it."""
-    if duo.p.name == "GeneralizedPareto" and duo.q.kinks:
-        pytest.skip("q's kink is at the end of p's support: one second derivative on each side")
-    p, q = (
-        tensors(duo.p.examples[0]),
-        {**tensors(duo.q.examples[0]), "loc": tensors(duo.p.examples[0])["loc"]},
-    )
-    if not kl_of(duo, p, q).isfinite() or not is_told_exact(duo, p, q):
-        pytest.skip("infinite, or the integral is short of its tolerance and says so")
-    function, inputs = function_of(duo, p, q), leaves(duo, p, q)
-    place = len(p) + [*q].index("loc")
-
-    def slope_at(shift):
-        moved = [x.detach() for x in inputs]
-        moved[place] = (moved[place] + shift).requires_grad_()
-        return gradients_of(function(*moved), moved)[place]
-
-    h = 1e-4
-    difference = (slope_at(h) - slope_at(-h)) / (2 * h)
-    (slope,) = torch.autograd.grad(function(*inputs), inputs[place], create_graph=True)
-    twice = zeros_or_gradients(slope, [inputs[place]])[0]
-    with without_validation():
-        forward = torch.func.hessian(function, argnums=place)(*(x.detach() for x in inputs))
-    assert torch.allclose(twice, difference, rtol=1e-3, atol=1e-6)
-    assert torch.allclose(forward, difference, rtol=1e-2, atol=1e-6)
-
-
-def on_an_end(row):
-    """Whether a probability is 0 or 1 or a rate 0, where a second derivative may be infinite."""
-    ends = ("gate", "probs", "rate", "concentration")  # 0: a tail that changes its kind
-    given = [v for side in (row.p, row.q) for n, v in side.items() if n in ends]
-    return any(np.any(np.isin(v, (0.0, 1.0))) for v in given)
-
-
-def zeros_or_gradients(value, inputs):
-    """The gradient; zeros if nothing depends on anything."""
-    if not value.requires_grad:
-        return [torch.zeros_like(x) for x in inputs]
-    return torch.autograd.grad(
-        value, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-
-
-@over(FINITE)
-def test_gradient_at_far_apart_parameters(duo):
-    """Over decades, where a formula changes branches, against central differences."""
-    p, q, _ = draw_finite(duo, 40, DECADES)
-    function = function_of(duo, p, q)
-    inputs = leaves(duo, p, q)
-    kl = function(*inputs)
-    gradients = gradients_of(kl.sum(), inputs)
-    for i, x in enumerate(inputs):
-        if x.dim() > 1 or not x.requires_grad:
-            continue  # the elements of a vector are not free to move alone
-        step = 1e-5 * x.detach().abs().clamp(min=1e-3)
-        if (x.detach() > 0).all() and (x.detach() < 1).all():
-            step = step * (1 - x.detach())
-        moved = [list(inputs), list(inputs)]
-        moved[0][i], moved[1][i] = x + step, x - step
-        up, down = function(*moved[0]), function(*moved[1])
-        both = up.isfinite() & down.isfinite()
-        difference = ((up - down) / (2 * step)).detach()
-        noise = 1e-14 * (1 + kl.detach().abs()) / step + 1e-6 * difference.abs()
-        scale = noise + 1e-5 * gradients[i].abs() + 1e-8
-        # next to the largest float64 a derivative is larger than it
-        assert gradients[i][kl < 1e150].isfinite().all()
-        both &= kl < 1e150
-        assert ((gradients[i] - difference).abs() <= 10 * scale)[both].all()
-
-
-@over(duo for duo in FINITE if duo.pair.method != "quadrature")
-def test_one_node_is_the_formula(duo):
-    """What runs a formula at once agrees with its operations one by one, as `torch.func` does."""
-    p, q, _ = draw_finite(duo, 40, DECADES)
-    function, inputs = function_of(duo, p, q), leaves(duo, p, q)
-    value = function(*inputs)
-    slopes = gradients_of(value.sum(), inputs)
-    free = [i for i, x in enumerate(inputs) if x.requires_grad]
-
-    def of_the_free(*given):
-        moved = dict(zip(free, given, strict=True))
-        return function(*(moved.get(i, x) for i, x in enumerate(inputs)))
-
-    with without_validation():
-        plain, vjp = torch.func.vjp(of_the_free, *(inputs[i].detach() for i in free))
-        expected = vjp(torch.ones_like(plain))
-    assert torch.allclose(value, plain, rtol=1e-11, atol=1e-15)
-    # next to the largest float64 a derivative is larger than it
-    for i, right in zip(free, expected, strict=True):
-        assert torch.allclose(slopes[i], right, rtol=1e-9, atol=1e-11, equal_nan=True)
-
-
-def ends_of_q(duo):
-    """Rows where a parameter of q is at an end that leaves atoms without mass: it, and the end."""
-    given = constraints_of(duo.q)
-    for row in duo.finite_rows():
-        for name, end in tensors(row.q).items():
-            if name in (*counts_of(duo.q), "gate"):
-                continue  # the logarithm of 1 - gate has no slope at 1
-            highest = {constraints.unit_interval: 1, constraints.nonnegative: 0}.get(given[name])
-            if highest is not None and end in (0, highest):
-                yield row, name, end
-
-
-@over(duo for duo in FINITE if duo.p.support.discrete and any(ends_of_q(duo)))
-def test_slope_at_the_ends_of_q(duo):
-    """Where q's own parameter leaves atoms without mass, the slope is the one-sided one."""
-    for row, name, end in ends_of_q(duo):
-        at = end.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(kl_of(duo, row.p, {**row.q, name: at}), at)
-        step = 1e-7 * (1 - 2 * end)
-        moved = kl_of(duo, row.p, {**row.q, name: end + step})
-        assert slope.item() == pytest.approx(((moved - row.kl) / step).item(), rel=1e-4), row
-
-
-def neighbours(duo):
-    """A finite and an infinite row that share q's parameters, or p's; each may be absent."""
-    for shared, own in (("q", "p"), ("p", "q")):
-        for good, bad in product(duo.rows, repeat=2):
-            mine, theirs = getattr(good, own), getattr(bad, own)
-            alike = mine.keys() == theirs.keys() and getattr(good, shared) == getattr(bad, shared)
-            same_sizes = alike and all(np.shape(mine[k]) == np.shape(theirs[k]) for k in mine)
-            if same_sizes and good.finite and not bad.finite and good.kl > 0:
-                yield own, good, bad
-                break
-
-
-@over(duo for duo in FINITE if any(not row.finite for row in duo.rows))
-def test_infinite_rows_leave_their_neighbours_alone(duo):
-    found = list(neighbours(duo))
-    if not found and any(np.ndim(x) for x in (*duo.rows[0].p.values(), *duo.rows[0].q.values())):
-        pytest.skip("infinite by the sizes of vectors alone, which a batch shares")
-    assert found, "no finite row beside an infinite one: add an example to a family"
-    for own, good, bad in found:
-        alone = leaves(duo, tensors(good.p), tensors(good.q))
-        right = gradients_of(function_of(duo, good.p, good.q)(*alone), alone)
-        for share in (True, False):
-            p, q = (
-                {
-                    name: torch.stack([x, tensors(getattr(bad, side))[name]])
-                    if side == own or not share
-                    else x
-                    for name, x in tensors(getattr(good, side)).items()
-                }
-                for side in ("p", "q")
-            )
-            check_neighbours(duo, p, q, right)
-
-
-@over(duo for duo in FINITE if not duo.p.support.discrete and bounds_of(duo.pair.finite))
-def test_boundary_rows_leave_their_neighbours_alone(duo):
-    """Exactly on the boundary a moment is 1/0, which is worse than anything beyond it."""
-    good = duo.finite_rows()[0]
-    p, q = tensors(good.p), tensors(good.q)
-    alone = leaves(duo, p, q)
-    right = gradients_of(function_of(duo, p, q)(*alone), alone)
-    for name, bound, _ in bounds_of(duo.pair.finite):
-        if name not in p:
-            continue
-        on_it = {**p, name: torch.tensor(bound, dtype=F64)}
-        pair = {key: torch.stack([p[key], on_it[key]]) for key in p}
-        check_neighbours(duo, pair, q, right)
-
-
-def check_neighbours(duo, p, q, right):
-    """Row 0 is finite, row 1 is not: the gradient is row 0's alone, by both ways to mask."""
-    for masked in (
-        lambda kl: kl[kl.isfinite()].sum(),
-        lambda kl: torch.where(kl.isfinite(), kl, 0.0).sum(),
-    ):
-        inputs = leaves(duo, p, q)
-        kl = function_of(duo, p, q)(*inputs)
-        assert kl.isfinite().tolist() == [True, False]
-        gradients = gradients_of(masked(kl), inputs)
-        for x, gradient, wanted in zip(inputs, gradients, right, strict=True):
-            own = x.dim() > wanted.dim()
-            assert torch.allclose(gradient[0] if own else gradient, wanted, rtol=duo.digits(1e-12))
-            if own:
-                assert (gradient[1] == 0).all()
-
-
-# --- transformations ----------------------------------------------------------------------------
-
-
-@over(FINITE)
-def test_vmap(duo):
-    p, q = draw(duo.p, 5, 1.0), draw(duo.q, 5, 1.0)
-    function = function_of(duo, p, q)
-    inputs = [*p.values(), *q.values()]
-    if is_ordered(duo):
-        pytest.skip("Pyro's constructor assigns in place, which vmap refuses")
-    with without_validation():
-        if reads_a_count(duo):  # one number of atoms for the batch, so that it is not mapped over
-            counts = [*(name in counts_of(duo.p) for name in p)]
-            counts += [name in counts_of(duo.q) for name in q]
-            inputs = [x[0] if is_count else x for x, is_count in zip(inputs, counts, strict=True)]
-            dims = tuple(None if is_count else 0 for is_count in counts)
-        else:
-            dims = tuple(0 for _ in inputs)
-        mapped = torch.func.vmap(function, in_dims=dims)(*inputs)
-        assert torch.allclose(mapped, function(*inputs), rtol=duo.digits(1e-12))
-
-
-@over(FINITE)
-def test_functional_gradient(duo):
-    p, q = interior(duo, n=3)
-    function = function_of(duo, p, q)
-    inputs = leaves(duo, p, q)
-    numbers = tuple(i for i, x in enumerate(inputs) if x.requires_grad)
-    if is_ordered(duo):
-        pytest.skip("Pyro's constructor assigns in place, which vmap refuses")
-    with without_validation():
-        by_func = torch.func.vmap(torch.func.grad(function, argnums=numbers))(*inputs)
-    every = gradients_of(function(*inputs).sum(), inputs)
-    by_autograd = [every[i] for i in numbers]
-    for a, b in zip(by_func, by_autograd, strict=True):
-        assert torch.allclose(a, b, rtol=duo.digits(1e-10), atol=1e-12)
-
-
-def check_compiled(duo, backend, **options):
-    p, q = draw(duo.p, 3, 1.0), draw(duo.q, 3, 1.0)
-    function = function_of(duo, p, q)
-    inputs = [*p.values(), *q.values()]
-    right = function(*inputs)  # also warms torch's table of dispatched pairs
-    torch.compiler.reset()
-    compiled = torch.compile(function, fullgraph=True, backend=backend, **options)
-    with without_validation():
-        assert torch.allclose(compiled(*inputs), right, rtol=duo.digits(1e-12))
-
-
-@newer_compile
-@over_few(duo for duo in FINITE if not reads_a_count(duo))
-def test_compile(duo):
-    """But for counts: a number of atoms that is read from a tensor breaks the graph."""
-    check_compiled(duo, "eager")
-
-
-@over(SAME[:1])
-# inductor's own import defines a class by the deprecated torch.jit.script_method
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-def test_compile_by_inductor(duo):
-    # one number at a time: for vectors, torch 2.13 writes C++ that does not compile with
-    # ATEN_CPU_CAPABILITY=default
-    check_compiled(duo, "inductor", options={"cpp.simdlen": 1})
-
-
-@over(FINITE)
-# torch deprecates the tracer that Pyro's Jit ELBOs are built on; what it warns of beside that is
-# that Categorical's number of categories becomes a constant, which it is
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_jit_trace(duo):
-    first = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
-    if reads_a_count(duo):
-        pytest.skip("a count is read from a tensor: the trace would keep the first")
-    function = function_of(duo, duo.p.examples[0], duo.q.examples[0])
-    with without_validation():
-        traced = torch.jit.trace(function, tuple(first), check_trace=False)
-    second = [*draw(duo.p, 3, 1.0).values(), *draw(duo.q, 3, 1.0).values()]
-    assert torch.allclose(traced(*second), function(*second), rtol=duo.digits(1e-12))
-
-
-@over(FINITE)
-def test_pickled_distributions(duo):
-    p, q = make_pyro(duo.p, duo.p.examples[0]), make_pyro(duo.q, duo.q.examples[0])
-    again = [pickle.loads(pickle.dumps(distribution)) for distribution in (p, q)]
-    assert torch.equal(kl_divergence(*again), kl_divergence(p, q))
+@pytest.mark.accuracy
+@over(SAME)
+def test_gradient_of_close(duo):
+    """The gradient keeps its digits too: it is compared with the truth's own difference."""
+    if not by_the_book(duo.p):
+        pytest.skip("no textbook formula: differences of integrals are too slow; see gradcheck")
+    names = tuple(duo.p.examples[0])
+    members = [m for m in grids(duo.p) if not any(isinstance(x, list) for x in m.values())]
+    if not members:
+        pytest.skip("the elements of a probability vector do not move alone")
+    for name in (x for x in names if x not in counts_of(duo.p)):
+        pairs = [(moved(m, name, 1e-3), m) for m in members]
+        left, right = zip(*pairs, strict=True)
+        columns = {key: torch.tensor([m[key] for m in left], dtype=torch.float64) for key in names}
+        columns[name].requires_grad_()
+        kl = kl_divergence(make(duo.p, columns), batch(duo.p, right, torch.float64))
+        (gradient,) = torch.autograd.grad(kl.sum(), columns[name])
+        for a, b, slope in zip(left, right, gradient.tolist(), strict=True):
+            # the KL is smooth on the scale of the distance, and mpmath has digits for the rest
+            step = (a[name] - b[name]) * 2.0**-20
+            up, down = ({**a, name: a[name] + sign * step} for sign in (1, -1))
+            if exact_kl(duo.p, a, b) == float("inf"):
+                assert slope == 0  # p's support reaches beyond q's
+                continue
+            wide = (up[name] - a[name]) - (down[name] - a[name])
+            difference = float((exact_kl(duo.p, up, b) - exact_kl(duo.p, down, b)) / exact(wide))
+            assert slope == pytest.approx(difference, rel=1e-6), (name, a, b)
