@@ -7,7 +7,6 @@ from .delta import by_atoms
 from .independent import by_expansion
 from .masked import by_mask, by_selection
 from .transformed.by_line import by_line
-from .transformed.by_normal import by_integral
 from .transformed.pullback import by_marginals, by_moved_map, by_pullback
 from .transformed.rules import by_promotion, by_shared_map, by_shared_map_as_given, by_unfolding
 from .zero_inflated import by_zero_inflation
@@ -21,6 +20,6 @@ for _rule in (
     by_unfolding, by_shared_map,
     in_one_turn, by_zero_inflation, by_atoms,
     by_pullback, by_moved_map, by_marginals,
-    by_integral, by_line,
+    by_line,
 ):  # fmt: skip
     reduction(_rule)

@@ -1,301 +1,339 @@
-"""Any univariate distribution with a line, mapped or folded, against any other: one integral."""
+"""A univariate distribution, under maps or not, against another one: an integral over its line.
+
+With x = T(u), KL(T(P) || q) = KL(P || q pulled back), and the log density of q pulled back is
+log q(T(u)) + log|T'(u)|.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
-from pyro.distributions import FoldedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
 from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
-from ...numerics.quadrature.integrate import integrate, integrate_closed
+from ...numerics.quadrature.integrand import Integrand, Recorded
+from ...numerics.quadrature.integrate import LIGHT, Integral, integrate, integrate_closed
 from ...numerics.quadrature.peaks import peak_between, square_over_jump
 from ...registry.integrate import tell
-from ...registry.line import Point, half_line
+from ...registry.line import Point
 from ...registry.provenance import Use, note
-from ...registry.reduction import canonicalise, describe, no_formula, out_of_reach
-from ...registry.register import family_of
+from ...registry.reduction import describe, no_formula, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
-from ...registry.tensors import is_foreign, made_of, promoted, tensors_in
+from ...registry.tensors import is_foreign, kind_of, made_of, promoted, tensors_in
 from ...registry.user_classes import callable_copy, check_pointwise
-from .closed_images import class_of
-from .line_of import Tail, View, always_outside, heavier, inside_of, tail_of, view_of
-from .maps import one_to_one
-from .rules import base_and_transforms
+from .line_of import DistributionLine, Mass, always_outside, inside_of, line_and_maps, line_of
 from .tails import infinite_by_tails
-from .transform_rules import image_of, is_univariate, preimage_of
+from .transform_rules import image_of, is_in_table, preimage_of
 
-#: The most elements for which code of others is evaluated some hundred times each: sampling, which
-#: does it once, is the better bargain for more.
+#: User code is evaluated some hundred times for each element of a batch: for more elements than
+#: this, sampling, which evaluates it once, costs less.
 _MOST = 64
 #: Windows that are tried, in multiples of the first.
 _WIDER = (1.0, 1.25, 1.5, 1.75, *(2.0**k for k in range(1, 7)))
+#: Log of what may lie beyond a window, against a KL of order 1.
 _NEGLIGIBLE = -34.0
 
-
-@dataclass(frozen=True)
-class Source:
-    """A distribution on its line.
-
-    Args:
-        log_density: `log_density(point, *tensors)`.
-        at: `at(y, *tensors)`, the point where y of the line lies.
-        place: `place(x, *tensors)`, its inverse.
-        tensors: what it depends on, in float64.
-        centre: where its mass is.
-        width: how wide it is.
-        reach: how many widths below and above all of it lies.
-        tails: lower and upper.
-        kinked: whether nodes must crowd at the centre.
-    """
-
-    log_density: Callable[..., Tensor]
-    at: Callable[..., Point]
-    place: Callable[..., Tensor]
-    tensors: tuple[Tensor, ...]
-    centre: Tensor
-    width: Tensor
-    reach: tuple[Tensor | float, Tensor | float]
-    tails: tuple[Tail, Tail]
-    kinked: bool
-
-
-def source_of(distribution: Distribution) -> Source | None:
-    """The distribution on its line; None if it does not know it."""
-    distribution = canonicalise(distribution)
-    if isinstance(distribution, FoldedDistribution):
-        return _folded(distribution)
-    family = family_of(class_of(distribution))
-    if family is None or family.line is None or family.distribution is not class_of(distribution):
-        return None
-    line = family.line
-    values = {name: in_float64(x) for name, x in family.of(distribution).items()}
-    names = tuple(values)
-
-    def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda y, *tensors: function(y, **dict(zip(names, tensors, strict=True)))
-
-    return Source(
-        by_name(line.log_density),
-        by_name(line.at),
-        by_name(line.place),
-        tuple(values.values()),
-        line.centre(**values).detach(),
-        line.width(**values).detach(),
-        line.reach,
-        (tail_of(line, 0, values), tail_of(line, 1, values)),
-        line.peaked or bool(family.kinks),
-    )
-
-
-def _folded(distribution: FoldedDistribution) -> Source | None:
-    """On the line of log x; near 0 the density is as good as constant."""
-    base, view = (
-        source_of(distribution.base_dist),
-        view_of(distribution),
-    )  # no view of folded angles
-    if base is None or view is None:
-        return None
-    middle, right = (base.at(base.centre + k * base.width, *base.tensors).x for k in (0, 1))
-    spread = (right - middle).abs()
-    size = torch.hypot(middle, spread)
-    width = (spread / size).detach()
-    far, tail = 45.0 / width, heavier(*base.tails)
-    index = torch.as_tensor(tail.index, dtype=size.dtype)
-    return Source(
-        view.log_density,
-        lambda y, *_: half_line(y),
-        lambda x, *_: torch.log(x),
-        base.tensors,
-        torch.log(size).detach(),
-        width,
-        (far, far / index.clamp(max=1.0)),
-        (Tail(1.0, 0.0), tail),
-        base.kinked,
-    )
+Window = tuple[Tensor | float, Tensor | float]
 
 
 def by_line(p: Distribution, q: Distribution) -> Tensor | None:
-    """A distribution that knows its line, mapped or folded, against a univariate distribution."""
-    if p.event_shape or q.event_shape or is_traced():
+    """A distribution whose mass is known on a line, mapped or folded, against a univariate one."""
+    if p.event_shape or q.event_shape:
         return None
-    source = source_of(p)
-    maps: list[Transform] = []
-    if source is None:
-        base, maps = base_and_transforms(p)
-        if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
-            return None
-        source = source_of(base)
-    view = view_of(q)
-    if source is None or view is None:
+    found = line_and_maps(p)
+    if found is None or (is_traced() and not _is_traceable(*found)):
         return None
-    shape = broadcast_batch(p, q)
-    integral = _Integral(source, maps, view, shape)
+    other = line_of(q)
+    if other is None or (is_traced() and other.is_closed):
+        return None
+    integral = _LineIntegral(*found, other, broadcast_batch(p, q))
     return integral.value(p, q).to(promoted((p, q)))
 
 
-class _Integral:
-    """What is integrated, and where it is finite."""
+def _is_traceable(line: DistributionLine, maps: list[Transform]) -> bool:
+    """Whether the tails are so light that a KL is finite unless it leaves the floats.
 
-    def __init__(
-        self, source: Source, maps: list[Transform], view: View, shape: torch.Size
-    ) -> None:
-        self.source, self.view, self.shape = source, view, shape
-        foreign = is_foreign(maps)
-        self.closed = view.closed or foreign
-        map_tensors = [] if foreign else [in_float64(x) for x in tensors_in(maps)]
-        self.maps = callable_copy(maps) if foreign else made_of(maps, iter(map_tensors))
-        tensors = (source.centre, source.width, *source.tensors, *map_tensors, *view.tensors)
-        self.ends = len(source.tensors), len(source.tensors) + len(map_tensors)
-        self.tensors = [x.expand(shape) for x in tensors]
+    Values that are traced cannot decide whether it is.
+    """
+    assert line.mass is not None
+    light = all(isinstance(x, float) and x <= LIGHT for x in line.mass().window)
+    return light and not is_foreign(maps)
 
-    def __call__(
-        self, z: Tensor, centre: Tensor, width: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        i, j = self.ends
-        start = self.source.at(centre + width * z, *tensors[:i])
-        maps = made_of(self.maps, iter(tensors[i:j])) if i < j else self.maps
-        return self._densities(start, image_of(maps, start), width, tensors)
 
-    def _densities(
-        self, start: Point, point: Point, width: Tensor, tensors: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        i, j = self.ends
-        log_p = self.source.log_density(start, *tensors[:i])
-        log_q = self.view.log_density(point, *tensors[j:])
-        ratio = log_q + point.log_slope - start.log_slope - log_p
-        return log_p + start.log_slope + torch.log(width), ratio
+@dataclass(frozen=True)
+class _Terms:
+    """The integrand, as a function of places z on p's line, in widths, and of tensors.
 
-    def _with_bends(self, z: Tensor) -> tuple[Tensor, ...]:
-        """The same, and the maps' log slopes, where the slopes by their parameters jump.
+    Args:
+        mass: of p on its line.
+        log_p: p's log density at a point of the line.
+        maps: from the line to p.
+        log_q: q's log density at a point.
+        num_own: how many of the tensors belong to p on its line.
+        num_of_maps: how many belong to the maps; the others are q's.
+    """
+
+    mass: Mass
+    log_p: Callable[..., Tensor]
+    maps: Sequence[Transform]
+    log_q: Callable[..., Tensor]
+    num_own: int
+    num_of_maps: int
+
+    def __call__(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """The log density of z under p, and log q - log p there.
+
+        Args:
+            z: places.
+            given: the tensors, after centre and width if those are not p's parameters.
+        """
+        start, width, (own, maps, of_q) = self.start(z, given)
+        return self.at(z, start, image_of(maps, start), width, own, of_q)
+
+    def with_map_slopes(self, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        """The same, and the maps' log slopes: where they bend, slopes by the parameters jump.
 
         They are added such that none cancels, as those of a map and its inverse do in log q.
         """
-        centre, width, *tensors = self.tensors
-        start = point = self.source.at(centre + width * z, *tensors[: self.ends[0]])
-        bends = torch.zeros_like(point.x)
-        for k, transform in enumerate(self.maps):
-            moved = image_of([transform], point)
-            bends = bends + (k + 1) * (moved.log_slope - point.log_slope)
-            point = moved
-        return (*self._densities(start, point, width, tensors), bends)
+        start, width, (own, maps, of_q) = self.start(z, given)
+        point, slopes = start, torch.zeros_like(start.x)
+        for k, transform in enumerate(maps):
+            image = image_of([transform], point)
+            slopes = slopes + (k + 1) * (image.log_slope - point.log_slope)
+            point = image
+        return (*self.at(z, start, point, width, own, of_q), slopes)
+
+    def start(
+        self, z: Tensor, given: Sequence[Tensor]
+    ) -> tuple[Point, Tensor, tuple[Sequence[Tensor], Sequence[Transform], Sequence[Tensor]]]:
+        """The point of p's line, the width, and the tensors by what they belong to."""
+        tensors = given[2:] if self.mass.standard is None else given
+        i, j = self.num_own, self.num_own + self.num_of_maps
+        own, of_q = tensors[:i], tensors[j:]
+        maps = made_of(self.maps, iter(tensors[i:j])) if i < j else self.maps
+        centre, width = given[:2] if self.mass.standard is None else self.mass.scale(*own)
+        return self.mass.at(centre + width * z, *own), width, (own, maps, of_q)
+
+    def at(
+        self,
+        z: Tensor,
+        start: Point,
+        image: Point,
+        width: Tensor,
+        own: Sequence[Tensor],
+        of_q: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        log_q = self.log_q(image, *of_q) + image.log_slope
+        if self.mass.standard is not None:
+            log_p = self.mass.standard(z)
+            return log_p, log_q + torch.log(width) - log_p
+        log_p = self.log_p(start, *own)
+        return log_p + start.log_slope + torch.log(width), log_q - start.log_slope - log_p
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Integrands that differ in their tensors alone; one of them, to be recorded."""
+
+    key: Hashable
+    terms: _Terms = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _recorded(kind: _Kind) -> Recorded:
+    """One for each kind: it keeps its programs, and no tensor that has a graph."""
+    maps = kind.terms.maps
+    return Recorded(
+        replace(kind.terms, maps=made_of(maps, iter([x.detach() for x in tensors_in(maps)])))
+    )
+
+
+class _LineIntegral:
+    """An integral over p's line, with the tensors that it is differentiated by."""
+
+    def __init__(
+        self, line: DistributionLine, maps: list[Transform], q: DistributionLine, shape: torch.Size
+    ) -> None:
+        assert line.mass is not None
+        mass, is_user_code = line.mass(), is_foreign(maps)
+        if maps and not mass.is_whole_line:
+            # x = exp(y), mapped once more, may leave the floats, and its slopes with it; nodes
+            # that stay where they are need only those of p's density
+            mass = replace(mass, standard=None)
+        of_maps = [] if is_user_code else [in_float64(x) for x in tensors_in(maps)]
+        exact = callable_copy(maps) if is_user_code else made_of(maps, iter(of_maps))
+        counts = len(line.tensors), len(of_maps)
+        self.terms = _Terms(mass, line.log_density, exact, q.log_density, *counts)
+        self.is_closed = q.is_closed or is_user_code
+        self.line, self.q, self.shape = line, q, shape
+        tensors = [*line.tensors, *of_maps, *q.tensors]
+        if mass.standard is None:
+            tensors = [*(x.detach() for x in mass.scale(*line.tensors)), *tensors]
+        self.given = [x.expand(shape) for x in tensors]
 
     def value(self, p: Distribution, q: Distribution) -> Tensor:
         with torch.no_grad():
-            if self.closed:  # first of all: nothing else may be asked of what is no function
-                if self.shape.numel() > _MOST:
-                    raise NotImplementedError(
-                        f"KL({describe(p)} || {describe(q)}) would evaluate code that is not "
-                        f"pyro_kl's hundreds of times for each of {self.shape.numel()} elements: "
-                        "sample it, with pyro_kl.monte_carlo(p, q)."
-                    )
-                check_pointwise(lambda z: self(z, *self.tensors)[1], self._some_points())
-            start = self.source.at(self.source.centre.unsqueeze(0), *self.source.tensors)
-            image = image_of(self.maps, start)
-            if always_outside(image, self.view):
+            if self.is_closed:  # before anything else is computed by user code
+                self._check_user_code(p, q)
+            finite, otherwise = self._finiteness()
+            rows = None
+            if finite is not None and not is_traced() and not bool(finite.all()):
+                rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
+            if finite is None or (rows is not None and not rows.numel()):
                 note(Use("infinite", __name__))
-                return torch.full(self.shape, math.inf, dtype=self.tensors[0].dtype)
-            finite = inside_of(image, self.view, self.source.centre).expand(self.shape)
-            missing = nan_in(self.tensors)
-            finite = finite & ~missing
-            if bool(finite.any()):
-                tails = self.source.tails
-                finite = finite & ~infinite_by_tails(tails, start, self.maps, self.view)
-            otherwise = torch.where(missing, math.nan, math.inf).to(self.tensors[0])
-        rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
-        if not rows.numel():
-            note(Use("infinite", __name__))
-            return otherwise
-        with torch.no_grad():
+                return otherwise
             window, converges = self._window()
-        if bool((finite & ~converges).any()):
-            raise no_formula(p, q) if self.closed else out_of_reach(p, q)
-        if self.closed:
-            return self._of_whole_batch(p, q, window, finite)
-        some, reach, cuts = (
-            [x.expand(self.shape).reshape(-1)[rows] for x in group]
-            for group in (self.tensors, window, [self._cut(x) for x in self.view.places])
-        )
-        kinked = self.source.kinked or self.view.kinked
-        # the maps bend too, wherever they do
-        narrow = torch.ones_like(some[0])
-        found = integrate(self, some, (reach[0], reach[1]), cuts, kinked, narrow=narrow)
-        if not bool((found.value > -math.inf).all()):  # false of nan, too
-            raise out_of_reach(p, q)
+            if is_traced():
+                finite = finite & converges
+            elif bool((finite & ~converges).any()):
+                raise no_formula(p, q) if self.is_closed else out_of_reach(p, q)
+        if self.is_closed:
+            found = self._by_user_code(p, q, window, finite)
+        else:
+            found = self._by_tensors(window, rows, otherwise)
+            is_number = found.value > -math.inf  # not of nan
+            if not is_traced() and bool((finite & ~is_number).any()):
+                raise out_of_reach(p, q)
         tell(f"{describe(p)} || {describe(q)}", __name__, found)
-        return otherwise.reshape(-1).index_put((rows,), found.value).reshape(self.shape)
+        return torch.where(finite, found.value, otherwise) if is_traced() else found.value
 
-    def _some_points(self) -> Tensor:
-        """Five places around p's centre for each row."""
-        z = torch.linspace(-2.0, 2.0, 5).to(self.tensors[0])
-        return z.reshape(-1, *(1,) * len(self.shape)).expand(5, *self.shape).contiguous()
+    def _finiteness(self) -> tuple[Tensor | None, Tensor]:
+        """Where the KL may be finite (None: nowhere), and what it is elsewhere."""
+        own = self.line.tensors
+        centre = self.terms.mass.scale(*own)[0]
+        start = self.terms.mass.at(centre.unsqueeze(0), *own)
+        image = image_of(self.terms.maps, start)
+        missing = nan_in(self.given)
+        otherwise = torch.where(missing, math.nan, math.inf).to(self.given[0])
+        if always_outside(image, self.q):
+            return None, otherwise
+        finite = inside_of(image, self.q, centre).expand(self.shape) & ~missing
+        if not is_traced() and self.line.tails is not None and bool(finite.any()):
+            finite = finite & ~infinite_by_tails(self.line.tails, start, self.terms.maps, self.q)
+        return finite, otherwise
 
-    def _of_whole_batch(
-        self, p: Distribution, q: Distribution, window: tuple[Tensor, Tensor], finite: Tensor
-    ) -> Tensor:
-        """What keeps its parameters to itself: in the graph that its own operations make.
+    def _window(self) -> tuple[Window, Tensor]:
+        """How far the nodes go below and above, and where nothing is left beyond."""
+        first = self.terms.mass.window
+        if not is_traced():
+            enough = self._is_enough(first, _WIDER[:1])
+            if bool(enough.all()):
+                return first, torch.ones(self.shape, dtype=torch.bool, device=enough.device)
+        enough = self._is_enough(first, _WIDER)
+        factors = torch.tensor(_WIDER).to(self.given[0])
+        narrowest = factors[enough.to(torch.int8).argmax(0)]
+        low, high = (factor * end for factor, end in zip(narrowest, first, strict=True))
+        return (low, high), enough.any(0).all(0)
 
-        Nothing is known of log q: it may be narrow, it may bend anywhere. What has not become as
-        exact as asked is no answer: draws, which may stand in, are right on average.
+    def _is_enough(self, window: Window, factors: Sequence[float]) -> Tensor:
+        """Whether nothing is left beyond windows, of shape (factors, 2, *batch)."""
+        like = self.given[0]
+        ends = torch.stack([torch.as_tensor(x).to(like).expand(self.shape) for x in window])
+        sides = torch.tensor([-1.0, 1.0]).to(like).reshape(2, *(1,) * len(self.shape))
+        z = torch.stack([k * sides * ends for k in factors])
+        log_p, ratio = self.terms(z.flatten(0, 1), *self.given)
+        # a ratio that has overflowed may be that of an infinite KL
+        size = torch.where(ratio.isnan(), math.inf, ratio.abs())
+        enough = (log_p + torch.log1p(size) < _NEGLIGIBLE) | torch.isneginf(log_p)
+        return enough.reshape(z.shape)
+
+    # --- an integrand of tensors ----------------------------------------------------------------
+
+    def _by_tensors(self, window: Window, rows: Tensor | None, otherwise: Tensor) -> Integral:
+        """The integral in some rows, or in all."""
+
+        def of_rows(x: Tensor | float) -> Any:
+            if rows is None or not isinstance(x, Tensor):
+                return x
+            return x.expand(self.shape).reshape(-1)[rows]
+
+        given = [of_rows(x) for x in self.given]
+        found = integrate(
+            self._integrand(),
+            given,
+            (of_rows(window[0]), of_rows(window[1])),
+            lambda: [of_rows(self._place(x)) for x in self.q.breakpoints()],
+            self.terms.mass.is_peaked or self.q.has_kinks,
+            # the maps may bend anywhere
+            narrow=None if self.terms.mass.standard else torch.ones_like(given[0]),
+        )
+        if rows is None:
+            return found
+        value, error = (
+            rest.reshape(-1).index_put((rows,), x.to(rest)).reshape(self.shape)
+            for x, rest in ((found.value, otherwise), (found.error, torch.zeros_like(otherwise)))
+        )
+        return replace(found, value=value, error=error)
+
+    def _integrand(self) -> Integrand:
+        """Recorded, unless a density or a map has code of its own."""
+        maps = self.terms.maps
+        kind = kind_of(maps) if all(is_in_table(t) for t in maps) else None
+        if None in (self.line.key, self.q.key, kind) or is_traced():
+            return self.terms
+        return _recorded(_Kind((self.line.key, self.q.key, kind), self.terms))
+
+    def _place(self, x: Tensor) -> Tensor:
+        """Where a point x lies on p's line, in widths; at infinity if p does not reach it."""
+        mass, own, maps = self.terms.mass, self.line.tensors, self.terms.maps
+        centre, width = mass.scale(*own)
+        if mass.standard is None:
+            centre, width = centre.detach(), width.detach()
+        x = in_float64(x).expand(self.shape)
+        with torch.no_grad():
+            inside = mass.place(preimage_of(maps, x), *own).isfinite()
+            middle = image_of(maps, mass.at(centre, *own)).x
+        y = mass.place(preimage_of(maps, torch.where(inside, x, middle)), *own)
+        return torch.where(inside, (y - centre) / width, math.inf)
+
+    # --- an integrand of user code --------------------------------------------------------------
+
+    def _check_user_code(self, p: Distribution, q: Distribution) -> None:
+        """Raise unless the code can be called at a few hundred points for each element."""
+        if self.shape.numel() > _MOST:
+            raise NotImplementedError(
+                f"KL({describe(p)} || {describe(q)}) would evaluate code that is not "
+                f"pyro_kl's hundreds of times for each of {self.shape.numel()} elements: "
+                "sample it, with pyro_kl.monte_carlo(p, q)."
+            )
+        z = torch.linspace(-2.0, 2.0, 5).to(self.given[0])
+        z = z.reshape(-1, *(1,) * len(self.shape)).expand(5, *self.shape).contiguous()
+        check_pointwise(lambda z: self.terms(z, *self.given)[1], z)
+
+    def _by_user_code(
+        self, p: Distribution, q: Distribution, window: Window, finite: Tensor
+    ) -> Integral:
+        """The integral of all rows, in the graph that its own operations make.
+
+        log q may be narrow or bend anywhere. A value that is not as exact as requested is no
+        answer: draws, which may stand in, are right on average.
         """
 
         def log_q(z: Tensor) -> Tensor:
-            log_p, ratio = self(z, *self.tensors)
+            log_p, ratio = self.terms(z, *self.given)
             return log_p + ratio
 
-        top = peak_between(log_q, -window[0], window[1])
-        found = integrate_closed(self._with_bends, window, [top])
+        low, high = (torch.as_tensor(x).to(self.given[0]).expand(self.shape) for x in window)
+        top = peak_between(log_q, -low, high)
+        found = integrate_closed(
+            lambda z: self.terms.with_map_slopes(z, *self.given), (low, high), [top]
+        )
         if found.reason or not bool((finite & found.value.isfinite()).all()):
             reason = found.reason or "not all elements of the batch have a finite KL"
             raise NotImplementedError(f"KL({describe(p)} || {describe(q)}): {reason}.")
-        tell(f"{describe(p)} || {describe(q)}", __name__, found)
         if not found.value.requires_grad:
-            return found.value
+            return found
         with torch.no_grad():
-            density = torch.exp(self(top.unsqueeze(0), *self.tensors)[0].squeeze(0))
+            density = torch.exp(self.terms(top.unsqueeze(0), *self.given)[0].squeeze(0))
         square = square_over_jump(log_q, top, torch.ones_like(top))
-        return found.value + torch.nan_to_num(-0.5 * density * square, nan=0.0)
-
-    def _cut(self, x: Tensor) -> Tensor:
-        """Where a place of q's lies in p's scale; at infinity if p does not reach it."""
-        i, j = self.ends
-        own = self.tensors[2 : 2 + i]
-        maps = made_of(self.maps, iter(self.tensors[2 + i : 2 + j]))
-
-        def place(x: Tensor) -> Tensor:
-            y = self.source.place(preimage_of(maps, x), *own)
-            return (y - self.source.centre) / self.source.width
-
-        x = in_float64(x).expand(self.shape)
-        with torch.no_grad():
-            inside = place(x).isfinite()
-            somewhere = image_of(maps, self.source.at(self.source.centre, *own)).x
-        return torch.where(inside, place(torch.where(inside, x, somewhere)), math.inf)
-
-    def _window(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """The narrowest window beyond which nothing is left, and whether there is one."""
-        found, converges = [], torch.ones(self.shape, dtype=torch.bool)
-        for side, reach in zip((-1, 1), self.source.reach, strict=True):
-            first = torch.as_tensor(reach, dtype=self.tensors[0].dtype).expand(self.shape)
-            chosen, done = first, torch.zeros(self.shape, dtype=torch.bool)
-            for factor in _WIDER:
-                log_p, ratio = self(side * factor * first, *self.tensors)
-                # a ratio that has overflowed may be that of an infinite KL
-                size = torch.where(ratio.isnan(), math.inf, ratio.abs())
-                left = log_p + torch.log1p(size)
-                enough = (left < _NEGLIGIBLE) | torch.isneginf(log_p)
-                chosen = torch.where(~done & enough, factor * first, chosen)
-                done = done | enough
-            found.append(chosen)
-            converges = converges & done
-        return (found[0], found[1]), converges
-
-
-__all__: Sequence[str] = ["Source", "by_line", "source_of"]
+        return replace(
+            found, value=found.value + torch.nan_to_num(-0.5 * density * square, nan=0.0)
+        )

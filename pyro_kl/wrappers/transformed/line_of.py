@@ -1,4 +1,9 @@
-"""The log density of q as a function of its tensors, for an integral over p's line."""
+"""The line of a univariate distribution: its log density at any point, and where its mass lies.
+
+An integral over p's line needs the log density of q at points of it; where p's own mass lies is
+needed of p alone. Both are functions of the tensors that a distribution is made of, by which the
+integral is differentiated.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +25,8 @@ from torch.distributions.transforms import Transform
 
 from ...numerics.dtypes import Parameters, in_float64
 from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
-from ...registry.family import end_at
-from ...registry.line import Line, Number, Point
+from ...registry.family import Family, end_at
+from ...registry.line import Line, Number, Point, from_line, half_line
 from ...registry.reduction import canonicalise
 from ...registry.register import family_of
 from ...registry.tensors import is_foreign, made_of, tensors_in
@@ -33,7 +38,7 @@ from .rules import base_and_transforms
 from .supports import bounds
 from .transform_rules import image_of, is_univariate
 
-Density = Callable[..., Tensor]
+End = Tensor | float
 
 
 @dataclass(frozen=True)
@@ -54,80 +59,164 @@ class Tail:
     rate: Tensor | float = math.nan
 
 
+Tails = tuple[Tail, Tail]
+
+
 @dataclass(frozen=True)
-class View:
-    """A univariate distribution, seen from an integral.
+class Mass:
+    """Where the mass of a distribution lies on its line.
+
+    Args:
+        at: `at(y, *tensors)`, the point where y of the line lies.
+        place: `place(x, *tensors)`, its inverse.
+        scale: `scale(*tensors)`, centre and width of the mass.
+        window: how many widths below and above the centre all of the mass lies.
+        is_peaked: whether nodes must crowd at the centre.
+        is_whole_line: whether x is y itself.
+        standard: `standard(z)`, the log density of z = (y - centre) / width, if it is the same
+            for all distributions of the family; None if it is not.
+    """
+
+    at: Callable[..., Point]
+    place: Callable[..., Tensor]
+    scale: Callable[..., tuple[Tensor, Tensor]]
+    window: tuple[Tensor | float, Tensor | float]
+    is_peaked: bool
+    is_whole_line: bool = False
+    standard: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class DistributionLine:
+    """A univariate distribution on its line.
 
     Args:
         log_density: `log_density(point, *tensors)`, elementwise.
-        tensors: what it depends on, in float64; each broadcasts to the batch shape.
+        tensors: what the density depends on, in float64; each broadcasts to the batch shape.
         low: the lower end of the support.
         high: the upper end.
-        places: points x where the density has a kink or most of its mass.
-        kinked: whether it has kinks.
+        breakpoints: computes the points x where the density has a kink or most of its mass.
+        has_kinks: whether it has kinks.
         tails: lower and upper; None if they are not known, but perhaps the base's are.
-        base: if it is an image, the base's view.
-        back: the maps from the image to the base.
-        closed: whether the distribution says no more of itself than `log_prob`: the density keeps
-            its parameters to itself, and may be 0 in floating point inside of the support.
-        key: what the log density is but for the tensors, if all of a kind have one; else None.
+        mass: computes where its mass lies; None if that is not known.
+        base: of an image, the base's line.
+        back: of an image, the maps from the image to the base.
+        is_closed: whether no more is known than `log_prob`: the density depends on tensors that
+            are not listed, and may be 0 in floating point inside of the support.
+        key: equal for densities that differ in their tensors alone; None if that is not known.
     """
 
-    log_density: Density
+    log_density: Callable[..., Tensor]
     tensors: tuple[Tensor, ...]
-    low: Tensor | float
-    high: Tensor | float
-    places: tuple[Tensor, ...] = ()
-    kinked: bool = False
-    tails: tuple[Tail, Tail] | None = None
-    base: View | None = None
+    low: End
+    high: End
+    breakpoints: Callable[[], tuple[Tensor, ...]] = tuple
+    has_kinks: bool = False
+    tails: Tails | None = None
+    mass: Callable[[], Mass] | None = None
+    base: DistributionLine | None = None
     back: tuple[Transform, ...] = ()
-    closed: bool = False
+    is_closed: bool = False
     key: Hashable = None
 
 
-def view_of(distribution: Distribution) -> View | None:
-    """How to integrate against a distribution; None if it says too little of itself."""
+def line_of(distribution: Distribution) -> DistributionLine | None:
+    """The line of a distribution; None if too little is known of it."""
     distribution = canonicalise(distribution)
-    if distribution.event_shape or isinstance(
-        distribution, Delta | Stable
-    ):  # Stable's log_prob is wrong far out
-        return None
-    if isinstance(distribution, FoldedDistribution):
-        return _folded(distribution)
+    if distribution.event_shape or isinstance(distribution, Delta | Stable):
+        return None  # Pyro's Stable.log_prob is wrong far out
+    own = _own_line(distribution)
+    if own is not None or isinstance(distribution, FoldedDistribution):
+        return own
     if is_foreign(distribution):
         return _by_log_prob(distribution)
     if isinstance(distribution, MixtureSameFamily):
         return _mixture(distribution)
     if isinstance(distribution, ImproperUniform):
         ends = bounds(distribution.support)
-        return None if ends is None else View(lambda point: torch.zeros_like(point.x), (), *ends)
+        return ends and DistributionLine(lambda point: torch.zeros_like(point.x), (), *ends)
     if isinstance(distribution, TruncatedPolyaGamma):
         return _polya_gamma(distribution)
-    return _declared(distribution) or _mapped(distribution) or _by_log_prob(distribution)
+    return _mapped(distribution) or _by_log_prob(distribution)
 
 
-def _declared(distribution: Distribution) -> View | None:
-    family = family_of(class_of(distribution))
-    if family is None or family.line is None or family.distribution is not class_of(distribution):
+def line_and_maps(
+    distribution: Distribution,
+) -> tuple[DistributionLine, list[Transform]] | None:
+    """A line on which the mass of a distribution is known, and the maps from there to it.
+
+    None if there is no such line, or if the maps are not one-to-one on it.
+    """
+    distribution = canonicalise(distribution)
+    line = _own_line(distribution)
+    if line is not None:
+        return line, []
+    base, maps = base_and_transforms(distribution)
+    if not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
         return None
-    line = family.line
+    line = _own_line(base)
+    return None if line is None else (line, maps)
+
+
+def _own_line(distribution: Distribution) -> DistributionLine | None:
+    """The line of a declared family, or of one that is folded at 0."""
+    if isinstance(distribution, FoldedDistribution):
+        return _folded(distribution)
+    cls = class_of(distribution)
+    family = family_of(cls)
+    if family is None or family.line is None or family.distribution is not cls:
+        return None
+    return _declared(distribution, family, family.line)
+
+
+def _declared(distribution: Distribution, family: Family, line: Line) -> DistributionLine:
     values = {name: in_float64(x) for name, x in family.of(distribution).items()}
     names = tuple(values)
 
-    def log_density(point: Point, *tensors: Tensor) -> Tensor:
-        return line.log_density(point, **dict(zip(names, tensors, strict=True)))
+    def named(tensors: tuple[Tensor, ...]) -> Parameters:
+        return dict(zip(names, tensors, strict=True))
 
-    kinks = tuple(family.kinks(**values)) if family.kinks else ()
-    centre = line.at(line.centre(**values), **values).x
-    places = tuple(torch.as_tensor(x) for x in kinks) or (centre.detach(),)
-    support = family.support
-    low, high = (end_at(end, values) for end in (support.low, support.high))
-    if support.period is not None:  # the density of angles goes round
+    def standard(z: Tensor) -> Tensor:
+        assert line.standard is not None
+        unit = {name: torch.full_like(z, x) for name, x in line.standard.items()}
+        point = line.at(z, **unit)
+        return line.log_density(point, **unit) + point.log_slope
+
+    def scale(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        own = named(tensors)
+        return line.centre(**own), line.width(**own)
+
+    def breakpoints() -> tuple[Tensor, ...]:
+        if family.kinks:
+            return tuple(torch.as_tensor(x) for x in family.kinks(**values))
+        return (line.at(line.centre(**values), **values).x.detach(),)
+
+    low, high = (end_at(end, values) for end in (family.support.low, family.support.high))
+    if family.support.period is not None:  # the density of angles is periodic
         low, high = -math.inf, math.inf
-    tails = tail_of(line, 0, values), tail_of(line, 1, values)
-    tensors, key = tuple(values.values()), (line, names)
-    return View(log_density, tensors, low, high, places, bool(kinks), tails, key=key)
+
+    def mass() -> Mass:
+        return Mass(
+            at=lambda y, *tensors: line.at(y, **named(tensors)),
+            place=lambda x, *tensors: line.place(x, **named(tensors)),
+            scale=scale,
+            window=line.reach,
+            is_peaked=line.peaked or bool(family.kinks),
+            is_whole_line=line.at is from_line,
+            standard=None if line.standard is None else standard,
+        )
+
+    return DistributionLine(
+        lambda point, *tensors: line.log_density(point, **named(tensors)),
+        tuple(values.values()),
+        low,
+        high,
+        breakpoints,
+        has_kinks=bool(family.kinks),
+        tails=(tail_of(line, 0, values), tail_of(line, 1, values)),
+        mass=mass,
+        key=(line, names),
+    )
 
 
 def tail_of(line: Line, end: int, values: Parameters) -> Tail:
@@ -145,24 +234,46 @@ def number(x: Number, values: Parameters) -> Tensor | float:
     return x(**values).detach() if callable(x) else x
 
 
-def _folded(distribution: FoldedDistribution) -> View | None:
-    """The density at x plus that at -x."""
-    base = view_of(distribution.base_dist)
+def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
+    """The density at x plus that at -x; its mass lies on the line of log x."""
+    base = line_of(distribution.base_dist)
     if base is None or period_of(distribution.base_dist) is not None:
         return None
+    base_mass = base.mass and base.mass()
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
-        mirrored = Point(-point.x, point.log_slope)
-        straight = Point(point.x, point.log_slope)
+        straight, mirrored = (Point(side * point.x, point.log_slope) for side in (1, -1))
         return logaddexp(
             base.log_density(straight, *tensors), base.log_density(mirrored, *tensors)
         )
 
-    places = tuple(x.abs() for x in base.places)
     tails = base.tails and (Tail(1.0, 0.0), heavier(*base.tails))
-    return View(
-        log_density, base.tensors, 0.0, math.inf, places, base.kinked, tails, closed=base.closed
-    )
+
+    def scale(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        assert base_mass is not None
+        centre, width = base_mass.scale(*tensors)
+        middle, right = (base_mass.at(y, *tensors).x for y in (centre, centre + width))
+        spread = (right - middle).abs()
+        size = torch.hypot(middle, spread)
+        return torch.log(size), spread / size
+
+    def mass() -> Mass:
+        assert base_mass is not None
+        assert tails is not None
+        width = scale(*base.tensors)[1].detach()
+        # next to 0 the density is as good as constant
+        far, index = 45.0 / width, torch.as_tensor(tails[1].index, dtype=width.dtype)
+        window = far, far / index.clamp(max=1.0)
+        at, place = lambda y, *_: half_line(y), lambda x, *_: torch.log(x)
+        return Mass(at, place, scale, window, base_mass.is_peaked)
+
+    def breakpoints() -> tuple[Tensor, ...]:
+        return tuple(x.abs() for x in base.breakpoints())
+
+    return DistributionLine(
+        log_density, base.tensors, 0.0, math.inf, breakpoints, base.has_kinks, tails,
+        None if base_mass is None else mass, is_closed=base.is_closed,
+    )  # fmt: skip
 
 
 def heavier(a: Tail, b: Tail) -> Tail:
@@ -176,9 +287,9 @@ def _smaller(a: Tensor | float, b: Tensor | float) -> Tensor | float:
     return math.nan if math.isnan(a + b) else min(a, b)
 
 
-def _mixture(distribution: MixtureSameFamily) -> View | None:
-    """The components' densities, weighted; each is seen by itself."""
-    whole = view_of(distribution.component_distribution)
+def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
+    """The weighted densities of the components, each with tensors of its own."""
+    whole = line_of(distribution.component_distribution)
     if whole is None:
         return None
     count, size = distribution.mixture_distribution.logits.shape[-1], len(whole.tensors)
@@ -195,26 +306,30 @@ def _mixture(distribution: MixtureSameFamily) -> View | None:
         ]
         return torch.logsumexp(torch.stack(torch.broadcast_tensors(*each)), 0)
 
-    def outermost(end: Tensor | float, choose: Callable[..., Tensor]) -> Tensor | float:
+    def outermost(end: End, choose: Callable[..., Tensor]) -> End:
         return choose(end.expand(shape), -1) if isinstance(end, Tensor) else end
 
-    places = tuple(x.expand(shape)[..., k] for x in whole.places for k in range(min(count, 8)))
-    low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
-
-    def slowest(tail: Tail) -> Tail:
+    def heaviest(tail: Tail) -> Tail:
         return Tail(*(outermost(x, torch.amin) for x in (tail.index, tail.growth, tail.rate)))
 
-    tails = whole.tails and (slowest(whole.tails[0]), slowest(whole.tails[1]))
-    return View(log_density, tuple(tensors), low, high, places, whole.kinked, tails)
+    def breakpoints() -> tuple[Tensor, ...]:
+        every = [x.expand(shape) for x in whole.breakpoints()]
+        return tuple(x[..., k] for x in every for k in range(min(count, 8)))
+
+    low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
+    tails = whole.tails and (heaviest(whole.tails[0]), heaviest(whole.tails[1]))
+    return DistributionLine(
+        log_density, tuple(tensors), low, high, breakpoints, whole.has_kinks, tails
+    )
 
 
-def _mapped(distribution: Distribution) -> View | None:
-    """The base, seen from where a point comes from."""
-    base, maps = base_and_transforms(distribution)
-    if not maps or not all(is_univariate(t) for t in maps) or not one_to_one(maps, base.support):
+def _mapped(distribution: Distribution) -> DistributionLine | None:
+    """The density of the base at the point that the maps take to x, times its slope."""
+    base_distribution, maps = base_and_transforms(distribution)
+    if not maps or not all(is_univariate(t) for t in maps):
         return None
-    view = view_of(base)
-    if view is None or view.closed:
+    base = line_of(base_distribution) if one_to_one(maps, base_distribution.support) else None
+    if base is None or base.is_closed:
         return None
     back = plain_maps([t.inv for t in reversed(maps)])
     given = [in_float64(x) for x in tensors_in(back)]
@@ -223,21 +338,24 @@ def _mapped(distribution: Distribution) -> View | None:
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         start = replace(point, log_slope=torch.zeros_like(point.x))
         moved = image_of(made_of(back, iter(tensors[:count])), start)
-        return view.log_density(moved, *tensors[count:]) + moved.log_slope
+        return base.log_density(moved, *tensors[count:]) + moved.log_slope
 
-    places = [in_float64(x) for x in view.places]
-    for transform in maps:
-        places = [transform(x) for x in places]
-    somewhere = places[0].detach() if places else torch.zeros((), dtype=torch.float64)
-    image = image_of(maps, Point(somewhere, somewhere, low=view.low, high=view.high))
-    tensors = (*given, *view.tensors)
-    return View(
-        log_density, tensors, image.low, image.high, tuple(places), view.kinked,
-        base=view, back=tuple(made_of(back, iter(given))),
+    def breakpoints() -> tuple[Tensor, ...]:
+        places = [in_float64(x) for x in base.breakpoints()]
+        for transform in maps:
+            places = [transform(x) for x in places]
+        return tuple(places)
+
+    places = base.breakpoints()
+    start = in_float64(places[0]).detach() if places else torch.zeros((), dtype=torch.float64)
+    image = image_of(maps, Point(start, start, low=base.low, high=base.high))
+    return DistributionLine(
+        log_density, (*given, *base.tensors), image.low, image.high, breakpoints, base.has_kinks,
+        base=base, back=tuple(made_of(back, iter(given))),
     )  # fmt: skip
 
 
-def _by_log_prob(distribution: Distribution) -> View | None:
+def _by_log_prob(distribution: Distribution) -> DistributionLine | None:
     """Any other continuous distribution, by its own log density at x."""
     try:
         support = mapped_support(distribution)
@@ -246,19 +364,17 @@ def _by_log_prob(distribution: Distribution) -> View | None:
     ends = None if support is None or support.is_discrete else bounds(support)
     if ends is None or class_of(distribution).log_prob is Distribution.log_prob:
         return None
-    if (
-        period_of(base_and_transforms(distribution)[0]) is not None
-    ):  # torch takes the density at images of any angle
-        return None
+    if period_of(base_and_transforms(distribution)[0]) is not None:
+        return None  # torch takes the density at images of any angle
     distribution = callable_copy(distribution)
 
     def log_density(point: Point) -> Tensor:
         return called(distribution.log_prob, _off_the_ends(point.x, *ends))
 
-    return View(log_density, (), *ends, closed=True)
+    return DistributionLine(log_density, (), *ends, is_closed=True)
 
 
-def _polya_gamma(distribution: TruncatedPolyaGamma) -> View:
+def _polya_gamma(distribution: TruncatedPolyaGamma) -> DistributionLine:
     """Pyro's alternating series, which Pyro sums outside of the logarithm: -inf below x = 2e-4."""
     odd = 2.0 * torch.arange(distribution.num_log_prob_terms, dtype=torch.float64) + 1
 
@@ -269,7 +385,7 @@ def _polya_gamma(distribution: TruncatedPolyaGamma) -> View:
         plus, minus = (torch.logsumexp(terms[..., i::2], -1) for i in (0, 1))
         return plus + torch.log1p(-torch.exp(minus - plus)) - HALF_LOG_TAU
 
-    return View(log_density, (), 0.0, distribution.truncation_point)
+    return DistributionLine(log_density, (), 0.0, distribution.truncation_point)
 
 
 def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
@@ -283,11 +399,11 @@ def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tenso
     return x
 
 
-def inside_of(point: Point, view: View, like: Tensor) -> Tensor:
+def inside_of(point: Point, line: DistributionLine, like: Tensor) -> Tensor:
     """Whether the image lies in q's support, the last digits of the ends apart."""
     image_low, image_high, low, high = (
         torch.as_tensor(end, dtype=like.dtype, device=like.device)
-        for end in (point.low, point.high, view.low, view.high)
+        for end in (point.low, point.high, line.low, line.high)
     )
     slack = 16 * torch.finfo(like.dtype).eps
     return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
@@ -295,9 +411,9 @@ def inside_of(point: Point, view: View, like: Tensor) -> Tensor:
     )
 
 
-def always_outside(point: Point, view: View) -> bool:
+def always_outside(point: Point, line: DistributionLine) -> bool:
     """Whether the image ends outside of the support whatever the parameters."""
-    pairs = ((point.low, view.low, 1), (point.high, view.high, -1))
+    pairs = ((point.low, line.low, 1), (point.high, line.high, -1))
     return any(
         not isinstance(mine, Tensor)
         and not isinstance(other, Tensor)

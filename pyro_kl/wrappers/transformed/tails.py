@@ -28,7 +28,7 @@ from torch.distributions.transforms import (
 from ...numerics.concrete import holds_everywhere
 from ...registry.line import Point
 from ...registry.subclasses import is_a
-from .line_of import Tail, View
+from .line_of import DistributionLine, Tail
 from .transform_rules import direction, image_of, rule_of
 
 Number = Tensor | float
@@ -130,7 +130,7 @@ def _all_at(end: Number, place: float) -> bool:
 
 
 def infinite_by_tails(
-    tails: tuple[Tail, Tail], start: Point, maps: Sequence[Transform], view: View
+    tails: tuple[Tail, Tail], start: Point, maps: Sequence[Transform], q: DistributionLine
 ) -> Tensor:
     """Where the KL is known to be infinite by its tails.
 
@@ -138,9 +138,9 @@ def infinite_by_tails(
         tails: p's, lower and upper.
         start: any point of p's support, with its ends.
         maps: from there to where q is.
-        view: q.
+        q: the other distribution.
     """
-    maps, q = [*maps, *view.back], view.base or view
+    maps, q = [*maps, *q.back], q.base or q
     never: Mask = False
     for side, tail in enumerate(tails):
         found = _at_end(maps, start, side)
