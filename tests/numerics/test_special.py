@@ -31,7 +31,11 @@ from pyro_kl.numerics.special.gamma_divergences import (
 from pyro_kl.numerics.special.logarithms import log1pmx, safe_log
 from pyro_kl.numerics.special.series import economised, horner
 
-pytestmark = pytest.mark.accuracy
+pytestmark = [
+    pytest.mark.accuracy,
+    # torch's own forward mode is set up by the torch.jit.script that it deprecates
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
+]
 
 F64 = torch.float64
 SIZES = [1e-6, 1e-3, 0.1, 0.7, 1.0, 3.3, 11.5, 12.0, 12.5, 80.0, 1e3, 1e6, 1e9]
@@ -148,8 +152,6 @@ def test_divergence_of_equals_is_zero(name):
     assert (slope == 0).all()
 
 
-# torch's own forward mode is set up by the torch.jit.script that it deprecates
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("name", TWO_ARGUMENTS)
 def test_divergence_has_two_derivatives(name):
     function = TWO_ARGUMENTS[name][0]
@@ -291,8 +293,6 @@ FUNCTIONS = {
 }
 
 
-# torch's own forward mode is set up by the torch.jit.script that it deprecates
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_two_derivatives(name):
     function, count = FUNCTIONS[name]
