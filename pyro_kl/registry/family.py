@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -364,6 +364,6 @@ def read_gate(p: Any) -> Parameters:
     return {given: p.__dict__[given]}
 
 
-def in_rows(parameters: Parameters, vectors: frozenset[str]) -> Iterator[Tensor]:
+def in_rows(parameters: Parameters, vectors: frozenset[str]) -> list[Tensor]:
     """One number for each row and parameter; it is nan if the parameter is."""
-    return (x.sum(-1) if name in vectors else x for name, x in parameters.items())
+    return [x.sum(-1) if name in vectors else x for name, x in parameters.items()]

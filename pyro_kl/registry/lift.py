@@ -64,7 +64,7 @@ def lift(
         mine, theirs = read_p(p), read_q(q)
         value = evaluate(mine, theirs)
         if masked:
-            tensors = [*in_rows(mine, p_vectors), *in_rows(theirs, q_vectors)]
+            tensors = in_rows(mine, p_vectors) + in_rows(theirs, q_vectors)
             value = torch.where(nan_in(tensors), torch.nan, value)
         return value if value.shape == shape else value.expand(shape)
 

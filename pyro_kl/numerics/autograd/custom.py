@@ -121,13 +121,13 @@ def _custom(
                 if kernel is not None:
                     return x.tracer.call_kernel(kernel, inputs)
                 return x.tracer.call(value, partials, inputs)
-        if any(x.shape != inputs[0].shape for x in inputs):
+        if any([x.shape != inputs[0].shape for x in inputs]):
             inputs = torch.broadcast_tensors(*inputs)
         if is_traced():
             if torch._C._are_functorch_transforms_active():
                 return Transformable.apply(*inputs)
             return (plain or value)(*inputs)
-        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        if torch.is_grad_enabled() and any([x.requires_grad for x in inputs]):
             return Custom.apply(*inputs)
         return value(*inputs) if kernel is None else kernel(*inputs)[0]
 

@@ -193,6 +193,8 @@ def _run(run: Program, tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequenc
             if size > block and _splits(tensors, size):
                 return _in_blocks(run, tensors, size, block, dtype)
             break
+    if dtype is torch.float64:
+        return run([x.double() for x in tensors])
     if dtype is torch.float32 and not tensors[0].is_mps:  # as below, with less to decide
         return [x.float() for x in run([x.double() for x in tensors])]
     return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
