@@ -40,18 +40,6 @@ def log_density_at(
     return (a - 1) * up + (b - 1) * down - log_beta(a, b) - log_scale
 
 
-def at(
-    y: Tensor, concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
-) -> Point:
-    return interval(y, loc, loc + scale)
-
-
-def place(
-    x: Tensor, concentration1: Tensor, concentration0: Tensor, loc: Tensor, scale: Tensor
-) -> Tensor:
-    return torch.logit((x - loc) / scale)
-
-
 affine_beta = declare(
     Family(
         AffineBeta,
@@ -68,21 +56,12 @@ affine_beta = declare(
         safe={"concentration1": 2.0, "concentration0": 3.0, "loc": 0.0, "scale": 1.0},
         line=Line(
             log_density_at,
-            at=at,
-            place=place,
-            centre=lambda concentration1, concentration0, loc, scale: beta.logit_centre(
-                concentration1, concentration0
-            ),
-            width=lambda concentration1, concentration0, loc, scale: beta.logit_width(
-                concentration1, concentration0
-            ),
-            bend=lambda concentration1, concentration0, loc, scale: beta.logit_bend(
-                concentration1, concentration0
-            ),
-            index=(
-                lambda concentration1, concentration0, loc, scale: concentration1,
-                lambda concentration1, concentration0, loc, scale: concentration0,
-            ),
+            at=lambda y, loc, scale, **_: interval(y, loc, loc + scale),
+            place=lambda x, loc, scale, **_: torch.logit((x - loc) / scale),
+            centre=beta.logit_centre,
+            width=beta.logit_width,
+            bend=beta.logit_bend,
+            index=beta.POWERS,
         ),
     )
 )

@@ -18,17 +18,17 @@ from ...registry.family import REAL, Family, Moment
 from ...registry.line import Line, Point, from_line
 from ...registry.register import declare, formula
 
-#: Peaks further apart than this, in scales of p, have a KL that is not small.
+#: Where the peaks are further apart, in scales of p, the KL is not small.
 _FAR = 1e-3
 
 
 def by_sides(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """From a function of both scales: Pyro's asymmetry multiplies the left, divides the right.
+    """Turn a function of the scales of both sides into one of scale and asymmetry.
 
-    Here and not by the class, which rounds them to the parameters' dtype.
+    The class has attributes for them, but rounds these to the parameters' dtype.
     """
 
-    @wraps(value)  # the signature too: it names the moments a cross-entropy asks for
+    @wraps(value)  # with the signature, which names the moments that a cross-entropy needs
     def of_asymmetry(*arguments: Any, loc: Tensor, scale: Tensor, asymmetry: Tensor) -> Tensor:
         return value(*arguments, loc=loc, left=scale * asymmetry, right=scale / asymmetry)
 
@@ -39,7 +39,7 @@ def by_sides(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def mean_excess(m: Tensor, /, loc: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """E (x - m)+."""
     total, d = left + right, loc - m
-    below = d <= 0  # and no relu, whose derivatives at 0 are those of neither side
+    below = d <= 0  # relu would have the derivatives of neither side at 0
     beyond = right / total * right * torch.exp(torch.where(below, d, 0.0) / right)
     before = (
         d + (right - left) + left / total * left * torch.exp(torch.where(below, 0.0, -d) / left)
@@ -128,15 +128,16 @@ asymmetric_laplace = declare(
 def kl_asymmetric_laplaces(p: Parameters, q: Parameters) -> Tensor:
     """KL of two asymmetric Laplaces, with scales l, r at m and L, R at mu, and t = l + r.
 
-    With the same peak it is that of the sides and of two Exponentials, none of them negative:
+    For m = mu it is the KL of the side (a Bernoulli) and of the distance (two Exponentials):
 
-        K = KL(flip(r/t) || flip(R/(L + R))) + (r/t) IS(r, R) + (l/t) IS(l, L)
+        K = KL(Bernoulli(r/t) || Bernoulli(R/(L + R))) + (r/t) IS(r, R) + (l/t) IS(l, L)
 
-    A peak at d = mu - m > 0 adds, with e(x) = exp(-x) - 1 + x,
+    For d = mu - m > 0 the following is added, with e(x) = exp(-x) - 1 + x; for d < 0 it is the
+    same with the sides exchanged:
 
         (r/t) r (1/R + 1/L) e(d/r) + (d/t) (l/L - r/R)
 
-    and one at d < 0 the same with the sides exchanged. Far from it these cancel, and the KL is
+    These cancel where the peaks are far apart. There the KL is computed as
 
         log((L + R)/t) - 1 + E (x - mu)+ / R + E (mu - x)+ / L
     """

@@ -15,11 +15,13 @@ from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Point, unit_line
 from ...registry.register import declare, formula
 
+#: The tail indices of x^(a - 1) at 0 and of (1 - x)^(b - 1) at 1.
+POWERS = (lambda concentration1, **_: concentration1, lambda concentration0, **_: concentration0)
 _DIGITS = "torch loses its digits at large concentrations: wrong by a factor of 100 in float32"
 
 
 def entropy(concentration1: Tensor, concentration0: Tensor) -> Tensor:
-    """From Stirling's remainders: of what grows with a and b nothing is left to cancel."""
+    """In Stirling's remainders: no terms that grow with a and b have to cancel."""
     a, b = concentration1, concentration0
     n = a + b
     return (
@@ -74,17 +76,19 @@ def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor)
     return (a - 1) * log_x + (b - 1) * log_rest - log_beta(a, b)
 
 
-def logit_centre(concentration1: Tensor, concentration0: Tensor) -> Tensor:
+def logit_centre(concentration1: Tensor, concentration0: Tensor, **_: Tensor) -> Tensor:
     return torch.digamma(concentration1) - torch.digamma(concentration0)
 
 
-def logit_width(concentration1: Tensor, concentration0: Tensor) -> Tensor:
-    """About the standard deviation of the logit."""
+def logit_width(concentration1: Tensor, concentration0: Tensor, **_: Tensor) -> Tensor:
+    """About the standard deviation of logit x."""
     return torch.sqrt(rough_trigamma(concentration1) + rough_trigamma(concentration0))
 
 
-def logit_bend(concentration1: Tensor, concentration0: Tensor) -> tuple[Tensor, Tensor]:
-    """On the line of logit x: where the power of x turns into that of 1 - x."""
+def logit_bend(
+    concentration1: Tensor, concentration0: Tensor, **_: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The place on the line where the power of x turns into that of 1 - x, and the width."""
     a, b = 1 + concentration1, 1 + concentration0
     return torch.log(a) - torch.log(b), torch.sqrt(1 / a + 1 / b)
 
@@ -123,10 +127,7 @@ beta = declare(
             centre=logit_centre,
             width=logit_width,
             bend=logit_bend,
-            index=(
-                lambda concentration1, concentration0: concentration1,
-                lambda concentration1, concentration0: concentration0,
-            ),
+            index=POWERS,
         ),
     )
 )
@@ -136,20 +137,24 @@ beta = declare(
 def kl_of_two_betas(
     a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool
 ) -> tuple[Tensor, ...]:
-    """KL(Beta(a, b) || Beta(c, d))."""
+    """KL(Beta(a, b) || Beta(c, d)) and its derivatives, of flat tensors.
+
+    The terms of (c, a), (d, b) and (c + d, a + b) are the three parts of one long tensor.
+    """
     p_total, q_total = a + b, c + d
     scale = q_total / p_total
     # c - a scale = -(d - b scale), from the differences
     excess = torch.addcmul((c - a) * b, d - b, a, value=-1) / p_total
     u, r = torch.cat((-excess / c, excess / d)), torch.cat((a * scale / c, b * scale / d))
-    # the third of the stirling terms has nothing beside it
-    beside = torch.cat((u, u[: len(a)])), torch.cat((r, r[: len(a)]))
+    # The totals have no Bernoulli term: the third part repeats the first one and is not used.
+    bernoulli = torch.cat((u, u[: len(a)])), torch.cat((r, r[: len(a)]))
     rows = stirling_rows(
-        torch.cat((c, d, q_total)), torch.cat((a, b, p_total)), [beside], "xy" * slopes
+        torch.cat((c, d, q_total)), torch.cat((a, b, p_total)), [bernoulli], "xy" * slopes
     )
     of_c, of_d, of_total = rows.value.chunk(3)
-    binary_c, binary_d, _ = rows.excess[0].chunk(3)
-    value = torch.addcmul(torch.addcmul(of_c + of_d - of_total, c, binary_c), d, binary_d)
+    bernoulli_c, bernoulli_d, _ = rows.excess[0].chunk(3)
+    value = torch.addcmul(of_c + of_d - of_total, c, bernoulli_c)
+    value = torch.addcmul(value, d, bernoulli_d)
     if not slopes:
         return (value,)
     log_c, log_d = log1p_or_log(u, r).chunk(2)

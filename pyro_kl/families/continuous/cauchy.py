@@ -1,4 +1,4 @@
-"""Cauchy(loc, scale): no moments of x at all."""
+"""Cauchy(loc, scale), which has no moments."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _quarter(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     s, t = p["scale"], q["scale"]
     ds, dm = s - t, p["loc"] - q["loc"]
     u, d = ds / t, dm / t
-    # each square over s t on its own: the product of two large scales may overflow
+    # each square is divided on its own: the product of two large scales may overflow
     return u, d, 0.25 * (ds / s * u + dm / s * d)
 
 

@@ -1,9 +1,9 @@
 r"""ContinuousBernoulli(probs or logits): density proportional to exp(eta x) on the unit interval.
 
-All in eta = logit(probs). With L(eta) = log(sinh(eta/2) / (eta/2)), which is even, the density is
-exp(eta (x - 1/2) - L(eta)); L' and L'' give the mean and the variance, and the KL is L's Bregman
-divergence. torch expands around probs = 1/2 in a window that is too narrow for float32 and whose
-edge is wrong by 1e-7 in float64.
+Here eta = logit(probs). With the even function L(eta) = log(sinh(eta/2) / (eta/2)), the density is
+exp(eta (x - 1/2) - L(eta)); L' and L'' give the mean and the variance, and the KL is the Bregman
+divergence of L. torch expands around probs = 1/2 in a window that is too narrow for float32, and
+at the window's edge the expansion is wrong by 1e-7 in float64.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NEAR_HALF = "torch's mean and variance lose their digits near probs = 1/2, and 
 
 
 def as_logits(probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
-    """Eta."""
+    """The parameter eta."""
     if probs is None:
         assert logits is not None
         return logits
@@ -40,7 +40,7 @@ def as_logits(probs: Tensor | None = None, logits: Tensor | None = None) -> Tens
 
 @with_partials(lambda probs: (1 / (probs * (1 - probs)),))
 def logit(probs: Tensor) -> Tensor:
-    """With all its digits near probs = 1/2 as well as near the ends."""
+    """Log odds, accurate near probs = 1/2 as well as near 0 and 1."""
     rest = 1 - probs
     deviation = probs - rest
     middle = deviation.abs() < 0.5
@@ -71,7 +71,7 @@ def log_partition(eta: Tensor) -> Tensor:
 
 
 def mean_excess(m: Tensor, /, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
-    """E (x - m)+: above m it is the same family, on a shorter interval."""
+    """E (x - m)+; above m, x has the same density on a shorter interval."""
     eta = as_logits(probs, logits)
     inside = (m > 0) & (m < 1)
     point = torch.where(inside, m, 0.5)
@@ -140,7 +140,7 @@ continuous_bernoulli = declare(
 
 
 def _logit_difference(p: Parameters, q: Parameters) -> Tensor:
-    """logit(q) - logit(p), from the difference of the probs if those were given."""
+    """logit(q) - logit(p), from the difference of the probs if both are given as probs."""
     if "logits" in p or "logits" in q:
         return as_logits(**q) - as_logits(**p)
     x, y = p["probs"], q["probs"]

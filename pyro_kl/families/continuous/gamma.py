@@ -24,7 +24,7 @@ _DIGITS = "torch loses its digits at large concentrations (float32: 1.0 relative
 
 
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
-    """From Stirling's remainder: of what grows with the concentration nothing is left."""
+    """In Stirling's remainder: no terms that grow with the concentration have to cancel."""
     a = concentration
     return stirling(a) + (1 - a) * stirling_slope(a) + torch.log(a) - torch.log(rate)
 
@@ -86,7 +86,7 @@ def log_width(concentration: Tensor, rate: Tensor) -> Tensor:
 
 
 def bend(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """On the line of log x: where the power of x turns into the exponential."""
+    """The place on the line where the power of x turns into the exponential, and the width."""
     more = 1 + concentration
     return torch.log(more) - torch.log(rate), torch.rsqrt(more)
 
@@ -132,7 +132,7 @@ gamma = declare(
 
 
 def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """r - 1 and r, r = (a / c) (d / b): from differences, but no large ones that cancel."""
+    """r - 1 and r for r = (a / c) (d / b), from differences that do not cancel."""
     p, q = (a - c) / c, a / c
     t, turned = ratio_minus_one(d, b), d / b
     return torch.where(turned > 1, p + q * t, t + p * turned), q * turned
@@ -154,7 +154,7 @@ def kl_and_slopes(
     by_a, by_b, by_d = rows.slopes[-1] + g / a, -g / b, g / d
     if not by_c:
         return value, by_a, by_b, by_d
-    # digamma(c) - digamma(a) - log(d / b), the logarithms of c / a and d / b in one
+    # digamma(c) - digamma(a) - log(d / b), with the logarithms of c / a and d / b as one
     return value, by_a, by_b, rows.slopes[0] - log1p_or_log(u, r), by_d
 
 
@@ -187,7 +187,7 @@ def kl_gamma_gamma(p: Parameters, q: Parameters) -> Tensor:
 
         KL = c (r - 1 - log r) + F(c) - F(a) - (c - a) F'(a)
 
-    the first for different means, the second for different shapes of one mean.
+    where the first is 0 for equal means and the others are 0 for equal concentrations.
     """
     a, b = p["concentration"], p["rate"]
     c, d = q["concentration"], q["rate"]

@@ -1,7 +1,8 @@
 """GeneralizedPareto(loc, scale, concentration): excesses over a threshold.
 
-A concentration of 0 is an Exponential from loc, a positive one a Pareto's tail, a negative one an
-end at loc - scale / concentration. Only loc = 0 would leave E log x and E 1/x in closed form.
+With concentration 0 it is an Exponential from loc; a positive one gives a power tail, a negative
+one an upper end at loc - scale / concentration. E log x and E 1/x have a closed form for loc = 0
+only, so they are not declared.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ...registry.register import declare
 
 
 def upper_end(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
-    endless = concentration >= 0  # nan is not
+    endless = concentration >= 0  # False for nan
     return torch.where(endless, math.inf, loc - scale / torch.where(endless, -1.0, concentration))
 
 
@@ -41,7 +42,7 @@ def variance(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
 
 
 def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
-    """E (x - m)+; above m the distribution is of the same family, its scale 1 + xi z as large."""
+    """E (x - m)+; above m, x is of the same family with a scale 1 + xi z times as large."""
     z = (m - loc) / scale
     inside = (z > 0) & (concentration * z > -1)
     far = torch.where(inside, z, 0.0)
@@ -51,7 +52,7 @@ def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor, concentration: Tensor)
 
 
 def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
-    """With u = xi z, log(1 + u) from whichever of z, its logarithm and 1 + u has digits."""
+    """With u = xi z, log(1 + u) comes from z, log z or the distance to the end, as u is."""
     xi, log_z = concentration, point.log_over(loc) - torch.log(scale)
     z = torch.exp(log_z.clamp(max=600.0))
     u = xi * z
@@ -61,14 +62,15 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tens
     up = torch.where(xi > 0, xi, 1.0)
     beyond = softplus(torch.log(up) + torch.where(far_out, log_z, 0.0)) / up
     down = torch.where(xi < 0, xi, -1.0)
-    end = upper_end(loc, scale, concentration)  # inf: a finite one may be a node, nan in its slope
+    # inf where there is no end: a finite number could be a node, with nan in its derivative
+    end = upper_end(loc, scale, concentration)
     under = torch.where(towards_end, point.log_under(end), 0.0) - torch.log(scale / -down)
     log_rest = torch.where(far_out, beyond, torch.where(towards_end, under / down, log_rest))
     return -torch.log(scale) - (1 + xi) * log_rest
 
 
 def at(y: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Point:
-    """X = loc + scale (exp(xi e) - 1) / xi, e = exp(y) being exponential."""
+    """X = loc + scale (exp(xi e) - 1) / xi, with e = exp(y), a standard exponential variable."""
     e, xi = torch.exp(y), concentration
     u = xi * e
     near = u.abs() < 1e-3
@@ -96,7 +98,7 @@ def place(x: Tensor, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tenso
 
 
 def tail_index(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
-    """Of the power tail, or at the end where it has one."""
+    """The index of the power tail, or at the finite upper end."""
     return 1 / concentration.abs()
 
 

@@ -27,7 +27,7 @@ def log_laplace(t: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
 def cross_entropy(
     mean: Tensor, log_laplace: Callable[[Tensor], Tensor], /, loc: Tensor, scale: Tensor
 ) -> Tensor:
-    # one exp of the sum: exp(loc / scale) alone overflows
+    # exp of the sum, because exp(loc / scale) alone may overflow
     shrunk = torch.exp(loc / scale + log_laplace(1 / scale))
     return torch.log(scale) + (mean - loc) / scale + shrunk
 

@@ -19,7 +19,7 @@ from ...registry.register import declare, formula
 HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
 ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
 LGAMMA_HALF = 0.5 * math.log(math.pi)
-MEAN_LOG = -0.5 * (EULER_GAMMA + math.log(2))  # E log |z|, z standard normal
+MEAN_LOG = -0.5 * (EULER_GAMMA + math.log(2))  # E log |z| for a standard normal z
 
 
 def mean_excess(m: Tensor, /, scale: Tensor) -> Tensor:

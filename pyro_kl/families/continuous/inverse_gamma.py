@@ -17,7 +17,7 @@ from . import gamma
 
 
 def entropy(concentration: Tensor, rate: Tensor) -> Tensor:
-    """From Stirling's remainder: of what grows with the concentration nothing is left."""
+    """In Stirling's remainder: no terms that grow with the concentration have to cancel."""
     a = concentration
     return stirling(a) - (1 + a) * stirling_slope(a) - torch.log(a) + torch.log(rate)
 
@@ -54,7 +54,7 @@ def log_density_at(point: Point, concentration: Tensor, rate: Tensor) -> Tensor:
 
 
 def bend(concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """On the line of log x: where the exponential of 1 / x turns into the power."""
+    """The place on the line where the exponential of 1 / x turns into the power, and the width."""
     more = 1 + concentration
     return torch.log(rate) - torch.log(more), torch.rsqrt(more)
 

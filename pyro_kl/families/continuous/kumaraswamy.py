@@ -13,6 +13,7 @@ from ...numerics.special.logarithms import log1mexp
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Line, Point
 from ...registry.register import declare
+from .beta import POWERS
 
 
 def _harmonic(b: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def variance_log(concentration1: Tensor, concentration0: Tensor) -> Tensor:
 def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor) -> Tensor:
     log_x, log_rest = point.log_unit()
     a, b = concentration1, concentration0
-    # log(1 - x^a), of which 1 - x knows the digits next to 1
+    # log(1 - x^a) from 1 - x where x is next to 1
     tiny = log_rest < -36
     inside = log1mexp(a * torch.where(tiny, -1.0, log_x))
     power = torch.where(tiny, torch.log(a) + log_rest, inside)
@@ -66,7 +67,7 @@ def log_density_at(point: Point, concentration1: Tensor, concentration0: Tensor)
 
 
 def at(y: Tensor, concentration1: Tensor, concentration0: Tensor) -> Point:
-    """1 - x^a = exp(-e / b), e = exp(y) being exponential."""
+    """1 - x^a = exp(-e / b), with e = exp(y), a standard exponential variable."""
     r = torch.exp(y) / concentration0
     log_power = log1mexp(-r)
     log_x = log_power / concentration1
@@ -109,10 +110,7 @@ kumaraswamy = declare(
             width=lambda concentration1, concentration0: torch.ones_like(concentration1),
             reach=(40.0, 3.8),
             standard={"concentration1": 1.0, "concentration0": 1.0},
-            index=(
-                lambda concentration1, concentration0: concentration1,
-                lambda concentration1, concentration0: concentration0,
-            ),
+            index=POWERS,
             log_tail=True,
         ),
     )

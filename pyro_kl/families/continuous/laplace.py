@@ -24,7 +24,7 @@ from ...registry.register import declare, formula
 def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor) -> Tensor:
     """E (x - m)+."""
     d = loc - m
-    below = d <= 0  # and no |d|, whose derivatives at 0 are those of neither side
+    below = d <= 0  # |d| would have the derivatives of neither side at 0
     far = 0.5 * scale * torch.exp(torch.where(below, d, -d) / scale)
     return torch.where(below, far, d + far)
 

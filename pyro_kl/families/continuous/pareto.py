@@ -1,4 +1,4 @@
-"""Pareto(scale, alpha): the exponential of an Exponential, from scale upward."""
+"""Pareto(scale, alpha): scale times the exponential of an Exponential(alpha)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def log_density_at(point: Point, scale: Tensor, alpha: Tensor) -> Tensor:
 
 
 def at(y: Tensor, scale: Tensor, alpha: Tensor) -> Point:
-    """X = scale exp(e / alpha), e = exp(y) being exponential."""
+    """X = scale exp(e / alpha), with e = exp(y), a standard exponential variable."""
     r = torch.exp(y) / alpha
     log_x = torch.log(scale) + r
     return Point(
@@ -115,7 +115,7 @@ pareto = declare(
 
 
 def _outside(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether the KL is infinite, and the scales: where it is, harmless ones."""
+    """Where the KL is infinite, and both scales, replaced by 1 there."""
     outside = p["scale"] < q["scale"]
     return outside, torch.where(outside, 1.0, p["scale"]), torch.where(outside, 1.0, q["scale"])
 

@@ -1,7 +1,7 @@
 """RelaxedBernoulli(temperature, probs or logits): sigmoid of Logistic(logits / t, 1 / t).
 
-E log x and E log(1 - x) are elementary for temperature 1 only, and so is the entropy: what is
-not decided by the supports is an integral.
+E log x, E log(1 - x) and the entropy have a closed form for temperature 1 only, so that the KL is
+an integral, or infinite because of the supports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...registry.register import declare
 
 
 def read(p: RelaxedBernoulli) -> Parameters:
-    """The parameter that was given; torch clamps when it computes the other one."""
+    """The temperature, and the parameter that the user gave."""
     return {"temperature": p.temperature, **probs_or_logits(p.base_dist)}
 
 
@@ -37,7 +37,7 @@ def log_density_at(point: Point, temperature: Tensor, **flip: Tensor) -> Tensor:
 
 
 def index(temperature: Tensor, **_: Tensor) -> Tensor:
-    """Of the mass next to either end."""
+    """The tail index at both ends."""
     return temperature
 
 

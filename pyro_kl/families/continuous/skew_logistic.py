@@ -1,4 +1,4 @@
-"""SkewLogistic(loc, scale, asymmetry): the logistic's distribution function to a power."""
+"""SkewLogistic(loc, scale, asymmetry): its CDF is a power of a Logistic's."""
 
 from __future__ import annotations
 

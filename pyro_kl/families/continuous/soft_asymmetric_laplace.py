@@ -1,8 +1,8 @@
 """SoftAsymmetricLaplace(loc, scale, asymmetry, softness): an AsymmetricLaplace plus a Normal.
 
-Neither its entropy nor its log density has expectations in closed form; what is known are the
-moments that a sum of independent terms has. Its pairs are integrals, or decided by the supports.
-Pyro's own log density has a gradient of nan in the tails.
+Its entropy and its cross-entropies have no closed form: its pairs are integrals, or infinite
+because of the supports. The moments are those of a sum of independent variables. The gradient of
+Pyro's own log density is nan in the tails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def log_laplace(
 
 
 def _log_tail(distance: Tensor, length: Tensor, s: Tensor) -> Tensor:
-    """Log E exp(-(distance + s z) / length) on the side where that is positive, z standard."""
+    """Log E exp(-(distance + s z) / length) where distance + s z > 0, z being standard normal."""
     u = s / length - distance / s
     inside = u > 0
     scaled = log_erfcx(torch.where(inside, u, 1.0) / math.sqrt(2))

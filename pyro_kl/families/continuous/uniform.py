@@ -37,12 +37,12 @@ INTERVAL = Support(
 
 
 def _scaled(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The centre, r, 1 - r and 1 + r."""
+    """The centre c, r, 1 - r and 1 + r, where low = c (1 - r) and high = c (1 + r)."""
     centre = 0.5 * low + 0.5 * high
     return centre, 0.5 * (high - low) / centre, low / centre, high / centre
 
 
-# --- moments; those of log x and 1/x are asked for only where low >= 0 ---------------------------
+# --- moments; those of log x and 1/x are used only where low >= 0 --------------------------------
 
 
 def entropy(low: Tensor, high: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def _mean_log(low: Tensor, high: Tensor) -> Tensor:
 
 
 def mean_log(low: Tensor, high: Tensor) -> Tensor:
-    """E log x: next to the entropy's log(high - low), which a KL adds, all digits that count."""
+    """E log x, with an error that is small beside the entropy's log(high - low) in a KL."""
     return _mean_log(low, high)
 
 
@@ -86,7 +86,7 @@ def variance_log(low: Tensor, high: Tensor) -> Tensor:
 
 
 def mean_inverse(low: Tensor, high: Tensor) -> Tensor:
-    # Where low is 0 the value is masked, and a low of 1 passed, which may be high or more.
+    # Where low is 0 the value is masked, and low is replaced by 1, which may be above high.
     low = torch.where(low < high, low, 0.5 * high)
     return torch.exp(-log_sinhc_bounded(log_of_ratio(low, high))) / high
 
@@ -100,7 +100,7 @@ def mean_excess(m: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
 
 def log_mean_power(k: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
     """Log E x^k, for k > 0."""
-    # With d = log(high/low), E (x/high)^k = (1 - exp(-(k + 1) d)) / ((k + 1) (1 - exp(-d)))
+    # With d = log(high / low), E (x/high)^k = (1 - exp(-(k + 1) d)) / ((k + 1) (1 - exp(-d)))
     positive = low > 0
     d = torch.where(positive, log_of_ratio(low, high), 1.0)
     shrunk = log_sinhc_bounded((k + 1) * d) - log_sinhc_bounded(d)

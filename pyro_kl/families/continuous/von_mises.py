@@ -1,4 +1,4 @@
-"""VonMises(loc, concentration): angles from -pi to pi."""
+"""VonMises(loc, concentration), on the angles from -pi to pi."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ weibull = declare(
     reference="Bauckhage (2013), arXiv:1310.3713; split derived in the docstring",
 )
 def kl_weibull_weibull(p: Parameters, q: Parameters) -> Tensor:
-    """KL(Weibull(l, k) || Weibull(L, K)): -log x is a Gumbel.
+    """KL(Weibull(l, k) || Weibull(L, K)), that of two Gumbels, as -log x is a Gumbel.
 
     With r = K/k and a = K log(l/L) + lgamma(1 + r), as two terms that are never negative,
 

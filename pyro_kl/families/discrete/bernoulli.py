@@ -51,5 +51,5 @@ bernoulli = declare(
     "below 1.2e-7, wrong shapes",
 )
 def kl_bernoulli_bernoulli(p: Parameters, q: Parameters) -> Tensor:
-    """KL of two flips, from the difference of their parameters where they are close."""
+    """KL of two Bernoullis, from the difference of their parameters where they are close."""
     return kl_bernoulli(p, q)

@@ -19,13 +19,13 @@ from ...registry.integrate_counts import Count, negative_binomial_count
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
-#: The logarithm of the largest float64, nearly; below -_UNDERFLOW a square is no normal one.
+#: About the logarithm of the largest float64; below -_UNDERFLOW, squares are denormal.
 _LOG_MAX = 709.0
 _UNDERFLOW = 300
 
 
 def read(p: Geometric) -> Parameters:
-    """The parameter that was given: torch adds the other one when it is first asked for."""
+    """The parameter that the user gave: torch adds the other one at its first use."""
     given = next(name for name in p.__dict__ if name in ("probs", "logits"))
     return {given: p.__dict__[given]}
 
@@ -36,7 +36,7 @@ def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = Non
 
 
 def tail(n: int, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
-    """N failures to begin with."""
+    """The probability that the first n trials fail."""
     return torch.exp(n * log_masses(probs, logits)[1])
 
 
@@ -75,12 +75,12 @@ geometric = declare(
     "and loses all digits where p is close to q",
 )
 def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
-    """KL of one trial, times 1 / p.probs of them."""
+    """The KL of one trial, times the mean number of trials, 1 / p.probs."""
     if "probs" in p and "probs" in q:
         return bernoulli_kl_over_probs(p["probs"], q["probs"])
     if "logits" in p and "logits" in q:
         return geometric_kl_of_logits(p["logits"], q["logits"])
-    # each term is divided before it underflows
+    # each term is divided by p.probs before it underflows
     log_p1, log_p0 = log_masses(**p)
     log_q1, log_q0 = log_masses(**q)
     rest = kl_div_of_logs(log_p0, log_q0)
@@ -89,7 +89,7 @@ def kl_geometric_geometric(p: Parameters, q: Parameters) -> Tensor:
 
 
 def _over_probs(x: Tensor, log_p1: Tensor) -> Tensor:
-    """X / p.probs, also where p.probs is too small for a float64; +inf where the ratio is not."""
+    """X / p.probs, also where p.probs underflows; +inf where the ratio overflows."""
     finite = torch.isfinite(x)
     x = torch.where(finite, x, 0.0)
     tiny = log_p1 < -_UNDERFLOW

@@ -1,7 +1,8 @@
 """NegativeBinomial(total_count, probs or logits): successes before total_count failures.
 
-torch's `probs` is that of the outcome that is counted: the mean is total_count probs/(1 - probs),
-where scipy's p would be 1 - probs. Two of them have a closed form for equal total_count only.
+torch's `probs` belongs to the outcome that is counted, so that the mean is
+total_count probs / (1 - probs); SciPy's p is 1 - probs. The KL has a closed form for equal
+total_count only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...registry.register import declare
 
 
 def read(p: NegativeBinomial) -> Parameters:
-    """The parameter that was given; torch clamps when it computes the other one."""
+    """total_count, and the parameter that the user gave."""
     return {"total_count": p.total_count, **probs_or_logits(p)}
 
 

@@ -1,7 +1,7 @@
-"""OrderedLogistic(predictor, cutpoints): which cutpoints a Logistic(predictor, 1) falls between.
+"""OrderedLogistic(predictor, cutpoints): between which cutpoints a Logistic(predictor, 1) is.
 
-It is a Categorical whose masses the class computes as differences of sigmoids, that are 0 beyond
-17 (float32): here their logarithms come from the parameters.
+It is a Categorical. Pyro computes its masses as differences of sigmoids, which are 0 beyond 17 in
+float32; here the logarithms of the masses are computed from the parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def log_mass(k: Tensor, predictor: Tensor, cutpoints: Tensor) -> Tensor:
     x = cutpoints - predictor.unsqueeze(-1)
     gap = safe_log(-torch.expm1(-cutpoints.diff(dim=-1)))
     log_p = pad(logsigmoid(x), (0, 1)) + pad(logsigmoid(-x), (1, 0)) + pad(gap, (1, 1))
-    # a category that one side does not have has no mass there
+    # a category that only the other distribution has gets no mass
     return pad(log_p, (0, k.shape[-1] - log_p.shape[-1]), value=-torch.inf)
 
 

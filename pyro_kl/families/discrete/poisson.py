@@ -28,7 +28,7 @@ def _incomplete_gamma_slopes(n: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @with_partials(_incomplete_gamma_slopes)
 def _incomplete_gamma(n: Tensor, x: Tensor) -> Tensor:
-    """P(n, x), for an integer n; torch's own has no forward derivative."""
+    """P(n, x) for an integer n; torch's gammainc has no forward-mode derivative."""
     return torch.special.gammainc(n, x)
 
 

@@ -17,7 +17,7 @@ from . import negative_binomial
 
 
 def read(p: ZeroInflatedNegativeBinomial) -> Parameters:
-    """The parameters as they were given; the other forms are clamped."""
+    """The parameters that the user gave: Pyro clamps the other forms."""
     return {**negative_binomial.read(p.base_dist), **read_gate(p)}
 
 

@@ -17,7 +17,7 @@ from .poisson import kl_poisson_poisson, poisson
 
 
 def read(p: ZeroInflatedPoisson) -> Parameters:
-    """The gate as it was given; Pyro clamps when it computes the other form."""
+    """The rate, and the form of the gate that the user gave: Pyro clamps the other one."""
     return {"rate": p.rate, **read_gate(p)}
 
 
@@ -88,7 +88,7 @@ def kl_zero_inflated_poissons(p: Parameters, q: Parameters) -> Tensor:
     reference=_REFERENCE,
 )
 def kl_zero_inflated_poisson_poisson(p: Parameters, q: Parameters) -> Tensor:
-    """KL against a Poisson, whose gate is 0."""
+    """KL to a Poisson, which is zero-inflated with gate 0."""
     return _kl(p, q, _gates(p), log_gates(torch.zeros_like(q["rate"])))
 
 
@@ -104,7 +104,7 @@ def kl_zero_inflated_poisson_poisson(p: Parameters, q: Parameters) -> Tensor:
     reference=_REFERENCE,
 )
 def kl_poisson_zero_inflated_poisson(p: Parameters, q: Parameters) -> Tensor:
-    """KL of a Poisson, whose gate is 0."""
+    """KL of a Poisson, which is zero-inflated with gate 0."""
     return _kl(p, q, log_gates(torch.zeros_like(p["rate"])), _gates(q))
 
 

@@ -1,4 +1,4 @@
-"""AffineBetas on one interval are Betas; on others, their KL is an integral."""
+"""AffineBeta || AffineBeta: on one interval the KL of two Betas, otherwise an integral."""
 
 from __future__ import annotations
 
@@ -39,16 +39,15 @@ _by_integral = _integral.formula
     method="quadrature",
 )
 def kl_affine_beta_affine_beta(p: AffineBeta, q: AffineBeta) -> Tensor:
-    """KL of the Betas where both live on one interval, which nobody moves; else the integral."""
+    """The KL of two Betas if both are on one interval with constant ends; else the integral."""
     shape = broadcast_batch(p, q)
-    ends = (p.loc, q.loc), (p.scale, q.scale)
-    if all(_equal(a, b) for a, b in ends):
+    if _equal(p.loc, q.loc) and _equal(p.scale, q.scale):
         return kl_divergence(p.base_dist, q.base_dist).expand(shape)
     return _by_integral(p, q)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two parameters are one, or equal in all elements and not to be differentiated by."""
+    """Whether two parameters are one tensor, or equal everywhere without requiring grad."""
     if a is b:
         return True
     free = a.requires_grad or b.requires_grad

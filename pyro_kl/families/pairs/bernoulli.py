@@ -1,4 +1,4 @@
-"""Bernoulli against Poisson: two atoms against all counts."""
+"""Bernoulli || Poisson."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..discrete.poisson import poisson
     replaces="torch gives nan for probs 0 against rate 0, and clamps probs",
 )
 def kl_bernoulli_poisson(p: Parameters, q: Parameters) -> Tensor:
-    """Both atoms in terms that are never negative: q's mass beyond them is of second order."""
+    """The sum over both atoms, in terms that are never negative."""
     if "probs" in p:
         return bernoulli_poisson_kl(p["probs"], q["rate"])
     return bernoulli_poisson_kl_of_logits(p["logits"], q["rate"])

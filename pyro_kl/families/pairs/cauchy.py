@@ -1,4 +1,4 @@
-"""KL(Cauchy || q) for a q of another family: E log|X - z| is elementary."""
+"""Cauchy || StudentT, by E log|X - z| of a Cauchy X."""
 
 from __future__ import annotations
 

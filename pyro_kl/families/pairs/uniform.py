@@ -1,4 +1,4 @@
-"""KL(Uniform || q) for a q that asks for what only a uniform p knows in closed form."""
+"""KL(Uniform || q) for families q whose cross-entropy has a closed form for a uniform p only."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def kl_uniform_cauchy(p: Parameters, q: Parameters) -> Tensor:
     reference="by parts; derived in the module",
 )
 def kl_uniform_half_cauchy(p: Parameters, q: Parameters) -> Tensor:
-    """As against a Cauchy with loc = 0, of which the half has twice the density."""
+    """The KL to a Cauchy with loc 0, minus log 2: a HalfCauchy has twice its density."""
     outside = p["low"] < 0
     p = uniform.unless(outside, p)
     value = torch.log(0.5 * math.pi * q["scale"]) + _mean_log_tail(p, 0.0, q["scale"])
@@ -90,7 +90,7 @@ def kl_uniform_student_t(p: Parameters, q: Parameters) -> Tensor:
     reference="by parts; derived in the docstring",
 )
 def kl_uniform_generalized_pareto(p: Parameters, q: Parameters) -> Tensor:
-    """KL(Uniform || GeneralizedPareto(loc, s, xi)), without a 1/xi that would not be one at 0.
+    """KL(Uniform || GeneralizedPareto(loc, s, xi)), without 1/xi, for xi = 0 is allowed.
 
     With z = (x - loc)/s, c = 1 + xi E z and r = xi h/c for half the width h of z,
 
