@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Distribution, kl_divergence
 from ..registry.provenance import recording, total_error
 from ..registry.reduction import describe
 from ..registry.shapes import broadcast_batch
-from ..wrappers.transformed.undeclared import is_on_line
+from ..wrappers.transformed.by_search import is_on_line
 from .estimate import Record
 from .mixtures import check_operands, components, is_mixture, log_overlap, pairwise
 

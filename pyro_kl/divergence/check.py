@@ -16,7 +16,7 @@ from ..registry.family import Family
 from ..registry.pair import Pair
 from ..registry.register import family_of, pair_of, registered
 from ..registry.warnings import quiet
-from ..wrappers.transformed.undeclared import kl_of_undeclared
+from ..wrappers.transformed.by_search import kl_of_undeclared
 from .check_report import CheckReport, CheckResult
 from .check_subject import F64, Cell, NotTried, Subject, Wrong, in_words, unvalidated
 from .monte_carlo import monte_carlo

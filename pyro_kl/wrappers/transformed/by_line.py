@@ -29,8 +29,8 @@ from ...registry.reduction import describe, no_formula, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.tensors import is_foreign, kind_of, made_of, promoted, tensors_in
 from ...registry.user_classes import callable_copy, check_pointwise
+from .finiteness import infinite_by_tails
 from .line_of import DistributionLine, Mass, always_outside, inside_of, line_and_maps, line_of
-from .tails import infinite_by_tails
 from .transform_rules import image_of, is_in_table, preimage_of
 
 #: User code is evaluated some hundred times for each element of a batch: for more elements than
