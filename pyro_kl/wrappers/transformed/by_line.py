@@ -20,8 +20,8 @@ from torch.distributions.transforms import Transform
 from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.integrand import Integrand, Recorded
-from ...numerics.quadrature.integrate import LIGHT, Integral, integrate, integrate_closed
-from ...numerics.quadrature.peaks import peak_between, square_over_jump
+from ...numerics.quadrature.integrate import LIGHT, Integral, integrate
+from ...numerics.quadrature.peaks import peak_between
 from ...registry.integrate import tell
 from ...registry.line import Point
 from ...registry.provenance import Use, note
@@ -29,9 +29,11 @@ from ...registry.reduction import describe, no_formula, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.tensors import is_foreign, kind_of, made_of, promoted, tensors_in
 from ...registry.user_classes import callable_copy, check_pointwise
-from .finiteness import infinite_by_tails
-from .line_of import DistributionLine, Mass, always_outside, inside_of, line_and_maps, line_of
+from .distribution_line import DistributionLine, Mass
+from .finiteness import always_outside, infinite_by_tails, inside_of
+from .line_of import line_and_maps, line_of
 from .transform_rules import image_of, is_in_table, preimage_of
+from .user_code import integral_of_calls
 
 #: User code is evaluated some hundred times for each element of a batch: for more elements than
 #: this, sampling, which evaluates it once, costs less.
@@ -323,17 +325,12 @@ class _LineIntegral:
 
         low, high = (torch.as_tensor(x).to(self.given[0]).expand(self.shape) for x in window)
         top = peak_between(log_q, -low, high)
-        found = integrate_closed(
-            lambda z: self.terms.with_map_slopes(z, *self.given), (low, high), [top]
-        )
+
+        def terms(z: Tensor) -> tuple[Tensor, ...]:
+            return self.terms.with_map_slopes(z, *self.given)
+
+        found = integral_of_calls(terms, (low, high), top, torch.ones_like(top))
         if found.reason or not bool((finite & found.value.isfinite()).all()):
             reason = found.reason or "not all elements of the batch have a finite KL"
             raise NotImplementedError(f"KL({describe(p)} || {describe(q)}): {reason}.")
-        if not found.value.requires_grad:
-            return found
-        with torch.no_grad():
-            density = torch.exp(self.terms(top.unsqueeze(0), *self.given)[0].squeeze(0))
-        square = square_over_jump(log_q, top, torch.ones_like(top))
-        return replace(
-            found, value=found.value + torch.nan_to_num(-0.5 * density * square, nan=0.0)
-        )
+        return found

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from pyro.distributions import Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from ...numerics.quadrature.integrate import Integral, asked_tolerance, integrate_laws, short_of
-from ...numerics.quadrature.peaks import square_over_jump
+from ...numerics.quadrature.integrate import Integral, asked_tolerance, short_of
 from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
 from ...registry.line import LARGEST, Point, from_line, half_line, interval
 from ...registry.reduction import describe
 from ...registry.shapes import peel
 from ...registry.subclasses import is_a
 from ...registry.tensors import is_foreign, own_copy
-from ..circle import support_of
+from ..circle import ends_of
 from ..log_prob import log_prob_anywhere
-from .supports import bounds
+from .user_code import integral_of_calls
 
 OnLine = Callable[[Tensor], Tensor]
 Ends = tuple[float, float]
@@ -93,14 +91,18 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         decays, rest = _tails(log_p, log_q, centre, width, low, high, limits)
         if not bool((outside | decays).all()):
             raise _unknown(p, q)
-    found = integrate_laws(log_p, log_q, centre, width, (low, high), [(peak - centre) / width])
+
+    def terms(z: Tensor) -> tuple[Tensor, Tensor]:
+        y = centre + width * z
+        a = log_p(y).to(torch.float64)
+        return a + torch.log(width), log_q(y) - a
+
+    found = integral_of_calls(terms, (low, high), (peak - centre) / width, narrow / width)
+    total = found.value
     with torch.no_grad():
-        known = found.error <= _WORST * (1 + found.value.abs())  # false of nan
+        known = found.error <= _WORST * (1 + total.abs())  # not of nan
     if not bool((outside | known).all()):
         raise _unknown(p, q)
-    total = found.value
-    if torch.is_grad_enabled() and total.requires_grad:
-        total = total + _of_kinks(log_p, log_q, centre, peak, width, narrow)
     value, error = (
         torch.where(outside, math.inf, torch.where(missing, math.nan, total)),
         torch.where(outside | missing, 0.0, found.error + rest),
@@ -124,20 +126,13 @@ def _elsewhere(log: OnLine, missing: Tensor) -> OnLine:
 
 def _outside(p: Distribution, q: Distribution) -> Tensor:
     """Where an end of p's support is outside of q's, as far as is known."""
-    mine, other = bounds(support_of(p)), _ends_or_none(q)
+    mine, other = ends_of(p), ends_of(q)
     if mine is None or other is None:
         return torch.tensor(False)
     low, high, other_low, other_high = (
         torch.as_tensor(end, dtype=torch.float64) for end in (*mine, *other)
     )
     return (low < other_low) | (high > other_high)
-
-
-def _ends_or_none(distribution: Distribution) -> tuple[Any, Any] | None:
-    try:
-        return bounds(support_of(distribution))
-    except (NotImplementedError, AttributeError):
-        return None
 
 
 def _unknown(p: Distribution, q: Distribution) -> NotImplementedError:
@@ -164,29 +159,9 @@ def is_on_line(p: Distribution, q: Distribution) -> bool:
     return not p.event_shape and not q.event_shape and all(_map(x) is not None for x in (p, q))
 
 
-def _of_kinks(
-    log_p: OnLine, log_q: OnLine, p_peak: Tensor, q_peak: Tensor, p_width: Tensor, q_width: Tensor
-) -> Tensor:
-    """0, with a slope of 0, and the second derivative that kinks at the two peaks contribute.
-
-    The integrand p (log p - log q) jumps by 1 + log p - log q times p what log p does.
-    """
-    a, b = (log(p_peak.unsqueeze(0)).detach().squeeze(0) for log in (log_p, log_q))
-    there = log_p(q_peak.unsqueeze(0)).detach().squeeze(0).to(torch.float64)
-    own = 0.5 * torch.exp(a) * (1 + a - b) * square_over_jump(log_p, p_peak, p_width)
-    other = -0.5 * torch.exp(there) * square_over_jump(log_q, q_peak, q_width)
-    return torch.nan_to_num(own, nan=0.0) + torch.nan_to_num(other, nan=0.0)
-
-
 def _map(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
     """From the line to p's support, and how far x can be told from its ends; None if unknown."""
-    try:
-        support = support_of(p)
-    except (NotImplementedError, AttributeError):
-        return None
-    if support is None or support.is_discrete or support.event_dim:
-        return None
-    ends = bounds(support)
+    ends = ends_of(p)
     if ends is None:
         return None
     low, high = (torch.as_tensor(end, dtype=torch.float64) for end in ends)

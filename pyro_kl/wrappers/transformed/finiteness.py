@@ -28,7 +28,7 @@ from torch.distributions.transforms import (
 from ...numerics.concrete import holds_everywhere
 from ...registry.line import Point
 from ...registry.subclasses import is_a
-from .line_of import DistributionLine, Tail
+from .distribution_line import DistributionLine, Tail
 from .transform_rules import direction, image_of, rule_of
 
 Number = Tensor | float
@@ -177,3 +177,29 @@ def _has_no_mean(cost: Growth | None, tail: Tail) -> Mask:
     if cost.level != level:
         return cost.level > level
     return (cost.power > power) | ((cost.power == power) & (cost.factor >= tail.rate))
+
+
+# --- supports -----------------------------------------------------------------------------------
+
+
+def inside_of(point: Point, line: DistributionLine, like: Tensor) -> Tensor:
+    """Whether the image lies in q's support, the last digits of the ends apart."""
+    image_low, image_high, low, high = (
+        torch.as_tensor(end, dtype=like.dtype, device=like.device)
+        for end in (point.low, point.high, line.low, line.high)
+    )
+    slack = 16 * torch.finfo(like.dtype).eps
+    return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
+        image_high <= high + slack * high.abs().nan_to_num(posinf=0.0)
+    )
+
+
+def always_outside(point: Point, line: DistributionLine) -> bool:
+    """Whether the image ends outside of the support whatever the parameters."""
+    pairs = ((point.low, line.low, 1), (point.high, line.high, -1))
+    return any(
+        not isinstance(mine, Tensor)
+        and not isinstance(other, Tensor)
+        and side * (mine - other) < 0
+        for mine, other, side in pairs
+    )

@@ -8,8 +8,8 @@ integral is differentiated.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from pyro.distributions import (
@@ -26,98 +26,18 @@ from torch.distributions.transforms import Transform
 from ...numerics.dtypes import Parameters, in_float64
 from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
 from ...registry.family import Family, end_at
-from ...registry.line import Line, Number, Point, from_line, half_line
+from ...registry.line import Line, Point, from_line, half_line
 from ...registry.reduction import canonicalise
 from ...registry.register import family_of
 from ...registry.tensors import is_foreign, made_of, tensors_in
-from ...registry.user_classes import callable_copy, called
 from ..circle import period_of
 from .closed_images import class_of
-from .maps import mapped_support, one_to_one, plain_maps
+from .distribution_line import DistributionLine, End, Mass, Tail, heavier, tail_of
+from .maps import one_to_one, plain_maps
 from .rules import base_and_transforms
 from .supports import bounds
 from .transform_rules import image_of, is_univariate
-
-End = Tensor | float
-
-
-@dataclass(frozen=True)
-class Tail:
-    """How fast a density falls with t at one end of its support.
-
-    t is the distance from the middle, or 1 over that from a finite end.
-
-    Args:
-        index: a, of a mass t^-a beyond t; inf if it is lighter than any power.
-        growth: g, of exp(-c t^g); inf of a double exponential; 0 of a power or, if the index is
-            inf, of exp(-c (log t)^2).
-        rate: c, or what it is of exp(-exp(c t)); nan if it is not known.
-    """
-
-    index: Tensor | float
-    growth: Tensor | float
-    rate: Tensor | float = math.nan
-
-
-Tails = tuple[Tail, Tail]
-
-
-@dataclass(frozen=True)
-class Mass:
-    """Where the mass of a distribution lies on its line.
-
-    Args:
-        at: `at(y, *tensors)`, the point where y of the line lies.
-        place: `place(x, *tensors)`, its inverse.
-        scale: `scale(*tensors)`, centre and width of the mass.
-        window: how many widths below and above the centre all of the mass lies.
-        is_peaked: whether nodes must crowd at the centre.
-        is_whole_line: whether x is y itself.
-        standard: `standard(z)`, the log density of z = (y - centre) / width, if it is the same
-            for all distributions of the family; None if it is not.
-    """
-
-    at: Callable[..., Point]
-    place: Callable[..., Tensor]
-    scale: Callable[..., tuple[Tensor, Tensor]]
-    window: tuple[Tensor | float, Tensor | float]
-    is_peaked: bool
-    is_whole_line: bool = False
-    standard: Callable[[Tensor], Tensor] | None = None
-
-
-@dataclass(frozen=True)
-class DistributionLine:
-    """A univariate distribution on its line.
-
-    Args:
-        log_density: `log_density(point, *tensors)`, elementwise.
-        tensors: what the density depends on, in float64; each broadcasts to the batch shape.
-        low: the lower end of the support.
-        high: the upper end.
-        breakpoints: computes the points x where the density has a kink or most of its mass.
-        has_kinks: whether it has kinks.
-        tails: lower and upper; None if they are not known, but perhaps the base's are.
-        mass: computes where its mass lies; None if that is not known.
-        base: of an image, the base's line.
-        back: of an image, the maps from the image to the base.
-        is_closed: whether no more is known than `log_prob`: the density depends on tensors that
-            are not listed, and may be 0 in floating point inside of the support.
-        key: equal for densities that differ in their tensors alone; None if that is not known.
-    """
-
-    log_density: Callable[..., Tensor]
-    tensors: tuple[Tensor, ...]
-    low: End
-    high: End
-    breakpoints: Callable[[], tuple[Tensor, ...]] = tuple
-    has_kinks: bool = False
-    tails: Tails | None = None
-    mass: Callable[[], Mass] | None = None
-    base: DistributionLine | None = None
-    back: tuple[Transform, ...] = ()
-    is_closed: bool = False
-    key: Hashable = None
+from .user_code import line_by_log_prob
 
 
 def line_of(distribution: Distribution) -> DistributionLine | None:
@@ -129,7 +49,7 @@ def line_of(distribution: Distribution) -> DistributionLine | None:
     if own is not None or isinstance(distribution, FoldedDistribution):
         return own
     if is_foreign(distribution):
-        return _by_log_prob(distribution)
+        return line_by_log_prob(distribution)
     if isinstance(distribution, MixtureSameFamily):
         return _mixture(distribution)
     if isinstance(distribution, ImproperUniform):
@@ -137,7 +57,7 @@ def line_of(distribution: Distribution) -> DistributionLine | None:
         return ends and DistributionLine(lambda point: torch.zeros_like(point.x), (), *ends)
     if isinstance(distribution, TruncatedPolyaGamma):
         return _polya_gamma(distribution)
-    return _mapped(distribution) or _by_log_prob(distribution)
+    return _mapped(distribution) or line_by_log_prob(distribution)
 
 
 def line_and_maps(
@@ -219,21 +139,6 @@ def _declared(distribution: Distribution, family: Family, line: Line) -> Distrib
     )
 
 
-def tail_of(line: Line, end: int, values: Parameters) -> Tail:
-    """At the lower or at the upper end."""
-    index = number(line.index[end], values)
-    if line.exponential[end] != 0.0:
-        return Tail(index, math.inf, number(line.exponential[end], values))
-    rate = number(line.rate[end], values)
-    known = isinstance(rate, Tensor) or math.isfinite(rate)
-    return Tail(index, number(line.growth[end], values), rate if known else math.nan)
-
-
-def number(x: Number, values: Parameters) -> Tensor | float:
-    """A number, or what the function of the parameters says."""
-    return x(**values).detach() if callable(x) else x
-
-
 def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
     """The density at x plus that at -x; its mass lies on the line of log x."""
     base = line_of(distribution.base_dist)
@@ -274,17 +179,6 @@ def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
         log_density, base.tensors, 0.0, math.inf, breakpoints, base.has_kinks, tails,
         None if base_mass is None else mass, is_closed=base.is_closed,
     )  # fmt: skip
-
-
-def heavier(a: Tail, b: Tail) -> Tail:
-    """What is left of two tails at one end."""
-    return Tail(_smaller(a.index, b.index), _smaller(a.growth, b.growth), _smaller(a.rate, b.rate))
-
-
-def _smaller(a: Tensor | float, b: Tensor | float) -> Tensor | float:
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return torch.minimum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
-    return math.nan if math.isnan(a + b) else min(a, b)
 
 
 def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
@@ -355,25 +249,6 @@ def _mapped(distribution: Distribution) -> DistributionLine | None:
     )  # fmt: skip
 
 
-def _by_log_prob(distribution: Distribution) -> DistributionLine | None:
-    """Any other continuous distribution, by its own log density at x."""
-    try:
-        support = mapped_support(distribution)
-    except NotImplementedError:
-        return None
-    ends = None if support is None or support.is_discrete else bounds(support)
-    if ends is None or class_of(distribution).log_prob is Distribution.log_prob:
-        return None
-    if period_of(base_and_transforms(distribution)[0]) is not None:
-        return None  # torch takes the density at images of any angle
-    distribution = callable_copy(distribution)
-
-    def log_density(point: Point) -> Tensor:
-        return called(distribution.log_prob, _off_the_ends(point.x, *ends))
-
-    return DistributionLine(log_density, (), *ends, is_closed=True)
-
-
 def _polya_gamma(distribution: TruncatedPolyaGamma) -> DistributionLine:
     """Pyro's alternating series, which Pyro sums outside of the logarithm: -inf below x = 2e-4."""
     odd = 2.0 * torch.arange(distribution.num_log_prob_terms, dtype=torch.float64) + 1
@@ -386,37 +261,3 @@ def _polya_gamma(distribution: TruncatedPolyaGamma) -> DistributionLine:
         return plus + torch.log1p(-torch.exp(minus - plus)) - HALF_LOG_TAU
 
     return DistributionLine(log_density, (), 0.0, distribution.truncation_point)
-
-
-def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """A point that has rounded to an end of the support, one digit inside of it."""
-    eps = torch.finfo(x.dtype).eps
-    for end, side in ((low, 1), (high, -1)):
-        at = torch.as_tensor(end, dtype=x.dtype, device=x.device)
-        if isinstance(end, Tensor) or math.isfinite(end):
-            inside = at + side * torch.where(at == 0, 1e-300, eps * at.abs())
-            x = torch.maximum(x, inside) if side > 0 else torch.minimum(x, inside)
-    return x
-
-
-def inside_of(point: Point, line: DistributionLine, like: Tensor) -> Tensor:
-    """Whether the image lies in q's support, the last digits of the ends apart."""
-    image_low, image_high, low, high = (
-        torch.as_tensor(end, dtype=like.dtype, device=like.device)
-        for end in (point.low, point.high, line.low, line.high)
-    )
-    slack = 16 * torch.finfo(like.dtype).eps
-    return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
-        image_high <= high + slack * high.abs().nan_to_num(posinf=0.0)
-    )
-
-
-def always_outside(point: Point, line: DistributionLine) -> bool:
-    """Whether the image ends outside of the support whatever the parameters."""
-    pairs = ((point.low, line.low, 1), (point.high, line.high, -1))
-    return any(
-        not isinstance(mine, Tensor)
-        and not isinstance(other, Tensor)
-        and side * (mine - other) < 0
-        for mine, other, side in pairs
-    )
