@@ -80,8 +80,8 @@ def recording() -> Iterator[list[Use]]:
 
 
 def mark() -> list[int]:
-    """The lengths of this thread's records, for `rewind` and `silent_since`."""
-    return [len(uses) for uses in _records()]
+    """The lengths of this thread's open records, for `rewind` and `silent_since`."""
+    return [len(uses) for uses in _records()] if _open else []
 
 
 def silent_since(lengths: list[int]) -> bool:

@@ -267,7 +267,7 @@ def _install(pair: Pair) -> None:
             rewind(noted)
             return by_reduction(p, q, declined)
         # an integral that estimates its error calls `note` itself, with the error
-        if use is not None and (not may_note_itself or silent_since(noted)):
+        if noted and use is not None and (not may_note_itself or silent_since(noted)):
             note(use)
         return value
 

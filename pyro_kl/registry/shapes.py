@@ -27,7 +27,8 @@ def check_event_shapes(p: Distribution, q: Distribution) -> None:
 def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     """The batch shape of KL(p || q); a ValueError that names both sides if there is none."""
     shape = p.batch_shape
-    check_event_shapes(p, q)
+    if p.event_shape != q.event_shape:
+        check_event_shapes(p, q)
     if shape == q.batch_shape:
         return torch.Size(shape)  # that of a TruncatedPolyaGamma is a plain tuple
     try:

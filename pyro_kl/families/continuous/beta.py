@@ -123,11 +123,7 @@ beta = declare(
             Uniform: _DIGITS,
         },
         line=unit_line(
-            log_density_at,
-            centre=logit_centre,
-            width=logit_width,
-            bend=logit_bend,
-            index=POWERS,
+            log_density_at, centre=logit_centre, width=logit_width, bend=logit_bend, index=POWERS
         ),
     )
 )

@@ -11,9 +11,7 @@ from torch.distributions import Gamma, Gumbel, Normal
 from ...numerics.autograd.custom import value_and_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
-from ...numerics.special.gamma_divergences import (
-    stirling_rows,
-)
+from ...numerics.special.gamma_divergences import stirling_rows
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...numerics.special.logarithms import log1p_or_log, ratio_minus_one
 from ...registry.family import POSITIVE, Family, Moment, above
@@ -114,10 +112,7 @@ gamma = declare(
             "mean_inverse": Moment(mean_inverse, finite=above(concentration=1)),
         },
         cross_entropy=cross_entropy,
-        replaces={
-            Normal: _DIGITS,
-            Gumbel: "torch multiplies inf by 0: nan",
-        },
+        replaces={Normal: _DIGITS, Gumbel: "torch multiplies inf by 0: nan"},
         line=positive_line(
             log_density_at,
             centre=mean_log,

@@ -28,7 +28,7 @@ def read(p: BetaBinomial) -> Parameters:
 def log_mass(
     k: Tensor, concentration1: Tensor, concentration0: Tensor, total_count: Tensor
 ) -> Tensor:
-    """The Binomial at the mean, times what the three rising factorials exceed the powers by."""
+    """The log mass of a Binomial at the mean, plus log ratios of rising factorials to powers."""
     a, b, n = (x.unsqueeze(-1) for x in (concentration1, concentration0, total_count))
     inside = k <= n
     k = torch.where(inside, k, 0)
@@ -76,7 +76,7 @@ _log_masses = log_masses_of(beta_binomial)
     method="exact sum",
 )
 def kl_beta_binomial_beta_binomial(p: Parameters, q: Parameters) -> Tensor:
-    """The sum over the atoms, with log p - log q from the difference of the parameters."""
+    """The sum over the atoms, with log p - log q from the differences of the parameters."""
     names = ("concentration1", "concentration0", "total_count")
     a, b, n = (p[name].unsqueeze(-1) for name in names)
     c, d, m = (q[name].unsqueeze(-1) for name in names)

@@ -21,13 +21,13 @@ from ...registry.register import declare, register
 
 
 def read(p: Binomial) -> Parameters:
-    """The parameter that was given; torch clamps when it computes the other one."""
+    """total_count, and the parameter that the user gave."""
     n = counts_of(p) if isinstance(p, ExtendedBinomial) else p.total_count
     return {"total_count": _unexpanded(n), **probs_or_logits(p)}
 
 
 def _unexpanded(count: Tensor) -> Tensor:
-    """One number that was spread over a batch, as one number again."""
+    """A number that was expanded over a batch, as one number again."""
     return count if any(count.stride()) or not count.numel() else count[(0,) * count.dim()]
 
 
@@ -67,28 +67,28 @@ binomial = declare(
 _log_masses = log_masses_of(binomial)
 
 
-def kl_of_one_count(p: Parameters, q: Parameters) -> Tensor:
-    """total_count KLs of one trial."""
+def kl_equal_total_count(p: Parameters, q: Parameters) -> Tensor:
+    """total_count times the KL of one trial."""
     return times(p["total_count"], kl_bernoulli(_flip(p), _flip(q)))
 
 
 def kl_of_counts(p: Parameters, q: Parameters) -> Tensor:
-    """Equal counts: total_count KLs of one trial. Unequal ones: the sum over the atoms.
+    """total_count times the KL of one trial where the counts are equal, else a sum over atoms.
 
-    The sum is as long as the largest of the unequal counts; without any it is empty.
+    The sum is as long as the largest of the unequal counts; it is empty if there are none.
     """
     n, m = torch.broadcast_tensors(p["total_count"], q["total_count"])
     unequal = torch.where(n == m, -1.0, torch.maximum(n, m))
     count = largest(unequal) + 1
     summed = kl_terms(_log_masses(count, p), _log_masses(count, q)).sum(-1)
-    return torch.where(n == m, kl_of_one_count(p, q), summed)
+    return torch.where(n == m, kl_equal_total_count(p, q), summed)
 
 
 def _flip(parameters: Parameters) -> dict[str, Tensor]:
     return {name: x for name, x in parameters.items() if name != "total_count"}
 
 
-_of_one_count = lift(kl_of_one_count, binomial, binomial, masked=True)
+_of_equal_counts = lift(kl_equal_total_count, binomial, binomial, masked=True)
 _of_counts = lift(kl_of_counts, binomial, binomial, masked=True, fused=False)
 
 
@@ -129,7 +129,7 @@ _of_counts = lift(kl_of_counts, binomial, binomial, masked=True, fused=False)
     "clamps probs below 1.2e-7 (float32)",
 )
 def kl_binomial_binomial(p: Binomial, q: Binomial) -> Tensor:
-    """Equal counts, as far as values are to be had: closed. Any others: the sum."""
+    """Closed form if the counts can be read here and are all equal, else `kl_of_counts`."""
     m = _unexpanded(q.total_count)
     equal = holds_everywhere(_unexpanded(p.total_count), lambda n: n == m)
-    return _of_one_count(p, q) if equal else _of_counts(p, q)
+    return _of_equal_counts(p, q) if equal else _of_counts(p, q)

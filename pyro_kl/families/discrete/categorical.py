@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import Categorical
+from torch.nn.functional import pad
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.categorical import kl_of_logs, kl_of_masses
@@ -24,8 +25,8 @@ def log_mass(k: Tensor, probs: Tensor | None = None, logits: Tensor | None = Non
         assert logits is not None
         log_p = torch.log_softmax(logits, -1)
     missing = k.shape[-1] - log_p.shape[-1]
-    # a category that one side does not have has no mass there
-    return torch.nn.functional.pad(log_p, (0, missing), value=-math.inf)
+    # a category that only the other distribution has gets no mass
+    return pad(log_p, (0, missing), value=-math.inf)
 
 
 def num_atoms(probs: Tensor | None = None, logits: Tensor | None = None) -> int:
@@ -78,7 +79,7 @@ categorical = declare(
     "different numbers of categories broadcast to a negative KL",
 )
 def kl_categorical_categorical(p: Categorical, q: Categorical) -> Tensor:
-    """The sum over the categories, in terms that are never negative, from what was given."""
+    """The sum over the categories in non-negative terms, from the probs or logits as given."""
     shape = broadcast_batch(p, q)
     a, b = probs_or_logits(p), probs_or_logits(q)
     if "probs" in a and "probs" in b:
@@ -94,11 +95,9 @@ def kl_categorical_categorical(p: Categorical, q: Categorical) -> Tensor:
 
 
 def _padded(x: Tensor, y: Tensor, nothing: float) -> tuple[Tensor, Tensor]:
-    """Both with all categories: one that a side does not have has no mass there."""
+    """Both with all categories: one that only the other distribution has gets no mass."""
     missing = y.shape[-1] - x.shape[-1]
     if missing == 0:
         return x, y
-    pad = torch.nn.functional.pad
-    return pad(x, (0, max(missing, 0)), value=nothing), pad(
-        y, (0, max(-missing, 0)), value=nothing
-    )
+    more_of_x, more_of_y = (0, max(missing, 0)), (0, max(-missing, 0))
+    return pad(x, more_of_x, value=nothing), pad(y, more_of_y, value=nothing)

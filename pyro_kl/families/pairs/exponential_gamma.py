@@ -1,4 +1,4 @@
-"""KL between Exponential, the Gamma of concentration 1, and Gamma."""
+"""Exponential || Gamma and Gamma || Exponential, the Gamma of concentration 1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kl_from_exponential(b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """KL(Gamma(1, b) || Gamma(c, d)) = E(u) - (c - 1) log(1 + u) + B(c), u = d/b - 1.
 
     B(c) = lgamma(c) - (c - 1) digamma(1). Next to c = 1 and u = 0 it is u^2/2 - (c - 1) u +
-    (c - 1)^2 pi^2/12, a form whose two parts of opposite sign leave a third of themselves.
+    (c - 1)^2 pi^2/12, where at most two thirds of the positive terms cancel.
     """
     u, r = ratio_minus_one(d, b), d / b
     value = minus_log1pmx(u, r) - (c - 1) * log1p_or_log(u, r) + bregman_lgamma_from_one(c)
