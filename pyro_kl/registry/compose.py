@@ -2,7 +2,7 @@
 
     KL(p || q) = cross-entropy(p, q) - entropy(p)
 
-The cross-entropy against q is linear in a few expectations under p. A pair has a closed form where
+The cross-entropy to q is linear in a few expectations under p. A pair has a closed form where
 p declares all of those that q's cross-entropy needs. Other rules here: the KL is infinite because
 p has mass where q has none; p and q are special cases of one family; p has finitely many atoms.
 """
@@ -187,7 +187,7 @@ def _expectation(
 
 
 def log_masses_of(family: Family) -> Callable[[int, Parameters], Tensor]:
-    """The log masses at 0..n-1 along a new last dimension, as a function of n and the parameters.
+    """A function of n and the parameters: the log masses at 0..n-1 along a new last dimension.
 
     Where `family.log_mass` is elementwise, they are one node of autograd's graph.
     """

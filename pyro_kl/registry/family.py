@@ -197,7 +197,8 @@ class Family:
             `Count`.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
-            a book writes it, on mpmath numbers: for the tests of the family, no formula uses it.
+            a book writes it, on mpmath numbers. Tests of the family integrate it for reference
+            values; no formula uses it.
         home: the module that declares it, which `declare` fills in.
     """
 
@@ -345,10 +346,10 @@ def probs_or_logits(distribution: Any) -> Parameters:
 
 
 def counts_of(distribution: Any) -> Tensor:
-    """total_count of a distribution whose class may let it be negative, where nothing is defined.
+    """The total_count of a distribution whose class may allow a negative one.
 
     Raises:
-        ValueError: some total_count is negative, as far as values are to be had here.
+        ValueError: some total_count is negative. It is not checked where values cannot be read.
     """
     if holds_everywhere(distribution.total_count, lambda n: (n < 0).any()):
         raise ValueError(
@@ -359,7 +360,7 @@ def counts_of(distribution: Any) -> Tensor:
 
 
 def read_gate(p: Any) -> Parameters:
-    """The gate that was given: Pyro adds the other form when it is first asked for."""
+    """The gate that the user gave: Pyro adds the other form at its first use."""
     given = next(name for name in p.__dict__ if name in ("gate", "gate_logits"))
     return {given: p.__dict__[given]}
 

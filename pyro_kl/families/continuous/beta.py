@@ -106,13 +106,13 @@ beta = declare(
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
         entropy=entropy,
         moments={
-            "log_mean_power": Moment(log_mean_power),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "mean_log": Moment(mean_log),
             "mean_log1m": Moment(mean_log1m),
             "variance_log": Moment(variance_log),
             "mean_inverse": Moment(mean_inverse, finite=above(concentration1=1)),
+            "log_mean_power": Moment(log_mean_power),
         },
         cross_entropy=cross_entropy,
         replaces={

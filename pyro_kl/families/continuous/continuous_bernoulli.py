@@ -117,9 +117,9 @@ continuous_bernoulli = declare(
         moments={
             "mean": Moment(mean),
             "variance": Moment(variance),
+            "mean_inverse": INFINITE,
             "mean_excess": Moment(mean_excess),
             "log_laplace": Moment(log_laplace),
-            "mean_inverse": INFINITE,
         },
         cross_entropy=cross_entropy,
         read=probs_or_logits,

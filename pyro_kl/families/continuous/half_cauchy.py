@@ -36,10 +36,10 @@ half_cauchy = declare(
         moments={
             "mean": INFINITE,
             "variance": INFINITE,
-            "mean_excess": INFINITE,
-            "mean_inverse": INFINITE,
             "mean_log": Moment(lambda scale: torch.log(scale)),
             "variance_log": Moment(lambda scale: torch.full_like(scale, math.pi**2 / 4)),
+            "mean_inverse": INFINITE,
+            "mean_excess": INFINITE,
             "log_mean_power": Moment(
                 mean_power, argument_below=lambda scale: torch.ones_like(scale), below="1"
             ),

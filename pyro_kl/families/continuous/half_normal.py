@@ -59,14 +59,14 @@ half_normal = declare(
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
         entropy=lambda scale: torch.log(scale) + (HALF_LOG_HALF_PI + 0.5),
         moments={
-            "mean_excess": Moment(mean_excess),
-            "log_mean_power": Moment(log_mean_power),
-            "log_laplace": Moment(log_laplace),
             "mean": Moment(lambda scale: scale * ROOT_TWO_OVER_PI),
             "variance": Moment(lambda scale: scale**2 * (1 - 2 / math.pi)),
             "mean_log": Moment(lambda scale: torch.log(scale) + MEAN_LOG),
             "variance_log": Moment(lambda scale: torch.full_like(scale, math.pi**2 / 8)),
             "mean_inverse": INFINITE,
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
+            "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
         line=scale_line(

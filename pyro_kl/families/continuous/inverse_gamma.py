@@ -72,16 +72,16 @@ inverse_gamma = declare(
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
         entropy=entropy,
         moments={
-            "log_mean_power": Moment(
-                log_mean_power,
-                argument_below=lambda concentration, rate: concentration,
-                below="p.concentration",
-            ),
             "mean": Moment(mean, finite=above(concentration=1)),
             "variance": Moment(variance, finite=above(concentration=2)),
             "mean_log": Moment(mean_log),
             "variance_log": Moment(gamma.variance_log),
             "mean_inverse": Moment(gamma.mean),
+            "log_mean_power": Moment(
+                log_mean_power,
+                argument_below=lambda concentration, rate: concentration,
+                below="p.concentration",
+            ),
         },
         cross_entropy=cross_entropy,
         line=positive_line(

@@ -66,13 +66,13 @@ lognormal = declare(
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 14",
         entropy=entropy,
         moments={
-            "mean_excess": Moment(mean_excess),
-            "log_mean_power": Moment(log_mean_power),
             "mean": Moment(mean),
             "variance": Moment(variance),
             "mean_log": Moment(lambda loc, scale: loc),
             "variance_log": Moment(lambda loc, scale: scale**2),
             "mean_inverse": Moment(mean_inverse),
+            "mean_excess": Moment(mean_excess),
+            "log_mean_power": Moment(log_mean_power),
         },
         cross_entropy=cross_entropy,
         line=positive_line(

@@ -50,10 +50,10 @@ normal = declare(
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
         entropy=entropy,
         moments={
-            "mean_excess": Moment(mean_excess),
-            "log_laplace": Moment(log_laplace),
             "mean": Moment(lambda loc, scale: loc),
             "variance": Moment(lambda loc, scale: scale**2),
+            "mean_excess": Moment(mean_excess),
+            "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
         replaces={

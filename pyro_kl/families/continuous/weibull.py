@@ -92,8 +92,8 @@ weibull = declare(
             "variance_log": Moment(
                 lambda scale, concentration: math.pi**2 / (6 * concentration**2)
             ),
-            "mean_excess": Moment(mean_excess),
             "mean_inverse": Moment(mean_inverse, finite=above(concentration=1)),
+            "mean_excess": Moment(mean_excess),
             "log_mean_power": Moment(log_mean_power),
         },
         cross_entropy=cross_entropy,
