@@ -10,7 +10,7 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.quadrature.integrate import Integral, asked_tolerance, short_of
+from ..numerics.quadrature.integrate import Integral, requested_tolerance, short_of
 from ..registry.family import Family
 from ..registry.register import family_of
 from ..registry.shapes import broadcast_batch
@@ -42,7 +42,7 @@ def kl_of_mixture(p: Distribution, q: Distribution) -> Integral | None:
     value, error = (_sum(p, q, cuts, n) for n in (_NODES, _NODES // 2))
     error = (value - error).detach().abs() + 1e-14
     nodes = _NODES * (cuts.shape[-1] - 1)
-    return Integral(value, error, nodes, short_of(value.detach(), error, asked_tolerance()))
+    return Integral(value, error, nodes, short_of(value.detach(), error, requested_tolerance()))
 
 
 def _sum(p: Distribution, q: Distribution, cuts: Tensor, n: int) -> Tensor:

@@ -20,6 +20,7 @@ from ..numerics.autograd.fused import FusedFormula
 from ..numerics.dtypes import Parameters
 from ..numerics.special.divergences import kl_div_of_logs
 from .family import Condition, Family, Moment, end_at
+from .finiteness import always_infinite
 from .lift import Kernel, derived_pair
 from .pair import Pair
 from .register import derivation_rule, kernel_of, upstream_owner
@@ -35,18 +36,12 @@ def mass_outside(p: Family, q: Family) -> Pair | None:
     return derived_pair(
         p,
         q,
-        _always_inf,
+        always_infinite,
         method="infinite",
         finite="never",
         reference=f"p lives on the {p.support.name}, q on the {q.support.name}",
         replaces=_WRONG_SHAPE if upstream_owner(p.distribution, q.distribution) else None,
     )
-
-
-def _always_inf(p: Parameters, q: Parameters) -> Tensor:
-    """+inf for all parameters, as a constant: it has no gradient."""
-    anchor = next(iter(p.values()))
-    return torch.full((), math.inf, dtype=anchor.dtype, device=anchor.device)
 
 
 @derivation_rule
@@ -85,7 +80,7 @@ def composition(p: Family, q: Family) -> Pair | None:
     reference = p.reference if p.reference == q.reference else f"{p.reference}; {q.reference}"
     if any(p.moments[name].never for name in q.needs if name in p.moments):
         return derived_pair(
-            p, q, _always_inf, method="infinite", finite="never", reference=reference
+            p, q, always_infinite, method="infinite", finite="never", reference=reference
         )
     if p.entropy is None or not set(q.needs) <= set(p.moments):
         return None

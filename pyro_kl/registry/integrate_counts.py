@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from ..numerics.dtypes import Parameters
-from ..numerics.quadrature.integrate import Integral, asked_tolerance, integrate, tolerance
+from ..numerics.quadrature.integrate import Integral, integrate, requested_tolerance, tolerance
 from ..numerics.special.bernoulli import kl_of_logs
 from ..numerics.special.divergences import kl_div_from_zero, kl_div_of_difference
 from ..numerics.special.logarithms import expm1mx, log1pmx
 from ..numerics.special.zero_inflation import kl_inflated
 from .family import Family
-from .integrate import tell
+from .integrate import report
 from .lift import derived_pair
 from .pair import Pair
 from .register import derivation_rule
@@ -133,7 +133,7 @@ def _tell(name: str, source: str, value: Tensor, error: Tensor, nodes: int) -> N
     shape = torch.broadcast_shapes(value.shape, error.shape)
     known = value.detach().expand(shape)
     error = torch.where(known.isfinite(), error.expand(shape), 0.0)
-    tell(name, source, Integral(known, error, nodes), asked_tolerance())
+    report(name, source, Integral(known, error, nodes), requested_tolerance())
 
 
 def _kl_of_bases(p: Count, q: Count) -> tuple[Tensor, Tensor, int]:

@@ -1,8 +1,8 @@
-r"""Power tails against a log density that falls like a line: what is known of the integral.
+r"""Power tails of p against a log q that falls linearly: the part of the integral known exactly.
 
-Where p's tail index a is next to 1 and -log q grows like x, the integrand decays like
-exp((1 - a) y), y = log x, and most of the integral may lie further out than floats go. But the
-mean of p, or of the distance
+Where p's tail index a is close to 1 and -log q grows like x, the integrand decays like
+exp((1 - a) y), y = log x, and most of the integral may lie where x overflows. But the mean of p,
+or of the distance
 
     h(x) = sqrt(r^2 + (x - c)^2),
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from ..numerics.dtypes import Parameters
 from .line import LARGEST, Distance, Line, Point
 
-#: Tails of an index below 4 are called slow.
+#: A stretch of a window, index / (index - 1), of a tail of index 4; slower tails have more.
 _SLOW = 4 / 3
 
 
@@ -44,7 +44,7 @@ class SlowTails:
     below: Callable[..., Tensor] | None
 
     def of(self, point: Point, a: Parameters, b: Parameters) -> Tensor:
-        """G at a point."""
+        """The part g at a point."""
         own = self.distance(**a)
         up = self.above(**b)
         if self.below is None or own.radius is None:
@@ -54,14 +54,14 @@ class SlowTails:
         return 0.5 * (up + down) * torch.hypot(own.radius, x) + 0.5 * (up - down) * x
 
     def mean(self, a: Parameters, b: Parameters) -> Tensor:
-        """E g; where p has no lower end it is symmetric."""
+        """E g: where p has no lower end, p is symmetric and x - c has the mean 0."""
         up = self.above(**b)
         slope = up if self.below is None else 0.5 * (up + self.below(**b))
         return slope * self.distance(**a).mean
 
 
 def slow_tails(line: Line, q_line: Line) -> SlowTails | None:
-    """What can be taken out of log q for p; None if their tails are not of that kind."""
+    """The part of -log q for p; None if their tails are not of that kind."""
     above, below = q_line.rate[1], q_line.rate[0]
     if line.distance is None or q_line.growth[1] != 1.0 or not callable(above):
         return None
@@ -70,7 +70,7 @@ def slow_tails(line: Line, q_line: Line) -> SlowTails | None:
     return SlowTails(line.distance, above, below) if callable(below) else None
 
 
-def is_slow(stretch: tuple[Tensor | float, Tensor | float]) -> Tensor:
-    """1 where the window would have to be widened by more than a third, else 0."""
-    widest = torch.maximum(*torch.broadcast_tensors(*(torch.as_tensor(x) for x in stretch)))
-    return (widest > _SLOW).to(torch.float64)
+def is_slow(tail_stretch: tuple[Tensor | float, Tensor | float]) -> Tensor:
+    """Whether a window would have to be widened by more than a third."""
+    widest = torch.maximum(*torch.broadcast_tensors(*(torch.as_tensor(x) for x in tail_stretch)))
+    return widest > _SLOW

@@ -23,7 +23,7 @@ from torch.distributions import (
 
 import pyro_kl
 from pyro_kl import Comparison, Estimate
-from pyro_kl.numerics.quadrature.integrate import asked_tolerance
+from pyro_kl.numerics.quadrature.integrate import requested_tolerance
 from pyro_kl.registry.family import end_at
 from pyro_kl.registry.register import families
 from pyro_kl.wrappers.circle import support_of
@@ -166,7 +166,7 @@ def test_what_is_no_distribution(ask, wrong, error, message):
 def test_a_tolerance_is_a_positive_number(tolerance):
     with pytest.raises(ValueError, match="tolerance must be a positive number"):
         pyro_kl.kl(NORMAL, NORMAL, tolerance=tolerance)
-    assert asked_tolerance() == 1e-6
+    assert requested_tolerance() == 1e-6
 
 
 @pytest.mark.parametrize("ask", [pyro_kl.kl, pyro_kl.monte_carlo, pyro_kl.compare])

@@ -1,93 +1,230 @@
-"""Nodes doubled until every row of a batch is as exact as it was asked, as one node of a graph."""
+"""The number of nodes is doubled until every row of a batch is as exact as requested."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..dtypes import summed_to
-from .integrand import Recorded
-from .rule import Rows, sums_over
-from .sweep import ROUNDING, look
+from .integrand import ByAutograd, Evaluation, Integrand, evaluation_of
+from .nodes import split_nodes, whole_nodes
+from .rule import ROUNDING, Nodes, differentiable, evaluate, prepare
 
-#: Places where the nodes must crowd, or what computes them if they must.
-Cuts = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
+#: Places where the nodes must crowd, or a function that computes them if they must.
+Breakpoints: TypeAlias = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 
-#: Nodes of a piece: the first attempt, and the last one without and with cuts.
+#: Nodes of a piece: the first attempt, and the last one without and with breakpoints.
 FIRST, LAST_WHOLE, LAST_SPLIT = 73, 577, 1153
-#: The first attempt at many rows of a density that falls faster than an exponential.
+#: The first attempt at many rows of a density that falls faster than an exponential: equal steps
+#: suit it so well that few rows need more than two thirds of the usual nodes.
 COARSE = 49
 #: Elements of one block of nodes times rows: bounds the memory of a large batch.
-BLOCK = 1 << 17
-#: The same where the integrand is recorded: what a core's cache holds a dozen of.
+BLOCK = 1 << 16
+#: The same for a recorded integrand: a dozen of such blocks stay in a core's cache.
 CACHED = 1 << 15
 #: A slope has fewer digits than its value, whose error alone decides when to stop; and still
 #: fewer where q changes within a part of p's width, over which it divides.
 _WITH_SLOPES, _WITH_STEEP_SLOPES = 1e-7, 1e-9
+#: For the usual tolerance and up to so many nodes, a window may end where p has 1e-10 of its mass
+#: left: at this part of the usual distance.
+_SHORTENED, _LAST_SHORTENED = 0.78, 2 * FIRST - 1
+#: A tail that ends within so many widths falls like exp(-exp(z)).
+_DOUBLE = 4.0
+#: A distribution that ends within so many widths falls faster than an exponential.
+LIGHT = 10.0
+#: From this relative error on a window may be shortened.
+_USUAL = 1e-7
 
 
-def given(cuts: Cuts) -> Sequence[Tensor]:
-    return cuts() if callable(cuts) else cuts
+@dataclass(frozen=True)
+class Problem:
+    """One integral for each row of a batch.
 
+    Args:
+        integrand: the function, of z and of parameters with one element per row.
+        low: how far below 0 p has mass, of shape (rows,) or ().
+        high: the same above 0.
+        heavy: whether p falls no faster than an exponential, below and above.
+        breakpoints: places for nodes to crowd at, (rows,) each.
+        has_breakpoints: whether they crowd there from the first attempt on.
+        is_density: whether p integrates to 1.
+        narrow: (rows,), 1 where q changes as a kink would, else 0; None if it is 0 everywhere.
+        distance: (rows,), how many of its widths p is away from 0; None if that costs no digits.
+        key: by which nodes are kept that are the same for all rows; None if they are not.
+        shortened: whether the nodes need not go as far as there are digits.
+    """
 
-class Solution:
-    """Doubles the nodes, block by block of rows, until every row is as exact as it was asked."""
+    integrand: Integrand
+    low: Tensor
+    high: Tensor
+    heavy: tuple[bool, bool]
+    breakpoints: tuple[Tensor, ...] = ()
+    has_breakpoints: bool = False
+    is_density: bool = True
+    narrow: Tensor | None = None
+    distance: Tensor | None = None
+    key: tuple[Any, ...] | None = None
+    shortened: bool = False
 
-    def __init__(self, rows: Rows, tolerance: float, shape: torch.Size, cuts: Cuts) -> None:
-        self.rows, self.tolerance, self.shape, self._cuts = rows, tolerance, shape, cuts
-        self.error = torch.empty(0)
-        self.nodes = 0
-        # of many rows that equal steps suit well, few need more than two thirds of the usual nodes
-        coarse = rows.is_light and not rows.kinked and shape.numel() * FIRST > CACHED
-        self.first = COARSE if coarse else FIRST
-        self.level = self.first, rows.kinked
-        self.settled = False
-        self.aim = self.narrow_aim = tolerance
-
-    def place(self, cuts: Sequence[Tensor]) -> None:
-        """Let the nodes crowd at these places."""
-        self.rows = replace(
-            self.rows, cuts=tuple(c.detach().expand(self.shape).reshape(-1) for c in cuts)
+    def take(self, rows: Tensor | slice) -> Problem:
+        """The same for some rows."""
+        low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
+        narrow, distance = (None if x is None else x[rows] for x in (self.narrow, self.distance))
+        breakpoints = tuple(x[rows] for x in self.breakpoints)
+        return replace(
+            self, low=low, high=high, breakpoints=breakpoints, narrow=narrow, distance=distance
         )
 
-    def _aim_of(self, rows: Rows) -> Tensor | float:
-        """The relative error that rows aim at."""
-        if rows.narrow is None or self.aim == self.narrow_aim:
-            return self.aim
-        return torch.where(rows.narrow > 0, self.narrow_aim, self.aim)
+    def placed(self, breakpoints: Sequence[Tensor], shape: torch.Size) -> Problem:
+        """The same with breakpoints of a batch shape."""
+        return replace(self, breakpoints=tuple(x.expand(shape).reshape(-1) for x in breakpoints))
 
-    def _wanted(self, value: Tensor) -> Tensor:
-        """The absolute error that is small enough; no digits can be asked of rounding."""
-        return value.abs() * self._aim_of(self.rows) + 2 * ROUNDING
+    def nodes(self, evaluation: Evaluation, count: int, *, split: bool) -> Nodes:
+        """What the rule needs, so many nodes in each piece."""
+        low, high = self.low, self.high
+        if split:
+            z, weights = split_nodes(low, high, self.breakpoints, count)
+        else:
+            if self.shortened and count <= _LAST_SHORTENED:
+                low, high = _shortened(low), _shortened(high)
+            z, weights = whole_nodes(low, high, count, self.heavy)
+        return prepare(evaluation, z, weights, (self.low, self.high), is_density=self.is_density)
 
-    def solve(self, parameters: Sequence[Tensor], asked: Sequence[bool]) -> list[Tensor]:
-        """The value, and the derivatives by the parameters that ask for them."""
-        if True in asked:
-            self.aim = min(self.tolerance, _WITH_SLOPES)
-            self.narrow_aim = min(self.tolerance, _WITH_STEEP_SLOPES)
+    def kept_nodes(self, evaluation: Evaluation, count: int, *, split: bool) -> Nodes:
+        """The same without a graph; kept if they are the same for all rows."""
+        kept = None if split or self.key is None else getattr(evaluation, "nodes", None)
+        key = (count, self.shortened, self.key)
+        found = None if kept is None else kept.get(key)
+        if found is None:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                found = self.nodes(evaluation, count, split=split)
+            if kept is not None:
+                kept[key] = found
+        return found
+
+    def narrow_part(self, *, split: bool) -> Tensor | None:
+        """How much of a kink's error is assumed where q is narrow."""
+        return None if self.narrow is None else self.narrow / (12.0 if split else 3.0)
+
+    def differentiable(
+        self, parameters: Sequence[Tensor], count: int, *, split: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Value and error, in operations that autograd and `torch.func` follow."""
+        evaluation = ByAutograd(self.integrand, ())
+        nodes = self.nodes(evaluation, count, split=split)
+        narrow = self.narrow_part(split=split)
+        return differentiable(self.integrand, nodes, parameters, narrow, self.distance)
+
+
+def problem_of(
+    integrand: Integrand,
+    like: Tensor,
+    shape: torch.Size,
+    window: tuple[Tensor | float, Tensor | float],
+    tolerance: float,
+    **rest: Any,
+) -> Problem:
+    """The problem of a batch shape, in `like`'s precision."""
+    low, high = window
+    key = None
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        key = low, high, like.dtype, like.device
+    return Problem(
+        integrand,
+        _end(low, like, shape),
+        _end(high, like, shape),
+        (isinstance(low, Tensor) or low > LIGHT, isinstance(high, Tensor) or high > LIGHT),
+        key=key,
+        shortened=tolerance >= _USUAL,
+        **rest,
+    )
+
+
+def _end(end: Tensor | float, like: Tensor, shape: torch.Size) -> Tensor:
+    if isinstance(end, Tensor) and end.dim():
+        return end.detach().expand(shape).reshape(-1)
+    return torch.as_tensor(end, dtype=like.dtype, device=like.device)
+
+
+def _shortened(end: Tensor) -> Tensor:
+    return torch.where(end < _DOUBLE, end - 0.3, _SHORTENED * end)
+
+
+class Solver:
+    """Doubles the nodes, block by block of rows, until every row is as exact as requested.
+
+    Args:
+        problem: one integral for each row.
+        tolerance: the relative error that is requested.
+        shape: the batch shape of the rows.
+        breakpoints: what to crowd at if many nodes do not suffice.
+
+    Attributes:
+        error: of the values, of batch shape.
+        nodes: the largest number of nodes that a row took.
+        level: the nodes of a piece, and whether there are pieces, at last.
+        settled: whether every row is as exact as requested.
+    """
+
+    def __init__(
+        self, problem: Problem, tolerance: float, shape: torch.Size, breakpoints: Breakpoints
+    ) -> None:
+        self.problem, self.tolerance, self.shape = problem, tolerance, shape
+        self._breakpoints = breakpoints
+        self._wanted: tuple[bool, ...] = ()
+        self.error = torch.empty(0)
+        self.nodes = 0
+        self.level = FIRST, problem.has_breakpoints
+        self.settled = False
+
+    def place(self, breakpoints: Sequence[Tensor]) -> None:
+        """Let the nodes crowd at these places."""
+        self.problem = self.problem.placed([x.detach() for x in breakpoints], self.shape)
+
+    def solve(self, parameters: Sequence[Tensor], wanted: tuple[bool, ...]) -> list[Tensor]:
+        """The value, and the derivatives by the parameters of which they are wanted."""
         flat = [x.detach() for x in parameters]
         if len(self.shape) != 1 or any([x.shape != self.shape for x in flat]):
             flat = [x.expand(self.shape).reshape(-1) for x in flat]
+        self._wanted = wanted
+        evaluation = evaluation_of(self.problem.integrand, wanted, self.problem.is_density)
+        aim = self._aim(slopes=True in wanted)
         best: list[Tensor] = []
         rows: Tensor | None = None
-        for count, split in self._levels():
-            if split and not self.rows.kinked and not self.rows.cuts:
-                self.place(given(self._cuts))
-                if not self.rows.cuts:
+        levels = self._levels()
+        if isinstance(aim, Tensor) and not self.problem.has_breakpoints:
+            # the first attempt is never exact enough for the slopes where q is narrow
+            rows = torch.nonzero(aim > _WITH_STEEP_SLOPES)[:, 0]
+            if rows.numel():
+                best = [torch.zeros_like(flat[0]) for _ in range(2 + sum(wanted))]
+                best[1].fill_(math.inf)
+            else:
+                rows = None
+                next(levels)
+        for count, split in levels:
+            problem = self.problem
+            if split and not problem.has_breakpoints and not problem.breakpoints:
+                given = self._breakpoints
+                self.place(given() if callable(given) else given)
+                if not self.problem.breakpoints:
                     break
-            pieces = 2 + len(self.rows.cuts) if split else 1
-            self.settled, found = self._look_at(rows, flat, asked, count, pieces, split)
-            self.nodes, self.level = count * pieces, (count, split)
-            best = found if rows is None else self._improved(best, found, rows)
+            self.level, self.nodes = (count, split), count * self._pieces(split=split)
+            self.settled, found = self._evaluated(evaluation, rows, flat, aim)
+            if rows is None:
+                best = found
+            else:
+                best = _improved(best, found, rows)
+                self.settled = False
             if self.settled:
                 break
             best[1].nan_to_num_(nan=math.inf)
-            short = best[1] > self._wanted(best[0])
+            # no more digits can be requested than rounding leaves of terms of the order of 1
+            short = best[1] > best[0].abs() * aim + 2 * ROUNDING
             if not short.any():
                 self.settled = True
                 break
@@ -95,154 +232,151 @@ class Solution:
         self.error = best[1].reshape(self.shape)
         return [best[0].reshape(self.shape), *(x.reshape(self.shape) for x in best[2:])]
 
-    def _improved(self, best: list[Tensor], found: list[Tensor], rows: Tensor) -> list[Tensor]:
-        best = [x.reshape(-1) for x in best]
-        value, error = best[0][rows], best[1][rows]
-        # a rule that the next one contradicts was not fine enough to tell its own error
-        better = (found[1] <= error) | ~((found[0] - value).abs() <= error + found[1])
-        for old, new in zip(best, found, strict=True):
-            old[rows] = torch.where(better, new.reshape(-1), old[rows])
-        return best
+    def _aim(self, *, slopes: bool) -> Tensor | float:
+        """The relative error that the rows aim at."""
+        if not slopes:
+            return self.tolerance
+        usual = min(self.tolerance, _WITH_SLOPES)
+        if self.problem.narrow is None or self.tolerance <= _WITH_STEEP_SLOPES:
+            return usual
+        steep = min(self.tolerance, _WITH_STEEP_SLOPES)
+        return torch.where(self.problem.narrow > 0, steep, usual).to(self.problem.narrow)
+
+    def _pieces(self, *, split: bool) -> int:
+        return 2 + len(self.problem.breakpoints) if split else 1
 
     def _levels(self) -> Iterator[tuple[int, bool]]:
-        for split in (False, True):
-            count = self.first if self.rows.kinked or not split else 2 * FIRST - 1
-            while count <= (LAST_SPLIT if split else LAST_WHOLE) and split >= self.rows.kinked:
-                yield count, split
+        """Nodes of a piece, and whether there are pieces."""
+        kinked = self.problem.has_breakpoints
+        count = FIRST
+        if not kinked:
+            light = not any(self.problem.heavy)
+            count = COARSE if light and self.shape.numel() * FIRST > CACHED else FIRST
+            while count <= LAST_WHOLE:
+                yield count, False
                 count = 2 * count - 1
+            count = 2 * FIRST - 1
+        while count <= LAST_SPLIT:
+            yield count, True
+            count = 2 * count - 1
 
-    def _look_at(
+    def _evaluated(
         self,
+        evaluation: Evaluation,
         rows: Tensor | None,
         parameters: Sequence[Tensor],
-        asked: Sequence[bool],
-        count: int,
-        pieces: int,
-        split: bool,
+        aim: Tensor | float,
     ) -> tuple[bool, list[Tensor]]:
-        """Value, error and derivatives of some rows, or of all; whether they are settled."""
-        sweep = None
-        if isinstance(self.rows.integrand, Recorded):
-            sweep = self.rows.integrand.sweep(tuple(asked))
+        """Whether rows, or all of them, are settled; their values, errors and derivatives."""
+        count, split = self.level
         size = parameters[0].shape[0] if rows is None else rows.shape[0]
-        step = max(1, (BLOCK if sweep is None else CACHED) // (count * pieces))
-        whole: list[Tensor] = []
-        settled = sweep is not None
-        for start in range(0, max(size, 1), step):  # no rows are looked at once, too
-            if rows is None:
-                block: Tensor | slice | None = slice(start, start + step) if size > step else None
-            else:
-                block = rows[start : start + step]
-            some = parameters if block is None else [x[block] for x in parameters]
-            its = self.rows if block is None else self.rows.take(block)
-            if sweep is None:
-                found = _by_autograd(its, some, asked, count, split=split)
-            else:
-                nodes = its.prepared(sweep, count, split=split)
-                is_settled, found = look(
-                    sweep, nodes, some, self._aim_of(its), its.kink(split=split), its.far
-                )
-                settled = settled and is_settled
-                if not _is_finite(found):
-                    _mend(found, its, some, asked, count, split=split)
-            if size <= step:
-                return settled, found
+        block = BLOCK if isinstance(evaluation, ByAutograd) else CACHED
+        step = max(1, block // (count * self._pieces(split=split)))
+        if rows is None and size <= step:
+            return self._of_block(evaluation, self.problem, parameters, aim)
+        settled, whole = True, list[Tensor]()
+        for start in range(0, max(size, 1), step):  # a batch may have no rows
+            part = slice(start, start + step)
+            some: Tensor | slice = part if rows is None else rows[part]
+            its_aim = aim[some] if isinstance(aim, Tensor) else aim
+            its_parameters = [x[some] for x in parameters]
+            done, found = self._of_block(
+                evaluation, self.problem.take(some), its_parameters, its_aim
+            )
+            settled = settled and done
             whole = whole or [x.new_empty(size) for x in found]
             for all_rows, x in zip(whole, found, strict=True):
-                all_rows[start : start + step] = x.reshape(-1)
+                all_rows[part] = x.reshape(-1)
         return settled, whole
 
+    def _of_block(
+        self,
+        evaluation: Evaluation,
+        problem: Problem,
+        parameters: Sequence[Tensor],
+        aim: Tensor | float,
+    ) -> tuple[bool, list[Tensor]]:
+        count, split = self.level
+        nodes = problem.kept_nodes(evaluation, count, split=split)
+        narrow = problem.narrow_part(split=split)
+        settled, found = evaluate(evaluation, nodes, parameters, aim, narrow, problem.distance)
+        if isinstance(evaluation, ByAutograd):
+            return settled, found
+        flat = torch.cat([x.reshape(-1) for x in found])
+        if math.isfinite(flat.sum()):
+            return settled, found
+        # where nothing is left of p, a program has multiplied 0 by inf
+        broken = torch.nonzero(~flat.reshape(len(found), -1).isfinite().all(0))[:, 0]
+        by_autograd = ByAutograd(problem.integrand, self._wanted, problem.is_density)
+        some = [x[broken] for x in parameters]
+        mended = self._of_block(by_autograd, problem.take(broken), some, 0.0)[1]
+        rows = (x.reshape(-1) for x in found)
+        return False, [x.index_put((broken,), y) for x, y in zip(rows, mended, strict=True)]
 
-def _is_finite(found: Sequence[Tensor]) -> bool:
-    return math.isfinite(torch.cat([x.reshape(-1) for x in found]).sum())
 
-
-def _mend(
-    found: list[Tensor],
-    rows: Rows,
-    parameters: Sequence[Tensor],
-    asked: Sequence[bool],
-    count: int,
-    *,
-    split: bool,
-) -> None:
-    """Where nothing is left of p, a program has multiplied 0 by inf."""
-    every = torch.stack([x.reshape(-1) for x in found])
-    broken = torch.nonzero(~every.isfinite().all(0))[:, 0]
-    some = [x[broken] for x in parameters]
-    mended = _by_autograd(rows.take(broken), some, asked, count, split=split)
-    for i, new in enumerate(mended):
-        found[i] = found[i].reshape(-1).index_put((broken,), new)
-
-
-def _by_autograd(
-    rows: Rows, parameters: Sequence[Tensor], asked: Sequence[bool], count: int, *, split: bool
-) -> list[Tensor]:
-    """The same of an integrand that cannot be recorded."""
-    some = [x.detach().requires_grad_(a) for x, a in zip(parameters, asked, strict=True)]
-    with torch.set_grad_enabled(any(asked)):
-        sums = sums_over(rows, some, count, split=split)
-        total = sums.value.sum()
-    leaves = [x for x in some if x.requires_grad]
-    slopes: Sequence[Tensor] = ()
-    if leaves:
-        slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
-    return [sums.value.detach(), sums.error(), *slopes]
+def _improved(best: list[Tensor], found: list[Tensor], rows: Tensor) -> list[Tensor]:
+    """The better of two attempts, of each of some rows."""
+    best = [x.reshape(-1) for x in best]
+    value, error = best[0][rows], best[1][rows]
+    # an error estimate that the next attempt contradicts came from too few nodes
+    better = (found[1] <= error) | ~((found[0] - value).abs() <= error + found[1])
+    for old, new in zip(best, found, strict=True):
+        old[rows] = torch.where(better, new.reshape(-1), old[rows])
+    return best
 
 
 class Adaptive(torch.autograd.Function):
     """The adaptive rule as one node of autograd's graph, whose memory is a block's.
 
-    Its inputs are the cuts, the `moving` parameters that place nodes, and the others. An integral
-    does not depend on where its nodes are, so the slope by the first two is zero. The slope by the
-    others jumps at a kink: its own derivative does depend on where the pieces end, which is why
-    the cuts are inputs.
+    Its inputs are the breakpoints, the parameters that only place nodes, and the others. An
+    integral does not depend on where its nodes are, so the slope by the first two is zero. The
+    slope by the others jumps at a kink: its own derivative does depend on where the pieces end,
+    which is why the breakpoints are inputs.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, solution: Solution, cuts: int, moving: int, *places_and_parameters: Tensor
+        ctx: Any, solver: Solver, num_breakpoints: int, num_placing: int, *inputs: Tensor
     ) -> Tensor:
-        given = places_and_parameters[cuts:]
-        asked = list(ctx.needs_input_grad[3 + cuts :])
-        asked[:moving] = [False] * moving
-        if cuts:
-            solution.place(places_and_parameters[:cuts])
-        value, *partials = solution.solve(given, asked)
-        ctx.solution, ctx.asked, ctx.cuts = solution, asked, cuts
-        ctx.save_for_backward(*places_and_parameters, *partials)
+        breakpoints, parameters = inputs[:num_breakpoints], inputs[num_breakpoints:]
+        wanted = ctx.needs_input_grad[3 + num_breakpoints + num_placing :]
+        wanted = (*[False] * num_placing, *wanted)
+        if breakpoints:
+            solver.place(breakpoints)
+        value, *slopes = solver.solve(parameters, wanted)
+        ctx.solver, ctx.wanted, ctx.num_breakpoints = solver, wanted, num_breakpoints
+        ctx.save_for_backward(*inputs, *slopes)
         return value
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved, grad = ctx.saved_tensors, grads[0]
-        inputs = saved[: ctx.cuts + len(ctx.asked)]
-        if torch.is_grad_enabled():  # somebody may want a second derivative
-            found = iter(_differentiable_slopes(ctx, inputs, grad))
-        else:
-            slopes = iter(saved[len(inputs) :])
-            found = iter(
-                [
-                    summed_to(grad * next(slopes), x)
-                    for x, a in zip(inputs[ctx.cuts :], ctx.asked, strict=True)
-                    if a
-                ]
-            )
-        nothing = (None,) * (3 + ctx.cuts)
-        return (*nothing, *(next(found) if a else None for a in ctx.asked))
+        grad, saved, first = grads[0], ctx.saved_tensors, ctx.num_breakpoints
+        inputs, slopes = saved[: first + len(ctx.wanted)], saved[first + len(ctx.wanted) :]
+        found: list[Tensor | None] = [None] * (3 + first)
+        if torch.is_grad_enabled():  # a second derivative may be taken
+            slopes = iter(_differentiable_slopes(ctx, inputs, grad))
+            return (*found, *(next(slopes) if w else None for w in ctx.wanted))
+        remaining = iter(slopes)
+        for x, wanted in zip(inputs[first:], ctx.wanted, strict=True):
+            found.append(summed_to(grad * next(remaining), x) if wanted else None)
+        return tuple(found)
 
 
 def _differentiable_slopes(ctx: Any, inputs: Sequence[Tensor], grad: Tensor) -> tuple[Tensor, ...]:
-    """The slopes again, with a graph that knows how the ends of the pieces move."""
-    # two parameters may be one tensor, whose two derivatives are to be told apart
-    solution, inputs = ctx.solution, [x.view_as(x) for x in inputs]
-    flat = [x.expand(solution.shape).reshape(-1) for x in inputs]
-    rows = solution.rows
-    if ctx.cuts:
-        rows = replace(rows, cuts=tuple(flat[: ctx.cuts]))
-    count, split = solution.level
-    value = sums_over(rows, flat[ctx.cuts :], count, split=split).value.reshape(solution.shape)
-    wanted = [x for x, a in zip(inputs[ctx.cuts :], ctx.asked, strict=True) if a]
+    """The slopes again, with a graph that contains how the ends of the pieces move."""
+    # two parameters may be one tensor: distinct aliases get distinct derivatives
+    solver, inputs = ctx.solver, [x.view_as(x) for x in inputs]
+    breakpoints, parameters = inputs[: ctx.num_breakpoints], inputs[ctx.num_breakpoints :]
+    problem = solver.problem.placed(breakpoints, solver.shape) if breakpoints else solver.problem
+    flat = [x.expand(solver.shape).reshape(-1) for x in parameters]
+    count, split = solver.level
+    value, _ = problem.differentiable(flat, count, split=split)
+    leaves = [x for x, wanted in zip(parameters, ctx.wanted, strict=True) if wanted]
     return torch.autograd.grad(
-        value, wanted, grad, create_graph=True, allow_unused=True, materialize_grads=True
+        value.reshape(solver.shape),
+        leaves,
+        grad,
+        create_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
     )

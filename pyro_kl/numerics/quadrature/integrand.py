@@ -1,18 +1,19 @@
-"""An integrand recorded once, as a program for its sums over nodes and for their derivatives.
+"""How an integrand is evaluated at nodes: by a program recorded once, or by autograd.
 
-What a node's terms are is a composition of elementwise operations, as a formula's are
-(`symbolic`). Here the chain rule is followed by one more rewriting: a sum over nodes is linear, so
-that factors which belong to a row of the batch leave it, and those which belong to a node become
-weights. What depends on the nodes alone is a program of its own, the prelude, whose results are
-kept as long as the nodes are.
+The terms at a node are a composition of elementwise operations, as a formula's are
+(`autograd.program`). Here the chain rule is followed by one more rewriting: a sum over nodes is
+linear, so that factors which belong to a row of the batch leave it, and those which belong to a
+node become weights. What depends on the nodes alone is a program of its own, the prelude, whose
+results are kept as long as the nodes are.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -27,6 +28,7 @@ from ..autograd.program import (
     share,
 )
 from ..autograd.tracer import Tracer
+from ..concrete import holds_everywhere
 
 #: `integrand(z, *parameters) -> (log p(z), log q(z) - log p(z))`, z of shape (nodes, rows).
 Integrand = Callable[..., tuple[Tensor, Tensor]]
@@ -40,11 +42,42 @@ def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
 
 
 _OVER_NODES = (weighted_sum, torch.sum)
+#: If the integral of q over the nodes differs from 1 by less, all of q's mass is at the nodes:
+#: the rounding of a sum of some hundred terms, with a margin of 10.
+COVERED = 1e-13
+#: A KL below this is computed as a sum of p log(p / q) - p + q, whose terms are not negative.
+NEAR = 1e-3
+
+
+def at_nodes(
+    integrand: Integrand, z: Tensor, parameters: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """P and log q - log p; 0 and 0 where nothing is left of p.
+
+    There log q and log p may be infinite themselves, or have slopes that are, and the product of
+    such a slope with 0 is nan: those nodes are moved to 0 before anything is differentiated.
+    """
+    log_p, ratio = integrand(z, *parameters)
+    alive = torch.exp(log_p.detach()) > 0
+    if torch.is_grad_enabled() and not holds_everywhere(alive, lambda x: x):
+        log_p, ratio = integrand(torch.where(alive, z, 0.0), *parameters)
+    density = torch.exp(torch.where(alive, log_p, -math.inf))
+    return density, torch.where(alive, ratio, 0.0)
+
+
+def near_shift(value: Tensor, masses: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of q - p over the nodes, where the KL is near 0 and q is covered, else 0; and where.
+
+    It is 0 but for rounding, which is that of p log(p / q): the sum of both keeps its digits.
+    """
+    shift = (masses * torch.expm1(ratio.clamp(max=60.0))).sum(0)
+    covered = (shift.detach().abs() <= COVERED) & (value.detach() < NEAR)
+    return torch.where(covered, shift, 0.0), covered
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What one look at all nodes gives.
+class Programs:
+    """An integrand as two programs.
 
     Args:
         prelude: from z and the weights to (-masses, masses, kept...).
@@ -52,7 +85,7 @@ class Sweep:
             being what is to be summed with `-masses` as weights, and sums the derivatives.
         is_fixed: whether the density at the nodes depends on no parameter; the masses then
             contain it, the terms are log q - log p themselves, and `main` gives no more of them.
-        nodes: what the prelude gave for nodes that are the same for all rows.
+        nodes: what the rule keeps of nodes that are the same for all rows.
     """
 
     prelude: Program
@@ -61,31 +94,77 @@ class Sweep:
     nodes: dict[Any, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ByAutograd:
+    """The same of an integrand that is not recorded: its derivatives come from autograd.
+
+    Args:
+        function: the integrand.
+        wanted: for each parameter, whether its derivative is.
+        is_density: whether p integrates to 1.
+    """
+
+    function: Integrand
+    wanted: tuple[bool, ...]
+    is_density: bool = True
+    is_fixed: bool = False
+
+    def prelude(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        z, weights = inputs
+        return -weights, weights, z, weights
+
+    def main(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        z, weights, *given = inputs
+        parameters = [
+            x.detach().requires_grad_(w) for x, w in zip(given, self.wanted, strict=True)
+        ]
+        leaves = [x for x in parameters if x.requires_grad]
+        with torch.set_grad_enabled(bool(leaves)):
+            density, ratio = at_nodes(self.function, z, parameters)
+            masses = weights * density
+            value = -(masses * ratio).sum(0)
+            if leaves and self.is_density and (value < NEAR).any():
+                value = value + near_shift(value, masses, ratio)[0]
+            total = value.sum()
+        slopes: Sequence[Tensor] = ()
+        if leaves:
+            slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+        density, ratio = density.detach(), ratio.detach()
+        return density * ratio, density, ratio, *slopes
+
+
+Evaluation: TypeAlias = Programs | ByAutograd
+
+
 @dataclass(eq=False)
 class Recorded:
     """An integrand that is kept, with the programs that were made of it.
 
     Args:
         function: the integrand.
-        sweeps: by the derivatives that were wanted.
+        programs: by the derivatives that were wanted; None if they cannot be recorded.
     """
 
     function: Integrand
-    sweeps: dict[tuple[bool, ...], Sweep | None] = field(default_factory=dict)
+    programs: dict[tuple[bool, ...], Programs | None] = field(default_factory=dict)
 
     def __call__(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         return self.function(z, *parameters)
 
-    def sweep(self, wanted: tuple[bool, ...]) -> Sweep | None:
-        """The program with the derivatives that are wanted; None if it cannot be recorded."""
-        try:
-            return self.sweeps[wanted]
-        except KeyError:
-            found = self.sweeps[wanted] = _record(self.function, wanted)
-            return found
+
+def evaluation_of(
+    integrand: Integrand, wanted: tuple[bool, ...], is_density: bool = True
+) -> Evaluation:
+    """How the integrand and the derivatives that are wanted are evaluated."""
+    found = None
+    if isinstance(integrand, Recorded):
+        if wanted not in integrand.programs:
+            integrand.programs[wanted] = _record(integrand.function, wanted)
+        found = integrand.programs[wanted]
+    return found or ByAutograd(integrand, wanted, is_density)
 
 
-def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
+def _record(function: Integrand, wanted: Sequence[bool]) -> Programs | None:
     graph = fx.Graph()
     tracer = Tracer(graph)
     z, w = tracer.symbol("z"), tracer.symbol("w")
@@ -102,7 +181,7 @@ def _record(function: Integrand, wanted: Sequence[bool]) -> Sweep | None:
             masses = w * mass if is_fixed else w
             minus = -masses
     except Exception:
-        # symbols have no values and no shapes; what asks for them runs on tensors instead
+        # symbols have no values and no shapes: code that reads them runs on tensors instead
         return None
     known = () if is_fixed else (mass, d)
     graph.output(tuple(x.node for x in (minus, masses, terms, *known, *slopes)))
@@ -189,7 +268,7 @@ class _Sums:
         return self.products[key]
 
 
-def _split(graph: fx.Graph, count: int, constants: Sequence[float], is_fixed: bool) -> Sweep:
+def _split(graph: fx.Graph, count: int, constants: Sequence[float], is_fixed: bool) -> Programs:
     """What depends on no parameter goes to the prelude."""
     placeholders = [x for x in graph.nodes if x.op == "placeholder"]
     z, w, *rest = (x for x in placeholders if not x.name.startswith("c_"))
@@ -224,4 +303,4 @@ def _split(graph: fx.Graph, count: int, constants: Sequence[float], is_fixed: bo
     main.output(tuple(there[x] for x in results[2:]))
     main.eliminate_dead_code()
     assert len(rest) == count
-    return Sweep(Program(prelude, constants), Program(main, constants), is_fixed)
+    return Programs(Program(prelude, constants), Program(main, constants), is_fixed)

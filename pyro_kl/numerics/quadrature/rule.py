@@ -1,168 +1,283 @@
-r"""The rule of a row: trapezoid in t, z = sinh(t), whole or in pieces, and what its sums say.
+r"""The rule on given nodes: the integral, the estimate of its error, and its derivatives.
 
-The nodes are constants: the gradient is that of the sum. Sums with waves of lower frequencies say
-how far off the value is (`sweep`). A kink would show itself only where all else has converged, and
-is therefore announced by whoever knows of it.
+The sums over the nodes with waves of lower frequencies tell the error (`_truncation`), what is
+beyond the outermost nodes is extrapolated (`_left_over`), and p's own integral, which is 1, tells
+what rounding and too few nodes do to p's density. A kink is invisible in the spectrum until the
+smooth part has converged: rows where q may change like a kink get a larger estimate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..concrete import holds_everywhere
-from .integrand import Integrand, Sweep
-from .nodes import split_nodes, whole_nodes
-from .sweep import EPS, ROUNDING, Nodes, distances, misplaced, patterns, prepare, truncation
+from .integrand import NEAR, Evaluation, Integrand, at_nodes, near_shift
+from .nodes import kept_unless_traced
 
-#: For the usual tolerance nodes need not go as far as there are digits, unless many are wanted.
-_NEARER, _LAST_NEAR = 0.78, 73
-#: A reach, in widths, of a tail that falls like exp(-exp(z)).
-_DOUBLE = 4.0
-#: Below this difference between the integral of q and 1, q has its mass where the nodes are.
-_COVERED = 1e-13
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is to be integrated: a function, and for each row of a batch its parameters."""
-
-    integrand: Integrand
-    low: Tensor  # reach below 0, rows or ()
-    high: Tensor
-    cuts: tuple[Tensor, ...]  # rows each
-    kinked: bool
-    is_density: bool = True
-    narrow: Tensor | None = None  # rows: 1 where q changes as a kink would, else 0
-    key: tuple[Any, ...] | None = None  # of nodes that are the same for all rows
-    heavy: tuple[bool, bool] = (True, True)
-    nearer: bool = False  # whether the nodes need not go as far as there are digits
-    far: Tensor | None = None  # rows: how many of p's widths it is from 0, if that costs digits
-
-    def nodes(self, count: int, *, split: bool) -> tuple[Tensor, Tensor]:
-        """Z and weights, of shape (pieces, count, rows or 1)."""
-        if split:
-            return split_nodes(self.low, self.high, self.cuts, count)
-        low, high = self.low, self.high
-        if self.nearer and count <= _LAST_NEAR:
-            low, high = (_nearer(end) for end in (low, high))
-        return whole_nodes(low, high, count, self.heavy)
-
-    @property
-    def is_light(self) -> bool:
-        """Whether both tails fall faster than an exponential."""
-        return not any(self.heavy)
-
-    def take(self, rows: Tensor | slice) -> Rows:
-        low, high = (x[rows] if x.dim() else x for x in (self.low, self.high))
-        narrow, far = (None if x is None else x[rows] for x in (self.narrow, self.far))
-        cuts = tuple(c[rows] for c in self.cuts)
-        return replace(self, low=low, high=high, cuts=cuts, narrow=narrow, far=far)
-
-    def kink(self, *, split: bool) -> Tensor | None:
-        """How much of a kink's error there may be under what converges."""
-        return None if self.narrow is None else self.narrow / (12.0 if split else 3.0)
-
-    def prepared(self, sweep: Sweep, count: int, *, split: bool) -> Nodes:
-        """What a look at the nodes needs; kept if they are the same for all rows."""
-        key = None if split or self.key is None else (*self.key, count, self.nearer)
-        found = sweep.nodes.get(key)
-        if found is None:
-            with torch.inference_mode(mode=False), torch.no_grad():
-                found = prepare(sweep, *self.nodes(count, split=split), self.low, self.high)
-            if key is not None:
-                sweep.nodes[key] = found
-        return found
+EPS = 2.0**-52
+#: Relative rounding of a sum of p times a log ratio: each of the two log densities is some thirty
+#: operations on terms of its own order, and each operation rounds by half a unit.
+ROUNDING = 64 * EPS
+_TINY = 1e-290
+#: The error of a kink at the nodes' frequency and all multiples of it, as a part of its spectrum
+#: at 7/16 of that frequency: (7/16)^2 pi^2/6, doubled.
+_KINK = 0.63
+#: An integrand that is no density is assumed to fall no faster than exp(-10) over its window.
+_FASTEST = 10.0
 
 
-@dataclass
-class Sums:
-    """The rule with all nodes, and by how much it may be off.
+class Nodes(NamedTuple):
+    """What the rule needs that depends on no parameter.
 
     Args:
-        value: all nodes.
-        truncation: what their spectrum says.
-        noise: what rounding leaves.
-        ends: what is beyond the outermost nodes.
+        kept: results of the evaluation's prelude.
+        minus: weights of the terms, (nodes, rows or 1).
+        masses: the same, positive.
+        patterns: (8, nodes), as `_patterns` has them; times `minus` if that has one column.
+        off: how far the sum of a known density is off 1, and rounding; None if it depends on
+            parameters.
+        last: the outermost nodes below and above.
+        edge: three times the window below and above, (2, rows or 1); times the density there if
+            it is known.
+        fallen: by how much the logarithm of the density has fallen there, if it is known.
+        share: three times the window below and above, as parts of the whole window.
+        z: the nodes, (nodes, rows or 1).
+        per_piece: how many of them a piece has.
+        is_density: whether p integrates to 1.
+    """
+
+    kept: tuple[Tensor, ...]
+    minus: Tensor
+    masses: Tensor
+    patterns: Tensor
+    off: Tensor | None
+    last: Tensor
+    edge: Tensor
+    fallen: Tensor | None
+    share: Tensor
+    z: Tensor
+    per_piece: int
+    is_density: bool
+
+
+@kept_unless_traced
+def _patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(8, nodes): the sum of all, and waves of a half, a quarter, 3/8 and 7/16 of their frequency.
+
+    All but the first two in both phases.
+    """
+    k = torch.arange(count)
+    # by sixteenths of a turn, from exact sines
+    turns = [math.sin(0.125 * math.pi * i) if i % 8 else 0.0 for i in range(16)]
+    sine = torch.tensor(turns, dtype=dtype)
+    rows = [torch.ones(count, dtype=dtype), 1.0 - 2.0 * (k % 2)]
+    rows += [2 * sine[(m * k + shift) % 16] for m in (4, 6, 7) for shift in (4, 0)]
+    return torch.stack(rows).repeat(1, pieces).to(device)
+
+
+@kept_unless_traced
+def _last(count: int, pieces: int, device: torch.device) -> Tensor:
+    ends = [0 if pieces == 1 else count - 1, pieces * count - 1]
+    return torch.tensor(ends, device=device, dtype=torch.int64)
+
+
+def prepare(
+    evaluation: Evaluation,
+    z: Tensor,
+    weights: Tensor,
+    window: tuple[Tensor, Tensor],
+    *,
+    is_density: bool,
+) -> Nodes:
+    """What belongs to nodes and weights of shape (pieces, count, rows or 1)."""
+    pieces, count, _ = z.shape
+    z, weights = z.flatten(0, 1), weights.flatten(0, 1)
+    minus, masses, *kept = evaluation.prelude((z, weights))
+    waves = _patterns(count, pieces, z.dtype, z.device)
+    last = _last(count, pieces, z.device)
+    off = fallen = None
+    reach = torch.stack(torch.broadcast_tensors(*window)).reshape(2, -1)
+    edge, share = 3 * reach, 3 * reach / reach.sum(0)
+    if evaluation.is_fixed:
+        off = (masses.sum(0) - 1).abs() + ROUNDING
+        density = masses[last] / weights[last].clamp(min=_TINY)
+        edge, fallen = edge * density, _fallen(density)
+    if masses.shape[1] == 1:
+        waves = waves * minus.t()
+    return Nodes(
+        tuple(kept), minus, masses, waves, off, last, edge, fallen, share, z, count, is_density
+    )
+
+
+def _fallen(density: Tensor) -> Tensor:
+    """By how much a log density has fallen since its top, where it is of the order of 1."""
+    return (-1 - torch.log(density.clamp(min=_TINY))).clamp(min=1.0)
+
+
+# --- the sums -----------------------------------------------------------------------------------
+
+
+class _Sums(NamedTuple):
+    """Sums over the nodes, of each row.
+
+    Args:
+        value: the rule.
+        size: the same of the absolute values.
+        off: how far p's own integral is off 1, relative rounding included.
+        error: what the spectrum says, and what is beyond the outermost nodes.
+        masses: weights times p.
     """
 
     value: Tensor
-    truncation: Tensor
-    noise: Tensor
-    ends: Tensor
-
-    def error(self) -> Tensor:
-        return self.truncation + self.noise + self.ends
+    size: Tensor
+    off: Tensor
+    error: Tensor
+    masses: Tensor
 
 
-def sums_over(rows: Rows, parameters: Sequence[Tensor], count: int, *, split: bool) -> Sums:
-    z, weight = rows.nodes(count, split=split)
-    pieces, n, _ = z.shape
-    log_p, d = _at_nodes_with_mass(rows.integrand, z.flatten(0, 1), parameters)
-    p = torch.exp(log_p)
-    mass = weight.flatten(0, 1) * p
-    terms = -mass * d
-    by_piece = terms.reshape(pieces, n, -1)
-    value = by_piece.sum((0, 1))
-    with torch.no_grad():
-        size = terms.abs().sum(0)
-        ends = _left_over(rows, by_piece, log_p.reshape(pieces, n, -1), weight, split=split)
-        sums = patterns(n, pieces, terms.dtype, terms.device) @ terms
-        rough = truncation(sums, size, rows.kink(split=split))
-        if rows.far is not None:
-            steep = mass / distances(z.flatten(0, 1), n)
-            rough = rough + misplaced(d, steep, rows.far)
-    if not rows.is_density:
-        return Sums(value, rough, 4 * EPS * size, ends)
-    shift = (mass * torch.expm1(d.clamp(max=60.0))).sum(0)
-    near = (shift.detach().abs() <= _COVERED) & (value.detach() < 1e-3)
-    with torch.no_grad():
-        # p's own integral tells what rounding and too few nodes do to its density
-        off = ROUNDING + (mass.sum(0) - 1).abs()
-        noise = torch.where(near, off * size, off * (1 + size))
-    value = value + torch.where(near, shift, 0.0)
-    return Sums(value, rough, noise, ends)
+def _sums(
+    nodes: Nodes,
+    terms: Tensor,
+    density: Tensor | None,
+    ratio: Tensor,
+    narrow: Tensor | None,
+    distance: Tensor | None,
+) -> _Sums:
+    """The rule and its error from the terms p (log q - log p), p and log q - log p at the nodes.
 
-
-def _at_nodes_with_mass(
-    integrand: Integrand, z: Tensor, parameters: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Log p and log q - log p; -inf and 0 where nothing is left of p.
-
-    There log q and log p may be infinite themselves, or have slopes that are. A product with 0
-    would make nan of them: such a node is moved to 0 before anything is differentiated.
+    If the density is None it is known, the nodes' weights contain it, and the terms are the ratio.
     """
-    log_p, d = integrand(z, *parameters)
-    alive = torch.exp(log_p.detach()) > 0
-    if torch.is_grad_enabled() and not holds_everywhere(alive, lambda x: x):
-        log_p, d = integrand(torch.where(alive, z, 0.0), *parameters)
-    return torch.where(alive, log_p, -math.inf), torch.where(alive, d, 0.0)
+    sizes = terms.abs()
+    if nodes.masses.shape[1] == 1:
+        sums, size = torch.mm(nodes.patterns, terms), torch.mm(nodes.masses.t(), sizes)[0]
+    else:
+        weighted = nodes.minus * terms
+        sums, size = torch.mm(nodes.patterns, weighted), weighted.abs_().sum(0)
+    masses, off, fallen = nodes.masses, nodes.off, nodes.fallen
+    if density is not None:
+        masses = masses * density
+        fallen = _fallen(density[nodes.last]) if nodes.is_density else sums.new_tensor(_FASTEST)
+        off = (masses.sum(0) - 1).abs_().add_(ROUNDING) if nodes.is_density else 4 * EPS + 0 * size
+    assert off is not None
+    assert fallen is not None
+    error = _truncation(sums, size, narrow) + _left_over(nodes, sizes, size, fallen)
+    if distance is not None:
+        error = error + _displaced(nodes, masses, ratio, distance)
+    return _Sums(sums[0], size, off, error, masses)
 
 
-def _left_over(rows: Rows, terms: Tensor, log_p: Tensor, weight: Tensor, *, split: bool) -> Tensor:
+def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None) -> Tensor:
+    """What the integrand's spectrum at a half of the nodes' frequency and below says of it there.
+
+    The sum over all nodes is off by the spectrum at their frequency and its multiples. The sum
+    over every second node shows it at half of that frequency, but with an unknown phase, so that
+    it may be small by chance; at a quarter, at 3/8 and at 7/16 the phase is known. For an analytic
+    integrand the spectrum falls by a constant factor per frequency: from a half to one by twice
+    the logarithm of its fall from a quarter to a half, of which a quarter is trusted. Where q is
+    narrow, what is left at 7/16 may come from a bend between two nodes, whose spectrum only falls
+    like the inverse square of the frequency.
+    """
+    power = sums[1:].square()
+    slow, fast, last = (power[1:].reshape(3, 2, -1).sum(1) + _TINY).unbind(0)
+    half = torch.maximum(power[0] + _TINY, fast * fast / slow)
+    by_half = 4 * (half * (half / (slow + half)).sqrt()).sqrt()
+    falling = fast / size.clamp(min=_TINY**0.5)  # of two equal distributions the size is 0
+    error = torch.maximum(by_half, falling)
+    if narrow is not None:
+        bend = _KINK * torch.maximum(last, half).sqrt() * (narrow > 0)
+        # a kink's part of the spectrum is visible only once the smooth part has converged
+        hidden = narrow * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt())
+        error = torch.maximum(error, torch.maximum(bend, hidden))
+    return error
+
+
+def _left_over(nodes: Nodes, sizes: Tensor, size: Tensor, fallen: Tensor) -> Tensor:
     """What an exponential tail leaves beyond the outermost nodes.
 
-    At 0 the density is of the order of 1: what it has fallen by since is its rate times the reach.
-    Where log q grows as fast as the density falls, the integrand falls more slowly.
+    Somewhere the integrand is as high as its mean over the window: its fall from there to the end
+    of the window, over the distance, is its rate. Where log q grows as fast as p falls, the
+    integrand falls more slowly than p.
     """
-    total = torch.zeros_like(terms[0, 0])
-    heights = terms.abs() / weight.clamp(min=1e-300)
-    for piece, end, reach in ((0, -1 if split else 0, rows.low), (-1, -1, rows.high)):
-        size = heights[piece, end]
-        fallen = torch.log(heights.amax((0, 1)) / size.clamp(min=1e-300)).clamp(min=0.01)
-        if rows.is_density:
-            fallen = torch.minimum(fallen, (-1 - log_p[piece, end]).clamp(min=1.0))
-        else:
-            fallen = fallen.clamp(max=10.0)
-        total = total + 3 * size * reach / fallen
-    return total
+    edge = sizes.index_select(0, nodes.last) * nodes.edge
+    rate = (size * nodes.share / edge.clamp(min=_TINY)).log_().clamp_(min=0.01)
+    return (edge / torch.minimum(rate, fallen)).sum(0)
 
 
-def _nearer(reach: Tensor) -> Tensor:
-    """As far as 1e-10 of the mass."""
-    return torch.where(reach < _DOUBLE, reach - 0.3, _NEARER * reach)
+def _displaced(nodes: Nodes, masses: Tensor, ratio: Tensor, distance: Tensor) -> Tensor:
+    """What a relative rounding of the nodes' places and of p's and q's locations does.
+
+    Where p is narrow and far from 0, x has lost digits: `distance` is its size over p's width.
+    """
+    z = nodes.z
+    apart = torch.full_like(z, math.inf)
+    apart[1:] = (z[1:] - z[:-1]).abs().clamp(min=_TINY)
+    apart[:: nodes.per_piece] = math.inf  # a piece's first node has no neighbour
+    moved = torch.zeros_like(ratio)
+    moved[1:] = (ratio[1:] - ratio[:-1]).abs()
+    return EPS * distance * (moved * (masses / apart)).nan_to_num(0.0, 0.0, 0.0).sum(0)
+
+
+# --- the rule -----------------------------------------------------------------------------------
+
+
+def evaluate(
+    evaluation: Evaluation,
+    nodes: Nodes,
+    parameters: Sequence[Tensor],
+    aim: Tensor | float,
+    narrow: Tensor | None,
+    distance: Tensor | None,
+) -> tuple[bool, list[Tensor]]:
+    """Of rows of parameters: the integral, its error, and the derivatives that were recorded.
+
+    Before them, whether all rows are certainly as exact as the relative error `aim`.
+    """
+    terms, *slopes = evaluation.main((*nodes.kept, *parameters))
+    density, ratio = None, terms
+    if not evaluation.is_fixed:
+        density, ratio, *slopes = slopes
+    sums = _sums(nodes, terms, density, ratio, narrow, distance)
+    value = sums.value
+    if not nodes.is_density:
+        return False, [value, sums.off * sums.size + sums.error, *slopes]
+    error = (sums.size + 1).mul_(sums.off).add_(sums.error)
+    if (error <= value * aim).logical_and_(value >= NEAR).all():
+        return True, [value, error, *slopes]
+    few = torch.nonzero(value < NEAR)[:, 0]
+    if few.numel():
+        some = _Sums(*(x if x.shape[-1] == 1 else x[..., few] for x in sums))
+        value, error = value.clone(), error.clone()
+        value[few], error[few] = _near(some, some.value, ratio[:, few])
+    return False, [value, error, *slopes]
+
+
+def _near(sums: _Sums, value: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and error of rows with a small KL: its terms are p - q + p log(p / q)."""
+    shift, covered = near_shift(value, sums.masses, ratio)
+    noise = sums.off * (torch.where(covered, 0.0, 1.0) + sums.size)
+    return value + shift, noise + sums.error
+
+
+def differentiable(
+    integrand: Integrand,
+    nodes: Nodes,
+    parameters: Sequence[Tensor],
+    narrow: Tensor | None,
+    distance: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Value and error in operations that autograd and `torch.func` follow, without a branch.
+
+    The nodes are those of an integrand that is not recorded; they may have a graph.
+    """
+    density, ratio = at_nodes(integrand, nodes.z, parameters)
+    terms = density * ratio
+    with torch.no_grad():
+        sums = _sums(nodes, terms, density, ratio, narrow, distance)
+    value = (nodes.minus * terms).sum(0)
+    if not nodes.is_density:
+        return value, sums.off * sums.size + sums.error
+    return _near(sums._replace(masses=nodes.masses * density), value, ratio)

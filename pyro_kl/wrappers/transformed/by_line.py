@@ -19,10 +19,11 @@ from torch.distributions.transforms import Transform
 
 from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
+from ...numerics.quadrature.adaptive import LIGHT
 from ...numerics.quadrature.integrand import Integrand, Recorded
-from ...numerics.quadrature.integrate import LIGHT, Integral, integrate
+from ...numerics.quadrature.integrate import Integral, integrate
 from ...numerics.quadrature.peaks import peak_between
-from ...registry.integrate import tell
+from ...registry.integrate import report
 from ...registry.line import Point
 from ...registry.provenance import Use, note
 from ...registry.reduction import describe, no_formula, out_of_reach
@@ -204,7 +205,7 @@ class _LineIntegral:
             is_number = found.value > -math.inf  # not of nan
             if not is_traced() and bool((finite & ~is_number).any()):
                 raise out_of_reach(p, q)
-        tell(f"{describe(p)} || {describe(q)}", __name__, found)
+        report(f"{describe(p)} || {describe(q)}", __name__, found)
         return torch.where(finite, found.value, otherwise) if is_traced() else found.value
 
     def _finiteness(self) -> tuple[Tensor | None, Tensor]:

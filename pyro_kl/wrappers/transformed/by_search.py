@@ -14,7 +14,7 @@ from pyro.distributions import Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from ...numerics.quadrature.integrate import Integral, asked_tolerance, short_of
+from ...numerics.quadrature.integrate import Integral, requested_tolerance, short_of
 from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
 from ...registry.line import LARGEST, Point, from_line, half_line, interval
 from ...registry.reduction import describe
@@ -107,7 +107,7 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         torch.where(outside, math.inf, torch.where(missing, math.nan, total)),
         torch.where(outside | missing, 0.0, found.error + rest),
     )
-    reason = short_of(value.detach(), error, asked_tolerance())
+    reason = short_of(value.detach(), error, requested_tolerance())
     return Integral(value.to(probe.dtype), error, found.nodes, reason)
 
 
