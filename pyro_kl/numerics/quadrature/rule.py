@@ -203,7 +203,7 @@ def _left_over(nodes: Nodes, sizes: Tensor, size: Tensor, fallen: Tensor) -> Ten
     integrand falls more slowly than p.
     """
     edge = sizes.index_select(0, nodes.last) * nodes.edge
-    rate = (size * nodes.share / edge.clamp(min=_TINY)).log_().clamp_(min=0.01)
+    rate = (size * nodes.share / edge.clamp(min=_TINY)).log().clamp(min=0.01)
     return (edge / torch.minimum(rate, fallen)).sum(0)
 
 
