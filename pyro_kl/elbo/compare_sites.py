@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .collect import sampled_log_q
 from .guides.plan import Run
 from .report import html_table, table
 from .snapshot import per_particle
@@ -152,7 +151,7 @@ def compare_sites(
                 if decision is None or term.method == "prior":
                     continue
                 methods[term.name] = term.method, term.reason
-                log_q = sampled_log_q(decision, particle.guide_trace)
+                log_q = decision.site.scaled_log_q(particle.guide_trace)
                 ratio = log_q - particle.model_trace.nodes[term.name]["log_prob"]
                 for store, value in ((exact, term.value), (sampled, ratio)):
                     store.setdefault(term.name, []).append(

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .collect import sampled_log_q
 from .guides.plan import Plan
 from .terms import Term
 from .traces import Trace, has_score_function
@@ -55,7 +54,7 @@ class ControlVariate:
                 continue
             if has_score_function(guide_trace.nodes[term.name]["fn"]):
                 continue  # the difference would need a score function of its own
-            log_q = sampled_log_q(decision, guide_trace)
+            log_q = decision.site.scaled_log_q(guide_trace)
             sampled = log_q - model_trace.nodes[term.name]["log_prob"]
             gap = (sampled - term.value).masked_fill(term.value.isinf(), 0.0)
             total = total + weights[term.name] * gap.sum()

@@ -12,29 +12,16 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from pyro.distributions.util import sum_rightmost
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
 from ..registry.family import Family
 from ..registry.register import family_of, pair_of
-from .guides.mean_field import UnivariatePair
+from .guides.pair_kl import UnivariatePair
 from .terms import Term
 
-
-@dataclass
-class Member:
-    """One site of a batch: what its term needs besides the numbers.
-
-    Attributes:
-        term: without value and surrogate.
-        shape: of the KL per element.
-        event_dims: how many of its rightmost dims belong to the event.
-    """
-
-    term: Term
-    shape: torch.Size
-    event_dims: int
+#: A latent's pair of distributions, and its term without the numbers.
+PairAndTerm = tuple[UnivariatePair, Term]
 
 
 @dataclass
@@ -43,11 +30,12 @@ class SiteBatch:
 
     Attributes:
         flat: nats.
-        members: the sites, in order.
+        members: for each site its term without the numbers, the shape of its KL per element, and
+            how many of its rightmost dims belong to the event.
     """
 
     flat: Tensor
-    members: list[Member]
+    members: list[tuple[Term, torch.Size, int]]
 
     def detached(self) -> SiteBatch:
         """The same without its graph."""
@@ -55,89 +43,83 @@ class SiteBatch:
 
     def terms(self) -> list[Term]:
         """One term for each site."""
-        parts = self.flat.split([member.shape.numel() for member in self.members])
-        made = []
-        for part, member in zip(parts, self.members, strict=True):
-            dims = part.view(member.shape)
-            value = sum_rightmost(dims, member.event_dims)
-            term = Term(**{**member.term.__dict__, "value": value, "surrogate": value})
-            term.dims = dims
-            made.append(term)
-        return made
+        parts = self.flat.split([shape.numel() for _, shape, _ in self.members])
+        return [
+            term.with_kl(part.view(shape), event_dims)
+            for part, (term, shape, event_dims) in zip(parts, self.members, strict=True)
+        ]
 
 
-def batches(
-    plains: Sequence[tuple[UnivariatePair, Term]],
-) -> tuple[list[SiteBatch], list[tuple[UnivariatePair, Term]]]:
-    """Put together what one formula can compute; return also what is left over."""
-    groups: dict[Any, list[tuple[UnivariatePair, Term]]] = {}
-    left: list[tuple[UnivariatePair, Term]] = []
-    for plain, term in plains:
-        q: Any = type(plain.q)
-        p: Any = type(plain.p)
-        if _may_be_joined(q, p):
-            first = next(iter(_family(q).of(plain.q).values()))
-            groups.setdefault((q, p, first.dtype, first.device), []).append((plain, term))
-        else:
-            left.append((plain, term))
-    made = []
-    for group in groups.values():
-        if len(group) == 1:
-            left += group
-        else:
-            made.append(_bundle(group))
-    return made, left
+def in_batches(pairs: Sequence[PairAndTerm]) -> tuple[list[SiteBatch], list[Term]]:
+    """The sites that one call of a formula computes together, and the terms of all others."""
+    groups: dict[Any, list[PairAndTerm]] = {}
+    for pair, term in pairs:
+        groups.setdefault((type(pair.q), type(pair.p)), []).append((pair, term))
+    batches: list[SiteBatch] = []
+    single: list[PairAndTerm] = []
+    for (q, p), group in groups.items():
+        families = _families(q, p) if len(group) > 1 else None
+        if families is None:
+            single += group
+            continue
+        for alike in _of_one_dtype(families[0], group):
+            if len(alike) > 1:
+                batches.append(_batch(families, alike))
+            else:
+                single += alike
+    terms = []
+    for pair, term in single:
+        kl = pair.kl()
+        terms.append(term.with_kl(kl.dims, kl.event_dims))
+    return batches, terms
 
 
 @lru_cache(maxsize=256)
-def _may_be_joined(q: Any, p: Any) -> bool:
-    """Whether two classes' KL is elementwise in parameters of one number for each element."""
-    families = family_of(q), family_of(p)
-    if any(family is None or family.support.discrete for family in families):
-        return False
-    return pair_of(q, p) is not None and pair_of(q, p) is pair_of(
-        _family(q).distribution, _family(p).distribution
-    )
+def _families(q: Any, p: Any) -> tuple[Family, Family] | None:
+    """The families of two classes whose KL is elementwise in one number for each parameter."""
+    of_q, of_p = family_of(q), family_of(p)
+    if of_q is None or of_p is None or of_q.support.discrete or of_p.support.discrete:
+        return None
+    pair = pair_of(q, p)
+    if pair is None or pair is not pair_of(of_q.distribution, of_p.distribution):
+        return None
+    return of_q, of_p
 
 
-def _family(distribution: type[Distribution]) -> Family:
-    family = family_of(distribution)
-    assert family is not None
-    return family
+def _of_one_dtype(family: Family, group: Sequence[PairAndTerm]) -> list[list[PairAndTerm]]:
+    """Sites whose parameters can be laid end to end: of one dtype, on one device."""
+    alike: dict[Any, list[PairAndTerm]] = {}
+    for pair, term in group:
+        first = next(iter(family.of(pair.q).values()))
+        alike.setdefault((first.dtype, first.device), []).append((pair, term))
+    return list(alike.values())
 
 
-def _bundle(group: Sequence[tuple[UnivariatePair, Term]]) -> SiteBatch:
+def _batch(families: tuple[Family, Family], group: Sequence[PairAndTerm]) -> SiteBatch:
     """The KLs of sites between the same two families."""
-    shapes = [
-        plain.q.batch_shape
-        if plain.q.batch_shape == plain.p.batch_shape
-        else torch.broadcast_shapes(plain.q.batch_shape, plain.p.batch_shape)
-        for plain, _ in group
-    ]
-    q = _end_to_end([plain.q for plain, _ in group], shapes)
-    p = _end_to_end([plain.p for plain, _ in group], shapes)
+    shapes = [torch.Size(pair.shape) for pair, _ in group]
+    q = _end_to_end(families[0], [pair.q for pair, _ in group], shapes)
+    p = _end_to_end(families[1], [pair.p for pair, _ in group], shapes)
     flat = kl_divergence(q, p)
-    if any(plain.excess is not None for plain, _ in group):
+    if any(pair.excess is not None for pair, _ in group):
         flat = flat + torch.cat(
             [
                 flat.new_zeros(shape.numel())
-                if plain.excess is None
-                else plain.excess.expand(shape).reshape(-1)
-                for (plain, _), shape in zip(group, shapes, strict=True)
+                if pair.excess is None
+                else pair.excess.expand(shape).reshape(-1)
+                for (pair, _), shape in zip(group, shapes, strict=True)
             ]
         )
     members = [
-        Member(term, shape, plain.event_dims)
-        for (plain, term), shape in zip(group, shapes, strict=True)
+        (term, shape, pair.event_dims) for (pair, term), shape in zip(group, shapes, strict=True)
     ]
     return SiteBatch(flat, members)
 
 
-def _end_to_end(distributions: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
-    """One distribution whose batch is the batches of all, end to end."""
-    family = _family(type(distributions[0]))
+def _end_to_end(family: Family, members: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
+    """One distribution whose batch is the batches of all members, end to end."""
     make: Any = family.distribution
-    values = [family.of(distribution) for distribution in distributions]
+    values = [family.of(member) for member in members]
     parameters = {
         name: torch.cat(
             [

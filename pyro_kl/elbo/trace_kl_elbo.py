@@ -172,7 +172,7 @@ class TraceKL_ELBO(Trace_ELBO):
         if infinite:
             plan = self._plan_for(traces, guide, infinite)
             particle = Particle(self._collect(plan, traces, every_density), plan, *traces)
-        if not all(plan.agrees.values()):
+        if plan.disagreeing:
             warn_of_settings(plan, self._told)
         return particle
 

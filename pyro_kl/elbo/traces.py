@@ -130,6 +130,16 @@ def _check_shapes(trace: Trace, max_plate_nesting: float) -> None:
             check_site_shape(stand_in, nesting)
 
 
+def is_deterministic(node: Site) -> bool:
+    """Whether a site is a pyro.deterministic statement."""
+    return bool(node["infer"].get("_deterministic"))
+
+
+def is_factor(node: Site) -> bool:
+    """Whether a site is a pyro.factor statement."""
+    return type(node["fn"]).__name__ == "Unit"
+
+
 def compute_model(trace: Any, names: Collection[str]) -> None:
     """Compute `log_prob` of some sites of the model, scaled and masked, as Pyro does."""
     trace.compute_log_prob(lambda name, site: name in names)

@@ -69,4 +69,4 @@ def warn_of_infinite(names: list[str], told: set[str]) -> None:
 
 def warn_of_settings(plan: Plan, told: set[str]) -> None:
     """One warning that names the sites where model and guide differ in scale or mask."""
-    _warn_of_sites([n for n, agrees in plan.agrees.items() if not agrees], told, _DIFFER)
+    _warn_of_sites(plan.disagreeing, told, _DIFFER)

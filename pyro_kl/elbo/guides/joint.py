@@ -25,64 +25,56 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
-from torch.distributions import (
-    Distribution,
-    Independent,
-    MultivariateNormal,
-    biject_to,
-)
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from ...registry.shapes import peel
-from ...registry.subclasses import is_a
-from ..terms import PairKL, kl_of_pair, without_mask
 from ..traces import Site, Trace
 from .gaussian import GaussianBlock, diagonal, read_joint
-from .mean_field import (
-    GuideSite,
-    UnivariatePair,
-    is_univariate_identity,
-    pushforward_kl,
-    same_values,
-    split_support,
-    unconstrained_shape,
-)
+from .mean_field import ImageSite
+from .pair_kl import PairKL, Prior, UnivariatePair, kl_of_pair
 
 #: Priors on a space of more than one dimension against which log p is a sum over coordinates of u.
 _COORDINATEWISE = (dist.Dirichlet, torch.distributions.Dirichlet, dist.LKJCholesky)
 
 
 def product_kl(
-    block: GaussianBlock, wide: Sequence[int], batch: Sequence[int], prior: Distribution
+    block: GaussianBlock, prior: Prior, shape: Sequence[int], batch: Sequence[int]
 ) -> PairKL:
-    """KL(T_* block || prior), with the block's coordinates arranged as the site's value.
+    """KL(image of a Gaussian block || prior), its coordinates arranged as the site's value.
 
     Args:
         block: the Gaussian, or a batch of them.
-        wide: shape of the site's unconstrained value.
+        prior: the site's in the model.
+        shape: of the site's unconstrained value.
         batch: of the site that draws the Gaussian, to which its coordinates are added.
-        prior: the site's distribution in the model.
 
     Raises:
         NotImplementedError: the prior ties coordinates together and is no multivariate Normal, or
             there is no formula for a coordinate.
     """
-    depth = prior.reinterpreted_batch_ndims if is_a(prior, Independent) else 0
-    base = peel(prior, depth)
-    transform = biject_to(base.support)
-    event_dim = depth + transform.domain.event_dim
-
-    def arranged(coordinates: Tensor) -> Tensor:
-        return coordinates.reshape(_narrow(wide, batch, coordinates.shape[:-1], event_dim))
-
-    loc, scale, excess = map(arranged, (block.loc, block.scale, block.excess))
-    if isinstance(base, MultivariateNormal) and block.scale.shape[-1] == wide[-1]:
-        return _multivariate_kl(block, loc, scale.shape, prior)
-    if transform.domain.event_dim and not isinstance(base, _COORDINATEWISE):
+    normal, excess = _arranged(block, prior, shape, batch)
+    pair = prior.univariate_pair(normal, excess)
+    if pair is not None:
+        return pair.kl()
+    if isinstance(prior.base, MultivariateNormal) and block.scale.shape[-1] == shape[-1]:
+        return _multivariate_kl(block, normal, prior)
+    tied = prior.support.event_dim
+    if tied and not isinstance(prior.base, _COORDINATEWISE):
         raise NotImplementedError(
-            f"{type(base).__name__} ties the coordinates of a correlated guide together"
+            f"{type(prior.base).__name__} ties the coordinates of a correlated guide together"
         )
-    pair = pushforward_kl(loc, scale, prior)
-    return replace(pair, dims=pair.dims + sum_rightmost(excess, transform.domain.event_dim))
+    image = prior.image_kl(normal)
+    return replace(image, dims=image.dims + sum_rightmost(excess, tied))
+
+
+def _arranged(
+    block: GaussianBlock, prior: Prior, shape: Sequence[int], batch: Sequence[int]
+) -> tuple[Normal, Tensor]:
+    """A block's coordinates as Normals, and the excess, arranged as the site's value."""
+    loc, scale, excess = (
+        x.reshape(_narrow(shape, batch, x.shape[:-1], prior.event_dim))
+        for x in (block.loc, block.scale, block.excess)
+    )
+    return Normal(loc, scale, validate_args=False), excess
 
 
 def _narrow(
@@ -104,24 +96,21 @@ def _narrow(
     return tuple(shape)
 
 
-def _multivariate_kl(
-    block: GaussianBlock, loc: Tensor, shape: Sequence[int], prior: Distribution
-) -> PairKL:
+def _multivariate_kl(block: GaussianBlock, normal: Normal, prior: Prior) -> PairKL:
     """KL of correlated blocks against a multivariate Normal prior, one block for each vector."""
-    tril = block.tril()
+    shape, tril = normal.scale.shape, block.tril()
     excess = (diagonal(tril).log() - block.log_diagonal).sum(-1).reshape(shape[:-1])
     tril = tril.reshape((*shape, shape[-1]))
-    pair = kl_of_pair(dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False), prior)
-    return replace(pair, dims=pair.dims + excess)
+    q = MultivariateNormal(normal.loc, scale_tril=tril, validate_args=False)
+    pair = kl_of_pair(q, prior.base)
+    return PairKL(pair.dims + excess, pair.event_dims + prior.depth)
 
 
 @dataclass
-class JointBlock(GuideSite):
+class JointBlock(ImageSite):
     """A site's slice of a jointly Gaussian auxiliary site.
 
     Attributes:
-        name: the latent.
-        auxiliary: the site that draws all of u.
         start: first coordinate.
         stop: one past the last coordinate.
         order: place among the sites of the same auxiliary.
@@ -129,25 +118,17 @@ class JointBlock(GuideSite):
         has_parents: whether the site's prior may depend on other latents.
     """
 
-    name: str
-    auxiliary: str
     start: int
     stop: int
     order: int
     sizes: tuple[int, ...]
     has_parents: bool = True
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The joint site, and the Delta."""
-        return (self.auxiliary, self.name)
-
-    @property
-    def word(self) -> str:
-        """What is exact about it."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.word = "exact marginal of the joint guide"
         if self.has_parents and self.order > 0:
-            return "Rao-Blackwellised: exact given the sites before it"
-        return "exact marginal of the joint guide"
+            self.word = "Rao-Blackwellised: exact given the sites before it"
 
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the Delta is the image of the slice."""
@@ -155,37 +136,35 @@ class JointBlock(GuideSite):
         if self.sizes and aux["value"].shape[-1] != sum(self.sizes):
             return False
         part = aux["value"][..., self.start : self.stop]
-        return same_values(
-            model_trace.nodes[self.name], part, guide_trace.nodes[self.name]["value"]
-        )
+        try:
+            return self.prior(model_trace).maps(part, guide_trace.nodes[self.name]["value"])
+        except NotImplementedError:
+            return False
 
-    def _block(
-        self, model_trace: Trace, guide_trace: Trace
-    ) -> tuple[GaussianBlock, Any, Any, Any]:
-        """The Gaussian, the site's unconstrained shape, the joint site's batch, the prior."""
-        aux = guide_trace.nodes[self.auxiliary]
-        prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
-        value = guide_trace.nodes[self.name]["value"]
-        wide, _ = unconstrained_shape(model_trace.nodes[self.name], value)
+    def _block(self, guide_trace: Trace) -> GaussianBlock:
+        """The Gaussian of the slice."""
         conditional = self.has_parents and self.order > 0
-        block = _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
-        return block, wide, aux["value"].shape[:-1], prior
+        aux = guide_trace.nodes[self.auxiliary]
+        return _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
+
+    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
+        """The coordinates' images, and the prior, if that is a product of univariate ones."""
+        prior = self.prior(model_trace)
+        if not prior.is_univariate:
+            return None
+        arranged = _arranged(self._block(guide_trace), prior, *self._shapes(prior, guide_trace))
+        return prior.univariate_pair(*arranged)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the block against the prior, plus what the block owes to correlation."""
-        return product_kl(*self._block(model_trace, guide_trace))
+        prior = self.prior(model_trace)
+        return product_kl(self._block(guide_trace), prior, *self._shapes(prior, guide_trace))
 
-    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
-        """The coordinates as Normals, where the site's support is the line."""
-        block, wide, batch, prior = self._block(model_trace, guide_trace)
-        base, depth, transform = split_support(prior)
-        if not is_univariate_identity(transform):
-            return None
-        loc, scale, excess = (
-            x.reshape(_narrow(wide, batch, x.shape[:-1], depth))
-            for x in (block.loc, block.scale, block.excess)
-        )
-        return UnivariatePair(dist.Normal(loc, scale, validate_args=False), base, depth, excess)
+    def _shapes(self, prior: Prior, guide_trace: Trace) -> tuple[torch.Size, torch.Size]:
+        """Of the site's unconstrained value, and of the batch of its Gaussians."""
+        value = guide_trace.nodes[self.name]["value"]
+        batch = guide_trace.nodes[self.auxiliary]["value"].shape[:-1]
+        return prior.unconstrained_shape(value), batch
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
@@ -266,9 +245,10 @@ def _coordinates(site: Site, value: Tensor, batch: torch.Size) -> int:
     The batch has to be a part of the site's batch, with the coordinates to the right of it.
     """
     try:
-        wide, event_dim = unconstrained_shape(site, value)
+        prior = Prior(site["fn"])
     except NotImplementedError:
         return 0
+    wide, event_dim = prior.unconstrained_shape(value), prior.event_dim
     if not batch.numel() or wide.numel() % batch.numel():
         return 0
     for i, size in enumerate(reversed(batch)):

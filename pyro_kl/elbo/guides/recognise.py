@@ -1,4 +1,4 @@
-"""Who draws what: the guide's sites put together again, and what is left over."""
+"""How a guide draws each latent, found in its trace; and the sites that belong to no latent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from ..traces import Site, Trace
 from .joint import joint_blocks
-from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution, auxiliary_sites
+from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution
 from .structured import structured_sites
 from .validity import Watch
 
@@ -21,13 +21,13 @@ class Recognised:
     """How each latent is drawn.
 
     Attributes:
-        drawn: latent -> how the guide draws it, in the model's order.
-        auxiliary: the guide's sites of their own account, which no latent has used.
+        sites: latent -> how the guide draws it, in the model's order.
+        auxiliary: the guide's other sites, which are part of no latent.
         images: latent that is a point -> random auxiliary sites before it that it may be computed
             from -> what is not recognised about them.
     """
 
-    drawn: dict[str, GuideSite]
+    sites: dict[str, GuideSite]
     auxiliary: list[str]
     images: dict[str, dict[str, str]]
 
@@ -35,7 +35,7 @@ class Recognised:
 def recognise(
     latents: Sequence[str], model_trace: Trace, guide_trace: Trace, guide: Any
 ) -> Recognised:
-    """Put together what the guide draws in parts.
+    """Find how the guide draws each latent.
 
     Args:
         latents: of the model.
@@ -45,14 +45,16 @@ def recognise(
     """
     known = set(latents)
     found: dict[str, GuideSite] = {}
-    for site in structured_sites(guide, latents, model_trace, guide_trace):
-        found[site.name] = site
+    for structured in structured_sites(guide, latents, model_trace, guide_trace):
+        found[structured.name] = structured
     why: dict[str, str] = {}
     for auxiliary, members in _followers(known, guide_trace).items():
         members = [name for name in members if name not in found]
-        if members and AutoNormalSite.found(members[0], auxiliary, model_trace, guide_trace):
-            found[members[0]] = AutoNormalSite(members[0], auxiliary)
-            continue
+        if members:
+            site = AutoNormalSite(members[0], auxiliary)
+            if site.holds(model_trace, guide_trace):
+                found[site.name] = site
+                continue
         try:
             blocks = joint_blocks(auxiliary, members, model_trace, guide_trace)
             found.update((block.name, block) for block in blocks)
@@ -61,10 +63,14 @@ def recognise(
     for name in latents:
         if name not in found:
             found[name] = OwnDistribution(name) if name in guide_trace.nodes else FromPrior(name)
-    used = {part for how in found.values() for part in how.parts}
-    left = [name for name in auxiliary_sites(guide_trace, known) if name not in used]
-    drawn = {name: found[name] for name in latents}
-    return Recognised(drawn, left, _images(drawn, left, why, guide_trace))
+    used = {part for site in found.values() for part in site.parts}
+    left = [
+        name
+        for name, node in guide_trace.nodes.items()
+        if node["type"] == "sample" and name not in known and name not in used
+    ]
+    sites = {name: found[name] for name in latents}
+    return Recognised(sites, left, _images(sites, left, why, guide_trace))
 
 
 def _followers(latents: set[str], guide_trace: Trace) -> dict[str, list[str]]:
@@ -90,30 +96,36 @@ def _bare(distribution: Distribution) -> Distribution:
     return distribution
 
 
-def is_point(how: GuideSite, guide_trace: Trace) -> bool:
-    """Whether a latent is a Delta that was put together with nothing."""
-    return isinstance(how, OwnDistribution) and isinstance(
-        _bare(guide_trace.nodes[how.name]["fn"]), Delta
-    )
+def is_point(site: GuideSite, guide_trace: Trace) -> bool:
+    """Whether a latent is a Delta that is not recognised as the image of an auxiliary site."""
+    if not isinstance(site, OwnDistribution):
+        return False
+    return isinstance(_bare(guide_trace.nodes[site.name]["fn"]), Delta)
 
 
 def _images(
-    drawn: Mapping[str, GuideSite], left: Sequence[str], why: Mapping[str, str], guide_trace: Trace
+    sites: Mapping[str, GuideSite],
+    left: Sequence[str],
+    why: Mapping[str, str],
+    guide_trace: Trace,
 ) -> dict[str, dict[str, str]]:
-    """The points that come after auxiliary sites and may, as far as is seen, depend on them."""
+    """The points that come after auxiliary sites and may depend on them.
+
+    Where the run was watched, a point is tied only to the sites that it was computed from.
+    """
     images: dict[str, dict[str, str]] = {}
     before: dict[str, str] = {}
     watch: Watch | None = getattr(guide_trace, "pyro_kl_watch", None)
-    for name, site in guide_trace.nodes.items():
-        if name in left and _is_random(site):
+    for name, node in guide_trace.nodes.items():
+        if name in left and _is_random(node):
             before[name] = why.get(name, "nothing is known to be drawn from it")
-        elif name in drawn and is_point(drawn[name], guide_trace):
-            sources = before if watch is None else watch.computed_from(site["value"], before)
+        elif name in sites and is_point(sites[name], guide_trace):
+            sources = before if watch is None else watch.computed_from(node["value"], before)
             if sources:
                 images[name] = {source: before[source] for source in sources}
     return images
 
 
-def _is_random(site: Site) -> bool:
-    """Whether a site draws: that of AutoLaplaceApproximation is a point, data are given."""
-    return not site["is_observed"] and not isinstance(_bare(site["fn"]), Delta)
+def _is_random(node: Site) -> bool:
+    """Whether a site is random: AutoLaplaceApproximation's is a point, and data are given."""
+    return not node["is_observed"] and not isinstance(_bare(node["fn"]), Delta)

@@ -16,60 +16,46 @@ import torch
 from pyro.infer.autoguide import AutoStructured
 from torch import Tensor
 
-from ..terms import PairKL, without_mask
 from ..traces import Site, Trace
 from .gaussian import GaussianBlock
 from .joint import product_kl
-from .mean_field import GuideSite, same_values, unconstrained_shape
+from .mean_field import ImageSite
+from .pair_kl import PairKL
 
 
 @dataclass
-class StructuredSite(GuideSite):
+class StructuredSite(ImageSite):
     """A site of AutoStructured with a "normal" or "mvn" conditional.
 
     Attributes:
-        name: the latent.
         guide: the autoguide.
-        auxiliary: the site of its noise.
     """
 
-    name: str
     guide: Any
-    auxiliary: str
-
-    @property
-    def word(self) -> str:
-        """What is exact about it."""
-        return "exact given the sites that the guide makes it depend on"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The noise, and the Delta."""
-        return (self.auxiliary, self.name)
+    word = "exact given the sites that the guide makes it depend on"
 
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the value is what this guide, and not another one, makes of its noise."""
-        site, value = model_trace.nodes[self.name], guide_trace.nodes[self.name]["value"]
         made = _memo(self.guide, guide_trace)
-        u = attrgetter(self.name)(self.guide.locs) + _centred(
-            self.guide, self.name, guide_trace, made
-        )
-        return same_values(site, u, value)
+        centred = _centred(self.guide, self.name, guide_trace, made)
+        u = attrgetter(self.name)(self.guide.locs) + centred
+        try:
+            return self.prior(model_trace).maps(u, guide_trace.nodes[self.name]["value"])
+        except NotImplementedError:
+            return False
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the conditional against the prior."""
-        prior, _ = without_mask(model_trace.nodes[self.name]["fn"])
-        value = guide_trace.nodes[self.name]["value"]
-        wide, _ = unconstrained_shape(model_trace.nodes[self.name], value)
         mean, tril = _conditional(self.guide, self.name, guide_trace)
         if tril.dim() == 1:
-            scale = tril
-            block = GaussianBlock(mean, scale, scale.log(), lambda: torch.diag(scale))
+            block = GaussianBlock(mean, tril, tril.log(), lambda: torch.diag(tril))
         else:
             scale = tril.square().sum(-1).sqrt()
             block = GaussianBlock(mean, scale, tril.diagonal().log(), lambda: tril)
+        prior = self.prior(model_trace)
+        shape = prior.unconstrained_shape(guide_trace.nodes[self.name]["value"])
         batch = guide_trace.nodes[self.auxiliary]["value"].shape[:-1]
-        return product_kl(block, wide, batch, prior)
+        return product_kl(block, prior, shape, batch)
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The noise's log density, and the Jacobian that the Delta carries."""
@@ -144,7 +130,7 @@ def structured_sites(
             aux = name + "_aux"
             if conditional == "delta" or name not in names or aux not in guide_trace.nodes:
                 continue
-            site = StructuredSite(name, part, aux)
+            site = StructuredSite(name, aux, part)
             if site.holds(model_trace, guide_trace):
                 found.append(site)
     return found

@@ -1,0 +1,222 @@
+"""KL(q || p) of the two distributions of a latent, element by element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.distributions.util import sum_rightmost
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LogNormal,
+    Normal,
+    TransformedDistribution,
+    biject_to,
+    kl_divergence,
+)
+from torch.distributions.transforms import ExpTransform
+
+from ...registry.shapes import check_event_shapes, peel
+from ...registry.subclasses import is_a
+from ...wrappers.masked import unmasked
+from ...wrappers.transformed.maps import plain_maps
+
+
+@dataclass(frozen=True)
+class PairKL:
+    """An exact KL before scale and mask.
+
+    Attributes:
+        dims: nats per element: the batch, and the event dims over which q and p are products.
+        event_dims: how many of the rightmost dims of `dims` belong to the event.
+    """
+
+    dims: Tensor
+    event_dims: int
+
+    @property
+    def value(self) -> Tensor:
+        """Nats, of the batch shape."""
+        return sum_rightmost(self.dims, self.event_dims)
+
+
+@dataclass(frozen=True)
+class UnivariatePair:
+    """Two batches of univariate distributions, whose KLs can be computed with those of others.
+
+    Attributes:
+        q: of the guide.
+        p: of the model.
+        event_dims: how many of the rightmost dims of the batch are dims of the site's event.
+        excess: nats per element to be added, or None.
+    """
+
+    q: Distribution
+    p: Distribution
+    event_dims: int
+    excess: Tensor | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the KL per element."""
+        if self.q.batch_shape == self.p.batch_shape:
+            return self.q.batch_shape
+        return torch.broadcast_shapes(self.q.batch_shape, self.p.batch_shape)
+
+    def kl(self) -> PairKL:
+        """The KL of this pair alone.
+
+        Raises:
+            NotImplementedError: there is no formula.
+        """
+        dims = kl_divergence(self.q, self.p).expand(self.shape)
+        return PairKL(dims if self.excess is None else dims + self.excess, self.event_dims)
+
+
+class Support:
+    """The map from unconstrained values to a prior's support, as `biject_to` makes it.
+
+    Attributes:
+        constraint: the support.
+        transform: the map.
+        event_dim: how many dims of an unconstrained value the map takes together.
+        is_identity: whether every value is its own image.
+        is_exp: whether the map is exp, so that the image of a Normal is a LogNormal.
+    """
+
+    def __init__(self, constraint: Any) -> None:
+        self.constraint = constraint
+        self.transform: Any = biject_to(constraint)
+        self.event_dim: int = self.transform.domain.event_dim
+        maps = plain_maps([self.transform])
+        self.is_identity = not maps
+        self.is_exp = len(maps) == 1 and type(maps[0]) is ExpTransform
+
+
+class Prior:
+    """A prior without its mask and its Independent, with the map to its support.
+
+    Args:
+        distribution: of the site in the model.
+        known: the support of an earlier run, which is kept where the support is the same object.
+
+    Attributes:
+        base: the prior of one element of the site's event.
+        depth: how many dims the Independent takes from the batch to the event.
+        support: of `base`.
+    """
+
+    def __init__(self, distribution: Distribution, known: Support | None = None) -> None:
+        distribution, _ = unmasked(distribution)
+        self.depth = 0
+        if is_a(distribution, Independent):
+            self.depth = distribution.reinterpreted_batch_ndims
+            distribution = peel(distribution, self.depth)
+        self.base: Any = distribution
+        constraint = self.base.support
+        if known is None or known.constraint is not constraint:
+            known = Support(constraint)
+        self.support = known
+
+    @property
+    def event_dim(self) -> int:
+        """How many rightmost dims of an unconstrained value belong to one event."""
+        return self.depth + self.support.event_dim
+
+    @property
+    def is_univariate(self) -> bool:
+        """Whether each element of the site is a number of its own."""
+        return not self.support.event_dim and not self.base.event_shape
+
+    def unconstrained_shape(self, value: Tensor) -> torch.Size:
+        """Shape of the unconstrained value whose image is `value`."""
+        return torch.Size(self.support.transform.inverse_shape(value.shape))
+
+    def maps(self, unconstrained: Tensor, value: Tensor) -> bool:
+        """Whether `value` is the image of `unconstrained`, which may have another shape."""
+        shape = self.unconstrained_shape(value)
+        if unconstrained.numel() != shape.numel():
+            return False
+        if self.support.is_identity and unconstrained.data_ptr() == value.data_ptr():
+            return True
+        return torch.equal(self.support.transform(unconstrained.reshape(shape)), value)
+
+    def univariate_pair(
+        self, normal: Normal, excess: Tensor | None = None
+    ) -> UnivariatePair | None:
+        """The image of a Normal, and the prior; None if the prior is not univariate."""
+        if not self.is_univariate:
+            return None
+        image: Distribution = normal
+        if self.support.is_exp:
+            image = LogNormal(normal.loc, normal.scale, validate_args=False)
+        elif not self.support.is_identity:
+            image = TransformedDistribution(normal, [self.support.transform], validate_args=False)
+        return UnivariatePair(image, self.base, self.depth, excess)
+
+    def image_kl(self, normal: Normal) -> PairKL:
+        """KL(image of a product of Normals || prior).
+
+        Args:
+            normal: in the shape of the unconstrained value.
+
+        Raises:
+            NotImplementedError: there is no formula.
+        """
+        pair = self.univariate_pair(normal)
+        if pair is not None:
+            return pair.kl()
+        event_dim = self.support.event_dim
+        if event_dim and torch._C._get_tracing_state():
+            _fix_shape(normal)
+        q: Any = Independent(normal, event_dim, validate_args=False) if event_dim else normal
+        if not self.support.is_identity:
+            q = TransformedDistribution(q, [self.support.transform], validate_args=False)
+        # a support of numbers may be that of vectors, as of ImproperUniform(real, (), (2,))
+        rest = len(self.base.event_shape) - len(q.event_shape)
+        if rest > 0:
+            q = Independent(q, rest, validate_args=False)
+        pair_kl = kl_of_pair(q, self.base)
+        kept = normal.loc.dim() - event_dim - max(rest, 0)
+        shape = torch.broadcast_shapes(normal.loc.shape[:kept], self.base.batch_shape)
+        dims = pair_kl.dims
+        dims = dims.expand(shape + dims.shape[dims.dim() - pair_kl.event_dims :])
+        return PairKL(dims, pair_kl.event_dims + self.depth)
+
+
+def kl_of_pair(q: Distribution, p: Distribution) -> PairKL:
+    """KL(q || p), kept apart for the coordinates that both sides declare independent.
+
+    Raises:
+        NotImplementedError: there is no formula.
+    """
+    check_event_shapes(q, p)
+    q = without_identity(q)
+    shared = min(_depth(q), _depth(p))
+    kl = kl_divergence(peel(q, shared), peel(p, shared))
+    if not shared:
+        return PairKL(kl, 0)
+    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    return PairKL(kl.expand(batch + p.event_shape[:shared]), shared)
+
+
+def _depth(distribution: Any) -> int:
+    return distribution.reinterpreted_batch_ndims if is_a(distribution, Independent) else 0
+
+
+def without_identity(distribution: Any) -> Any:
+    """The base of a TransformedDistribution that maps every value to itself."""
+    bare = type(distribution).__name__ == "TransformedDistribution"
+    if bare and not plain_maps(distribution.transforms):
+        return distribution.base_dist
+    return distribution
+
+
+def _fix_shape(distribution: Any) -> None:
+    """Make the sizes of a traced distribution plain numbers: maps of vectors compute with them."""
+    with ignore_jit_warnings():
+        distribution._batch_shape = torch.Size([int(size) for size in distribution.batch_shape])
