@@ -10,6 +10,7 @@ Source: Hafner and others (2021), Mastering Atari with Discrete World Models, al
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,16 @@ def stopped(site: Site) -> Any:
             "Give kl_balance={site: ...} for the other sites."
         )
     return fixed
+
+
+def check_no_scores(terms: Iterable[Term]) -> None:
+    """Raise ValueError if a term has a score function."""
+    scored = [term.name for term in terms if term.score is not None]
+    if scored:
+        raise ValueError(
+            f"kl_balance stops gradients of parameters, and {', '.join(scored)} has those "
+            "of a score function, which cannot be taken apart: reparametrise it."
+        )
 
 
 def balanced(term: Term, fixed: Term, share: float) -> Term:

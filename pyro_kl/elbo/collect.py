@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -14,10 +13,11 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from ..wrappers.masked import unmasked
-from .balance import balanced, stopped
+from .balance import balanced, check_no_scores, stopped
 from .guides.mean_field import OwnDistribution
 from .guides.pair_kl import UnivariatePair
 from .guides.plan import Decision, Plan
+from .objective import Objective
 from .settings import agree, inner_masks, lends_mask
 from .site_batches import SiteBatch, in_batches
 from .terms import Term, scaled
@@ -53,8 +53,8 @@ def collect(
     plan: Plan,
     model_trace: Trace,
     guide_trace: Trace,
-    every_density: bool = False,
-    balance: Callable[[str], float | None] = lambda name: None,
+    every_density: bool,
+    objective: Objective,
 ) -> Collected:
     """The terms of one pair of traces.
 
@@ -63,9 +63,10 @@ def collect(
         model_trace: of the model.
         guide_trace: of the guide.
         every_density: whether to compute the log densities of exact sites too.
-        balance: latent -> weight of its prior's side in the gradient; None leaves it alone.
+        objective: has the weights of the two sides of a KL in its gradient.
 
     Raises:
+        ValueError: kl_balance with a score function.
         NotImplementedError: the plan does not fit: a distribution has changed without a change of
             its class.
     """
@@ -84,7 +85,7 @@ def collect(
     ]
     pairs: list[tuple[UnivariatePair, Term]] = []
     for name, how in plan.decisions.items():
-        share = balance(name)
+        share = None if objective.kl_balance is None else objective.balance(name)
         node, drawn = model_trace.nodes[name], guide_trace.nodes.get(name)
         pair = None
         if share is None and not tracing and _is_unweighed(how, node, drawn):
@@ -104,6 +105,8 @@ def collect(
     batches, single = in_batches(pairs)
     terms += single
     terms += [_auxiliary(guide_trace.nodes[name]) for name in plan.auxiliary]
+    if objective.kl_balance is not None:
+        check_no_scores(terms)
     return Collected(terms, batches)
 
 

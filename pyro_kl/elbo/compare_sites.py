@@ -146,7 +146,7 @@ def compare_sites(
         for particle in elbo._particles(Run(model, guide, args, kwargs), every_density=True):
             plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
             order = list(particle.plan.decisions)
-            for term in particle.terms:
+            for term in particle.collected.terms:
                 decision = particle.plan.decisions.get(term.name)
                 if decision is None or term.method == "prior":
                     continue

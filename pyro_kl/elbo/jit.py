@@ -99,35 +99,18 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
             if times > 1:
                 warn_once(f"traced {pair}", f"KL({pair}): {_SHORT.format(times)}")
         self._snapshot = template.with_tensors(tensors, self.step_count, levels)
+        self.step_count += 1
+        warn_if_nan(loss, "loss")
         return loss, surrogate
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss in nats, to be differentiated by the caller.
-
-        Args:
-            model: the model.
-            guide: the guide.
-            *args: of model and guide; tensors.
-            **kwargs: of model and guide; no tensors.
-        """
+        """As `TraceKL_ELBO.differentiable_loss`; tensors in `args`, all else in `kwargs`."""
         loss, surrogate = self._run_traced(model, guide, args, kwargs)
-        self.step_count += 1
-        warn_if_nan(loss, "loss")
         return loss + (surrogate - surrogate.detach())
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats; the gradient is added to the parameters' `.grad`.
-
-        Args:
-            model: the model.
-            guide: the guide.
-            *args: of model and guide; tensors.
-            **kwargs: of model and guide; no tensors.
-        """
+        """As `TraceKL_ELBO.loss_and_grads`; tensors in `args`, all else in `kwargs`."""
         loss, surrogate = self._run_traced(model, guide, args, kwargs)
-        self.step_count += 1
         if surrogate.requires_grad:
             surrogate.backward(retain_graph=self.retain_graph)
-        value = torch_item(loss)
-        warn_if_nan(value, "loss")
-        return value
+        return torch_item(loss)

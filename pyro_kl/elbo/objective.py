@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .counting import PER, Counted
-from .schedules import Level, level_at, warn_unless_reaches_one
+from .schedules import Level, warn_unless_reaches_one
 
 #: One level for all sites, or one for each of some sites.
 Levels = Level | Mapping[str, Level]
@@ -83,20 +83,19 @@ class Objective:
         self.free_bits = free_bits
         self.capacity = capacity
         self.free_bits_per, self.capacity_per = free_bits_per, capacity_per or "site"
-        for what, level in (("beta", beta), ("free_bits", free_bits), ("capacity", capacity)):
-            _check(what, level)
-        for name, level in beta.items() if isinstance(beta, Mapping) else [("", beta)]:
-            warn_unless_reaches_one(level, f"beta[{name!r}]" if name else "beta")
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the penalty is a weighted sum, so that particles need not be averaged first."""
-        return self.capacity is None and not self.has_free_bits
-
-    @property
-    def has_free_bits(self) -> bool:
-        """Whether any site has free bits."""
-        return self.free_bits != 0.0
+        #: Whether the penalty is a weighted sum, so that particles need not be averaged first.
+        self.is_linear = capacity is None and free_bits == 0.0
+        #: Name of the option, name of the site or None, level.
+        self._entries: list[tuple[str, str | None, Level]] = []
+        for what, levels in (("beta", beta), ("free_bits", free_bits), ("capacity", capacity)):
+            _check(what, levels)
+            if isinstance(levels, Mapping):
+                self._entries += [(what, name, level) for name, level in levels.items()]
+            elif levels is not None:
+                self._entries.append((what, None, levels))
+        for what, name, level in self._entries:
+            if what == "beta":
+                warn_unless_reaches_one(level, what if name is None else f"{what}[{name!r}]")
 
     @property
     def named_sites(self) -> set[str]:
@@ -145,7 +144,10 @@ class Objective:
 
     def levels(self, step: int) -> list[float]:
         """All numbers at `step`, in a fixed order, as `penalty` takes them."""
-        return [level_at(level, step) for _, _, level in self._entries()]
+        return [
+            float(level(step)) if callable(level) else float(level)
+            for _, _, level in self._entries
+        ]
 
     def one_weight(self, levels: Any) -> Any:
         """The weight of every KL, if the penalty is a sum with one weight; else None."""
@@ -154,7 +156,7 @@ class Objective:
     def describe(self, levels: Any) -> str:
         """The objective in words; empty if it is the ELBO itself."""
         words = []
-        for (what, name, _), level in zip(self._entries(), levels, strict=False):
+        for (what, name, _), level in zip(self._entries, levels, strict=False):
             value = float(level)
             if value != {"beta": 1.0, "free_bits": 0.0}.get(what):
                 per = "" if what == "beta" else self._per_in_words(what, name)
@@ -170,16 +172,6 @@ class Objective:
         words = {"element": " per element", "batch": " per coordinate, averaged over the batch"}
         return words.get(per, "")
 
-    def _entries(self) -> list[tuple[str, str | None, Level]]:
-        entries: list[tuple[str, str | None, Level]] = []
-        for what in ("beta", "free_bits", "capacity"):
-            level = getattr(self, what)
-            if isinstance(level, Mapping):
-                entries += [(what, name, value) for name, value in level.items()]
-            elif level is not None:
-                entries.append((what, None, level))
-        return entries
-
     def weigh(self, kls: Mapping[str, Counted], levels: Sequence[float] | Tensor) -> Weighed:
         """The penalty at the KLs, and its slopes.
 
@@ -188,7 +180,7 @@ class Objective:
             levels: as `levels(step)` gives them, or a tensor of them.
         """
         at: dict[tuple[str, str | None], float | Tensor] = {}
-        for i, (what, name, _) in enumerate(self._entries()):
+        for i, (what, name, _) in enumerate(self._entries):
             at[what, name] = levels[i]
         betas = {name: at.get(("beta", name), at.get(("beta", None), 1.0)) for name in kls}
         if self.sums_all:
@@ -201,7 +193,7 @@ class Objective:
             aim = at.get(("capacity", name), at.get(("capacity", None)))
             bent = kl.values
             weights[name] = beta = betas[name]
-            if self.has_free_bits and kl.bends and not _is_zero(free):
+            if kl.bends and not _is_zero(free):
                 above = kl.values > free * kl.size
                 bent = torch.where(above, kl.values, free * kl.size)
                 weights[name] = beta * above.to(bent.dtype)

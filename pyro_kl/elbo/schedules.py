@@ -119,11 +119,6 @@ class Cyclical:
         return self.end if self.total is None else self(self.total - 1)
 
 
-def level_at(level: Level, step: int) -> float:
-    """The number at `step`."""
-    return float(level(step)) if callable(level) else float(level)
-
-
 def warn_unless_reaches_one(level: Level, of: str) -> None:
     """Warn if a schedule of the KL's weight ends elsewhere than at 1; plain numbers are meant."""
     if not callable(level):

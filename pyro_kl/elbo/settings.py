@@ -27,10 +27,12 @@ def agree(how: Decision, model_trace: Trace, guide_trace: Trace) -> bool:
     scale, mask = node["scale"], node["mask"]
     if mask is None or not lends_mask(how.site, model_trace, guide_trace):
         for part in parts:
-            if not _same(guide_trace.nodes[part]["mask"], mask):
+            of_part = guide_trace.nodes[part]["mask"]
+            if of_part is not mask and not _same(of_part, mask):
                 return False
     for part in parts:
-        if not _same(guide_trace.nodes[part]["scale"], scale):
+        of_part = guide_trace.nodes[part]["scale"]
+        if of_part is not scale and not _same(of_part, scale):
             return False
     if not how.masked:
         return True

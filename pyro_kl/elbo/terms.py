@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
@@ -125,7 +126,7 @@ class Term:
 
 def _numbers(shape: Any) -> tuple[int, ...]:
     """A shape in numbers: sizes are tensors while a function is traced."""
-    if not any(isinstance(size, Tensor) for size in shape):
+    if not torch._C._get_tracing_state():
         return tuple(shape)
     with ignore_jit_warnings():
         return tuple(map(int, shape))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -15,12 +15,13 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from .baselines import Baselines
-from .collect import Collected, collect
+from .collect import collect
 from .control_variate import ControlVariate
-from .guides.plan import Plan, Plans, Run
+from .guides.plan import Plans, Run
 from .guides.validity import Watch
 from .loss import ElboTerms, Particle, loss_of
 from .objective import Levels, Objective, check_names
+from .particle_hook import hook_of
 from .report import KLReport
 from .snapshot import Snapshot
 from .traces import Trace, compute_all, paired_traces
@@ -126,7 +127,7 @@ class TraceKL_ELBO(Trace_ELBO):
         self.control_variate = ControlVariate() if control_variate else None
         self.step_count = 0
         self._plans = self._no_plans()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._baselines = Baselines()
         self._snapshot: Snapshot | None = None
         self._hooked: tuple[Any, Any, Snapshot] | None = None
@@ -136,7 +137,8 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_plans=self._no_plans(), _snapshot=None)  # they know the guide
+        # plans and snapshots hold references to the guide and its tensors
+        state.update(_plans=self._no_plans(), _snapshot=None)
         return state
 
     # --- traces and terms ---------------------------------------------------------------------
@@ -146,60 +148,47 @@ class TraceKL_ELBO(Trace_ELBO):
     ) -> tuple[Trace, Trace]:
         watch = Watch() if self._plans.watches else None
         traces = paired_traces(model, guide, args, kwargs, self.max_plate_nesting, watch)
-        if self._hooked is not None:  # what a subclass may look at
+        if self._hooked is not None:  # a subclass may read any density
             compute_all(*traces)
         return traces
 
     def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
         """The terms of each pair of traces."""
-        for model_trace, guide_trace in self._get_traces(
-            run.model, run.guide, run.args, run.kwargs
-        ):
-            yield self._particle((model_trace, guide_trace), run.guide, every_density)
+        for traces in self._get_traces(run.model, run.guide, run.args, run.kwargs):
+            yield self._particle(traces, run.guide, every_density)
 
     def _particle(
-        self, traces: tuple[Trace, Trace], guide: Any, every_density: bool = False
+        self, traces: tuple[Any, Any], guide: Any, every_density: bool = False
     ) -> Particle:
         """The terms of a pair of traces."""
-        plan = self._plan_for(traces, guide)
         try:
-            collected = self._collect(plan, traces, every_density)
-        except NotImplementedError:  # same types, other distributions: look again
-            plan = self._plan_for(traces, guide, anew=True)
-            collected = self._collect(plan, traces, every_density)
-        particle = Particle(collected, plan, *traces)
-        infinite = particle.infinite if self.infinite == "sample" else []
-        if infinite:
-            plan = self._plan_for(traces, guide, infinite)
-            particle = Particle(self._collect(plan, traces, every_density), plan, *traces)
-        if plan.disagreeing:
-            warn_of_settings(plan, self._told)
+            particle = self._by_plan(traces, guide, every_density)
+        except NotImplementedError:  # the plan was made for other distributions of these classes
+            particle = self._by_plan(traces, guide, every_density, anew=True)
+        if self.infinite == "sample":
+            infinite = particle.infinite
+            if infinite:
+                particle = self._by_plan(traces, guide, every_density, infinite)
+        if particle.plan.disagreeing:
+            warn_of_settings(particle.plan, self._warned)
         return particle
 
-    def _collect(self, plan: Plan, traces: tuple[Trace, Trace], every_density: bool) -> Collected:
-        collected = collect(plan, *traces, every_density, self.objective.balance)
-        if self.objective.kl_balance is not None:
-            scored = [term.name for term in collected.single if term.score is not None]
-            if scored:
-                raise ValueError(
-                    f"kl_balance stops gradients of parameters, and {', '.join(scored)} has those "
-                    "of a score function, which cannot be taken apart: reparametrise it."
-                )
-        return collected
-
-    def _plan_for(
+    def _by_plan(
         self,
         traces: tuple[Trace, Trace],
         guide: Any,
+        every_density: bool,
         infinite: Collection[str] = (),
         anew: bool = False,
-    ) -> Plan:
+    ) -> Particle:
+        """The terms of a pair of traces, as a plan has them."""
         plan, made = self._plans.get(*traces, guide, infinite, anew)
         if made:
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
-            warn_of(plan, self._told)
-        return plan
+            warn_of(plan, self._warned)
+        collected = collect(plan, *traces, every_density, self.objective)
+        return Particle(collected, plan, *traces)
 
     @property
     def _vectorized(self) -> bool:
@@ -210,7 +199,7 @@ class TraceKL_ELBO(Trace_ELBO):
         """Place of the particles' dim, from the right; 0 if they come one by one."""
         return int(self.max_plate_nesting) if self._vectorized else 0
 
-    # --- subclasses that look at single particles ---------------------------------------------
+    # --- subclasses that change the loss of single particles ----------------------------------
 
     def _differentiable_loss_particle(self, model_trace: Any, guide_trace: Any) -> tuple[Any, Any]:
         """Loss and surrogate of one pair of traces, which subclasses may change.
@@ -232,19 +221,7 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def _by_hook(self, method: Callable[..., Any], run: Run) -> Any:
         """A method of `Trace_ELBO`, which takes the particles through the subclass one by one."""
-        name = f"{type(self).__name__}._differentiable_loss_particle"
-        hook: Any = type(self)._differentiable_loss_particle
-        written_for = inspect.getclosurevars(hook).nonlocals.get("__class__", type(self))
-        if not issubclass(type(self), written_for):
-            raise TypeError(
-                f"{name} is a method of {written_for.__name__}, which calls super(): derive from "
-                f"both, class {type(self).__name__}({written_for.__name__}, TraceKL_ELBO)."
-            )
-        if not self.objective.is_linear or self.control_variate is not None:
-            raise ValueError(
-                f"{name} changes the loss of single particles: free_bits, capacity and "
-                "control_variate, which look at all of them at once, cannot be used with it."
-            )
+        name = hook_of(self)
         levels = self.objective.levels(self.step_count)
         snapshot = Snapshot.empty(self, levels)
         self._hooked = run.guide, levels, snapshot
@@ -316,10 +293,8 @@ class TraceKL_ELBO(Trace_ELBO):
             loss = self._particle_by_particle(run)
         else:
             result = self._evaluate(run)
-            surrogate = result.with_control(self.control_variate)
             loss = torch_item(result.loss)
-            if result.trainable and getattr(surrogate, "requires_grad", False):
-                surrogate.backward(retain_graph=self.retain_graph)
+            result.backward(self.retain_graph, self.control_variate)
         self.step_count += 1
         warn_if_nan(loss, "loss")
         return loss
@@ -333,32 +308,31 @@ class TraceKL_ELBO(Trace_ELBO):
             result = loss_of(
                 [particle], self.objective, levels, self.num_particles, 0, self._baselines
             )
-            warn_of_infinite(result.infinite, self._told)
+            self._warn_if_infinite(result)
             snapshot.add(particle.collected, particle.plan)
             loss = loss + torch_item(result.loss)
-            if result.trainable and getattr(result.surrogate, "requires_grad", False):
-                result.surrogate.backward(retain_graph=self.retain_graph)
+            result.backward(self.retain_graph)
         self._snapshot = snapshot
         return loss
 
-    def _evaluate(
-        self, run: Run, levels: Any = None, every_density: bool | None = None
-    ) -> ElboTerms:
+    def _evaluate(self, run: Run, levels: Any = None) -> ElboTerms:
         """All particles, and what they come to."""
         levels = self.objective.levels(self.step_count) if levels is None else levels
-        if every_density is None:
-            every_density = self.control_variate is not None
-        particles = list(self._particles(run, every_density))
+        particles = list(self._particles(run, every_density=self.control_variate is not None))
         result = loss_of(
             particles, self.objective, levels, self.num_particles, self._plate, self._baselines
         )
         if not torch._C._get_tracing_state():
-            warn_of_infinite(result.infinite, self._told)
+            self._warn_if_infinite(result)
         snapshot = Snapshot.empty(self, levels)
         for particle in particles:
             snapshot.add(particle.collected, particle.plan)
         self._snapshot = snapshot
         return result
+
+    def _warn_if_infinite(self, result: ElboTerms) -> None:
+        if not math.isfinite(result.loss):
+            warn_of_infinite(result.infinite, self._warned)
 
     # --- what was computed --------------------------------------------------------------------
 
@@ -400,5 +374,5 @@ class TraceKL_ELBO(Trace_ELBO):
         had_plate, has_plate = self._vectorized, self.vectorize_particles and num_particles > 1
         other.max_plate_nesting = self.max_plate_nesting + int(has_plate) - int(had_plate)
         other.num_particles = num_particles
-        other._plans, other._told = self._plans, self._told
+        other._plans, other._warned = self._plans, self._warned
         return other

@@ -60,8 +60,11 @@ def is_a(part: Any, classes: tuple[type, ...]) -> bool: ...
 
 def is_a(part: Any, classes: type | tuple[type, ...]) -> bool:
     """`isinstance`, for a distribution or a transform that is no other one than the class says."""
-    each = classes if isinstance(classes, tuple) else (classes,)
-    return any(isinstance(part, cls) and keeps_density(type(part), cls) for cls in each)
+    if not isinstance(part, classes):
+        return False
+    if not isinstance(classes, tuple):
+        return keeps_density(type(part), classes)
+    return any(isinstance(part, cls) and keeps_density(type(part), cls) for cls in classes)
 
 
 def hides_another(distribution: Any) -> bool:

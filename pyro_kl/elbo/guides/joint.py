@@ -136,10 +136,7 @@ class JointBlock(ImageSite):
         if self.sizes and aux["value"].shape[-1] != sum(self.sizes):
             return False
         part = aux["value"][..., self.start : self.stop]
-        try:
-            return self.prior(model_trace).maps(part, guide_trace.nodes[self.name]["value"])
-        except NotImplementedError:
-            return False
+        return self.has_image(part, model_trace, guide_trace)
 
     def _block(self, guide_trace: Trace) -> GaussianBlock:
         """The Gaussian of the slice."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Independent, Normal
 
 from ...registry.shapes import check_event_shapes
 from ...registry.subclasses import is_a
@@ -62,7 +62,7 @@ class GuideSite:
         """Summands of the log density at the value, each with the site that scales it."""
         raise NotImplementedError
 
-    def scaled_log_q(self, guide_trace: Trace, mask: Any = None) -> Tensor:
+    def scaled_log_q(self, guide_trace: Trace, mask: Any = True) -> Tensor:
         """The log density at the value, scaled and masked, of the site's batch shape.
 
         Args:
@@ -98,7 +98,7 @@ class OwnDistribution(GuideSite):
         depth = p.event_dim
         if depth == 0:
             return UnivariatePair(q, p, 0)
-        if isinstance(q, Independent) and type(q) is type(p):
+        if is_a(q, Independent) and type(q) is type(p):
             if q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims == depth:
                 return UnivariatePair(q.base_dist, p.base_dist, depth)
         return None
@@ -147,6 +147,29 @@ class ImageSite(GuideSite):
         self._support = prior.support
         return prior
 
+    def has_image(
+        self, unconstrained: Tensor, model_trace: Trace, guide_trace: Trace, flat: bool = True
+    ) -> bool:
+        """Whether the Delta's value is the image of a tensor.
+
+        Args:
+            unconstrained: the tensor.
+            model_trace: of the model.
+            guide_trace: of the guide.
+            flat: whether the tensor may have its coordinates end to end.
+        """
+        value = guide_trace.nodes[self.name]["value"]
+        try:
+            prior = self.prior(model_trace)
+        except NotImplementedError:
+            return False
+        shape = prior.unconstrained_shape(value)
+        if unconstrained.shape != shape:
+            if not flat or unconstrained.numel() != shape.numel():
+                return False
+            unconstrained = unconstrained.reshape(shape)
+        return prior.is_image(value, unconstrained)
+
 
 @dataclass
 class AutoNormalSite(ImageSite):
@@ -155,35 +178,31 @@ class AutoNormalSite(ImageSite):
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
         """Whether the Delta's value is the image of the Normal's."""
         aux, site = guide_trace.nodes[self.auxiliary], guide_trace.nodes[self.name]
-        if _normal_of(aux["fn"]) is None or aux["fn"].batch_shape != site["fn"].batch_shape:
+        if aux["fn"].batch_shape != site["fn"].batch_shape:
             return False
-        try:
-            prior = self.prior(model_trace)
-        except NotImplementedError:
-            return False
-        # a vector that holds the value end to end is for joint sites to take apart
-        unconstrained, value = aux["value"], site["value"]
-        same_shape = unconstrained.shape == prior.unconstrained_shape(value)
-        return same_shape and prior.maps(unconstrained, value)
+        return self.has_image(aux["value"], model_trace, guide_trace, flat=False)
 
     def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
         """The image of the Normal, and the prior, if that is a product of univariate ones."""
-        normal = _normal_of(guide_trace.nodes[self.auxiliary]["fn"])
-        return self.prior(model_trace).univariate_pair(normal)
+        return self.prior(model_trace).univariate_pair(self._normal(guide_trace))
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL(image of the Normal || prior)."""
-        normal = _normal_of(guide_trace.nodes[self.auxiliary]["fn"])
-        return self.prior(model_trace).image_kl(normal)
+        return self.prior(model_trace).image_kl(self._normal(guide_trace))
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The Normal's log density, and the Jacobian that the Delta carries."""
         sites = [guide_trace.nodes[name] for name in self.parts]
         return [(site["unscaled_log_prob"], site) for site in sites]
 
+    def _normal(self, guide_trace: Trace) -> Any:
+        """The auxiliary Normal without its Independent."""
+        distribution = guide_trace.nodes[self.auxiliary]["fn"]
+        return distribution.base_dist if isinstance(distribution, Independent) else distribution
 
-def _normal_of(distribution: Distribution) -> Any:
-    """The Normal under a product of Normals, or None."""
+
+def is_normal(distribution: Any) -> bool:
+    """Whether a distribution is a product of Normals."""
     if is_a(distribution, Independent):
         distribution = distribution.base_dist
-    return distribution if is_a(distribution, Normal) else None
+    return is_a(distribution, Normal)

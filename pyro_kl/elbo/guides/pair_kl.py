@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import sum_rightmost
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
@@ -111,7 +112,8 @@ class Prior:
     """
 
     def __init__(self, distribution: Distribution, known: Support | None = None) -> None:
-        distribution, _ = unmasked(distribution)
+        if isinstance(distribution, MaskedDistribution):
+            distribution, _ = unmasked(distribution)
         self.depth = 0
         if is_a(distribution, Independent):
             self.depth = distribution.reinterpreted_batch_ndims
@@ -136,14 +138,11 @@ class Prior:
         """Shape of the unconstrained value whose image is `value`."""
         return torch.Size(self.support.transform.inverse_shape(value.shape))
 
-    def maps(self, unconstrained: Tensor, value: Tensor) -> bool:
-        """Whether `value` is the image of `unconstrained`, which may have another shape."""
-        shape = self.unconstrained_shape(value)
-        if unconstrained.numel() != shape.numel():
-            return False
+    def is_image(self, value: Tensor, unconstrained: Tensor) -> bool:
+        """Whether `value` is the image of `unconstrained`, which has the shape for it."""
         if self.support.is_identity and unconstrained.data_ptr() == value.data_ptr():
             return True
-        return torch.equal(self.support.transform(unconstrained.reshape(shape)), value)
+        return torch.equal(self.support.transform(unconstrained), value)
 
     def univariate_pair(
         self, normal: Normal, excess: Tensor | None = None

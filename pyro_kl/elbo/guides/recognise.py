@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from ..traces import Site, Trace
 from .joint import joint_blocks
-from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution
+from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution, is_normal
 from .structured import structured_sites
 from .validity import Watch
 
@@ -50,7 +50,7 @@ def recognise(
     why: dict[str, str] = {}
     for auxiliary, members in _followers(known, guide_trace).items():
         members = [name for name in members if name not in found]
-        if members:
+        if members and is_normal(guide_trace.nodes[auxiliary]["fn"]):
             site = AutoNormalSite(members[0], auxiliary)
             if site.holds(model_trace, guide_trace):
                 found[site.name] = site

@@ -39,10 +39,7 @@ class StructuredSite(ImageSite):
         made = _memo(self.guide, guide_trace)
         centred = _centred(self.guide, self.name, guide_trace, made)
         u = attrgetter(self.name)(self.guide.locs) + centred
-        try:
-            return self.prior(model_trace).maps(u, guide_trace.nodes[self.name]["value"])
-        except NotImplementedError:
-            return False
+        return self.has_image(u, model_trace, guide_trace)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the conditional against the prior."""
