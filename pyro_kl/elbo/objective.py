@@ -91,7 +91,7 @@ class Objective:
             _check(what, levels)
             if isinstance(levels, Mapping):
                 self._entries += [(what, name, level) for name, level in levels.items()]
-            elif levels is not None:
+            elif levels is not None and (what != "free_bits" or levels != 0.0):
                 self._entries.append((what, None, levels))
         for what, name, level in self._entries:
             if what == "beta":

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor
-
 
 @dataclass(frozen=True)
 class SiteReport:
@@ -211,15 +209,3 @@ def _clean(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def mean_scale(scale: Any) -> float:
-    """A scale as a number."""
-    return float(scale.float().mean()) if isinstance(scale, Tensor) else float(scale)
-
-
-def masked_fraction(mask: Any) -> float:
-    """How much a mask leaves out."""
-    if mask is None or mask is True:
-        return 0.0
-    return 1.0 if mask is False else 1.0 - float(mask.float().mean())

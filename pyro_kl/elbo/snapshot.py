@@ -1,4 +1,4 @@
-"""What the last evaluation has computed, kept without its graph until somebody asks."""
+"""The terms of the last evaluation, without their graph, and the report that they make."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .collect import Collected
-from .counting import Counted, count
+from .counting import count
 from .guides.plan import Plan
 from .objective import Objective
-from .report import KLReport, SiteReport, masked_fraction, mean_scale
+from .report import KLReport, SiteReport
 from .site_batches import SiteBatch
 from .terms import Term
 
@@ -24,16 +24,6 @@ class _Key(NamedTuple):
 
     is_likelihood: bool
     site: str
-
-
-def _key(term: Term) -> _Key:
-    return _Key(term.kind == "likelihood", term.name)
-
-
-def _detached(term: Term) -> Term:
-    dims = None if term.dims is None else term.dims.detach()
-    value = term.value.detach()
-    return replace(term, value=value, surrogate=value, score=None, dims=dims)
 
 
 def per_particle(value: Tensor, plate: int, num_particles: int) -> Tensor:
@@ -62,7 +52,7 @@ class Snapshot:
         plate: place of the particles' dim, 0 if they came one by one.
         groups: latent or auxiliary site -> group.
         changed_by: the method of a subclass that has changed the loss, if any.
-        changed_loss: what it has come to.
+        changed_loss: the loss that it returned.
     """
 
     objective: Objective
@@ -73,46 +63,42 @@ class Snapshot:
     groups: dict[str, str] = field(default_factory=dict)
     changed_by: str = ""
     changed_loss: float = math.nan
-    _terms: dict[_Key, list[Term]] = field(default_factory=dict)
-    _bundles: list[SiteBatch] = field(default_factory=list)
+    _single: list[Term] = field(default_factory=list)
+    _batches: list[SiteBatch] = field(default_factory=list)
 
     @classmethod
     def empty(cls, elbo: Any, levels: Any) -> Snapshot:
-        """Nothing yet, of an ELBO at some step."""
+        """No terms yet, of an ELBO at some step."""
         return cls(elbo.objective, levels, elbo.step_count, elbo.num_particles, elbo._plate)
 
     def add(self, collected: Collected, plan: Plan) -> None:
-        """Take in the terms of one pair of traces; batches are opened when somebody asks."""
+        """Take in the terms of one pair of traces."""
         self.groups.update(plan.groups)
-        self._bundles += [batch.detached() for batch in collected.batches]
+        for batch in collected.batches:
+            self._batches.append(batch.detached())
         for term in collected.single:
-            self._keep(term)
-
-    def _keep(self, term: Term) -> None:
-        self._terms.setdefault(_key(term), []).append(_detached(term))
+            self._single.append(term.detached())
 
     @property
     def terms(self) -> dict[_Key, list[Term]]:
-        """Likelihood or not and site -> its term in each pair of traces; as in the model.
+        """A site's key -> its term in each pair of traces.
 
-        A guide may score data of its own under the name of the model's: both have a place.
+        Likelihoods come first, then the sites in the model's order. A guide may score data of its
+        own under the name of one of the model's sites: both have a key.
         """
-        for batch in self._bundles:
-            for term in batch.terms():
-                self._keep(term)
-        self._bundles = []
+        for batch in self._batches:
+            self._single += batch.terms()
+        self._batches = []
+        found: dict[_Key, list[Term]] = {}
+        for term in self._single:
+            found.setdefault(_Key(term.kind == "likelihood", term.name), []).append(term)
         order = {name: i for i, name in enumerate(self.groups)}
-        self._terms = dict(
-            sorted(
-                self._terms.items(),
-                key=lambda item: -1 if item[0].is_likelihood else order[item[0].site],
-            )
-        )
-        return self._terms
+        keys = sorted(found, key=lambda key: -1 if key.is_likelihood else order[key.site])
+        return {key: found[key] for key in keys}
 
     def changed(self, by: str, loss: float) -> Snapshot | None:
-        """The same with the loss that a subclass has made of it; None if it asked for no term."""
-        known = self._terms or self._bundles
+        """The same with the loss that a subclass has made of it; None if it has used no term."""
+        known = self._single or self._batches
         return replace(self, changed_by=by, changed_loss=loss) if known else None
 
     # --- traced functions -----------------------------------------------------------------------
@@ -134,43 +120,34 @@ class Snapshot:
         def renewed(old: Any) -> Any:
             return next(fresh).detach() if isinstance(old, Tensor) else old
 
-        made: dict[_Key, list[Term]] = {key: [] for key in self.terms}
-        for key, terms in self.terms.items():
+        made = []
+        for terms in self.terms.values():
             for term in terms:
                 value, dims = renewed(term.value), renewed(term.dims)
-                made[key].append(
+                made.append(
                     replace(
                         term, value=value, surrogate=value, dims=dims,
                         scale=renewed(term.scale), mask=renewed(term.mask),
                         shape=(*value.shape, *term.shape[term.value.dim() :]),
                     )
                 )  # fmt: skip
-        return replace(self, step=step, levels=levels, _terms=made)
+        return replace(self, step=step, levels=levels, _single=made)
 
     # --- report -------------------------------------------------------------------------------
 
-    def _particles(self, key: _Key) -> Tensor:
-        """One number for each particle of a site, as far as they differ."""
-        parts = [
-            per_particle(term.value, self.plate, self.num_particles) for term in self.terms[key]
-        ]
-        return torch.cat(parts).double()
-
-    def _nats(self, key: _Key) -> float:
-        return float(self._particles(key).sum() / self.num_particles)
-
-    def _counted(self) -> dict[str, Counted]:
-        terms = [term for terms in self.terms.values() for term in terms]
-        return count(terms, self.groups, self.objective.per, self.plate, self.num_particles)
-
     def report(self) -> KLReport:
         """Every term in nats."""
-        kls = self._counted()
+        terms = self.terms
+        every = [term for of_site in terms.values() for term in of_site]
+        kls = count(every, self.groups, self.objective.per, self.plate, self.num_particles)
         weighed = self.objective.weigh(kls, self.levels)
         weights = {group: kls[group].mean(weight) for group, weight in weighed.weights.items()}
-        rows = [self._row(key, weights) for key in self.terms]
+        values = {key: self._particles(of_site) for key, of_site in terms.items()}
+        rows = [self._row(key, terms[key], values[key], weights) for key in terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
+        signed = [x if key.is_likelihood else -x for key, x in values.items()]
+        full = [x for x in signed if x.numel() == self.num_particles]
         objective = self.objective.describe(self.levels)
         loss = float(weighed.penalty) - likelihood
         if self.changed_by:
@@ -180,7 +157,7 @@ class Snapshot:
             sites=tuple(rows),
             loss=loss,
             elbo=likelihood - kl,
-            elbo_standard_error=self._elbo_error(),
+            elbo_standard_error=_standard_error(sum(full[1:], start=full[0])) if full else 0.0,
             log_likelihood=likelihood,
             kl=kl,
             num_particles=self.num_particles,
@@ -188,36 +165,34 @@ class Snapshot:
             objective=objective,
         )
 
-    def _elbo_error(self) -> float:
-        signed = [self._particles(key) * (1 if key.is_likelihood else -1) for key in self.terms]
-        full = [x for x in signed if x.numel() == self.num_particles]
-        return _standard_error(sum(full[1:], start=full[0])) if full else 0.0
+    def _particles(self, terms: list[Term]) -> Tensor:
+        """One number for each particle of a site, or one for all if they do not differ."""
+        parts = [per_particle(term.value, self.plate, self.num_particles) for term in terms]
+        return torch.cat(parts).double()
 
-    def _row(self, key: _Key, weights: Mapping[str, float]) -> SiteReport:
-        term, values = self.terms[key][0], self._particles(key)
+    def _row(
+        self, key: _Key, terms: list[Term], values: Tensor, weights: Mapping[str, float]
+    ) -> SiteReport:
+        term = terms[0]
+        raw = sum(((x.value / x.scale).sum() for x in terms), start=torch.zeros(()))
         return SiteReport(
             site=key.site,
             kind=term.kind,
-            nats=self._nats(key),
-            raw=self._raw(key),
+            nats=float(values.sum() / self.num_particles),
+            raw=float(raw / self.num_particles),
             standard_error=_standard_error(values),
             method=term.method,
             reason=term.reason,
             source=term.source,
             weight=math.nan if key.is_likelihood else weights[self.groups[key.site]],
-            scale=mean_scale(term.scale),
-            masked=masked_fraction(term.mask),
+            scale=_mean_scale(term.scale),
+            masked=_masked_fraction(term.mask),
             shape=self._shape(term),
-            per_dimension=self._per_dimension(key),
+            per_dimension=self._per_dimension(terms),
         )
 
-    def _raw(self, key: _Key) -> float:
-        """Nats without the scale of the site."""
-        parts = [(term.value / term.scale).sum() for term in self.terms[key]]
-        return float(sum(parts, start=torch.zeros(())) / self.num_particles)
-
     def _shape(self, term: Term) -> tuple[int, ...]:
-        """Shape of the value without the particles' dim and what is left of it."""
+        """Shape of the value without the particles' dim and the dims to the left of it."""
         if not self.plate:
             return term.shape
         event_dim = len(term.shape) - term.value.dim()
@@ -227,15 +202,14 @@ class Snapshot:
             kept.pop(0)
         return tuple(kept)
 
-    def _per_dimension(self, key: _Key) -> Any:
-        """KL of each element, averaged over the particles."""
+    def _per_dimension(self, terms: list[Term]) -> Any:
+        """KL of each element, averaged over the particles; None if one was sampled."""
         parts = []
-        for term in self.terms[key]:
-            if term.dims is None:
-                return None
-            event_dims = term.dims.dim() - term.value.dim()
+        for term in terms:
             dims = term.dims
-            place = dims.dim() - max(event_dims, 0) - self.plate
+            if dims is None:
+                return None
+            place = dims.dim() - max(dims.dim() - term.value.dim(), 0) - self.plate
             if self.plate and place >= 0:
                 dims = dims.mean(place)
             parts.append(dims)
@@ -244,9 +218,20 @@ class Snapshot:
 
 
 def _standard_error(values: Tensor) -> float:
-    """Standard error of the mean of values, nan for one value alone; rounding is no error."""
+    """Standard error of the mean; nan for one value, 0 for equal values, whose sd may round up."""
     if values.numel() < 2:
         return math.nan
     if bool((values == values[0]).all()):
         return 0.0
     return float(values.std() / math.sqrt(values.numel()))
+
+
+def _mean_scale(scale: Any) -> float:
+    return float(scale.float().mean()) if isinstance(scale, Tensor) else float(scale)
+
+
+def _masked_fraction(mask: Any) -> float:
+    """The fraction of the elements that a mask leaves out."""
+    if mask is None or mask is True:
+        return 0.0
+    return 1.0 if mask is False else 1.0 - float(mask.float().mean())

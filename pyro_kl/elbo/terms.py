@@ -113,6 +113,12 @@ class Term:
         """Whether it is the KL of a latent, without a draw of that latent in it."""
         return self.kind == "latent" and not self.own_cost
 
+    def detached(self) -> Term:
+        """The same without its graph."""
+        value = self.value.detach()
+        dims = None if self.dims is None else self.dims.detach()
+        return replace(self, value=value, surrogate=value, score=None, dims=dims)
+
     def with_kl(self, dims: Tensor, event_dims: int) -> Term:
         """The term of a latent with its KL, which has no scale and no mask.
 
