@@ -1,9 +1,9 @@
-"""KL balancing: the prior's side of a KL and the guide's side learn at their own rates.
+"""KL balancing: prior and guide learn from their KL at different rates.
 
     alpha KL(sg(q) || p) + (1 - alpha) KL(q || sg(p)),    sg: no gradient reaches its parameters,
 
-has the value of KL(q || p), and alpha of its gradient in the parameters of p, 1 - alpha of that in
-the parameters of q (so that 1/2 halves both).
+has the value of KL(q || p). Its gradient in the parameters of p is alpha times that of KL(q || p),
+and in the parameters of q it is 1 - alpha times that (so that 1/2 halves both).
 
 Source: Hafner and others (2021), Mastering Atari with Discrete World Models, algorithm 2.
 """
@@ -29,7 +29,7 @@ def stopped(site: Site) -> Any:
         site: of the model.
 
     Raises:
-        ValueError: it has parameters in a place that cannot be seen.
+        ValueError: a function or an object keeps parameters that cannot be detached.
     """
     fixed = detach(site["fn"])
     if fixed.log_prob(site["value"].detach()).requires_grad:

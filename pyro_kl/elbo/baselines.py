@@ -1,8 +1,8 @@
-"""Baselines of score functions, as `infer={"baseline": {...}}` asks for them.
+"""Baselines of score functions, as declared by `infer={"baseline": {...}}`.
 
-A number that does not depend on a site's own draw can be taken from the cost that its score
-function is multiplied with: the gradient keeps its expectation and loses variance. The options are
-those of `pyro.infer.TraceGraph_ELBO`.
+A number that does not depend on a site's own draw can be subtracted from the cost that multiplies
+its score function: the gradient keeps its expectation and loses variance. The options are those of
+`pyro.infer.TraceGraph_ELBO`.
 
 Source: Mnih & Gregor (2014), Neural Variational Inference and Learning in Belief Networks, sec.
 2.3.
@@ -26,18 +26,18 @@ _OPTIONS = {
 
 
 class Baselines:
-    """Running averages of the costs of sites, and what else is taken from them."""
+    """The baselines of all sites, with the running averages of their costs."""
 
     def __init__(self) -> None:
         self._averages: dict[tuple[str, torch.Size], Tensor] = {}
 
     def of(self, name: str, options: Mapping[str, Any], cost: Tensor) -> tuple[Any, Any]:
-        """What to take from the cost of a site, and the loss that trains it.
+        """The baseline to subtract from the cost of a site, and the loss that trains it.
 
         Args:
             name: of the site.
             options: its `infer["baseline"]`.
-            cost: what its score function is multiplied with; detached.
+            cost: the factor of its score function; detached.
 
         Raises:
             ValueError: an option is unknown, or a baseline has another shape than the cost.
@@ -67,7 +67,7 @@ class Baselines:
         return baseline.detach(), (cost - baseline).square().sum()
 
     def _average(self, name: str, beta: float, cost: Tensor) -> Any:
-        """The average of the costs before this one, which is taken in."""
+        """The average of the earlier costs; this one is then added to it."""
         if torch._C._get_tracing_state():
             warn(
                 f"The decaying average of {name}'s costs stands still in a traced function and is "

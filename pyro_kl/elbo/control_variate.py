@@ -1,10 +1,10 @@
 """The sampled KL as a control variate for the exact one.
 
 An exact KL takes noise out of the loss, but near the optimum the sampled `log q - log p` cancels
-noise of the likelihood, and taking it out makes the gradient worse. KL_sampled - KL_exact has
-mean zero, so that any multiple of it, fixed before the draw, leaves the gradient unbiased; the
+noise of the likelihood, and without it the gradient is noisier. KL_sampled - KL_exact has mean
+zero, so that any multiple of it that is fixed before the draw leaves the gradient unbiased. The
 multiple that minimises the sum of variances is -E<g, h> / E<h, h>, with g the gradient and h that
-of the difference. It is learnt along the way.
+of the difference; running means estimate it.
 
 Source: Geffner & Domke (2018), Using Large Ensembles of Control Variates for Variational
 Inference, sec. 3.
@@ -24,13 +24,13 @@ from .traces import Trace, has_score_function
 
 
 class ControlVariate:
-    """A running coefficient.
+    """The difference of sampled and exact KLs, with a coefficient that is learnt.
 
     Args:
         memory: weight of the past in the running means.
 
     Attributes:
-        coefficient: what the difference is multiplied with at the next step.
+        coefficient: the factor of the difference at the next step.
     """
 
     def __init__(self, memory: float = 0.95) -> None:
@@ -46,7 +46,7 @@ class ControlVariate:
         terms: Sequence[Term],
         weights: Mapping[str, Any],
     ) -> Any:
-        """Weighed sum of KL_sampled - KL_exact over the exact sites of one pair of traces."""
+        """Weighted sum of KL_sampled - KL_exact over the exact sites of one pair of traces."""
         total: Any = 0.0
         for term in terms:
             decision = plan.decisions.get(term.name)
@@ -61,7 +61,7 @@ class ControlVariate:
         return total
 
     def learn(self, surrogate: Any, extra: Tensor) -> float:
-        """The coefficient for this step, which past steps have fixed; then learn from this one."""
+        """The coefficient that past steps have fixed for this one, which then changes the next."""
         coefficient = self.coefficient
         if isinstance(surrogate, Tensor) and surrogate.requires_grad and extra.requires_grad:
             leaves = _leaves(surrogate)

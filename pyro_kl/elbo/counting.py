@@ -31,13 +31,13 @@ PER = ("site", "element", "batch")
 
 @dataclass(frozen=True)
 class Counted:
-    """KLs that are bent one by one.
+    """The KLs of a site to which free bits or a capacity apply one by one.
 
     Attributes:
         values: nats, scaled and masked, averaged over the particles.
-        size: what a level is multiplied with for each.
+        size: the factor of the level for each of them.
         per: what they are counted per, one of `PER`.
-        bends: whether there is a KL of a latent among them.
+        bends: whether a level applies: whether there is a KL of a latent among them.
     """
 
     values: Tensor

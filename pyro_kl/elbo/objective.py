@@ -1,4 +1,4 @@
-"""What is minimised, apart from what is true: beta, schedules, free bits, capacity.
+"""The training objective, separate from the ELBO itself: beta, schedules, free bits, capacity.
 
 The loss is -E_q[log likelihood] + penalty(K), where K holds the KL of each site, averaged over
 the particles first: a nonlinear penalty of single particles would be biased.
@@ -25,7 +25,7 @@ class Weighed:
     """The penalty and its slopes.
 
     Attributes:
-        penalty: nats; what the KLs add to the loss.
+        penalty: what the KLs add to the loss, in nats.
         weights: site -> d penalty / d KL of the site, for each KL that is counted; detached.
     """
 

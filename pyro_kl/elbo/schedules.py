@@ -1,4 +1,4 @@
-"""How heavy the KL weighs at each step: schedules that reach 1, or say that they do not."""
+"""Weights of the KL by training step; a schedule that does not end at 1 is warned about."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Constant:
 
     @property
     def final(self) -> float:
-        """Where it ends."""
+        """The value at the end of training."""
         return self.value
 
 
@@ -68,7 +68,7 @@ class LinearWarmup:
 
     @property
     def final(self) -> float:
-        """Where it ends: at the last step of `total`, if that is known."""
+        """The value at the end of training: at step `total - 1`, if that is known."""
         return self.end if self.total is None else self(self.total - 1)
 
 
@@ -115,13 +115,13 @@ class Cyclical:
 
     @property
     def final(self) -> float:
-        """Where it ends: at the last step of `total`, if that is known."""
+        """The value at the end of training: at step `total - 1`, if that is known."""
         return self.end if self.total is None else self(self.total - 1)
 
 
 def warn_unless_reaches_one(level: Level, of: str) -> None:
-    """Warn if a schedule of the KL's weight ends elsewhere than at 1; plain numbers are meant."""
-    if not callable(level):
+    """Warn if a schedule of the KL's weight does not end at 1."""
+    if not callable(level):  # a number other than 1 is a choice
         return
     final = level.final if hasattr(level, "final") else level(2**31)
     if final != 1.0:

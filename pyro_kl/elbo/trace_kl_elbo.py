@@ -25,7 +25,7 @@ from .particle_hook import hook_of
 from .report import KLReport
 from .snapshot import Snapshot
 from .traces import Trace, compute_all, paired_traces
-from .warnings import warn_of, warn_of_infinite, warn_of_settings
+from .warnings import DIFFER, INFINITE, warn_of, warn_of_sites
 
 _MODES = ("check", "assume", "never")
 
@@ -170,7 +170,7 @@ class TraceKL_ELBO(Trace_ELBO):
             if infinite:
                 particle = self._by_plan(traces, guide, every_density, infinite)
         if particle.plan.disagreeing:
-            warn_of_settings(particle.plan, self._warned)
+            warn_of_sites(particle.plan.disagreeing, self._warned, DIFFER)
         return particle
 
     def _by_plan(
@@ -332,7 +332,7 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def _warn_if_infinite(self, result: ElboTerms) -> None:
         if not math.isfinite(result.loss):
-            warn_of_infinite(result.infinite, self._warned)
+            warn_of_sites(result.infinite, self._warned, INFINITE)
 
     # --- what was computed --------------------------------------------------------------------
 

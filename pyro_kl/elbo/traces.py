@@ -1,4 +1,4 @@
-"""Traces of guide and model, with the densities that are asked for and no others.
+"""Traces of guide and model, in which only the log densities that are needed are computed.
 
 Pyro's own function computes the log density of every site; an exact KL needs none.
 """
@@ -27,7 +27,7 @@ Site = dict[str, Any]
 
 
 class Trace(Protocol):
-    """A trace of Pyro's: what was run, by name."""
+    """A trace of Pyro's: the sites of one run by name."""
 
     nodes: Any
 
@@ -48,14 +48,14 @@ def paired_traces(
         args: of both.
         kwargs: of both.
         max_plate_nesting: for Pyro's checks of shapes, which are made if validation is on.
-        watch: what is to see what depends on what; it is left in the guide's trace. A
-            GuideMessenger is not watched.
+        watch: follows what depends on what; it is kept with the guide's trace. A GuideMessenger
+            is not watched.
 
     Returns:
         The traces of model and guide, without the sites that draw subsamples.
 
     Raises:
-        ValueError: the guide has put its own rows in the place of a plate's `subsample`.
+        ValueError: the guide has replaced the rows of a plate's `subsample` by its own.
     """
     inner: Any = poutine.unwrap(guide)
     guides_itself = isinstance(inner, Messenger)
@@ -85,26 +85,28 @@ def paired_traces(
 
 
 class _Rows(Messenger):
-    """Sees which rows the model's plates ask for, before the guide's are put in their place."""
+    """Records the rows that the model's plates are given, before the guide's replace them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["value"] is not None and type(msg["fn"]).__name__ == "_Subsample":
-            self.asked[msg["name"]] = msg["value"]
+            self.given[msg["name"]] = msg["value"]
 
     def check(self, model_trace: Trace) -> None:
         """Raise ValueError if the model has run on other rows than it was given."""
-        for name, asked in self.asked.items():
+        if torch._C._get_tracing_state():  # the run before it was checked
+            return
+        for name, given in self.given.items():
             got = model_trace.nodes[name]["value"]
-            if got is asked or torch._C._get_tracing_state():  # the run before a trace was checked
+            if got is given:
                 continue
-            asked = torch.as_tensor(asked).to(got.device)
-            if asked.shape != got.shape or not torch.equal(asked, got):
+            given = torch.as_tensor(given).to(got.device)
+            if given.shape != got.shape or not torch.equal(given, got):
                 raise ValueError(
-                    f"The model's plate {name!r} was given subsample={_few(asked)}, but Pyro runs "
+                    f"The model's plate {name!r} was given subsample={_few(given)}, but Pyro runs "
                     f"it on the guide's rows {_few(got)}, which the guide has drawn itself: data "
                     "and latents would not belong together. Give the guide the same rows: an "
                     "autoguide by AutoNormal(model, create_plates=lambda *args: pyro.plate("
@@ -119,7 +121,7 @@ def _few(rows: torch.Tensor) -> str:
 
 
 def _check_shapes(trace: Trace, max_plate_nesting: float) -> None:
-    """Pyro's check of plates against batch shapes, without the log density it looks at."""
+    """Pyro's check of plates against batch shapes, which needs no log density here."""
     for site in trace.nodes.values():
         if site["type"] == "sample":
             distribution = site["fn"]
@@ -147,6 +149,8 @@ def compute_model(trace: Any, names: Collection[str]) -> None:
 
 def compute_guide(trace: Trace, names: Collection[str]) -> None:
     """Compute `score_parts` and `log_prob` of some sites of the guide, as Pyro does."""
+    if not names:
+        return
     part: Any = PyroTrace()
     part.nodes.update((name, trace.nodes[name]) for name in names)
     part.compute_score_parts()

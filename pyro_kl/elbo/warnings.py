@@ -1,17 +1,17 @@
-"""What a user hears of a plan, once."""
+"""Warnings about a plan, each of which is issued once."""
 
 from __future__ import annotations
 
 from ..registry.warnings import warn
 from .guides.plan import Plan
 
-_INFINITE = (
+INFINITE = (
     "The KL of {} is infinite: the guide has mass where the prior has none, or tails that are too "
     "heavy for the prior's. The loss is +inf, and its gradient is that of all other terms. Let "
     "the guide draw from the prior's support, as an autoguide does, or sample such a KL as "
     'Trace_ELBO does by TraceKL_ELBO(infinite="sample").'
 )
-_DIFFER = (
+DIFFER = (
     "Scale or mask of {} differ between model and guide: each side keeps its own, so that the "
     "terms are no KL and the loss may be unbounded. Put poutine.scale and poutine.mask around "
     "both."
@@ -33,18 +33,18 @@ _MISSING = (
 )
 
 
-def warn_of(plan: Plan, told: set[str]) -> None:
-    """One warning of each kind that names the sites that are sampled, or missing; each once."""
-    _warn_of_sites(plan.undeclared, told, _UNDECLARED)
-    _warn_of_sites(plan.enumerated, told, _ENUMERATED)
+def warn_of(plan: Plan, warned: set[str]) -> None:
+    """One warning of each kind, which names the sites that are sampled, or missing."""
+    warn_of_sites(plan.undeclared, warned, _UNDECLARED)
+    warn_of_sites(plan.enumerated, warned, _ENUMERATED)
     missing = [n for n, d in plan.decisions.items() if d.method == "prior"]
-    _warn_of_sites([n for n in missing if n not in plan.enumerated], told, _MISSING)
+    warn_of_sites([n for n in missing if n not in plan.enumerated], warned, _MISSING)
     sampled = {
         name: decision.reason
         for name, decision in plan.decisions.items()
-        if decision.warns and decision.method == "monte carlo" and name not in told
+        if decision.warns and decision.method == "monte carlo" and name not in warned
     }
-    told.update(sampled)
+    warned.update(sampled)
     if sampled:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sampled.items())
         warn(
@@ -54,19 +54,9 @@ def warn_of(plan: Plan, told: set[str]) -> None:
         )
 
 
-def _warn_of_sites(names: list[str], told: set[str], message: str) -> None:
-    """One warning for all of some sites that nobody has heard of yet."""
-    new = [name for name in names if f"{message}{name}" not in told]
+def warn_of_sites(names: list[str], warned: set[str], message: str) -> None:
+    """One warning for those of some sites that no earlier warning of this kind has named."""
+    new = [name for name in names if f"{message}{name}" not in warned]
     if new:
-        told.update(f"{message}{name}" for name in new)
+        warned.update(f"{message}{name}" for name in new)
         warn(message.format(", ".join(new)))
-
-
-def warn_of_infinite(names: list[str], told: set[str]) -> None:
-    """One warning that names the sites with a KL of +inf."""
-    _warn_of_sites(names, told, _INFINITE)
-
-
-def warn_of_settings(plan: Plan, told: set[str]) -> None:
-    """One warning that names the sites where model and guide differ in scale or mask."""
-    _warn_of_sites(plan.disagreeing, told, _DIFFER)
