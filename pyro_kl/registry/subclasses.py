@@ -28,6 +28,12 @@ def is_upstream(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in ("torch", "pyro")
 
 
+def class_of(distribution: Distribution) -> Any:
+    """The class of a distribution, torch's own for Pyro's wrapper of it."""
+    cls = type(distribution)
+    return cls.__mro__[1] if cls.__module__ == "pyro.distributions.torch" else cls
+
+
 def keeps_density(cls: type, declared: type) -> bool:
     """Whether a class is the distribution, or the transform, that it is derived from.
 

@@ -1,7 +1,7 @@
-"""Families under another name: what a map makes of a family that has one.
+"""Images of families under maps that are families themselves.
 
 An affine map of a Normal is a Normal, its exp a LogNormal, the sigmoid of a Logistic a
-RelaxedBernoulli. Only the classes themselves are known, not what somebody derives from them.
+RelaxedBernoulli. Only torch's and Pyro's classes are taken, no classes derived from them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     Pareto,
+    RelaxedBernoulli,
     StudentT,
+    TransformedDistribution,
     Uniform,
     Weibull,
 )
@@ -44,255 +46,190 @@ from torch.distributions.transforms import (
 )
 
 from ...numerics.concrete import holds_everywhere, is_constant
-from ...registry.subclasses import is_a
-
-#: A distribution and the numbers of the map give the distribution of the image; None if it has no
-#: name.
-Image = Callable[..., "Distribution | None"]
+from ...registry.subclasses import class_of, is_a
 
 
 def closed_image(distribution: Distribution, transform: Transform) -> Distribution | None:
-    """The distribution of a map's image if it is a family of its own; None if not."""
-    cls = class_of(distribution)
+    """The image under a map, if it is of a family; None if not."""
     if is_a(transform, AffineTransform):
-        return _affine_image(distribution, cls, transform.loc, transform.scale)
+        return _affine_image(distribution, transform.loc, transform.scale)
     if is_a(transform, LowerCholeskyAffine):
-        return _matrix_image(distribution, cls, transform)
+        return _matrix_image(distribution, transform)
     if is_a(transform, PowerTransform):
-        return _power_image(distribution, cls, transform.exponent)
+        return _power_image(distribution, transform.exponent)
     inverse = isinstance(transform, _InverseTransform)
-    image = _IMAGES.get((cls, type(transform.inv if inverse else transform), inverse))
+    kind = class_of(distribution), type(transform.inv if inverse else transform), inverse
+    image = _IMAGES.get(kind)
     return None if image is None else image(distribution)
 
 
-def class_of(distribution: Distribution) -> Any:
-    """A distribution's class, torch's own for Pyro's wrapper of it."""
-    cls = type(distribution)
-    return cls.__mro__[1] if cls.__module__ == "pyro.distributions.torch" else cls
+def _of(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """A distribution whose parameters are not validated, as those of the given one have been."""
+    return cls(*args, **kwargs, validate_args=False)
 
 
-def _positive(x: Tensor | float) -> bool:
+def _tensor(x: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
+def _is_positive(x: Tensor | float) -> bool:
     return holds_everywhere(x, lambda v: v > 0)
 
 
 # --- affine maps --------------------------------------------------------------------------------
 
-#: Location and scale; mirrored at the location they are the same distribution.
-_SYMMETRIC = (Normal, Laplace, Cauchy, dist.Logistic, dist.SoftLaplace)
-#: x to c x, for c > 0.
+#: Families with location and scale, and their other parameters: these are symmetric,
+_SYMMETRIC: dict[type, tuple[str, ...]] = {
+    Normal: (), Laplace: (), Cauchy: (), dist.Logistic: (), dist.SoftLaplace: (),
+    StudentT: ("df",),
+}  # fmt: skip
+#: and these need a positive factor.
+_SKEWED: dict[type, tuple[str, ...]] = {
+    Gumbel: (), dist.SkewLogistic: ("asymmetry",), dist.AsymmetricLaplace: ("asymmetry",),
+    dist.SoftAsymmetricLaplace: ("asymmetry", "softness"),
+}  # fmt: skip
+#: The distribution of c x, for c > 0.
 _SCALED: dict[type, Callable[[Any, Any], Distribution]] = {
-    Exponential: lambda distribution, c: Exponential(distribution.rate / c, validate_args=False),
-    Gamma: lambda distribution, c: Gamma(
-        distribution.concentration, distribution.rate / c, validate_args=False
-    ),
-    Chi2: lambda distribution, c: Gamma(
-        distribution.concentration, distribution.rate / c, validate_args=False
-    ),
-    InverseGamma: lambda distribution, c: InverseGamma(
-        distribution.concentration, distribution.rate * c, validate_args=False
-    ),
-    LogNormal: lambda distribution, c: LogNormal(
-        distribution.loc + _log(c, distribution.loc), distribution.scale, validate_args=False
-    ),
-    Weibull: lambda distribution, c: Weibull(
-        distribution.scale * c, distribution.concentration, validate_args=False
-    ),
-    HalfNormal: lambda distribution, c: HalfNormal(distribution.scale * c, validate_args=False),
-    HalfCauchy: lambda distribution, c: HalfCauchy(distribution.scale * c, validate_args=False),
-    Pareto: lambda distribution, c: Pareto(
-        distribution.scale * c, distribution.alpha, validate_args=False
-    ),
+    Exponential: lambda p, c: _of(Exponential, p.rate / c),
+    Gamma: lambda p, c: _of(Gamma, p.concentration, p.rate / c),
+    Chi2: lambda p, c: _of(Gamma, p.concentration, p.rate / c),
+    InverseGamma: lambda p, c: _of(InverseGamma, p.concentration, p.rate * c),
+    LogNormal: lambda p, c: _of(LogNormal, p.loc + _tensor(c, p.loc).log(), p.scale),
+    Weibull: lambda p, c: _of(Weibull, p.scale * c, p.concentration),
+    HalfNormal: lambda p, c: _of(HalfNormal, p.scale * c),
+    HalfCauchy: lambda p, c: _of(HalfCauchy, p.scale * c),
+    Pareto: lambda p, c: _of(Pareto, p.scale * c, p.alpha),
 }
 
 
-def _log(c: Any, like: Tensor) -> Tensor:
-    return torch.as_tensor(c, dtype=like.dtype, device=like.device).log()
-
-
-def _affine_image(distribution: Any, cls: type, loc: Any, scale: Any) -> Distribution | None:
-    if cls in _SYMMETRIC:
-        return cls(
-            loc + scale * distribution.loc, abs(scale) * distribution.scale, validate_args=False
-        )
-    if cls is StudentT:
-        return StudentT(
-            distribution.df,
-            loc + scale * distribution.loc,
-            abs(scale) * distribution.scale,
-            validate_args=False,
-        )
+def _affine_image(p: Any, loc: Any, scale: Any) -> Distribution | None:
+    cls = class_of(p)
     if cls is Uniform:
-        ends = loc + scale * distribution.low, loc + scale * distribution.high
-        return Uniform(torch.minimum(*ends), torch.maximum(*ends), validate_args=False)
+        ends = loc + scale * p.low, loc + scale * p.high
+        return _of(Uniform, torch.minimum(*ends), torch.maximum(*ends))
     if cls is MultivariateNormal:
-        return _rescaled(distribution, loc, scale)
-    if not _positive(scale):
+        return _rescaled(p, loc, scale)
+    if cls not in _SYMMETRIC and not _is_positive(scale):
         return None
-    if cls is Gumbel:
-        return Gumbel(
-            loc + scale * distribution.loc, scale * distribution.scale, validate_args=False
-        )
-    if cls in (dist.SkewLogistic, dist.AsymmetricLaplace):
-        return cls(
-            loc + scale * distribution.loc,
-            scale * distribution.scale,
-            distribution.asymmetry,
-            validate_args=False,
-        )
-    if cls is dist.SoftAsymmetricLaplace:
-        parameters = distribution.asymmetry, distribution.softness
-        return cls(
-            loc + scale * distribution.loc,
-            scale * distribution.scale,
-            *parameters,
-            validate_args=False,
-        )
+    if cls in _SYMMETRIC or cls in _SKEWED:
+        others = {name: getattr(p, name) for name in (_SYMMETRIC | _SKEWED)[cls]}
+        return _of(cls, loc=loc + scale * p.loc, scale=abs(scale) * p.scale, **others)
     scaled = _SCALED.get(cls)
-    return scaled(distribution, scale) if scaled is not None and is_constant(loc, 0.0) else None
+    return scaled(p, scale) if scaled is not None and is_constant(loc, 0.0) else None
 
 
-def _rescaled(distribution: MultivariateNormal, loc: Any, scale: Any) -> Distribution:
+def _rescaled(p: MultivariateNormal, loc: Any, scale: Any) -> Distribution:
     """Loc + scale x, coordinate by coordinate; L keeps a positive diagonal where scale < 0."""
-    scale = torch.as_tensor(scale, dtype=distribution.loc.dtype, device=distribution.loc.device)
-    scale = scale.expand(distribution.event_shape) if scale.dim() == 0 else scale
-    scale_tril = (
-        scale.unsqueeze(-1) * distribution._unbroadcasted_scale_tril * scale.sign().unsqueeze(-2)
-    )
-    return MultivariateNormal(
-        loc + scale * distribution.loc, scale_tril=scale_tril, validate_args=False
-    )
+    scale = _tensor(scale, p.loc)
+    scale = scale.expand(p.event_shape) if scale.dim() == 0 else scale
+    scale_tril = scale.unsqueeze(-1) * p._unbroadcasted_scale_tril * scale.sign().unsqueeze(-2)
+    return _of(MultivariateNormal, loc + scale * p.loc, scale_tril=scale_tril)
 
 
-def _matrix_image(
-    distribution: Any, cls: type, transform: LowerCholeskyAffine
-) -> Distribution | None:
+def _matrix_image(p: Any, transform: LowerCholeskyAffine) -> Distribution | None:
     matrix = transform.scale_tril
-    if not _positive(matrix.diagonal(dim1=-2, dim2=-1)):
+    if not _is_positive(matrix.diagonal(dim1=-2, dim2=-1)):
         return None
-    if cls is MultivariateNormal:
-        inner = distribution._unbroadcasted_scale_tril
-    elif is_a(distribution, Independent) and class_of(distribution.base_dist) is Normal:
-        inner = torch.diag_embed(distribution.base_dist.scale)
+    if class_of(p) is MultivariateNormal:
+        inner = p._unbroadcasted_scale_tril
+    elif is_a(p, Independent) and class_of(p.base_dist) is Normal:
+        inner = torch.diag_embed(p.base_dist.scale)
     else:
         return None
-    return MultivariateNormal(
-        transform(distribution.mean), scale_tril=matrix.tril() @ inner, validate_args=False
-    )
+    return _of(MultivariateNormal, transform(p.mean), scale_tril=matrix.tril() @ inner)
 
 
 # --- powers -------------------------------------------------------------------------------------
 
+#: The distribution of x^k, for k > 0.
+_POWERS: dict[type, Callable[[Any, Any], Distribution]] = {
+    Exponential: lambda p, k: _of(Weibull, p.rate ** (-k), 1 / k),
+    Weibull: lambda p, k: _of(Weibull, p.scale**k, p.concentration / k),
+    Pareto: lambda p, k: _of(Pareto, p.scale**k, p.alpha / k),
+    Kumaraswamy: lambda p, k: _of(Kumaraswamy, p.concentration1 / k, p.concentration0),
+}
 
-def _power_image(distribution: Any, cls: type, k: Any) -> Distribution | None:
+
+def _power_image(p: Any, k: Any) -> Distribution | None:
+    cls = class_of(p)
     if cls is LogNormal:
-        return LogNormal(k * distribution.loc, abs(k) * distribution.scale, validate_args=False)
-    if is_constant(k, -1.0):
-        if cls is Gamma:
-            return InverseGamma(distribution.concentration, distribution.rate, validate_args=False)
-        if cls is InverseGamma:
-            return Gamma(distribution.concentration, distribution.rate, validate_args=False)
-    if not _positive(k):
+        return _of(LogNormal, k * p.loc, abs(k) * p.scale)
+    if is_constant(k, -1.0) and cls in (Gamma, InverseGamma):
+        return _of(InverseGamma if cls is Gamma else Gamma, p.concentration, p.rate)
+    power = _POWERS.get(cls)
+    return power(p, k) if power is not None and _is_positive(k) else None
+
+
+# --- maps without parameters --------------------------------------------------------------------
+
+
+def logistic_of(p: Any) -> Distribution:
+    """The Logistic whose image under the sigmoid is a RelaxedBernoulli."""
+    scale = (1 / p.temperature).expand(p.logits.shape)
+    return dist.Logistic(p.logits / p.temperature, scale)
+
+
+def _relaxed_bernoulli(p: Any) -> Distribution:
+    temperature = 1 / p.scale
+    return RelaxedBernoulli(temperature, logits=p.loc * temperature)
+
+
+def _logistic_of_uniform(p: Any) -> Distribution | None:
+    if not (is_constant(p.low, 0.0) and is_constant(p.high, 1.0)):
         return None
-    if cls is Exponential:
-        return Weibull(distribution.rate ** (-k), 1 / k, validate_args=False)
-    if cls is Weibull:
-        return Weibull(distribution.scale**k, distribution.concentration / k, validate_args=False)
-    if cls is Pareto:
-        return Pareto(distribution.scale**k, distribution.alpha / k, validate_args=False)
-    if cls is Kumaraswamy:
-        return Kumaraswamy(
-            distribution.concentration1 / k, distribution.concentration0, validate_args=False
-        )
-    return None
+    return dist.Logistic(torch.zeros_like(p.low), torch.ones_like(p.low))
 
 
-# --- maps without numbers -----------------------------------------------------------------------
+def _shifted_exponential(p: Any) -> Distribution:
+    base, shift = _of(Exponential, p.alpha), AffineTransform(p.scale.log(), 1.0)
+    return TransformedDistribution(base, shift)
 
 
-def _logistic_of(distribution: Any) -> Distribution:
-    """What the sigmoid of is a RelaxedBernoulli."""
-    return dist.Logistic(
-        distribution.logits / distribution.temperature,
-        (1 / distribution.temperature).expand(distribution.logits.shape),
-    )
-
-
-def _relaxed_bernoulli(distribution: Any) -> Distribution:
-    temperature = 1 / distribution.scale
-    return torch.distributions.RelaxedBernoulli(temperature, logits=distribution.loc * temperature)
-
-
-def _logistic_of_uniform(distribution: Any) -> Distribution | None:
-    if not (is_constant(distribution.low, 0.0) and is_constant(distribution.high, 1.0)):
-        return None
-    return dist.Logistic(torch.zeros_like(distribution.low), torch.ones_like(distribution.low))
-
-
-def _shifted_exponential(distribution: Any) -> Distribution:
-    return torch.distributions.TransformedDistribution(
-        Exponential(distribution.alpha, validate_args=False),
-        AffineTransform(distribution.scale.log(), 1.0),
-    )
-
-
-_IMAGES: dict[tuple[type, type, bool], Image] = {
-    (Normal, ExpTransform, False): lambda distribution: LogNormal(
-        distribution.loc, distribution.scale, validate_args=False
-    ),
-    (LogNormal, ExpTransform, True): lambda distribution: Normal(
-        distribution.loc, distribution.scale, validate_args=False
-    ),
-    (Exponential, ExpTransform, False): lambda distribution: Pareto(
-        torch.ones_like(distribution.rate), distribution.rate, validate_args=False
-    ),
+#: By family, map, and whether it is the inverse of the map.
+_IMAGES: dict[tuple[type, type, bool], Callable[[Any], Distribution | None]] = {
+    (Normal, ExpTransform, False): lambda p: _of(LogNormal, p.loc, p.scale),
+    (LogNormal, ExpTransform, True): lambda p: _of(Normal, p.loc, p.scale),
+    (Exponential, ExpTransform, False): lambda p: _of(Pareto, torch.ones_like(p.rate), p.rate),
     (Pareto, ExpTransform, True): _shifted_exponential,
     (dist.Logistic, SigmoidTransform, False): _relaxed_bernoulli,
-    (torch.distributions.RelaxedBernoulli, SigmoidTransform, True): _logistic_of,
+    (RelaxedBernoulli, SigmoidTransform, True): logistic_of,
     (Uniform, SigmoidTransform, True): _logistic_of_uniform,
 }
 
 
-# --- folded at 0 --------------------------------------------------------------------------------
+# --- |x| ----------------------------------------------------------------------------------------
 
-
-def centred(distribution: Any) -> bool:
-    """Whether a distribution is symmetric about 0, as far as is known."""
-    return class_of(distribution) in (*_SYMMETRIC, StudentT) and constant_value(distribution.loc)
-
-
-def constant_value(loc: Tensor) -> bool:
-    """Whether a location is 0: half a distribution has no gradient by it, by symmetry."""
-    return holds_everywhere(loc, lambda v: v == 0)
-
-
+#: The distribution of |x| for an x that is symmetric about 0.
 _HALVES: dict[type, Callable[[Any], Distribution]] = {
-    Normal: lambda distribution: HalfNormal(distribution.scale, validate_args=False),
-    Cauchy: lambda distribution: HalfCauchy(distribution.scale, validate_args=False),
-    Laplace: lambda distribution: Exponential(1 / distribution.scale, validate_args=False),
+    Normal: lambda p: _of(HalfNormal, p.scale),
+    Cauchy: lambda p: _of(HalfCauchy, p.scale),
+    Laplace: lambda p: _of(Exponential, 1 / p.scale),
+}
+#: The inverse: the distribution symmetric about 0 with this distribution of |x|.
+_WHOLES: dict[type, Callable[[Any], Distribution]] = {
+    HalfNormal: lambda p: _of(Normal, torch.zeros_like(p.scale), p.scale),
+    HalfCauchy: lambda p: _of(Cauchy, torch.zeros_like(p.scale), p.scale),
+    Exponential: lambda p: _of(Laplace, torch.zeros_like(p.rate), 1 / p.rate),
 }
 
 
-def named_half(distribution: Distribution) -> Distribution | None:
-    """The distribution of |x| if it is a family of its own; None if not."""
-    half = _HALVES.get(class_of(distribution))
-    return half(distribution) if half is not None and centred(distribution) else None
+def _is_centred(p: Any) -> bool:
+    """Whether a distribution is symmetric about 0, as far as is known.
+
+    By symmetry the KL of its half then has no gradient by its location.
+    """
+    return class_of(p) in _SYMMETRIC and holds_everywhere(p.loc, lambda v: v == 0)
 
 
-def unfolded(distribution: Any) -> Distribution | None:
-    """The distribution symmetric about 0 whose upper half this is; None if unknown."""
-    cls = class_of(distribution)
-    if cls is HalfNormal:
-        return Normal(
-            torch.zeros_like(distribution.scale), distribution.scale, validate_args=False
-        )
-    if cls is HalfCauchy:
-        return Cauchy(
-            torch.zeros_like(distribution.scale), distribution.scale, validate_args=False
-        )
-    if cls is Exponential:
-        return Laplace(
-            torch.zeros_like(distribution.rate), 1 / distribution.rate, validate_args=False
-        )
-    if is_a(distribution, dist.FoldedDistribution) and centred(distribution.base_dist):
-        return distribution.base_dist
-    return None
+def folded(p: Distribution) -> Distribution | None:
+    """The distribution of |x| if it is of a family; None if not."""
+    half = _HALVES.get(class_of(p))
+    return half(p) if half is not None and _is_centred(p) else None
+
+
+def unfolded(p: Any) -> Distribution | None:
+    """The distribution symmetric about 0 that |x| is of; None if there is none."""
+    if is_a(p, dist.FoldedDistribution) and _is_centred(p.base_dist):
+        return p.base_dist
+    whole = _WHOLES.get(class_of(p))
+    return None if whole is None else whole(p)

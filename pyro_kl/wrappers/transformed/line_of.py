@@ -29,9 +29,9 @@ from ...registry.family import Family, end_at
 from ...registry.line import Line, Point, from_line, half_line
 from ...registry.reduction import canonicalise
 from ...registry.register import family_of
+from ...registry.subclasses import class_of
 from ...registry.tensors import is_foreign, made_of, tensors_in
 from ..circle import period_of
-from .closed_images import class_of
 from .distribution_line import DistributionLine, End, Mass, Tail, heavier, tail_of
 from .maps import one_to_one, plain_maps
 from .rules import base_and_transforms

@@ -32,8 +32,7 @@ from torch.distributions.transforms import (
 )
 
 from ...registry.shapes import broadcast_batch, sum_events
-from ...registry.subclasses import is_a
-from .closed_images import class_of
+from ...registry.subclasses import class_of, is_a
 from .maps import mapped_support, one_to_one, plain_maps
 from .rules import base_and_transforms, mapped
 from .transform_rules import is_univariate

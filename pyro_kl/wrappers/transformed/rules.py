@@ -37,9 +37,9 @@ from ...registry.pair import Case
 from ...registry.reduction import by_reduction, canonical, canonicalise
 from ...registry.register import register
 from ...registry.shapes import broadcast_batch, peel
-from ...registry.subclasses import is_a
+from ...registry.subclasses import class_of, is_a
 from ...registry.tensors import is_foreign, own_copy, promoted, tensors_in
-from .closed_images import _logistic_of, class_of, closed_image, named_half, unfolded
+from .closed_images import closed_image, folded, logistic_of, unfolded
 from .maps import TRANSFORMED, flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 from .supports import lives_above
 
@@ -53,7 +53,7 @@ def plainer_folded(distribution: FoldedDistribution) -> Distribution:
     base = canonicalise(distribution.base_dist)
     if lives_above(base.support, 0.0):
         return base
-    half = named_half(base)
+    half = folded(base)
     if half is not None:
         return half
     return (
@@ -131,7 +131,7 @@ def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
 def base_and_transforms(distribution: Any) -> tuple[Distribution, list[Transform]]:
     """The base and the maps of a distribution; itself and no maps if it is not transformed."""
     if class_of(distribution) is RelaxedBernoulli:
-        return _logistic_of(distribution), [SigmoidTransform()]
+        return logistic_of(distribution), [SigmoidTransform()]
     if class_of(distribution) is LogNormal:
         return Normal(distribution.loc, distribution.scale, validate_args=False), [ExpTransform()]
     if class_of(distribution) is Weibull:  # torch keeps the reciprocal as it was rounded

@@ -17,9 +17,9 @@ from torch.distributions import Distribution
 from ...numerics.quadrature.integrate import Integral, integrate_closed
 from ...numerics.quadrature.peaks import square_over_jump
 from ...registry.line import Point
+from ...registry.subclasses import class_of
 from ...registry.user_classes import callable_copy, called
 from ..circle import period_of
-from .closed_images import class_of
 from .distribution_line import DistributionLine
 from .maps import mapped_support
 from .rules import base_and_transforms
