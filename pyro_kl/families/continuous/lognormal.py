@@ -11,7 +11,7 @@ from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import POSITIVE, Family, Moment
 from ...registry.line import Point, positive_line
 from ...registry.register import declare, formula
-from .normal import kl_normal_normal
+from .normal import kl_normal_normal, partials
 
 
 def entropy(loc: Tensor, scale: Tensor) -> Tensor:
@@ -95,6 +95,7 @@ lognormal = declare(
         ((3.0, 0.500001), (3.0, 0.5), 3.999997333567378413e-12),
     ],
     reference="Gil, Alajaji & Linder (2013), table 3",
+    partials=partials,
 )
 def kl_lognormal_lognormal(p: Parameters, q: Parameters) -> Tensor:
     """KL(LogNormal(m, s) || LogNormal(mu, sigma)) is the KL of the two Normals."""

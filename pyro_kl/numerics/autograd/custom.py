@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -14,8 +15,28 @@ from .tracer import BlockKernel, Partials
 Elementwise = Callable[..., Tensor]
 
 
+def float32_form(form: Elementwise) -> Callable[[Elementwise], Elementwise]:
+    """Decorate a function with the form that a program uses for float32 parameters.
+
+    They are carried in float64, and differ by at least 6e-8 of themselves or not at all: the
+    difference of two terms that agree to first order then keeps eight digits, without a series.
+    """
+
+    def decorate(function: Elementwise) -> Elementwise:
+        @wraps(function)
+        def chosen(*inputs: Tensor) -> Tensor:
+            for x in inputs:
+                if isinstance(x, fx.Proxy):
+                    return (form if x.tracer.float32 else function)(*inputs)
+            return function(*inputs)
+
+        return chosen
+
+    return decorate
+
+
 def with_partials(
-    partials: Partials, plain: Elementwise | None = None, single: Elementwise | None = None
+    partials: Partials, plain: Elementwise | None = None
 ) -> Callable[[Elementwise], Any]:
     """Decorate an elementwise function of tensors with its partial derivatives.
 
@@ -26,26 +47,22 @@ def with_partials(
         partials: from the same arguments to the derivative by each; None for an argument that
             the others determine.
         plain: what autograd differentiates there, if it would make a nan of the function itself.
-        single: what a program computes of float32 numbers that are carried in float64. They
-            differ by at least 6e-8 of themselves, or not at all: a term of second order then
-            keeps eight digits in the difference of two terms of first order.
     """
 
     def decorate(value: Elementwise) -> Elementwise:
-        return _custom(value, partials, None, plain, single)
+        return _custom(value, partials, None, plain)
 
     return decorate
 
 
 def value_and_partials(
-    block: int, single: Elementwise | None = None
+    block: int,
 ) -> Callable[[Callable[..., tuple[Tensor, ...]]], Any]:
     """Decorate a function that computes its value and its partial derivatives at once.
 
     Args:
         block: how many numbers are computed at a time: a dozen rows of them should stay in a
             core's cache.
-        single: as in `with_partials`.
 
     Returns:
         A decorator of `function(*flat, slopes)`: of flat tensors of one length, to
@@ -63,7 +80,7 @@ def value_and_partials(
 
         value.__name__, value.__module__ = function.__name__, function.__module__
         value.__doc__ = function.__doc__
-        return _custom(value, partials, kernel, None, single)
+        return _custom(value, partials, kernel, None)
 
     return decorate
 
@@ -73,7 +90,6 @@ def _custom(
     partials: Partials,
     kernel: BlockKernel | None,
     plain: Elementwise | None,
-    single: Elementwise | None,
 ) -> Elementwise:
     """The function that autograd, `torch.func` and the tracer differentiate by `partials`."""
 
@@ -116,8 +132,6 @@ def _custom(
     def function(*inputs: Tensor) -> Tensor:
         for x in inputs:
             if isinstance(x, fx.Proxy):
-                if single is not None and x.tracer.single:
-                    return single(*inputs)
                 if kernel is not None:
                     return x.tracer.call_kernel(kernel, inputs)
                 return x.tracer.call(value, partials, inputs)
@@ -134,8 +148,3 @@ def _custom(
     function.__name__ = function.__qualname__ = value.__name__
     function.__doc__, function.__module__ = value.__doc__, value.__module__
     return function
-
-
-def has_spare_digits(x: Any) -> bool:
-    """Whether a parameter is recorded that had float32's digits, in the arithmetic of float64."""
-    return isinstance(x, fx.Proxy) and getattr(x.tracer, "single", False)

@@ -146,8 +146,8 @@ class FusedFormula:
             p = dict(zip(p_names, tensors, strict=False))
             return self.plain(p, dict(zip(q_names, tensors[len(p) :], strict=True)))
 
-        single = all([x.dtype is torch.float32 and not x.is_mps for x in tensors])
-        run = program(self._kernel, p_names, q_names, wanted, single=single)
+        float32 = all([x.dtype is torch.float32 and not x.is_mps for x in tensors])
+        run = program(self._kernel, p_names, q_names, wanted, float32=float32)
         if run is None:
             return composition
         dtype = promoted(tensors)

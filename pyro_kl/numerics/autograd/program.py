@@ -43,21 +43,29 @@ def _is_negative(x: Adjoint) -> bool:
 
 def _product(a: Adjoint, b: Adjoint) -> Adjoint:
     """a b, where a constant 1 costs nothing and a minus sign moves to the result."""
-    if _is_negative(a):
-        return _negated(_product(_negated(a), b))
-    if isinstance(a, float) and a == 1:
-        return b
-    return _product(b, a) if isinstance(b, float) and abs(b) == 1 else a * b
+    for x, other in ((a, b), (b, a)):
+        if _is_negative(x):
+            return _negated(_product(_negated(x), other))
+        if isinstance(x, float) and x == 1:
+            return other
+    return a * b
+
+
+def _over(a: Adjoint, b: Adjoint) -> Adjoint:
+    """a / b, in the same way."""
+    return _negated(_negated(a) / b) if _is_negative(a) else a / b
 
 
 def _sum(a: Adjoint, b: Adjoint) -> Adjoint:
     """a + b."""
-    return a - _negated(b) if _is_negative(b) else a + b
+    if _is_negative(b):
+        return a - _negated(b)
+    return b - _negated(a) if _is_negative(a) else a + b
 
 
 def _quotient(g: Adjoint, out: Any, a: Any, b: Any) -> Sequence[Adjoint | None]:
-    by_a = g / b
-    return by_a, _product(-1.0, by_a * out)
+    by_a = _over(g, b)
+    return by_a, _negated(_product(by_a, out))
 
 
 def _power(g: Adjoint, out: Any, x: Any, n: float) -> Sequence[Adjoint | None]:
@@ -79,20 +87,20 @@ _RULES: dict[str, Rule] = {
     "neg": lambda g, out, a: (_product(-1.0, g),),
     "pow": _power,
     "square": lambda g, out, x: (_product(g, x + x),),
-    "reciprocal": lambda g, out, x: (-_product(g, out * out),),
-    "log": lambda g, out, x: (g / x,),
-    "log1p": lambda g, out, x: (g / (1.0 + x),),
+    "reciprocal": lambda g, out, x: (_negated(_product(g, out * out)),),
+    "log": lambda g, out, x: (_over(g, x),),
+    "log1p": lambda g, out, x: (_over(g, 1.0 + x),),
     "exp": lambda g, out, x: (_product(g, out),),
     "expm1": lambda g, out, x: (_product(g, out + 1.0),),
     "tanh": lambda g, out, x: (_product(g, 1.0 - out * out),),
-    "sqrt": lambda g, out, x: (g / (out + out),),
+    "sqrt": lambda g, out, x: (_over(g, out + out),),
     "lgamma": lambda g, out, x: (_product(g, torch.digamma(x)),),
     "digamma": lambda g, out, x: (_product(g, torch.polygamma(1, x)),),  # as autograd does
     "sigmoid": lambda g, out, x: (_product(g, out * (1.0 - out)),),
     "log_sigmoid": lambda g, out, x: (_product(g, torch.sigmoid(-x)),),
     "special_ndtr": lambda g, out, x: (_product(g, torch.exp(-0.5 * x * x) * 0.3989422804014327),),
     "special_erfcx": lambda g, out, x: (_product(g, 2.0 * x * out - 1.1283791670955126),),
-    "atanh": lambda g, out, x: (g / (1.0 - x * x),),
+    "atanh": lambda g, out, x: (_over(g, 1.0 - x * x),),
     "abs": lambda g, out, x: (_product(g, torch.sign(x)),),
     "relu": lambda g, out, x: (torch.where(x > 0.0, g, 0.0),),
     "sin": lambda g, out, x: (_product(g, torch.cos(x)),),
@@ -170,7 +178,7 @@ def program(
     q_names: Sequence[str],
     wanted: Sequence[bool],
     *,
-    single: bool = False,
+    float32: bool = False,
 ) -> Program | None:
     """What computes a formula and its derivatives by the wanted parameters, p's and then q's.
 
@@ -179,13 +187,13 @@ def program(
         p_names: keys of the first mapping.
         q_names: keys of the second mapping.
         wanted: for each parameter of p and then of q, whether its derivative is.
-        single: whether the program is for parameters of float32, which are carried in float64.
+        float32: whether the program is for parameters of float32, which are carried in float64.
 
     Returns:
         The program; None if the formula is not a composition of known elementwise operations.
     """
     graph = fx.Graph()
-    tracer = Tracer(graph, single=single)
+    tracer = Tracer(graph, float32=float32)
     names = [*(f"p_{name}" for name in p_names), *(f"q_{name}" for name in q_names)]
     symbols = [tracer.symbol(name) for name in names]
     p = dict(zip(p_names, symbols[: len(p_names)], strict=True))

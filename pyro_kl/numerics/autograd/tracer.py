@@ -30,12 +30,12 @@ class Tracer(fx.proxy.GraphAppendingTracer):
 
     Args:
         graph: where the operations are appended.
-        single: whether the parameters are float32 numbers that are carried in float64.
+        float32: whether the parameters are float32 numbers that are carried in float64.
     """
 
-    def __init__(self, graph: fx.Graph, *, single: bool = False) -> None:
+    def __init__(self, graph: fx.Graph, *, float32: bool = False) -> None:
         super().__init__(graph)
-        self.single = single
+        self.float32 = float32
         self.steps: list[Step] = []
         self._recording = True
 

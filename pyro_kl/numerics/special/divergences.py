@@ -16,11 +16,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..autograd.custom import has_spare_digits, with_partials
+from ..autograd.custom import float32_form, with_partials
 from .logarithms import (
     CLOSE,
     atanh_series,
-    log1p_of_ratio,
     log_ratio,
     minus_log1pmx,
     ratio_minus_one,
@@ -60,6 +59,12 @@ def itakura_saito(x: Tensor, y: Tensor) -> Tensor:
     return minus_log1pmx(ratio_minus_one(x, y), x / y)
 
 
+@with_partials(lambda x, y: (-torch.log(y / x), (y - x) / y))
+def _float32_kl_div(x: Tensor, y: Tensor) -> Tensor:
+    return x * minus_log1pmx(ratio_minus_one(y, x), y / x)
+
+
+@float32_form(_float32_kl_div)
 @with_partials(lambda x, y: (log_ratio(x, y, x - y), (y - x) / y))
 def kl_div(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for positive x and y: the Bregman divergence of x log x, >= 0.
@@ -83,6 +88,18 @@ def guarded_kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     return torch.where(zero, torch.where(x > 0, math.inf, y), value)
 
 
+def _float32_from_zero_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    some, finite = x > 0, y > 0
+    by_x = torch.where(some & finite, -torch.log(y / x), 0.0)
+    return by_x, torch.where(some, torch.where(finite, (y - x) / y, 0.0), 1.0)
+
+
+@with_partials(_float32_from_zero_partials)
+def _float32_kl_div_from_zero(x: Tensor, y: Tensor) -> Tensor:
+    return torch.where(x <= 0, y, x * minus_log1pmx(ratio_minus_one(y, x), y / x))
+
+
+@float32_form(_float32_kl_div_from_zero)
 @with_partials(_from_zero_partials, plain=lambda x, y: guarded_kl_div(x, y, x - y))
 def kl_div_from_zero(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for x, y >= 0: y where x = 0, +inf where only y = 0."""
@@ -91,8 +108,6 @@ def kl_div_from_zero(x: Tensor, y: Tensor) -> Tensor:
 
 def _kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     """The same, x - y given: x [v - log(1 + v)] with v = (y - x)/x, free of the division by x."""
-    if has_spare_digits(x):
-        return x * log1p_of_ratio(difference / y, torch.log(x / y)) - difference
     w = difference / (x + y)
     z = w * w
     near = w * (difference + x * (z * atanh_series(z)))

@@ -24,15 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..autograd.custom import has_spare_digits, value_and_partials, with_partials
+from ..autograd.custom import float32_form, value_and_partials, with_partials
 from .divergences import kl_div
 from .gamma import EULER_GAMMA, trigamma
-from .logarithms import LOG1PMX_NUMBERS, expm1mx, log1p_of, minus_log1pmx
+from .logarithms import LOG1PMX_NUMBERS, excess_over_log, expm1mx, log1p_of
 from .series import horner
 
 _M = 5
@@ -68,6 +68,7 @@ class _Constants(NamedTuple):
     of_inverse: Tensor  # w, and m more at j = m: the divergence of x log((x + m) / x) is apart
     c: Tensor
     one: Tensor
+    two: Tensor
     m: Tensor
     minus_m: Tensor
     excess: tuple[Tensor, ...]
@@ -84,6 +85,7 @@ def _make_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
         of_inverse=tensor([*_W[:-1], _W[-1] + _M, *others]),
         c=tensor(_C),
         one=tensor(1.0),
+        two=tensor(2.0),
         m=tensor(float(_M)),
         minus_m=tensor(-float(_M)),
         excess=tuple(tensor(number) for number in LOG1PMX_NUMBERS),
@@ -134,7 +136,8 @@ def stirling_rows(
     arguments = [u[:logs], e, *(extra.unsqueeze(0) for extra, _ in more)]
     # beside the largest of the other terms nothing is lost where 1 + e is next to 0
     ratios = [(at_x * inverse_y)[:logs], k.one + e, *(extra.unsqueeze(0) for _, extra in more)]
-    found = minus_log1pmx(torch.cat(arguments), torch.cat(ratios), k.excess)
+    below = torch.cat(arguments)
+    found = excess_over_log(below, torch.log(torch.cat(ratios)), below / (k.two + below), k.excess)
     value = torch.addcmul(torch.mv(found[:logs].t(), k.of_excess), x, found[logs], value=-1)
     by_x = u * inverse_x
     both = torch.mv((by_x * inverse_y).t(), k.c)
@@ -164,10 +167,9 @@ def bregman_stirling(x: Tensor, y: Tensor, *, slopes: bool) -> tuple[Tensor, ...
 #
 # Where x is near 1, polynomials in w = (x - 1) / (x + 1) that make the largest error for
 # w^2 < 0.002 smallest, 4e-15 of the function; elsewhere lgamma and digamma, which are off by 1e-16
-# where they are near 0, lose less than three digits. Of parameters of float32 nothing is closer to
-# 1 than 6e-8, and eight digits are enough.
+# where they are near 0, lose less than three digits.
 
-_NEAR_ONE = (
+_VALUE_NEAR_ONE = (
     0.822467033424113218,
     -0.801371268773000072,
     0.280951964938023744,
@@ -189,27 +191,34 @@ _SLOPE_NEAR_ONE = (
     -2.01809523836412439,
     2.00217540373082684,
 )
-_NEAR, _NEAR_ENOUGH = 0.002, 1e-6
+_NEAR, _FLOAT32_NEAR = 0.002, 1e-7
 
 
-def _near_one(x: Tensor, d: Tensor, coefficients: Sequence[float]) -> tuple[Tensor, Tensor]:
+def _near_one(x: Tensor, d: Tensor, coefficients: Sequence[float], near: float) -> Any:
     """The polynomial, and where it is to be taken."""
-    near = _NEAR
-    if has_spare_digits(x):
-        coefficients, near = coefficients[:4], _NEAR_ENOUGH
     w = d / (x + 1)
     return horner(coefficients, w), w * w < near
 
 
+@float32_form(lambda x, d: _near_one(x, d, _SLOPE_NEAR_ONE[:3], _FLOAT32_NEAR))
+def _slope_near_one(x: Tensor, d: Tensor) -> Any:
+    return _near_one(x, d, _SLOPE_NEAR_ONE, _NEAR)
+
+
+@float32_form(lambda x, d: _near_one(x, d, _VALUE_NEAR_ONE[:3], _FLOAT32_NEAR))
+def _value_near_one(x: Tensor, d: Tensor) -> Any:
+    return _near_one(x, d, _VALUE_NEAR_ONE, _NEAR)
+
+
 @with_partials(lambda x, d: (trigamma(x), None))
 def _digamma_from_one(x: Tensor, d: Tensor) -> Tensor:
-    series, near = _near_one(x, d, _SLOPE_NEAR_ONE)
+    series, near = _slope_near_one(x, d)
     return torch.where(near, d * series, torch.digamma(x) + EULER_GAMMA)
 
 
 @with_partials(lambda x, d: (_digamma_from_one(x, d), None))
 def _lgamma_from_one(x: Tensor, d: Tensor) -> Tensor:
-    series, near = _near_one(x, d, _NEAR_ONE)
+    series, near = _value_near_one(x, d)
     return torch.where(near, d * d * series, torch.lgamma(x) + EULER_GAMMA * d)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..autograd.custom import has_spare_digits, with_partials
+from ..autograd.custom import float32_form, with_partials
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -59,7 +59,7 @@ _ATANH_SERIES = (
     0.399999999937391203,
     0.666666666666676685,
 )
-LOG1PMX_NUMBERS = (2.0, CLOSE, *_ATANH_SERIES)
+LOG1PMX_NUMBERS = (CLOSE, *_ATANH_SERIES)
 
 
 def atanh_series(square: Tensor, coefficients: Sequence[Any] = _ATANH_SERIES) -> Tensor:
@@ -71,35 +71,31 @@ def atanh_series(square: Tensor, coefficients: Sequence[Any] = _ATANH_SERIES) ->
     return total
 
 
-def minus_log1pmx(u: Tensor, ratio: Tensor, numbers: Sequence[Any] = LOG1PMX_NUMBERS) -> Tensor:
-    """u - log(1 + u) >= 0, with u and 1 + u given by whoever knows them best.
-
-    `numbers` may be given as tensors, which are faster where no program is recorded.
-    """
-    return minus_log1pmx_of_log(u, torch.log(ratio), numbers)
+@float32_form(lambda u, ratio: (ratio - 1) - torch.log(ratio))
+def minus_log1pmx(u: Tensor, ratio: Tensor) -> Tensor:
+    """u - log(1 + u) >= 0; the caller passes u and 1 + u, each computed without cancellation."""
+    return minus_log1pmx_of_log(u, torch.log(ratio))
 
 
-def log1p_of_ratio(u: Tensor, log_ratio: Tensor) -> Tensor:
-    """log(1 + u) of two numbers' ratio with an absolute error of 1e-16 u.
-
-    Two numbers of float32 differ by at least 6e-8 of themselves, or not at all: what vanishes to
-    second order then has eight digits, and needs no series.
-    """
-    return torch.where(u < -0.5, log_ratio, torch.log1p(u))
+@float32_form(lambda u, log_ratio: u - log_ratio)
+def minus_log1pmx_of_log(u: Tensor, log_ratio: Tensor) -> Tensor:
+    """u - log(1 + u), given log(1 + u), whose last digits may be wrong near u = 0."""
+    return excess_over_log(u, log_ratio, u / (2.0 + u))
 
 
-def minus_log1pmx_of_log(
-    u: Tensor, log_ratio: Tensor, numbers: Sequence[Any] = LOG1PMX_NUMBERS, w: Tensor | None = None
+def excess_over_log(
+    u: Tensor, log_ratio: Tensor, w: Tensor, numbers: Sequence[Any] = LOG1PMX_NUMBERS
 ) -> Tensor:
-    """The same, given log(1 + u), whose last digits may be wrong near u = 0, and perhaps w."""
-    if w is None and has_spare_digits(u):
-        return u - log1p_of_ratio(u, log_ratio)
-    w = u / (numbers[0] + u) if w is None else w
+    """The same, given w = u / (2 + u).
+
+    `numbers` may be tensors, which are faster where no program is recorded.
+    """
     square = w * w
-    close = torch.addcmul(u, atanh_series(square, numbers[2:]), square, value=-1) * w
-    return torch.where(square < numbers[1], close, u - log_ratio)
+    close = torch.addcmul(u, atanh_series(square, numbers[1:]), square, value=-1) * w
+    return torch.where(square < numbers[0], close, u - log_ratio)
 
 
+@float32_form(lambda x, y: x / y - 1)
 def ratio_minus_one(x: Tensor, y: Tensor) -> Tensor:
     """x/y - 1 of positive numbers, with all its digits; -1 where y is nan or infinite."""
     return torch.fmax((x - y) / y, torch.full_like(y, -1.0))
@@ -113,7 +109,7 @@ def squared_ratio_minus_one(s: Tensor, sigma: Tensor) -> Tensor:
 @with_partials(lambda u: (-u / (1 + u),))
 def log1pmx(u: Tensor) -> Tensor:
     """log(1 + u) - u without cancellation at u = 0; u > -1."""
-    return -minus_log1pmx_of_log(u, torch.log1p(u), w=u / (2.0 + u))
+    return -excess_over_log(u, torch.log1p(u), u / (2.0 + u))
 
 
 def beyond_series(w: Tensor, square: Tensor) -> Tensor:
@@ -121,16 +117,16 @@ def beyond_series(w: Tensor, square: Tensor) -> Tensor:
     return w * (square * atanh_series(square))
 
 
+@float32_form(lambda x, y, difference: torch.log(x / y))
 def log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
     """log(x / y), with all its digits also where x is close to y; x - y is given."""
-    if has_spare_digits(x):
-        return torch.log(x / y)
     w = difference / (x + y)
     z = w * w
     near = w * (2.0 + z * atanh_series(z))
     return torch.where(z < CLOSE, near, torch.log(x / y))
 
 
+@float32_form(lambda u, ratio: torch.log(ratio))
 def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
     """log(1 + u) with all its digits, u and 1 + u given: near 1 by u, near 0 by 1 + u."""
     # u is bounded from below for the gradient's sake: log1p has none at -1
@@ -147,7 +143,7 @@ def log1p_of(u: Tensor, ratio: Tensor) -> Tensor:
 @with_partials(lambda x: (torch.expm1(x),))
 def expm1mx(x: Tensor) -> Tensor:
     """exp(x) - 1 - x >= 0, without cancellation at x = 0: u - log(1 + u) for u = exp(x) - 1."""
-    return minus_log1pmx_of_log(torch.expm1(x), x, w=torch.tanh(0.5 * x))
+    return excess_over_log(torch.expm1(x), x, torch.tanh(0.5 * x))
 
 
 # sign(x) (1 - exp(-|x|)), with the derivative exp(-|x|) also at x = 0, where autograd's is 0.
