@@ -172,7 +172,8 @@ class Family:
         distribution: the torch class (Pyro's classes are subclasses of it).
         parameters: the names that `read` returns.
         support: where it has mass.
-        examples: constructor arguments: checks and reference values are made at these members.
+        examples: constructor arguments, as mappings or as rows in the order of `parameters`:
+            checks and reference values are made at these members.
         reference: where the entropy and the moments can be looked up.
         kinks: the points inside the support where the log density is not smooth, as a function of
             the constructor's arguments; integrals are split there.
@@ -205,7 +206,7 @@ class Family:
     distribution: type[Distribution]
     parameters: tuple[str, ...]
     support: Support
-    examples: Sequence[Mapping[str, Any]]
+    examples: Sequence[Any]
     reference: str
     kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
@@ -223,6 +224,13 @@ class Family:
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
     log_density: Callable[..., Any] | None = None
     home: str = ""
+
+    def __post_init__(self) -> None:
+        named = [
+            x if isinstance(x, Mapping) else dict(zip(self.parameters, x, strict=True))
+            for x in self.examples
+        ]
+        object.__setattr__(self, "examples", tuple(named))
 
     @property
     def name(self) -> str:
@@ -282,9 +290,7 @@ def location_scale(
         distribution,
         parameters=("loc", "scale"),
         support=REAL,
-        examples=tuple(
-            {"loc": loc, "scale": scale} for loc, scale in ((0.0, 1.0), (1.5, 0.4), far)
-        ),
+        examples=((0.0, 1.0), (1.5, 0.4), far),
         **declaration,
     )
 

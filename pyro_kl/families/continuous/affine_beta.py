@@ -45,11 +45,7 @@ affine_beta = declare(
         AffineBeta,
         parameters=("concentration1", "concentration0", "loc", "scale"),
         support=FROM_LOC_TO_END,
-        examples=(
-            {"concentration1": 2.0, "concentration0": 3.0, "loc": 0.25, "scale": 0.5},
-            {"concentration1": 1.5, "concentration0": 4.0, "loc": -1.0, "scale": 4.0},
-            {"concentration1": 60.0, "concentration0": 9.0, "loc": 2.25, "scale": 0.5},
-        ),
+        examples=((2.0, 3.0, 0.25, 0.5), (1.5, 4.0, -1.0, 4.0), (60.0, 9.0, 2.25, 0.5)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
         entropy=entropy,
         moments={"mean": Moment(mean), "variance": Moment(variance)},

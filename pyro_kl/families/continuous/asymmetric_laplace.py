@@ -79,11 +79,7 @@ asymmetric_laplace = declare(
         AsymmetricLaplace,
         parameters=("loc", "scale", "asymmetry"),
         support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5},
-            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.7},
-            {"loc": -3.0, "scale": 4.0, "asymmetry": 1.0},
-        ),
+        examples=((0.0, 1.0, 1.5), (1.0, 0.4, 0.7), (-3.0, 4.0, 1.0)),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3",
         kinks=lambda loc, **_: (loc,),
         entropy=by_sides(lambda loc, left, right: 1 + torch.log(left + right)),

@@ -98,11 +98,7 @@ beta = declare(
         Beta,
         parameters=("concentration1", "concentration0"),
         support=UNIT_INTERVAL,
-        examples=(
-            {"concentration1": 2.0, "concentration0": 3.0},
-            {"concentration1": 0.4, "concentration0": 0.7},
-            {"concentration1": 60.0, "concentration0": 9.0},
-        ),
+        examples=((2.0, 3.0), (0.4, 0.7), (60.0, 9.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
         entropy=entropy,
         moments={

@@ -55,7 +55,7 @@ fisher_snedecor = declare(
         FisherSnedecor,
         parameters=("df1", "df2"),
         support=POSITIVE,
-        examples=({"df1": 4.0, "df2": 7.0}, {"df1": 1.5, "df2": 3.0}, {"df1": 40.0, "df2": 90.0}),
+        examples=((4.0, 7.0), (1.5, 3.0), (40.0, 90.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 27",
         entropy=entropy,
         moments={

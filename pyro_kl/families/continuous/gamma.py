@@ -94,11 +94,7 @@ gamma = declare(
         Gamma,
         parameters=("concentration", "rate"),
         support=POSITIVE,
-        examples=(
-            {"concentration": 2.0, "rate": 1.0},
-            {"concentration": 0.3, "rate": 5.0},
-            {"concentration": 40.0, "rate": 0.2},
-        ),
+        examples=((2.0, 1.0), (0.3, 5.0), (40.0, 0.2)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
         entropy=entropy,
         moments={

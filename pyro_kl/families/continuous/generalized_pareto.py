@@ -107,12 +107,7 @@ generalized_pareto = declare(
         GeneralizedPareto,
         parameters=("loc", "scale", "concentration"),
         support=FROM_LOC,
-        examples=(
-            {"loc": 0.0, "scale": 1.0, "concentration": 0.25},
-            {"loc": 0.125, "scale": 0.25, "concentration": -0.5},
-            {"loc": -2.0, "scale": 3.0, "concentration": 0.7},
-            {"loc": 1.0, "scale": 2.0, "concentration": 0.0},
-        ),
+        examples=((0.0, 1.0, 0.25), (0.125, 0.25, -0.5), (-2.0, 3.0, 0.7), (1.0, 2.0, 0.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
         entropy=lambda loc, scale, concentration: torch.log(scale) + concentration + 1,
         moments={

@@ -64,11 +64,7 @@ inverse_gamma = declare(
         InverseGamma,
         parameters=("concentration", "rate"),
         support=POSITIVE,
-        examples=(
-            {"concentration": 3.0, "rate": 2.0},
-            {"concentration": 0.6, "rate": 0.1},
-            {"concentration": 25.0, "rate": 60.0},
-        ),
+        examples=((3.0, 2.0), (0.6, 0.1), (25.0, 60.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
         entropy=entropy,
         moments={

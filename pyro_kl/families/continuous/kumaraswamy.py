@@ -87,11 +87,7 @@ kumaraswamy = declare(
         Kumaraswamy,
         parameters=("concentration1", "concentration0"),
         support=UNIT_INTERVAL,
-        examples=(
-            {"concentration1": 2.0, "concentration0": 3.0},
-            {"concentration1": 0.6, "concentration0": 0.7},
-            {"concentration1": 12.0, "concentration0": 5.0},
-        ),
+        examples=((2.0, 3.0), (0.6, 0.7), (12.0, 5.0)),
         reference="Jones (2009), Statistical Methodology 6",
         entropy=entropy,
         moments={

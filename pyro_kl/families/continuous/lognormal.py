@@ -58,11 +58,7 @@ lognormal = declare(
         LogNormal,
         parameters=("loc", "scale"),
         support=POSITIVE,
-        examples=(
-            {"loc": 0.0, "scale": 1.0},
-            {"loc": 1.2, "scale": 0.3},
-            {"loc": -2.0, "scale": 1.7},
-        ),
+        examples=((0.0, 1.0), (1.2, 0.3), (-2.0, 1.7)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 14",
         entropy=entropy,
         moments={

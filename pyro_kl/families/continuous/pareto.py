@@ -78,11 +78,7 @@ pareto = declare(
         Pareto,
         parameters=("scale", "alpha"),
         support=FROM_SCALE,
-        examples=(
-            {"scale": 1.0, "alpha": 3.0},
-            {"scale": 0.5, "alpha": 1.2},
-            {"scale": 4.0, "alpha": 6.0},
-        ),
+        examples=((1.0, 3.0), (0.5, 1.2), (4.0, 6.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
         entropy=lambda scale, alpha: torch.log(scale / alpha) + 1 / alpha + 1,
         moments={

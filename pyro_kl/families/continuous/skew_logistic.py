@@ -43,10 +43,7 @@ skew_logistic = declare(
         SkewLogistic,
         parameters=("loc", "scale", "asymmetry"),
         support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5},
-            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.6},
-        ),
+        examples=((0.0, 1.0, 1.5), (1.0, 0.4, 0.6)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 23 (type I generalised logistic)",
         entropy=entropy,
         moments={

@@ -62,11 +62,7 @@ soft_asymmetric_laplace = declare(
         SoftAsymmetricLaplace,
         parameters=("loc", "scale", "asymmetry", "softness"),
         support=REAL,
-        examples=(
-            {"loc": 0.0, "scale": 1.0, "asymmetry": 1.5, "softness": 0.5},
-            {"loc": 1.0, "scale": 0.4, "asymmetry": 0.7, "softness": 2.0},
-            {"loc": -3.0, "scale": 4.0, "asymmetry": 1.0, "softness": 1.0},
-        ),
+        examples=((0.0, 1.0, 1.5, 0.5), (1.0, 0.4, 0.7, 2.0), (-3.0, 4.0, 1.0, 1.0)),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3, and a Normal",
         moments={
             "mean": Moment(mean),

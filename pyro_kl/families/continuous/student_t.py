@@ -60,11 +60,7 @@ student_t = declare(
         StudentT,
         parameters=("df", "loc", "scale"),
         support=REAL,
-        examples=(
-            {"df": 5.0, "loc": 0.0, "scale": 1.0},
-            {"df": 1.5, "loc": 1.5, "scale": 0.4},
-            {"df": 60.0, "loc": -9.0, "scale": 5.0},
-        ),
+        examples=((5.0, 0.0, 1.0), (1.5, 1.5, 0.4), (60.0, -9.0, 5.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 28",
         entropy=entropy,
         moments={

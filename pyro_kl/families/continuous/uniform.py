@@ -121,12 +121,7 @@ uniform = declare(
         Uniform,
         parameters=("low", "high"),
         support=INTERVAL,
-        examples=(
-            {"low": 0.0, "high": 1.0},
-            {"low": 0.25, "high": 0.75},
-            {"low": 2.0, "high": 3.0},
-            {"low": -4.0, "high": 5.0},
-        ),
+        examples=((0.0, 1.0), (0.25, 0.75), (2.0, 3.0), (-4.0, 5.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 26",
         entropy=entropy,
         moments={

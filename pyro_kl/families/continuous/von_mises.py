@@ -49,11 +49,7 @@ von_mises = declare(
         VonMises,
         parameters=("loc", "concentration"),
         support=ANGLES,
-        examples=(
-            {"loc": 0.0, "concentration": 1.0},
-            {"loc": 2.5, "concentration": 0.1},
-            {"loc": -1.0, "concentration": 40.0},
-        ),
+        examples=((0.0, 1.0), (2.5, 0.1), (-1.0, 40.0)),
         reference="Mardia & Jupp (2000), ch. 3",
         entropy=entropy,
         line=Line(

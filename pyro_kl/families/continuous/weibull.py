@@ -76,11 +76,7 @@ weibull = declare(
         Weibull,
         parameters=("scale", "concentration"),
         support=POSITIVE,
-        examples=(
-            {"scale": 1.0, "concentration": 1.5},
-            {"scale": 0.3, "concentration": 0.8},
-            {"scale": 20.0, "concentration": 4.0},
-        ),
+        examples=((1.0, 1.5), (0.3, 0.8), (20.0, 4.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 21",
         entropy=entropy,
         moments={

@@ -47,12 +47,7 @@ beta_binomial = declare(
         BetaBinomial,
         parameters=("concentration1", "concentration0", "total_count"),
         support=COUNTS,
-        examples=(
-            {"concentration1": 2.0, "concentration0": 3.0, "total_count": 5.0},
-            {"concentration1": 0.4, "concentration0": 0.7, "total_count": 3.0},
-            {"concentration1": 50.0, "concentration0": 20.0, "total_count": 40.0},
-            {"concentration1": 1.5, "concentration0": 2.5, "total_count": 1.0},
-        ),
+        examples=((2.0, 3.0, 5.0), (0.4, 0.7, 3.0), (50.0, 20.0, 40.0), (1.5, 2.5, 1.0)),
         reference="Johnson, Kemp & Kotz (2005), sec. 6.2.2",
         log_mass=log_mass,
         num_atoms=num_atoms,

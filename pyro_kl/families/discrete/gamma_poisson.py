@@ -28,11 +28,7 @@ gamma_poisson = declare(
         GammaPoisson,
         parameters=("concentration", "rate"),
         support=COUNTS,
-        examples=(
-            {"concentration": 3.0, "rate": 1.5},
-            {"concentration": 0.5, "rate": 0.2},
-            {"concentration": 30.0, "rate": 4.0},
-        ),
+        examples=((3.0, 1.5), (0.5, 0.2), (30.0, 4.0)),
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
         log_mass=log_mass,
         count=count,
