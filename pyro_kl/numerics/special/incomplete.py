@@ -1,43 +1,36 @@
-r"""E (x - m)+ where it is an incomplete gamma or beta function, of which torch has no derivative.
+r"""Expectations E (x - m)+ that are incomplete gamma or beta functions, and log erfcx.
 
-The integral itself, positive term by positive term, by Gauss-Legendre's rule: the nodes are
-constants, so that derivatives by all parameters, of any order, are sums over the same nodes. What
-depends on the end of the integral is added to second order, with value 0 (`_moved_end`).
+Torch has no derivatives of these functions. Here each is the integral itself, of a positive
+integrand, by the Gauss-Legendre rule. The nodes are constants, so derivatives of any order by all
+parameters are sums over the same nodes. Where the lower end of the integral depends on a
+parameter, a term with the value 0 adds the second derivative (`_moved_end`).
 
-40 nodes on each side of the peak leave less than 1e-13: there the integrands have the shape of
-exp(-A (exp(d) - 1 - d)), which lies between half a Gaussian over 9 standard deviations and an
-exponential's tail over 40 lengths.
+40 nodes on each side of the peak leave an error below 1e-13: the integrands have the shape of
+exp(-A (exp(d) - 1 - d)), which lies between half a Gaussian over 9 standard deviations (A large)
+and the tail of an exponential over 40 of its lengths (A small).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..autograd.custom import with_partials
 from .gamma import EULER_GAMMA, stirling
 from .logarithms import expm1mx
+from .series import gauss_legendre, on_unit_interval
 
-_X, _W = np.polynomial.legendre.leggauss(40)
-_NODES = tuple(float(x) for x in 0.5 + 0.5 * _X)
-_WEIGHTS = tuple(float(w) for w in 0.5 * _W)
-#: Nats below its top at which an integrand has nothing left.
-_NOTHING = 40.0
+_RULE = gauss_legendre(40)
+#: Nats below its maximum at which an integrand is negligible.
+_NEGLIGIBLE = 40.0
 _FAR = 50.0
-
-
-def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Nodes and weights on (0, 1)."""
-    nodes = torch.tensor(_NODES, dtype=like.dtype, device=like.device)
-    return nodes, torch.tensor(_WEIGHTS, dtype=like.dtype, device=like.device)
 
 
 def _log_gamma_density(d: Tensor, shape: Tensor) -> Tensor:
     """Density of d = log(z / shape), z a Gamma(shape, 1)."""
-    # beyond _FAR there is nothing left, and its derivative would be inf times 0
+    # beyond _FAR the density is 0, but its derivative would be inf times 0
     d = torch.clamp(d, max=_FAR)
     return torch.exp(-shape * expm1mx(d) - stirling(shape))
 
@@ -45,11 +38,12 @@ def _log_gamma_density(d: Tensor, shape: Tensor) -> Tensor:
 def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
     """For integrals from `start` of what looks like exp(-A (exp(d - peak) - 1 - (d - peak))).
 
-    A is the sharpness. The ends, where c = 40 / A nats are gone, solve exp(-x) + x = 1 + c and
-    exp(x) - x = exp(b) - b + c, b the larger of 0 and the start, by steps that come from outside.
+    A is the sharpness. At both ends the integrand has fallen by 40 nats, that is by c = 40 / A in
+    exp(d) - 1 - d: they solve exp(-x) + x = 1 + c and exp(x) - x = exp(b) - b + c, where b is the
+    larger of 0 and the start. The fixed-point iterations start outside of the solution.
     """
     start, peak, sharpness = start.detach(), peak.detach(), sharpness.detach()
-    c = _NOTHING / sharpness
+    c = _NEGLIGIBLE / sharpness
     width = torch.sqrt(2 * c)
     length = width + c
     for _ in range(4):
@@ -59,7 +53,7 @@ def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[
     high = middle + width
     for _ in range(4):
         high = torch.log(torch.exp(middle) + (high - middle) + c)
-    t, w = _rule(start)
+    t, w = on_unit_interval(_RULE, start)
     sides = [(low, middle - low), (middle, high - middle)]
     d = [(begin + peak).unsqueeze(-1) + size.unsqueeze(-1) * t for begin, size in sides]
     return torch.cat(d, -1), torch.cat([size.unsqueeze(-1) * w for _, size in sides], -1)
@@ -68,12 +62,12 @@ def _nodes_and_weights(start: Tensor, peak: Tensor, sharpness: Tensor) -> tuple[
 def power_of_gamma_mean_excess(
     m: Tensor, mean: Tensor, shape: Tensor, middle: Tensor, power: Tensor
 ) -> Tensor:
-    """E (x - m)+ for x = middle (z / shape)^(1 / power), z a Gamma(shape, 1), and E x given.
+    """E (x - m)+ for x = middle (z / shape)^(1 / power), z a Gamma(shape, 1); `mean` is E x.
 
     With z = shape exp(d) it is the integral of (x - m) times the density of d, from the d0 where
-    x is m; for m <= 0 it is E x - m.
+    x is m. For m <= 0 it is E x - m.
 
-    References: DLMF 8.2: the incomplete gamma function.
+    Reference: DLMF 8.2, the incomplete gamma function.
     """
     m, mean, shape, middle, power = torch.broadcast_tensors(m, mean, shape, middle, power)
     positive = m > 0
@@ -92,9 +86,9 @@ def power_of_gamma_mean_excess(
 
 
 def _moved_end(start: Tensor, slope: Tensor) -> Tensor:
-    """What the integral of an integrand that rises from 0 gains if its lower end moves: 0 now.
+    """0, with the second derivative of an integral by its lower end, where the integrand is 0.
 
-    The nodes are constants, and this carries the second derivative by the end.
+    `slope` is the integrand's slope there. The nodes themselves are constants.
     """
     return 0.5 * (start - start.detach()).square() * slope
 
@@ -102,9 +96,9 @@ def _moved_end(start: Tensor, slope: Tensor) -> Tensor:
 def gumbel_mean_excess(m: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """E (x - m)+ for a Gumbel: x = loc - scale d, exp(d) an Exponential(1).
 
-    E (d0 - d)+ = E (d - d0)+ + d0 - E d, with d0 = (loc - m) / scale; an exponential integral.
+    E (d0 - d)+ = E (d - d0)+ + d0 - E d, with d0 = (loc - m) / scale.
 
-    References: DLMF 6.2.
+    Reference: DLMF 6.2, the exponential integral.
     """
     start = (loc - m) / scale
     one = torch.ones_like(start)
@@ -124,14 +118,14 @@ def student_mean_excess(z: Tensor, df: Tensor, top: Tensor) -> Tensor:
 
     F(z) - 1/2, an incomplete beta function, is the integral over y from 0.
 
-    References: DLMF 8.17.
+    Reference: DLMF 8.17.
     """
     z, df, top = torch.broadcast_tensors(z, df, top)
     root = torch.sqrt(df)
     tail = torch.exp(0.5 * (1 - df) * torch.log1p((z / root).square()))
-    furthest = (torch.sqrt(2 * _NOTHING / df) + _NOTHING / df).detach()
+    furthest = (torch.sqrt(2 * _NEGLIGIBLE / df) + _NEGLIGIBLE / df).detach()
     y = torch.maximum(torch.minimum(torch.asinh(z / root), furthest), -furthest)
-    nodes, weights = _rule(z)
+    nodes, weights = on_unit_interval(_RULE, z)
     log_cosh = 0.5 * torch.log1p(torch.sinh(y.unsqueeze(-1) * nodes).square())
     centre = y * (torch.exp(-df.unsqueeze(-1) * log_cosh) * weights).sum(-1)
     return top * df * tail / (df - 1) + z * (top * root * centre - 0.5)
@@ -140,8 +134,8 @@ def student_mean_excess(z: Tensor, df: Tensor, top: Tensor) -> Tensor:
 def mean_shortfall(above: Tensor, shift: Tensor) -> Tensor:
     """E (m - x)+ from above = E (x - m)+ and shift = E x - m.
 
-    Where `above` overflows so does the shift, and their difference is nan: 0 stands there beside
-    an infinite term.
+    Where `above` is inf the shift is inf too, and their difference would be nan. The result is 0
+    there: the sum that it is a term of is infinite anyway.
     """
     overflows = torch.isinf(above)
     return torch.where(overflows, 0.0, above - torch.where(overflows, 0.0, shift))
@@ -151,41 +145,20 @@ def mean_shortfall(above: Tensor, shift: Tensor) -> Tensor:
 _SERIES_FROM = 50.0
 
 
-def log_erfcx(x: Tensor) -> Tensor:
-    """Log of exp(x^2) erfc(x); torch's erfcx has no rule for vmap and one derivative only."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-        return torch.log(torch.special.erfcx(x))
-    return _LogErfcx.apply(x)
-
-
 def _log_erfcx_slope(x: Tensor) -> Tensor:
-    """d/dx: the function itself again, so that it can be differentiated as often as one likes."""
+    """Written by hand for its digits: 2 x - 2 / (sqrt(pi) erfcx(x)) cancels for large x.
+
+    It calls `log_erfcx` again, so it can be differentiated any number of times.
+    """
     far = x > _SERIES_FROM
-    near = torch.where(far, 1.0, x)
-    r = 1 / torch.where(far, x, _SERIES_FROM) ** 2
-    series = -(1 - r * (1 - r * (2.5 - r * 9.25))) / torch.where(far, x, _SERIES_FROM)
+    near, big = torch.where(far, 1.0, x), torch.where(far, x, _SERIES_FROM)
+    r = 1 / (big * big)
+    series = -(1 - r * (1 - r * (2.5 - r * 9.25))) / big
     exact = 2 * near - 2 / math.sqrt(math.pi) * torch.exp(-log_erfcx(near))
     return torch.where(far, series, exact)
 
 
-class _LogErfcx(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return torch.log(torch.special.erfcx(x))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * _log_erfcx_slope(*ctx.saved_tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent * _log_erfcx_slope(*ctx.saved_tensors)
-
-    @staticmethod
-    def vmap(_: Any, in_dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
-        return log_erfcx(x), in_dims[0]
+@with_partials(lambda x: (_log_erfcx_slope(x),))
+def log_erfcx(x: Tensor) -> Tensor:
+    """Log of the scaled complementary error function exp(x^2) erfc(x)."""
+    return torch.log(torch.special.erfcx(x))

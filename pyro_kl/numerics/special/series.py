@@ -1,15 +1,16 @@
-"""Power series: evaluated by Horner's rule, and made as short as rounding allows."""
+"""Power series by Horner's rule, shorter polynomials of them, and means over a segment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import TypeAlias
 
-import numpy as np
 import torch
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-#: Of the first coefficient: what may be lost by leaving terms out.
+#: The error that a shorter polynomial may have, relative to the first coefficient.
 _TOLERANCE = Fraction(2, 10**17)
 
 
@@ -25,11 +26,13 @@ def horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
 
 
 def economised(coefficients: Sequence[float | Fraction], radius: float) -> tuple[float, ...]:
-    """A shorter polynomial for 0 <= x <= radius, as good as the given one to rounding.
+    """A shorter polynomial for 0 <= x <= radius, as accurate as the given one up to rounding.
 
-    The highest power is replaced by the polynomial of lower degree that is nearest to it, which
-    is off by 2^(1 - 2 n) of its largest value (Lanczos 1938): a third to a half of the terms of
-    a Taylor series go.
+    Again and again the highest power is replaced by the nearest polynomial of lower degree, with
+    an error of 2^(1 - 2 n) of the power's largest value: the Chebyshev series is truncated. Of a
+    Taylor series a third to a half of the terms go.
+
+    Reference: Lanczos (1938), Trigonometric interpolation of empirical and analytical functions.
     """
     c, r = [Fraction(x) for x in coefficients], Fraction(radius)
     lost = Fraction(0)
@@ -57,24 +60,39 @@ def _chebyshev(n: int) -> list[int]:
     return now if n else before
 
 
-# --- segments ---
+# --- the Gauss-Legendre rule on a segment ---------------------------------------------------
 
-_NODES, _WEIGHTS = (tuple(0.5 * x for x in xs) for xs in np.polynomial.legendre.leggauss(16))
-_T = tuple(0.5 + float(x) for x in _NODES)
-_W = tuple(float(w) for w in _WEIGHTS)
-_FALLING = tuple(w * (1 - t) for w, t in zip(_W, _T, strict=True))
+#: Nodes on (0, 1) and weights.
+Rule: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _weighted(f: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, w: tuple[float, ...]) -> Tensor:
+def gauss_legendre(count: int) -> Rule:
+    """The Gauss-Legendre rule on (0, 1)."""
+    nodes, weights = leggauss(count)
+    return tuple(map(float, 0.5 + 0.5 * nodes)), tuple(map(float, 0.5 * weights))
+
+
+def on_unit_interval(rule: Rule, like: Tensor) -> tuple[Tensor, Tensor]:
+    """A rule's nodes and weights, in the dtype and on the device of a tensor."""
+    nodes, weights = (torch.tensor(x, dtype=like.dtype, device=like.device) for x in rule)
+    return nodes, weights
+
+
+# For a function that is analytic in a neighbourhood of the segment, 16 nodes leave an error below
+# rounding, and no term cancels another.
+_RULE = gauss_legendre(16)
+_FALLING = _RULE[0], tuple(w * (1 - t) for t, w in zip(*_RULE, strict=True))
+
+
+def _weighted(f: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, rule: Rule) -> Tensor:
     """sum_i w_i f(x + t_i d)."""
-    nodes = torch.tensor(_T, dtype=x.dtype, device=x.device)
-    weights = torch.tensor(w, dtype=x.dtype, device=x.device)
+    nodes, weights = on_unit_interval(rule, x)
     return (f(x.unsqueeze(-1) + nodes * d.unsqueeze(-1)) * weights).sum(-1)
 
 
 def mean_over_segment(f: Callable[[Tensor], Tensor], x: Tensor, d: Tensor) -> Tensor:
     """The mean of f over the segment from x to x + d."""
-    return _weighted(f, x, d, _W)
+    return _weighted(f, x, d, _RULE)
 
 
 def bregman_nearby(curvature: Callable[[Tensor], Tensor], x: Tensor, d: Tensor) -> Tensor:
@@ -84,4 +102,4 @@ def bregman_nearby(curvature: Callable[[Tensor], Tensor], x: Tensor, d: Tensor) 
 
 def slope_difference_nearby(curvature: Callable[[Tensor], Tensor], x: Tensor, d: Tensor) -> Tensor:
     """f'(x + d) - f'(x), from f''."""
-    return d * _weighted(curvature, x, d, _W)
+    return d * _weighted(curvature, x, d, _RULE)
