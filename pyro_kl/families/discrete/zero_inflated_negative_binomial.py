@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from pyro.distributions import ZeroInflatedNegativeBinomial
 from torch import Tensor
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.bernoulli import log_masses
 from ...numerics.special.zero_inflation import log_gates, log_mass_inflated
 from ...registry.family import COUNTS, Family, read_gate
 from ...registry.integrate_counts import Count
@@ -26,22 +26,22 @@ def log_mass(
     total_count: Tensor,
     gate: Tensor | None = None,
     gate_logits: Tensor | None = None,
-    **flip: Tensor,
+    **probs_or_logits: Tensor,
 ) -> Tensor:
     log_gate, log_open = (x.unsqueeze(-1) for x in log_gates(gate, gate_logits))
-    log_base = negative_binomial.log_mass(k, total_count, **flip)
-    log_b = negative_binomial.log_mass(torch.zeros_like(k[:1]), total_count, **flip)
-    return log_mass_inflated(k, log_base, log_b, log_gate, log_open)
+    log_base = negative_binomial.log_mass(k, total_count, **probs_or_logits)
+    log_base_zero = (total_count * log_masses(**probs_or_logits)[1]).unsqueeze(-1)
+    return log_mass_inflated(k, log_base, log_base_zero, (log_gate, log_open))
 
 
 def count(
     total_count: Tensor,
     gate: Tensor | None = None,
     gate_logits: Tensor | None = None,
-    **flip: Tensor,
+    **probs_or_logits: Tensor,
 ) -> Count:
     return replace(
-        negative_binomial.count(total_count, **flip), gates=log_gates(gate, gate_logits)
+        negative_binomial.count(total_count, **probs_or_logits), gates=log_gates(gate, gate_logits)
     )
 
 

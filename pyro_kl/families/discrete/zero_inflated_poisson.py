@@ -26,7 +26,7 @@ def log_mass(
 ) -> Tensor:
     log_gate, log_open = (x.unsqueeze(-1) for x in log_gates(gate, gate_logits))
     rate = rate.unsqueeze(-1)
-    return log_mass_inflated(k, log_poisson_mass(k, rate), -rate, log_gate, log_open)
+    return log_mass_inflated(k, log_poisson_mass(k, rate), -rate, (log_gate, log_open))
 
 
 def count(rate: Tensor, gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Count:

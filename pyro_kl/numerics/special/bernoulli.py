@@ -1,8 +1,8 @@
-"""KL terms of masses, x log(x/y) - x + y, where either mass may be 0, and what is made of them.
+"""KL of Bernoulli distributions, and its terms x log(x/y) - x + y where either mass may be 0.
 
-Summed over all atoms the `- x + y` vanish; without them the terms cancel to first order. Every
-function here brings its derivatives, finite everywhere: where a mass is 0 the logarithm has no
-slope, and 0 stands for it, as 0 log 0 is 0.
+Summed over all atoms the `- x + y` vanish; without them the terms would cancel to first order.
+The derivatives are written by hand: autograd makes nan of them at the ends, where a logarithm is
+multiplied by a mass of 0, and they share the logarithms of the value.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .bernoulli_logits import bernoulli_kl_of_logits
 from .divergences import guarded_kl_div, kl_div_of_logs
 from .logarithms import CLOSE, beyond_series, safe_log
 
-# Stands for no mass: its logarithm is a number, which is then multiplied by no mass.
+# The smallest normal float64: in place of a mass of 0 it has a finite logarithm.
 _TINY = 2.0**-1022
 
 
 class _Term(NamedTuple):
-    """Of two masses: log(x/y), 0 where x is 0; x log(x/y) - x + y; whether that is infinite."""
+    """log(x/y), 0 where x is 0; x log(x/y) - x + y; whether that is infinite."""
 
     log_ratio: Tensor
     excess: Tensor
@@ -33,7 +33,7 @@ class _Term(NamedTuple):
 
 
 def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
-    """With x - y given."""
+    """The term of one atom, from its masses and x - y."""
     has_mass, some_y = x > 0, y.clamp(min=_TINY)
     w = difference / (x + some_y)
     square = w * w
@@ -41,20 +41,6 @@ def _term(x: Tensor, y: Tensor, difference: Tensor) -> _Term:
     beyond = torch.where(square < CLOSE, beyond_series(w, square), far)
     log_ratio = torch.where(has_mass, 2 * w + beyond, 0.0)
     return _Term(log_ratio, difference * w + x * beyond, has_mass & (y <= 0))
-
-
-def _guarded_trial(x: Tensor, y: Tensor) -> Tensor:
-    return guarded_kl_div(x, y, x - y) + guarded_kl_div(1 - x, 1 - y, y - x)
-
-
-def _guarded_trials(x: Tensor, y: Tensor) -> Tensor:
-    trial = _guarded_trial(x, y)
-    finite = trial < math.inf
-    return torch.where(finite, torch.where(finite, trial, 0.0) / x, math.inf)
-
-
-def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
-    return guarded_kl_div(x, rate, x - rate) + guarded_kl_div(1 - x, torch.ones_like(x), -x)
 
 
 def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,31 +55,35 @@ def _rounded_term(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _excess_of_rounded_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     log_ratio, u, _ = _rounded_term(x, y)
     has_mass = x > 0
-    slope_of_q = torch.where(y > 0, -u, torch.where(has_mass, 0.0, 1.0))
-    return torch.where(has_mass, log_ratio, 0.0), slope_of_q
+    by_y = torch.where(y > 0, -u, torch.where(has_mass, 0.0, 1.0))
+    return torch.where(has_mass, log_ratio, 0.0), by_y
 
 
 @with_partials(_excess_of_rounded_partials, plain=lambda x, y: guarded_kl_div(x, y, x - y))
 def excess_of_rounded_masses(x: Tensor, y: Tensor) -> Tensor:
     """x log(x/y) - x + y for masses that were float32: they differ by 6e-8 or not at all.
 
-    What cancels then costs float64 eight digits of its sixteen, and no series is needed.
+    Cancellation then costs float64 eight of its sixteen digits, and no series is needed.
     """
     log_ratio, _, difference = _rounded_term(x, y)
     return torch.where((x > 0) & (y <= 0), math.inf, x * log_ratio - difference)
 
 
-# --- flips of a coin ----------------------------------------------------------------------------
+# --- by probs -----------------------------------------------------------------------------------
 
 
-def _trial(x: Tensor, y: Tensor) -> tuple[_Term, _Term]:
+def _terms(x: Tensor, y: Tensor) -> tuple[_Term, _Term]:
     """The terms of the atoms at 1 and at 0."""
     difference = x - y
     return _term(x, y, difference), _term(1 - x, 1 - y, -difference)
 
 
-def _slope_of_bernoulli_kl(x: Tensor, y: Tensor) -> Tensor:
-    """Of KL by y: (y - x) / (y (1 - y)); where both are 0, or both 1, the one-sided slope."""
+def _sum(at_1: _Term, at_0: _Term) -> Tensor:
+    return torch.where(at_1.infinite | at_0.infinite, math.inf, at_1.excess + at_0.excess)
+
+
+def _bernoulli_kl_by_y(x: Tensor, y: Tensor) -> Tensor:
+    """(y - x) / (y (1 - y)); where both are 0, or both 1, the one-sided slope."""
     variance = y * (1 - y)
     inside = variance > 0
     slope = (y - x) / torch.where(inside, variance, 1.0)
@@ -101,30 +91,41 @@ def _slope_of_bernoulli_kl(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _bernoulli_kl_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    at_1, at_0 = _trial(x, y)
-    return at_1.log_ratio - at_0.log_ratio, _slope_of_bernoulli_kl(x, y)
+    at_1, at_0 = _terms(x, y)
+    return at_1.log_ratio - at_0.log_ratio, _bernoulli_kl_by_y(x, y)
 
 
-@with_partials(_bernoulli_kl_partials, plain=_guarded_trial)
+def _guarded_bernoulli_kl(x: Tensor, y: Tensor) -> Tensor:
+    return guarded_kl_div(x, y, x - y) + guarded_kl_div(1 - x, 1 - y, y - x)
+
+
+@with_partials(_bernoulli_kl_partials, plain=_guarded_bernoulli_kl)
 def bernoulli_kl(x: Tensor, y: Tensor) -> Tensor:
     """KL(Bernoulli(x) || Bernoulli(y)), x and y from 0 to 1."""
-    at_1, at_0 = _trial(x, y)
-    infinite = at_1.infinite | at_0.infinite
-    return torch.where(infinite, math.inf, at_1.excess + at_0.excess)
+    return _sum(*_terms(x, y))
 
 
 def _bernoulli_kl_over_probs_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    _, at_0 = _trial(x, y)
+    _, at_0 = _terms(x, y)
     # the atom at 1 drops out of d/dx (log(x/y) + (1 - x)/x log((1 - x)/(1 - y)))
-    return -at_0.log_ratio / x / x, _slope_of_bernoulli_kl(x, y) / x
+    return -at_0.log_ratio / x / x, _bernoulli_kl_by_y(x, y) / x
 
 
-@with_partials(_bernoulli_kl_over_probs_partials, plain=_guarded_trials)
+def _guarded_over_probs(x: Tensor, y: Tensor) -> Tensor:
+    kl = _guarded_bernoulli_kl(x, y)
+    finite = kl < math.inf
+    return torch.where(finite, torch.where(finite, kl, 0.0) / x, math.inf)
+
+
+@with_partials(_bernoulli_kl_over_probs_partials, plain=_guarded_over_probs)
 def bernoulli_kl_over_probs(x: Tensor, y: Tensor) -> Tensor:
-    """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: that of two Geometrics."""
-    at_1, at_0 = _trial(x, y)
-    infinite = at_1.infinite | at_0.infinite
-    return torch.where(infinite, math.inf, (at_1.excess + at_0.excess) / x)
+    """KL(Bernoulli(x) || Bernoulli(y)) / x for x > 0: the KL of two Geometrics."""
+    return _sum(*_terms(x, y)) / x
+
+
+# --- against a Poisson --------------------------------------------------------------------------
+#
+# KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1], x0 = 1 - x
 
 
 def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,40 +137,40 @@ def _to_one(x0: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * w + beyond, x0 * beyond - x * w
 
 
-def _slope_of_q(x: Tensor, y: Tensor) -> Tensor:
-    """1 - x/y: 1 where neither has mass, for the term is y there; 0 where it is infinite."""
-    covered = y > 0
-    inside = (y - x) / torch.where(covered, y, 1.0)
-    return torch.where(covered, inside, torch.where(x > 0, 0.0, 1.0))
-
-
 def _against_poisson(x: Tensor, x0: Tensor, rate: Tensor) -> Tensor:
     at_1 = _term(x, rate, x - rate)
     return torch.where(at_1.infinite, math.inf, at_1.excess + _to_one(x0, x)[1])
 
 
 def _against_poisson_partials(x: Tensor, x0: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    slope = _term(x, rate, x - rate).log_ratio - _to_one(x0, x)[0]
-    return slope, _slope_of_q(x, rate)
+    """By x, and by the rate: 1 - x/rate, or 1 where both are 0, or 0 where the KL is infinite."""
+    by_x = _term(x, rate, x - rate).log_ratio - _to_one(x0, x)[0]
+    positive = rate > 0
+    inside = (rate - x) / torch.where(positive, rate, 1.0)
+    return by_x, torch.where(positive, inside, torch.where(x > 0, 0.0, 1.0))
+
+
+def _guarded_against_poisson(x: Tensor, rate: Tensor) -> Tensor:
+    return guarded_kl_div(x, rate, x - rate) + guarded_kl_div(1 - x, torch.ones_like(x), -x)
 
 
 @with_partials(
     lambda x, rate: _against_poisson_partials(x, 1 - x, rate), plain=_guarded_against_poisson
 )
 def bernoulli_poisson_kl(x: Tensor, rate: Tensor) -> Tensor:
-    """KL(Bernoulli(x) || Poisson(rate)) = [x log(x/rate) - x + rate] + [x0 log x0 - x0 + 1]."""
+    """KL(Bernoulli(x) || Poisson(rate))."""
     return _against_poisson(x, 1 - x, rate)
 
 
-def _odds_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_against_poisson_partials(logits: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
     x, x0 = torch.sigmoid(logits), torch.sigmoid(-logits)
-    slope, slope_of_q = _against_poisson_partials(x, x0, rate)
-    return x * x0 * slope, slope_of_q
+    by_x, by_rate = _against_poisson_partials(x, x0, rate)
+    return x * x0 * by_x, by_rate
 
 
-@with_partials(_odds_against_poisson_partials)
+@with_partials(_logits_against_poisson_partials)
 def bernoulli_poisson_kl_of_logits(logits: Tensor, rate: Tensor) -> Tensor:
-    """The same by logits; a mass that underflows has no part in it."""
+    """The same by logits; a mass that underflows counts as 0."""
     return _against_poisson(torch.sigmoid(logits), torch.sigmoid(-logits), rate)
 
 
@@ -177,7 +178,7 @@ def bernoulli_poisson_kl_of_logits(logits: Tensor, rate: Tensor) -> Tensor:
 
 
 def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Log of the mass at 1, and of that at 0."""
+    """Logs of the masses at 1 and at 0."""
     if probs is not None:
         always = probs >= 1
         log_p0 = torch.log1p(-torch.where(always, 0.0, probs))
@@ -187,12 +188,12 @@ def log_masses(probs: Tensor | None = None, logits: Tensor | None = None) -> tup
 
 
 def kl_of_logs(log_p1: Tensor, log_p0: Tensor, log_q1: Tensor, log_q0: Tensor) -> Tensor:
-    """KL of two flips from the logs of their masses; close ones lose digits here."""
+    """KL of two Bernoullis from the logs of their masses; close ones lose digits here."""
     return kl_div_of_logs(log_p1, log_q1) + kl_div_of_logs(log_p0, log_q0)
 
 
 def kl_bernoulli(p: Parameters, q: Parameters) -> Tensor:
-    """KL of two flips, from the difference of their parameters where they are close."""
+    """KL of two Bernoullis; if both have the same parameter, accurate for close ones too."""
     if "probs" in p and "probs" in q:
         return bernoulli_kl(p["probs"], q["probs"])
     if "logits" in p and "logits" in q:
@@ -203,7 +204,10 @@ def kl_bernoulli(p: Parameters, q: Parameters) -> Tensor:
 
 
 def slope_at_ends(log_p1: Tensor, log_p0: Tensor, probs: Tensor) -> Tensor:
-    """0, with q's one-sided slope where neither flip has mass: there no logarithm has one."""
+    """0, with q's one-sided slope where both distributions are the same atom.
+
+    There the logarithm of the other mass has no gradient.
+    """
     at_0 = torch.isneginf(log_p1) & (probs == 0)
     at_1 = torch.isneginf(log_p0) & (probs == 1)
     return torch.where(at_0, probs, 0.0) + torch.where(at_1, 1 - probs, 0.0)

@@ -1,6 +1,7 @@
-"""KL of flips and of Geometrics by their logits, from the difference of the logits.
+"""KL of Bernoullis and of Geometrics by their logits, from the difference of the logits.
 
-Finite everywhere, also where a mass underflows or a logit is infinite.
+Values and gradients are right also where a mass underflows or a logit is infinite. The derivatives
+are written by hand for that: autograd makes nan of an infinite logit.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from torch.nn.functional import logsigmoid
 from ..autograd.custom import with_partials
 from .logarithms import beyond_series
 
-# The distance of two logits below which w = (x - y) / (x + y) is in the series' range for both
-# masses: w is at most the hyperbolic tangent of half of it.
+# Logits closer than this have w = (x - y) / (x + y) in the series' range for both masses: |w| is at
+# most the hyperbolic tangent of half of the distance.
 _CLOSE_LOGITS = 0.17
 
 
 class _Turned(NamedTuple):
-    """Two flips by their logits, coins turned so that p's heads are no more likely than tails.
+    """The logits of two Bernoullis, with their sign changed where p's is positive.
 
-    The turn is -1 or 1; m is p's mass at heads; the step is from p's logit to q's, 0 where it is
-    infinite.
+    `sign` is -1 or 1, p and q are the logits times it, m <= 1/2 is p's mass at 1, `step` is q - p,
+    or 0 where that is infinite.
     """
 
-    turn: Tensor
+    sign: Tensor
     p: Tensor
     q: Tensor
     m: Tensor
@@ -36,11 +37,11 @@ class _Turned(NamedTuple):
 
 
 def _turned(a: Tensor, b: Tensor) -> _Turned:
-    turn = torch.where(a > 0, -1.0, 1.0).to(a.dtype)
-    p, q = turn * a, turn * b
+    sign = torch.where(a > 0, -1.0, 1.0).to(a.dtype)
+    p, q = sign * a, sign * b
     step = q - p
     finite = torch.isfinite(step)
-    return _Turned(turn, p, q, torch.sigmoid(p), finite, torch.where(finite, step, 0.0))
+    return _Turned(sign, p, q, torch.sigmoid(p), finite, torch.where(finite, step, 0.0))
 
 
 def _growth(step: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,19 +51,19 @@ def _growth(step: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bernoulli_kl_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    turn, p, q, m, finite, step = _turned(a, b)
+    sign, p, q, m, finite, step = _turned(a, b)
     moderate, growth = _growth(step)
     gap = torch.where(moderate & finite, m * torch.sigmoid(-q) * growth, torch.sigmoid(q) - m)
     bounded = finite | torch.isneginf(p)
-    return -turn * m * (1 - m) * step, torch.where(bounded, turn * gap, 0.0)
+    return -sign * m * (1 - m) * step, torch.where(bounded, sign * gap, 0.0)
 
 
 @with_partials(_bernoulli_kl_of_logits_partials)
 def bernoulli_kl_of_logits(a: Tensor, b: Tensor) -> Tensor:
     """KL of Bernoullis by their logits, which may be infinite.
 
-    It is log(1 + m (exp(d) - 1)) - m d, with m the smaller of p's masses and d its logit's
-    distance from q's; where d is small, the terms of the two atoms.
+    It is log(1 + m (exp(d) - 1)) - m d, where m is the smaller of p's masses and d the distance
+    from its logit to q's. Where d is small it is the sum of the terms of the two atoms.
     """
     _, p, q, m, finite, step = _turned(a, b)
     moderate, growth = _growth(step)
@@ -73,7 +74,7 @@ def bernoulli_kl_of_logits(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _close_bernoulli_kl(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
-    """Both terms, from the masses' difference -m q0 (exp(step) - 1)."""
+    """The sum of both atoms' terms, from the difference of the masses -m y0 (exp(step) - 1)."""
     y = torch.sigmoid(q)
     m0, y0 = 1 - m, 1 - y
     difference = -m * y0 * growth
@@ -82,12 +83,13 @@ def _close_bernoulli_kl(m: Tensor, q: Tensor, growth: Tensor) -> Tensor:
     return difference * (w - w0) + m * beyond_series(w, w * w) + m0 * beyond_series(w0, w0 * w0)
 
 
-# Two logits below these count by their distance alone, to 4e-18.
+# The KL of two Geometrics whose logits are below these is a function of the logits' distance
+# alone, to 4e-18.
 _FAR_BELOW, _BELOW = -600.0, -40.0
 
 
 def _lifted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits whose masses do not underflow: both moved where both are far below 0."""
+    """Logits whose masses do not underflow: both are shifted where both are far below 0."""
     shift = torch.where((a < _FAR_BELOW) & (b < _BELOW), _FAR_BELOW - a, 0.0)
     return a + shift, b + shift
 
@@ -106,6 +108,6 @@ def _geometric_kl_of_logits_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tens
 
 @with_partials(_geometric_kl_of_logits_partials)
 def geometric_kl_of_logits(a: Tensor, b: Tensor) -> Tensor:
-    """KL of two Geometrics by their logits: that of two flips, over p's mass at 1."""
+    """KL of two Geometrics by their logits: that of two Bernoullis, over p's mass at 1."""
     a, b = _lifted(a, b)
     return bernoulli_kl_of_logits(a, b) / torch.sigmoid(a)

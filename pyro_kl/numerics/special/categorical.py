@@ -1,7 +1,7 @@
-"""KL of two distributions on categories, as one node of autograd's graph with its derivatives by
-hand.
+"""KL of two categorical distributions, as one node of autograd's graph.
 
-The terms and their slopes are one program; the sum stands around it.
+The terms x log(x/y) - x + y and their derivatives are a recorded program; they are summed here.
+The derivatives by masses that are 0 would be nan with autograd.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..dtypes import in_float64, promoted, summed_to
 from .bernoulli import excess_of_rounded_masses
 from .divergences import kl_div_from_zero, kl_div_of_logs
 
-#: Of two masses, or of their logarithms.
+#: A term, as a function of two masses or of their logarithms.
 Term: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-#: What is kept to go back: the slopes of the terms by either side.
+#: For the backward pass: the derivatives of the terms by x and by y.
 Slopes: TypeAlias = tuple[Tensor, Tensor]
 
 
@@ -34,17 +34,16 @@ def _terms_of(term: Term) -> Program:
 
 
 def _total(x: Tensor) -> Tensor:
-    """The sum over the last dimension, which torch's own takes long for when there are few."""
+    """The sum over the last dimension; torch.sum takes longer for few categories."""
     return x @ torch.ones(x.shape[-1], dtype=x.dtype, device=x.device)
 
 
 def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sum of the terms, in a precision.
+    """The sum of the terms, in the given precision.
 
-    Masses that sum to 1 in float32 do so to 1e-7, or to 1e-7 times the size of the logits that
-    they were made of. The KL of what they would be without that rounding is a sum of x per unit,
-    and smaller by half the square of the sums' relative difference, up to its cube: it may come
-    out as that much less than 0.
+    In float32 the sums of x and of y are 1 up to an error of 1e-7, or 1e-7 times the size of the
+    logits. The KL of the normalised masses is sum(terms) / sum(x) - gap^2 / 2 + O(gap^3), where gap
+    is the relative difference of the two sums. The O(gap^3) may make it negative.
     """
     kl = _total(terms)
     if dtype is torch.float64:
@@ -57,7 +56,7 @@ def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> 
 
 
 def _composed(term: Term, x: Tensor, y: Tensor) -> Tensor:
-    """Operation by operation."""
+    """The KL, operation by operation."""
     a, b = in_float64(x), in_float64(y)
     return _kl(term, term(a, b), a, b, promoted((x, y)))
 
@@ -69,7 +68,7 @@ def _at_once(term: Term, x: Tensor, y: Tensor) -> tuple[Tensor, Slopes]:
 
 
 def _forward(term: Term, x: Tensor, y: Tensor) -> tuple[Tensor, Slopes]:
-    """Value and slopes, rows that fit a cache at a time: no more memory than they take."""
+    """Value and slopes, computed for as many rows at a time as a cache holds."""
     size = block_size(x)
     if x.numel() <= size or x.shape != y.shape:
         return _at_once(term, x, y)
@@ -83,16 +82,13 @@ def _forward(term: Term, x: Tensor, y: Tensor) -> tuple[Tensor, Slopes]:
     return kl.view(x.shape[:-1]), (by_x.view(x.shape), by_y.view(y.shape))
 
 
-def _gradient(slope: Tensor, grad: Tensor, x: Tensor) -> Tensor:
-    """Of the sum over the categories, in x's shape."""
-    return summed_to(slope * grad.unsqueeze(-1), x)
-
-
 def _backward(
-    grad: Tensor, inputs: Sequence[Tensor], slopes: list[Tensor], asked: Sequence[bool]
+    grad: Tensor, inputs: Sequence[Tensor], slopes: list[Tensor], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    sides = zip(slopes, inputs, asked, strict=True)
-    return tuple(_gradient(slope, grad, x) if wanted else None for slope, x, wanted in sides)
+    return tuple(
+        summed_to(slope * grad.unsqueeze(-1), x) if need else None
+        for slope, x, need in zip(slopes, inputs, needed, strict=True)
+    )
 
 
 def _term_of_masses(x: Tensor, y: Tensor) -> Term:
@@ -102,11 +98,10 @@ def _term_of_masses(x: Tensor, y: Tensor) -> Term:
 
 @fused(lambda x, y: _forward(_term_of_masses(x, y), x, y), _backward)
 def kl_of_masses(x: Tensor, y: Tensor) -> Tensor:
-    """KL of two distributions on categories by their masses along the last dimension, which sum to
-    1.
+    """KL of two categorical distributions by their masses along the last dimension.
 
-    d/dx = log(x/y) and d/dy = 1 - x/y: what changes the sums of the masses is for whoever made
-    them sum to 1.
+    The derivatives are log(x/y) by x and 1 - x/y by y. They are those of the sum of the terms: the
+    masses are normalised by the distributions' constructors, through which autograd goes on.
     """
     return _composed(_term_of_masses(x, y), x, y)
 

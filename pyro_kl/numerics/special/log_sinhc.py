@@ -1,7 +1,9 @@
-r"""L(x) = log(sinh(x/2) / (x/2)), its slope and its curvature.
+r"""L(x) = log(sinh(x/2) / (x/2)), its derivatives and its Bregman divergence.
 
-The even part of log E exp(x u) for a uniform u: of a uniform's Laplace transform, and of a
-continuous Bernoulli's log-partition function.
+L is the even part of log E exp(x u) for u uniform on (0, 1): of a uniform's Laplace transform, and
+of the log-partition function of a continuous Bernoulli. Its Bregman divergence is the KL of two
+continuous Bernoullis. The derivatives are written by hand for digits: autograd's differences of
+1/x and 1/(exp(x) - 1) cancel at x = 0.
 """
 
 from __future__ import annotations
@@ -36,12 +38,12 @@ _L_CURVATURE = economised([b * (2 * n - 1) for n, b in _TAYLOR], SMALL**2)
 
 
 def side_of(eta: Tensor) -> Tensor:
-    """-1 or 1, also at 0: what is smooth there as a whole must be so in each of its parts."""
+    """-1 or 1: with torch.sign(0) = 0, parts of a smooth function would vanish at 0."""
     return torch.where(eta < 0, -1.0, 1.0).to(eta.dtype)
 
 
 def _split(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where eta is small; |eta| there; |eta| elsewhere."""
+    """Where eta is small; |eta| there and 0 elsewhere; |eta| elsewhere and SMALL there."""
     size = side_of(eta) * eta
     small = size < SMALL
     return small, torch.where(small, size, 0.0), torch.where(small, SMALL, size)
@@ -50,7 +52,7 @@ def _split(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def log_sinhc_curvature(eta: Tensor) -> Tensor:
     """L''(eta) = 1/eta^2 - 1/(4 sinh(eta/2)^2)."""
     small, near, far = _split(eta)
-    # exp(-u) / (1 - exp(-u))^2 does not overflow as sinh does
+    # exp(-u) / (1 - exp(-u))^2 instead of 1 / (4 sinh(u/2)^2), which overflows
     direct = 1 / far**2 - torch.exp(-far) / torch.expm1(-far) ** 2
     return torch.where(small, horner(_L_CURVATURE, near * near), direct)
 
@@ -86,9 +88,10 @@ def entropy_of_tilted(eta: Tensor) -> Tensor:
 
 
 def log_sinhc_minus(eta: Tensor, deviation: Tensor, from_nearer_end: Tensor) -> Tensor:
-    """L(eta) - eta d, where d is `deviation`, and 1/2 - |d| towards eta's end `from_nearer_end`.
+    """L(eta) - eta d, where d is `deviation`.
 
-    Around 0 both terms are small; far from it |eta|/2 is taken out of either.
+    `from_nearer_end` is 1/2 - d for eta >= 0 and 1/2 + d for eta < 0. Around eta = 0 both terms
+    are small; elsewhere |eta|/2 is subtracted from both.
     """
     small, near, _ = _split(eta)
     close = near * near * horner(_L, near * near) - torch.where(small, eta, 0.0) * deviation
@@ -97,11 +100,9 @@ def log_sinhc_minus(eta: Tensor, deviation: Tensor, from_nearer_end: Tensor) -> 
 
 
 # --- the Bregman divergence ---------------------------------------------------------------------
-#
-# It is the KL of two continuous Bernoullis, whose log-partition function L is.
 
-# Below 2 in size, L(x) = g(x^2) with a polynomial g, by Chebyshev's nodes: x^2 times its rest has
-# these coefficients and an error of 2e-19. A power's divided differences are sums of powers.
+# For |x| < 2, L(x) = g(x^2), and g(X) is X times the polynomial with these coefficients
+# (interpolation at Chebyshev nodes), to 2e-19. Divided differences of a power are sums of powers.
 _G = (
     0.041666666666666664,
     -0.0003472222222222218,
@@ -115,12 +116,12 @@ _G = (
     -1.0034468753192612e-17,
     1.52952172095272e-19,
 )
-#: From here on exp(-x/2) is nothing beside 1/x^2.
+#: From here on exp(-x/2) is negligible beside 1/x^2.
 _LARGE = 100.0
 
 
-class _Chain(NamedTuple):
-    """g at X, and its divided differences at X (once, twice or thrice) and Y."""
+class _Differences(NamedTuple):
+    """g(X), and the divided differences of g: xxy is g[X, X, Y]."""
 
     x: Tensor
     xx: Tensor
@@ -130,8 +131,12 @@ class _Chain(NamedTuple):
     xyy: Tensor
 
 
-def _differences(x: Tensor, y: Tensor) -> _Chain:
-    """By Horner's scheme, all at once: a quotient's coefficients are the next one's to divide."""
+def _differences(x: Tensor, y: Tensor) -> _Differences:
+    """All of them in one pass of Horner's scheme.
+
+    A divided difference is the value of a quotient polynomial, whose coefficients are the partial
+    sums of the scheme before it.
+    """
     b: Any = _G[-1]
     xx: Any = 0.0
     xxx = xxy = xy = xyy = xx
@@ -140,19 +145,20 @@ def _differences(x: Tensor, y: Tensor) -> _Chain:
         xxx, xxy = _step(xxx, x, xx), _step(xxy, y, xx)
         xy, xx = _step(xy, y, b), _step(xx, x, b)
         b = b * x + c
-    return _Chain(b, xx, xxx, xxy, xy, xyy)
+    return _Differences(b, xx, xxx, xxy, xy, xyy)
 
 
 def _step(total: Any, x: Tensor, term: Any) -> Any:
-    """total x + term, where a total that is not there yet costs nothing."""
+    """total x + term; the first total is the number 0 and needs no operation."""
     return term if isinstance(total, float) and total == 0 else total * x + term
 
 
 class _Arguments(NamedTuple):
-    """Both arguments turned so that the first is positive, and what is known of them.
+    """Both arguments times the sign of the first, and functions of them.
 
-    `ends` are 1/(exp(|x|) - 1). Sizes and ends are those of 1 where an argument is below, which
-    no formula for large ones looks at; squares are 0 where an argument is not small.
+    `d` is y - x, `sizes` are |x| and |y|, at least 1, and `ends` are 1/(exp(size) - 1): only
+    formulas for large arguments use them. `squares` are x^2 and y^2 where the argument is small,
+    else 0.
     """
 
     turn: Tensor
@@ -161,7 +167,7 @@ class _Arguments(NamedTuple):
     d: Tensor
     small: tuple[Tensor, Tensor]
     squares: tuple[Tensor, Tensor]
-    g: _Chain
+    g: _Differences
     sizes: tuple[Tensor, Tensor]
     ends: tuple[Tensor, Tensor]
 
@@ -179,12 +185,12 @@ def _arguments(eta: Tensor, other: Tensor, d: Tensor) -> _Arguments:
 
 
 def _end(size: Tensor) -> Tensor:
-    """1 / (exp(size) - 1), which nothing overflows."""
+    """1 / (exp(size) - 1), without overflow."""
     return torch.exp(-size) / -torch.expm1(-size)
 
 
 def _close(a: _Arguments) -> tuple[Tensor, Tensor]:
-    """Where two arguments that are not both small are close, and where exp(-x) matters there."""
+    """Where the arguments are close, if they are not both small; where exp(-x) matters too."""
     close = a.d.abs() < 0.5 * a.x
     return close, close & (a.x < _LARGE)
 
@@ -210,7 +216,7 @@ def _bounded(a: _Arguments) -> tuple[Tensor, Tensor]:
 
 
 def _bregman_partials(eta: Tensor, other: Tensor, d: Tensor) -> tuple[Tensor, Tensor, None]:
-    """By both arguments; their difference is what they make it."""
+    """By both arguments; the difference d is a function of them."""
     a = _arguments(eta, other, d)
     x, y, step, g = a.x, a.y, a.d, a.g
     curvature = torch.where(
@@ -233,10 +239,10 @@ def _bregman_partials(eta: Tensor, other: Tensor, d: Tensor) -> tuple[Tensor, Te
 def bregman_log_sinhc(eta: Tensor, other: Tensor, d: Tensor) -> Tensor:
     """L(other) - L(eta) - d L'(eta) >= 0, with d = other - eta given.
 
-    Of small arguments, by g: d^2 (g'(X) + (x + y)^2 g[X, X, Y]). Of close ones, whose step is d, x
-    being positive and e = 1/(exp(x) - 1): that of -log x, less a flip's: with u = d/x,
+    Small arguments: d^2 (g'(X) + (x + y)^2 g[X, X, Y]). Close arguments, for x > 0 and
+    e = 1/(exp(x) - 1), with u = d/x and v = e (1 - exp(-d)):
 
-        [u - log(1 + u)] + [log(1 + v) - v] - e [exp(-d) - 1 + d],  v = e (1 - exp(-d))
+        [u - log(1 + u)] + [log(1 + v) - v] - e [exp(-d) - 1 + d]
     """
     a = _arguments(eta, other, d)
     x, y, step, g = a.x, a.y, a.d, a.g
@@ -245,9 +251,9 @@ def bregman_log_sinhc(eta: Tensor, other: Tensor, d: Tensor) -> Tensor:
     ratio = torch.where(close, step / a.sizes[0], 0.0)
     moved = torch.where(matters, step, 0.0)
     end = torch.where(matters, a.ends[0], 0.0)
-    flip = log1pmx(-end * torch.expm1(-moved)) - end * expm1mx(-moved)
-    large = flip - log1pmx(ratio)
-    # Far apart: |eta|/2 is linear on either side of 0, and is taken out by hand
+    of_ends = log1pmx(-end * torch.expm1(-moved)) - end * expm1mx(-moved)
+    large = of_ends - log1pmx(ratio)
+    # Far apart: |eta|/2, which is linear on either side of 0, is subtracted from each term
     x_bounded, y_bounded = _bounded(a)
     x_end, _ = _smaller_ends(a)
     apart = 0.5 * (y.abs() - y) + (y_bounded - x_bounded) + step * x_end

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .series import horner, mean_over_segment
 
-# A uniform x is c (1 + r u) with the centre c and r = (high - low) / (2 c). What log c leaves is
-# of second order in r, and has to keep its digits where the interval is narrow.
+# A uniform x is c (1 + r u) with the centre c, r = (high - low) / (2 c) and u uniform on (-1, 1).
+# E log(1 + r u) is of second order in r: for small r it is a power series.
 
 _NARROW = 0.4
 _TERMS = 20  # 0.4^(2 * 20) = 1e-16
@@ -20,7 +20,7 @@ _SQUARE = tuple(
 
 
 def _log_where_positive(x: Tensor) -> Tensor:
-    """Log x, and 0 at x = 0, where it is multiplied by x."""
+    """Log x, or 0 at x = 0: x log x is then 0 there, with a finite gradient."""
     return torch.log(torch.where(x > 0, x, 1.0))
 
 

@@ -1,11 +1,11 @@
-"""Distributions on the counts with an extra atom at 0, which opens into a base distribution with 1
-- gate.
+"""Log masses and KL of distributions on the counts with additional zeros.
 
-Such a distribution draws whether it is zero, then what it is if not: that second part is the base
-distribution's, whatever the gate. With alpha the mass at 0, b that of the base, and kl the KL of
-two flips,
+A zero-inflated distribution is 0 with the probability `gate`, else a draw of its base
+distribution. By the chain rule its KL is that of the event "it is 0", and that of the base
+distributions given a positive count. With z the mass at 0, b the mass of the base at 0 and kl the
+KL of two Bernoullis,
 
-    KL = kl(alpha_p, alpha_q) + (1 - gate_p) [KL(base_p || base_q) - kl(b_p, b_q)]
+    KL = kl(z_p, z_q) + (1 - gate_p) [KL(base_p || base_q) - kl(b_p, b_q)]
 """
 
 from __future__ import annotations
@@ -18,48 +18,49 @@ from torch import Tensor
 from .bernoulli import kl_of_logs, log_masses
 from .logarithms import log1mexp, logaddexp
 
+#: Logs of gate and of 1 - gate.
 Gates = tuple[Tensor, Tensor]
 
 
 def log_gates(gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Gates:
-    """Log of gate and of 1 - gate."""
+    """Logs of gate and of 1 - gate, from one of the two parameters."""
     return log_masses(gate, gate_logits)
 
 
-def log_zero(log_b: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
-    """Log of the mass at 0, and of the mass elsewhere, the base's log mass at 0 given.
+def log_zero(log_base_zero: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
+    """Logs of the mass at 0 and of the mass elsewhere, from the log of the base's mass at 0.
 
-    The larger of the two comes from the smaller.
+    The larger mass is computed from the smaller one.
     """
     log_gate, log_open = gates
-    log_rest = log_open + log1mexp(log_b)
-    # no rest, no slope of its logarithm: that of the parts is there
+    log_rest = log_open + log1mexp(log_base_zero)
+    # if the rest is 0, its logarithm has no gradient: the sum of the two parts is used there
     mostly_zero = (log_rest < -math.log(2)) & ~torch.isneginf(log_rest)
     from_rest = torch.log1p(-torch.exp(torch.where(mostly_zero, log_rest, -1.0)))
-    from_parts = logaddexp(log_gate, log_open + log_b)
+    from_parts = logaddexp(log_gate, log_open + log_base_zero)
     return torch.where(mostly_zero, from_rest, from_parts), log_rest
 
 
-def log_mass_inflated(
-    k: Tensor, log_base: Tensor, log_b: Tensor, log_gate: Tensor, log_open: Tensor
-) -> Tensor:
-    """Log masses at k, from those of the base distribution and its mass at 0."""
-    at_zero, _ = log_zero(log_b, (log_gate, log_open))
-    return torch.where(k == 0, at_zero, log_open + log_base)
+def log_mass_inflated(k: Tensor, log_base: Tensor, log_base_zero: Tensor, gates: Gates) -> Tensor:
+    """Log masses at k, from those of the base distribution and its log mass at 0."""
+    at_zero, _ = log_zero(log_base_zero, gates)
+    return torch.where(k == 0, at_zero, gates[1] + log_base)
 
 
 def kl_inflated(
-    base: Tensor, log_b: Tensor, log_c: Tensor, p_gates: Gates, q_gates: Gates
+    kl_base: Tensor, p_base_zero: Tensor, q_base_zero: Tensor, p_gates: Gates, q_gates: Gates
 ) -> Tensor:
-    """KL, from that of the bases and their log masses at 0, p's and q's."""
-    (p_zero, p_rest), (q_zero, q_rest) = log_zero(log_b, p_gates), log_zero(log_c, q_gates)
-    flips = kl_of_logs(p_zero, p_rest, q_zero, q_rest)
-    # where both are always 0, q's rest is no part of the sum, and its slope is that of its zero
-    never = torch.isneginf(p_rest) & torch.isneginf(q_rest)
-    flips = flips - torch.where(never, torch.expm1(q_zero), 0.0)
-    infinite = torch.isinf(base)
-    b, c = torch.where(infinite, -1.0, log_b), torch.where(infinite, -1.0, log_c)
-    beyond = torch.where(infinite, 0.0, base) - kl_of_logs(b, log1mexp(b), c, log1mexp(c))
+    """KL, from that of the base distributions and the logs of their masses at 0."""
+    p_zero, p_rest = log_zero(p_base_zero, p_gates)
+    q_zero, q_rest = log_zero(q_base_zero, q_gates)
+    of_zero = kl_of_logs(p_zero, p_rest, q_zero, q_rest)
+    # where both are always 0, q's mass elsewhere has no gradient: the added term, whose value is
+    # 0, gives the KL the gradient -d log q(0) by the mass at 0 alone
+    always = torch.isneginf(p_rest) & torch.isneginf(q_rest)
+    of_zero = of_zero - torch.where(always, torch.expm1(q_zero), 0.0)
+    infinite = torch.isinf(kl_base)
+    b, c = (torch.where(infinite, -1.0, x) for x in (p_base_zero, q_base_zero))
+    of_rest = torch.where(infinite, 0.0, kl_base) - kl_of_logs(b, log1mexp(b), c, log1mexp(c))
     opens = ~torch.isneginf(p_gates[1])
-    opened = torch.exp(p_gates[1]) * torch.where(opens & ~infinite, beyond, 0.0)
-    return torch.where(infinite & opens, math.inf, flips + opened)
+    expected = torch.exp(p_gates[1]) * torch.where(opens & ~infinite, of_rest, 0.0)
+    return torch.where(infinite & opens, math.inf, of_zero + expected)
