@@ -16,8 +16,8 @@ from torch.nn.functional import logsigmoid
 from ..autograd.custom import with_partials
 from .logarithms import beyond_series
 
-# Logits closer than this have w = (x - y) / (x + y) in the series' range for both masses: |w| is at
-# most the hyperbolic tangent of half of the distance.
+# Logits closer than this have w = (x - y) / (x + y) in the series' range for both masses: |w| is
+# at most the hyperbolic tangent of half of the distance.
 _CLOSE_LOGITS = 0.17
 
 

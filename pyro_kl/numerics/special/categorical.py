@@ -42,8 +42,8 @@ def _kl(term: Term, terms: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> 
     """The sum of the terms, in the given precision.
 
     In float32 the sums of x and of y are 1 up to an error of 1e-7, or 1e-7 times the size of the
-    logits. The KL of the normalised masses is sum(terms) / sum(x) - gap^2 / 2 + O(gap^3), where gap
-    is the relative difference of the two sums. The O(gap^3) may make it negative.
+    logits. The KL of the normalised masses is sum(terms) / sum(x) - gap^2 / 2 + O(gap^3), where
+    gap is the relative difference of the two sums. The O(gap^3) may make it negative.
     """
     kl = _total(terms)
     if dtype is torch.float64:
