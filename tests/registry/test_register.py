@@ -313,3 +313,16 @@ def test_missing_pair_says_what_to_do_next(p, q, names):
     assert f"KL({names})" in message
     assert "pyro_kl.monte_carlo" in message
     assert "pyro_kl.register" in message
+
+
+def test_examples_and_cases_may_be_rows():
+    """In the order of `Family.parameters`."""
+    own = pyro_kl.declare(family(examples=[(1.0, 2.0), {"scale": 0.3, "concentration": 0.8}]))
+    first = {"scale": 1.0, "concentration": 2.0}
+    assert own.examples == (first, {"scale": 0.3, "concentration": 0.8})
+
+    @pyro_kl.formula(own, own, cases=[((1.0, 2.0), (1.0, 2.0), 0.0)], reference="here")
+    def kl_own(p, q):
+        return 0.0 * p["scale"] * q["scale"]
+
+    assert registry.pair_of(Own, Own).cases == (Case(first, first, 0.0),)
