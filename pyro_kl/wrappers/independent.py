@@ -15,8 +15,8 @@ from ..registry.subclasses import is_a
 
 
 @canonical(Independent)
-def plainer_independent(distribution: Independent) -> Distribution:
-    """No product of nothing, of a product, or of points."""
+def canonical_independent(distribution: Independent) -> Distribution:
+    """A product over at least one dimension, neither of a product nor of points."""
     base, ndims = canonicalise(distribution.base_dist), distribution.reinterpreted_batch_ndims
     if is_a(base, Independent):
         base, ndims = base.base_dist, ndims + base.reinterpreted_batch_ndims
@@ -56,8 +56,8 @@ def kl_independent_independent(p: Independent, q: Independent) -> Tensor:
 
 
 @canonical(ExpandedDistribution)
-def plainer_expanded(distribution: ExpandedDistribution) -> Distribution:
-    """The base itself, expanded by its own means if it has any."""
+def canonical_expanded(distribution: ExpandedDistribution) -> Distribution:
+    """The base, expanded by its own method if it has one."""
     base = canonicalise(distribution.base_dist)
     if base.batch_shape == distribution.batch_shape:
         return base
@@ -67,15 +67,13 @@ def plainer_expanded(distribution: ExpandedDistribution) -> Distribution:
         expanded = distribution
     if not isinstance(expanded, ExpandedDistribution):
         return expanded
-    return (
-        distribution
-        if base is distribution.base_dist
-        else ExpandedDistribution(base, distribution.batch_shape)
-    )
+    if base is distribution.base_dist:
+        return distribution
+    return ExpandedDistribution(base, distribution.batch_shape)
 
 
 def by_expansion(p: Distribution, q: Distribution) -> Tensor | None:
-    """The KL of what is expanded, expanded."""
+    """The KL of the bases, expanded."""
     bases = [x.base_dist if isinstance(x, ExpandedDistribution) else x for x in (p, q)]
     if bases[0] is p and bases[1] is q:
         return None

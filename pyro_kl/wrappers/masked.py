@@ -26,7 +26,7 @@ Mask = bool | Tensor
 
 
 def both(a: Mask, b: Mask) -> Mask:
-    """What both masks let through."""
+    """The mask of the elements that both masks select."""
     if isinstance(a, bool):
         return b if a else False
     if isinstance(b, bool):
@@ -35,8 +35,8 @@ def both(a: Mask, b: Mask) -> Mask:
 
 
 @canonical(MaskedDistribution)
-def plainer_masked(distribution: MaskedDistribution) -> Distribution:
-    """One mask, and none that lets everything through."""
+def canonical_masked(distribution: MaskedDistribution) -> Distribution:
+    """The base under at most one mask, which is not True."""
     base = canonicalise(distribution.base_dist)
     mask: Mask = distribution._mask
     if is_a(base, MaskedDistribution):
@@ -47,7 +47,7 @@ def plainer_masked(distribution: MaskedDistribution) -> Distribution:
 
 
 def unmasked(distribution: Any) -> tuple[Any, Mask]:
-    """A distribution and its mask, of several what all let through."""
+    """A distribution without its masks, and the mask of the elements that all of them select."""
     mask: Mask = True
     bare: Any = distribution
     while is_a(bare, MaskedDistribution):
@@ -56,7 +56,7 @@ def unmasked(distribution: Any) -> tuple[Any, Mask]:
 
 
 def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
-    """The KL of what is masked where both sides count, 0 elsewhere."""
+    """The KL of the bases where both masks let an element count, 0 elsewhere."""
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is p and bare_q is q:
         return None

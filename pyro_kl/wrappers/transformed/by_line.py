@@ -31,7 +31,7 @@ from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.tensors import is_foreign, kind_of, made_of, promoted, tensors_in
 from ...registry.user_classes import callable_copy, check_pointwise
 from .distribution_line import DistributionLine, Mass
-from .finiteness import always_outside, infinite_by_tails, inside_of
+from .finiteness import infinite_by_tails, is_always_outside, is_inside_of
 from .line_of import line_and_maps, line_of
 from .transform_rules import image_of, is_in_table, preimage_of
 from .user_code import integral_of_calls
@@ -216,9 +216,9 @@ class _LineIntegral:
         image = image_of(self.terms.maps, start)
         missing = nan_in(self.given)
         otherwise = torch.where(missing, math.nan, math.inf).to(self.given[0])
-        if always_outside(image, self.q):
+        if is_always_outside(image, self.q):
             return None, otherwise
-        finite = inside_of(image, self.q, centre).expand(self.shape) & ~missing
+        finite = is_inside_of(image, self.q, centre).expand(self.shape) & ~missing
         if not is_traced() and self.line.tails is not None and bool(finite.any()):
             finite = finite & ~infinite_by_tails(self.line.tails, start, self.terms.maps, self.q)
         return finite, otherwise

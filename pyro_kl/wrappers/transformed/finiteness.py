@@ -1,12 +1,12 @@
-"""Whether a KL under maps is finite: p's tails against what -log q grows like behind the maps.
+"""Whether a KL under maps is finite: the supports, and p's tails against the growth of -log q.
 
 At an end of p's support let t be the distance from the middle, or 1 over that from a finite end.
-Where p's own tail is known in t, all that matters of the maps and of q is the growth of the cost
--log q - log|T'| with t. There is one scale for all of it,
+If p's tail is known as a function of t, the KL is finite where the cost -log q - log|T'| grows
+slowly enough with t. All growths are on one scale of levels,
 
-    c (log t)^k,  c t^k,  exp(c t^k),  exp(exp(c t^k)),
+    c (log t)^k,  c t^k,  exp(c t^k),  exp(exp(c t^k)).
 
-on which exp and its like go one level up, logarithms one level down, and powers stay.
+Maps like exp raise the level by one, logarithms lower it by one, and powers leave it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Mask = Tensor | bool
 
 @dataclass(frozen=True)
 class Growth:
-    """What something grows like with t; `factor` is nan where it is not known.
+    """How a quantity grows with t; `factor` is nan where it is not known.
 
     Level 0 is c t^k, 1 its exponential, 2 that of the exponential, -1 is c (log t)^k.
     """
@@ -57,7 +57,7 @@ class Growth:
         return replace(self, factor=self.factor * factor) if self.level < 1 else self
 
     def exponential(self, rate: Number = 1.0) -> Growth | None:
-        """Of exp(rate s) for this s; None if the scale has no such growth."""
+        """The growth of exp(rate s) for an s that grows so; None if it is not on the scale."""
         if self.level >= 0:
             return replace(self.stretched(rate), level=self.level + 1)
         if self.level == -1 and holds_everywhere(self.power, lambda k: k == 1.0):
@@ -65,7 +65,7 @@ class Growth:
         return None
 
     def logarithm(self, rate: Number = 1.0) -> Growth:
-        """Of rate log s."""
+        """The growth of rate log s."""
         if self.level == 0:
             return Growth(-1, 1.0, self.power * rate)
         return replace(self, level=self.level - 1).stretched(rate)
@@ -77,7 +77,7 @@ class Growth:
 def _at_end(
     maps: Sequence[Transform], start: Point, side: int
 ) -> tuple[Growth, Number, int] | None:
-    """What the distance at an end of the image grows like, the end, and which of the two it is.
+    """How the distance at an end of the image grows, the end, and its side (0 lower, 1 upper).
 
     None if that is not known.
     """
@@ -137,7 +137,7 @@ def infinite_by_tails(
     Args:
         tails: p's, lower and upper.
         start: any point of p's support, with its ends.
-        maps: from there to where q is.
+        maps: from there to the line of q.
         q: the other distribution.
     """
     maps, q = [*maps, *q.back], q.base or q
@@ -147,7 +147,7 @@ def infinite_by_tails(
         if found is None or q.tails is None:
             continue
         growth, end, other = found
-        touches = torch.as_tensor(end) == torch.as_tensor((q.low, q.high)[other])
+        touches = torch.as_tensor(end == (q.low, q.high)[other])
         at_end = _has_no_mean(_cost(growth, q.tails[other]), tail)
         inside = _has_no_mean(growth.logarithm(), tail)
         never = never | (touches & at_end) | (~touches & inside)
@@ -155,7 +155,7 @@ def infinite_by_tails(
 
 
 def _cost(growth: Growth, q: Tail) -> Growth | None:
-    """What -log q grows like with t: a power of the distance, its exponential or its logarithm."""
+    """How -log q grows with t, if the distance grows as given and q has this tail."""
     if _all_at(q.growth, math.inf):
         return growth.exponential(q.rate)
     if not _all_at(q.growth, 0.0):
@@ -182,11 +182,11 @@ def _has_no_mean(cost: Growth | None, tail: Tail) -> Mask:
 # --- supports -----------------------------------------------------------------------------------
 
 
-def inside_of(point: Point, line: DistributionLine, like: Tensor) -> Tensor:
-    """Whether the image lies in q's support, the last digits of the ends apart."""
+def is_inside_of(point: Point, q: DistributionLine, like: Tensor) -> Tensor:
+    """Whether the ends of a point's support are in q's support, up to rounding."""
     image_low, image_high, low, high = (
         torch.as_tensor(end, dtype=like.dtype, device=like.device)
-        for end in (point.low, point.high, line.low, line.high)
+        for end in (point.low, point.high, q.low, q.high)
     )
     slack = 16 * torch.finfo(like.dtype).eps
     return (image_low >= low - slack * low.abs().nan_to_num(posinf=0.0)) & (
@@ -194,9 +194,9 @@ def inside_of(point: Point, line: DistributionLine, like: Tensor) -> Tensor:
     )
 
 
-def always_outside(point: Point, line: DistributionLine) -> bool:
-    """Whether the image ends outside of the support whatever the parameters."""
-    pairs = ((point.low, line.low, 1), (point.high, line.high, -1))
+def is_always_outside(point: Point, q: DistributionLine) -> bool:
+    """Whether an end of a point's support is outside of q's support for all parameters."""
+    pairs = ((point.low, q.low, 1), (point.high, q.high, -1))
     return any(
         not isinstance(mine, Tensor)
         and not isinstance(other, Tensor)

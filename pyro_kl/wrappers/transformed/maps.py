@@ -1,4 +1,4 @@
-"""Transforms as lists of plain maps: flat, merged, compared by value."""
+"""Transforms as lists of plain maps (flat, merged, compared by value); supports of images."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .transform_rules import direction
 
 #: torch's class and Pyro's: a subclass of them may have a density of its own.
 TRANSFORMED = (TransformedDistribution, pyro.distributions.TransformedDistribution)
-#: What an instance keeps for itself and says nothing about the map.
+#: Attributes of an instance on which the map does not depend.
 _BOOKKEEPING = frozenset({"_cache_size", "_cached_x_y", "_inv", "_event_dim"})
 
 
 def plain_maps(transforms: Iterable[Transform]) -> list[Transform]:
-    """The same map as a list: no compositions, no identities, no x followed by its inverse."""
+    """The same map as a list without compositions, identities, and pairs that cancel."""
     maps: list[Transform] = []
     for transform in transforms:
         for part in flattened(transform):
@@ -40,7 +40,7 @@ def plain_maps(transforms: Iterable[Transform]) -> list[Transform]:
 
 
 def flattened(transform: Transform) -> list[Transform]:
-    """The maps that a map is made of, as they are written; inverses of plain maps are plain."""
+    """The maps that a map is composed of; inverses of affine maps and powers are such maps."""
     if is_a(transform, ComposeTransform):
         return [flat for part in transform.parts for flat in flattened(part)]
     if is_a(transform, IndependentTransform):
@@ -63,7 +63,7 @@ def _inverted(transform: Transform) -> list[Transform]:
 
 
 def _append(maps: list[Transform], last: Transform) -> None:
-    """Add one map at the end, merged with what stands there."""
+    """Append a map, or merge it with the last one."""
     before = maps[-1] if maps else None
     if is_a(last, AffineTransform) and is_a(before, AffineTransform):
         maps.pop()
@@ -76,7 +76,7 @@ def _append(maps: list[Transform], last: Transform) -> None:
 
 
 def undoes(second: Transform, first: Transform) -> bool:
-    """Whether one map is the inverse of the one before it."""
+    """Whether the second map is the inverse of the first."""
     if isinstance(second, _InverseTransform):
         return same_map(second.inv, first)
     return isinstance(first, _InverseTransform) and same_map(first.inv, second)
@@ -91,7 +91,7 @@ def _is_identity(transform: Transform) -> bool:
 
 
 def same_map(a: Transform, b: Transform) -> bool:
-    """Whether two plain maps are equal: of one class, with the same numbers in them."""
+    """Whether two plain maps have the same class and the same parameters."""
     if a is b:
         return True
     if isinstance(a, _InverseTransform) and isinstance(b, _InverseTransform):
@@ -107,7 +107,7 @@ def _same(x: Any, y: Any) -> bool:
         return True
     if isinstance(x, Tensor | Number) and isinstance(y, Tensor | Number):
         if any(isinstance(each, Tensor) and each.requires_grad for each in (x, y)):
-            return False  # equal today: each has a gradient of its own
+            return False  # equal values, but each has a gradient of its own
         try:
             return holds_everywhere(x == y, lambda equal: equal)
         except RuntimeError:  # shapes that do not broadcast
@@ -119,14 +119,14 @@ def _same(x: Any, y: Any) -> bool:
     return isinstance(x, str | bool | None.__class__) and x == y
 
 
-# --- where a map is one-to-one ------------------------------------------------------------------
+# --- supports -----------------------------------------------------------------------------------
 
 
 def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None) -> bool:
     """Whether different points of a support have different images, as far as is known.
 
-    A transform is bijective on its domain; torch lets a distribution be mapped that lives on more
-    than that, and then PowerTransform(2) folds the negative numbers over the positive ones.
+    A transform is bijective on its domain, but torch accepts a distribution with a larger support:
+    PowerTransform(2) then maps x and -x to one image.
     """
     for transform in maps:
         if not transform.bijective or not is_inside(support, transform.domain):
@@ -136,9 +136,9 @@ def one_to_one(maps: Sequence[Transform], support: constraints.Constraint | None
 
 
 def image(support: Any, transform: Transform) -> Any:
-    """Where an injective map leads: the images of the ends, or its codomain if nothing is known.
+    """The image of a support: an interval between images of its ends, or else the codomain.
 
-    torch takes the codomain, which of an affine map is the whole line.
+    torch always takes the codomain; that of an affine map is the whole line.
     """
     ends, room = bounds(support), bounds(transform.codomain)
     if ends is None or room is None or transform.domain.event_dim:
@@ -153,9 +153,9 @@ def image(support: Any, transform: Transform) -> Any:
 
 
 def mapped_support(distribution: Distribution) -> Any:
-    """A distribution's support: as its class states it, or through its maps if it states none.
+    """The support that a class declares, or the image of the base's support if it declares none.
 
-    torch writes a Gumbel as a map of a Uniform that ends one rounding before 0 and 1.
+    torch writes a Gumbel as a map of a Uniform on (eps, 1 - eps), and declares the whole line.
     """
     if not isinstance(distribution, TransformedDistribution):
         return distribution.support
@@ -169,9 +169,6 @@ def mapped_support(distribution: Distribution) -> Any:
 
 
 def _end_of_image(transform: Transform, end: Any, limit: Any) -> Any:
-    infinite = holds_everywhere(end, lambda x: abs(x) == torch.inf)
-    return (
-        limit
-        if infinite
-        else transform(end if isinstance(end, Tensor) else torch.tensor(float(end)))
-    )
+    if holds_everywhere(end, lambda x: abs(x) == torch.inf):
+        return limit
+    return transform(end if isinstance(end, Tensor) else torch.tensor(float(end)))

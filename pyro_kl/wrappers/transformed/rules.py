@@ -1,4 +1,4 @@
-"""TransformedDistribution: maps in a plain form, families under their names, shared maps."""
+"""TransformedDistribution and FoldedDistribution: their canonical form and shared maps."""
 
 from __future__ import annotations
 
@@ -43,28 +43,24 @@ from .closed_images import closed_image, folded, logistic_of, unfolded
 from .maps import TRANSFORMED, flattened, mapped_support, one_to_one, plain_maps, same_map, undoes
 from .supports import lives_above
 
-#: Their densities are written apart, since base and maps are not exact in floating point.
-_CLOSED = (Gumbel, Kumaraswamy)
+#: torch writes them as maps of a Uniform, whose ends it rounds; their own densities are exact.
+_DECLARED = (Gumbel, Kumaraswamy)
 
 
 @canonical(FoldedDistribution)  # before its parent, TransformedDistribution
-def plainer_folded(distribution: FoldedDistribution) -> Distribution:
-    """The base itself where it is never negative, the half of a symmetric family by its name."""
+def canonical_folded(distribution: FoldedDistribution) -> Distribution:
+    """The base itself where it is never negative, or the family of |x|."""
     base = canonicalise(distribution.base_dist)
     if lives_above(base.support, 0.0):
         return base
     half = folded(base)
-    if half is not None:
-        return half
-    return (
-        distribution
-        if base is distribution.base_dist
-        else FoldedDistribution(base, validate_args=False)
-    )
+    if half is not None or base is distribution.base_dist:
+        return half or distribution
+    return FoldedDistribution(base, validate_args=False)
 
 
 def by_unfolding(p: Distribution, q: Distribution) -> Tensor | None:
-    """Of two halves of distributions symmetric about 0, the KL of the whole distributions."""
+    """The KL of two distributions symmetric about 0 is that of their absolute values."""
     whole_p, whole_q = unfolded(p), unfolded(q)
     if whole_p is None or whole_q is None:
         return None
@@ -72,8 +68,8 @@ def by_unfolding(p: Distribution, q: Distribution) -> Tensor | None:
 
 
 @canonical(TransformedDistribution)
-def plainer_transformed(distribution: TransformedDistribution) -> Distribution:
-    """The innermost base under a list of plain maps, or the family that this is."""
+def canonical_transformed(distribution: TransformedDistribution) -> Distribution:
+    """The innermost base under a list of plain maps, or a family with the same distribution."""
     if type(distribution) not in TRANSFORMED:
         return distribution
     base, maps = _opened_plain(distribution)
@@ -83,11 +79,11 @@ def plainer_transformed(distribution: TransformedDistribution) -> Distribution:
     if not maps:
         return base
     plain = mapped(base, maps)
-    unchanged = base is distribution.base_dist and len(maps) == len(distribution.transforms)
-    if unchanged and not isinstance(plain, Independent):  # dims to treat alike are taken outside
-        unchanged = all(a is b for a, b in zip(maps, distribution.transforms, strict=True))
-        return distribution if unchanged else plain
-    return plain
+    given = distribution.transforms
+    is_same = base is distribution.base_dist and len(maps) == len(given)
+    is_same = is_same and all(a is b for a, b in zip(maps, given, strict=True))
+    # an Independent of an image is plainer than an image of an Independent
+    return distribution if is_same and not isinstance(plain, Independent) else plain
 
 
 def _opened_plain(distribution: Any) -> tuple[Distribution, list[Transform]]:
@@ -102,7 +98,7 @@ def _opened_plain(distribution: Any) -> tuple[Distribution, list[Transform]]:
 def _absorbed(
     base: Distribution, maps: Sequence[Transform]
 ) -> tuple[Distribution, list[Transform]]:
-    """As many maps as can be taken into the base, the first of them first."""
+    """The base and the maps that are left when closed images have taken the place of the base."""
     maps = list(maps)
     while maps:
         image = closed_image(base, maps[0])
@@ -116,7 +112,7 @@ def _absorbed(
 
 
 def mapped(base: Distribution, maps: Sequence[Transform]) -> Distribution:
-    """The distribution of a map's image; dimensions that the map treats alike stay outside."""
+    """The image of a distribution; independent dimensions that no map mixes stay outside."""
     if not maps:
         return base
     if is_a(base, Independent):
@@ -140,18 +136,14 @@ def base_and_transforms(distribution: Any) -> tuple[Distribution, list[Transform
             PowerTransform(1 / distribution.concentration),
             AffineTransform(0.0, distribution.scale),
         ]
-    if not is_a(distribution, TransformedDistribution) or isinstance(distribution, _CLOSED):
+    if not is_a(distribution, TransformedDistribution) or isinstance(distribution, _DECLARED):
         return distribution, []
     return canonicalise(distribution.base_dist), plain_maps(distribution.transforms)
 
 
 def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
-    """Maps are merged, inverted and taken into a base in float64; the KL is rounded once."""
-    if (
-        not any(type(distribution) in TRANSFORMED for distribution in (p, q))
-        or is_foreign(p)
-        or is_foreign(q)
-    ):
+    """Merges, inverts and absorbs maps in float64, and rounds the KL once."""
+    if not any(type(x) in TRANSFORMED for x in (p, q)) or is_foreign([p, q]):
         return None
     found = {x.dtype for x in (*tensors_in(p), *tensors_in(q))}
     finer = {in_float64(x).dtype for x in (*tensors_in(p), *tensors_in(q))}
@@ -161,19 +153,19 @@ def by_promotion(p: Distribution, q: Distribution) -> Tensor | None:
 
 
 def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
-    """What both distributions end with drops out before one of them is called by another name."""
+    """Drops the maps that both distributions end with, before a family takes the place of any."""
     if type(p) not in TRANSFORMED or type(q) not in TRANSFORMED:
         return None
     return _without_shared_maps(p, q, _as_given)
 
 
 def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
-    """What both distributions end with drops out if it is one-to-one where they live."""
+    """Drops the maps that both distributions end with, if they are one-to-one on both supports."""
     return _without_shared_maps(p, q, base_and_transforms)
 
 
 def _as_given(distribution: Any) -> tuple[Distribution, list[Transform]]:
-    """The base and all maps that it is under, not merged and without other names."""
+    """The innermost base and all maps, neither merged nor absorbed."""
     maps: list[Transform] = []
     while type(distribution) in TRANSFORMED:
         maps = [*(part for t in distribution.transforms for part in flattened(t)), *maps]
@@ -195,10 +187,7 @@ def _without_shared_maps(
     while shared:
         inner_p = mapped(p_base, p_maps[:-shared])
         inner_q = mapped(q_base, q_maps[:-shared])
-        if all(
-            one_to_one(p_maps[-shared:], mapped_support(distribution))
-            for distribution in (inner_p, inner_q)
-        ):
+        if all(one_to_one(p_maps[-shared:], mapped_support(x)) for x in (inner_p, inner_q)):
             return kl_divergence(inner_p, inner_q).expand(broadcast_batch(p, q))
         shared -= 1
     return None

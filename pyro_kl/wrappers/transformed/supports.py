@@ -24,13 +24,13 @@ def bounds(support: Any) -> tuple[Any, Any] | None:
 
 
 def lives_above(support: Any, low: float) -> bool:
-    """Whether a support has nothing below a number, as far as is known."""
+    """Whether a support is known to have no point below a number."""
     ends = bounds(support)
     return ends is not None and holds_everywhere(ends[0], lambda end: end >= low)
 
 
 def is_inside(support: Any, domain: Any) -> bool:
-    """Whether a support is inside of a domain; False if that is not known."""
+    """Whether a support is known to be inside of a domain."""
     ends, room = bounds(support), bounds(domain)
     if room == (-torch.inf, torch.inf):
         return True

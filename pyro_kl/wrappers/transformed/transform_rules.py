@@ -125,6 +125,10 @@ def _exact(end: End) -> Tensor:
     return end if isinstance(end, Tensor) else torch.tensor(end, dtype=torch.float64)
 
 
+def _like(x: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
 def _end(end: End, image: Callable[[Tensor], Tensor], limit: float) -> End:
     """The image of an end; its limit where the end is at infinity."""
     return limit if _is_unbounded(end) else image(_exact(end))
@@ -204,10 +208,10 @@ def _softplus(_: Any, p: Point) -> Point:
 
 def _affine(t: AffineTransform, p: Point) -> Point:
     loc, scale = t.loc, t.scale
-    log_scale = torch.log(torch.as_tensor(scale, dtype=p.x.dtype, device=p.x.device).abs())
+    log_scale = torch.log(_like(scale, p.x).abs())
     over = p.x.isinf()  # such a node has no slope: that by the scale would be 0 times inf
     x = loc + scale * torch.where(over, 0.0, p.x)
-    x = torch.where(over, p.x.detach() * torch.as_tensor(scale).detach().sign(), x)
+    x = torch.where(over, p.x.detach() * _like(scale, p.x).detach().sign(), x)
     slope = p.log_slope + log_scale
     size = None if p.log_size is None else p.log_size + log_scale
     if _is_unbounded(p.low) and _is_unbounded(p.high):
@@ -232,7 +236,7 @@ def _affine(t: AffineTransform, p: Point) -> Point:
 def _power(t: PowerTransform, p: Point) -> Point:
     k, log_x = t.exponent, p.log_over(0.0)
     log_image = k * log_x
-    slope = p.log_slope + torch.log(torch.abs(torch.as_tensor(k))) + log_image - log_x
+    slope = p.log_slope + torch.log(_like(k, p.x).abs()) + log_image - log_x
     from_zero = not isinstance(p.low, Tensor) and p.low == 0
     if holds_everywhere(k, _is_positive):
         low = 0.0 if from_zero else _exact(p.low) ** k
@@ -263,7 +267,7 @@ def _called_ends(t: Any, p: Point, image: Tensor) -> tuple[End, End]:
     if domain is None or codomain is None:
         raise NotImplementedError(f"{type(t).__name__} does not say which interval it maps where.")
     ends = [(p.low, domain[0]), (p.high, domain[1])]
-    inner = [torch.as_tensor(end).to(p.x) for end, whole in ends if not _equal(end, whole)]
+    inner = [_like(end, p.x) for end, whole in ends if not _equal(end, whole)]
     inner = [called(t, end).detach() for end in inner]
     if not inner:
         return codomain
