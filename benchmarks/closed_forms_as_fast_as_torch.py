@@ -1,6 +1,6 @@
 """Our pairs against torch's own formulas: the time of one KL, forward and backward.
 
-    python -m benchmarks.pairs_against_torch [--n 1 1000 1000000] [--only Gamma] [--repeats 15]
+    python -m benchmarks.closed_forms_as_fast_as_torch [--n 1 1000 1000000] [--only Gamma] [--repeats 15]
 
 One process and one thread. Every pair for which torch has a formula of its own that is finite for
 the parameters below, on equal distributions, which are made anew before the clock starts: what a

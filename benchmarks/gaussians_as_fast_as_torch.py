@@ -4,7 +4,7 @@ One process, interleaved, process CPU time, medians; below 1 we are faster. Ever
 with torch's MVN || MVN of that size: `dense` is ours, `product` is ours against a product prior,
 and `node` is what any of them takes at least: autograd's way through a node that does nothing.
 
-    python -m benchmarks.multivariate_against_torch [--repeats 15] [--dtype float64]
+    python -m benchmarks.gaussians_as_fast_as_torch [--repeats 15] [--dtype float64]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Cost of a gradient of TraceKL_ELBO against Pyro's ELBOs.
 
-    python -m benchmarks.elbo_speed [--rounds 40]
+    python -m benchmarks.elbo_as_fast_as_pyros [--rounds 40]
 
 Process CPU time, interleaved, medians. "TraceMeanField" runs on the KLs that torch and Pyro
 register themselves, so that the ratio holds all that a change of ELBO brings.

@@ -1,6 +1,6 @@
 """What an integral costs: forward and backward against torch's Normal || Normal.
 
-`python -m benchmarks.quadrature_cost` prints ratios of process CPU time, medians of interleaved
+`python -m benchmarks.integrals_cost_few_closed_forms` prints ratios of process CPU time, medians of interleaved
 runs in one process, and the memory that a batch of 1e6 takes.
 """
 

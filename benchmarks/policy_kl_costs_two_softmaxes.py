@@ -3,7 +3,7 @@
 One process, interleaved, process CPU time, medians; prints the ratio of times (limit 1.3) and the
 memory beyond the two inputs and the gradient, in units of one logits tensor (limit 0.1).
 
-    python -m benchmarks.policy_kl [--tokens 1024] [--vocabulary 128000] [--repeats 3]
+    python -m benchmarks.policy_kl_costs_two_softmaxes [--tokens 1024] [--vocabulary 128000] [--repeats 3]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A warm KL passes through few Python functions of the package.
 
-    python -m benchmarks.calls [--by-module]
+    python -m benchmarks.few_calls [--by-module]
 
 Counts, with `sys.setprofile`, the calls of functions that are defined under `pyro_kl`, and the
 modules that define them, during the second call: what is made once is there, and what each step

@@ -1,4 +1,4 @@
-"""Time of a GaussianHMM pair against its length: `python -m benchmarks.hmm_scaling`."""
+"""Time of a GaussianHMM pair against its length: `python -m benchmarks.hmm_is_linear_in_time`."""
 
 from __future__ import annotations
 
