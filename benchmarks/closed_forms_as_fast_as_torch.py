@@ -1,6 +1,6 @@
-"""Our pairs against torch's own formulas: the time of one KL, forward and backward.
+"""Closed forms take what torch's own formulas take, forward and backward, or less.
 
-    python -m benchmarks.closed_forms_as_fast_as_torch [--n 1 1000 1000000] [--only Gamma] [--repeats 15]
+    python -m benchmarks.closed_forms_as_fast_as_torch [--n 1 1000 1000000] [--only Gamma]
 
 One process and one thread. Every pair for which torch has a formula of its own that is finite for
 the parameters below, on equal distributions, which are made anew before the clock starts: what a
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
@@ -24,6 +23,8 @@ from torch import Tensor
 
 import pyro_kl
 from pyro_kl.registry.register import families, upstream_formula, upstream_owner
+
+from .timing import Run, medians
 
 JITTER = 0.1
 DTYPES = (torch.float32, torch.float64)
@@ -99,28 +100,25 @@ def is_finite(contest: Contest) -> bool:
     return bool(theirs.isfinite().all() and contest.pair.formula(p, q).isfinite().all())
 
 
-def seconds(
-    formula: Callable[..., Tensor], contest: Contest, n: int, dtype: torch.dtype, calls: int
-) -> float:
-    """Process CPU time of one KL and its gradient, the mean over some calls."""
-    distributions = [contest.distributions(n, dtype) for _ in range(calls)]
-    start = time.process_time_ns()
-    for p, q, leaves in distributions:
-        torch.autograd.grad(formula(p, q).sum(), leaves, allow_unused=True)
-    return (time.process_time_ns() - start) / calls / 1e9
-
-
 def race(contest: Contest, n: int, dtype: torch.dtype, repeats: int) -> tuple[float, float]:
-    """Our seconds and torch's."""
-    sides = [contest.pair.formula, upstream_formula(contest.pair.p, contest.pair.q)]
+    """Our seconds and torch's, of one KL and its gradient: the mean over some calls."""
     calls = 10 if n <= 10_000 else 1
-    times: tuple[list[float], list[float]] = ([], [])
-    for formula in sides:  # what is made once
-        seconds(formula, contest, n, dtype, 2 if n <= 10_000 else 1)
-    for turn in range(repeats):
-        for side in (0, 1) if turn % 2 else (1, 0):
-            times[side].append(seconds(sides[side], contest, n, dtype, calls))
-    return statistics.median(times[0]), statistics.median(times[1])
+
+    def maker(formula: Callable[..., Tensor]) -> Callable[[], Run]:
+        def make() -> Run:
+            distributions = [contest.distributions(n, dtype) for _ in range(calls)]
+
+            def run() -> None:
+                for p, q, leaves in distributions:
+                    torch.autograd.grad(formula(p, q).sum(), leaves, allow_unused=True)
+
+            return run
+
+        return make
+
+    ours, theirs = contest.pair.formula, upstream_formula(contest.pair.p, contest.pair.q)
+    found = medians({"ours": maker(ours), "torch": maker(theirs)}, repeats)
+    return found["ours"] / calls, found["torch"] / calls
 
 
 def main() -> None:

@@ -1,14 +1,19 @@
-"""Time of a GaussianHMM pair against its length: `python -m benchmarks.hmm_is_linear_in_time`."""
+"""The KL of two GaussianHMMs takes time in proportion to their length.
+
+python -m benchmarks.hmm_is_linear_in_time
+"""
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import pyro.distributions as dist
 import torch
 from torch.distributions import kl_divergence
 
 import pyro_kl  # noqa: F401  it registers
+
+from .timing import medians
 
 
 def hmm(steps, matrix):
@@ -25,22 +30,23 @@ def main():
     print("GaussianHMM || GaussianHMM, 4 hidden and 2 observed dims, CPU ms (median of 5)")
     first = None
     for steps in (100, 1000, 2500, 5000, 10_000):
-        forward, backward = [], []
-        for _ in range(5):
+
+        def make(steps=steps, backward=False):
             left, right = ((0.3 * torch.randn(4, 4)).requires_grad_() for _ in range(2))
-            start = time.process_time()
-            kl = kl_divergence(hmm(steps, left), hmm(steps, right))
-            middle = time.process_time()
-            kl.backward()
-            backward.append(time.process_time() - middle)
-            forward.append(middle - start)
-        total = sorted(forward)[2] + sorted(backward)[2]
+
+            def forward():
+                return kl_divergence(hmm(steps, left), hmm(steps, right))
+
+            return forward().backward if backward else forward
+
+        found = medians({"forward": make, "backward": partial(make, backward=True)}, 5, warm=0)
+        total = sum(found.values())
         if steps == 1000:
             first = total
         ratio = f"{total / first:6.2f} times T = 1000" if first else ""
         print(
-            f"T = {steps:6d}  forward {1e3 * sorted(forward)[2]:8.1f}  "
-            f"backward {1e3 * sorted(backward)[2]:8.1f}  {ratio}"
+            f"T = {steps:6d}  forward {1e3 * found['forward']:8.1f}  "
+            f"backward {1e3 * found['backward']:8.1f}  {ratio}"
         )
 
 

@@ -1,15 +1,14 @@
-"""What an integral costs: forward and backward against torch's Normal || Normal.
+"""An integral costs a few closed forms: forward and backward against torch's Normal || Normal.
 
-`python -m benchmarks.integrals_cost_few_closed_forms` prints ratios of process CPU time, medians of interleaved
-runs in one process, and the memory that a batch of 1e6 takes.
+    python -m benchmarks.integrals_cost_few_closed_forms
+
+prints ratios of process CPU time, medians of interleaved runs, and the memory of a batch of 1e6.
 """
 
 from __future__ import annotations
 
 import resource
-import statistics
 import sys
-import time
 import warnings
 
 import torch
@@ -28,6 +27,8 @@ from torch.distributions import (
 )
 
 from pyro_kl.registry.register import upstream_formula
+
+from .timing import medians, seconds
 
 PAIRS = (
     (LogNormal, HalfCauchy),
@@ -62,12 +63,6 @@ def step(p, q, formula=torch.distributions.kl_divergence):
     return run
 
 
-def timed(run) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
 def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -77,15 +72,13 @@ def main() -> int:
         base = step(distributions(Normal, n), distributions(Normal, n), torch_normal)
         for p, q in PAIRS:
             run = step(distributions(p, n), distributions(q, n))
-            run(), base()
-            times = [(timed(run), timed(base)) for _ in range(repeats)]
-            ours, theirs = (statistics.median(x) for x in zip(*times, strict=True))
-            print(f"batch {n:6d}  {p.__name__} || {q.__name__}: {ours / theirs:.1f} x")
+            found = medians({"ours": lambda run=run: run, "base": lambda base=base: base}, repeats)
+            ratio = found["ours"] / found["base"]
+            print(f"batch {n:6d}  {p.__name__} || {q.__name__}: {ratio:.1f} x")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
-    step(distributions(LogNormal, 1_000_000), distributions(HalfCauchy, 1_000_000))()
+    large = (distributions(cls, 1_000_000) for cls in (LogNormal, HalfCauchy))
+    spent = seconds(step(*large))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    spent = time.process_time() - start
     print(f"batch 1e6: {(after - before) / 1024:.0f} MiB more than before, {spent:.1f} s of CPU")
     return 0
 

@@ -1,19 +1,20 @@
-"""Exact KL over a vocabulary against two log_softmax passes with backward: time and memory.
+"""An exact KL over a vocabulary costs two log_softmax passes with backward, and no memory.
 
 One process, interleaved, process CPU time, medians; prints the ratio of times (limit 1.3) and the
 memory beyond the two inputs and the gradient, in units of one logits tensor (limit 0.1).
 
-    python -m benchmarks.policy_kl_costs_two_softmaxes [--tokens 1024] [--vocabulary 128000] [--repeats 3]
+    python -m benchmarks.policy_kl_costs_two_softmaxes [--tokens 1024] [--vocabulary 128000]
 """
 
 import argparse
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from pyro_kl.policy import exact_kl
+
+from .timing import medians
 
 
 def two_log_softmax(policy, reference, upstream):
@@ -27,12 +28,6 @@ def ours(policy, reference, weight):
     policy.grad = None
     exact_kl(policy, reference.detach()).backward(weight)
     policy.grad = None
-
-
-def once(run, *arguments):
-    start = time.process_time_ns()
-    run(*arguments)
-    return (time.process_time_ns() - start) / 1e9
 
 
 def peak_beyond(policy, reference, weight):
@@ -49,6 +44,31 @@ def resident(name):
     return int(line.split()[1]) * 1024
 
 
+def row(shape, dtype, repeats):
+    policy = torch.randn(shape, dtype=dtype).mul_(3)
+    reference = (policy + 0.3 * torch.randn(shape, dtype=dtype)).requires_grad_()
+    policy.requires_grad_()
+    weight = torch.full((shape[0],), 1 / shape[0])
+    exact_kl(policy[:8], reference[:8].detach())  # what is loaded on first use
+    extra = peak_beyond(policy, reference, weight)
+    policy.grad = None
+    size = policy.numel() * policy.element_size()
+    upstream = torch.ones_like(policy)
+    makers = {
+        "theirs": lambda: partial(two_log_softmax, policy, reference, upstream),
+        "ours": lambda: partial(ours, policy, reference, weight),
+    }
+    found = medians(makers, repeats, warm=0)
+    print(
+        f"{str(dtype)[6:]:<9} {shape[0]} x {shape[1]}  two log_softmax {found['theirs']:.2f} s  "
+        f"exact KL {found['ours']:.2f} s  ratio {found['ours'] / found['theirs']:.2f} "
+        "(limit 1.3)  "
+        f"memory beyond inputs and gradient {(extra - size) / size:+.3f} of one logits tensor "
+        "(limit 0.1)",
+        flush=True,
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=1024)
@@ -57,30 +77,8 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    shape = (arguments.tokens, arguments.vocabulary)
     for dtype in (torch.float32, torch.bfloat16):
-        policy = torch.randn(shape, dtype=dtype).mul_(3)
-        reference = (policy + 0.3 * torch.randn(shape, dtype=dtype)).requires_grad_()
-        policy.requires_grad_()
-        weight = torch.full((arguments.tokens,), 1 / arguments.tokens)
-        exact_kl(policy[:8], reference[:8].detach())  # what is loaded on first use
-        extra = peak_beyond(policy, reference, weight)
-        policy.grad = None
-        size = policy.numel() * policy.element_size()
-        upstream = torch.ones_like(policy)
-        times = {"theirs": [], "ours": []}
-        for _ in range(arguments.repeats):
-            times["theirs"].append(once(two_log_softmax, policy, reference, upstream))
-            times["ours"].append(once(ours, policy, reference, weight))
-        theirs, mine = (statistics.median(times[who]) for who in ("theirs", "ours"))
-        print(
-            f"{str(dtype)[6:]:<9} {shape[0]} x {shape[1]}  two log_softmax {theirs:.2f} s  "
-            f"exact KL {mine:.2f} s  ratio {mine / theirs:.2f} (limit 1.3)  "
-            f"memory beyond inputs and gradient {(extra - size) / size:+.3f} of one logits tensor "
-            "(limit 0.1)",
-            flush=True,
-        )
-        del policy, reference, upstream
+        row((arguments.tokens, arguments.vocabulary), dtype, arguments.repeats)
 
 
 if __name__ == "__main__":
