@@ -1,12 +1,11 @@
-r"""Special functions that torch lacks or computes with too few digits, with gradients.
+r"""Scalar Bregman divergences: Itakura-Saito's, and `kl_div`, that of x log x.
 
-Every function here is a Bregman divergence or a piece of one: a quantity that vanishes to second
-order when its two arguments meet. Variational inference lives there (the posterior of a weight
-that the data say little about is close to its prior), and there the textbook difference of large
-terms has no digits left.
+They vanish to second order where their two arguments meet. That is where variational inference
+needs them (a posterior that the data say little about is close to its prior), and where a
+difference of large terms has no digits left.
 
-No branch on values: `torch.func.vmap`, `torch.compile`, forward mode and double backward go
-through: the derivatives are written by hand (`partials.with_partials`).
+The derivatives are written by hand for speed. No formula branches on values in Python, so
+`torch.func.vmap`, `torch.compile`, forward mode and second derivatives work.
 """
 
 from __future__ import annotations
@@ -25,13 +24,10 @@ from .logarithms import (
     ratio_minus_one,
 )
 
-# Below this relative difference a series, above it the textbook's difference of logarithms,
-# whose result is then so large that cancellation costs at most two digits.
-_NEAR = 0.1
-
 
 def _itakura_saito_of_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    near = u.abs() < _NEAR
+    # near r = 1 as a function of u alone, elsewhere as the sum of a function of u and one of r
+    near = u.abs() < 0.1
     safe = torch.where(near, 1.0, ratio)
     return (
         torch.where(near, u / (1 + torch.where(near, u, 0.0)), 1.0),
@@ -41,7 +37,7 @@ def _itakura_saito_of_partials(u: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor
 
 @with_partials(_itakura_saito_of_partials)
 def itakura_saito_of(u: Tensor, ratio: Tensor) -> Tensor:
-    """r - 1 - log r for r = 1 + u, with u and r given by whoever knows them best."""
+    """r - 1 - log r for r = 1 + u; the caller passes u and r, each without cancellation."""
     return minus_log1pmx(u, ratio)
 
 
@@ -81,8 +77,8 @@ def _from_zero_partials(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def guarded_kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
-    """The same, x - y given, in operations of which autograd makes no nan."""
-    zero = (x <= 0) | (y <= 0)  # nan is not
+    """`kl_div_from_zero`, x - y given, in operations whose gradient by autograd is never nan."""
+    zero = (x <= 0) | (y <= 0)  # False for nan, so that a nan stays
     some_x, some_y = torch.where(zero, 1.0, x), torch.where(zero, 1.0, y)
     value = _kl_div(some_x, some_y, torch.where(zero, 0.0, difference))
     return torch.where(zero, torch.where(x > 0, math.inf, y), value)
@@ -107,7 +103,7 @@ def kl_div_from_zero(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
-    """The same, x - y given: x [v - log(1 + v)] with v = (y - x)/x, free of the division by x."""
+    """x [v - log(1 + v)] with v = (y - x)/x, without the division by x; x - y is given."""
     w = difference / (x + y)
     z = w * w
     near = w * (difference + x * (z * atanh_series(z)))
@@ -117,8 +113,8 @@ def _kl_div(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
 def kl_div_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
     """x log(x/y) - x + y from log x and log y, either of which may be -inf.
 
-    The term of an exact sum: summed over all atoms the `- x + y` vanish, and without them the
-    terms cancel to first order. x = 0 leaves y; y = 0 < x gives inf; both zero gives 0.
+    It is the term of an exact sum: summed over all atoms the `- x + y` vanish, and without them
+    the terms would cancel to first order. It is y where x = 0, and inf where y = 0 < x.
     """
     x_is_zero, y_is_zero = torch.isneginf(log_x), torch.isneginf(log_y)
     inside = ~(x_is_zero | y_is_zero)
@@ -129,7 +125,7 @@ def kl_div_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
 
 
 def _kl_div_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Tensor]:
-    # y - x = -x (1 - exp(ly - lx)); exp(ly) itself where that would overflow
+    # y - x = x (exp(ly - lx) - 1) for close x and y; elsewhere that might overflow
     x, d = torch.exp(lx), lx - ly
     near = d.abs() < 1
     gap = x * torch.expm1(-torch.where(near, d, 0.0))
@@ -146,10 +142,10 @@ def _kl_div_inside(lx: Tensor, ly: Tensor) -> Tensor:
 
 
 def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
-    """x1 log(x1/m1) + x0 log(x0/m0), m = y (x1 + x0)/(y1 + y0): two positive counts against two.
+    """(x1 + x0) KL(Bernoulli(x1 / (x1 + x0)) || Bernoulli(y1 / (y1 + y0))) for positive numbers.
 
-    It is (x1 + x0) KL(Bernoulli(x1 / (x1 + x0)) || Bernoulli(y1 / (y1 + y0))). The deviation
-    from proportionality, x1 y0 - x0 y1, is taken from the differences x - y.
+    It is x1 log(x1/m1) + x0 log(x0/m0) with m = y (x1 + x0) / (y1 + y0). The deviation from
+    proportionality, x1 y0 - x0 y1, is computed from the differences x - y.
     """
     over = ((x1 - y1) * y0 - (x0 - y0) * y1) / (y1 + y0)
     scale = (x1 + x0) / (y1 + y0)
@@ -157,12 +153,12 @@ def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
 
 
 def _of_difference_partials(x: Tensor, m: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As a function of m and d alone, x being m + d."""
+    """As a function of m and d alone, with x = m + d."""
     slope = log_ratio(x, m, d)
     return torch.zeros_like(x), slope - d / m, slope
 
 
 @with_partials(_of_difference_partials)
 def kl_div_of_difference(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
-    """Excess x log(x/m) - x + m with x - m given."""
+    """x log(x/m) - x + m for positive x and m, with x - m given."""
     return _kl_div(x, m, difference)

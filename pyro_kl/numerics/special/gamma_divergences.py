@@ -1,23 +1,23 @@
-r"""Bregman divergences of log gamma: what two gammas, betas or Dirichlets lose to each other.
+r"""Bregman divergences of log gamma, in the KL of gamma, beta and Dirichlet distributions.
 
-Throughout, F(x) = lgamma(x) - x log x + x: what Stirling's leading term leaves of log gamma. Its
-divergence D(x, y) = F(x) - F(y) - (x - y) F'(y) is KL(Gamma(y, y) || Gamma(x, x)), and it must
-keep its digits from x = 1e-7 to 1e8, for x next to y and far from it. One formula does it all.
-With m = 5, F is approximated by
+F(x) = lgamma(x) - x log x + x is the remainder of Stirling's formula. Its divergence
+D(x, y) = F(x) - F(y) - (x - y) F'(y) is KL(Gamma(y, y) || Gamma(x, x)). It has to be accurate for
+x from 1e-7 to 1e8, with y close to x and far from it. One approximation serves everywhere. With
+m = 5,
 
     F(x) ~ x log((x + m) / x) - sum_j w_j log(x + j) + sum_j c_j / (x + j),
 
-j = 0..m and, without the logarithm, 5.5, 6 and 7. With c = 0, w = 1 and m - 1/2 less at j = m
-this is m steps of lgamma(x) = lgamma(x + 1) - log x, and Stirling's leading term; with what is
-left, Binet's function at x + m, the w and c have been fitted, so that F'' is off by at most
-2.8e-15 of itself everywhere, and then the divergence and its slopes are, too. With
-E(u) = u - log(1 + u) and d = x - y, the terms of first order cancel by hand:
+where j = 0..m, and 5.5, 6 and 7 too in the second sum. With c = 0, w_j = 1 for j < m and
+w_m = 1/2 - m this is lgamma(x) = lgamma(x + 1) - log x, applied m times, and Stirling's formula. The w
+and c are fitted to what is left, Binet's function at x + m, so that F'' has a relative error of at
+most 2.8e-15 everywhere; the divergence and its derivatives then have it too. With
+E(u) = u - log(1 + u) and d = x - y, the terms of first order cancel analytically:
 
     D(x, y) = sum_j w_j E(d / (y + j)) - x E(-m d / (x (y + m)))
               + d^2 sum_j c_j / ((x + j) (y + j)^2).
 
-An operation on a thousand numbers costs little more than one on a single number: the terms are
-rows of one tensor.
+The terms are rows of one tensor, because an operation on a thousand numbers costs little more than
+an operation on one. The derivatives are written by hand: F' for its digits, and all for speed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from .logarithms import LOG1PMX_NUMBERS, excess_over_log, expm1mx, log1p_of
 from .series import horner
 
 _M = 5
-#: The j; those of the first m + 1 have a logarithm.
+#: The j; the first m + 1 have a logarithm.
 _SHIFTS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.5, 6.0, 7.0)
-#: By weighted least squares for F'', the weights moved to where the error was largest.
+#: By least squares for F'', repeatedly reweighted where the error was largest.
 _W = (
     1.0,
     1.0 + 4.4126868526495502e-9,
@@ -94,19 +94,19 @@ def _make_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
 
 @lru_cache
 def _kept_constants(device: torch.device, dtype: torch.dtype) -> _Constants:
-    # what is made under torch.inference_mode must serve outside of it
+    # tensors that are made under torch.inference_mode could not be used outside of it
     with torch.inference_mode(mode=False):
         return _make_constants(device, dtype)
 
 
 def _constants(like: Tensor) -> _Constants:
-    # torch.compile makes constants of its own, and warns of a cache
+    # torch.compile has constants of its own, and warns of a cache
     make = _make_constants if torch.compiler.is_compiling() else _kept_constants
     return make(like.device, like.dtype)
 
 
 class Rows(NamedTuple):
-    """D(x, y), those of its slopes that were asked for, and E of what was handed in."""
+    """D(x, y), its wanted derivatives, and E of the additional arguments."""
 
     value: Tensor
     slopes: list[Tensor]
@@ -116,12 +116,12 @@ class Rows(NamedTuple):
 def stirling_rows(
     x: Tensor, y: Tensor, more: Sequence[tuple[Tensor, Tensor]] = (), slopes: str = "xy"
 ) -> Rows:
-    """D(x, y) of flat tensors, F'(x) - F'(y) and (y - x) F''(y), and E of some more.
+    """D(x, y) of flat tensors, its derivatives F'(x) - F'(y) and (y - x) F''(y), and some E(u).
 
     Args:
         x: positive, n numbers or a single one.
         y: the same.
-        more: pairs u and 1 + u, of n numbers each, whose E(u) is wanted too.
+        more: pairs u and 1 + u, of n numbers each; E(u) is computed with the others.
         slopes: by which of x and y derivatives are wanted: "", "x", "y" or "xy".
 
     Returns:
@@ -134,7 +134,7 @@ def stirling_rows(
     u = d * inverse_y
     e = (u[_M] * k.minus_m / x).unsqueeze(0)
     arguments = [u[:logs], e, *(extra.unsqueeze(0) for extra, _ in more)]
-    # beside the largest of the other terms nothing is lost where 1 + e is next to 0
+    # where 1 + e is close to 0 it cancels, but the error is negligible beside the other terms
     ratios = [(at_x * inverse_y)[:logs], k.one + e, *(extra.unsqueeze(0) for _, extra in more)]
     below = torch.cat(arguments)
     found = excess_over_log(below, torch.log(torch.cat(ratios)), below / (k.two + below), k.excess)
@@ -165,9 +165,9 @@ def bregman_stirling(x: Tensor, y: Tensor, *, slopes: bool) -> tuple[Tensor, ...
 
 # --- from 1: an Exponential is the Gamma of concentration 1 -------------------------------------
 #
-# Where x is near 1, polynomials in w = (x - 1) / (x + 1) that make the largest error for
-# w^2 < 0.002 smallest, 4e-15 of the function; elsewhere lgamma and digamma, which are off by 1e-16
-# where they are near 0, lose less than three digits.
+# Near x = 1: minimax polynomials in w = (x - 1) / (x + 1) for w^2 < 0.002, with a relative error
+# of 4e-15. Elsewhere lgamma and digamma, which have an absolute error of 1e-16, lose less than three
+# digits. The derivatives are written by hand for their digits near 1.
 
 _VALUE_NEAR_ONE = (
     0.822467033424113218,
@@ -195,7 +195,7 @@ _NEAR, _FLOAT32_NEAR = 0.002, 1e-7
 
 
 def _near_one(x: Tensor, d: Tensor, coefficients: Sequence[float], near: float) -> Any:
-    """The polynomial, and where it is to be taken."""
+    """The polynomial, and the mask of where to use it."""
     w = d / (x + 1)
     return horner(coefficients, w), w * w < near
 
@@ -223,7 +223,7 @@ def _lgamma_from_one(x: Tensor, d: Tensor) -> Tensor:
 
 
 def digamma_from_one(x: Tensor, d: Tensor | None = None) -> Tensor:
-    """digamma(x) - digamma(1), with all its digits near 1; x > 0, and d = x - 1 if it is known."""
+    """digamma(x) - digamma(1) for x > 0, accurate near 1; d is x - 1, if the caller knows it."""
     return _digamma_from_one(x, x - 1 if d is None else d)
 
 
@@ -233,7 +233,7 @@ def bregman_lgamma_from_one(x: Tensor, d: Tensor | None = None) -> Tensor:
 
 
 def gumbel_divergence(r: Tensor, d: Tensor, shift: Tensor) -> Tensor:
-    """KL of two Gumbels: r the ratio of their scales, d = r - 1, the shift in q's scale.
+    """KL of two Gumbels: r is the ratio of their scales, d = r - 1, the shift is in q's scale.
 
     With a = lgamma(1 + r) - shift it is [exp(a) - 1 - a] + [lgamma(r) - lgamma(1) - d psi(1)].
     """

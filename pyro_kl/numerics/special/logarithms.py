@@ -1,4 +1,8 @@
-"""Logarithms and exponentials of torch, where it has too few digits or a gradient of nan."""
+"""Logarithms and exponentials for which torch has too few digits, or a gradient of nan.
+
+Where a comment does not say otherwise, derivatives are written by hand for speed: autograd would
+differentiate both branches of a `where` and every term of a series.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 def log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x <= 0, -inf at 0, with all its digits at both ends."""
+    """log(1 - exp(x)) for x <= 0, -inf at 0, accurate near 0 and near -inf.
+
+    Reference: Maechler (2012), Accurately computing log(1 - exp(-|a|)).
+    """
     negative = x < 0
     safe = torch.where(negative, x, -1.0)
     near = safe > -math.log(2)
@@ -26,14 +33,14 @@ def log1mexp(x: Tensor) -> Tensor:
 
 def safe_log(mass: Tensor) -> Tensor:
     """Log of a mass that may be zero: -inf there, with a zero gradient instead of nan."""
-    none = mass <= 0  # false of nan, which stays
+    none = mass <= 0  # False for nan, so that a nan stays
     return torch.where(none, -math.inf, torch.log(torch.where(none, 1.0, mass)))
 
 
 def logaddexp(x: Tensor, y: Tensor) -> Tensor:
-    """log(exp(x) + exp(y)), both below inf.
+    """log(exp(x) + exp(y)) for x, y < inf.
 
-    Torch's own has a gradient of nan where both are -inf, and a second derivative of nan where
+    torch.logaddexp has a gradient of nan where both are -inf, and a second derivative of nan where
     they are far apart.
     """
     x, y = torch.broadcast_tensors(x, y)
@@ -44,13 +51,13 @@ def logaddexp(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(never, -math.inf, top - torch.nn.functional.logsigmoid(drop))
 
 
-# --- first-order cancellation removed -----------------------------------------------------------
+# --- u - log(1 + u) and its relatives -----------------------------------------------------------
 #
-# With w = u / (2 + u), log(1 + u) = 2 atanh(w) and u = 2 w / (1 - w), so that the terms of first
-# order cancel by hand: u - log(1 + u) = w (u - 2 (w^2/3 + w^4/5 + ...)). Near, that is for w^2
-# below 0.008 (-0.16 < u < 0.2), the series; its coefficients make the largest error smallest,
-# 5e-16 of the whole. Far, the textbook's difference, which loses less than two digits there. The
-# series is finite there too and harms nobody: there is nothing to guard.
+# With w = u / (2 + u), log(1 + u) = 2 atanh(w) and u = 2 w / (1 - w), so the terms of first order
+# cancel analytically: u - log(1 + u) = w (u - 2 (w^2/3 + w^4/5 + ...)). For w^2 < 0.008, that is
+# for -0.16 < u < 0.2, this series is used; its coefficients are those of the minimax polynomial,
+# with a relative error of 5e-16. Elsewhere the difference itself loses less than two digits. The
+# series is finite for all u, so no branch leaks a nan into a gradient.
 CLOSE = 0.008
 _ATANH_SERIES = (
     0.184930103860509538,
@@ -63,10 +70,10 @@ LOG1PMX_NUMBERS = (CLOSE, *_ATANH_SERIES)
 
 
 def atanh_series(square: Tensor, coefficients: Sequence[Any] = _ATANH_SERIES) -> Tensor:
-    """2 (atanh(w)/w - 1) / w^2 of w^2 < 0.008, by Horner's rule."""
+    """2 (atanh(w)/w - 1) / w^2 as a function of w^2 < 0.008, by Horner's rule."""
     total: Any = coefficients[0]
     for c in coefficients[1:]:
-        # a product and a number are two operations, a product and a tensor are one
+        # a product plus a number takes two operations, a product plus a tensor one
         total = torch.addcmul(c, total, square) if isinstance(c, Tensor) else total * square + c
     return total
 
@@ -97,12 +104,12 @@ def excess_over_log(
 
 @float32_form(lambda x, y: x / y - 1)
 def ratio_minus_one(x: Tensor, y: Tensor) -> Tensor:
-    """x/y - 1 of positive numbers, with all its digits; -1 where y is nan or infinite."""
+    """x/y - 1 of positive numbers, accurate for close ones; -1 where y is nan or infinite."""
     return torch.fmax((x - y) / y, torch.full_like(y, -1.0))
 
 
 def squared_ratio_minus_one(s: Tensor, sigma: Tensor) -> Tensor:
-    """(s/sigma)^2 - 1, with all its digits; -1 where sigma is infinite."""
+    """(s/sigma)^2 - 1, accurate for close numbers; -1 where sigma is infinite."""
     return ratio_minus_one(s, sigma) * (s / sigma + 1)
 
 
@@ -119,7 +126,7 @@ def beyond_series(w: Tensor, square: Tensor) -> Tensor:
 
 @float32_form(lambda x, y, difference: torch.log(x / y))
 def log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
-    """log(x / y), with all its digits also where x is close to y; x - y is given."""
+    """log(x / y) from x, y and x - y, accurate for close numbers."""
     w = difference / (x + y)
     z = w * w
     near = w * (2.0 + z * atanh_series(z))
@@ -128,15 +135,15 @@ def log_ratio(x: Tensor, y: Tensor, difference: Tensor) -> Tensor:
 
 @float32_form(lambda u, ratio: torch.log(ratio))
 def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
-    """log(1 + u) with all its digits, u and 1 + u given: near 1 by u, near 0 by 1 + u."""
-    # u is bounded from below for the gradient's sake: log1p has none at -1
+    """log(1 + u) from u and 1 + u: by log1p(u) for u > -1/2, else by log(1 + u)."""
+    # without the lower bound the gradient of log1p at u = -1 would be nan
     close = torch.log1p(torch.clamp(u, min=-0.5))
     return torch.where(u > -0.5, close, torch.log(ratio))
 
 
 @with_partials(lambda u, ratio: (1 / ratio, None))
 def log1p_of(u: Tensor, ratio: Tensor) -> Tensor:
-    """log(1 + u), a function of u alone, of which 1 + u is known besides."""
+    """The same, differentiated as a function of u alone."""
     return log1p_or_log(u, ratio)
 
 
@@ -146,7 +153,7 @@ def expm1mx(x: Tensor) -> Tensor:
     return excess_over_log(torch.expm1(x), x, torch.tanh(0.5 * x))
 
 
-# sign(x) (1 - exp(-|x|)), with the derivative exp(-|x|) also at x = 0, where autograd's is 0.
+# sign(x) (1 - exp(-|x|)), with the derivative exp(-|x|) at x = 0 too, where autograd returns 0.
 slope_of_expm1mx_of_distance = with_partials(lambda x: (torch.exp(-x.abs()),))(
     lambda x: -torch.sign(x) * torch.expm1(-x.abs())
 )
