@@ -8,16 +8,16 @@ m = 5,
     F(x) ~ x log((x + m) / x) - sum_j w_j log(x + j) + sum_j c_j / (x + j),
 
 where j = 0..m, and 5.5, 6 and 7 too in the second sum. With c = 0, w_j = 1 for j < m and
-w_m = 1/2 - m this is lgamma(x) = lgamma(x + 1) - log x, applied m times, and Stirling's formula. The w
-and c are fitted to what is left, Binet's function at x + m, so that F'' has a relative error of at
-most 2.8e-15 everywhere; the divergence and its derivatives then have it too. With
+w_m = 1/2 - m this is lgamma(x) = lgamma(x + 1) - log x, applied m times, and Stirling's formula.
+What is left is Binet's function at x + m. The w and c are fitted to it, so that F'' has a relative
+error of at most 2.8e-15 everywhere; the divergence and its derivatives then have it too. With
 E(u) = u - log(1 + u) and d = x - y, the terms of first order cancel analytically:
 
     D(x, y) = sum_j w_j E(d / (y + j)) - x E(-m d / (x (y + m)))
               + d^2 sum_j c_j / ((x + j) (y + j)^2).
 
 The terms are rows of one tensor, because an operation on a thousand numbers costs little more than
-an operation on one. The derivatives are written by hand: F' for its digits, and all for speed.
+an operation on one. Value and derivatives are computed together for speed.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ def bregman_stirling(x: Tensor, y: Tensor, *, slopes: bool) -> tuple[Tensor, ...
 # --- from 1: an Exponential is the Gamma of concentration 1 -------------------------------------
 #
 # Near x = 1: minimax polynomials in w = (x - 1) / (x + 1) for w^2 < 0.002, with a relative error
-# of 4e-15. Elsewhere lgamma and digamma, which have an absolute error of 1e-16, lose less than three
-# digits. The derivatives are written by hand for their digits near 1.
+# of 4e-15. Elsewhere lgamma and digamma, which have an absolute error of 1e-16, lose less than
+# three digits. The derivatives are written by hand for their digits near 1.
 
 _VALUE_NEAR_ONE = (
     0.822467033424113218,
