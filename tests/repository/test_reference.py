@@ -11,7 +11,6 @@ from mpmath import mp
 
 from ..conformance.cases import FAMILIES
 from ..conformance.reference import load, quadrature_values
-from ..conformance.reference.extended_precision.densities import CONTINUOUS, Place
 from ..conformance.reference.extended_precision.functions import (
     LD,
     gauss_legendre,
@@ -20,9 +19,7 @@ from ..conformance.reference.extended_precision.functions import (
     scaled_erfc,
 )
 from ..conformance.reference.extended_precision.kl import knows, truth
-from ..conformance.reference.extended_precision.masses import COUNTS
 from ..conformance.reference.multiprecision import closed_forms, integrate
-from ..conformance.reference.multiprecision.densities import DENSITIES
 from ..conformance.reference.random_members import random_pairs
 
 #: Without an extended format numpy's longdouble is a double, and the reference has fewer digits.
@@ -59,45 +56,6 @@ def test_gauss_legendre_is_exact_for_polynomials():
     x, w = gauss_legendre(20)
     for power in range(0, 40, 2):
         assert abs((w * x**power).sum() - LD(2) / (power + 1)) < 1e-18
-
-
-@pytest.fixture
-def atoms():
-    """A distribution on one number has log masses of log 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        yield
-
-
-@pytest.mark.usefixtures("atoms")
-@pytest.mark.parametrize("name", [*CONTINUOUS, *COUNTS])
-def test_the_two_arithmetics_have_one_density(name):
-    """Two people's copies of a density, in two arithmetics."""
-    family, random = FAMILIES[name], np.random.default_rng(0)
-    for example in family.examples:
-        distribution = {key: LD(x) for key, x in example.items()}
-        exact = {key: mp.mpf(x) for key, x in example.items()}
-        if name in COUNTS:
-            places = [*range(4), 17, 60]
-            found = [COUNTS[name](LD(k), **distribution) for k in places]
-        else:
-            low, high = CONTINUOUS[name].ends(**distribution)
-            left, right = max(low, LD(-20)), min(high, LD(20))
-            x = left + (right - left) * random.uniform(0.001, 0.999, 12).astype(LD)
-            found = CONTINUOUS[name].log_density(
-                Place(x, low, x - low, high, high - x), **distribution
-            )
-            with mp.workdps(40):
-                places = [number(one) for one in x]
-        with mp.workdps(40):
-            for place, mine in zip(places, np.broadcast_to(found, len(places)), strict=True):
-                theirs = DENSITIES[name](mp, place, **exact)
-                if mp.isinf(theirs):
-                    assert np.isneginf(mine)
-                else:
-                    assert abs(number(mine) - theirs) <= 1e-16 * (1 + abs(theirs)), (
-                        place,
-                        example,
-                    )
 
 
 CLOSED = {name: rows for name, rows in load().items() if knows(*name.split(" || "))}

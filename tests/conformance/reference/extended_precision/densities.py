@@ -1,4 +1,4 @@
-"""Densities as the books write them, over arrays of numbers in extended precision.
+"""The families with a density, over arrays of numbers in extended precision.
 
 An independent source for `integral`: nothing here is imported from pyro_kl. A density is taken at
 a `Place`, which has the distances from the ends of p's support, and at complex places where it has
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .functions import LD, PI, log1mexp, log1pexp, log_i0, loggamma, scaled_erfc
+from ..densities import DENSITIES, log_odds
+from .functions import ARRAYS, LD, PI
 
 
 @dataclass(frozen=True)
@@ -135,88 +137,14 @@ def _at_loc(loc: Any, **_: Any) -> Any:
     return loc
 
 
-def _log_beta(a: Any, b: Any) -> Any:
-    return loggamma(a) + loggamma(b) - loggamma(a + b)
-
-
-def _log_odds(probs: Any = None, logits: Any = None) -> Any:
-    return logits if probs is None else np.log(probs) - np.log1p(-probs)
-
-
-# --- the line -----------------------------------------------------------------------------------
-
-
-def _asymmetric_laplace(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
-    left, right, d = scale * asymmetry, scale / asymmetry, at.minus(loc)
-    return np.where(d.real < 0, d / left, -d / right) - np.log(left + right)
-
-
-def _cauchy(at: Place, loc: Any, scale: Any) -> Any:
-    return -np.log(PI * scale) - at.log1p_square(loc, scale)
-
-
-def _gumbel(at: Place, loc: Any, scale: Any) -> Any:
-    z = at.minus(loc) / scale
-    return -z - np.exp(-z) - np.log(scale)
-
-
 def _gumbel_cost(at: Place, loc: Any, scale: Any) -> Any:
     z = at.minus(loc) / scale
     return np.where(z < -100, -z, np.log(np.abs(z) + 1))
 
 
-def _laplace(at: Place, loc: Any, scale: Any) -> Any:
-    return _asymmetric_laplace(at, loc, scale, LD(1))
-
-
-def _logistic(at: Place, loc: Any, scale: Any) -> Any:
-    return _skew_logistic(at, loc, scale, LD(1))
-
-
-def _normal(at: Place, loc: Any, scale: Any) -> Any:
-    return -((at.minus(loc) / scale) ** 2) / 2 - np.log(scale) - np.log(2 * PI) / 2
-
-
-def _skew_logistic(at: Place, loc: Any, scale: Any, asymmetry: Any) -> Any:
-    z = at.minus(loc) / scale
-    size = np.where(z.real < 0, -z, z)
-    log1p_exp = np.where(z.real < 0, -z, 0) + np.log1p(np.exp(-size))
-    return np.log(asymmetry / scale) - z - (asymmetry + 1) * log1p_exp
-
-
-def _soft_asymmetric_laplace(
-    at: Place, loc: Any, scale: Any, asymmetry: Any, softness: Any
-) -> Any:
-    """The sum of an AsymmetricLaplace and a Normal: the convolution's two sides."""
-    left, right, s, d = scale * asymmetry, scale / asymmetry, scale * softness, at.minus(loc)
-
-    def log_side(distance: Any, length: Any) -> Any:
-        # log of exp(s^2 / (2 l^2) - d / l) erfc(u) / 2
-        u = (s / length - distance / s) / np.sqrt(LD(2))
-        scaled = scaled_erfc(np.abs(u))
-        # of the two exponents that make up d / l - s^2 / (2 l^2), u^2 takes all but this
-        near = np.log(scaled) - (distance / s) ** 2 / 2
-        far = s**2 / (2 * length**2) - distance / length
-        erfc = 2 - scaled * np.exp(-u * u)
-        return np.where(u > 0, near, far + np.log(erfc)) - np.log(LD(2))
-
-    return np.logaddexp(log_side(d, right), log_side(-d, left)) - np.log(left + right)
-
-
-def _soft_laplace(at: Place, loc: Any, scale: Any) -> Any:
-    z = at.minus(loc) / scale
-    z = np.where(z.real < 0, -z, z)
-    return np.log(2 / (PI * scale)) - z - np.log1p(np.exp(-2 * z))
-
-
-def _student_t(at: Place, df: Any, loc: Any, scale: Any) -> Any:
-    norm = loggamma((df + 1) / 2) - loggamma(df / 2) - np.log(df * PI) / 2 - np.log(scale)
-    return norm - (df + 1) / 2 * at.log1p_square(loc, scale * np.sqrt(df))
-
-
-def _von_mises(at: Place, loc: Any, concentration: Any) -> Any:
-    drop = 2 * np.sin((at.x - loc) / 2) ** 2
-    return -concentration * drop - np.log(2 * PI) - log_i0(concentration)
+def _weibull_cost(at: Place, scale: Any, concentration: Any) -> Any:
+    power = concentration * (at.log_over(0) - np.log(scale))
+    return np.where(power > 100, power, np.log(1 + np.abs(power)))
 
 
 def _circle(**_: Any) -> tuple[Any, Any]:
@@ -227,177 +155,72 @@ def _on_circle(loc: Any, **_: Any) -> Any:
     return np.clip(loc - 2 * PI * np.round(loc / (2 * PI)), LD(-3), LD(3))
 
 
-# --- half-lines ---------------------------------------------------------------------------------
-
-
-def _gamma(at: Place, concentration: Any, rate: Any) -> Any:
-    a, log_x = concentration, at.log_over(0)
-    return a * np.log(rate) + (a - 1) * log_x - np.exp(log_x) * rate - loggamma(a)
-
-
-def _chi2(at: Place, df: Any) -> Any:
-    return _gamma(at, df / 2, LD(0.5))
-
-
-def _exponential(at: Place, rate: Any) -> Any:
-    return np.log(rate) - rate * at.over(0)
-
-
-def _fisher_snedecor(at: Place, df1: Any, df2: Any) -> Any:
-    a, b, log_x = df1 / 2, df2 / 2, at.log_over(0)
-    log_z = np.log(df1 / df2) + log_x
-    return a * log_z - log_x - (a + b) * log1pexp(log_z) - _log_beta(a, b)
-
-
-def _half_cauchy(at: Place, scale: Any) -> Any:
-    return np.log(2 / (PI * scale)) - log1pexp(2 * (at.log_over(0) - np.log(scale)))
-
-
-def _half_normal(at: Place, scale: Any) -> Any:
-    return np.log(2 / PI) / 2 - np.log(scale) - (at.over(0) / scale) ** 2 / 2
-
-
-def _inverse_gamma(at: Place, concentration: Any, rate: Any) -> Any:
-    a, log_x = concentration, at.log_over(0)
-    return a * np.log(rate) - (a + 1) * log_x - rate * np.exp(-log_x) - loggamma(a)
-
-
-def _log_normal(at: Place, loc: Any, scale: Any) -> Any:
-    y = at.log_over(0)
-    return -(((y - loc) / scale) ** 2) / 2 - y - np.log(scale) - np.log(2 * PI) / 2
-
-
-def _pareto(at: Place, scale: Any, alpha: Any) -> Any:
-    return np.log(alpha / scale) - (alpha + 1) * log1pexp(at.log_over(scale) - np.log(scale))
-
-
-def _weibull(at: Place, scale: Any, concentration: Any) -> Any:
-    log_z = at.log_over(0) - np.log(scale)
-    k = concentration
-    return np.log(k / scale) + (k - 1) * log_z - np.exp(k * log_z)
-
-
-def _weibull_cost(at: Place, scale: Any, concentration: Any) -> Any:
-    power = concentration * (at.log_over(0) - np.log(scale))
-    return np.where(power > 100, power, np.log(1 + np.abs(power)))
-
-
-# --- intervals ----------------------------------------------------------------------------------
-
-
-def _beta(at: Place, concentration1: Any, concentration0: Any) -> Any:
-    a, b = concentration1, concentration0
-    return (a - 1) * at.log_over(0) + (b - 1) * at.log_under(1) - _log_beta(a, b)
-
-
-def _affine_beta(at: Place, concentration1: Any, concentration0: Any, loc: Any, scale: Any) -> Any:
-    a, b = concentration1, concentration0
-    up, down = at.log_over(loc) - np.log(scale), at.log_under(loc + scale) - np.log(scale)
-    return (a - 1) * up + (b - 1) * down - _log_beta(a, b) - np.log(scale)
-
-
-def _continuous_bernoulli(at: Place, **flip: Any) -> Any:
-    eta = _log_odds(**flip)
-    safe = np.where(eta == 0, LD(1), eta)
-    return eta * at.x - np.where(eta == 0, LD(0), np.log(np.expm1(safe) / safe))
-
-
-def _generalized_pareto(at: Place, loc: Any, scale: Any, concentration: Any) -> Any:
-    xi, z = concentration, at.over(loc) / scale
-    none = xi == 0
-    safe = np.where(none, LD(1), xi)
-    end = np.where(xi < 0, loc - scale / safe, LD(0))
-    # 1 + xi z, near its end from the distance to it
-    near_end = (xi < 0) & ((safe * z).real < -0.5)
-    from_end = at.log_under(np.where(xi < 0, end, at.high)) + np.log(
-        np.where(xi < 0, -safe, 1) / scale
-    )
-    log_rest = np.where(near_end, from_end, np.log1p(np.where(near_end, 0, safe * z)))
-    far = (xi > 0) & (np.real(z) == np.inf)
-    log_rest = np.where(far, np.log(np.abs(safe) / scale) + at.log_over(loc), log_rest)
-    return -np.log(scale) - np.where(none, z, (1 + 1 / safe) * log_rest)
-
-
 def _generalized_pareto_ends(loc: Any, scale: Any, concentration: Any) -> tuple[Any, Any]:
     xi = concentration
     return loc, np.where(xi < 0, loc - scale / np.where(xi < 0, xi, LD(-1)), LD("inf"))
 
 
-def _kumaraswamy(at: Place, concentration1: Any, concentration0: Any) -> Any:
-    a, b, low = concentration1, concentration0, at.over(0)
-    log_x = np.where(low < 0.5, at.log_over(0), np.log1p(-at.under(1)))
-    next_to_1 = np.log(a) + at.log_under(1)
-    log_rest = np.where(next_to_1 < -70, next_to_1, log1mexp(a * log_x))
-    return np.log(a * b) + (a - 1) * log_x + (b - 1) * log_rest
-
-
-def _relaxed_bernoulli(at: Place, temperature: Any, **flip: Any) -> Any:
-    log_x, log_rest = at.log_over(0), at.log_under(1)
-    z = np.abs(_log_odds(**flip) - temperature * (log_x - log_rest))
-    return np.log(temperature) - z - 2 * np.log1p(np.exp(-z)) - log_x - log_rest
-
-
 def _middle_of_relaxed(temperature: Any, **flip: Any) -> Any:
-    return 1 / (1 + np.exp(-np.clip(_log_odds(**flip) / temperature, -30, 30)))
+    return 1 / (1 + np.exp(-np.clip(log_odds(ARRAYS, **flip) / temperature, -30, 30)))
 
 
-def _uniform(at: Place, low: Any, high: Any) -> Any:
-    return -np.log(high - low) + 0 * at.x
-
+_OF = {name: partial(density, ARRAYS) for name, density in DENSITIES.items()}
 
 CONTINUOUS: dict[str, Continuous] = {
     "AffineBeta": Continuous(
-        _affine_beta,
+        _OF["AffineBeta"],
         lambda concentration1, concentration0, loc, scale: (
             loc + scale * concentration1 / (concentration1 + concentration0)
         ),
         lambda loc, scale, **_: (loc, loc + scale),
     ),
     "AsymmetricLaplace": Continuous(
-        _asymmetric_laplace, _at_loc, _line, kinks=lambda loc, **_: (loc,)
+        _OF["AsymmetricLaplace"], _at_loc, _line, kinks=lambda loc, **_: (loc,)
     ),
-    "Beta": Continuous(_beta, lambda concentration1, concentration0: (
+    "Beta": Continuous(_OF["Beta"], lambda concentration1, concentration0: (
         concentration1 / (concentration1 + concentration0)
     ), _unit),
-    "Cauchy": Continuous(_cauchy, _at_loc, _line),
-    "Chi2": Continuous(_chi2, lambda df: df, _half_line),
-    "ContinuousBernoulli": Continuous(_continuous_bernoulli, lambda **_: LD(0.5), _unit),
-    "Exponential": Continuous(_exponential, lambda rate: 1 / rate, _half_line),
-    "FisherSnedecor": Continuous(_fisher_snedecor, lambda **_: LD(1), _half_line),
-    "Gamma": Continuous(_gamma, lambda concentration, rate: concentration / rate, _half_line),
+    "Cauchy": Continuous(_OF["Cauchy"], _at_loc, _line),
+    "Chi2": Continuous(_OF["Chi2"], lambda df: df, _half_line),
+    "ContinuousBernoulli": Continuous(_OF["ContinuousBernoulli"], lambda **_: LD(0.5), _unit),
+    "Exponential": Continuous(_OF["Exponential"], lambda rate: 1 / rate, _half_line),
+    "FisherSnedecor": Continuous(_OF["FisherSnedecor"], lambda **_: LD(1), _half_line),
+    "Gamma": Continuous(
+        _OF["Gamma"], lambda concentration, rate: concentration / rate, _half_line
+    ),
     "GeneralizedPareto": Continuous(
-        _generalized_pareto,
+        _OF["GeneralizedPareto"],
         lambda loc, scale, concentration: loc + scale / (1 - np.minimum(concentration, 0)),
         _generalized_pareto_ends,
     ),
-    "Gumbel": Continuous(_gumbel, _at_loc, _line, log_cost=_gumbel_cost),
-    "HalfCauchy": Continuous(_half_cauchy, lambda scale: scale, _half_line),
-    "HalfNormal": Continuous(_half_normal, lambda scale: scale, _half_line),
+    "Gumbel": Continuous(_OF["Gumbel"], _at_loc, _line, log_cost=_gumbel_cost),
+    "HalfCauchy": Continuous(_OF["HalfCauchy"], lambda scale: scale, _half_line),
+    "HalfNormal": Continuous(_OF["HalfNormal"], lambda scale: scale, _half_line),
     "InverseGamma": Continuous(
-        _inverse_gamma, lambda concentration, rate: rate / (concentration + 1), _half_line
+        _OF["InverseGamma"], lambda concentration, rate: rate / (concentration + 1), _half_line
     ),
-    "Kumaraswamy": Continuous(_kumaraswamy, lambda concentration1, concentration0: (
+    "Kumaraswamy": Continuous(_OF["Kumaraswamy"], lambda concentration1, concentration0: (
         (1 - LD(2) ** (-1 / concentration0)) ** (1 / concentration1)
     ), _unit),
-    "Laplace": Continuous(_laplace, _at_loc, _line, kinks=lambda loc, **_: (loc,)),
-    "LogNormal": Continuous(_log_normal, lambda loc, scale: np.exp(loc), _half_line),
-    "Logistic": Continuous(_logistic, _at_loc, _line),
-    "Normal": Continuous(_normal, _at_loc, _line),
+    "Laplace": Continuous(_OF["Laplace"], _at_loc, _line, kinks=lambda loc, **_: (loc,)),
+    "LogNormal": Continuous(_OF["LogNormal"], lambda loc, scale: np.exp(loc), _half_line),
+    "Logistic": Continuous(_OF["Logistic"], _at_loc, _line),
+    "Normal": Continuous(_OF["Normal"], _at_loc, _line),
     "Pareto": Continuous(
-        _pareto,
+        _OF["Pareto"],
         lambda scale, alpha: scale * (1 + 1 / alpha),
         lambda scale, alpha: (scale, LD("inf")),
     ),
-    "RelaxedBernoulli": Continuous(_relaxed_bernoulli, _middle_of_relaxed, _unit),
-    "SkewLogistic": Continuous(_skew_logistic, _at_loc, _line),
-    "SoftAsymmetricLaplace": Continuous(_soft_asymmetric_laplace, _at_loc, _line),
-    "SoftLaplace": Continuous(_soft_laplace, _at_loc, _line),
-    "StudentT": Continuous(_student_t, _at_loc, _line),
+    "RelaxedBernoulli": Continuous(_OF["RelaxedBernoulli"], _middle_of_relaxed, _unit),
+    "SkewLogistic": Continuous(_OF["SkewLogistic"], _at_loc, _line),
+    "SoftAsymmetricLaplace": Continuous(_OF["SoftAsymmetricLaplace"], _at_loc, _line),
+    "SoftLaplace": Continuous(_OF["SoftLaplace"], _at_loc, _line),
+    "StudentT": Continuous(_OF["StudentT"], _at_loc, _line),
     "Uniform": Continuous(
-        _uniform, lambda low, high: (low + high) / 2, lambda low, high: (low, high)
+        _OF["Uniform"], lambda low, high: (low + high) / 2, lambda low, high: (low, high)
     ),
-    "VonMises": Continuous(_von_mises, _on_circle, _circle, period=2 * PI),
+    "VonMises": Continuous(_OF["VonMises"], _on_circle, _circle, period=2 * PI),
     "Weibull": Continuous(
-        _weibull, lambda scale, concentration: scale, _half_line, log_cost=_weibull_cost
+        _OF["Weibull"], lambda scale, concentration: scale, _half_line, log_cost=_weibull_cost
     ),
 }  # fmt: skip

@@ -93,3 +93,24 @@ def gauss_legendre(count: int) -> tuple[Any, Any]:
         slope = count * (x * now - before) / (x * x - 1)
         x = x - now / slope
     return x, 2 / ((1 - x * x) * slope**2)
+
+
+class _Arrays:
+    """The functions of `densities` on arrays in extended precision: numpy's and those above."""
+
+    number, pi = LD, PI
+    #: exp of this is nothing beside 1.
+    negligible = -70
+    loggamma, log_i0, scaled_erfc, log1mexp, log1pexp = map(
+        staticmethod, (loggamma, log_i0, scaled_erfc, log1mexp, log1pexp)
+    )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def end(self, x: Any) -> Any:
+        """An end of a support."""
+        return x
+
+
+ARRAYS = _Arrays()

@@ -1,14 +1,16 @@
-"""Masses of counts as the books write them, in extended precision, and KLs as sums over them."""
+"""KLs of counts in extended precision, as sums over the atoms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..densities import MASSES
 from .adaptive_panels import ROUNDING
-from .functions import LD, loggamma
+from .functions import ARRAYS, LD
 
 #: Nats below 1 at which nothing is left of a mass: 1e-32.
 NOTHING = 74.0
@@ -18,57 +20,8 @@ MOST = 1 << 18
 Member = Mapping[str, Any]
 
 
-def _poisson(k: Any, rate: Any) -> Any:
-    safe = np.where(rate > 0, rate, LD(1))
-    atom = np.where(k == 0, LD(0), LD("-inf"))
-    return np.where(rate > 0, k * np.log(safe) - rate - loggamma(k + 1), atom)
-
-
-def _negative_binomial(k: Any, total_count: Any, probs: Any = None, logits: Any = None) -> Any:
-    if probs is None:
-        log_p1, log_p0 = -np.log1p(np.exp(-logits)), -np.log1p(np.exp(logits))
-    else:
-        log_p1, log_p0 = np.log(probs), np.log1p(-probs)
-    ways = loggamma(total_count + k) - loggamma(total_count) - loggamma(k + 1)
-    return ways + np.where(k == 0, 0, k * log_p1) + total_count * log_p0
-
-
-def _gamma_poisson(k: Any, concentration: Any, rate: Any) -> Any:
-    return _negative_binomial(k, concentration, logits=-np.log(rate))
-
-
-def _geometric(k: Any, probs: Any = None, logits: Any = None) -> Any:
-    if probs is None:
-        return -np.log1p(np.exp(-logits)) - k * np.log1p(np.exp(logits))
-    rest = np.where(probs == 1, LD(0.5), 1 - probs)
-    atom = np.where(k == 0, LD(0), LD("-inf"))
-    return np.where(probs == 1, atom, np.log(probs) + k * np.log(rest))
-
-
-def _inflated(log_mass: Callable[..., Any]) -> Callable[..., Any]:
-    def of_gate(k: Any, gate: Any = None, gate_logits: Any = None, **distribution: Any) -> Any:
-        if gate is None:
-            log_closed, log_opened = (
-                -np.log1p(np.exp(-gate_logits)),
-                -np.log1p(np.exp(gate_logits)),
-            )
-        else:
-            log_closed, log_opened = np.log(gate), np.log1p(-gate)
-        counted = log_opened + log_mass(k, **distribution)
-        return np.where(k == 0, np.logaddexp(log_closed, counted), counted)
-
-    return of_gate
-
-
 #: `log_mass(k, **parameters)`.
-COUNTS: Mapping[str, Callable[..., Any]] = {
-    "GammaPoisson": _gamma_poisson,
-    "Geometric": _geometric,
-    "NegativeBinomial": _negative_binomial,
-    "Poisson": _poisson,
-    "ZeroInflatedNegativeBinomial": _inflated(_negative_binomial),
-    "ZeroInflatedPoisson": _inflated(_poisson),
-}
+COUNTS = {name: partial(mass, ARRAYS) for name, mass in MASSES.items()}
 
 
 class Summation:

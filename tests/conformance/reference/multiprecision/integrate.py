@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-import mpmath
 from mpmath import mp, mpf
 
 from pyro_kl import Family
@@ -44,24 +42,6 @@ MAX_HALVINGS = 12
 _NOTHING = 1.3 * WORKING_DIGITS * 2.302585
 
 Parameters = Mapping[str, Any]
-
-
-class _Arithmetic:
-    """mpmath for `densities`, with the constants of a density computed once."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(mp, name)
-
-    def loggamma(self, x: Any) -> Any:
-        return _loggamma(x, mp.prec)
-
-
-@lru_cache(maxsize=4096)
-def _loggamma(x: Any, prec: int) -> Any:
-    return mpmath.loggamma(x)
-
-
-_ARITHMETIC = _Arithmetic()
 
 
 def exact(value: Any) -> Any:
@@ -96,7 +76,7 @@ class Member:
         # the ends belong to a discrete support, and are of measure zero in a continuous one
         if not self.low <= x <= self.high:
             return -mp.inf
-        return self.density(_ARITHMETIC, x, **self.parameters)
+        return self.density(mp, x, **self.parameters)
 
     @property
     def bounded(self) -> bool:
