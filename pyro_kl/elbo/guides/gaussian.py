@@ -1,8 +1,8 @@
-"""Gaussians taken apart block by block: means, sds and factors given the blocks before.
+"""Joint Gaussians in blocks: mean, sds and factor of each block given the blocks before it.
 
-Each of the three ways in which Pyro's joint guides draw u has a class with one method, `block`.
-A plate around the joint site makes a batch of Gaussians: parameters keep the batch dims in which
-they differ, and have 1 where one of them serves all (plates of particles above all).
+Pyro's joint guides draw u in three ways; each has a class with one method, `block`. A plate around
+the joint site makes a batch of Gaussians: parameters keep the batch dims along which they differ,
+and have size 1 along the others (a plate of particles above all).
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ from ...registry.subclasses import is_a
 
 @dataclass(frozen=True)
 class GaussianBlock:
-    """What is known of a site's unconstrained value u_k, flattened to n coordinates.
+    """The Gaussian of a site's unconstrained value u_k, flattened to n coordinates.
 
     Attributes:
         loc: mean given the blocks before it, or of the marginal; (..., n).
         scale: sd of each coordinate, given the blocks before it or of the marginal; (..., n).
-        log_diagonal: log sd of each coordinate given all before it, (..., n); where only the sum
-            is known, spread evenly.
-        tril: the Cholesky factor of the covariance behind `scale`, (..., n, n), made when asked
-            for.
+        log_diagonal: log sd of each coordinate given all before it, (..., n); where only their sum
+            is known, each has the same share of it.
+        tril: makes the Cholesky factor of the covariance whose sds are `scale`, (..., n, n).
     """
 
     loc: Tensor
@@ -58,7 +57,7 @@ class GaussianBlock:
 
 
 class _Cholesky:
-    """u = loc + L noise; what all blocks need is computed at once."""
+    """u = loc + L noise; what all blocks need is computed once."""
 
     def __init__(self, loc: Tensor, tril: Tensor, value: Tensor, sizes: Sequence[int]) -> None:
         self.loc, self.tril, self.value, self.sizes = loc, tril, value, sizes
@@ -71,7 +70,7 @@ class _Cholesky:
 
     @cached_property
     def own(self) -> Tensor:
-        """The factor with nothing left but the blocks on the diagonal, (..., d, d)."""
+        """The blocks on the diagonal of the factor, zero elsewhere, (..., d, d)."""
         sizes = torch.tensor(self.sizes, device=self.tril.device)
         block_of = torch.arange(len(self.sizes), device=self.tril.device).repeat_interleave(sizes)
         return self.tril * (block_of.unsqueeze(-1) == block_of)
@@ -79,7 +78,7 @@ class _Cholesky:
     @cached_property
     def conditional(self) -> tuple[Tensor, Tensor]:
         """Means and sds of each coordinate given the blocks before its own."""
-        with torch.no_grad():  # the noise is a constant, whatever the parameters
+        with torch.no_grad():  # the noise does not depend on the parameters
             gap = (self.value - self.loc).unsqueeze(-1)
             noise = torch.linalg.solve_triangular(self.tril, gap, upper=False).squeeze(-1)
         loc = self.loc + _rows_times(noise, (self.tril - self.own).mT)
@@ -120,7 +119,7 @@ class _Diagonal:
 
 
 class _LowRank:
-    """u = loc + W z + sqrt(D) noise, by the Gaussian that z is given the blocks before.
+    """u = loc + W z + sqrt(D) noise, by the conditional Gaussian of z given the blocks before.
 
     With R_k = I + sum_{i<k} W_i' D_i^-1 W_i (r x r), z given u_<k has covariance R_k^-1 and mean
     R_k^-1 sum W_i' D_i^-1 (u_i - loc_i).
@@ -172,14 +171,14 @@ def diagonal(matrix: Tensor) -> Tensor:
 
 
 def _rows_times(rows: Tensor, matrix: Tensor) -> Tensor:
-    """Each row vector (..., n) times its matrix (..., n, m), or times the only one."""
+    """Each row vector (..., n) times its matrix (..., n, m), or times one matrix for all."""
     if matrix.dim() == 2:
         return rows @ matrix
     return (rows.unsqueeze(-2) @ matrix).squeeze(-2)
 
 
 def _without_copies(parameter: Tensor, event_dim: int) -> Tensor:
-    """A parameter with size 1 in the batch dims that repeat it, and without those in front."""
+    """A parameter with size 1 along the batch dims that repeat it, and without leading ones."""
     batch = parameter.dim() - event_dim
     for dim in range(batch):
         if parameter.stride(dim) == 0:
@@ -190,7 +189,7 @@ def _without_copies(parameter: Tensor, event_dim: int) -> Tensor:
 
 
 def read_joint(distribution: Distribution, value: Tensor, sizes: Sequence[int] = ()) -> Any:
-    """How a distribution draws u, or None if it is not one of the three."""
+    """The class above that draws u as a distribution does, or None if none does."""
     if is_a(distribution, MultivariateNormal):
         tril = _without_copies(distribution._unbroadcasted_scale_tril, 2)
         return _Cholesky(_without_copies(distribution.loc, 1), tril, value, sizes)

@@ -4,12 +4,12 @@ All latents are packed into one u ~ N(mean, L L'), in the order of the model's s
 
     KL(q || p) = sum_k E KL(q(u_k | u_<k) || p(u_k | parents)),   u_k | u_<k ~ N(m_k, L_kk L_kk')
 
-needs no solve but one with L that carries no gradient, and is a valid decomposition whatever
-depends on what in the model, since parents come first. Where the cross-entropy against the prior
-sees each coordinate on its own (it is a product, or a Dirichlet, or an LKJ), the KL of a block is
-that of its marginals N(m_j, s_j^2) plus sum_j log(s_j / L_jj), its inner correlation. And where a
-site has no parents at all, the expectation over u_<k is done exactly too: marginals of the whole
-instead of conditionals, with the same correction. Such sites have no variance; the others are
+needs one solve with L, which carries no gradient. It is valid whatever depends on what in the
+model, since parents come first. Where the cross-entropy against the prior is a sum over coordinates
+(the prior is a product, or a Dirichlet, or an LKJ), the KL of a block is that of its marginals
+N(m_j, s_j^2) plus sum_j log(s_j / L_jj), which is its inner correlation. Where a site has no
+parents at all, the expectation over u_<k is exact too: it takes marginals of the whole instead of
+conditionals, with the same correction. Such sites have no variance; the others are
 Rao-Blackwellised.
 
 Source: Cover & Thomas (2006), Elements of Information Theory, sec. 2.5 (chain rule).
@@ -80,7 +80,7 @@ def _arranged(
 def _narrow(
     wide: Sequence[int], batch: Sequence[int], own: Sequence[int], event_dim: int
 ) -> tuple[int, ...]:
-    """The shape `wide`, with 1 in place of the dims of `batch` that a parameter has not.
+    """The shape `wide`, with 1 for the dims of `batch` that a parameter does not have.
 
     Args:
         wide: shape of a site's unconstrained value, its batch and `event_dim` more dims.
@@ -113,8 +113,8 @@ class JointBlock(ImageSite):
     Attributes:
         start: first coordinate.
         stop: one past the last coordinate.
-        order: place among the sites of the same auxiliary.
-        sizes: numbers of coordinates of all sites of the same auxiliary.
+        order: place among the sites of the same auxiliary site.
+        sizes: numbers of coordinates of all sites of the same auxiliary site.
         has_parents: whether the site's prior may depend on other latents.
     """
 
@@ -149,19 +149,13 @@ class JointBlock(ImageSite):
         prior = self.prior(model_trace)
         if not prior.is_univariate:
             return None
-        arranged = _arranged(self._block(guide_trace), prior, *self._shapes(prior, guide_trace))
+        arranged = _arranged(self._block(guide_trace), prior, *self.shapes(prior, guide_trace))
         return prior.univariate_pair(*arranged)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
-        """KL of the block against the prior, plus what the block owes to correlation."""
+        """KL of the block against the prior, with the correlation inside of the block."""
         prior = self.prior(model_trace)
-        return product_kl(self._block(guide_trace), prior, *self._shapes(prior, guide_trace))
-
-    def _shapes(self, prior: Prior, guide_trace: Trace) -> tuple[torch.Size, torch.Size]:
-        """Of the site's unconstrained value, and of the batch of its Gaussians."""
-        value = guide_trace.nodes[self.name]["value"]
-        batch = guide_trace.nodes[self.auxiliary]["value"].shape[:-1]
-        return prior.unconstrained_shape(value), batch
+        return product_kl(self._block(guide_trace), prior, *self.shapes(prior, guide_trace))
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
@@ -190,18 +184,18 @@ def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
 def joint_blocks(
     auxiliary: str, members: Sequence[str], model_trace: Trace, guide_trace: Trace
 ) -> list[JointBlock]:
-    """The slices of a joint site that Deltas after it are images of.
+    """The slices of a joint site whose images are the Deltas after it.
 
     Args:
         auxiliary: a site of the guide whose value is a vector.
-        members: the Deltas after it, in the guide's order; those that are no image of the next
-            slice are passed over.
+        members: the Deltas after it, in the guide's order; one that is no image of the next
+            slice is passed over.
         model_trace: of the model.
         guide_trace: of the guide.
 
     Raises:
-        NotImplementedError: the distribution is none of the Gaussians that can be taken apart, or
-            its coordinates are not all accounted for.
+        NotImplementedError: the distribution is not one of the Gaussians of `read_joint`, or some
+            of its coordinates belong to no Delta.
     """
     aux = guide_trace.nodes[auxiliary]
     value, distribution = aux["value"], aux["fn"]

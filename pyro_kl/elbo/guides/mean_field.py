@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -169,6 +170,17 @@ class ImageSite(GuideSite):
                 return False
             unconstrained = unconstrained.reshape(shape)
         return prior.is_image(value, unconstrained)
+
+    def shapes(self, prior: Prior, guide_trace: Trace) -> tuple[torch.Size, torch.Size]:
+        """Of the unconstrained value, and of the batch in which the auxiliary site draws vectors.
+
+        Args:
+            prior: the prior.
+            guide_trace: of the guide.
+        """
+        value = guide_trace.nodes[self.name]["value"]
+        batch = guide_trace.nodes[self.auxiliary]["value"].shape[:-1]
+        return prior.unconstrained_shape(value), batch
 
 
 @dataclass

@@ -117,7 +117,7 @@ class Prior:
         self.depth = 0
         if is_a(distribution, Independent):
             self.depth = distribution.reinterpreted_batch_ndims
-            distribution = peel(distribution, self.depth)
+            distribution = distribution.base_dist
         self.base: Any = distribution
         constraint = self.base.support
         if known is None or known.constraint is not constraint:

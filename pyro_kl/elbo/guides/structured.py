@@ -23,6 +23,61 @@ from .mean_field import ImageSite
 from .pair_kl import PairKL
 
 
+class _GuideRun:
+    """The conditional Gaussians of an AutoStructured in one run.
+
+    Args:
+        guide: the autoguide.
+        guide_trace: of the run.
+    """
+
+    def __init__(self, guide: Any, guide_trace: Trace) -> None:
+        self.guide, self.nodes = guide, guide_trace.nodes
+        self._centred: dict[str, Any] = {}
+
+    def block(self, name: str) -> GaussianBlock:
+        """The Gaussian of a site given the sites that it depends on."""
+        guide = self.guide
+        mean = attrgetter(name)(guide.locs) + self._shift(name)
+        scale: Tensor = attrgetter(name)(guide.scales)
+        if guide.conditionals[name] == "normal":
+            return GaussianBlock(mean, scale, scale.log(), lambda: torch.diag(scale))
+        tril = scale.unsqueeze(-1) * attrgetter(name)(guide.scale_trils)
+        sd = tril.square().sum(-1).sqrt()
+        return GaussianBlock(mean, sd, tril.diagonal().log(), lambda: tril)
+
+    def _shift(self, name: str) -> Any:
+        """The part of the mean that comes from the sites before, flattened."""
+        deps = attrgetter(name)(self.guide.deps)
+        total: Any = 0.0
+        for upstream in self.guide.dependencies.get(name, {}):
+            total = total + attrgetter(upstream)(deps)(self.centred(upstream))
+        return total
+
+    def centred(self, name: str) -> Any:
+        """u - loc of a site, flattened, in the guide's own order of operations."""
+        if name not in self._centred:
+            guide, conditional = self.guide, self.guide.conditionals[name]
+            if conditional == "delta":
+                own: Any = torch.zeros_like(attrgetter(name)(guide.locs))
+            else:
+                noise, scale = self.nodes[name + "_aux"]["value"], attrgetter(name)(guide.scales)
+                if conditional == "mvn":
+                    noise = noise @ attrgetter(name)(guide.scale_trils).T
+                own = noise * scale
+            self._centred[name] = own + self._shift(name)
+        return self._centred[name]
+
+
+def _run_of(guide: Any, guide_trace: Trace) -> _GuideRun:
+    """The run of a guide, kept with the trace so that its sites share the work."""
+    runs = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
+    if id(guide) not in runs:
+        runs[id(guide)] = _GuideRun(guide, guide_trace)
+    run: _GuideRun = runs[id(guide)]
+    return run
+
+
 @dataclass
 class StructuredSite(ImageSite):
     """A site of AutoStructured with a "normal" or "mvn" conditional.
@@ -35,24 +90,15 @@ class StructuredSite(ImageSite):
     word = "exact given the sites that the guide makes it depend on"
 
     def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
-        """Whether the value is what this guide, and not another one, makes of its noise."""
-        made = _memo(self.guide, guide_trace)
-        centred = _centred(self.guide, self.name, guide_trace, made)
+        """Whether the value is the image of this guide's noise, and not of another guide's."""
+        centred = _run_of(self.guide, guide_trace).centred(self.name)
         u = attrgetter(self.name)(self.guide.locs) + centred
         return self.has_image(u, model_trace, guide_trace)
 
     def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
         """KL of the conditional against the prior."""
-        mean, tril = _conditional(self.guide, self.name, guide_trace)
-        if tril.dim() == 1:
-            block = GaussianBlock(mean, tril, tril.log(), lambda: torch.diag(tril))
-        else:
-            scale = tril.square().sum(-1).sqrt()
-            block = GaussianBlock(mean, scale, tril.diagonal().log(), lambda: tril)
-        prior = self.prior(model_trace)
-        shape = prior.unconstrained_shape(guide_trace.nodes[self.name]["value"])
-        batch = guide_trace.nodes[self.auxiliary]["value"].shape[:-1]
-        return product_kl(block, prior, shape, batch)
+        block, prior = _run_of(self.guide, guide_trace).block(self.name), self.prior(model_trace)
+        return product_kl(block, prior, *self.shapes(prior, guide_trace))
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The noise's log density, and the Jacobian that the Delta carries."""
@@ -60,51 +106,6 @@ class StructuredSite(ImageSite):
         log_noise = aux["fn"].base_dist.log_prob(aux["value"])
         jacobian = site["unscaled_log_prob"]
         return [(log_noise.reshape((*jacobian.shape, -1)).sum(-1), aux), (jacobian, site)]
-
-
-def _factor(guide: Any, name: str) -> Tensor:
-    """The factor of a site's conditional: (n,) if diagonal, else (n, n)."""
-    scale: Tensor = attrgetter(name)(guide.scales)
-    if guide.conditionals[name] == "normal":
-        return scale
-    return scale.unsqueeze(-1) * attrgetter(name)(guide.scale_trils)
-
-
-def _shift(guide: Any, name: str, guide_trace: Trace, made: dict[str, Any]) -> Tensor:
-    """What the sites before add to the mean, flattened; memoised in `made`."""
-    total: Any = 0.0
-    deps = attrgetter(name)(guide.deps)
-    for upstream in guide.dependencies.get(name, {}):
-        total = total + attrgetter(upstream)(deps)(_centred(guide, upstream, guide_trace, made))
-    return total
-
-
-def _centred(guide: Any, name: str, guide_trace: Trace, made: dict[str, Any]) -> Any:
-    """u - loc of a site, flattened, as the guide computes it."""
-    if name not in made:
-        conditional = guide.conditionals[name]
-        if conditional == "delta":
-            own: Any = torch.zeros_like(attrgetter(name)(guide.locs))
-        elif conditional == "normal":
-            own = guide_trace.nodes[name + "_aux"]["value"] * attrgetter(name)(guide.scales)
-        else:
-            tril, scale = attrgetter(name)(guide.scale_trils), attrgetter(name)(guide.scales)
-            own = guide_trace.nodes[name + "_aux"]["value"] @ tril.T * scale
-        made[name] = own + _shift(guide, name, guide_trace, made)
-    return made[name]
-
-
-def _memo(guide: Any, guide_trace: Trace) -> dict[str, Any]:
-    """What has been computed of a guide in one run."""
-    memos = guide_trace.__dict__.setdefault("pyro_kl_structured", {})
-    memo: dict[str, Any] = memos.setdefault(id(guide), {})
-    return memo
-
-
-def _conditional(guide: Any, name: str, guide_trace: Trace) -> tuple[Tensor, Tensor]:
-    made = _memo(guide, guide_trace)
-    mean = attrgetter(name)(guide.locs) + _shift(guide, name, guide_trace, made)
-    return mean, _factor(guide, name)
 
 
 def _is_structured(part: Any) -> bool:
