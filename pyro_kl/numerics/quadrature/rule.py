@@ -156,7 +156,7 @@ def _sums(
         sums, size = torch.mm(nodes.patterns, terms), torch.mm(nodes.masses.t(), sizes)[0]
     else:
         weighted = nodes.minus * terms
-        sums, size = torch.mm(nodes.patterns, weighted), weighted.abs_().sum(0)
+        sums, size = torch.mm(nodes.patterns, weighted), weighted.abs().sum(0)
     masses, off, fallen = nodes.masses, nodes.off, nodes.fallen
     if density is not None:
         masses = masses * density
