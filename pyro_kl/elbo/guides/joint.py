@@ -7,9 +7,9 @@ All latents are packed into one u ~ N(mean, L L'), in the order of the model's s
 needs one solve with L, which carries no gradient. It is valid whatever depends on what in the
 model, since parents come first. Where the cross-entropy against the prior is a sum over
 coordinates (the prior is a product, or a Dirichlet, or an LKJ), the KL of a block is that of its
-marginals N(m_j, s_j^2) plus sum_j log(s_j / L_jj), which is its inner correlation. Where a site has no
-parents at all, the expectation over u_<k is exact too: it takes marginals of the whole instead of
-conditionals, with the same correction. Such sites have no variance; the others are
+marginals N(m_j, s_j^2) plus sum_j log(s_j / L_jj), which is its inner correlation. Where a site
+has no parents at all, the expectation over u_<k is exact too: it takes marginals of the whole
+instead of conditionals, with the same correction. Such sites have no variance; the others are
 Rao-Blackwellised.
 
 Source: Cover & Thomas (2006), Elements of Information Theory, sec. 2.5 (chain rule).
