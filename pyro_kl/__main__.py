@@ -29,7 +29,7 @@ from .registry.warnings import quiet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 for bad input, with one line that says what to do."""
+    """Run one command; for bad input print one line that says what to do and return 2."""
     arguments = _parser().parse_args(argv)
     try:
         print(_COMMANDS[arguments.command](arguments))
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LookupError, NotImplementedError) as error:
         print(error.args[0], file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _width() -> int | None:
-    """Of the terminal, or as COLUMNS has it; None where the output goes to a file or a pipe."""
+    """The width of the terminal, or COLUMNS; None for a file or a pipe."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return None
     return shutil.get_terminal_size().columns
@@ -112,10 +112,10 @@ def _classes(arguments: argparse.Namespace) -> str:
 
 
 def _class_named(name: str, others: Iterable[type[Any]] = ()) -> type[Any]:
-    """A class of pyro.distributions, or one of the others, in capitals or not.
+    """A class of pyro.distributions, or one of the others; lower and upper case are the same.
 
     Raises:
-        LookupError: there is none; the message has what is spelt alike.
+        LookupError: there is none; the message suggests similar names.
     """
     found = {cls.__name__: cls for cls in others}
     for key, value in vars(pyro.distributions).items():
@@ -139,48 +139,56 @@ def _instead(words: Collection[str]) -> str:
 
 
 def _explain(arguments: argparse.Namespace) -> str:
-    """The registered pair; what `kl` does with the classes' examples, if there is none."""
+    """The registered pair; the result of `kl` for the classes' examples, if there is none."""
     p, q = _class_named(arguments.p), _class_named(arguments.q)
     pair = pair_of(p, q)
     if pair is not None:
         return _explained(pair)
-    declined = ""
-    for a, b in _examples(p, q):
-        pair = pair_of(type(a), type(b))
-        try:
-            with quiet():  # the reason says it
-                found = kl(a, b)
-        except NotImplementedError as missing:
-            declined = declined or str(missing)
-            continue
-        example = f"p = {_one_line(a)}\n             q = {_one_line(b)}\n             {found}"
-        if pair is not None:
-            return f"{_explained(pair)}\n\n  example    {example}"
-        name = f"KL({describe(a)} || {describe(b)})"
-        return f"{name}\n  method     {found.method}\n  example    {example}"
-    raise LookupError(declined or no_formula_for(arguments.p, arguments.q))
+    a, b, found = next(_answered(arguments, kl, _examples(p, q)))
+    example = f"p = {_one_line(a)}\n             q = {_one_line(b)}\n             {found}"
+    pair = pair_of(type(a), type(b))
+    if pair is not None:
+        return f"{_explained(pair)}\n\n  example    {example}"
+    name = f"KL({describe(a)} || {describe(b)})"
+    return f"{name}\n  method     {found.method}\n  example    {example}"
 
 
 def _compare(arguments: argparse.Namespace) -> str:
     p, q = _class_named(arguments.p), _class_named(arguments.q)
     pyro.set_rng_seed(0)
-    lines, declined = [], ""
-    pairs = list(_examples(p, q))
-    for a, b in pairs[: min(len(members(p)), len(members(q)))]:
+    examples = list(_examples(p, q))[: min(len(members(p)), len(members(q)))]
+    return "\n".join(
+        f"p = {_one_line(a)}, q = {_one_line(b)}\n{comparison}"
+        for a, b, comparison in _answered(arguments, compare, examples)
+    )
+
+
+def _answered(
+    arguments: argparse.Namespace,
+    function: Callable[[Distribution, Distribution], Any],
+    examples: Iterable[tuple[Distribution, Distribution]],
+) -> Iterator[tuple[Distribution, Distribution, Any]]:
+    """The examples for which there is a KL, each with the function's result.
+
+    Raises:
+        LookupError: there is none.
+    """
+    declined, answers = "", 0
+    for a, b in examples:
         try:
-            with quiet():  # the reason says it
-                comparison = compare(a, b)
+            with quiet():  # the printed reason has the warning's text
+                found = function(a, b)
         except NotImplementedError as missing:
             declined = declined or str(missing)
             continue
-        lines.append(f"p = {_one_line(a)}, q = {_one_line(b)}\n{comparison}")
-    if not lines:
+        answers += 1
+        yield a, b, found
+    if not answers:
         raise LookupError(declined or no_formula_for(arguments.p, arguments.q))
-    return "\n".join(lines)
 
 
 def _examples(p: type[Any], q: type[Any]) -> Iterator[tuple[Distribution, Distribution]]:
-    """Members of both on one space; first the i-th of one beside the i-th (or next) of the other.
+    """Members of both classes on one space; first the i-th of each, or the i-th and the next.
 
     Raises:
         LookupError: one of the classes has no density.
@@ -201,7 +209,7 @@ def _examples(p: type[Any], q: type[Any]) -> Iterator[tuple[Distribution, Distri
 
 
 def _made_wider(distribution: Distribution, shape: torch.Size) -> Distribution:
-    """A product of independent copies, of the missing shape; the same if no shape is missing."""
+    """A product of independent copies with the missing dimensions, if there are any."""
     if not shape:
         return distribution
     wide = torch.broadcast_shapes(distribution.batch_shape, shape)
@@ -212,8 +220,12 @@ def _one_line(distribution: Distribution) -> str:
     return " ".join(repr(distribution).split())
 
 
-#: The error of methods that have none to be measured.
-_ERRORS = {"infinite": "none: decided from the supports and moments"}
+def _error_of(pair: Pair) -> str:
+    if pair.method == "infinite":
+        return "none: decided from the supports and moments"
+    if pair.method == "quadrature" and pair.derived:
+        return "estimated for each value: pyro_kl.kl(p, q).error"
+    return "as measured over reference values, in docs/pairs.md of the repository"
 
 
 def _explained(pair: Pair) -> str:
@@ -222,7 +234,7 @@ def _explained(pair: Pair) -> str:
         f"  method     {pair.method}",
         f"  finite     {pair.finite}",
         f"  reference  {pair.reference}",
-        f"  error      {_ERRORS.get(pair.method, 'as measured: see docs/pairs.md')}",
+        f"  error      {_error_of(pair)}",
         f"  declared   {pair.source}",
     ]
     if pair.replaces:
@@ -234,10 +246,10 @@ def _explained(pair: Pair) -> str:
 
 
 def _code_of(term: Callable[..., Any]) -> str:
-    """A declared function as its author wrote it."""
+    """The source code of a declared function."""
     try:
         code = inspect.getsource(term)
-    except OSError:  # declared at a prompt
+    except OSError:  # a function typed at a prompt has no source file
         return f"    {term.__name__}"
     return textwrap.indent(textwrap.dedent(code).rstrip(), "    ")
 

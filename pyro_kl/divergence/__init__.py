@@ -1,1 +1,1 @@
-"""The KL of two distributions: exact, bounded, estimated, compared, checked."""
+"""The KL of two distributions: exact, bounded, estimated, compared with samples, checked."""

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Distribution, kl_divergence
 
 from ..registry.provenance import recording, total_error
 from ..registry.reduction import describe
-from ..registry.shapes import broadcast_batch
+from ..registry.shapes import broadcast_batch, check_durations
 from ..wrappers.transformed.by_search import is_on_line
 from .estimate import Record
 from .mixtures import check_operands, components, is_mixture, log_overlap, pairwise
@@ -22,12 +22,12 @@ _STEP_ITERATIONS = 30
 
 @dataclass(frozen=True, eq=False)
 class Bounds(Record):
-    """Two numbers of nats that a KL lies between.
+    """A lower and an upper bound of a KL, in nats.
 
     Attributes:
-        lower: never above the KL, of the broadcast batch shape.
-        upper: never below it; both keep their graph.
-        method: which bounds these are.
+        lower: never above the KL, of the broadcast batch shape; differentiable.
+        upper: never below the KL; likewise.
+        method: the names of the bounds.
         reason: why there is no exact value, or where it comes from.
     """
 
@@ -45,7 +45,7 @@ class Bounds(Record):
 
 
 def has_bounds(p: Distribution, q: Distribution) -> bool:
-    """Whether `bounds` is made for the two, as far as their classes tell."""
+    """Whether `bounds` applies to two distributions of these classes."""
     hmms = isinstance(p, DiscreteHMM) and isinstance(q, DiscreteHMM)
     return hmms or is_mixture(p) or is_mixture(q)
 
@@ -55,24 +55,25 @@ def bounds(p: Distribution, q: Distribution) -> Bounds:
 
     For mixtures p = sum a_i p_i and q = sum b_j q_j the upper bound is the smaller one of Hershey
     and Olsen's variational bound and that from Kolchinsky and Tracey's lower bound of p's
-    entropy; the lower bound is the largest of 0 and two of Jensen's. For two DiscreteHMMs the
-    variational bound runs backwards in time (hidden states need no common labels), next to the
-    chain rule; the lower bound is that of the best single time step.
+    entropy; the lower bound is the largest of 0 and two bounds by Jensen's inequality. For two
+    DiscreteHMMs the upper bound is the smaller one of the variational bound, backwards in time,
+    whose hidden states need no common labels, and the chain rule; the lower bound is that of the
+    best single time step.
 
     Args:
         p: the distribution that the expectation is over.
         q: the distribution that it is compared with.
 
     Returns:
-        Nats, broadcast batch shape, with the names of the bounds.
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the names of the bounds.
 
     Raises:
         NotImplementedError: there is no formula, and neither is a mixture; or the components of
             mixtures have no formula.
         TypeError: one of them is not a distribution.
-        ValueError: a mixture has no component.
+        ValueError: a mixture has no component, or a DiscreteHMM no number of time steps.
 
-    Source:
+    Reference:
         Hershey & Olsen (2007), "Approximating the Kullback Leibler divergence between Gaussian
         mixture models", sec. 8; Kolchinsky & Tracey (2017), "Estimating mixture entropy with
         pairwise distances", eq. 10-11; Do (2003), for HMMs.
@@ -103,7 +104,7 @@ def bounds(p: Distribution, q: Distribution) -> Bounds:
 
 
 def _exact(p: Distribution, q: Distribution) -> Bounds | None:
-    """Both bounds in one, if there is a formula; an integral's are as far apart as it may be off.
+    """Both bounds from the exact value, if there is a formula; from value -+ error, if integrated.
 
     Raises:
         NotImplementedError: there is neither a formula nor a bound.
@@ -125,15 +126,15 @@ def _exact(p: Distribution, q: Distribution) -> Bounds | None:
 def _of_mixtures(
     log_a: Tensor, p: Distribution, log_b: Tensor, q: Distribution
 ) -> tuple[Tensor, Tensor]:
-    """Bounds from what all pairs of components say."""
+    """Bounds from the KLs and the overlaps of all pairs of components."""
     cost = pairwise(p, q)
     log_a, log_b = log_a.to(cost.dtype), log_b.to(cost.dtype)
     own = pairwise(p, p)
-    half = _or_nothing(log_overlap(p, p, 0.5), own)
-    half_q = _or_nothing(log_overlap(p, q, 0.5), cost)
+    half = _or_zero(log_overlap(p, p, 0.5), own)
+    half_q = _or_zero(log_overlap(p, q, 0.5), cost)
     a = log_a.exp()
     upper = variational_upper(log_a, log_b, cost)
-    # -H(p) <= sum_i a_i [log sum_k a_k BC(p_i, p_k) - H(p_i)], and E log q is bounded as there
+    # -H(p) <= sum_i a_i [log sum_k a_k BC(p_i, p_k) - H(p_i)]; E log q is bounded as above
     over = (log_a.unsqueeze(-2) + half).logsumexp(-1)
     against = (log_b.unsqueeze(-2) - cost).logsumexp(-1)
     upper = torch.minimum(upper, _mean(a, over - against))
@@ -147,8 +148,8 @@ def _of_mixtures(
     return lower.clamp(min=0.0), upper
 
 
-def _or_nothing(log_coefficient: Tensor | None, like: Tensor) -> Tensor:
-    """Where Bhattacharyya's coefficient is not known it is at most 1."""
+def _or_zero(log_coefficient: Tensor | None, like: Tensor) -> Tensor:
+    """Log of Bhattacharyya's coefficient; of its bound 1 where the coefficient is not known."""
     return torch.zeros_like(like) if log_coefficient is None else log_coefficient
 
 
@@ -161,18 +162,18 @@ def variational_upper(
 ) -> Tensor:
     r"""min KL(phi || psi) + sum phi_ij cost_ij, phi's rows summing to a and psi's columns to b.
 
-    An upper bound for any phi and psi, by the log-sum inequality; the two are improved in turn,
-    which is a convex problem. The gradient is that of the bound at the last ones.
+    It is an upper bound for any phi and psi, by the log-sum inequality. The problem is convex, and
+    the two are improved in turn. The gradient is that of the bound at the last phi and psi.
 
     Args:
         log_a: (..., K_p).
         log_b: (..., K_q).
         cost: (..., K_p, K_q), KLs of components.
-        iterations: how many times both are improved.
+        iterations: how often both are improved.
     """
     rows, columns = log_a.unsqueeze(-1), log_b.unsqueeze(-2)
     with torch.no_grad():
-        closeness = -cost.clamp(max=1e8)  # finite, to choose by; what it costs is below
+        closeness = -cost.clamp(max=1e8)  # finite while choosing; the bound below has the cost
         share = (columns + closeness).log_softmax(-1)
         back = torch.zeros_like(share)
         for _ in range(iterations):
@@ -189,12 +190,7 @@ def variational_upper(
 
 
 def _of_hmms(p: DiscreteHMM, q: DiscreteHMM) -> tuple[Tensor, Tensor]:
-    for side, distribution in (("p", p), ("q", q)):
-        if distribution.duration is None:
-            raise ValueError(
-                f"bounds(DiscreteHMM, DiscreteHMM): {side} is homogeneous and does not know its "
-                "number of time steps. Construct it with `duration=`."
-            )
+    check_durations(p, q, "bounds")
     steps = p.duration
     move_p, move_q = (_in_time(distribution.transition_logits, steps) for distribution in (p, q))
     cost = pairwise(p.observation_dist, q.observation_dist)
@@ -212,7 +208,7 @@ def _of_hmms(p: DiscreteHMM, q: DiscreteHMM) -> tuple[Tensor, Tensor]:
         left = variational_upper(
             from_p.unsqueeze(-2), from_q.unsqueeze(-3), later, _STEP_ITERATIONS
         )
-        if same:  # where both start from one state, the chain rule is one more bound
+        if same:  # where both start from the same state, the chain rule is one more bound
             eye = torch.eye(left.shape[-1], dtype=torch.bool, device=left.device)
             left = torch.where(eye, torch.minimum(left, aligned.unsqueeze(-1)), left)
     upper = variational_upper(p.initial_logits, q.initial_logits, left)
@@ -224,10 +220,9 @@ def _of_hmms(p: DiscreteHMM, q: DiscreteHMM) -> tuple[Tensor, Tensor]:
 
 
 def _best_step(p: DiscreteHMM, q: DiscreteHMM, move_p: Tensor, move_q: Tensor) -> Tensor:
-    """What is seen at one time is less than all: the largest lower bound of all times.
+    """The largest lower bound of the KL of one observation, which is at most that of all.
 
-    Both states' distributions are mixtures' weights; for Categorical observations the mixtures are
-    known.
+    An observation is a mixture over the hidden states; of Categoricals it is a Categorical.
     """
     weights = torch.stack(_occupied(p, move_p), -2), torch.stack(_occupied(q, move_q), -2)
     left, right = p.observation_dist, q.observation_dist

@@ -1,4 +1,4 @@
-"""What came of `check`, as a table."""
+"""The results of `check`, as a table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _WORDS = {True: "ok", False: "FAILED", None: "not tried"}
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one check of one pair.
+    """The result of one check of one pair.
 
     Attributes:
         pair: "p || q".
         check: what was checked, in a word or two.
-        ok: False if it failed; True if it passed; None if it could not be tried.
+        ok: True if it passed, False if it failed, None if it could not be tried.
         detail: what disagrees, with both numbers; or why it could not be tried.
     """
 
@@ -28,7 +28,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What came of every check; prints as a table.
+    """The results of every check; prints as a table.
 
     Attributes:
         results: a `CheckResult` for each check of each pair.
@@ -48,7 +48,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         names = dict.fromkeys(result.pair for result in self.results)
-        # of many pairs only what fails has a line of its own
+        # for several pairs only failures have a line of their own
         shown = self.results if len(names) == 1 else self.failures
         rows = [(r.pair, r.check, _WORDS[r.ok], r.detail) for r in shown]
         passed = sum(result.ok is True for result in self.results)

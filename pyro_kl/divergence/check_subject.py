@@ -1,8 +1,8 @@
-"""What `check` tries: a pair, and members of both sides around its examples."""
+"""The subject of `check`: a pair, and members of both sides around its examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +32,7 @@ class Wrong(Exception):
 
 
 class NotTried(Exception):
-    """A check does not apply, or cannot be made; the message says why."""
+    """A check does not apply or cannot be run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Cell:
 
 
 def in_words(parameters: Parameters) -> str:
+    """Parameters as they are called, tensors by their shape."""
+
     def number(x: Any) -> str:
         x = torch.as_tensor(x)
         return f"{x.item():.6g}" if x.numel() == 1 else f"<shape {tuple(x.shape)}>"
@@ -55,17 +57,17 @@ def in_words(parameters: Parameters) -> str:
 
 
 def _side(make: Any, cls: type[Any], example: Parameters) -> StructuredFamily:
-    """How members of one side are made, and where their parameters live, as the class says."""
+    """How members of one side are made, with the constraints that the class declares."""
     if isinstance(make, StructuredFamily):
         return make
     if make is not None:
         return StructuredFamily(cls, {}, make, batched=False)
     given = {name: torch.as_tensor(x, dtype=F64) for name, x in example.items()}
-    said: Mapping[str, Any] = cls(**given).arg_constraints
+    declared: Mapping[str, Any] = cls(**given).arg_constraints
     real = {
-        name: constraints.real if isinstance(said[name], _DEPENDENT) else said[name]
+        name: constraints.real if isinstance(declared[name], _DEPENDENT) else declared[name]
         for name in example
-        if name in said
+        if name in declared
     }
     return StructuredFamily(cls, {k: c for k, c in real.items() if not c.is_discrete})
 
@@ -79,8 +81,8 @@ class Subject:
         self.examples = self._examples(p, q)
         if not self.examples:
             raise LookupError(
-                f"KL({self.name}): no worked case, and not both of a declared family: nothing to "
-                "start from. Register the pair with `cases=[...]`."
+                f"KL({self.name}) has no worked case and not two declared families, so there are "
+                "no parameters to try. Register the pair with `cases=[...]`."
             )
         first = self.examples[0]
         self.sides = tuple(
@@ -121,7 +123,7 @@ class Subject:
             cell = Cell(p.drawn(at.p, p_shape, _SPREAD), q.drawn(at.q, q_shape, _SPREAD))
             try:
                 self.made(cell)
-            except ValueError:  # as an interval that ends before it begins
+            except ValueError:  # for example an interval that ends before it begins
                 continue
             return cell
         raise NotTried("no valid parameters found around the examples")
@@ -137,7 +139,7 @@ class Subject:
         return self.divergence(*self.made(cell, dtype))
 
     def divergence(self, p: Distribution, q: Distribution) -> Tensor:
-        """The KL as a user gets it; by the formula where torch would ask another one."""
+        """The KL as torch dispatches it; by the pair's formula where torch calls another one."""
         ours = pair_of(type(p), type(q))
         value = kl_divergence(p, q) if ours is self.pair else self.pair.formula(p, q)
         if not isinstance(value, Tensor):
@@ -145,18 +147,22 @@ class Subject:
         return value
 
     def value(self, cell: Cell) -> tuple[float, float]:
-        """One KL, and how far off it says that it may be."""
+        """One KL and its reported error."""
         with recording() as uses, tolerance(1e-8):
             value = self.of(cell)
         if value.numel() != 1:
-            raise Wrong(f"shape {tuple(value.shape)} at {cell}, where a single number is due")
+            raise Wrong(f"shape {tuple(value.shape)} at {cell} instead of a single number")
         error = total_error(value, uses)
         return float(value), 0.0 if error is None else float(error)
 
 
+#: Returns if the subject passes; raises `Wrong` or `NotTried` if not.
+Check = Callable[[Subject], None]
+
+
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """Some constructors validate, by branches on data, what they are made of: not traceable."""
+    """Switch the validation of parameters off: as branches on data it cannot be traced."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

@@ -1,9 +1,9 @@
-"""Every class of `pyro.distributions`, and how its KL against itself is found."""
+"""Every class of `pyro.distributions`, and the method of the KL of two of its members."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +12,20 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..registry.register import family_of, pair_of, registered
-from ..registry.structured_family import StructuredFamily
+from ..registry.register import family_of, pair_of
 from ..registry.warnings import quiet
 from .bounds import bounds, has_bounds
 from .kl import kl
 
 #: Methods that give one number and no sampling.
 DETERMINISTIC = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
-#: Why a class has no KL, and what there is instead; nowhere else is it said.
+#: Why a class has no KL, and what there is instead.
 NO_KL: Mapping[str, str] = {
     "ImproperUniform": "not normalised: its KL is defined up to a constant only",
     "Rejector": "the proposal and the acceptance rate are arbitrary functions",
     "Stable": "no density in Pyro; StableWithLogProb has one",
 }
-#: What the row of a class's members on the line does not say of its other members.
+#: What holds for other members of a class than those on the line, which its row is about.
 _OTHERS: Mapping[str, str] = {
     "MixtureSameFamily": "of vectors: bound and estimate",
 }
@@ -34,11 +33,11 @@ _OTHERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class, and how KL of it against itself is found.
+    """One class, and the method of the KL of two of its members.
 
     Attributes:
-        name: of the class.
-        method: a deterministic method, "bound and estimate" or "no density".
+        name: the class's name.
+        method: a deterministic method, "bound and estimate", "estimate" or "no density".
         reason: where the formula is, or why there is none.
     """
 
@@ -52,10 +51,9 @@ class ClassRow:
 
 
 def concrete_classes() -> list[type[Any]]:
-    """All distributions that `pyro.distributions` exports and that have a density of their own.
+    """All classes that `pyro.distributions` exports and that define a density.
 
-    A class that leaves `log_prob` abstract, or to torch's base class, is a base and no
-    distribution.
+    A class that leaves `log_prob` abstract, or to torch's base class, is a base class only.
     """
     known = (Distribution, dist.Distribution)
     found = {
@@ -75,7 +73,7 @@ def class_rows() -> list[ClassRow]:
     """A row for every concrete class.
 
     Raises:
-        LookupError: a class has neither an example nor a reason: it is new in Pyro.
+        LookupError: a class has neither an example nor a reason, as one that is new in Pyro.
     """
     return [_row(cls) for cls in concrete_classes()]
 
@@ -97,52 +95,35 @@ def _row(cls: type[Any]) -> ClassRow:
 
 
 def _without_numbers(reason: str) -> str:
-    """Where the formula is, without what it said about one example."""
+    """The source of the formula, without what is true of the example only."""
     return reason.split("; ")[0]
 
 
 def members(cls: type[Any]) -> tuple[Distribution, ...]:
-    """Two members or more: from the class's own, its family's or its pair's declaration.
+    """Two members or more: the examples below, or those of the family's or pair's declaration.
 
     Raises:
-        LookupError: the class has no density, or nobody has given an example.
+        LookupError: the class has no density, or no example.
     """
     if cls.__name__ in NO_KL:
         raise LookupError(f"{cls.__name__}: {NO_KL[cls.__name__]}.")
-    own = _OF_WRAPPERS.get(cls.__name__)
-    if own is not None:
-        return own()
+    if cls.__name__ in _EXAMPLES:
+        return _EXAMPLES[cls.__name__]()
     family = family_of(cls)
     if family is not None:
         return tuple(_made(cls, example) for example in family.examples)
     pair = pair_of(cls, cls)
     if pair is not None and pair.cases:
         case = next((c for c in pair.cases if dict(c.p) != dict(c.q)), pair.cases[0])
-        return _side(pair.make_p, pair.p, case.p), _side(pair.make_q, pair.q, case.q)
-    for other in registered():
-        if other.p is cls and other.q is cls and other.cases:
-            return _side(other.make_p, cls, other.cases[0].p), _side(
-                other.make_q, cls, other.cases[0].q
-            )
-    raise LookupError(
-        f"{cls.__name__} is not accounted for: give an example or a reason in {__name__}"
-    )
+        return _made(pair.make_p or pair.p, case.p), _made(pair.make_q or pair.q, case.q)
+    raise LookupError(f"{cls.__name__} has no example: give one, or a reason, in {__name__}")
 
 
-def _side(make: Any, cls: type[Any], parameters: Mapping[str, Any]) -> Distribution:
-    build = make if isinstance(make, StructuredFamily) or make is not None else cls
-    return build(
-        **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in parameters.items()}
-    )
+def _made(make: Callable[..., Distribution], parameters: Mapping[str, Any]) -> Distribution:
+    return make(**{k: torch.as_tensor(x, dtype=torch.float64) for k, x in parameters.items()})
 
 
-def _made(cls: type[Any], example: Mapping[str, Any]) -> Distribution:
-    given = {name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
-    return cls(**given)
-
-
-# --- examples of classes that wrap other distributions, or have parameters of another kind
-# ---------------
+# --- examples of wrappers, and of classes whose parameters are no tensors -----------------------
 
 
 def _t(*values: float) -> Tensor:
@@ -154,7 +135,7 @@ def _normal(loc: float = 0.0) -> Any:
 
 
 def _two(make: Any) -> Any:
-    """The same maker at two locations."""
+    """A maker of two members, at 0 and at 1."""
     return lambda: (make(0.0), make(1.0))
 
 
@@ -186,7 +167,7 @@ def _tril(scale: float) -> Tensor:
     return torch.eye(2).double() * (1.0 + scale)
 
 
-_OF_WRAPPERS: Mapping[str, Any] = {
+_EXAMPLES: Mapping[str, Any] = {
     "AVFMultivariateNormal": _two(
         lambda x: dist.AVFMultivariateNormal(_t(x, 0.0), _tril(x), torch.zeros(2, 1, 2).double())
     ),
@@ -200,12 +181,6 @@ _OF_WRAPPERS: Mapping[str, Any] = {
         dist.GaussianScaleMixture(_t(1.0, 2.0), _t(0.0, 1.0), _t(1.0, 2.0)),
         dist.GaussianScaleMixture(_t(2.0, 1.0), _t(0.0, 0.0), _t(1.0, 2.0)),
     ),
-    "Independent": _two(lambda x: _normal(x).to_event(1)),
-    "InverseGamma": _two(lambda x: dist.InverseGamma(_t(2.0 + x), _t(1.0))),
-    "LKJ": _two(lambda x: dist.LKJ(3, torch.tensor(1.5 + x).double())),
-    "LKJCholesky": _two(lambda x: dist.LKJCholesky(3, torch.tensor(1.5 + x).double())),
-    "LKJCorrCholesky": _two(lambda x: dist.LKJCholesky(3, torch.tensor(1.5 + x).double())),
-    "LogisticNormal": _two(lambda x: dist.LogisticNormal(_t(x, 0.0), _t(1.0, 1.0))),
     "MaskedDistribution": _two(lambda x: dist.MaskedDistribution(_normal(x), torch.tensor(True))),
     "MaskedMixture": _two(
         lambda x: dist.MaskedMixture(torch.tensor([True]), _normal(x), _normal(x + 1))
@@ -225,13 +200,6 @@ _OF_WRAPPERS: Mapping[str, Any] = {
         lambda x: dist.NanMaskedMultivariateNormal(_t(x, 0.0), torch.eye(2).double())
     ),
     "OMTMultivariateNormal": _two(lambda x: dist.OMTMultivariateNormal(_t(x, 0.0), _tril(x))),
-    "RelaxedBernoulli": _two(lambda x: dist.RelaxedBernoulli(_t(0.5), logits=_t(x))),
-    "RelaxedBernoulliStraightThrough": _two(
-        lambda x: dist.RelaxedBernoulliStraightThrough(_t(0.5), logits=_t(x))
-    ),
-    "RelaxedOneHotCategorical": _two(
-        lambda x: dist.RelaxedOneHotCategorical(torch.tensor(0.5).double(), logits=_t(x, 0.0))
-    ),
     "RelaxedOneHotCategoricalStraightThrough": _two(
         lambda x: dist.RelaxedOneHotCategoricalStraightThrough(
             torch.tensor(0.5).double(), logits=_t(x, 0.0)
@@ -239,14 +207,6 @@ _OF_WRAPPERS: Mapping[str, Any] = {
     ),
     "OneHotCategoricalStraightThrough": _two(
         lambda x: dist.OneHotCategoricalStraightThrough(logits=_t(x, 0.0))
-    ),
-    "SineSkewed": _two(
-        lambda x: dist.SineSkewed(
-            dist.VonMises(_t(x, 0.0), _t(1.0, 2.0)).to_event(1), _t(0.2, x / 4)
-        )
-    ),
-    "SoftAsymmetricLaplace": _two(
-        lambda x: dist.SoftAsymmetricLaplace(_t(x), _t(1.0), _t(1.5), _t(1.0))
     ),
     "LogNormalNegativeBinomial": _two(
         lambda x: dist.LogNormalNegativeBinomial(_t(3.0), _t(x), _t(0.5))
@@ -256,7 +216,6 @@ _OF_WRAPPERS: Mapping[str, Any] = {
         lambda x: dist.TransformedDistribution(_normal(x), dist.transforms.TanhTransform())
     ),
     "TruncatedPolyaGamma": _two(lambda x: dist.TruncatedPolyaGamma(_t(1.0))),
-    "Unit": _two(lambda x: dist.Unit(_t(x))),
     "ZeroInflatedDistribution": _two(
         lambda x: dist.ZeroInflatedDistribution(dist.Poisson(_t(1.0 + x)), gate=_t(0.3))
     ),

@@ -1,4 +1,4 @@
-"""Exact against sampled: the habit of this project."""
+"""An exact KL beside a sampled one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Comparison:
 
     Attributes:
         name: "p || q".
-        exact: what the formula gives.
-        sampled: what Monte Carlo gives, with its standard error.
+        exact: the value by formula or integral.
+        sampled: the value by Monte Carlo, with its standard error.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Comparison:
     def z_score(self) -> Tensor:
         """(sampled - exact) / standard error: beyond 4 or 5, one of the two is wrong.
 
-        The mean of terms that are all alike still carries their rounding, which is added to the
-        standard error. Two infinities have no z, nor has an estimate without a standard error
-        that holds (`sampled.unreliable`): nan.
+        The standard error includes the rounding of the mean, which is all that is left where all
+        terms are equal. z is nan for two infinities, and where the standard error does not hold
+        (`sampled.unreliable`).
         """
         exact, error = self.value.detach(), self.standard_error
         rounding = 8 * torch.finfo(error.dtype).eps * torch.where(exact.isfinite(), exact, 0.0)
@@ -85,20 +85,22 @@ def compare(
     estimator: str = "k1",
     generator: torch.Generator | None = None,
 ) -> Comparison:
-    """Set the exact KL(p || q) against a Monte Carlo estimate of it.
+    """Compare the exact KL(p || q) with a Monte Carlo estimate of it.
 
     Args:
         p: the distribution that the expectation is over.
         q: the distribution that it is compared with, on the same space.
         num_samples: number of samples for each element of the batch.
         estimator: "k1", "k2" or "k3", as in `monte_carlo`.
-        generator: source of randomness; by default torch's global one.
+        generator: source of randomness; by default torch's global random state.
 
     Returns:
-        Exact value, estimate, standard error and z-score, each of the broadcast batch shape.
+        Exact value, estimate and standard error in nats, and z-score, each of the broadcast batch
+        shape.
 
     Raises:
         NotImplementedError: there is no formula for the pair.
+        TypeError: as `monte_carlo`.
         ValueError: as `monte_carlo`.
 
     Example:

@@ -1,4 +1,4 @@
-"""A number of nats that knows how it was made and how sure it is."""
+"""The result of `kl` and `monte_carlo`: a KL with its method, its error and its reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Record:
-    """A frozen dataclass of tensors and words: equal to another if all of its fields are."""
+    """A frozen dataclass of tensors and strings, equal to another if all fields are equal."""
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -25,7 +25,7 @@ class Record:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two fields are the same; tensors in shape, dtype, device and every element."""
+    """Whether two fields are equal; tensors in shape, dtype, device and every element."""
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         return a is b or (type(a) is type(b) and bool(a == b))
     alike = (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
@@ -44,14 +44,14 @@ class Estimate(Record):
         value: nats, of the broadcast batch shape.
         standard_error: of the value, same shape; zero where the method is exact.
         method: "closed form", "exact sum", "infinite", "monte carlo (k1)", ...
-        num_samples: number of samples behind it; 0 where the method is exact.
-        reason: why this method, or where the formula comes from; what is short of a tolerance.
-        error: for a quadrature, the estimate of its absolute error in nats; None where the
-            method is exact up to rounding, or sampled.
-        nodes: for a quadrature, the largest number of nodes.
-        unreliable: of a sampled value, the elements whose standard error does not hold, since
-            draws had rounded to an end of p's support, one draw makes up much of the variance, or
-            the class draws from another distribution; None if there are none. `reason` says more.
+        num_samples: the number of samples; 0 where the method is exact.
+        reason: why this method, or where the formula is; what was not reached of a tolerance.
+        error: of an integral, the estimate of its absolute error in nats; None where the method is
+            exact up to rounding, or sampled.
+        nodes: of an integral, the largest number of nodes.
+        unreliable: of a sampled value, the elements whose standard error does not hold, because
+            samples were rounded to an end of p's support, one sample has much of the variance, or
+            the class samples another distribution; None if there are none. `reason` says which.
     """
 
     value: Tensor
@@ -69,7 +69,7 @@ class Estimate(Record):
         return self.num_samples == 0
 
     def item(self) -> float:
-        """The nats of a result with one element.
+        """The value of a result with one element, in nats.
 
         Raises:
             ValueError: a batch of several elements, or of none.
@@ -113,7 +113,7 @@ class Estimate(Record):
 
 
 def _short(values: Tensor) -> str:
-    """A batch, readable on a line: a few numbers and the shape."""
+    """A batch on one line: a few numbers and the shape."""
     flat = values.detach().reshape(-1)
     head = ", ".join(f"{x:.4g}" for x in flat[:4].tolist())
     more = ", ..." if flat.numel() > 4 else ""

@@ -1,8 +1,8 @@
-"""`kl(p, q)`: one question, one number, and how it was made."""
+"""`kl(p, q)`: the KL of two distributions, and how it was found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -25,8 +25,7 @@ from .bounds import has_bounds
 from .estimate import Estimate
 from .mixture_integrals import kl_of_mixture
 from .mixtures import check_operands, is_mixture
-from .monte_carlo import check_sampling, monte_carlo, randomness
-from .stratified import stratified
+from .monte_carlo import check_sampling, monte_carlo, randomness, stratified
 
 
 def kl(
@@ -39,26 +38,25 @@ def kl(
 ) -> Estimate:
     """KL(p || q) = E_p[log p - log q], exactly if there is a formula, else by quadrature.
 
-    Two univariate continuous distributions that nobody declared are integrated over p's support by
-    their `log_prob` alone. An integral comes with an estimate of its `error`; where that is not
-    below
-    the tolerance, `reason` says so.
+    The KL of two univariate continuous distributions without a formula is an integral of their
+    `log_prob` over p's support. An integral comes with an estimate of its `error`; where that is
+    not below the tolerance, `reason` says so.
 
     Args:
         p: the distribution that the expectation is over (the guide, the posterior).
         q: the distribution that it is compared with (the prior), on the same space.
-        num_samples: how many samples may stand in where there is no formula; None (the default)
-            allows none: nothing is estimated behind your back.
+        num_samples: the number of samples for an estimate where there is no formula and no
+            integral; None (the default) raises there instead.
         generator: source of randomness for these samples.
         tolerance: the relative error that an integral aims at; positive.
 
     Returns:
-        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method that gave them and
-        why. Exact values keep their graph; sampled ones carry a standard error and no gradient.
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method and its reason.
+        Exact values are differentiable; sampled ones have a standard error and no gradient.
 
     Raises:
-        NotImplementedError: there is no formula, no integral, and `num_samples` is None; or there
-            is no KL, as there is none of a distribution on the line to one on a circle.
+        NotImplementedError: there is no formula, no integral, and `num_samples` is None; or the
+            KL is not defined, as between a distribution on the line and one on a circle.
         TypeError: one of them is not a distribution, `num_samples` no integer, `generator` no
             torch.Generator.
         ValueError: event shapes differ, batch shapes do not broadcast, a mixture has no component,
@@ -74,46 +72,50 @@ def kl(
     check_sampling(num_samples, generator)
     try:
         with recording() as uses, relative_tolerance(tolerance):
-            value = kl_divergence(p, q)
+            value = torch.as_tensor(kl_divergence(p, q))
     except NoDivergence:
         raise
-    except NotImplementedError as missing:
-        declined = missing
-        try:
-            with relative_tolerance(tolerance):
-                found = None if isinstance(missing, OutOfReach) else _integrated(p, q)
-        except NotImplementedError as unknown:
-            found, declined = None, unknown
-        if found is not None:
-            return found
-        if num_samples is None:
-            if has_bounds(p, q):
-                raise NotImplementedError(
-                    f"{declined} pyro_kl.bounds(p, q) has guaranteed bounds."
-                ) from None
-            raise declined from None
-        return _sampled(p, q, num_samples, generator)
-    value = torch.as_tensor(value)
+    except NotImplementedError as declined:
+        return _without_formula(p, q, declined, num_samples, generator, tolerance)
     method, reason = method_of(p, q, uses)
-    error, nodes, short = _accuracy(value, uses)
-    return Estimate(
-        value,
-        torch.zeros_like(value.detach()),
-        method,
-        reason=f"{reason}; {short}" if short else reason,
-        error=error,
-        nodes=nodes,
-    )
-
-
-def _accuracy(value: Tensor, uses: Sequence[Use]) -> tuple[Tensor | None, int, str]:
-    """What the integrals among the formulas said of their error: the sum over what was summed."""
     error = total_error(value, uses)
     if error is None:
-        return None, 0, ""
-    told = [use for use in uses if use.error is not None]
-    reasons = dict.fromkeys(use.reason for use in told if use.reason)
-    return error, max(use.nodes for use in told), "; ".join(reasons)
+        return _deterministic(value, method, reason)
+    integrals = [use for use in uses if use.error is not None]
+    reasons = dict.fromkeys([reason, *(use.reason for use in integrals if use.reason)])
+    nodes = max(use.nodes for use in integrals)
+    return _deterministic(value, method, "; ".join(reasons), error, nodes)
+
+
+def _deterministic(
+    value: Tensor, method: str, reason: str, error: Tensor | None = None, nodes: int = 0
+) -> Estimate:
+    no_spread = torch.zeros_like(value.detach())
+    return Estimate(value, no_spread, method, reason=reason, error=error, nodes=nodes)
+
+
+def _without_formula(
+    p: Distribution,
+    q: Distribution,
+    declined: NotImplementedError,
+    num_samples: int | None,
+    generator: torch.Generator | None,
+    tolerance: float,
+) -> Estimate:
+    """An integral over log densities, else samples where they are allowed, else an error."""
+    if not isinstance(declined, OutOfReach):
+        try:
+            with relative_tolerance(tolerance):
+                found = _integrated(p, q)
+            if found is not None:
+                return found
+        except NotImplementedError as also_declined:
+            declined = also_declined
+    if num_samples is not None:
+        return _sampled(p, q, num_samples, generator)
+    if has_bounds(p, q):
+        declined = NotImplementedError(f"{declined} pyro_kl.bounds(p, q) has guaranteed bounds.")
+    raise declined from None
 
 
 def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
@@ -122,22 +124,11 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is not p or bare_q is not q:
         inner, mask = _integrated(bare_p, bare_q), torch.as_tensor(both(p_mask, q_mask))
-        if inner is None:
-            return None
-        assert inner.error is not None
-        value, error = (torch.where(mask, x, 0.0) for x in (inner.value, inner.error))
-        return replace(inner, value=value, error=error)
+        return None if inner is None else _changed(inner, lambda x: torch.where(mask, x, 0.0))
     if is_a(p, Independent) and is_a(q, Independent):
         shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
-        inner = _integrated(peel(p, shared), peel(q, shared))
-        if inner is None:
-            return None
-        assert inner.error is not None
-        events = p.event_shape[:shared]
-        value, error = (sum_events(x, shape, events) for x in (inner.value, inner.error))
-        return replace(
-            inner, value=value, error=error, standard_error=torch.zeros_like(value.detach())
-        )
+        inner, events = _integrated(peel(p, shared), peel(q, shared)), p.event_shape[:shared]
+        return None if inner is None else _changed(inner, lambda x: sum_events(x, shape, events))
     if shape.numel():
         found = kl_of_mixture(p, q) or kl_of_undeclared(p, q)
     else:
@@ -151,26 +142,26 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
         pair = f"KL({describe(p)} || {describe(q)})"
         warn_once(f"short {pair}", f"{pair}: {found.reason}.")
     value, error = (x.to(promoted((p, q))) for x in (found.value, found.error))
-    return Estimate(
-        value,
-        torch.zeros_like(value.detach()),
-        "quadrature",
-        reason=reason,
-        error=error,
-        nodes=found.nodes,
-    )
+    return _deterministic(value, "quadrature", reason, error, found.nodes)
+
+
+def _changed(integral: Estimate, change: Callable[[Tensor], Tensor]) -> Estimate:
+    """The integral with its value and its error changed in the same way."""
+    assert integral.error is not None
+    value, error = change(integral.value), change(integral.error)
+    return _deterministic(value, integral.method, integral.reason, error, integral.nodes)
 
 
 def method_of(p: Distribution, q: Distribution, uses: Sequence[Use]) -> tuple[str, str]:
-    """The least exact of the formulas that were used, wrappers apart."""
+    """The method and the source of the least exact formula that was used, wrappers apart."""
     use = least_exact(uses)
     if use is not None:
         return use.method, use.source
     pair = pair_of(type(p), type(q))
-    if pair is not None:  # a rule over a formula of torch's
+    if pair is not None:  # a rule that calls a formula of torch's
         return "closed form", pair.source
     function = torch_kl._dispatch_kl(type(p), type(q))
-    if function is by_reduction:  # a rule over a formula of torch's, too
+    if function is by_reduction:  # the same for a wrapper
         return "closed form", function.__module__
     return "closed form", f"{function.__module__}.{function.__name__}, not replaced by pyro_kl"
 

@@ -1,4 +1,4 @@
-"""Sampled estimates of KL(p || q) that carry their standard error."""
+"""Sampled estimates of KL(p || q), each with its standard error."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from contextlib import contextmanager
 import torch
 from pyro.distributions import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, Normal
 
 from ..numerics.special.logarithms import expm1mx
 from ..registry.shapes import broadcast_batch, some_tensor
+from ..registry.subclasses import is_a
 from ..wrappers.circle import check_one_turn
 from ..wrappers.log_prob import log_prob_anywhere
 from ..wrappers.masked import both, unmasked
-from .draws import Terms, draw, estimate_of, log_density
+from .draws import draw, log_density
 from .estimate import Estimate
-from .mixtures import check_operands
+from .mixtures import check_operands, components, is_mixture
+from .sample_means import Terms, estimate_of
 
 #: E_p of each is KL(p || q), with d = log p(x) - log q(x) at x ~ p, except k2, which is biased
 #: (Schulman 2020, "Approximating KL divergence").
@@ -30,6 +32,8 @@ ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 #: Samples are drawn in chunks of at most this many numbers.
 _CHUNK = 2**22
+#: Components for which x and 2 mean - x have one density.
+_SYMMETRIC = (Normal, Laplace, MultivariateNormal)
 
 
 def monte_carlo(
@@ -48,25 +52,25 @@ def monte_carlo(
         estimator: "k1", the mean of d: unbiased, the default. "k3", the mean of exp(-d) - 1 + d:
             unbiased where q has no mass outside p's support, never negative, far better where p
             is close to q and far worse where it is not. "k2", the mean of d^2 / 2: biased.
-        generator: source of randomness; by default torch's global one, which
+        generator: source of randomness; by default torch's global random state, which
             `pyro.set_rng_seed` seeds.
 
     Returns:
         Nats, with the standard error of the mean, both of shape broadcast(p.batch_shape,
         q.batch_shape), in the dtype and on the device of the samples' log densities. A sample
-        where q has no mass makes the estimate +inf. Where draws had rounded to an end of p's
-        support, or one makes up much of the variance, the standard error does not hold: the
-        `reason` and a warning say how many, and `unreliable` where.
+        where q has no mass makes the estimate +inf. Where samples were rounded to an end of p's
+        support, or one sample has much of the variance, the standard error does not hold: the
+        `reason` and a warning say how many samples, and `unreliable` in which elements.
 
     Raises:
-        NotImplementedError: p has no sampler, or one of them no density where p draws; there is
-            no KL.
+        NotImplementedError: p has no sampler, or one of them no density at p's samples; the KL is
+            not defined.
         TypeError: one of them is not a distribution, `num_samples` no integer, `generator` no
             torch.Generator.
         ValueError: unknown estimator, fewer than 2 samples, event shapes that differ, a mixture
             without components.
 
-    Source:
+    Reference:
         Schulman (2020), "Approximating KL divergence".
 
     Example:
@@ -91,8 +95,38 @@ def monte_carlo(
     return estimate_of(p, q, [(one, terms)], num_samples, method, reason)
 
 
+def stratified(p: Distribution, q: Distribution, num_samples: int) -> Estimate:
+    """Estimate KL(p || q) of a mixture p, each component sampled as often as its weight says.
+
+    The label of the component is not sampled: its expectation is a sum. Samples of symmetric
+    components come in pairs x, 2 mean - x, and the mean of a pair counts as one term.
+
+    Args:
+        p: a mixture.
+        q: any distribution on the same space.
+        num_samples: of all components together, at least 4 for each.
+
+    Returns:
+        Nats, with the standard error, of the broadcast batch shape; no gradient.
+    """
+    shape = broadcast_batch(p, q)
+    log_a, parts = components(p)
+    with torch.no_grad():
+        weights = log_a.exp()
+        largest = weights.reshape(-1, weights.shape[-1]).amax(0)
+        counts = (num_samples * largest / largest.sum()).ceil().clamp(min=4).long() // 2 * 2
+        found = [
+            (weights[..., k], Terms.of(*_log_ratio_of_component(p, q, parts, k, n, shape)))
+            for k, n in enumerate(counts.tolist())
+        ]
+    paired = "antithetic, " if _is_symmetric(parts) else ""
+    total = int(counts.sum())
+    reason = f"{paired}{total:,} samples of p's components"
+    return estimate_of(p, q, found, total, "monte carlo (stratified)", reason)
+
+
 def check_sampling(num_samples: object, generator: object) -> None:
-    """Refuse what is no number of samples, or no source of randomness; None is neither."""
+    """Raise if `num_samples` is no valid number or `generator` no generator; both may be None."""
     if num_samples is not None:
         if isinstance(num_samples, bool) or not hasattr(num_samples, "__index__"):
             raise TypeError(f"num_samples must be an integer, not {num_samples!r}")
@@ -111,12 +145,12 @@ def _terms(
     terms_of: Callable[[Tensor], Tensor],
     shape: torch.Size,
 ) -> Terms:
-    """The terms at all draws, a block of them at a time."""
+    """The terms at all samples, a block of samples at a time."""
     block = max(1, _CHUNK // max(1, math.prod(shape + p.event_shape)))
     found: Terms | None = None
     for start in range(0, num_samples, block):
         log_ratio, at_end = _log_ratio(p, q, min(block, num_samples - start), shape)
-        # p has no mass at a draw of its own: its density has left the floats
+        # log p is -inf at a sample of p: the density has underflowed
         lost = log_ratio.isnan() | torch.isneginf(log_ratio)
         terms = torch.where(lost, math.nan, terms_of(torch.where(lost, 0.0, log_ratio)))
         some = Terms.of(terms, at_end)
@@ -130,14 +164,14 @@ def _log_ratio(
 ) -> tuple[Tensor, Tensor | None]:
     """Log p(x) - log q(x) at n samples of p for each element of the joint batch; (n, *shape).
 
-    Also which of them have rounded to an end of p's support.
+    Also returns which samples were rounded to an end of p's support.
     """
     (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
     expanded = _expanded(p, shape)
     x, at_end = draw(expanded, n)
     log_p = log_density(expanded, x, lambda distribution, x: distribution.log_prob(x))
     log_ratio = log_p - log_density(q, x, log_prob_anywhere)
-    mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both sides let it
+    mask = both(p_mask, q_mask)  # as in the exact KL, an element counts if both masks are True
     if mask is True:
         return log_ratio, at_end
     counts = torch.as_tensor(mask)
@@ -145,7 +179,7 @@ def _log_ratio(
 
 
 def _expanded(p: Distribution, shape: torch.Size) -> Distribution:
-    """p in a larger batch, whether or not its class can expand itself."""
+    """p in a larger batch, also where its class has no `expand`."""
     if p.batch_shape == shape:
         return p
     try:
@@ -154,9 +188,41 @@ def _expanded(p: Distribution, shape: torch.Size) -> Distribution:
         return ExpandedDistribution(p, shape)
 
 
+def _log_ratio_of_component(
+    p: Distribution, q: Distribution, parts: Distribution, k: int, n: int, shape: torch.Size
+) -> tuple[Tensor, Tensor | None]:
+    """Log p - log q at samples of component k, one for each independent sample or pair.
+
+    Also returns which samples were rounded to an end of the component's support.
+    """
+    wide = parts.expand(torch.Size((*shape, parts.batch_shape[-1])))
+    event, symmetric = len(parts.event_shape), _is_symmetric(parts)
+    x, at_end = draw(wide, n // 2 if symmetric else n)
+    x, at_end = x.select(-1 - event, k), None if at_end is None else at_end[..., k]
+    if symmetric:
+        x = torch.cat((x, 2 * wide.mean.select(-1 - event, k) - x))
+    terms = _log_density(p, x) - _log_density(q, x)
+    if symmetric:
+        terms = terms.reshape(2, n // 2, *shape).mean(0)
+    return torch.where(torch.isneginf(terms), math.nan, terms), at_end
+
+
+def _is_symmetric(parts: Distribution) -> bool:
+    return isinstance(parts.base_dist if is_a(parts, Independent) else parts, _SYMMETRIC)
+
+
+def _log_density(distribution: Distribution, x: Tensor) -> Tensor:
+    """A mixture's from its components: the log_prob of Pyro's classes takes no batch of values."""
+    if not is_mixture(distribution):
+        return log_density(distribution, x, log_prob_anywhere)
+    log_weights, parts = components(distribution)
+    at = x.unsqueeze(-1 - len(parts.event_shape))
+    return (log_weights + log_prob_anywhere(parts, at)).logsumexp(-1)
+
+
 @contextmanager
 def randomness(generator: torch.Generator | None) -> Iterator[None]:
-    """Draw from `generator`: torch's samplers take none, so the global state is lent to it."""
+    """Sample from `generator`, through the global state: torch's samplers take no generator."""
     if generator is None:
         yield
         return

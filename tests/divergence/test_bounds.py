@@ -10,7 +10,7 @@ import torch
 from torch.autograd import gradcheck
 
 import pyro_kl
-from pyro_kl.divergence.stratified import stratified
+from pyro_kl.divergence.monte_carlo import stratified
 
 F64 = torch.float64
 
