@@ -1,7 +1,7 @@
 """KL-penalised policies: rewards, penalties with the right gradient, the optimum, controllers.
 
 The objective J(pi) = E_pi[R] - beta KL(pi || pi_0) is beta times an ELBO whose prior is the
-reference policy pi_0 and whose log likelihood is R / beta. Tensors in, tensors out.
+reference policy pi_0 and whose log likelihood is R / beta. All functions take and return tensors.
 """
 
 from .control import AdaptiveBeta, Controller, FixedBeta, aggregate

@@ -1,4 +1,4 @@
-"""One clear line for bad input; nothing is looked at while a function is traced or mapped."""
+"""Errors for bad input; no value is read while a function is traced or mapped."""
 
 from __future__ import annotations
 
@@ -8,28 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def concrete() -> bool:
-    """Whether values may be looked at: not under torch.compile, torch.jit.trace, torch.func."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or torch._C._are_functorch_transforms_active()
-    )
+from ..numerics.concrete import is_traced
 
 
 def first(bad: Tensor) -> tuple[int, ...]:
-    """Where a boolean tensor is True for the first time."""
+    """The index of the first True in a boolean tensor."""
     return tuple(bad.nonzero()[0].tolist())
 
 
 def position(index: tuple[int, ...]) -> str:
-    """An index as a reader counts it: () is the only element."""
+    """An index in words."""
     return f"position {index[0]}" if len(index) == 1 else f"position {index}"
 
 
 def check_vocabulary(policy: Tensor, reference: Tensor) -> None:
-    """Logits of two policies over one vocabulary, and batch shapes that broadcast."""
+    """Raise unless both are logits over one vocabulary, with batch shapes that broadcast."""
     for name, logits in (("policy", policy), ("reference", reference)):
         if logits.dim() == 0 or logits.shape[-1] == 0:
             raise ValueError(
@@ -48,7 +41,7 @@ def check_vocabulary(policy: Tensor, reference: Tensor) -> None:
 
 
 def check_broadcast(what: str, *shapes: Any) -> torch.Size:
-    """The broadcast shape, or an error that names what does not fit."""
+    """The broadcast shape, or an error with the shapes that do not broadcast."""
     try:
         return torch.broadcast_shapes(*shapes)
     except RuntimeError:
@@ -57,12 +50,12 @@ def check_broadcast(what: str, *shapes: Any) -> torch.Size:
 
 
 def check_mask(mask: Tensor, shape: torch.Size) -> None:
-    """A boolean mask that fits and leaves something."""
+    """Raise unless the mask is boolean, fits the shape, and is True somewhere."""
     if mask.dtype != torch.bool:
         raise ValueError(f"mask must be boolean, True where a token counts; got {mask.dtype}")
     if mask.dim() > len(shape) or check_broadcast("mask and values", mask.shape, shape) != shape:
         raise ValueError(f"the mask's shape {tuple(mask.shape)} does not fit {tuple(shape)}")
-    if concrete() and mask.numel() and not bool(mask.any()):
+    if not is_traced() and mask.numel() and not bool(mask.any()):
         raise ValueError(
             f"the mask of shape {tuple(mask.shape)} hides everything: no token is left; True is "
             "what counts"
@@ -70,8 +63,8 @@ def check_mask(mask: Tensor, shape: torch.Size) -> None:
 
 
 def check_beta(beta: float | Tensor) -> None:
-    """A penalty's weight: finite, at least 0."""
-    if isinstance(beta, Tensor) and not concrete():
+    """Raise unless a penalty's weight is finite and at least 0."""
+    if isinstance(beta, Tensor) and is_traced():
         return
     values = torch.as_tensor(beta, dtype=torch.float64)
     if not bool(((values >= 0) & (values < math.inf)).all()):
@@ -82,7 +75,7 @@ def check_beta(beta: float | Tensor) -> None:
 
 
 def check_infinite(value: Tensor, p: Tensor, q: Tensor, direction: str) -> None:
-    """No token that the sampled distribution can emit and the other cannot."""
+    """Raise if a token has mass under the sampled distribution and none under the other."""
     bad = ~value.isfinite()
     if not bool(bad.any()):
         return

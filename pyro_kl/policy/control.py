@@ -1,4 +1,4 @@
-"""What sets beta while a policy is trained: a constant, or a controller that holds the KL."""
+"""Beta while a policy is trained: a constant, or a controller that holds the KL at a target."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ def aggregate(token_kl: Tensor, granularity: Granularity, mask: Tensor | None = 
     Args:
         token_kl: nats, shape ``(..., T)``.
         granularity: "sequence sum", the mean over sequences of their sums (Ziegler and others
-            2019, trlx), or "token mean", the mean over all tokens (verl, OpenRLHF). A target means
-            something else by a factor of the sequence length.
+            2019, trlx), or "token mean", the mean over all tokens (verl, OpenRLHF). The two differ
+            by a factor of the sequence length.
         mask: True where a token counts, shape ``(..., T)``.
+
+    Returns:
+        Nats, as a float.
 
     Raises:
         ValueError: unknown granularity, a mask that hides everything.
@@ -40,22 +43,22 @@ def aggregate(token_kl: Tensor, granularity: Granularity, mask: Tensor | None = 
 
 
 class Controller(Protocol):
-    """Something with a beta that looks at the KL after each batch."""
+    """An object with a beta that it changes by the KL of each batch."""
 
     beta: float
 
     def step(self, kl: float, num_steps: int) -> float:
-        """Take note of a KL in nats, after `num_steps` more episodes; return the new beta."""
+        """Change beta by a KL in nats, of `num_steps` more episodes; return the new beta."""
         ...
 
     def update(self, token_kl: Tensor, mask: Tensor | None = None) -> float:
-        """The same from the KL of every token, shape ``(batch, T)``."""
+        """Do a `step` of a batch from the KL of every token, shape ``(batch, T)``."""
         ...
 
 
 @dataclass
 class FixedBeta:
-    """A beta that stays what it is.
+    """A constant beta.
 
     Args:
         beta: weight of the KL, at least 0.
@@ -81,17 +84,23 @@ class AdaptiveBeta:
 
         e = clip(KL / target - 1, -clip, clip);   beta <- beta max(0, 1 + e num_steps / horizon)
 
-    Ziegler and others (2019), "Fine-Tuning Language Models from Human Preferences", section 2.2,
-    and the code that goes with it. Their update can make beta negative, when more than
-    horizon / clip episodes pass in one step; here it stops at 0, with a warning in advance,
-    because from 0 no factor leads back.
+    The published update makes beta negative if more than horizon / clip episodes pass in one step.
+    Here beta stops at 0, with a warning in advance, because no factor changes a beta of 0.
 
     Args:
-        beta: where to start, at least 0; a beta of 0 stays 0.
+        beta: the first beta, at least 0; a beta of 0 stays 0.
         target: the KL to hold, in nats, positive, of the granularity given.
         horizon: episodes over which beta can change by a factor of about e**clip, positive.
-        clip: largest relative error that is acted on.
-        granularity: what `update` makes of the tokens' KL and what `step` takes `kl` to be.
+        clip: the largest relative error e.
+        granularity: of the KL that `update` computes from the tokens' and that `step` is given.
+
+    Raises:
+        ValueError: a negative beta; a target, horizon or clip that is not positive; an unknown
+            granularity.
+
+    Reference:
+        Ziegler and others (2019), "Fine-Tuning Language Models from Human Preferences", section
+        2.2, and its code.
 
     Example:
         >>> controller = pyro_kl.policy.AdaptiveBeta(0.2, target=6.0, horizon=10_000)
@@ -117,11 +126,14 @@ class AdaptiveBeta:
             )
 
     def step(self, kl: float, num_steps: int) -> float:
-        """Take note of a KL in nats, of the controller's granularity, and return the new beta.
+        """Change beta by a KL in nats, of the controller's granularity.
 
         Args:
-            kl: may be negative: a sampled k1 may.
+            kl: may be negative, as a sampled k1 may.
             num_steps: episodes since the last step (the batch size).
+
+        Returns:
+            The new beta.
 
         Raises:
             ValueError: a KL that is not finite; fewer than one episode.
@@ -141,6 +153,6 @@ class AdaptiveBeta:
         return self.beta
 
     def update(self, token_kl: Tensor, mask: Tensor | None = None) -> float:
-        """Aggregate the KL of every token, shape ``(batch, T)``, and take a step of a batch."""
+        """Aggregate the KL of every token, shape ``(batch, T)``, and do a `step` of a batch."""
         episodes = token_kl[..., 0].numel()
         return self.step(aggregate(token_kl, self.granularity, mask), episodes)

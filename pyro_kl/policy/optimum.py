@@ -1,4 +1,4 @@
-"""The KL-penalised objective over finitely many answers, and where it is largest.
+"""The KL-penalised objective over finitely many answers, and its maximiser.
 
     J(pi) = E_pi[R] - beta KL(pi || pi_0) = beta log Z - beta KL(pi || pi*),
     pi* = pi_0 exp(R / beta) / Z,  Z = E_{pi_0}[exp(R / beta)].
@@ -52,6 +52,9 @@ def optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> tuple[Tens
     Returns:
         log pi*, shape ``(..., K)``, and log Z in nats, shape ``(...)``.
 
+    Raises:
+        ValueError: beta not positive; shapes that do not fit.
+
     Example:
         >>> reference, reward = torch.zeros(2), torch.tensor([0.0, 1.0])
         >>> log_policy, log_z = pyro_kl.policy.optimum(reference, reward, beta=1.0)
@@ -66,8 +69,7 @@ def optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> tuple[Tens
 
 
 def forward_optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> Tensor:
-    """The maximiser of E_pi[R] - beta KL(pi_0 || pi): the KL the other way round, another
-    distribution.
+    """The maximiser of E_pi[R] - beta KL(pi_0 || pi), with the KL in the other direction.
 
     It is beta pi_0 / (lambda - R), with lambda such that it sums to one. It falls off with the
     reward as a power and not exponentially, and is no posterior. lambda - max R is found by
@@ -79,7 +81,10 @@ def forward_optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> Te
         beta: weight of the KL, positive.
 
     Returns:
-        Its logarithm, shape ``(..., K)``.
+        The logarithm of the maximiser, shape ``(..., K)``.
+
+    Raises:
+        ValueError: beta not positive; shapes that do not fit.
 
     Example:
         >>> reference, reward = torch.zeros(2), torch.tensor([0.0, 1.0])
@@ -97,13 +102,10 @@ def forward_optimum(reference_logits: Tensor, reward: Tensor, beta: float) -> Te
     gap = torch.where(possible, top - worth, math.inf)
     mass = beta * log_reference.exp()
     above = (mass - gap).amax(-1, keepdim=True)  # the sum is at least 1 there
-    for _ in range(64):  # it converges quadratically; from the lower end in a dozen steps
+    for _ in range(64):  # the convergence is quadratic: a dozen steps from the lower end
         terms = mass / (above + gap)
-        excess, slope = (
-            terms.sum(-1, keepdim=True) - 1,
-            (terms / (above + gap)).sum(-1, keepdim=True),
-        )
-        above = above + excess / slope
+        slope = (terms / (above + gap)).sum(-1, keepdim=True)
+        above = above + (terms.sum(-1, keepdim=True) - 1) / slope
     return (mass / (above + gap)).log().to(reference_logits.dtype)
 
 
@@ -119,6 +121,6 @@ def _check_reward(reference_logits: Tensor, reward: Tensor) -> None:
     check_broadcast("the reference's logits and the rewards", reference_logits.shape, reward.shape)
     if reference_logits.shape[-1:] != reward.shape[-1:]:
         raise ValueError(
-            f"one reward for each answer is wanted: {reference_logits.shape[-1]} answers and "
+            f"one reward for each answer is needed: {reference_logits.shape[-1]} answers and "
             f"rewards of shape {tuple(reward.shape)}"
         )

@@ -3,8 +3,8 @@
 With delta = log pi(y) - log pi_0(y) at y ~ pi (Schulman 2020, "Approximating KL divergence"):
 k1 = delta and k3 = exp(-delta) - 1 + delta average to KL(pi || pi_0); k2 = delta^2 / 2 nearly.
 An estimator with the right value need not have the right gradient. A penalty *in the reward* is a
-number, which multiplies grad log pi(y); a penalty *in the loss* is differentiated itself. What
-each follows on average, for one decision on policy:
+number, which multiplies grad log pi(y); a penalty *in the loss* is differentiated itself. The mean
+gradient of each, for one decision on policy:
 
     estimator   in the reward                            in the loss
     k1          grad KL(pi || pi_0)                      0
@@ -13,7 +13,7 @@ each follows on average, for one decision on policy:
     |k1|        E[|delta| grad log pi], wrong            E[sign(delta) grad log pi], wrong
     exact       0                                        grad KL(pi || pi_0)
 
-`tests/test_policy.py` has the table by exact enumeration.
+`tests/policy/test_policy.py` checks the table by exact enumeration.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from torch import Tensor
 
 from ..divergence.estimate import Estimate
 from ..divergence.monte_carlo import ESTIMATORS
+from ..numerics.concrete import is_traced
 from ..registry.warnings import warn
-from .checks import check_broadcast, check_mask, concrete, first, position
+from .checks import check_broadcast, check_mask, first, position
 from .vocabulary import exact_kl
 
 Use = Literal["reward", "loss"]
@@ -62,7 +63,7 @@ _FORWARD_LOSS = {
     "abs": "the gradient of E_pi_0|log pi - log pi_0|, which is not the KL. Use k1, k3 or exact",
 }
 _FORWARD_REWARD = {"exact": _REVERSE_REWARD["exact"]}
-#: Which gradients are wrong, and what they follow; (direction, use, with an importance ratio).
+#: What a wrong gradient follows, by (direction, use, whether there is an importance ratio).
 _FOLLOWS: dict[tuple[str, str, bool], dict[str, str]] = {
     ("reverse", "loss", False): _REVERSE_LOSS,
     ("reverse", "loss", True): _WEIGHTED_LOSS,
@@ -80,7 +81,7 @@ _DEFAULT = {
 
 
 class PenaltyWarning(UserWarning):
-    """The gradient of this penalty does not follow the KL that was asked for."""
+    """The gradient of this penalty does not follow the KL."""
 
 
 def penalty(
@@ -107,8 +108,8 @@ def penalty(
         direction: "reverse" for KL(pi || pi_0), of tokens sampled from the policy. "forward" for
             KL(pi_0 || pi), of tokens sampled from the reference (or exact): another objective.
         per: "token" leaves every element its own estimate. In the loss this is the gradient at
-            the states that were visited; what the policy does to the states that it will visit
-            is left out. "sequence" takes the last dimension as tokens and estimates from the log
+            the visited states; the policy's effect on which states it visits is left out.
+            "sequence" takes the last dimension as tokens and estimates from the log
             ratio of the whole sequence, whose k1 in the reward and k2 in the loss have the whole
             gradient (exact: the sum of the tokens' KLs; see `sequence_kl` for its whole gradient).
         mask: True where a token counts; the others give 0 and may hold anything.
@@ -124,7 +125,7 @@ def penalty(
             with its position; masks and shapes that do not fit; an unknown option.
 
     Warns:
-        PenaltyWarning: the gradient does not follow the KL; says what it follows.
+        PenaltyWarning: the gradient does not follow the KL; the warning says what it follows.
 
     Example:
         >>> log_policy = torch.tensor([-1.0, -2.0], requires_grad=True)
@@ -182,20 +183,21 @@ def _choose(use: str, estimator: str | None, direction: str, per: str, weighted:
 
 
 def _log_ratio(
-    first_law: Tensor, second_law: Tensor, direction: str, mask: Tensor | None
+    log_policy: Tensor, log_reference: Tensor, direction: str, mask: Tensor | None
 ) -> Tensor:
     """Log of the sampled distribution over the other at each token; 0 where masked."""
-    shape = check_broadcast("log probabilities", first_law.shape, second_law.shape)
+    shape = check_broadcast("log probabilities", log_policy.shape, log_reference.shape)
     names = ("policy", "reference")
+    log_p, log_q = log_policy, log_reference
     if direction == "forward":
-        first_law, second_law, names = second_law, first_law, names[::-1]
+        log_p, log_q, names = log_q, log_p, names[::-1]
     if mask is not None:
         check_mask(mask, shape)
-        # before the exponential, and before the difference: padding may hold inf - inf
-        first_law, second_law = (torch.where(mask, x, 0.0) for x in (first_law, second_law))
-    delta = first_law - second_law
-    if concrete():
-        _check_ratio(first_law, second_law, delta, names)
+        # before the difference, because padding may hold inf - inf
+        log_p, log_q = (torch.where(mask, x, 0.0) for x in (log_p, log_q))
+    delta = log_p - log_q
+    if not is_traced():
+        _check_ratio(log_p, log_q, delta, names)
     return delta
 
 
@@ -222,10 +224,10 @@ def sequence_kl(token_kl: Tensor, log_policy: Tensor, mask: Tensor | None = None
     """The KL of a sequence from the exact KL of its tokens, with the whole gradient.
 
     KL(pi || pi_0) = E sum_t KL_t(s_t) over the states s_t that pi visits. Differentiating the
-    KL_t alone leaves out that another policy visits other states. Here each token also pays for
-    the KL of those after it: the value is sum_t KL_t and the gradient, on average, is that of the
-    KL of the whole sequence, of less variance than k1's or k2's because every step's own KL is
-    exact.
+    KL_t alone leaves out that another policy visits other states. Here the log probability of each
+    token is also multiplied by the KL of the tokens after it. The value is sum_t KL_t; the mean of
+    the gradient is that of the KL of the whole sequence, and its variance is smaller than k1's or
+    k2's because the KL of every step is exact.
 
     Args:
         token_kl: `exact_kl` at each token, with its gradient, shape ``(..., T)``.
@@ -233,7 +235,10 @@ def sequence_kl(token_kl: Tensor, log_policy: Tensor, mask: Tensor | None = None
         mask: True where a token counts.
 
     Returns:
-        Nats, shape ``(...)``; for the loss.
+        Nats, shape ``(...)``; for use in the loss.
+
+    Raises:
+        ValueError: shapes or masks that do not fit.
     """
     check_broadcast("token_kl and log_policy", token_kl.shape, log_policy.shape)
     if mask is not None:
@@ -256,7 +261,7 @@ def sampled_kl(
     Args:
         log_policy: log pi of n independent answers, shape ``(n,)``, or of their tokens,
             ``(n, T)``.
-        log_reference: log pi_0 of the same.
+        log_reference: log pi_0 of the same answers or tokens.
         estimator: "k1" or "k3", both unbiased, also as sums over the tokens; "k2", which estimates
             E[delta^2 / 2] instead: close to the KL only where pi is close to pi_0.
         mask: True where a token counts.

@@ -5,8 +5,8 @@ Touvron and others (2023), "Llama 2: Open Foundation and Fine-Tuned Chat Models"
     R_c = R_s if the prompt is a safety prompt or R_s < 0.15, else R_h
     R   = whiten(logit(R_c)) - beta KL(pi || pi_0)
 
-What the paper leaves open is an option here: which statistics whiten, the divisor of the variance,
-what a reward of exactly 0 or 1 becomes.
+The paper leaves open which statistics whiten, the divisor of the variance and what a reward of
+exactly 0 or 1 becomes; these are options here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from .checks import check_beta, check_broadcast, check_mask, concrete, first, position
+from ..numerics.concrete import is_traced
+from .checks import check_beta, check_broadcast, check_mask, first, position
 
 #: Weight of the KL in Llama 2, by the number of parameters (Touvron and others 2023, 3.2.3).
 LLAMA2_BETA: Mapping[str, float] = MappingProxyType(
@@ -60,21 +61,21 @@ def gate(
         raise ValueError(f"threshold must be a probability, got {threshold}")
     _check_probability("safety reward", safety)
     _check_probability("helpfulness reward", helpfulness)
-    # in safety's own precision, where 0.15 is the nearest number that a reward can be
+    # the threshold is rounded to the precision of the rewards
     return torch.where(is_safety | (safety < threshold), safety, helpfulness)
 
 
 def logit(reward: Tensor, clamp: float | None = None) -> Tensor:
     """Undo a reward model's sigmoid: log(R / (1 - R)), finite also at 0 and 1.
 
-    A sigmoid reaches 0 and 1 by rounding only, so that such a reward says no more than that its
-    score is beyond what the precision resolves.
+    A sigmoid is 0 or 1 by rounding only: the score of such a reward is beyond some bound, and the
+    reward does not say how far.
 
     Args:
         reward: probabilities, any shape.
-        clamp: rewards are moved into [clamp, 1 - clamp] first. By default half the spacing of
-            numbers below 1 is taken: scores beyond +-16.6 in float32 (+-36.7 in float64, +-5.5 in
-            bfloat16), where the sigmoid rounds to 1, become that score.
+        clamp: rewards are first moved into [clamp, 1 - clamp]. The default is half the spacing of
+            floats below 1: scores beyond +-16.6 in float32 (+-36.7 in float64, +-5.5 in bfloat16),
+            where the sigmoid rounds to 1, become that score.
 
     Returns:
         The linear score, same shape and dtype.
@@ -83,7 +84,7 @@ def logit(reward: Tensor, clamp: float | None = None) -> Tensor:
         ValueError: a reward outside [0, 1] or nan, with its position; clamp outside (0, 1/2).
     """
     _check_probability("reward", reward)
-    # 1 - R is what is resolved worst: below half a spacing it rounds to 0
+    # 1 - R has the fewest digits: below half the spacing of floats it rounds to 0
     least = torch.finfo(reward.dtype).eps / 2 if clamp is None else clamp
     if not 0 < least < 0.5:
         raise ValueError(f"clamp must be between 0 and 1/2, got {clamp}")
@@ -94,7 +95,7 @@ def logit(reward: Tensor, clamp: float | None = None) -> Tensor:
 def _check_probability(name: str, reward: Tensor) -> None:
     if not reward.is_floating_point():
         raise ValueError(f"the {name} must be floating point, got {reward.dtype}")
-    if not concrete():
+    if is_traced():
         return
     bad = ~((reward >= 0) & (reward <= 1))
     if bool(bad.any()):
@@ -108,12 +109,12 @@ def _check_probability(name: str, reward: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of some rewards: what whitening needs.
+    """Count, mean and sum of squared deviations of some rewards, for whitening.
 
     Attributes:
-        count: how many rewards.
+        count: the number of rewards.
         mean: their mean.
-        squares: the sum of their squared deviations from it.
+        squares: the sum of their squared deviations from the mean.
     """
 
     count: int
@@ -131,12 +132,19 @@ class Moments:
         )
 
     def variance(self, correction: int = 0) -> float:
-        """Divided by count - correction; 0 for a single reward."""
+        """The squares divided by count - correction; 0 for a single reward."""
         return self.squares / max(1, self.count - correction)
 
 
 def moments(rewards: Tensor, mask: Tensor | None = None) -> Moments:
     """The moments of a batch of rewards, over all its elements where the mask is True.
+
+    Args:
+        rewards: any shape.
+        mask: True where a reward counts; by default all count.
+
+    Returns:
+        Count, mean and squared deviations, in float64.
 
     Raises:
         ValueError: no reward at all, a mask that hides everything, a reward that is not finite.
@@ -216,7 +224,25 @@ def llama2_reward(
     threshold: float = 0.15,
     clamp: float | None = None,
 ) -> Tensor:
-    """R~_c = whiten(logit(gate(R_s, R_h))), before the penalty; see the three for the options.
+    """whiten(logit(gate(R_s, R_h))), the reward before the penalty.
+
+    Args:
+        safety: as in `gate`.
+        helpfulness: as in `gate`.
+        is_safety: as in `gate`.
+        statistics: as in `whiten`.
+        threshold: as in `gate`.
+        clamp: as in `logit`.
+
+    Returns:
+        Whitened linear scores, of the broadcast shape.
+
+    Raises:
+        ValueError: as the three functions.
+
+    Reference:
+        Touvron and others (2023), "Llama 2: Open Foundation and Fine-Tuned Chat Models", section
+        3.2.3.
 
     Example:
         >>> safety, helpfulness = torch.tensor([0.1, 0.9, 0.9]), torch.tensor([0.8, 0.8, 0.3])
@@ -272,7 +298,7 @@ def penalised_reward(
     counts = torch.ones_like(penalty, dtype=torch.bool) if mask is None else mask
     check_mask(counts, penalty.shape)
     counts = counts.expand(penalty.shape)
-    if concrete() and not bool(counts.any(-1).all()):
+    if not is_traced() and not bool(counts.any(-1).all()):
         where = position(first(~counts.any(-1)))
         raise ValueError(f"the mask hides every token of the sequence at {where}")
     order = torch.arange(1, penalty.shape[-1] + 1, device=penalty.device)

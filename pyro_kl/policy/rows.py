@@ -5,8 +5,8 @@ point where the two are close), m = E_p[d] and u = m - d,
 
     KL = log(1 + E_p[exp(u) - 1 - u]),   dKL/dp_v = -p_v u_v,   dKL/dq_v = q_v - p_v.
 
-Logits are known up to a constant: where one of the two has a large one, it is taken off d with
-what p - q has rounded away.
+Logits may have any constant added. Where that of p - q is large, it is subtracted from d together
+with the rounding error of p - q.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from ..numerics.special.divergences import kl_div_of_logs
 _CPU_CHUNK = 2**17
 #: Elsewhere a chunk is large enough to fill the device, and at most this part of the logits.
 _DEVICE_CHUNK, _DEVICE_PART = 2**24, 256
-#: Above this u the formula in float64 takes over: p_v, by which exp(u) is multiplied, may have
-#: underflowed, or u be infinite.
+#: Above this u the formula in float64 is used: p_v, by which exp(u) is multiplied, may have
+#: underflowed, or u may be infinite.
 _FAR = 20.0
-#: Up to this |u| there is the series.
+#: Up to this |u| the series is used.
 _NEAR = 0.5
-#: From this KL on, exp(u) - 1 - u with its rounding error of eps is good enough.
+#: From this KL on, exp(u) - 1 - u is accurate enough, although its absolute error is eps.
 _ENOUGH = 1e-2
-#: Up to this KL / m^2, the rounding of d shows beside u: more than 1e-5, and 1e-10, of the KL.
+#: Below this KL / m^2 the rounding of d is more than 1e-5, or 1e-10, of the KL.
 _OFFSET = {torch.float32: 3e-4, torch.float64: 1e-11}
 
 
-#: What `forward` leaves of each row: the largest logit of p, called top, sum_v exp(p_v - top), a
-#: constant that has been taken off d, m without it, and E_p[exp(u) - 1 - u].
+#: Numbers that `forward` returns for each row: the largest logit of p, called top; the sum over v
+#: of exp(p_v - top); the constant subtracted from d; m without it; and E_p[exp(u) - 1 - u].
 NUMBERS = 5
 
 
 class Rows(NamedTuple):
-    """What is kept of all rows for the gradient, shape ``(...)`` each.
+    """The numbers of all rows that the gradient needs, shape ``(...)`` each.
 
     Attributes:
         kl: KL(p || q), in nats.
         top: the largest logit of p.
         log_total: log sum_v exp(p_v - top).
-        shift: a constant that is taken off d.
+        shift: the constant subtracted from d.
         mean: E_p[d] without it.
-        scale: what makes dKL/dp of the slope that `forward` wrote.
+        scale: the factor from the slope that `forward` wrote to dKL/dp.
     """
 
     kl: Tensor
@@ -60,13 +60,13 @@ class Rows(NamedTuple):
 
 
 def finish(numbers: Tensor) -> Rows:
-    """The numbers that `forward` left of each row, all rows at once, in float64."""
+    """From the numbers of `forward` to `Rows`, all rows at once, in float64."""
     top, total, shift, mean, excess = numbers.double().unbind(-1)
     return Rows(torch.log1p(excess), top, total.log(), shift, mean, -1 / total)
 
 
 class Workspace:
-    """Three buffers of one chunk each, lent out in the shape of the chunk."""
+    """Three buffers of one chunk each."""
 
     def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
         size, width = logits.numel(), logits.shape[-1]
@@ -77,7 +77,7 @@ class Workspace:
         self._buffers = torch.empty((3, min(self.limit, size)), dtype=dtype, device=logits.device)
 
     def like(self, chunk: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three buffers of the chunk's shape; what they held is lost."""
+        """The three buffers in the shape of the chunk; their contents may be anything."""
         first, second, third = self._buffers[:, : chunk.numel()].view(3, *chunk.shape)
         return first, second, third
 
@@ -89,7 +89,7 @@ class Workspace:
 def chunks(shape: torch.Size, limit: int) -> list[tuple[int | slice, ...]]:
     """Indices that cut logits of a shape into pieces of at most `limit` numbers, or of a row.
 
-    They index views, whatever the strides: nothing is made contiguous.
+    They index views whatever the strides are, so that nothing is copied.
     """
     if len(shape) == 1:
         return [()]
@@ -102,10 +102,10 @@ def chunks(shape: torch.Size, limit: int) -> list[tuple[int | slice, ...]]:
 
 
 def forward(p: Tensor, q: Tensor, slope: Tensor | None, work: Workspace) -> Tensor | None:
-    """Of every row its numbers, and into `slope` its gradient by p up to `Rows.scale`.
+    """The numbers of every row; its gradient by p, up to `Rows.scale`, is written into `slope`.
 
     Returns:
-        Shape ``(..., NUMBERS)``; None if the rows are for `definition`: u is large or infinite.
+        Shape ``(..., NUMBERS)``; None if u is large or infinite, where `definition` is to be used.
     """
     weight, u, spare = work.like(p)
     p_here = _in_precision(p, weight)
@@ -131,7 +131,7 @@ def forward(p: Tensor, q: Tensor, slope: Tensor | None, work: Workspace) -> Tens
 def _centre(
     weight: Tensor, d: Tensor, spare: Tensor, total: Tensor
 ) -> tuple[Tensor, float, float]:
-    """m, the largest u, and the largest |u|; u = m - d is left in d's place."""
+    """m, the largest u, and the largest |u|; u = m - d is written over d."""
     mean = torch.mul(weight, d, out=spare).sum(-1, keepdim=True) / total
     torch.sub(mean, d, out=d)
     low, high = float(d.amin()), float(d.amax())
@@ -139,7 +139,7 @@ def _centre(
 
 
 def difference(p: Tensor, q: Tensor, shift: Tensor, out: Tensor) -> None:
-    """p - q - shift with what the first of the two roundings took away (Knuth's two-sum)."""
+    """p - q - shift, with the rounding error of p - q added back (Knuth's two-sum)."""
     p, q = p.to(out.dtype), q.to(out.dtype)
     torch.sub(p, q, out=out)
     taken = out - p
@@ -148,7 +148,7 @@ def difference(p: Tensor, q: Tensor, shift: Tensor, out: Tensor) -> None:
 
 
 def _in_precision(logits: Tensor, buffer: Tensor) -> Tensor:
-    """The logits themselves, or converted into the buffer: mixed arithmetic is slow."""
+    """The logits themselves, or a converted copy in the buffer: mixed arithmetic is slow."""
     return logits if logits.dtype == buffer.dtype else buffer.copy_(logits)
 
 
@@ -162,15 +162,15 @@ def _multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
 def _mean_excess(weight: Tensor, u: Tensor, out: Tensor, total: Tensor, size: float) -> Tensor:
     """E_p[exp(u) - 1 - u], every term positive; relative error at most eps / sqrt(KL).
 
-    By a series if all |u| are small; else by exp, whose error is eps, and where a row's KL is too
-    small for that, by expm1, whose error is eps |u|.
+    By a series if all |u| are small, else by exp, whose error is eps, or by expm1, whose error is
+    eps |u|, if the KL of a row is small.
     """
     if size > _NEAR:
         torch.exp(u, out=out).sub_(u).sub_(1)
         value = out.mul_(weight).sum(-1, keepdim=True) / total
         if float(value.amin()) >= _ENOUGH:
             return value
-    # m was rounded, which shows beside small u: E_p[u] is 0
+    # E_p[u] is 0 but for the rounding of m, which is not negligible beside small u
     u.sub_(torch.mul(weight, u, out=out).sum(-1, keepdim=True) / total)
     if size > _NEAR:
         torch.expm1(u, out=out).sub_(u)
@@ -180,7 +180,7 @@ def _mean_excess(weight: Tensor, u: Tensor, out: Tensor, total: Tensor, size: fl
 
 
 def _excess_series(u: Tensor, out: Tensor, size: float) -> None:
-    """u^2/2 (1 + u/3 (1 + u/4 (...))), as many terms as |u| <= size asks for."""
+    """u^2/2 (1 + u/3 (1 + u/4 (...))), with as many terms as |u| <= size needs."""
     one = torch.ones((), dtype=u.dtype, device=u.device)
     terms, eps = 3, torch.finfo(u.dtype).eps
     while 2 * size ** (terms - 1) / math.factorial(terms + 1) > 0.1 * eps:
@@ -192,13 +192,13 @@ def _excess_series(u: Tensor, out: Tensor, size: float) -> None:
 
 
 def definition(p: Tensor, q: Tensor, slope: Tensor | None) -> Rows:
-    """The KL of the rows that `forward` refused, by its definition in float64."""
+    """The KL of rows for which `forward` returned None, by its definition in float64."""
     log_p, log_q = _normalised(p), _normalised(q)
     kl = kl_div_of_logs(log_p, log_q).sum(-1)
     if slope is not None:
         d = torch.where(torch.isneginf(log_p), 0.0, log_p - log_q)
         slope.copy_(log_p.exp() * (d - kl.unsqueeze(-1)))
-    zero = torch.zeros_like(kl)  # of the rest the backward pass has no use
+    zero = torch.zeros_like(kl)  # the backward pass does not use the other numbers
     return Rows(kl, zero, zero, zero, zero, torch.ones_like(kl))
 
 
@@ -207,7 +207,7 @@ def _normalised(logits: Tensor) -> Tensor:
 
 
 def rescale(slope: Tensor, factor: Tensor, mask: Tensor | None, work: Workspace) -> None:
-    """Multiply the rows of a slope in place; what is masked may be nan and becomes 0."""
+    """Multiply the rows of a slope in place; masked rows may be nan and become 0."""
     if slope.dtype == work.dtype:
         slope.mul_(factor)
     else:
@@ -234,5 +234,5 @@ def slope_of_q(
 
 
 def slope_of_q_by_definition(p: Tensor, q: Tensor, out: Tensor) -> None:
-    """q_v - p_v in float64, for the rows that `forward` refused."""
+    """q_v - p_v in float64, for rows for which `forward` returned None."""
     out.copy_(_normalised(q).exp() - _normalised(p).exp())

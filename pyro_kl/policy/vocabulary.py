@@ -2,8 +2,8 @@
 
 A language model has a vocabulary of 10^5 tokens, and the logits of one batch are the largest
 tensors of a training step. `torch.log_softmax` of both policies, their exponentials and their
-product keep five more of them. Here the rows are taken a few at a time, what is computed of them
-stays in the processor's cache, and of each row three numbers are kept for the backward pass.
+product keep five more tensors of that size. Here a few rows are computed at a time, in buffers
+that stay in the processor's cache, and a few numbers of each row are kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..numerics.concrete import is_traced
 from ..numerics.dtypes import in_float64
 from ..numerics.special.divergences import kl_div_of_logs
 from . import rows as _rows
-from .checks import check_infinite, check_mask, check_vocabulary, concrete
+from .checks import check_infinite, check_mask, check_vocabulary
 
 
 def exact_kl(
@@ -32,23 +33,22 @@ def exact_kl(
 
         KL(pi || pi_0) = log(1 + E_pi[exp(m - d) - 1 - (m - d)]),
 
-    a sum of terms of one sign: nothing cancels where the two policies are close. Of the logits'
-    size only the gradient is allocated, when it is asked for; the rest is a few rows at a time.
+    a sum of terms of one sign: nothing cancels where the two policies are close. The gradient, if
+    required, is the only tensor of the logits' size that is allocated.
 
     Args:
         policy_logits: the policy pi, shape ``(..., V)``; need not be normalised; -inf is a token
             without mass. Log probabilities are logits too.
         reference_logits: the reference pi_0, of a shape that broadcasts with the policy's.
-        mask: True where a token counts, of shape ``(...)``. What is masked is 0, has gradient 0
-            and may hold anything.
+        mask: True where a token counts, of shape ``(...)``. Elsewhere the KL and its gradient are
+            0, and the logits may hold anything.
         direction: "reverse" for KL(pi || pi_0), the penalty of the literature; "forward" for
             KL(pi_0 || pi), another objective with another optimum (see `forward_optimum`).
 
     Returns:
-        Nats, shape ``(...)``: float64 for float64 logits, else float32 (half precision would not
-        carry a sum over the tokens). It is the KL of the logits as they are given, to 1e-5 of
-        itself (1e-10 in float64), whatever constants they carry. Differentiable in both
-        arguments, twice if need be.
+        Nats, shape ``(...)``: float64 for float64 logits, else float32 (half precision has too few
+        digits for a sum over the tokens). Relative error 1e-5 (1e-10 in float64), whatever
+        constants are added to the logits. Twice differentiable in both arguments.
 
     Raises:
         ValueError: vocabularies or batch shapes that differ; a mask that hides everything; a
@@ -70,7 +70,7 @@ def exact_kl(
     if mask is not None:
         check_mask(mask, shape[:-1])
         mask = mask.expand(shape[:-1])
-    if not concrete() or p.numel() == 0:
+    if is_traced() or p.numel() == 0:
         return _composed(p, q, mask)
     value = _VocabularyKL.apply(p, q, mask, torch.is_grad_enabled())
     check_infinite(value, p, q, direction)
@@ -82,7 +82,7 @@ def _working_dtype(p: Tensor, q: Tensor) -> torch.dtype:
 
 
 def _composed(p: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
-    """The same of plain operations, for second derivatives, `torch.compile` and `torch.func`."""
+    """The same by torch's operations, for second derivatives, `torch.compile`, `torch.func`."""
     if mask is not None:
         p, q = (torch.where(mask.unsqueeze(-1), x, 0.0) for x in (p, q))
     log_p, log_q = in_float64(p).log_softmax(-1), in_float64(q).log_softmax(-1)
@@ -93,8 +93,8 @@ def _composed(p: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
 class _VocabularyKL(torch.autograd.Function):
     """KL(p || q) over the last dimension.
 
-    The gradient by p is written by the forward pass, while its rows are in the cache; the
-    backward pass has only to scale it.
+    The forward pass writes the gradient by p while its rows are in the cache; the backward pass
+    scales it.
     """
 
     @staticmethod
@@ -126,7 +126,7 @@ class _VocabularyKL(torch.autograd.Function):
         p, q, mask, *columns = ctx.saved_tensors
         for_p, for_q, *_ = ctx.needs_input_grad
         slope, ctx.slope = ctx.slope, None
-        # A second pass over the same graph, or one that will itself be differentiated.
+        # a second pass over the same graph, or one that will itself be differentiated
         if torch.is_grad_enabled() or (for_p and slope is None):
             wanted = [x for x, needed in ((p, for_p), (q, for_q)) if needed]
             slopes = iter(_plain_gradient(p, q, mask, wanted, grad))
@@ -157,7 +157,7 @@ def _gradient_like(x: Tensor) -> Tensor:
 def _plain_gradient(
     p: Tensor, q: Tensor, mask: Tensor | None, wanted: list[Tensor], grad: Tensor
 ) -> tuple[Tensor, ...]:
-    """The gradient through plain operations; itself differentiable where that is asked for."""
+    """The gradient through torch's operations, differentiable if gradients are enabled."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         value = _composed(p, q, mask)
