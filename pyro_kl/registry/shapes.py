@@ -40,6 +40,16 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
         ) from None
 
 
+def check_durations(p: Any, q: Any, function: str = "KL") -> None:
+    """A homogeneous chain may have no fixed number of time steps, and a KL depends on it."""
+    for side, distribution in (("p", p), ("q", q)):
+        if getattr(distribution, "duration", 0) is None:
+            raise ValueError(
+                f"{function}({type(p).__name__} || {type(q).__name__}): {side} is homogeneous and "
+                "has no number of time steps. Construct it with `duration=`."
+            )
+
+
 def nan_in(tensors: Iterable[Tensor]) -> Tensor:
     """Where one of several tensors is nan, or where two of them are +inf and -inf."""
     return functools.reduce(torch.add, [x.detach() for x in tensors]).isnan()

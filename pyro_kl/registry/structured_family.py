@@ -30,8 +30,6 @@ class StructuredFamily:
         make: a function from parameters to a member; by default the class itself.
         batched: whether the class takes parameters with batch dims in front.
         samples: why its samples or densities cannot be used for a check; "" if they can.
-        expands: why `.expand` gives no member of the class; "" if it does.
-        traces: why its constructor cannot be mapped over or traced; "" if it can.
 
     Example:
         >>> from torch.distributions import Dirichlet, constraints
@@ -46,8 +44,6 @@ class StructuredFamily:
     make: Callable[..., Distribution] | None = None
     batched: bool = True
     samples: str = ""
-    expands: str = ""
-    traces: str = ""
 
     def __call__(self, **parameters: Any) -> Any:
         """The member with these parameters."""

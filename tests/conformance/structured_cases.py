@@ -1,6 +1,7 @@
 """Structured pairs, their cases, and parameters drawn around those.
 
-Nothing here names a family or a pair: what a pair's two `StructuredFamily` say is all there is.
+The pairs are read from the registry. Only what a class of torch's or Pyro's cannot do is listed
+here by name.
 """
 
 from __future__ import annotations
@@ -60,6 +61,25 @@ class Structured:
         """KL of the members with these parameters, through torch's dispatch."""
         make_p, make_q = self.families
         return kl_divergence(make_p(**p), make_q(**q))
+
+
+#: Classes whose `.expand` gives no member of the class, and why.
+NO_EXPAND = {
+    "VonMises3D": "Pyro wraps it into an ExpandedDistribution",
+    "LKJ": "Pyro's expand calls the one of a class that it is not derived from",
+}
+#: Classes that cannot be made while a function is mapped over or traced, and why.
+NOT_TRACEABLE = {
+    "DirichletMultinomial": "a count is read from a tensor: it sizes a sum",
+    "GaussianScaleMixture": "the constructor assigns in place",
+    "GroupedNormalNormal": "Pyro's constructor branches on the group indices",
+    "OneOneMatching": "Pyro's constructor takes no batch, and its log_prob enumerates",
+    "OneTwoMatching": "Pyro's constructor takes no batch, and its log_prob enumerates",
+    "SineBivariateVonMises": "the constructor branches on the concentrations",
+    "SineSkewed": "its base's constructor branches on the concentrations",
+    "SpanningTree": "Pyro's constructor branches on the number of edges",
+    "Wishart": "the constructor branches on the value of df",
+}
 
 
 STRUCTURED = tuple(

@@ -21,6 +21,8 @@ from pyro_kl.registry.provenance import EXACTNESS
 from ..conformance.cases import newer_compile, over_few, relative_error, without_validation
 from ..conformance.structured_cases import (
     F64,
+    NO_EXPAND,
+    NOT_TRACEABLE,
     STRUCTURED,
     as_tensors,
     bound,
@@ -55,6 +57,12 @@ def drawn(duo, p_shape, q_shape, spread=SPREAD):
         draw(family, parameters, shape, spread)
         for (family, parameters), shape in zip(duo.sides(case), shapes, strict=True)
     )
+
+
+def skip_if_listed(duo, reasons):
+    for family in duo.families:
+        if family.distribution.__name__ in reasons:
+            pytest.skip(reasons[family.distribution.__name__])
 
 
 def test_somebody_joined():
@@ -178,9 +186,7 @@ def test_broadcasting(duo):
 @over(BATCHED)
 def test_expand(duo):
     make_p, make_q = duo.families
-    for family in duo.families:
-        if family.expands:
-            pytest.skip(family.expands)
+    skip_if_listed(duo, NO_EXPAND)
     p, q = drawn(duo, (), ())
     p, q = make_p(**p), make_q(**q)
     kl = kl_divergence(p, q)
@@ -288,15 +294,9 @@ def test_infinite_rows_leave_their_neighbours_alone(duo):
 # --- transformations ----------------------------------------------------------------------------
 
 
-def traceable(duo):
-    for family in duo.families:
-        if family.traces:
-            pytest.skip(family.traces)
-
-
 @over(STRUCTURED)
 def test_vmap(duo):
-    traceable(duo)
+    skip_if_listed(duo, NOT_TRACEABLE)
     function, starts = function_of(duo, case_of(duo))
     inputs = [u + SPREAD * torch.randn((3, *u.shape), dtype=F64) for u in starts]
     with without_validation():
@@ -315,7 +315,7 @@ def test_vmap(duo):
 @newer_compile
 @over_few(STRUCTURED)
 def test_compile(duo):
-    traceable(duo)
+    skip_if_listed(duo, NOT_TRACEABLE)
     function, inputs = function_of(duo, case_of(duo))
     right = function(*inputs)  # also warms torch's table of dispatched pairs
     torch.compiler.reset()
@@ -329,7 +329,7 @@ def test_compile(duo):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_jit_trace(duo):
-    traceable(duo)
+    skip_if_listed(duo, NOT_TRACEABLE)
     function, inputs = function_of(duo, case_of(duo))
     with without_validation():
         traced = torch.jit.trace(function, tuple(inputs), check_trace=False)

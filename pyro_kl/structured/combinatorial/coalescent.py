@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from pyro.distributions import CoalescentTimes, CoalescentTimesWithRate
 from torch import Tensor
 from torch.distributions import constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
 Coalescent: TypeAlias = "CoalescentTimes | CoalescentTimesWithRate"
 _NO_SAMPLES = "Pyro's sampler ignores the rate, or there is none"
-_FAMILIES: Mapping[type[Any], StructuredFamily] = {
-    CoalescentTimes: StructuredFamily(
-        CoalescentTimes, {"rate": constraints.positive}, samples=_NO_SAMPLES
-    ),
-    CoalescentTimesWithRate: StructuredFamily(
-        CoalescentTimesWithRate,
-        {"rate_grid": constraints.independent(constraints.positive, 1)},
-        samples=_NO_SAMPLES,
-    ),
-}
+CONSTANT_RATE = StructuredFamily(
+    CoalescentTimes, {"rate": constraints.positive}, samples=_NO_SAMPLES
+)
+VARYING_RATE = StructuredFamily(
+    CoalescentTimesWithRate,
+    {"rate_grid": constraints.independent(constraints.positive, 1)},
+    samples=_NO_SAMPLES,
+)
+_LEAVES = {"leaf_times": [0.0, 0.4, 2.5, 3.1]}
+_AHEAD = {"leaf_times": [0.9, 0.4, 2.75, 3.5]}
+_CONSTANT, _FASTER = {"rate": 0.7, **_LEAVES}, {"rate": 1.3, **_LEAVES}
+_VARYING = {"rate_grid": [0.5, 1.5, 0.8], **_LEAVES}
+_SLOWING = {"rate_grid": [1.0, 0.6], **_LEAVES}
+_CONSTANT_CASES = [
+    Case(_CONSTANT, _FASTER, 0.7143109462099013867),
+    Case(_CONSTANT, {**_FASTER, **_AHEAD}, 2.5105892757811442528),
+]
+_TO_CONSTANT = Case(_VARYING, {**_CONSTANT, **_AHEAD}, 1.1351393249167848173)
 
 
+@register_each(
+    (CONSTANT_RATE, CONSTANT_RATE, _CONSTANT_CASES),
+    (CONSTANT_RATE, VARYING_RATE, [Case(_CONSTANT, _VARYING, 0.25709154765977371187)]),
+    (VARYING_RATE, CONSTANT_RATE, [_TO_CONSTANT]),
+    (VARYING_RATE, VARYING_RATE, [Case(_VARYING, _SLOWING, 0.83673306521071137525)]),
+    finite="each of q's leaves but the latest is no earlier than p's, in order",
+    reference="Kingman (1982), the coalescent; Liptser & Shiryaev (2001), ch. 19: likelihood "
+    "ratios of point processes; derived in the docstring",
+)
 def kl_coalescents(p: Coalescent, q: Coalescent) -> Tensor:
     r"""KL of two coalescents, whatever their leaf times and rates.
 
@@ -40,17 +55,17 @@ def kl_coalescents(p: Coalescent, q: Coalescent) -> Tensor:
 
         KL = E_p integral of [l log(l / m) - l + m] dt,
 
-    where q's number of lineages is p's plus what its leaves are ahead. Between leaves and changes
-    of the rate the intensities are constant in time, and p's number of lineages is a death
-    process: the expected time in each state is a matrix exponential. +inf where p can have fewer
-    lineages than q would need. For one set of leaf times and constant rates it is
-    (n - 1) (r_q / r_p - 1 - log(r_q / r_p)).
+    where q's number of lineages is p's plus the number of leaves that q's are ahead of p's.
+    Between leaves and changes of the rate the intensities are constant in time, and p's number of
+    lineages is a death process: the expected time in each state is a matrix exponential. The KL is
+    +inf where p can have fewer lineages than q needs. For equal leaf times and constant rates it
+    is (n - 1) (r_q / r_p - 1 - log(r_q / r_p)).
     """
     shape = broadcast_batch(p, q)
     leaves_p, leaves_q = in_float64(p.leaf_times), in_float64(q.leaf_times)
-    grid_p, grid_q = _grid(p), _grid(q)
+    grid_p, grid_q = in_float64(_grid(p)), in_float64(_grid(q))
     time, joins_p, joins_q = _events(leaves_p, leaves_q, grid_p, grid_q)
-    # states 0..n: rows of probabilities, and what they are worth in each interval
+    # states 0..n; the intensity of leaving each of them in each interval, under p and under q
     states = torch.arange(leaves_p.shape[-1] + 1, dtype=time.dtype, device=time.device)
     ahead = (joins_q - joins_p).cumsum(-1).unsqueeze(-1)
     own = _rate(grid_p, time) * _pairs(states)
@@ -61,14 +76,14 @@ def kl_coalescents(p: Coalescent, q: Coalescent) -> Tensor:
     local = torch.where(both, local, torch.where(own > 0, 0.0, other))
     impossible = (spent > 0) & (own > 0) & (other <= 0)
     value = torch.where(impossible.any(-1).any(-1), math.inf, (spent * local).sum((-1, -2)))
-    return value.to(_dtype(p, q)).expand(shape)
+    return value.to(promoted((_grid(p), _grid(q)))).expand(shape)
 
 
 def _grid(distribution: Coalescent) -> Tensor:
     """Rates in (-inf, 1], [1, 2], ..., [T - 1, inf)."""
     if isinstance(distribution, CoalescentTimes):
-        return in_float64(distribution.rate).unsqueeze(-1)
-    return in_float64(distribution.rate_grid)
+        return distribution.rate.unsqueeze(-1)
+    return distribution.rate_grid
 
 
 def _events(
@@ -88,8 +103,8 @@ def _events(
 
 
 def _rate(grid: Tensor, time: Tensor) -> Tensor:
-    """The rate in the interval that begins, backwards, at each time; one more dim."""
-    # at an integer the interval is the one below it
+    """The rate in the interval that begins, backwards, at each time, with a last dim of 1."""
+    # a time that is an integer begins the interval below it
     index = (time.detach().ceil() - 1).clamp(0, grid.shape[-1] - 1).long()
     batch = torch.broadcast_shapes(grid.shape[:-1], time.shape[:-1])
     grid, index = grid.expand(*batch, -1), index.expand(*batch, -1)
@@ -133,63 +148,7 @@ def _after_joining(now: Tensor, joins: Tensor) -> Tensor:
 
 
 def _until_the_end(now: Tensor, rates: Tensor) -> Tensor:
-    """Expected time with each number of lineages until one is left; with one, nothing counts."""
-    visits = now.flip(-1).cumsum(-1).flip(-1)  # every state below is passed through
+    """Expected time with each number of lineages until one is left, after which nothing counts."""
+    visits = now.flip(-1).cumsum(-1).flip(-1)  # the process passes through every lower state
     moving = rates > 0
     return torch.where(moving, visits / torch.where(moving, rates, 1.0), 0.0)
-
-
-def _dtype(p: Coalescent, q: Coalescent) -> torch.dtype:
-    grids = (x.rate if isinstance(x, CoalescentTimes) else x.rate_grid for x in (p, q))
-    return torch.promote_types(*(x.dtype for x in grids))
-
-
-_LEAVES = [0.0, 0.4, 2.5, 3.1]
-_AHEAD = [0.9, 0.4, 2.75, 3.5]
-_CONSTANT, _VARYING = {"rate": 0.7}, {"rate_grid": [0.5, 1.5, 0.8]}
-_CASES = {
-    (CoalescentTimes, CoalescentTimes): [
-        Case(
-            {**_CONSTANT, "leaf_times": _LEAVES},
-            {"rate": 1.3, "leaf_times": _LEAVES},
-            0.7143109462099013867,
-        ),
-        Case(
-            {**_CONSTANT, "leaf_times": _LEAVES},
-            {"rate": 1.3, "leaf_times": _AHEAD},
-            2.5105892757811442528,
-        ),
-    ],
-    (CoalescentTimes, CoalescentTimesWithRate): [
-        Case(
-            {**_CONSTANT, "leaf_times": _LEAVES},
-            {**_VARYING, "leaf_times": _LEAVES},
-            0.25709154765977371187,
-        )
-    ],
-    (CoalescentTimesWithRate, CoalescentTimes): [
-        Case(
-            {**_VARYING, "leaf_times": _LEAVES},
-            {**_CONSTANT, "leaf_times": _AHEAD},
-            1.1351393249167848173,
-        )
-    ],
-    (CoalescentTimesWithRate, CoalescentTimesWithRate): [
-        Case(
-            {**_VARYING, "leaf_times": _LEAVES},
-            {"rate_grid": [1.0, 0.6], "leaf_times": _LEAVES},
-            0.83673306521071137525,
-        )
-    ],
-}
-for (_p, _q), _cases in _CASES.items():
-    register(
-        _p,
-        _q,
-        cases=_cases,
-        finite="each of q's leaves but the latest is no earlier than p's, in order",
-        reference="Kingman (1982), the coalescent; Liptser & Shiryaev (2001), ch. 19: likelihood "
-        "ratios of point processes; derived in the docstring",
-        make_p=_FAMILIES[_p],
-        make_q=_FAMILIES[_q],
-    )(kl_coalescents)

@@ -1,4 +1,4 @@
-"""Empirical: weighted atoms, equal ones of which are one atom."""
+"""Empirical: weighted atoms, of which equal ones count as one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyro.distributions import (
 from torch import Tensor
 from torch.distributions import Distribution, Poisson, TransformedDistribution
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import safe_log
 from ...registry.family import Family, in_rows
@@ -25,31 +25,25 @@ from ...registry.register import family_of, register
 from ...registry.shapes import any_of_last, broadcast_batch, nan_in
 from ...wrappers.log_prob import log_prob_anywhere
 
-#: What a rule for wrapped distributions has to open first.
+#: Wrappers that the rules for wrapped distributions take apart first.
 _WRAPPERS = (MaskedDistribution, ExpandedDistribution, MaskedMixture, TransformedDistribution)
+
+
+_THREE = {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]}
+_TWO = {"samples": [2.0, 1.0], "log_weights": [0.0, 0.0]}
+_OTHER = {"samples": [2.0, 3.0], "log_weights": [0.0, 0.0]}
 
 
 @register(
     Empirical,
     Empirical,
-    cases=[
-        Case(
-            {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]},
-            {"samples": [2.0, 1.0], "log_weights": [0.0, 0.0]},
-            0.0566330122651324909668082988411,
-        ),
-        Case(
-            {"samples": [1.0, 2.0], "log_weights": [0.0, 0.0]},
-            {"samples": [2.0, 3.0], "log_weights": [0.0, 0.0]},
-            math.inf,
-        ),
-    ],
+    cases=[Case(_THREE, _TWO, 0.0566330122651324909668082988411), Case(_TWO, _OTHER, math.inf)],
     finite="every atom of p is one of q's",
     reference="the definition, summed over distinct atoms",
     method="exact sum",
 )
 def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
-    """KL of two distributions on atoms, which are the same where they are equal."""
+    """sum_i w_i (log w_i - log v_i) over distinct atoms, of weight w_i under p and v_i under q."""
     shape = broadcast_batch(p, q)
     (p_atoms, p_log), (q_atoms, q_log) = _expanded(p, shape), _expanded(q, shape)
     n = p_atoms.shape[len(shape)]
@@ -57,19 +51,13 @@ def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
     size = int(index.max()) + 1
     log_p, log_q = _merged(p_log, index[..., :n], size), _merged(q_log, index[..., n:], size)
     total = kl_div_of_logs(log_p, log_q).sum(-1) + _missing(p) + _missing(q)
-    return total.to(_dtype(p, q))
+    return total.to(promoted((p.log_weights, q.log_weights)))
 
 
 @register(
     Empirical,
     Distribution,
-    cases=[
-        Case(
-            {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]},
-            {"rate": 2.0},
-            0.670338651145241872132344055925,
-        )
-    ],
+    cases=[Case(_THREE, {"rate": 2.0}, 0.670338651145241872132344055925)],
     finite="q is discrete and has mass at every atom of p",
     reference="the definition, summed over distinct atoms; an atom has no density",
     method="exact sum",
@@ -79,12 +67,12 @@ def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
     """sum_i w_i (log w_i - log q(x_i)) over distinct atoms; +inf against a density."""
     if isinstance(q, _WRAPPERS) and family_of(type(q)) is None:
         raise no_formula(p, q)
-    shape = broadcast_batch(p, q)
+    shape, dtype = broadcast_batch(p, q), p.log_weights.dtype
     atoms, log_weights = _expanded(p, shape)
     support = q.support
     assert support is not None
     if not support.is_discrete:
-        return torch.full(shape, math.inf, dtype=_dtype(p), device=log_weights.device)
+        return torch.full(shape, math.inf, dtype=dtype, device=log_weights.device)
     distinct, index = _distinct(atoms, len(shape))
     log_p = _merged(log_weights, index, len(distinct))
     family = family_of(type(q))
@@ -95,18 +83,18 @@ def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
         rows = rows.expand(len(distinct), *q.batch_shape, *p.event_shape)
         log_q = in_float64(log_prob_anywhere(q, rows).movedim(0, -1))
     total = kl_div_of_logs(log_p, log_q).sum(-1) + _missing(p)
-    return (total + (1 - torch.exp(log_q).sum(-1))).to(_dtype(p)).expand(shape)
+    return (total + (1 - torch.exp(log_q).sum(-1))).to(dtype).expand(shape)
 
 
 def _masses(family: Family, q: Distribution, atoms: Tensor) -> Tensor:
-    """Log masses of q at any numbers."""
+    """Log masses of a declared family's member at any numbers."""
     assert family.log_mass is not None
     values = {name: in_float64(x) for name, x in family.of(q).items()}
     counts = (atoms >= 0) & (atoms == atoms.floor())
     k = torch.where(counts, atoms, 0).long()
     if family.num_atoms is None:
         log_q = family.log_mass(k, **values)
-    else:  # these are asked for all of their atoms, in order
+    else:  # `log_mass` of a finite family takes all atoms in order
         n = family.num_atoms(**values)
         every = family.log_mass(torch.arange(n, device=k.device), **values)
         counts = counts & (k < n)
@@ -144,28 +132,15 @@ def _distinct(atoms: Tensor, batch_dims: int) -> tuple[Tensor, Tensor]:
 
 
 def _merged(log_weights: Tensor, index: Tensor, size: int) -> Tensor:
-    """Log masses of all distinct atoms, -inf for those that a distribution has not."""
+    """Log masses of all distinct atoms, -inf for those without mass."""
     zeros = log_weights.new_zeros((*log_weights.shape[:-1], size))
     return safe_log(zeros.scatter_add(-1, index, torch.exp(log_weights)))
-
-
-def _dtype(*distributions: Empirical) -> torch.dtype:
-    dtype = distributions[0].log_weights.dtype
-    for distribution in distributions[1:]:
-        dtype = torch.promote_types(dtype, distribution.log_weights.dtype)
-    return dtype
 
 
 @register(
     Empirical,
     ImproperUniform,
-    cases=[
-        Case(
-            {"samples": [1.0, 2.0, 1.0], "log_weights": [0.0, 0.0, 0.0]},
-            {},
-            math.inf,
-        )
-    ],
+    cases=[Case(_THREE, {}, math.inf)],
     finite="never",
     reference="an atom has no density",
     method="infinite",
@@ -173,4 +148,4 @@ def _dtype(*distributions: Empirical) -> torch.dtype:
 )
 def kl_empirical_improper_uniform(p: Empirical, q: ImproperUniform) -> Tensor:
     """+inf: an atom has no density."""
-    return torch.full(broadcast_batch(p, q), math.inf, dtype=_dtype(p))
+    return torch.full(broadcast_batch(p, q), math.inf, dtype=p.log_weights.dtype)

@@ -9,38 +9,46 @@ from pyro.distributions import OneOneMatching, OneTwoMatching
 from torch import Tensor
 from torch.distributions import constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
 _MATRIX = constraints.independent(constraints.real, 2)
-_ONE_ONE, _ONE_TWO = (
-    StructuredFamily(
-        cls,
-        {"logits": _MATRIX},
-        batched=False,
-        traces="Pyro's constructor takes no batch, and its log_prob enumerates",
-    )
+ONE_ONE, ONE_TWO = (
+    StructuredFamily(cls, {"logits": _MATRIX}, batched=False)
     for cls in (OneOneMatching, OneTwoMatching)
 )
-_REFERENCE = (
-    "the definition, summed over partial matchings (Bellman 1962); derived in the docstring"
+_THREE = Case(
+    {"logits": [[0.5, -1.0, 0.25], [0.0, 1.5, -0.5], [0.3, 0.1, -0.7]]},
+    {"logits": [[0.0, 0.5, 1.0], [-0.75, 0.25, 0.5], [1.2, -0.3, 0.4]]},
+    0.46982358194890556646,
+)
+_FOUR_TO_TWO = Case(
+    {"logits": [[0.5, -1.0], [0.25, 0.0], [1.5, -0.5], [0.3, 0.1]]},
+    {"logits": [[0.0, 0.5], [1.0, -0.75], [0.25, 0.5], [1.2, -0.3]]},
+    1.998472292058044317,
 )
 
 
+@register_each(
+    (ONE_ONE, ONE_ONE, [_THREE]),
+    (ONE_TWO, ONE_TWO, [_FOUR_TO_TWO]),
+    reference="the definition, summed over partial matchings (Bellman 1962); derived in the "
+    "docstring",
+    method="exact sum",
+)
 def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoMatching) -> Tensor:
-    r"""KL of two distributions on matchings, exact: sources choose their destinations one after
-    the other.
+    r"""KL of two distributions on matchings, exact.
 
-    What is left of the destinations' places is a Markov chain, so that by the chain rule
+    Sources choose their destinations one after the other. The free places of the destinations are
+    a Markov chain, so that by the chain rule
 
         KL = sum over sources and states of P(state) KL(choice of p || choice of q),
 
-    with 2^N states for N destinations of one place each and 3^N for two, where Pyro's own
-    normaliser goes through N! or (2N)! / 2^N matchings.
+    with 2^N states for N destinations of one place each and 3^N for two places each. Pyro's
+    normaliser sums over N! and (2N)! / 2^N matchings.
     """
     broadcast_batch(p, q)
     for distribution in (p, q):
@@ -51,7 +59,6 @@ def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoM
                 "approximately (Bethe), and a KL of them would be neither exact nor a bound. "
                 "Construct both with bp_iters=None."
             )
-    dtype = torch.promote_types(p.logits.dtype, q.logits.dtype)
     a, b = in_float64(p.logits), in_float64(q.logits)
     places = a.shape[0] // a.shape[1]
     levels = _levels(a.shape[1], places)
@@ -62,7 +69,7 @@ def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoM
         terms = torch.where(free, kl_div_of_logs(p_choice, q_choice), 0.0)
         total = total + (reached.exp().unsqueeze(-1) * terms).sum()
         reached = _arrivals(reached.unsqueeze(-1) + p_choice, target, free)
-    return total.to(dtype)
+    return total.to(promoted((p.logits, q.logits)))
 
 
 def _choices(logits: Tensor, levels: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
@@ -87,9 +94,9 @@ def _arrivals(log_flow: Tensor, target: Tensor, free: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _levels(destinations: int, places: int) -> list[tuple[Tensor, Tensor]]:
-    """For each source, of all states before it: the state after each choice, and if it is free.
+    """For each source and each state before it: the state after each choice, and which are free.
 
-    A state is how many places of each destination are taken; those before source s have s taken.
+    A state is the number of taken places of each destination. Before source s, s places are taken.
     """
     states = torch.zeros(1, destinations, dtype=torch.long)
     levels = []
@@ -102,35 +109,3 @@ def _levels(destinations: int, places: int) -> list[tuple[Tensor, Tensor]]:
         levels.append((target, free))
         states = found
     return levels
-
-
-register(
-    OneOneMatching,
-    OneOneMatching,
-    cases=[
-        Case(
-            {"logits": [[0.5, -1.0, 0.25], [0.0, 1.5, -0.5], [0.3, 0.1, -0.7]]},
-            {"logits": [[0.0, 0.5, 1.0], [-0.75, 0.25, 0.5], [1.2, -0.3, 0.4]]},
-            0.46982358194890556646,
-        )
-    ],
-    reference=_REFERENCE,
-    method="exact sum",
-    make_p=_ONE_ONE,
-    make_q=_ONE_ONE,
-)(kl_matchings)
-register(
-    OneTwoMatching,
-    OneTwoMatching,
-    cases=[
-        Case(
-            {"logits": [[0.5, -1.0], [0.25, 0.0], [1.5, -0.5], [0.3, 0.1]]},
-            {"logits": [[0.0, 0.5], [1.0, -0.75], [0.25, 0.5], [1.2, -0.3]]},
-            1.998472292058044317,
-        )
-    ],
-    reference=_REFERENCE,
-    method="exact sum",
-    make_p=_ONE_TWO,
-    make_q=_ONE_TWO,
-)(kl_matchings)

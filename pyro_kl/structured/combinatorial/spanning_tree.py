@@ -8,43 +8,40 @@ from pyro.distributions.spanning_tree import make_complete_graph
 from torch import Tensor
 from torch.distributions import constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import itakura_saito, kl_div_of_logs
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
-_TREES = StructuredFamily(
+TREES = StructuredFamily(
     SpanningTree,
     {"edge_logits": constraints.real_vector},
     batched=False,
     samples="Pyro's sampler is one step of a Markov chain",
-    traces="Pyro's constructor branches on the number of edges",
 )
 #: How far apart two edges' logits may be for the form that keeps its digits near p = q.
 _NEAR = 0.5
 
 
-@register(
-    SpanningTree,
-    SpanningTree,
-    cases=[
-        Case(
-            {"edge_logits": [0.5, -1.0, 0.25, 0.0, 1.5, -0.5]},
-            {"edge_logits": [0.0, 0.5, 1.0, -0.75, 0.25, 0.5]},
-            0.60728009811626901002,
-        ),
-        Case(
-            {"edge_logits": [0.5, -1.0, 0.25]},
-            {"edge_logits": [3.0, -1.0, -4.0]},
-            2.2005151976573295359,
-        ),
-    ],
+_CASES = [
+    Case(
+        {"edge_logits": [0.5, -1.0, 0.25, 0.0, 1.5, -0.5]},
+        {"edge_logits": [0.0, 0.5, 1.0, -0.75, 0.25, 0.5]},
+        0.60728009811626901002,
+    ),
+    Case(
+        {"edge_logits": [0.5, -1.0, 0.25]},
+        {"edge_logits": [3.0, -1.0, -4.0]},
+        2.2005151976573295359,
+    ),
+]
+
+
+@register_each(
+    (TREES, TREES, _CASES),
     reference="Kirchhoff (1847), matrix-tree theorem; Nielsen & Nock (2010), Bregman divergence "
     "of the log partition function; derived in the docstring",
-    make_p=_TREES,
-    make_q=_TREES,
 )
 def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
     r"""KL of two distributions on the trees of a graph, O(V^3): the Bregman divergence of log Z.
@@ -54,15 +51,15 @@ def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
 
         KL = log Z_q - log Z_p - sum_e m_e d_e.
 
-    All terms are of first order in d. Without it, with L the truncated Laplacian, C the factor of
-    L_p^-1/2 L_q L_p^-1/2, r_e = m_e / w_e the effective resistance of e, and w weights:
+    Its terms are of first order in d and cancel where d is small. There, with the edges' weights
+    w, the truncated Laplacian L, the Cholesky factor C of L_p^-1/2 L_q L_p^-1/2 and the effective
+    resistance r_e = m_e / w_e of each edge, all terms are of second order:
 
         KL = sum_e r_e [w_q - w_p - w_p log(w_q / w_p)] - sum_i [C_ii^2 - 1 - log C_ii^2 + ...]
 
     where ... is sum_{j<i} C_ij^2. A constant added to all of q's logits changes no distribution.
     """
     broadcast_batch(p, q)
-    dtype = torch.promote_types(p.edge_logits.dtype, q.edge_logits.dtype)
     a, b = in_float64(p.edge_logits), in_float64(q.edge_logits)
     top = a.detach().amax()
     tril, resistance = _eliminated(_weights(a - top, p.num_vertices))
@@ -70,7 +67,7 @@ def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
     resistance = resistance[ends]
     marginal = resistance * torch.exp(a - top)
     shift = (marginal * (b - a)).sum() / (p.num_vertices - 1)
-    b = b - shift  # every tree has as many edges: KL does not change, and sum m d becomes 0
+    b = b - shift  # all trees have V - 1 edges: the KL stays the same, and sum m d becomes 0
     near = (b - a).abs().amax() < _NEAR
     level = b.detach().amax()
     pivots, _ = _eliminated(_weights(b - level, p.num_vertices))
@@ -81,7 +78,7 @@ def kl_spanning_trees(p: SpanningTree, q: SpanningTree) -> Tensor:
     own = (x.diagonal().square() for x in (other, tril))
     curved = itakura_saito(*own).sum() + ratio.tril(-1).square().sum()
     bent = (resistance * kl_div_of_logs(a - top, close - top)).sum()
-    return torch.where(near, bent - curved, far).to(dtype)
+    return torch.where(near, bent - curved, far).to(promoted((p.edge_logits, q.edge_logits)))
 
 
 def _weights(logits: Tensor, vertices: int) -> Tensor:
@@ -95,9 +92,9 @@ def _weights(logits: Tensor, vertices: int) -> Tensor:
 def _eliminated(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factor of the Laplacian without its last vertex, and all effective resistances.
 
-    Vertices are taken out of the graph one by one, each star replaced by a mesh; nothing is
-    subtracted, so that the digits do not depend on how different the weights are. Then they are
-    put back, and the resistance between a new one and the others follows from theirs.
+    Vertices are removed from the graph one by one, each star being replaced by a mesh. Nothing is
+    subtracted, so that weights of very different size keep their digits. Then the vertices are put
+    back: the resistances of a new vertex follow from those between the vertices already there.
     """
     count = weights.shape[-1] - 1
     columns, stars = [], []

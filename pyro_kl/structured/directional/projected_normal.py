@@ -5,30 +5,28 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.distributions import ProjectedNormal, VonMises3D
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
+from ...numerics.quadrature.fixed import gauss_legendre, kl_at_nodes
 from ...numerics.special.log_sinhc import log_sinhc_bounded
-from ...numerics.special.logarithms import HALF_LOG_TAU, expm1mx
+from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 from .von_mises_3d import VON_MISES_3D, length
 
 PROJECTED_NORMAL = StructuredFamily(ProjectedNormal, {"concentration": constraints.real_vector})
 
-_X, _W = (torch.tensor(0.5 * x) for x in np.polynomial.legendre.leggauss(64))
-_X = _X + 0.5
-_CIRCLE, _LATITUDE = 256, 64
-_FLAT = {"concentration": [1.0, -2.0]}
+#: Nodes on the circle; on the sphere along a meridian, by Gauss-Legendre, and along a parallel.
+_CIRCLE, _PARALLEL = 256, 64
+_X, _W = gauss_legendre(64)
 _SPACE = {"concentration": [1.0, 0.5, -2.0]}
-_REFERENCE = "the densities: Hernandez-Stumpfhauser, Breidt & van der Woerd (2017)"
+_OTHER = {"concentration": [0.0, 1.0, 0.5]}
 
 
 def _log_ray(t: Tensor, d: int) -> Tensor:
@@ -67,7 +65,7 @@ def _log_density(distribution: Any, x: Tensor) -> Tensor:
 
 
 def _points(c: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (..., nodes, d) denser towards c, and their weights; constants of the integral."""
+    """Points (..., nodes, d), denser towards c, and their weights, both without gradient."""
     c, sharpness = c.detach(), sharpness.detach().unsqueeze(-1)
     size = c.square().sum(-1, keepdim=True).sqrt()
     pole = torch.zeros_like(c)
@@ -86,58 +84,39 @@ def _points(c: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
     k = 1 / (1 + sharpness.square())
     bottom = 1 - s + k * s
     gap, weight = 2 * k * s / bottom, 2 * k * w / bottom.square()
-    angle = torch.arange(_LATITUDE, dtype=c.dtype, device=c.device) * (2 * math.pi / _LATITUDE)
+    angle = torch.arange(_PARALLEL, dtype=c.dtype, device=c.device) * (2 * math.pi / _PARALLEL)
     ring = torch.sqrt(gap * (2 - gap)).unsqueeze(-1)
     shape = gap.shape + angle.shape
     first = (1 - gap).unsqueeze(-1).expand(shape)
     x = torch.stack((first, ring * torch.cos(angle), ring * torch.sin(angle)), -1).flatten(-3, -2)
-    # the reflection that takes the pole, or its opposite, to e
+    # the reflection that maps a pole to e: the further pole, so that e - pole keeps its digits
     flip = torch.where(e[..., :1] > 0, -1.0, 1.0).to(e.dtype)
     v = e - flip * pole
     x = x * flip.unsqueeze(-2)
     x = x - 2 * (x * v.unsqueeze(-2)).sum(-1, keepdim=True) * (
         v / v.square().sum(-1, keepdim=True)
     ).unsqueeze(-2)
-    return x, (weight.unsqueeze(-1) * (2 * math.pi / _LATITUDE)).expand(shape).flatten(-2)
+    return x, (weight.unsqueeze(-1) * (2 * math.pi / _PARALLEL)).expand(shape).flatten(-2)
 
 
-@register(
-    ProjectedNormal,
-    VonMises3D,
-    cases=[Case(_SPACE, {"concentration": [0.0, 1.0, 0.5]}, 1.7795309458566174019)],
-    reference=_REFERENCE,
+_CASES = [
+    Case({"concentration": [1.0, -2.0]}, {"concentration": [0.0, 1.5]}, 3.4223905337416622211),
+    Case({"concentration": [30.0, 0.0]}, {"concentration": [25.0, 4.0]}, 8.0206691606360571235),
+    Case(_SPACE, _OTHER, 2.2653709811320422483),
+]
+
+
+@register_each(
+    (PROJECTED_NORMAL, PROJECTED_NORMAL, _CASES),
+    (PROJECTED_NORMAL, VON_MISES_3D, [Case(_SPACE, _OTHER, 1.7795309458566174019)]),
+    (VON_MISES_3D, PROJECTED_NORMAL, [Case(_SPACE, _OTHER, 1.3354109069930429076)]),
+    reference="the densities: Hernandez-Stumpfhauser, Breidt & van der Woerd (2017)",
     method="quadrature",
-    make_p=PROJECTED_NORMAL,
-    make_q=VON_MISES_3D,
-)
-@register(
-    VonMises3D,
-    ProjectedNormal,
-    cases=[Case(_SPACE, {"concentration": [0.0, 1.0, 0.5]}, 1.3354109069930429076)],
-    reference=_REFERENCE,
-    method="quadrature",
-    make_p=VON_MISES_3D,
-    make_q=PROJECTED_NORMAL,
-)
-@register(
-    ProjectedNormal,
-    ProjectedNormal,
-    cases=[
-        Case(_FLAT, {"concentration": [0.0, 1.5]}, 3.4223905337416622211),
-        Case(
-            {"concentration": [30.0, 0.0]}, {"concentration": [25.0, 4.0]}, 8.0206691606360571235
-        ),
-        Case(_SPACE, {"concentration": [0.0, 1.0, 0.5]}, 2.2653709811320422483),
-    ],
-    reference=_REFERENCE,
-    method="quadrature",
-    make_p=PROJECTED_NORMAL,
-    make_q=PROJECTED_NORMAL,
 )
 def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
     """The integral over the circle, or over the sphere by latitude and longitude.
 
-    In four and more dimensions there is no rule of few points: no formula.
+    In four and more dimensions a product rule takes too many points: there is no formula.
     """
     shape = broadcast_batch(p, q)
     d = p.event_shape[0]
@@ -148,10 +127,5 @@ def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
     size = length(own)
     x, weight = _points(own, size.sqrt() if isinstance(p, VonMises3D) else size)
     log_p, log_q = _log_density(p, x), _log_density(q, x)
-    gap = log_p - log_q
-    mass = weight * torch.exp(log_p)
-    # close to each other: the points that resolve p resolve q, and adding q - p changes nothing
-    is_near = gap.abs().amax(-1) < 1
-    close = expm1mx(-torch.where(is_near.unsqueeze(-1), gap, 0.0))
-    kl = (mass * torch.where(is_near.unsqueeze(-1), close, gap)).sum(-1)
-    return kl.to(torch.promote_types(a.dtype, b.dtype)).expand(shape)
+    kl = kl_at_nodes(weight * torch.exp(log_p), log_p - log_q)
+    return kl.to(promoted((a, b))).expand(shape)

@@ -7,44 +7,32 @@ from pyro.distributions import VonMises3D
 from torch import Tensor
 from torch.distributions import constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.log_sinhc import bregman_log_sinhc, log_sinhc_slope
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
 VON_MISES_3D = StructuredFamily(
     VonMises3D,
     {"concentration": constraints.real_vector},
     samples="the class has no sampler",
-    expands="Pyro wraps it into an ExpandedDistribution",
 )
 
 
-@register(
-    VonMises3D,
-    VonMises3D,
-    cases=[
-        Case(
-            {"concentration": [1.0, 0.5, -2.0]},
-            {"concentration": [0.0, 3.0, 0.5]},
-            1.6860475728972841582,
-        ),
-        Case(
-            {"concentration": [0.0, 0.0, 800.0]},
-            {"concentration": [0.0, 30.0, 750.0]},
-            0.6009993522639374401,
-        ),
-        Case(
-            {"concentration": [0.0, 0.0, 0.0]},
-            {"concentration": [0.0, 1e-3, 2e-3]},
-            8.3333319444448857083e-7,
-        ),
-    ],
+_CASES = [
+    Case({"concentration": list(p)}, {"concentration": list(q)}, kl)
+    for p, q, kl in (
+        ((1.0, 0.5, -2.0), (0.0, 3.0, 0.5), 1.6860475728972841582),
+        ((0.0, 0.0, 800.0), (0.0, 30.0, 750.0), 0.6009993522639374401),
+        ((0.0, 0.0, 0.0), (0.0, 1e-3, 2e-3), 8.3333319444448857083e-7),
+    )
+]
+
+
+@register_each(
+    (VON_MISES_3D, VON_MISES_3D, _CASES),
     reference="Mardia & Jupp (2000), sec. 9.3.2; split derived in the docstring",
-    make_p=VON_MISES_3D,
-    make_q=VON_MISES_3D,
 )
 def kl_von_mises_3d(p: VonMises3D, q: VonMises3D) -> Tensor:
     r"""KL of two distributions with density proportional to exp(c' x) on the sphere.
@@ -56,10 +44,9 @@ def kl_von_mises_3d(p: VonMises3D, q: VonMises3D) -> Tensor:
     and k l - c_p' c_q = |c_p x (c_q - c_p)|^2 / (k l + c_p' c_q) where the two are close.
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.concentration.dtype, q.concentration.dtype)
     a, b = in_float64(p.concentration), in_float64(q.concentration)
     k, l = length(a), length(b)  # noqa: E741
-    # S(k) = L(2 k): twice the argument, the same divergence
+    # S(k) = L(2 k) for the library's L(x) = log(sinh(x/2) / (x/2))
     lengths = bregman_log_sinhc(2 * k, 2 * l, 2 * (l - k))
     across = torch.linalg.cross(*torch.broadcast_tensors(a, b - a)).square().sum(-1)
     along = (a * b).sum(-1)
@@ -69,7 +56,8 @@ def kl_von_mises_3d(p: VonMises3D, q: VonMises3D) -> Tensor:
     slope = 2 * log_sinhc_slope(2 * k)
     positive = k > 0
     ratio = torch.where(positive, slope / torch.where(positive, k, 1.0), 1 / 3)
-    return (lengths + ratio * angle).to(dtype).expand(shape)
+    kl = lengths + ratio * angle
+    return kl.to(promoted((p.concentration, q.concentration))).expand(shape)
 
 
 def length(x: Tensor) -> Tensor:

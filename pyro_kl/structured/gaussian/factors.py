@@ -1,4 +1,4 @@
-"""What the formulas on Cholesky factors share: triangular solves and the diagonal's divergence."""
+"""Cholesky factors: triangular solves, and the divergence of their diagonals."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
+from ...numerics.quadrature.fixed import gauss_legendre
 from ...numerics.special.divergences import itakura_saito
 
 # u - log(1 + u) = u^2 integral_0^1 dt / (1/t + u): for |u| < 0.1 five Gauss-Legendre nodes
-_X, _W = np.polynomial.legendre.leggauss(5)
-_RULE = (torch.tensor(2 / (1 + _X)).unsqueeze(-1), torch.tensor(_W / 2).unsqueeze(-1))
+_T, _W = gauss_legendre(5)
+_RULE = (1 / _T).unsqueeze(-1), _W.unsqueeze(-1)
 _NEAR = 0.1
-#: Up to this size float64 costs nothing beside the calls themselves.
+#: Up to this size float64 takes no longer than float32: the calls themselves take the time.
 _SMALL = 32
 
 
 def in_one_dtype(kernel: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """A formula of tensors, carried in float64 as everywhere, but for large float32 matrices.
+    """A formula of tensors, evaluated in float64; large float32 matrices stay in float32.
 
-    A solve of float32 factors costs half of one in float64, and in the difference form it loses
-    no digit to cancellation; what is summed over its diagonal is float64 in any case.
+    A float32 solve costs half of one in float64, and in the difference form it loses no digit to
+    cancellation. The sum over its diagonal is float64 in any case.
     """
-    dtype = tensors[0].dtype
-    for x in tensors:
-        if x.dtype is not dtype:
-            dtype = torch.promote_types(dtype, x.dtype)
+    dtype = promoted(tensors)
     if dtype is torch.float64:
         return kernel(*[x if x.dtype is dtype else x.to(dtype) for x in tensors])
     if tensors[0].shape[-1] > _SMALL:
@@ -43,22 +40,22 @@ def diagonal(matrix: Tensor) -> Tensor:
 
 
 def lower_part(matrix: Tensor) -> Tensor:
-    """The lower triangle, in the memory of the matrix where that needs no copy."""
+    """The lower triangle, written into the matrix itself where that needs no copy."""
     return matrix.tril_() if matrix.dim() == 2 else matrix.contiguous().tril_()
 
 
 def cholesky(matrix: Tensor) -> Tensor:
-    """The Cholesky factor; nan where the matrix is, for which torch's gives up the whole batch."""
+    """The Cholesky factor; nan for a matrix with nan, for which torch refuses the whole batch."""
     known = matrix.isfinite().all(-1).all(-1)[..., None, None]
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     return torch.where(known, torch.linalg.cholesky(torch.where(known, matrix, eye)), math.nan)
 
 
 def row_norms(tril: Tensor) -> Tensor:
-    """The norms of a lower triangular matrix's rows below the diagonal, but for the first.
+    """The norms of a lower triangular matrix's rows left of the diagonal, without the first row.
 
-    In memory such a row follows the end of the row before it, which is zero: one pass over the
-    matrix, and no copy of it.
+    In memory such a row follows the end of the row above it, which is zero: a strided view has
+    both, and the matrix is read once and not copied.
     """
     d = tril.shape[-1]
     *batch, row, column = tril.stride()
@@ -71,39 +68,29 @@ def row_norms(tril: Tensor) -> Tensor:
 
 
 def of_vector(grad: Tensor, like: Tensor) -> Tensor:
-    """A gradient of the value, in the dtype of the parameters, to multiply vectors with."""
+    """The value's gradient in the dtype of the parameters, with a last dimension for vectors."""
     return (grad if grad.dtype is like.dtype else grad.to(like.dtype)).unsqueeze(-1)
+
+
+def is_single(scale_tril: Tensor) -> bool:
+    """Whether the whole batch has one factor."""
+    return scale_tril.shape[:-2].numel() == 1
 
 
 def solve_lower(scale_tril: Tensor, right: Tensor) -> Tensor:
     """L^-1 R. A factor that the batch of R shares is not copied along it."""
-    return _solve(scale_tril, right, transposed=False)
-
-
-def solve_upper(scale_tril: Tensor, right: Tensor) -> Tensor:
-    """L'^-1 R, likewise."""
-    return _solve(scale_tril, right, transposed=True)
-
-
-def is_single(scale_tril: Tensor) -> bool:
-    """Whether a batch has one and the same factor."""
-    return scale_tril.shape[:-2].numel() == 1
-
-
-def _solve(scale_tril: Tensor, right: Tensor, transposed: bool) -> Tensor:
-    triangle = scale_tril.mT if transposed else scale_tril
     if right.dim() == 2 or not is_single(scale_tril):
-        return torch.linalg.solve_triangular(triangle, right, upper=transposed)
+        return torch.linalg.solve_triangular(scale_tril, right, upper=False)
     d = right.shape[-2]
     rows_first = right.movedim(-2, 0)
     solved = torch.linalg.solve_triangular(
-        triangle.reshape(d, d), rows_first.reshape(d, -1), upper=transposed
+        scale_tril.reshape(d, d), rows_first.reshape(d, -1), upper=False
     )
     return solved.reshape(rows_first.shape).movedim(0, -2)
 
 
 def room_for(scale_tril: Tensor, batch: torch.Size) -> Tensor:
-    """Room for [y | N], so laid out that `solve_in_place` needs no copy."""
+    """Uninitialised memory for [y | N], laid out so that `solve_in_place` needs no copy."""
     d = scale_tril.shape[-1]
     if not batch:
         return scale_tril.new_empty((d, d + 1))
@@ -113,7 +100,7 @@ def room_for(scale_tril: Tensor, batch: torch.Size) -> Tensor:
 
 
 def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
-    """x - y, broadcast to where it is to stand."""
+    """x - y, broadcast to the shape of `room` and written into it."""
     if x.shape == room.shape or y.shape == room.shape:
         torch.sub(x, y, out=room)
     else:
@@ -121,26 +108,26 @@ def subtract_into(room: Tensor, x: Tensor, y: Tensor) -> None:
 
 
 def solve_in_place(scale_tril: Tensor, right: Tensor, transposed: bool) -> None:
-    """L^-1 R or L'^-1 R in the memory of R, which `room_for` has laid out."""
+    """L^-1 R or L'^-1 R, written over R, whose memory `room_for` has laid out."""
     if right.dim() > 2 and is_single(scale_tril):
-        # a view, or an error: never a copy
+        # `view` raises where it would have to copy
         right = right.movedim(-2, 0).view(right.shape[-2], -1)
         scale_tril = scale_tril.reshape(scale_tril.shape[-2:])
-    # from the right and transposed: rows of R are what LAPACK calls columns
+    # X L' = R' instead of L X = R: LAPACK stores columns, torch rows
     triangle, room = scale_tril if transposed else scale_tril.mT, right.mT
     torch.linalg.solve_triangular(triangle, room, upper=not transposed, left=False, out=room)
 
 
 def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
-    """KL(N(0, s) || N(0, sigma)) - (s/sigma - 1)^2 / 2 = s/sigma - 1 - log(s/sigma)."""
+    """s/sigma - 1 - log(s/sigma), which is KL(N(0, s) || N(0, sigma)) - (s/sigma - 1)^2 / 2."""
     return itakura_saito(in_float64(p_scale), in_float64(q_scale))
 
 
 def without_first_order(u: Tensor) -> Tensor:
-    """The value of `scale_divergence`, u - log(1 + u), in few calls of few kinds."""
+    """u - log(1 + u), the value of `scale_divergence`, in few calls; it has no derivative."""
     if u.dtype is not torch.float64:
         u = in_float64(u)
-    # u = near + far, one of the two is zero: no mask, and no branch to be masked away
+    # u = near + far, of which one is zero: both branches are added, and no mask is needed
     far = torch.hardshrink(u, _NEAR)
     near = u - far
     nodes, weights = _RULE if near.is_cpu else _rule_on(near.dtype, near.device)
@@ -155,7 +142,7 @@ def _rule_on(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def common_batch(vectors: Sequence[Tensor], matrices: Sequence[Tensor]) -> torch.Size:
-    """The batch shape of vectors and matrices, without a search where there is none."""
+    """The batch shape of vectors and matrices; without a batch it is found at once."""
     if vectors[0].dim() == vectors[1].dim() == 1 and matrices[0].dim() == matrices[1].dim() == 2:
         return torch.Size()
     shapes = [x.shape[:-1] for x in vectors] + [x.shape[:-2] for x in matrices]

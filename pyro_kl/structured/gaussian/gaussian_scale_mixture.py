@@ -1,4 +1,4 @@
-"""GaussianScaleMixture: normals of one shape and several sizes around 0."""
+"""GaussianScaleMixture: normals around 0 that differ in size and not in shape."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pyro.distributions import GaussianScaleMixture
 from torch import Tensor
 from torch.distributions import constraints
 
-from ...numerics.dtypes import in_float64
-from ...numerics.special.logarithms import expm1mx
+from ...numerics.dtypes import in_float64, promoted
+from ...numerics.quadrature.fixed import equal_steps, kl_at_nodes
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
-from ...registry.register import register
 from ...registry.shapes import check_event_shapes
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
-# coord_scale must agree on both sides, so that a test may not move it
+# coord_scale must be the same on both sides, so it is no parameter that the checks may move
 SCALE_MIXTURE = StructuredFamily(
     GaussianScaleMixture,
     {
@@ -26,35 +25,29 @@ SCALE_MIXTURE = StructuredFamily(
     },
     batched=False,
     samples="Pyro's log_prob takes one value at a time",
-    traces="the constructor assigns in place",
 )
-_TWO = {
-    "coord_scale": [1.0, 0.5, 2.0],
-    "component_logits": [0.0, 1.0],
-    "component_scale": [0.5, 2.0],
-}
+_COORDINATES = {"coord_scale": [1.0, 0.5, 2.0]}
+_TWO = {**_COORDINATES, "component_logits": [0.0, 1.0], "component_scale": [0.5, 2.0]}
 _THREE = {
-    "coord_scale": [1.0, 0.5, 2.0],
+    **_COORDINATES,
     "component_logits": [0.0, 0.5, -1.0],
     "component_scale": [1.0, 0.3, 4.0],
 }
+_CASES = [Case(_TWO, _THREE, 0.74135336939036249866), Case(_THREE, _TWO, 0.79644925831856279145)]
 _NODES = 640
 
 
-@register(
-    GaussianScaleMixture,
-    GaussianScaleMixture,
-    cases=[Case(_TWO, _THREE, 0.74135336939036249866), Case(_THREE, _TWO, 0.79644925831856279145)],
+@register_each(
+    (SCALE_MIXTURE, SCALE_MIXTURE, _CASES),
     finite="always; p.coord_scale == q.coord_scale, or there is no formula",
     reference="the density: Jankowiak & Karaletsos (2018), arXiv:1806.01856; in the docstring",
     method="quadrature",
-    make_p=SCALE_MIXTURE,
-    make_q=SCALE_MIXTURE,
 )
 def kl_scale_mixture(p: GaussianScaleMixture, q: GaussianScaleMixture) -> Tensor:
     """One integral over y = log of the squared radius: both densities depend on it alone.
 
-    By symmetry the gradient by one coordinate's scale is 1/d of the one by their common factor.
+    By symmetry the gradient by one coordinate's scale is 1/d of the gradient by a factor that all
+    coordinates share.
     """
     check_event_shapes(p, q)
     if not torch.equal(p.coord_scale, q.coord_scale):
@@ -63,26 +56,14 @@ def kl_scale_mixture(p: GaussianScaleMixture, q: GaussianScaleMixture) -> Tensor
     common = torch.log(in_float64(p.coord_scale) / in_float64(q.coord_scale)).mean()
     log_s = torch.log(in_float64(p.component_scale)) + common
     log_t = torch.log(in_float64(q.component_scale))
-    around = math.log(d)
-    width = 9 * min(math.sqrt(2 / d), 3.0)
-    low = 2 * log_s.min() + around - width - 76.0 / d
+    # below and above these ends less than 1e-16 of p's mass is left
+    low = 2 * log_s.min() + math.log(d) - 9 * min(math.sqrt(2 / d), 3.0) - 76.0 / d
     high = 2 * log_s.max() + math.log(d + 80.0 + 13 * math.sqrt(d))
-    y, step = _log_axis(low, high)
+    y, step = equal_steps(low, high, _NODES)
     log_p = _log_mixture(p, log_s, y, d)
-    gap = log_p - _log_mixture(q, log_t, y, d)
     surface = 0.5 * d * y - 0.5 * d * math.log(2) - math.lgamma(0.5 * d)
-    mass = torch.exp(log_p + surface) * step
-    is_near = gap.abs().amax() < 1
-    close = expm1mx(-torch.where(is_near, gap, 0.0))
-    kl = (mass * torch.where(is_near, close, gap)).sum()
-    return kl.to(torch.promote_types(p.component_scale.dtype, q.component_scale.dtype))
-
-
-def _log_axis(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = low.detach(), high.detach()
-    steps = torch.arange(_NODES, dtype=low.dtype, device=low.device)
-    step = (high - low) / (_NODES - 1)
-    return low + step * steps, step
+    kl = kl_at_nodes(torch.exp(log_p + surface) * step, log_p - _log_mixture(q, log_t, y, d))
+    return kl.to(promoted((p.component_scale, q.component_scale)))
 
 
 def _log_mixture(

@@ -8,56 +8,37 @@ from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, constraints, kl_divergence
 
 from ...registry.pair import Case
-from ...registry.register import register
-from ...registry.structured_family import StructuredFamily
-
-_GROUPS = [0, 1, 0, 2, 1]
-
-
-def _grouped(
-    prior_loc: Tensor, prior_scale: Tensor, obs_scale: Tensor, group_idx: Tensor
-) -> GroupedNormalNormal:
-    return GroupedNormalNormal(prior_loc, prior_scale, obs_scale, group_idx.long())
-
+from ...registry.structured_family import StructuredFamily, register_each
 
 _SCALES = constraints.independent(constraints.positive, 1)
-_FAMILY = StructuredFamily(
+GROUPED = StructuredFamily(
     GroupedNormalNormal,
     {"prior_loc": constraints.real_vector, "prior_scale": _SCALES, "obs_scale": _SCALES},
-    _grouped,
+    lambda group_idx, **parameters: GroupedNormalNormal(**parameters, group_idx=group_idx.long()),
     batched=False,
     samples="Pyro's class has no sampler",
-    traces="Pyro's constructor branches on the group indices",
 )
+_THREE_GROUPS = {
+    "prior_loc": [0.5, -1.0, 0.25],
+    "prior_scale": [1.0, 0.5, 2.0],
+    "obs_scale": [0.3, 0.6, 0.9, 0.5, 0.4],
+    "group_idx": [0, 1, 0, 2, 1],
+}
+_TWO_GROUPS = {
+    "prior_loc": [0.0, 0.0, 1.0],
+    "prior_scale": [1.5, 0.8, 1.0],
+    "obs_scale": [0.5, 0.5, 0.7, 0.6, 0.8],
+    "group_idx": [0, 1, 0, 1, 1],
+}
 
 
-@register(
-    GroupedNormalNormal,
-    GroupedNormalNormal,
-    cases=[
-        Case(
-            {
-                "prior_loc": [0.5, -1.0, 0.25],
-                "prior_scale": [1.0, 0.5, 2.0],
-                "obs_scale": [0.3, 0.6, 0.9, 0.5, 0.4],
-                "group_idx": _GROUPS,
-            },
-            {
-                "prior_loc": [0.0, 0.0, 1.0],
-                "prior_scale": [1.5, 0.8, 1.0],
-                "obs_scale": [0.5, 0.5, 0.7, 0.6, 0.8],
-                "group_idx": [0, 1, 0, 1, 1],
-            },
-            5.065450983979336092,
-        )
-    ],
+@register_each(
+    (GROUPED, GROUPED, [Case(_THREE_GROUPS, _TWO_GROUPS, 5.065450983979336092)]),
     reference="marginal of a hierarchical normal: covariance D + Z Z' (Murphy 2007, eq. 55)",
     method="rule",
-    make_p=_FAMILY,
-    make_q=_FAMILY,
 )
 def kl_grouped(p: GroupedNormalNormal, q: GroupedNormalNormal) -> Tensor:
-    """KL of the two multivariate normals of all data, each with one factor for each group."""
+    """KL of the two multivariate normals of all data, with a low-rank column for each group."""
     if p.group_idx.shape != q.group_idx.shape:
         raise ValueError(
             "KL(GroupedNormalNormal || GroupedNormalNormal): event shapes "

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import itakura_saito
 from ...numerics.special.logarithms import log1pmx
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 from .factors import cholesky, diagonal, scale_divergence, solve_lower
 from .multivariate_normal import MULTIVARIATE_NORMAL, kl_of_factors
 
@@ -38,13 +37,9 @@ _DENSE = {
 
 
 def parameters(distribution: LowRankMultivariateNormal) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean, W and D, in float64: what the class keeps of W' D^-1 W has been rounded."""
-    given = (
-        distribution.loc,
-        distribution._unbroadcasted_cov_factor,
-        distribution._unbroadcasted_cov_diag,
-    )
-    return tuple(in_float64(x) for x in given)  # type: ignore[return-value]
+    """The mean, W and D, in float64; the class keeps chol(I + W' D^-1 W) in its own precision."""
+    factor, diag = distribution._unbroadcasted_cov_factor, distribution._unbroadcasted_cov_diag
+    return in_float64(distribution.loc), in_float64(factor), in_float64(diag)
 
 
 def with_identity(matrix: Tensor) -> Tensor:
@@ -66,7 +61,7 @@ def dense_factor(factor: Tensor, diag: Tensor) -> Tensor:
 
 
 def trace_minus_log_det(matrix: Tensor) -> Tensor:
-    """tr M - log det(I + M) of a symmetric M, from N = chol(I + M) - I, which is as small."""
+    """tr M - log det(I + M) of a symmetric M, from N = chol(I + M) - I, which is small with M."""
     n = with_identity(matrix) - torch.eye(matrix.shape[-1], dtype=matrix.dtype).to(matrix.device)
     return n.square().sum((-2, -1)) - 2 * log1pmx(diagonal(n)).sum(-1)
 
@@ -79,17 +74,17 @@ def _padded(factor: Tensor, columns: int) -> Tensor:
     return torch.nn.functional.pad(factor, (0, columns - factor.shape[-1]))
 
 
-@register(
-    LowRankMultivariateNormal,
-    LowRankMultivariateNormal,
-    cases=[
-        Case(_ONE, _OTHER, 0.46628120458337581789),
-        Case(_OTHER, _ONE, 0.54369240189106881667),
-    ],
+@register_each(
+    (
+        LOW_RANK,
+        LOW_RANK,
+        [
+            Case(_ONE, _OTHER, 0.46628120458337581789),
+            Case(_OTHER, _ONE, 0.54369240189106881667),
+        ],
+    ),
     reference="the KL of two normals; difference form derived in the docstring",
     replaces="torch loses all digits where p is close to q",
-    make_p=LOW_RANK,
-    make_q=LOW_RANK,
 )
 def kl_low_rank(p: LowRankMultivariateNormal, q: LowRankMultivariateNormal) -> Tensor:
     r"""KL(N(m, D + W W') || N(mu, E + V V')), O(d r^2), in terms of second order.
@@ -102,7 +97,6 @@ def kl_low_rank(p: LowRankMultivariateNormal, q: LowRankMultivariateNormal) -> T
              - G' (Delta/D) G] + (m - mu)' (I + V V')^-1 (m - mu)
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.loc.dtype, q.loc.dtype)
     (p_loc, w, p_diag), (q_loc, v, q_diag) = parameters(p), parameters(q)
     rank, root = max(w.shape[-1], v.shape[-1]), q_diag.sqrt()
     w, v = (_padded(x, rank) / root.unsqueeze(-1) for x in (w, v))
@@ -122,35 +116,27 @@ def kl_low_rank(p: LowRankMultivariateNormal, q: LowRankMultivariateNormal) -> T
         + _squares(gap)
         - _squares(solve_lower(c, v.mT @ gap))
     )
-    return (0.5 * twice).to(dtype).expand(shape)
+    return (0.5 * twice).to(promoted((p.loc, q.loc))).expand(shape)
 
 
-@register(
-    LowRankMultivariateNormal,
-    MultivariateNormal,
-    cases=[Case(_ONE, _DENSE, 2.4950406119982426929)],
+@register_each(
+    (LOW_RANK, MULTIVARIATE_NORMAL, [Case(_ONE, _DENSE, 2.4950406119982426929)]),
     reference="the KL of two normals",
     replaces="torch copies a shared factor along the batch, and cannot be traced or compiled",
-    make_p=LOW_RANK,
-    make_q=MULTIVARIATE_NORMAL,
 )
 def kl_low_rank_dense(p: LowRankMultivariateNormal, q: MultivariateNormal) -> Tensor:
-    """KL of the dense distributions: what is cubic in the dimension is q's solve in any case."""
+    """KL of the dense distributions: q's solve is cubic in the dimension in any case."""
     shape = broadcast_batch(p, q)
     loc, factor, diag = parameters(p)
     q_loc, q_tril = (in_float64(x) for x in (q.loc, q._unbroadcasted_scale_tril))
     kl = kl_of_factors(loc, dense_factor(factor, diag), q_loc, q_tril)
-    return kl.to(torch.promote_types(p.loc.dtype, q.loc.dtype)).expand(shape)
+    return kl.to(promoted((p.loc, q.loc))).expand(shape)
 
 
-@register(
-    MultivariateNormal,
-    LowRankMultivariateNormal,
-    cases=[Case(_DENSE, _ONE, 1.326864571505935403)],
+@register_each(
+    (MULTIVARIATE_NORMAL, LOW_RANK, [Case(_DENSE, _ONE, 1.326864571505935403)]),
     reference="the KL of two normals; Woodbury's identity",
     replaces="torch carries float32 in float32",
-    make_p=MULTIVARIATE_NORMAL,
-    make_q=LOW_RANK,
 )
 def kl_dense_low_rank(p: MultivariateNormal, q: LowRankMultivariateNormal) -> Tensor:
     r"""KL(N(m, L L') || N(mu, D + W W')), O(d^2 r).
@@ -170,4 +156,4 @@ def kl_dense_low_rank(p: MultivariateNormal, q: LowRankMultivariateNormal) -> Te
     spread = (gap.squeeze(-1) / root).square()
     kl = (alone + 0.5 * (below + spread)).sum(-1) + diagonal(c).log().sum(-1)
     kl = kl - 0.5 * (_squares(b @ tril) + _squares(b @ gap))
-    return kl.to(torch.promote_types(p.loc.dtype, q.loc.dtype)).expand(shape)
+    return kl.to(promoted((p.loc, q.loc))).expand(shape)

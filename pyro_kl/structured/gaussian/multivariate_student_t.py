@@ -12,19 +12,19 @@ from torch.distributions import (
     Distribution,
     Independent,
     LowRankMultivariateNormal,
-    MultivariateNormal,
     Normal,
     constraints,
 )
 
 from ...numerics.dtypes import in_float64
+from ...numerics.quadrature.fixed import equal_steps
 from ...numerics.special.gamma import stirling, stirling_slope
 from ...numerics.special.logarithms import expm1mx
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
+from ...registry.tensors import promoted
 from .factors import diagonal, scale_divergence, solve_lower
 from .low_rank_multivariate_normal import (
     LOW_RANK,
@@ -46,7 +46,7 @@ STUDENT_T = StructuredFamily(
 )
 _HEAVY = {"df": 5.0, "loc": [1.0, -0.5], "scale_tril": [[1.0, 0.0], [0.6, 0.8]]}
 _HEAVIER = {"df": 2.0, "loc": [0.0, 0.3], "scale_tril": [[0.7, 0.0], [-0.2, 1.5]]}
-_LIGHT = {"df": 1e6, "loc": [0.0, 0.3], "scale_tril": [[0.7, 0.0], [-0.2, 1.5]]}
+_LIGHT = {**_HEAVIER, "df": 1e6}
 _DENSE = {"loc": [0.3, 0.0], "scale_tril": [[0.7, 0.0], [-0.2, 1.5]]}
 _PRODUCT = {"loc": [0.0, 1.0], "scale": [2.0, 0.5]}
 _LOW = {"loc": [0.5, 0.0], "cov_factor": [[1.0], [-0.5]], "cov_diag": [0.3, 2.0]}
@@ -66,51 +66,31 @@ def _factor(distribution: Any) -> tuple[Tensor, Tensor]:
     return in_float64(distribution.loc), in_float64(distribution._unbroadcasted_scale_tril).tril()
 
 
-def _promoted(p: Any, q: Any) -> torch.dtype:
-    a, b = ((x.base_dist if isinstance(x, Independent) else x) for x in (p, q))
-    return torch.promote_types(a.loc.dtype, b.loc.dtype)
-
-
-def _check_base(product: Any, p: Distribution, q: Distribution) -> None:
-    broadcast_batch(p, q)
-    if isinstance(product, Independent) and not isinstance(product.base_dist, Normal):
-        raise no_formula(p, q)
+def _common_batch(p: Distribution, q: Distribution) -> torch.Size:
+    """The batch shape of the pair; an error if one side is a product of other than Normals."""
+    shape = broadcast_batch(p, q)
+    for side in (p, q):
+        if isinstance(side, Independent) and not isinstance(side.base_dist, Normal):
+            raise no_formula(p, q)
+    return shape
 
 
 # --- a t against a normal -----------------------------------------------------------------------
 
-_to_normal: dict[str, Any] = {
-    "finite": "p.df > 2",
-    "reference": "Villa & Rubio (2018), Computational Statistics & Data Analysis 124; split "
+_AGAINST_DENSE = [
+    Case(_HEAVY, _DENSE, 1.6202028008955845201),
+    Case(_LIGHT, _DENSE, 0.10204081633053587717),
+    Case({**_HEAVY, "df": 2.0}, _DENSE, math.inf),
+]
+
+
+@register_each(
+    (STUDENT_T, MULTIVARIATE_NORMAL, _AGAINST_DENSE),
+    (STUDENT_T, LOW_RANK, [Case(_HEAVY, _LOW, 0.72711201095859963543)]),
+    (STUDENT_T, PRODUCT_OF_NORMALS, [Case(_HEAVY, _PRODUCT, 6.9898102179808765146)]),
+    finite="p.df > 2",
+    reference="Villa & Rubio (2018), Computational Statistics & Data Analysis 124; split "
     "derived in the docstring",
-    "make_p": STUDENT_T,
-}
-
-
-@register(
-    MultivariateStudentT,
-    Independent,
-    cases=[Case(_HEAVY, _PRODUCT, 6.9898102179808765146)],
-    make_q=PRODUCT_OF_NORMALS,
-    **_to_normal,
-)
-@register(
-    MultivariateStudentT,
-    LowRankMultivariateNormal,
-    cases=[Case(_HEAVY, _LOW, 0.72711201095859963543)],
-    make_q=LOW_RANK,
-    **_to_normal,
-)
-@register(
-    MultivariateStudentT,
-    MultivariateNormal,
-    cases=[
-        Case(_HEAVY, _DENSE, 1.6202028008955845201),
-        Case(_LIGHT, _DENSE, 0.10204081633053587717),
-        Case({**_HEAVY, "df": 2.0}, _DENSE, math.inf),
-    ],
-    make_q=MULTIVARIATE_NORMAL,
-    **_to_normal,
 )
 def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
     r"""KL(t_nu(m, L L') || N(mu, K K')): that of two normals, and what the tails add.
@@ -120,7 +100,7 @@ def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
         KL = KL(N(m, L L') || N(mu, K K')) + |K^-1 L|^2 / (nu - 2)
              + F(y) - F(x) + y [F'(x) - F'(y)]
     """
-    _check_base(q, p, q)
+    shape = _common_batch(p, q)
     (loc, tril), (mu, other) = _factor(p), _factor(q)
     df, d = in_float64(p.df), loc.shape[-1]
     infinite = df <= 2
@@ -128,20 +108,18 @@ def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
     spread = solve_lower(other, tril).square().sum((-2, -1)) / (df - 2)
     x, y = 0.5 * df, 0.5 * (df + d)
     tails = stirling(y) - stirling(x) + y * (stirling_slope(x) - stirling_slope(y))
-    # an infinite row is the df's own: nothing else of it reaches a gradient through an inf
+    # the constant inf has no gradient, and the masked branch has finite derivatives
     kl = torch.where(infinite, math.inf, kl_of_factors(loc, tril, mu, other) + spread + tails)
-    return kl.to(_promoted(p, q)).expand(broadcast_batch(p, q))
+    return kl.to(promoted((p, q))).expand(shape)
 
 
 # --- a normal against a t -----------------------------------------------------------------------
 
 
 def _log_axis(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """exp of equidistant points along a new last dimension, and their distance."""
-    low, high = torch.broadcast_tensors(low.detach(), high.detach())
-    step = (high - low) / (_NODES - 1)
-    steps = torch.arange(_NODES, dtype=low.dtype, device=low.device)
-    return torch.exp(low.unsqueeze(-1) + step.unsqueeze(-1) * steps), step
+    """Points whose logarithms are equal steps from low to high, and the step."""
+    logs, step = equal_steps(low, high, _NODES)
+    return torch.exp(logs), step
 
 
 def _at_nodes(matrix: Tensor, tau: Tensor) -> Tensor:
@@ -155,37 +133,19 @@ def _quadratic(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(root, right, upper=False).square().sum((-2, -1))
 
 
-_from_normal: dict[str, Any] = {
-    "method": "quadrature",
-    "reference": "Frullani's integral of the quadratic form's Laplace transform, Provost & "
+_OF_DENSE = [
+    Case(_DENSE, _HEAVY, 1.0564793385622620012),
+    Case(_DENSE, _HEAVIER, 0.27398896686756084001),
+]
+
+
+@register_each(
+    (MULTIVARIATE_NORMAL, STUDENT_T, _OF_DENSE),
+    (LOW_RANK, STUDENT_T, [Case(_LOW, _HEAVY, 0.87126324343699797917)]),
+    (PRODUCT_OF_NORMALS, STUDENT_T, [Case(_PRODUCT, _HEAVY, 2.743537102481781942)]),
+    method="quadrature",
+    reference="Frullani's integral of the quadratic form's Laplace transform, Provost & "
     "Mathai (1992), ch. 3; derived in the docstring",
-    "make_q": STUDENT_T,
-}
-
-
-@register(
-    Independent,
-    MultivariateStudentT,
-    cases=[Case(_PRODUCT, _HEAVY, 2.743537102481781942)],
-    make_p=PRODUCT_OF_NORMALS,
-    **_from_normal,
-)
-@register(
-    LowRankMultivariateNormal,
-    MultivariateStudentT,
-    cases=[Case(_LOW, _HEAVY, 0.87126324343699797917)],
-    make_p=LOW_RANK,
-    **_from_normal,
-)
-@register(
-    MultivariateNormal,
-    MultivariateStudentT,
-    cases=[
-        Case(_DENSE, _HEAVY, 1.0564793385622620012),
-        Case(_DENSE, _HEAVIER, 0.27398896686756084001),
-    ],
-    make_p=MULTIVARIATE_NORMAL,
-    **_from_normal,
 )
 def kl_normal_student_t(p: Distribution, q: MultivariateStudentT) -> Tensor:
     r"""KL(N(m, L L') || t_nu(mu, K K')), by one integral.
@@ -195,7 +155,7 @@ def kl_normal_student_t(p: Distribution, q: MultivariateStudentT) -> Tensor:
 
         E log(1 + Q/nu) = int_0^inf exp(-nu s) (1 - E exp(-s Q)) ds/s
     """
-    _check_base(p, p, q)
+    shape = _common_batch(p, q)
     (loc, tril), (mu, other) = _factor(p), _factor(q)
     df, d = in_float64(q.df), loc.shape[-1]
     b = solve_lower(other, tril)
@@ -212,40 +172,40 @@ def kl_normal_student_t(p: Distribution, q: MultivariateStudentT) -> Tensor:
     constants = stirling(x) - stirling(y) - y * torch.log1p(d / df)
     scales = torch.log(diagonal(other) / diagonal(tril)).sum(-1)
     kl = scales + constants + y * mean_log
-    return kl.to(_promoted(p, q)).expand(broadcast_batch(p, q))
+    return kl.to(promoted((p, q))).expand(shape)
 
 
 # --- a t against a t ----------------------------------------------------------------------------
 
 
-@register(
-    MultivariateStudentT,
-    MultivariateStudentT,
-    cases=[
-        Case(_HEAVY, _HEAVIER, 1.1462809200461993143),
-        Case(_HEAVIER, _HEAVY, 1.6971327535352467563),
-        Case({**_HEAVIER, "df": 1.0}, {**_HEAVY, "df": 30.0}, 9.0741546239478780615),
-        Case(_LIGHT, _HEAVY, 1.5938400781203938256),
-    ],
+_OF_TWO = [
+    Case(_HEAVY, _HEAVIER, 1.1462809200461993143),
+    Case(_HEAVIER, _HEAVY, 1.6971327535352467563),
+    Case({**_HEAVIER, "df": 1.0}, {**_HEAVY, "df": 30.0}, 9.0741546239478780615),
+    Case(_LIGHT, _HEAVY, 1.5938400781203938256),
+]
+
+
+@register_each(
+    (STUDENT_T, STUDENT_T, _OF_TWO),
     reference="Bouhlel & Rousseau (2023), IEEE Signal Processing Letters 30, have it as a "
     "Lauricella function; the integral is derived in the docstring",
     method="quadrature",
-    make_p=STUDENT_T,
-    make_q=STUDENT_T,
 )
 def kl_student_t(p: MultivariateStudentT, q: MultivariateStudentT) -> Tensor:
     r"""KL(t_nu(m, L L') || t_kappa(mu, K K')), by two integrals over one axis each.
 
-    The first is KL(t_nu || t_kappa) at equal place and scale, over the log radius. With
-    A = K^-1 L L' K'^-1 = I + E, delta = K^-1 (m - mu), the mixing variable of p integrated out,
+    The first is KL(t_nu || t_kappa) at equal location and scale, over the log radius. Let
+    A = K^-1 L L' K'^-1 = I + E and delta = K^-1 (m - mu). With the mixing variable of p integrated
+    out, E log(1 + Q/kappa) is the Frullani integral of the transform
 
         M_A(s) = det(I + 2 s A)^(-1/2) [1 + 2 s (kappa + delta' (I + 2 s A)^-1 delta) / nu]^(-nu/2)
 
-    is the transform of which E log(1 + Q/kappa) is the Frullani integral, and the rest of the KL
+    and the rest of the KL is
 
         -log det(A)/2 + (kappa + d)/2 int_0^inf [M_I(s) - M_A(s)] ds/s.
 
-    Where E and delta are small, what is linear in E is taken out of both terms.
+    Where E and delta are small, the part that is linear in E is left out of both terms.
     """
     shape = broadcast_batch(p, q)
     (loc, tril), (mu, other) = _factor(p), _factor(q)
@@ -276,19 +236,17 @@ def kl_student_t(p: MultivariateStudentT, q: MultivariateStudentT) -> Tensor:
 
     half = 0.5 * (kappa + d)
     far = normal_part - 0.5 * trace - half * step * (weight * torch.expm1(-exponent)).sum(-1)
-    # at equal df the linear terms cancel; `unequal` is what is left of them
+    # at equal df the linear terms cancel; `unequal` is their sum at other df
     balance = torch.expm1(mixing + 0.5 * at[1] * spread) * torch.exp(-0.5 * (at[1] + d) * spread)
     unequal = 0.5 * half * trace * step * (share * balance).sum(-1)
     second = weight * (expm1mx(-exponent) + 0.5 * excess - log_shift)
     near = normal_part + unequal - half * step * second.sum(-1)
-    is_near = size < 2
-    moved = torch.where(is_near, near, far)
-    kl = _kl_of_tails(nu, kappa, d) + moved
-    return kl.to(_promoted(p, q)).expand(shape)
+    kl = _kl_of_tails(nu, kappa, d) + torch.where(size < 2, near, far)
+    return kl.to(promoted((p, q))).expand(shape)
 
 
 def _kl_of_tails(nu: Tensor, kappa: Tensor, d: int) -> Tensor:
-    """KL(t_nu || t_kappa) in d dimensions at equal place and scale, over y = log of the form."""
+    """KL(t_nu || t_kappa) in d dimensions at equal location and scale, over the log of Q."""
     nu, kappa = torch.broadcast_tensors(nu, kappa)
     lighter = torch.minimum(nu, kappa)
     low = math.log(d) - 9 * torch.sqrt(2 / d + 2 / lighter).clamp(max=3.0) - 76.0 / d

@@ -20,9 +20,10 @@ from ...numerics.autograd.fused import fused
 from ...numerics.dtypes import in_float64, summed_to
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
-from ...registry.register import family_of, register
+from ...registry.register import family_of
 from ...registry.shapes import as_delta, broadcast_batch, check_event_shapes, normals, sum_events
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
+from ...registry.tensors import promoted
 from .factors import (
     diagonal,
     in_one_dtype,
@@ -94,21 +95,20 @@ def kl_of_factor_and_scales(loc: Tensor, tril: Tensor, mu: Tensor, sigma: Tensor
     return (scale_divergence(s, sigma) + 0.5 * (below + u.square() + d.square())).sum(-1)
 
 
-@register(
-    MultivariateNormal,
-    Independent,
-    cases=[
-        Case(_CORRELATED, _PRODUCT, 5.9731435513142097891),
-        Case(
-            {"loc": [0.0, 0.0], "scale_tril": [[1.000001, 0.0], [1e-6, 1.0]]},
-            {"loc": [0.0, 0.0], "scale": [1.0, 1.0]},
-            1.4999996665023834276e-12,
-        ),
-    ],
+_AGAINST_PRODUCT = [
+    Case(_CORRELATED, _PRODUCT, 5.9731435513142097891),
+    Case(
+        {"loc": [0.0, 0.0], "scale_tril": [[1.000001, 0.0], [1e-6, 1.0]]},
+        {"loc": [0.0, 0.0], "scale": [1.0, 1.0]},
+        1.4999996665023834276e-12,
+    ),
+]
+
+
+@register_each(
+    (MULTIVARIATE_NORMAL, PRODUCT_OF_NORMALS, _AGAINST_PRODUCT),
     finite="the marginals' KLs are",
     reference="Cover & Thomas (2006), sec. 2.5: chain rule; derived in the docstring",
-    make_p=MULTIVARIATE_NORMAL,
-    make_q=PRODUCT_OF_NORMALS,
 )
 def kl_multivariate_normal_product(p: MultivariateNormal, q: Independent) -> Tensor:
     r"""KL(N(m, L L') || product of univariate distributions), without a solve.
@@ -131,14 +131,10 @@ def kl_multivariate_normal_product(p: MultivariateNormal, q: Independent) -> Ten
     return _summed(kl_divergence(marginal, base) + correlation, p, q)
 
 
-@register(
-    LowRankMultivariateNormal,
-    Independent,
-    cases=[Case(_LOW_RANK, _PRODUCT, 5.2017753098260150681)],
+@register_each(
+    (LOW_RANK, PRODUCT_OF_NORMALS, [Case(_LOW_RANK, _PRODUCT, 5.2017753098260150681)]),
     finite="the marginals' KLs are",
     reference="the KL of two normals; matrix determinant lemma",
-    make_p=LOW_RANK,
-    make_q=PRODUCT_OF_NORMALS,
 )
 def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
     r"""KL(N(m, D + W W') || product of univariate distributions), O(d r^2).
@@ -157,29 +153,28 @@ def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
     else:
         marginal = Normal(loc, (diag + below).sqrt(), validate_args=False)
         kl = kl_divergence(marginal, base) + 0.5 * torch.log1p(below / diag)
-    return (_summed(kl, p, q) - log_det).to(_dtype(base, p.loc))
+    return (_summed(kl, p, q) - log_det).to(promoted((p, q)))
 
 
 # --- a product against a multivariate normal ----------------------------------------------------
 #
-# A multivariate normal asks of a product of distributions nothing but their means and variances.
-# With the precision matrix Lambda and r_i the univariate normal of mean mu_i and precision
-# Lambda_ii,
+# E log q depends on the product through its means and variances only. With the precision matrix
+# Lambda, and r_i the univariate normal of mean mu_i and precision Lambda_ii,
 #
 #     KL(prod p_i || q) = sum_i KL(p_i || r_i) + sum_{i != j} Lambda_ij d_i d_j / 2
 #                         + [sum_i log Lambda_ii - log det Lambda] / 2,   d = E x - mu.
 
 
-@register(
-    Independent,
-    MultivariateNormal,
-    cases=[Case(_PRODUCT, _CORRELATED, 6.0424814486857896145)],
+@register_each(
+    (
+        PRODUCT_OF_NORMALS,
+        MULTIVARIATE_NORMAL,
+        [Case(_PRODUCT, _CORRELATED, 6.0424814486857896145)],
+    ),
     finite="p's coordinates against normals are",
     reference="the KL of two normals; split derived in the docstring",
     replaces="Pyro's raises an empty NotImplementedError for other bases than Normal, an "
     "AssertionError for other shapes, and drops a Delta's log_density",
-    make_p=PRODUCT_OF_NORMALS,
-    make_q=MULTIVARIATE_NORMAL,
 )
 def kl_product_multivariate_normal(p: Independent, q: MultivariateNormal) -> Tensor:
     r"""KL(product of univariate distributions || N(mu, L L')).
@@ -201,23 +196,19 @@ def kl_product_multivariate_normal(p: Independent, q: MultivariateNormal) -> Ten
         u = (scale - height) / height
         mixed = solve_lower(tril, torch.diag_embed(scale)).tril(-1).square().sum(-1)
         kl = scale_divergence(scale, height) + 0.5 * (mixed + u.square() + shift)
-        return _summed(kl, p, q).to(_dtype(base, q.loc))
+        return _summed(kl, p, q).to(promoted((p, q)))
     inverse = solve_lower(tril, torch.diag_embed(torch.ones_like(height)))
     precision, others = inverse.square().sum(-2), inverse.tril(-1).square().sum(-2)
     alone = kl_divergence(base, Normal(mu, precision.rsqrt(), validate_args=False))
     cross = 0.5 * (shift - precision * (loc - mu).square())
     kl = alone + cross + 0.5 * torch.log1p(others * height.square())
-    return _summed(kl, p, q).to(_dtype(base, q.loc))
+    return _summed(kl, p, q).to(promoted((p, q)))
 
 
-@register(
-    Independent,
-    LowRankMultivariateNormal,
-    cases=[Case(_PRODUCT, _LOW_RANK, 1.4896382415758541055)],
+@register_each(
+    (PRODUCT_OF_NORMALS, LOW_RANK, [Case(_PRODUCT, _LOW_RANK, 1.4896382415758541055)]),
     finite="p's coordinates against normals are",
     reference="the KL of two normals; Woodbury's identity",
-    make_p=PRODUCT_OF_NORMALS,
-    make_q=LOW_RANK,
 )
 def kl_product_low_rank(p: Independent, q: LowRankMultivariateNormal) -> Tensor:
     r"""KL(product of univariate distributions || N(mu, D + W W')), O(d r^2).
@@ -243,38 +234,29 @@ def kl_product_low_rank(p: Independent, q: LowRankMultivariateNormal) -> Tensor:
         alone = kl_divergence(base, Normal(mu, (1 / diag - shared).rsqrt(), validate_args=False))
         alone = alone + 0.5 * (shared * gap.square() + torch.log1p(-diag * shared))
     shift = (b @ gap.unsqueeze(-1)).square().sum((-2, -1))
-    return (_summed(alone, p, q) - 0.5 * shift + _log_det(c)).to(_dtype(base, q.loc))
+    return (_summed(alone, p, q) - 0.5 * shift + _log_det(c)).to(promoted((p, q)))
 
 
 def _mean(base: Distribution, like: Tensor) -> Tensor:
-    """E x of each coordinate: exactly, where the distribution's family is declared."""
+    """E x of each coordinate, in float64 if the family is declared."""
     if isinstance(base, Normal):
         return in_float64(base.loc).expand(torch.broadcast_shapes(base.batch_shape, like.shape))
     family = family_of(type(base))
-    moment = None if family is None else family.moments.get("mean")
-    if family is None or moment is None:
-        return _settled(base.mean.nan_to_num(nan=0.0), base, like)  # a Cauchy's is nan
-    given = {name: in_float64(x) for name, x in family.of(base).items()}
-    for condition in moment.finite:
-        given = condition.made_safe(given)
-    return _settled(moment.value(**given), base, like)
-
-
-def _settled(mean: Tensor, base: Distribution, like: Tensor) -> Tensor:
-    """Where there is no mean the coordinate's KL is infinite, whatever finite stands here."""
-    mean = torch.where(mean.isinf(), 0.0, in_float64(mean))
+    if family is not None and "mean" in family.moments:
+        moment = family.moments["mean"]
+        given = {name: in_float64(x) for name, x in family.of(base).items()}
+        for condition in moment.finite:
+            given = condition.made_safe(given)
+        mean = moment.value(**given)
+    else:
+        mean = in_float64(base.mean.nan_to_num(nan=0.0))  # a Cauchy's mean is nan
+    # where there is no mean the KL is infinite: any finite number will do
+    mean = torch.where(mean.isinf(), 0.0, mean)
     return mean.expand(torch.broadcast_shapes(base.batch_shape, like.shape))
 
 
-def _dtype(base: Distribution, other: Tensor) -> torch.dtype:
-    """What torch's promotion makes of both sides' parameters."""
-    given = (getattr(base, name, None) for name in base.arg_constraints)
-    found = next((x.dtype for x in given if isinstance(x, Tensor)), other.dtype)
-    return torch.promote_types(found, other.dtype)
-
-
 def _product_base(product: Independent, p: Distribution, q: Distribution) -> Distribution:
-    """The univariate distributions whose product one side is."""
+    """The base distribution of a product, which must be univariate."""
     check_event_shapes(p, q)
     if product.base_dist.event_shape:
         raise no_formula(p, q)
@@ -282,7 +264,7 @@ def _product_base(product: Independent, p: Distribution, q: Distribution) -> Dis
 
 
 def _log_det(factor: Tensor) -> Tensor:
-    """Half the log determinant of what the factor is the root of."""
+    """Half the log determinant of A from its Cholesky factor."""
     return diagonal(factor).log().sum(-1)
 
 

@@ -7,12 +7,11 @@ from pyro.distributions import LKJ
 from torch import Tensor
 from torch.distributions import LKJCholesky, constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.gamma_divergences import bregman_lgamma
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
 _CONCENTRATION = {"concentration": constraints.positive}
 LKJ_CHOLESKY = StructuredFamily(
@@ -27,10 +26,9 @@ LKJ_MATRIX = StructuredFamily(
     _CONCENTRATION,
     make=lambda dim, concentration: LKJ(int(dim), concentration),
     samples=LKJ_CHOLESKY.samples,
-    expands="Pyro's expand calls the one of a class that it is not derived from",
 )
 
-_cases = [
+_CASES = [
     Case(
         {"dim": 3, "concentration": 1.0}, {"dim": 3, "concentration": 2.0}, 0.40546510810816438198
     ),
@@ -49,14 +47,7 @@ _REFERENCE = (
 )
 
 
-@register(
-    LKJCholesky,
-    LKJCholesky,
-    cases=_cases,
-    reference=_REFERENCE,
-    make_p=LKJ_CHOLESKY,
-    make_q=LKJ_CHOLESKY,
-)
+@register_each((LKJ_CHOLESKY, LKJ_CHOLESKY, _CASES), reference=_REFERENCE)
 def kl_lkj_cholesky(p: LKJCholesky, q: LKJCholesky) -> Tensor:
     r"""KL(LKJ(d, eta) || LKJ(d, theta)), the same for matrices and for their factors.
 
@@ -67,21 +58,14 @@ def kl_lkj_cholesky(p: LKJCholesky, q: LKJCholesky) -> Tensor:
         KL = sum_i D(y_i, x_i) - (d - 1) D(y, x)
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.concentration.dtype, q.concentration.dtype)
     eta, theta = in_float64(p.concentration), in_float64(q.concentration)
     half = 0.5 * torch.arange(p.dim, dtype=eta.dtype, device=eta.device)
     each = bregman_lgamma(theta.unsqueeze(-1) + half, eta.unsqueeze(-1) + half)
-    return (each[..., :-1].sum(-1) - (p.dim - 1) * each[..., -1]).to(dtype).expand(shape)
+    kl = each[..., :-1].sum(-1) - (p.dim - 1) * each[..., -1]
+    return kl.to(promoted((p.concentration, q.concentration))).expand(shape)
 
 
-@register(
-    LKJ,
-    LKJ,
-    cases=_cases,
-    reference=_REFERENCE,
-    make_p=LKJ_MATRIX,
-    make_q=LKJ_MATRIX,
-)
+@register_each((LKJ_MATRIX, LKJ_MATRIX, _CASES), reference=_REFERENCE)
 def kl_lkj(p: LKJ, q: LKJ) -> Tensor:
     """KL of the Cholesky factors: the map to them is one to one."""
     return kl_lkj_cholesky(p.base_dist, q.base_dist)

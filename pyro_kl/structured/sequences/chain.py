@@ -1,5 +1,4 @@
-"""Linear-Gaussian state-space distributions, and the KL of two of them in time linear in their
-length.
+"""Linear-Gaussian state-space distributions, and the KL of two of them in linear time.
 
 Row vectors, as in Pyro: z_t = z_{t-1} F_t + b_t + N(0, Q_t), x_t = z_t H_t + c_t + N(0, R_t).
 """
@@ -13,19 +12,18 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...numerics.special.divergences import itakura_saito
-from ..gaussian.factors import cholesky
+from ..gaussian.factors import cholesky, diagonal, solve_lower
 from .scan import Elements, prefixes
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The distribution of x_1..x_T, in float64; time is the last batch dim of all but the initial
-    state.
+    """The distribution of x_1..x_T, in float64.
 
     Attributes:
         mean: of z_0, (..., 1, n): a row.
         covariance: of z_0, (..., n, n).
-        f: transition, (..., T, n, n), rows are old and columns new.
+        f: transition, (..., T, n, n), a row for each old and a column for each new coordinate.
         b: its shift, (..., T, 1, n).
         q: covariance of its noise, (..., T, n, n).
         h: observation, (..., T, n, m).
@@ -47,7 +45,7 @@ class Chain:
         return self.mean.shape[-1]
 
     def padded(self, more: int) -> Chain:
-        """The same distribution, with `more` hidden coordinates that stay 0, unobserved."""
+        """The same distribution with `more` hidden coordinates, which are 0 and not observed."""
         if more == 0:
             return self
         row, square = (0, more), (0, more, 0, more)
@@ -62,7 +60,7 @@ class Chain:
         )
 
     def expanded(self, batch_shape: torch.Size, steps: int) -> Chain:
-        """All parameters with this batch shape, those that vary in time with all steps."""
+        """All parameters expanded to this batch shape, and those with a time dim to `steps`."""
         initial = {
             name: getattr(self, name).expand(batch_shape + getattr(self, name).shape[-2:])
             for name in ("mean", "covariance")
@@ -77,10 +75,9 @@ class Chain:
         return Chain(**initial, **timed)
 
     def merged(self) -> Chain:
-        """Of independent distributions along the last batch dim the joint distribution: their
-        states side by side.
+        """The joint distribution of the independent chains along the last batch dim.
 
-        All parameters must have their full batch shape.
+        The states stand side by side. All parameters must have their full batch shape.
         """
         return Chain(
             mean=self.mean.movedim(-3, -2).flatten(-2),
@@ -109,7 +106,7 @@ class Chain:
     def joint(self) -> tuple[Tensor, Tensor]:
         """Mean (..., T m) and covariance (..., T m, T m) of the whole sequence, O(T^2)."""
         mean, covariance = self.mean, self.covariance
-        # covariances of all states so far with the present one
+        # covariances of all states up to now with the present state
         across = covariance[..., :0, :]
         locs, columns, reads = [], [], []
         for t in range(self.f.shape[-3]):
@@ -126,7 +123,7 @@ class Chain:
             seen[-1] = seen[-1] + self.r[..., t, :, :]
             upper = torch.cat(seen, -2)
             left = len(columns) - t - 1
-            rows.append(torch.nn.functional.pad(upper, (0, 0, 0, left * upper.shape[-1])))
+            rows.append(pad(upper, (0, 0, 0, left * upper.shape[-1])))
         upper = torch.cat(rows, -1)
         m = self.c.shape[-1]
         blocks = torch.arange(upper.shape[-1], device=upper.device) // m
@@ -137,10 +134,10 @@ class Chain:
 
 @dataclass(frozen=True)
 class Filtered:
-    """What Kalman's filter knows before it sees anything: none of it depends on data.
+    """The part of Kalman's filter that does not depend on data.
 
     Attributes:
-        gain: (..., T, m, n): a row of innovations to a row of states.
+        gain: (..., T, m, n), from a row of innovations to a row of states.
         scale_tril: of the innovations x_t - E[x_t | x_1..x_{t-1}], (..., T, m, m).
     """
 
@@ -148,33 +145,31 @@ class Filtered:
     scale_tril: Tensor
 
 
-def kl_chains(p: Chain, q: Chain, batch_shape: torch.Size, steps: int) -> tuple[Tensor, Tensor]:
-    r"""KL(p || q), in two parts that are never negative: that of the covariances and of means.
+def kl_chains(p: Chain, q: Chain, batch_shape: torch.Size, steps: int) -> Tensor:
+    r"""KL(p || q), the sum of a part from covariances and one from means, neither negative.
 
     By the chain rule over time, with x_t | x_1..x_{t-1} ~ N(m_t, S_t) under p and N(n_t, U_t)
     under q,
 
         KL = sum_t KL(N(0, S_t) || N(0, U_t)) + tr(U_t^-1 E_p[e_t' e_t]) / 2,  e_t = n_t - m_t.
 
-    Both predictions are driven by p's innovations, which are white: the state of p's filter and
-    the difference of the two filters' states follow one linear recursion. It runs on differences
-    of parameters, so that p close to q keeps its digits.
-
-    Returns:
-        The part that does not depend on any mean, and the part that E_p[e_t] adds.
+    Both predictions are linear in p's innovations, which are independent: the state of p's filter
+    and the difference of the two filters' states follow one linear recursion. It uses differences
+    of parameters, so that the KL keeps its digits where p is close to q.
     """
     more = max(p.hidden_dim, q.hidden_dim)
     p = p.padded(more - p.hidden_dim).expanded(batch_shape, steps)
     q = q.padded(more - q.hidden_dim).expanded(batch_shape, steps)
     p_filter, q_filter = kalman(p), kalman(q)
-    ratio = _solve(q_filter.scale_tril, p_filter.scale_tril)
-    own = _diagonal(p_filter.scale_tril).square(), _diagonal(q_filter.scale_tril).square()
-    spread = itakura_saito(*own).sum((-1, -2)) + ratio.tril(-1).square().sum((-1, -2, -3))
+    own, other = p_filter.scale_tril, q_filter.scale_tril
+    ratio = solve_lower(other, own)
+    spread = itakura_saito(diagonal(own).square(), diagonal(other).square()).sum((-1, -2))
+    spread = spread + ratio.tril(-1).square().sum((-1, -2, -3))
     shift, covariance = _gap(p, q, p_filter, q_filter)
-    # tr(U^-1 V) through a root of V would ask for one more factorisation, and V may be singular
-    white = _solve(q_filter.scale_tril, _solve(q_filter.scale_tril, covariance).mT)
-    moved = _solve(q_filter.scale_tril, shift.mT).square().sum((-1, -2, -3))
-    return 0.5 * (spread + _diagonal(white).sum((-1, -2))), 0.5 * moved
+    # V itself and not its root in tr(U^-1 V): V may be singular
+    white = solve_lower(other, solve_lower(other, covariance).mT)
+    moved = solve_lower(other, shift.mT).square().sum((-1, -2, -3))
+    return 0.5 * (spread + diagonal(white).sum((-1, -2)) + moved)
 
 
 def kalman(chain: Chain) -> Filtered:
@@ -187,12 +182,12 @@ def kalman(chain: Chain) -> Filtered:
     f, q, h = chain.f, chain.q, chain.h
     first = f[..., :1, :, :]
     start = first.mT @ chain.covariance.unsqueeze(-3) @ first + q[..., :1, :, :]
-    # the first step starts from a known distribution: it forgets everything before
+    # the first step starts from the initial distribution and has nothing before it
     forgets = torch.cat((torch.zeros_like(first), f[..., 1:, :, :]), -3)
     noise = torch.cat((start, q[..., 1:, :, :]), -3)
     gain, tril = _gain(noise, h, chain.r)
     keeps = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device) - h @ gain
-    seen = _solve(tril, (forgets @ h).mT)
+    seen = solve_lower(tril, (forgets @ h).mT)
     elements = forgets @ keeps, _symmetric(noise @ keeps), seen.mT @ seen
     _, posterior, _ = prefixes(combine_filters, elements)
     later = f[..., 1:, :, :].mT @ posterior[..., :-1, :, :] @ f[..., 1:, :, :] + q[..., 1:, :, :]
@@ -201,7 +196,7 @@ def kalman(chain: Chain) -> Filtered:
 
 
 def combine_filters(earlier: Elements, later: Elements) -> Elements:
-    """Two stretches of a chain as one: (A, C, J) for z' ~ N(z A, C) weighted exp(-z J z' / 2)."""
+    """Two successive parts of a chain as one: (A, C, J) is N(z'; z A, C) exp(-z J z^T / 2)."""
     a, c, j = earlier
     a_later, c_later, j_later = later
     n = c.shape[-1]
@@ -223,7 +218,7 @@ def _gain(predicted: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gap(p: Chain, q: Chain, p_filter: Filtered, q_filter: Filtered) -> tuple[Tensor, Tensor]:
-    """Mean and covariance under p of what q predicts beyond p, at every step."""
+    """Mean and covariance under p of q's prediction minus p's, at every step."""
     dh, dc = q.h - p.h, q.c - p.c
     start, matrix, shift, driven = _joint_recursion(p, q, p_filter, q_filter)
     noise = driven @ p_filter.scale_tril
@@ -243,30 +238,22 @@ def _joint_recursion(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The predicted state m of p's filter and the gap d to q's, as one linear recursion.
 
-    With G and V the gains, D what q has beyond p, an innovation i of p, and the rows of the next
-    step marked by ':
+    With the gains G and V, D for q's parameter minus p's, an innovation i of p, and ' for the next
+    step:
 
         e = d H_q + m DH + Dc,   m' = (m + i G) F'_p + b'_p,
         d' = (d + i (V - G) - e V) F'_q + (m + i G) DF' + Db'.
 
     Returns:
-        (m, d) before the first step; matrix and shift that lead to each step (the first ones are
-        not used); for each step the transposed matrix that its innovation enters the next by.
+        (m, d) before the first step; the matrix and the shift that lead to each step (the first
+        ones are not used); for each step the transposed matrix from its innovation to the next.
     """
     df, db, dh, dc = q.f - p.f, q.b - p.b, q.h - p.h, q.c - p.c
     g, v = p_filter.gain, q_filter.gain
-    first = slice(0, 1)
-    mean = p.mean.unsqueeze(-3)
-    gap = (q.mean - p.mean).unsqueeze(-3)
-    start = torch.cat(
-        (
-            mean @ p.f[..., first, :, :] + p.b[..., first, :, :],
-            gap @ q.f[..., first, :, :] + mean @ df[..., first, :, :] + db[..., first, :, :],
-        ),
-        -1,
-    )
-    before = [torch.roll(x, 1, -3) for x in (dh, dc, q.h, v)]
-    dh_before, dc_before, h_before, v_before = before
+    mean, gap = p.mean.unsqueeze(-3), (q.mean - p.mean).unsqueeze(-3)
+    p_f, p_b, q_f, d_f, d_b = (x[..., :1, :, :] for x in (p.f, p.b, q.f, df, db))
+    start = torch.cat((mean @ p_f + p_b, gap @ q_f + mean @ d_f + d_b), -1)
+    dh_before, dc_before, h_before, v_before = (torch.roll(x, 1, -3) for x in (dh, dc, q.h, v))
     learns = v_before @ q.f
     matrix = torch.cat(
         (
@@ -282,7 +269,7 @@ def _joint_recursion(
 
 
 def combine_moments(earlier: Elements, later: Elements) -> Elements:
-    """Two stretches of u' = u M + v + N(0, C) as one."""
+    """Two successive steps of u' = u M + v + N(0, C) as one."""
     matrix, shift, covariance = earlier
     matrix_later, shift_later, covariance_later = later
     return (
@@ -293,17 +280,9 @@ def combine_moments(earlier: Elements, later: Elements) -> Elements:
 
 
 def _blocks(matrices: Tensor) -> Tensor:
-    """Block-diagonal matrices from matrices (..., n, k, blocks)."""
+    """Block-diagonal matrices from blocks along the last dim of (..., n, k, blocks)."""
     return torch.diag_embed(matrices, dim1=-4, dim2=-2).flatten(-4, -3).flatten(-2)
 
 
 def _symmetric(x: Tensor) -> Tensor:
     return 0.5 * (x + x.mT)
-
-
-def _diagonal(x: Tensor) -> Tensor:
-    return x.diagonal(dim1=-2, dim2=-1)
-
-
-def _solve(scale_tril: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(scale_tril, right, upper=False)

@@ -10,13 +10,11 @@ from pyro.ops.gaussian import Gaussian
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...registry.pair import Case
-from ...registry.register import register
-from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.shapes import broadcast_batch, check_durations
+from ...registry.structured_family import StructuredFamily, register_each
 from ..gaussian.factors import cholesky
-from .chain import Chain
 from .markov_field import causal, conditional
 
 _MATRIX = constraints.independent(constraints.real, 2)
@@ -38,7 +36,7 @@ def _made(
 
 
 _SCALES = constraints.independent(constraints.positive, 1)
-_FAMILY = StructuredFamily(
+GAMMA_GAUSSIAN_HMM = StructuredFamily(
     GammaGaussianHMM,
     {
         "concentration": constraints.positive,
@@ -51,38 +49,22 @@ _FAMILY = StructuredFamily(
     _made,
     samples="Pyro's class has no sampler",
 )
+_EXAMPLE = {
+    "concentration": 3.0,
+    "rate": 2.0,
+    "matrix": [[0.5]],
+    "noise": [1.0],
+    "loc": [[0.0], [0.5]],
+    "scale": [1.0],
+}
 
 
-@register(
-    GammaGaussianHMM,
-    GammaGaussianHMM,
-    cases=[
-        Case(
-            {
-                "concentration": 3.0,
-                "rate": 2.0,
-                "matrix": [[0.5]],
-                "noise": [1.0],
-                "loc": [[0.0], [0.5]],
-                "scale": [1.0],
-            },
-            {
-                "concentration": 3.0,
-                "rate": 2.0,
-                "matrix": [[0.5]],
-                "noise": [1.0],
-                "loc": [[0.0], [0.5]],
-                "scale": [1.0],
-            },
-            0.0,
-        )
-    ],
+@register_each(
+    (GAMMA_GAUSSIAN_HMM, GAMMA_GAUSSIAN_HMM, [Case(_EXAMPLE, _EXAMPLE, 0.0)]),
     finite="always",
     reference="Tronarp, Karvonen & Särkkä (2019), Student's t-filters: the sequence is a "
     "multivariate Student's t",
     method="quadrature",
-    make_p=_FAMILY,
-    make_q=_FAMILY,
 )
 def kl_gamma_gaussian_hmms(p: GammaGaussianHMM, q: GammaGaussianHMM) -> Tensor:
     """KL of the two multivariate Student's t distributions of the whole sequence, O((T m)^3).
@@ -91,16 +73,9 @@ def kl_gamma_gaussian_hmms(p: GammaGaussianHMM, q: GammaGaussianHMM) -> Tensor:
     of freedom, location loc and scale matrix V b / a.
     """
     shape = broadcast_batch(p, q)
-    for side, distribution in (("p", p), ("q", q)):
-        if distribution.duration is None:
-            raise ValueError(
-                f"KL(GammaGaussianHMM || GammaGaussianHMM): {side} is homogeneous and does not "
-                "know its number of time steps. Construct it with `duration=`."
-            )
+    check_durations(p, q)
     value = kl_divergence(_student_t(p), _student_t(q))
-    return value.to(torch.promote_types(p._init.info_vec.dtype, q._init.info_vec.dtype)).expand(
-        shape
-    )
+    return value.to(promoted((p._init.info_vec, q._init.info_vec))).expand(shape)
 
 
 def _student_t(distribution: GammaGaussianHMM) -> MultivariateStudentT:
@@ -108,7 +83,7 @@ def _student_t(distribution: GammaGaussianHMM) -> MultivariateStudentT:
     transition, observation = (
         conditional(_with_unit_scale(x), n) for x in (distribution._trans, distribution._obs)
     )
-    chain: Chain = causal(_with_unit_scale(init), transition, observation, steps)
+    chain = causal(_with_unit_scale(init), transition, observation, steps)
     loc, covariance = chain.expanded(distribution.batch_shape, steps).joint()
     own = in_float64(init.precision)
     mean = torch.linalg.solve(own, in_float64(init.info_vec))

@@ -1,5 +1,4 @@
-"""Gaussian state-space distributions against one another and against products of univariate
-distributions.
+"""Gaussian sequences against one another and against products of univariate distributions.
 
 GaussianHMM, GaussianMRF, LinearHMM with Gaussian noise, IndependentHMM and products of Normals
 are all chains: one recursion compares any two of them.
@@ -21,12 +20,13 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...registry.reduction import no_formula
-from ...registry.register import register
-from ...registry.shapes import as_delta, broadcast_batch
+from ...registry.shapes import as_delta, broadcast_batch, check_durations
+from ...registry.structured_family import register_each
+from ..gaussian.factors import diagonal
 from .chain import Chain, kalman, kl_chains
-from .gaussian_hmm_cases import FAMILIES, VALUES, cases
+from .gaussian_hmm_cases import CASES, FAMILIES
 from .markov_field import causal, conditional
 
 Normals: TypeAlias = "Normal | MultivariateNormal | LowRankMultivariateNormal"
@@ -41,7 +41,7 @@ def kl_sequences(p: Distribution, q: Distribution) -> Tensor:
     """
     if (point := as_delta(p)) is not None:
         return kl_divergence(point, q)
-    _check_durations(p, q)
+    check_durations(p, q)
     shape, steps = broadcast_batch(p, q), p.event_shape[0]
     if isinstance(q, Independent) and _normal_base(q) is None:
         return _against_product(p, q, shape, steps)
@@ -50,29 +50,16 @@ def kl_sequences(p: Distribution, q: Distribution) -> Tensor:
     separate_p, separate_q = _coordinates(p), _coordinates(q)
     if separate_p is not None and separate_q is not None:
         return kl_divergence(separate_p, separate_q).sum(-1).expand(shape)
-    spread, moved = kl_chains(chain_of(p, q, p), chain_of(p, q, q), shape, steps)
-    return (spread + moved).to(_dtype(p, q))
+    kl = kl_chains(_chain_of(p, q, p), _chain_of(p, q, q), shape, steps)
+    return kl.to(promoted((_some_parameter(p), _some_parameter(q))))
 
 
-def _check_durations(p: Distribution, q: Distribution) -> None:
-    """A homogeneous chain may not know its number of time steps, and the KL grows with it."""
-    for side, distribution in (("p", p), ("q", q)):
-        if getattr(distribution, "duration", 0) is None:
-            raise ValueError(
-                f"KL({type(p).__name__} || {type(q).__name__}): {side} is homogeneous and does "
-                "not know its number of time steps. Construct it with `duration=`."
-            )
-
-
-def chain_of(p: Distribution, q: Distribution, distribution: Distribution) -> Chain:
-    """One side of a pair as a chain; the error for one that is not Gaussian names the pair."""
+def _chain_of(p: Distribution, q: Distribution, distribution: Distribution) -> Chain:
+    """One side of a pair as a chain; an error that names the pair if it is not Gaussian."""
     steps = distribution.event_shape[0]
     if isinstance(distribution, IndependentHMM):
-        return (
-            chain_of(p, q, distribution.base_dist)
-            .expanded(distribution.base_dist.batch_shape, steps)
-            .merged()
-        )
+        base = distribution.base_dist
+        return _chain_of(p, q, base).expanded(base.batch_shape, steps).merged()
     if isinstance(distribution, (GaussianHMM, GaussianMRF)):
         n = distribution.hidden_dim
         transition, observation = distribution._trans, distribution._obs
@@ -84,33 +71,28 @@ def chain_of(p: Distribution, q: Distribution, distribution: Distribution) -> Ch
     base = _normal_base(distribution)
     if base is None:
         raise no_formula(p, q)
-    return _product_chain(base)
+    # independent steps: a chain whose one hidden coordinate is always 0
+    c, r = _moments(base)
+    zero = c.new_zeros((1, 1))
+    return Chain(zero, zero, zero, zero, zero, torch.zeros_like(c[..., :1, :]), c, r)
 
 
 def _linear_chain(p: Distribution, q: Distribution, distribution: LinearHMM) -> Chain:
-    noises = [
+    noises = (
         distribution.initial_dist,
         distribution.transition_dist,
         distribution.observation_dist,
-    ]
-    bases = [_normal_base(noise) for noise in noises]
-    if distribution.transforms or any(base is None for base in bases):
-        raise no_formula(p, q)
-    (mean, covariance), (b, q_noise), (c, r) = (_moments(base) for base in bases if base)
-    return Chain(
-        mean=mean,
-        covariance=covariance,
-        f=in_float64(distribution.transition_matrix),
-        b=b,
-        q=q_noise,
-        h=in_float64(distribution.observation_matrix),
-        c=c,
-        r=r,
     )
+    bases = [_normal_base(noise) for noise in noises]
+    if distribution.transforms or None in bases:
+        raise no_formula(p, q)
+    (mean, covariance), (b, noise), (c, r) = (_moments(base) for base in bases if base)
+    f, h = in_float64(distribution.transition_matrix), in_float64(distribution.observation_matrix)
+    return Chain(mean, covariance, f=f, b=b, q=noise, h=h, c=c, r=r)
 
 
 def _without_shared_map(p: LinearHMM, q: LinearHMM) -> tuple[LinearHMM, LinearHMM]:
-    """Both before the maps of their observations, which leave the KL unchanged if they agree."""
+    """Both without the maps of their observations: a map that is the same changes no KL."""
     if not (p.transforms or q.transforms):
         return p, q
     if list(p.transforms) != list(q.transforms) or not all(t.bijective for t in p.transforms):
@@ -125,11 +107,11 @@ def _untransformed(distribution: LinearHMM) -> LinearHMM:
 
 
 def _normal_base(distribution: Distribution) -> Normals | None:
-    """The Normal that all the Independents stand around; None if it is something else."""
+    """The Normal inside any number of Independents; None if it is something else."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
-    # a subclass would have another log_prob than its parameters say: NanMaskedNormal's is
-    # that of the coordinates that are seen, and as a distribution it is a Normal
+    # a subclass counts as its base: NanMaskedNormal's log_prob leaves out coordinates without a
+    # value, and as a distribution it is a Normal
     return distribution if isinstance(distribution, _NORMALS) else None
 
 
@@ -145,13 +127,6 @@ def _moments(base: Normals) -> tuple[Tensor, Tensor]:
     return loc, factor @ factor.mT + torch.diag_embed(in_float64(base._unbroadcasted_cov_diag))
 
 
-def _product_chain(base: Normals) -> Chain:
-    """Independent steps: a chain whose one hidden coordinate stays at zero."""
-    c, r = _moments(base)
-    zero = c.new_zeros((1, 1))
-    return Chain(zero, zero, zero, zero, zero, torch.zeros_like(c[..., :1, :]), c, r)
-
-
 def _coordinates(distribution: Distribution) -> Distribution | None:
     """A distribution of independent univariate sequences as a batch of them, coordinates last."""
     if isinstance(distribution, IndependentHMM):
@@ -164,40 +139,32 @@ def _coordinates(distribution: Distribution) -> Distribution | None:
 
 
 def _against_product(p: Distribution, q: Independent, shape: torch.Size, steps: int) -> Tensor:
-    """KL against a product of any univariate distributions: the marginals' KLs and the total
-    correlation.
+    """KL against a product of any univariate distributions.
 
-    The latter is the sum over all times and coordinates of the marginals' entropies less the
-    entropy of the whole.
+    It is the sum of the marginals' KLs and the total correlation, the sum of the marginals'
+    entropies minus the entropy of the whole sequence.
     """
     if q.base_dist.event_shape:
         raise no_formula(p, q)
-    chain = chain_of(p, q, p).expanded(p.batch_shape, steps)
+    chain = _chain_of(p, q, p).expanded(p.batch_shape, steps)
     mean, covariance = chain.marginals()
-    scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-    tril = kalman(chain).scale_tril
-    correlation = scale.log() - tril.diagonal(dim1=-2, dim2=-1).log()
-    dtype = _dtype(p, q)
+    scale = diagonal(covariance).sqrt()
+    correlation = scale.log() - diagonal(kalman(chain).scale_tril).log()
+    dtype = promoted((_some_parameter(p), _some_parameter(q)))
     loc, scale = mean.squeeze(-2).to(dtype), scale.to(dtype)
     marginals = Independent(Normal(loc, scale, validate_args=False), 2, validate_args=False)
     return (kl_divergence(marginals, q) + correlation.sum((-1, -2))).to(dtype).expand(shape)
 
 
-def _dtype(*distributions: Distribution) -> torch.dtype:
-    dtypes = [_dtype_of(distribution) for distribution in distributions]
-    return torch.promote_types(*dtypes)
-
-
-def _dtype_of(distribution: Any) -> torch.dtype:
-    if isinstance(distribution, IndependentHMM):
-        return _dtype_of(distribution.base_dist)
-    if isinstance(distribution, LinearHMM):
-        return distribution.transition_matrix.dtype
-    if isinstance(distribution, Independent):
-        return _dtype_of(distribution.base_dist)
+def _some_parameter(distribution: Any) -> Tensor:
+    """A tensor that has the dtype of the distribution's parameters."""
+    while isinstance(distribution, (Independent, IndependentHMM)):
+        distribution = distribution.base_dist
     if isinstance(distribution, (GaussianHMM, GaussianMRF)):
-        return distribution._init.info_vec.dtype
-    return distribution.mean.dtype
+        return distribution._init.info_vec
+    if isinstance(distribution, LinearHMM):
+        return distribution.transition_matrix
+    return distribution.mean
 
 
 def kl_independent_hmms(p: IndependentHMM, q: IndependentHMM) -> Tensor:
@@ -206,15 +173,12 @@ def kl_independent_hmms(p: IndependentHMM, q: IndependentHMM) -> Tensor:
     return kl_divergence(p.base_dist, q.base_dist).sum(-1).expand(shape)
 
 
-for _p, _q in VALUES:
-    register(
-        _p,
-        _q,
-        cases=cases(_p, _q),
+for (_p, _q), _case in CASES.items():
+    _of_products = _p is _q is IndependentHMM
+    register_each(
+        (FAMILIES[_p], FAMILIES[_q], [_case]),
         finite="always" if Independent not in (_p, _q) else "the marginals' KLs are",
         reference="chain rule over time, Kalman's filters (Anderson & Moore 1979, ch. 5); derived "
         "in pyro_kl.structured.chain",
-        method="rule" if _p is _q is IndependentHMM else "closed form",
-        make_p=FAMILIES[_p],
-        make_q=FAMILIES[_q],
-    )(kl_independent_hmms if _p is _q is IndependentHMM else kl_sequences)
+        method="rule" if _of_products else "closed form",
+    )(kl_independent_hmms if _of_products else kl_sequences)

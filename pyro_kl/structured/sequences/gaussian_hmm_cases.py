@@ -1,8 +1,8 @@
-"""Examples of Gaussian sequences, and the KL of every pair of them from dense covariances."""
+"""How members of the classes of Gaussian sequences are made, and a worked case of every pair."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyro.distributions import (
@@ -22,33 +22,26 @@ from ...registry.structured_family import StructuredFamily
 _ROW = constraints.real_vector
 _MATRIX = constraints.independent(constraints.real, 2)
 _SCALES = constraints.independent(constraints.positive, 1)
-_ALL_SCALES = constraints.independent(constraints.positive, 2)
 
 
-def _hmm(
-    initial: Tensor, matrix: Tensor, noise: Tensor, reads: Tensor, loc: Tensor, scale: Tensor
-) -> GaussianHMM:
-    """Any state with independent errors: z_0 ~ N(initial, 1), reads is H, loc varies in time."""
-    return GaussianHMM(
-        Normal(initial, 1.0).to_event(1),
-        matrix.unsqueeze(-3),
-        MultivariateNormal(initial[..., None, :] * 0, scale_tril=noise.unsqueeze(-3)),
-        reads.unsqueeze(-3),
-        Normal(loc, scale.unsqueeze(-2)).to_event(1),
-    )
+def _state_space(cls: type[Any]) -> Callable[..., Any]:
+    """A maker of GaussianHMMs, or of equal LinearHMMs, which Pyro can sample.
 
+    The first state is N(initial, 1), `reads` maps states to observations, `loc` varies in time.
+    """
 
-def _linear(
-    initial: Tensor, matrix: Tensor, noise: Tensor, reads: Tensor, loc: Tensor, scale: Tensor
-) -> LinearHMM:
-    """The same distribution, which Pyro can sample and has no density of."""
-    return LinearHMM(
-        Normal(initial, 1.0).to_event(1),
-        matrix.unsqueeze(-3),
-        MultivariateNormal(initial[..., None, :] * 0, scale_tril=noise.unsqueeze(-3)),
-        reads.unsqueeze(-3),
-        Normal(loc, scale.unsqueeze(-2)).to_event(1),
-    )
+    def made(
+        initial: Tensor, matrix: Tensor, noise: Tensor, reads: Tensor, loc: Tensor, scale: Tensor
+    ) -> Any:
+        return cls(
+            Normal(initial, 1.0).to_event(1),
+            matrix.unsqueeze(-3),
+            MultivariateNormal(initial[..., None, :] * 0, scale_tril=noise.unsqueeze(-3)),
+            reads.unsqueeze(-3),
+            Normal(loc, scale.unsqueeze(-2)).to_event(1),
+        )
+
+    return made
 
 
 def _markov_field(loc: Tensor, initial: Tensor, transition: Tensor, observation: Tensor) -> Any:
@@ -76,10 +69,6 @@ def _independent_hmms(matrix: Tensor, noise: Tensor, loc: Tensor, scale: Tensor)
     )
 
 
-def _product(loc: Tensor, scale: Tensor) -> Independent:
-    return Normal(loc, scale).to_event(2)
-
-
 _STATE = {
     "initial": _ROW,
     "matrix": _MATRIX,
@@ -90,9 +79,12 @@ _STATE = {
 }
 #: How members are made, by class.
 FAMILIES: Mapping[type[Any], StructuredFamily] = {
-    GaussianHMM: StructuredFamily(GaussianHMM, _STATE, _hmm),
+    GaussianHMM: StructuredFamily(GaussianHMM, _STATE, _state_space(GaussianHMM)),
     LinearHMM: StructuredFamily(
-        LinearHMM, _STATE, _linear, samples="Pyro has no density of a LinearHMM"
+        LinearHMM,
+        _STATE,
+        _state_space(LinearHMM),
+        samples="Pyro has no density of a LinearHMM",
     ),
     GaussianMRF: StructuredFamily(
         GaussianMRF,
@@ -110,7 +102,11 @@ FAMILIES: Mapping[type[Any], StructuredFamily] = {
         {"matrix": _ROW, "noise": _SCALES, "loc": _MATRIX, "scale": _SCALES},
         _independent_hmms,
     ),
-    Independent: StructuredFamily(Independent, {"loc": _MATRIX, "scale": _ALL_SCALES}, _product),
+    Independent: StructuredFamily(
+        Independent,
+        {"loc": _MATRIX, "scale": constraints.independent(constraints.positive, 2)},
+        lambda loc, scale: Normal(loc, scale).to_event(2),
+    ),
 }
 _LOC = [[0.1, -0.2], [0.3, 0.0], [-0.5, 0.4]]
 _TWO_STATES = {
@@ -130,7 +126,7 @@ _ONE_STATE = {
     "scale": [0.6, 0.9],
 }
 #: Parameters as p and as q, by class.
-EXAMPLES: Mapping[type[Any], tuple[dict[str, Any], dict[str, Any]]] = {
+_EXAMPLES: Mapping[type[Any], tuple[dict[str, Any], dict[str, Any]]] = {
     GaussianHMM: (_TWO_STATES, _ONE_STATE),
     LinearHMM: (_TWO_STATES, _ONE_STATE),
     GaussianMRF: (
@@ -164,41 +160,27 @@ EXAMPLES: Mapping[type[Any], tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
 }
-#: The KL of p's example and q's, from dense covariances at 50 digits.
-_DENSE: Mapping[tuple[type[Any], type[Any]], float] = {
-    (GaussianHMM, GaussianHMM): 1.678363381111893851,
-    (GaussianHMM, GaussianMRF): 1.607726551687599886,
-    (GaussianHMM, IndependentHMM): 0.93065951069032157397,
-    (GaussianHMM, Independent): 1.5349065838236274288,
-    (GaussianMRF, GaussianHMM): 1.0958087389292400349,
-    (GaussianMRF, GaussianMRF): 0.49140065017416713259,
-    (GaussianMRF, IndependentHMM): 0.76938725654950009474,
-    (GaussianMRF, Independent): 0.69865837767293515418,
-    (IndependentHMM, GaussianHMM): 1.3260675898701821654,
-    (IndependentHMM, GaussianMRF): 1.4665731025734178533,
-    (IndependentHMM, IndependentHMM): 1.0841824362454584879,
-    (IndependentHMM, Independent): 1.3021317830768862418,
-    (Independent, GaussianHMM): 1.2385468667605559848,
-    (Independent, GaussianMRF): 1.0995909828429104386,
-    (Independent, IndependentHMM): 1.5565514576884965487,
+#: The KL of p's example and q's, from dense covariances at 50 digits: a row for each p, and a
+#: column for each q, in this order.
+_ORDER = (GaussianHMM, GaussianMRF, IndependentHMM, Independent)
+_VALUES = (
+    (1.678363381111893851, 1.607726551687599886, 0.93065951069032157397, 1.5349065838236274288),
+    (
+        1.0958087389292400349,
+        0.49140065017416713259,
+        0.76938725654950009474,
+        0.6986583776729351542,
+    ),
+    (1.3260675898701821654, 1.4665731025734178533, 1.0841824362454584879, 1.3021317830768862418),
+    (1.2385468667605559848, 1.0995909828429104386, 1.5565514576884965487),
+)
+#: LinearHMM's examples are those of GaussianHMM, and so are its values.
+_ALSO: Mapping[type[Any], tuple[type[Any], ...]] = {GaussianHMM: (GaussianHMM, LinearHMM)}
+#: The worked case of every pair.
+CASES: Mapping[tuple[type[Any], type[Any]], Case] = {
+    (p, q): Case(_EXAMPLES[p][0], _EXAMPLES[q][1], value)
+    for of_p, row in zip(_ORDER, _VALUES, strict=True)
+    for of_q, value in zip(_ORDER, row, strict=False)
+    for p in _ALSO.get(of_p, (of_p,))
+    for q in _ALSO.get(of_q, (of_q,))
 }
-
-
-def _with_linear(value: Mapping[tuple[type[Any], type[Any]], float]) -> dict[Any, float]:
-    """LinearHMM's examples are GaussianHMM's, and so are its values."""
-    swap = {GaussianHMM: (GaussianHMM, LinearHMM)}
-    return {
-        (p, q): kl
-        for (a, b), kl in value.items()
-        for p in swap.get(a, (a,))
-        for q in swap.get(b, (b,))
-    }
-
-
-#: The same, of every pair.
-VALUES = _with_linear(_DENSE)
-
-
-def cases(p: type[Any], q: type[Any]) -> list[Case]:
-    """The declared case of a pair."""
-    return [Case(EXAMPLES[p][0], EXAMPLES[q][1], VALUES[p, q])]

@@ -1,4 +1,4 @@
-"""From products of Gaussian factors along a chain, as Pyro stores them, to a causal chain."""
+"""Products of Gaussian factors along a chain, as Pyro stores them, as a causal chain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Conditional:
         matrix: A, (..., n, m).
         shift: b, (..., 1, m).
         covariance: V, (..., m, m).
-        precision: E, (..., n, n): what the factor says of z alone.
+        precision: E, (..., n, n).
         information: e, (..., 1, n).
     """
 
@@ -34,7 +34,7 @@ class Conditional:
 
 
 def conditional(factor: Gaussian | AffineNormal, dim: int) -> Conditional:
-    """The factor's conditional of all but its first `dim` coordinates, and the rest of it."""
+    """A factor as the conditional of y given the first `dim` coordinates z, times one of z."""
     if isinstance(factor, AffineNormal):
         matrix = in_float64(factor.matrix)
         scale = in_float64(factor.scale)
@@ -47,25 +47,25 @@ def conditional(factor: Gaussian | AffineNormal, dim: int) -> Conditional:
         )
     precision, information = in_float64(factor.precision), in_float64(factor.info_vec)
     own, cross = precision[..., :dim, :dim], precision[..., :dim, dim:]
-    covariance = inverse(precision[..., dim:, dim:])
+    covariance = _inverse(precision[..., dim:, dim:])
     matrix = -cross @ covariance
     rest = own + matrix @ cross.mT
-    said = _more_than_rounding(rest, own, factor.precision.dtype)
+    counts = _more_than_rounding(rest, own, factor.precision.dtype)
     row = information[..., None, dim:]
     left = information[..., None, :dim] + row @ matrix.mT
     return Conditional(
         matrix,
         row @ covariance,
         covariance,
-        torch.where(said, rest, 0.0),
-        torch.where(said, left, 0.0),
+        torch.where(counts, rest, 0.0),
+        torch.where(counts, left, 0.0),
     )
 
 
 def _more_than_rounding(rest: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether a factor says more of its first variables than how the others follow from them.
+    """Whether the factor of z is more than the rounding of the stored precision.
 
-    That of a conditional distribution does not, but its stored precision is a rounded sum.
+    For the factor of a conditional distribution it is 0, but the precision is a rounded sum.
     """
     rounding = 16 * rest.shape[-1] * torch.finfo(dtype).eps
     size = own.abs().amax((-1, -2), keepdim=True)
@@ -73,25 +73,24 @@ def _more_than_rounding(rest: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def causal(init: Gaussian, transition: Conditional, observation: Conditional, steps: int) -> Chain:
-    """The chain of so many steps whose distribution is the normalised product of all factors.
+    """The chain of `steps` steps whose distribution is the normalised product of all factors.
 
-    What the factors from t on say of z_{t-1}, a Gaussian message backwards in time, tilts the
-    transition before it. A GaussianHMM's factors are conditional distributions already and say
-    nothing (unless `conjugate_update` made them); those of a GaussianMRF do. The linear terms ride
-    along
-    as one more coordinate, which is always 1.
+    The factors from time t on, with all later variables integrated out, are a Gaussian function of
+    z_{t-1}, the message, which reweights the transition to z_{t-1}. The factors of a GaussianHMM
+    are conditional distributions, whose message is 1, unless `conjugate_update` made them; those
+    of a GaussianMRF are not. A hidden coordinate that is always 1 carries the linear terms.
     """
     shape = torch.broadcast_shapes(
         transition.matrix.shape[:-2], observation.matrix.shape[:-2], (steps,)
     )
-    told = _with_one(observation.precision, observation.information)
-    told = told.expand(shape + told.shape[-2:])
+    seen = _with_one(observation.precision, observation.information)
+    seen = seen.expand(shape + seen.shape[-2:])
     f, q, j = _augmented(transition, shape)
-    posterior, reach = _tilt(q, f, told)
-    _, _, message = suffixes(combine_filters, (reach, posterior, f @ told @ reach.mT + j))
+    posterior, reach = _tilt(q, f, seen)
+    _, _, message = suffixes(combine_filters, (reach, posterior, f @ seen @ reach.mT + j))
     later = torch.cat((message[..., 1:, :, :], torch.zeros_like(message[..., :1, :, :])), -3)
-    tilted, follows = _tilt(q, f, later + told)
-    covariance = inverse(in_float64(init.precision))
+    tilted, follows = _tilt(q, f, later + seen)
+    covariance = _inverse(in_float64(init.precision))
     mean = in_float64(init.info_vec).unsqueeze(-2) @ covariance
     start = torch.cat((mean, torch.ones_like(mean[..., :1])), -1)
     start_covariance, start = _tilt(_bordered(covariance), start, message[..., 0, :, :])
@@ -120,7 +119,7 @@ def _augmented(transition: Conditional, shape: torch.Size) -> tuple[Tensor, Tens
 
 
 def _tilt(covariance: Tensor, mean: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
-    """N(mean, covariance), reweighted by a message: its covariance, and the rows of means."""
+    """N(mean, covariance) reweighted by a message: its covariance, and its means as rows."""
     n = covariance.shape[-1]
     eye = torch.eye(n, dtype=covariance.dtype, device=covariance.device)
     both = torch.cat((covariance, mean.mT), -1)
@@ -128,13 +127,13 @@ def _tilt(covariance: Tensor, mean: Tensor, message: Tensor) -> tuple[Tensor, Te
     return solved[..., :n], solved[..., n:].mT
 
 
-def inverse(precision: Tensor) -> Tensor:
-    """Of a positive definite matrix."""
+def _inverse(precision: Tensor) -> Tensor:
+    """The inverse of a positive definite matrix."""
     return torch.cholesky_inverse(cholesky(precision))
 
 
 def _bordered(covariance: Tensor) -> Tensor:
-    """Of a coordinate more, which does not vary."""
+    """The covariance with one more coordinate, which does not vary."""
     return torch.nn.functional.pad(covariance, (0, 1, 0, 1))
 
 

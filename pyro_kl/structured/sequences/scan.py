@@ -15,7 +15,10 @@ Combine = Callable[[Elements, Elements], Elements]
 def prefixes(combine: Combine, elements: Elements) -> Elements:
     """e_1, e_1 * e_2, ..., e_1 * ... * e_T for an associative `combine(earlier, later)`.
 
-    Odd and even, as Blelloch (1990): about 2 T operations in all, in 2 log2(T) batched calls.
+    Pairs first, then the elements between them: about 2 T operations in 2 log2(T) batched calls.
+
+    Reference:
+        Blelloch (1990), "Prefix sums and their applications".
     """
     steps = elements[0].shape[-3]
     if steps == 1:
@@ -33,7 +36,7 @@ def prefixes(combine: Combine, elements: Elements) -> Elements:
 
 
 def suffixes(combine: Combine, elements: Elements) -> Elements:
-    """e_1 * ... * e_T, e_2 * ... * e_T, ..., e_T, likewise."""
+    """e_1 * ... * e_T, e_2 * ... * e_T, ..., e_T for an associative `combine(earlier, later)`."""
 
     def backwards(later: Elements, earlier: Elements) -> Elements:
         return combine(earlier, later)

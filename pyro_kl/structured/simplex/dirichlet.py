@@ -5,13 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_divergence
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_difference
 from ...numerics.special.gamma_divergences import bregman_stirling
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
 DIRICHLET = StructuredFamily(
     Dirichlet, {"concentration": constraints.independent(constraints.positive, 1)}
@@ -21,55 +20,53 @@ ONE_HOT = StructuredFamily(
 )
 
 
-@register(
-    Dirichlet,
-    Dirichlet,
-    cases=[
-        Case(
-            {"concentration": [2.0, 3.0, 0.5]},
-            {"concentration": [1.0, 1.0, 1.0]},
-            1.2215298104258609365,
-        ),
-        Case(
-            {"concentration": [1e6, 3e5, 20.0]},
-            {"concentration": [1.01e6, 3.03e5, 20.2]},
-            5.0081512942708874206e-5,
-        ),
-    ],
+_CASES = [
+    Case(
+        {"concentration": [2.0, 3.0, 0.5]},
+        {"concentration": [1.0, 1.0, 1.0]},
+        1.2215298104258609365,
+    ),
+    Case(
+        {"concentration": [1e6, 3e5, 20.0]},
+        {"concentration": [1.01e6, 3.03e5, 20.2]},
+        5.0081512942708874206e-5,
+    ),
+]
+_ONE_HOT_CASE = Case(
+    {"probs": [0.2, 0.3, 0.5]}, {"probs": [0.4, 0.4, 0.2]}, 0.23321130808955418797
+)
+
+
+@register_each(
+    (DIRICHLET, DIRICHLET, _CASES),
     reference="Penny (2001), KL divergences of Normal, Gamma, Dirichlet and Wishart densities; "
     "split derived in the docstring",
     replaces="torch's difference of lgammas has no digits at large concentrations (negative KLs "
     "in float32), and it broadcasts event shapes",
-    make_p=DIRICHLET,
-    make_q=DIRICHLET,
 )
 def kl_dirichlet_dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
-    r"""KL(Dirichlet(a) || Dirichlet(b)), as for Beta: Stirling's leading term apart.
+    r"""KL(Dirichlet(a) || Dirichlet(b)), as for Beta, with Stirling's leading term split off.
 
     With totals A and B, and D_F the divergence of F(x) = lgamma(x) - x log x + x,
 
         KL = B KL(Categorical(b / B) || Categorical(a / A)) + sum_k D_F(b_k, a_k) - D_F(B, A)
     """
     shape = broadcast_batch(p, q)
-    dtype = (p.concentration + q.concentration).dtype
     a, b = in_float64(p.concentration), in_float64(q.concentration)
     a_total, b_total = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
     excess = (b - a) - a * ((b - a).sum(-1, keepdim=True) / a_total)
     proportions = kl_div_of_difference(b, a * (b_total / a_total), excess).sum(-1)
     stirling = bregman_stirling(b, a).sum(-1) - bregman_stirling(b_total, a_total).squeeze(-1)
+    dtype = promoted((p.concentration, q.concentration))
     return (proportions + stirling).to(dtype).expand(shape)
 
 
-@register(
-    OneHotCategorical,
-    OneHotCategorical,
-    cases=[Case({"probs": [0.2, 0.3, 0.5]}, {"probs": [0.4, 0.4, 0.2]}, 0.23321130808955418797)],
+@register_each(
+    (ONE_HOT, ONE_HOT, [_ONE_HOT_CASE]),
     finite="q has mass wherever p has",
     reference="the definition, summed",
     method="exact sum",
     replaces="torch clamps, and broadcasts event shapes to a negative KL",
-    make_p=ONE_HOT,
-    make_q=ONE_HOT,
 )
 def kl_one_hot_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
     """KL of the two Categoricals."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, LogisticNormal, constraints, kl_divergence
 from torch.nn.functional import softplus
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
+from ...numerics.quadrature.fixed import equal_steps, gauss_legendre
 from ...numerics.special.gamma import trigamma
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 from .dirichlet import DIRICHLET
 
 LOGISTIC_NORMAL = StructuredFamily(
@@ -25,28 +26,29 @@ _NORMAL = {"loc": [0.3, -1.0], "scale": [0.5, 2.0]}
 _WIDE = {"loc": [4.0, -6.0], "scale": [9.0, 30.0]}
 _DIRICHLET = {"concentration": [2.0, 0.7, 3.0]}
 _REFERENCE = "derived in the docstring; Johnson, Kotz & Balakrishnan (1995), ch. 25: log odds"
+_SAME_CLASS = [
+    Case(_NORMAL, _WIDE, 4.7005824528255352525),
+    Case({"loc": [1.0], "scale": [1.0]}, {"loc": [0.0], "scale": [1.0]}, 0.5),
+]
+_TO_DIRICHLET = [
+    Case(_NORMAL, _DIRICHLET, 0.80255250407546186736),
+    Case(_WIDE, _DIRICHLET, 51.604847549664202857),
+]
 
 
-@register(
-    LogisticNormal,
-    LogisticNormal,
-    cases=[
-        Case(_NORMAL, _WIDE, 4.7005824528255352525),
-        Case({"loc": [1.0], "scale": [1.0]}, {"loc": [0.0], "scale": [1.0]}, 0.5),
-    ],
+@register_each(
+    (LOGISTIC_NORMAL, LOGISTIC_NORMAL, _SAME_CLASS),
     reference="a shared injective map leaves the KL unchanged",
     method="rule",
-    make_p=LOGISTIC_NORMAL,
-    make_q=LOGISTIC_NORMAL,
 )
 def kl_logistic_normal(p: LogisticNormal, q: LogisticNormal) -> Tensor:
-    """KL of the products of normals that are broken into sticks."""
+    """KL of the two products of normals that stick breaking maps to the simplex."""
     shape = broadcast_batch(p, q)
     return kl_divergence(p.base_dist, q.base_dist).expand(shape)
 
 
 def _sticks(concentration: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Stick k is Beta(a_k, r_k), r_k the sum of those behind it; log(K - k) is torch's shift."""
+    """a_k and r_k = sum of the later a, stick k being Beta(a_k, r_k); log(K - k)."""
     a = concentration[..., :-1]
     rest = concentration.flip(-1).cumsum(-1).flip(-1)[..., 1:]
     left = torch.arange(a.shape[-1], 0, -1, dtype=a.dtype, device=a.device)
@@ -57,13 +59,9 @@ def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
-@register(
-    Dirichlet,
-    LogisticNormal,
-    cases=[Case(_DIRICHLET, _NORMAL, 1.2451856155896264134)],
+@register_each(
+    (DIRICHLET, LOGISTIC_NORMAL, [Case(_DIRICHLET, _NORMAL, 1.2451856155896264134)]),
     reference=_REFERENCE,
-    make_p=DIRICHLET,
-    make_q=LOGISTIC_NORMAL,
 )
 def kl_dirichlet_logistic_normal(p: Dirichlet, q: LogisticNormal) -> Tensor:
     r"""KL(Dirichlet(a) || LogisticNormal(m, s)), the sum over independent sticks.
@@ -74,27 +72,17 @@ def kl_dirichlet_logistic_normal(p: Dirichlet, q: LogisticNormal) -> Tensor:
         KL = sum_k [log s_k + log(2 pi)/2 + E (y + log(K - k) - m_k)^2 / (2 s_k^2) - H(y)]
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.concentration.dtype, q.loc.dtype)
     a, r, shift = _sticks(in_float64(p.concentration))
     m, s = in_float64(q.loc), in_float64(q.scale)
     psi_a, psi_r, psi_both = torch.digamma(a), torch.digamma(r), torch.digamma(a + r)
     entropy = _log_beta(a, r) - a * (psi_a - psi_both) - r * (psi_r - psi_both)
     square = trigamma(a) + trigamma(r) + (psi_a - psi_r + shift - m).square()
     each = s.log() + HALF_LOG_TAU + square / (2 * s.square()) - entropy
-    return each.sum(-1).to(dtype).expand(shape)
+    return each.sum(-1).to(promoted((p.concentration, q.loc))).expand(shape)
 
 
-@register(
-    LogisticNormal,
-    Dirichlet,
-    cases=[
-        Case(_NORMAL, _DIRICHLET, 0.80255250407546186736),
-        Case(_WIDE, _DIRICHLET, 51.604847549664202857),
-    ],
-    reference=_REFERENCE,
-    method="quadrature",
-    make_p=LOGISTIC_NORMAL,
-    make_q=DIRICHLET,
+@register_each(
+    (LOGISTIC_NORMAL, DIRICHLET, _TO_DIRICHLET), reference=_REFERENCE, method="quadrature"
 )
 def kl_logistic_normal_dirichlet(p: LogisticNormal, q: Dirichlet) -> Tensor:
     r"""KL(LogisticNormal(m, s) || Dirichlet(a)): one integral E softplus(y) for each stick.
@@ -102,31 +90,30 @@ def kl_logistic_normal_dirichlet(p: LogisticNormal, q: Dirichlet) -> Tensor:
     KL = sum_k [log B(a_k, r_k) + (a_k + r_k) E softplus(y) - a_k E y - H(N(m_k, s_k))]
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.loc.dtype, q.concentration.dtype)
     a, r, shift = _sticks(in_float64(q.concentration))
     s = in_float64(p.scale)
     mean = in_float64(p.loc) - shift
     cross = _log_beta(a, r) + (a + r) * mean_softplus(mean, s) - a * mean
-    return (cross - s.log() - HALF_LOG_TAU - 0.5).sum(-1).to(dtype).expand(shape)
+    kl = (cross - s.log() - HALF_LOG_TAU - 0.5).sum(-1)
+    return kl.to(promoted((p.loc, q.concentration))).expand(shape)
 
 
-#: Up to this scale the trapezoid in standard deviations has no error beyond rounding.
+#: Up to this scale the trapezoidal rule in standard deviations has no error beyond rounding.
 _NARROW = 5.0
-
-
-# Standard deviations and weights of the trapezoid; distances from 0 and weights in two panels.
-_Z = torch.linspace(-9.5, 9.5, 191, dtype=torch.float64)
-_DZ = 0.1 * torch.exp(-0.5 * _Z**2 - HALF_LOG_TAU)
-_X, _W = (torch.tensor(x) for x in np.polynomial.legendre.leggauss(40))
-_V = torch.cat([4.0 * _X + 4.0, 16.0 * _X + 24.0])
-_DV = torch.cat([4.0 * _W, 16.0 * _W]) * torch.log1p(torch.exp(-_V))
+#: Its nodes and weights, up to 9.5 standard deviations.
+_Z, _STEP = equal_steps(torch.tensor(-9.5, dtype=torch.float64), 9.5, 191)
+_DZ = _STEP * torch.exp(-0.5 * _Z**2 - HALF_LOG_TAU)
+#: Distances from 0, and weights that include log(1 + exp(-distance)), on [0, 8] and [8, 40].
+_PANELS = gauss_legendre(40, 0.0, 8.0), gauss_legendre(40, 8.0, 40.0)
+_V, _W = (torch.cat(part) for part in zip(*_PANELS, strict=True))
+_DV = _W * torch.log1p(torch.exp(-_V))
 
 
 def mean_softplus(mean: Tensor, scale: Tensor) -> Tensor:
     """E log(1 + exp(y)) for a normal y.
 
-    Where the scale is small against softplus' own, the trapezoid in (y - mean)/scale; where it is
-    large, E max(y, 0) in closed form and the rest, even in y, from 0 outwards.
+    For a small scale, the trapezoidal rule in (y - mean)/scale. For a large one, E max(y, 0) in
+    closed form, and the rest, log(1 + exp(-|y|)), by Gauss-Legendre in |y|.
     """
     z, weights, v, dv = (x.to(mean) for x in (_Z, _DZ, _V, _DV))
     is_narrow = scale < _NARROW
@@ -138,7 +125,7 @@ def mean_softplus(mean: Tensor, scale: Tensor) -> Tensor:
         torch.exp(-0.5 * ((v + sign * mean.unsqueeze(-1)) / wide.unsqueeze(-1)) ** 2)
         for sign in (-1, 1)
     ]
-    rest = ((sides[0] + sides[1]) * dv).sum(-1) * np.exp(-HALF_LOG_TAU) / wide
+    rest = ((sides[0] + sides[1]) * dv).sum(-1) * math.exp(-HALF_LOG_TAU) / wide
     density = torch.exp(-0.5 * ratio.square() - HALF_LOG_TAU)
     far = wide * density + mean * torch.special.ndtr(ratio) + rest
     return torch.where(is_narrow, near, far)

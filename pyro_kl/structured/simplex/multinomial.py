@@ -10,14 +10,13 @@ from pyro.distributions import DirichletMultinomial
 from torch import Tensor
 from torch.distributions import Multinomial, constraints, kl_divergence
 
-from ...numerics.dtypes import in_float64
+from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.counts import largest, log_choose, log_rising, times
 from ...numerics.special.divergences import itakura_saito_of
 from ...numerics.special.logarithms import safe_log
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
 MULTINOMIAL = StructuredFamily(
     Multinomial,
@@ -27,32 +26,31 @@ MULTINOMIAL = StructuredFamily(
 DIRICHLET_MULTINOMIAL = StructuredFamily(
     DirichletMultinomial,
     {"concentration": constraints.independent(constraints.positive, 1)},
-    traces="a count is read from a tensor: it sizes a sum",
 )
-_OTHER_COUNT = "p.total_count == q.total_count"
-_COUNTS = "Johnson, Kotz & Balakrishnan (1997), "
+_EQUAL_COUNTS = "p.total_count == q.total_count"
+_REFERENCE = "Johnson, Kotz & Balakrishnan (1997), sec. 35.13.1"
+_FIVE = {"total_count": 5, "probs": [0.2, 0.3, 0.5]}
+_LATER = {"total_count": 5, "probs": [0.4, 0.4, 0.2]}
+_POLYA = {"total_count": 4, "concentration": [2.0, 0.7, 3.0]}
+_OTHER_POLYA = {"total_count": 4, "concentration": [1.0, 1.5, 0.4]}
+_NEAR_POLYA = {"total_count": 4, "concentration": [2.0, 0.7, 3.0009765625]}
+_FOUR = {"total_count": 4, "probs": [0.4, 0.4, 0.2]}
+_MULTINOMIAL_CASES = [
+    Case(_FIVE, _LATER, 1.16605654044777090),
+    Case(_FIVE, {**_FIVE, "total_count": 4}, math.inf),
+]
+_POLYA_CASES = [
+    Case(_POLYA, _OTHER_POLYA, 1.2623638071286849546),
+    Case(_POLYA, _NEAR_POLYA, 3.7287464139295880937e-8),
+    Case(_POLYA, {**_POLYA, "total_count": 3}, math.inf),
+]
 
 
-@register(
-    Multinomial,
-    Multinomial,
-    cases=[
-        Case(
-            {"total_count": 5, "probs": [0.2, 0.3, 0.5]},
-            {"total_count": 5, "probs": [0.4, 0.4, 0.2]},
-            1.16605654044777090,
-        ),
-        Case(
-            {"total_count": 5, "probs": [0.2, 0.3, 0.5]},
-            {"total_count": 4, "probs": [0.2, 0.3, 0.5]},
-            math.inf,
-        ),
-    ],
-    finite=_OTHER_COUNT + " and q has mass wherever p has",
+@register_each(
+    (MULTINOMIAL, MULTINOMIAL, _MULTINOMIAL_CASES),
+    finite=_EQUAL_COUNTS + " and q has mass wherever p has",
     reference="chain rule over the trials",
     method="exact sum",
-    make_p=MULTINOMIAL,
-    make_q=MULTINOMIAL,
 )
 def kl_multinomial(p: Multinomial, q: Multinomial) -> Tensor:
     """total_count KLs of one trial."""
@@ -63,43 +61,22 @@ def kl_multinomial(p: Multinomial, q: Multinomial) -> Tensor:
     return p.total_count * trial if p.total_count else torch.zeros_like(trial)
 
 
-@register(
-    DirichletMultinomial,
-    DirichletMultinomial,
-    cases=[
-        Case(
-            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
-            {"total_count": 4, "concentration": [1.0, 1.5, 0.4]},
-            1.2623638071286849546,
-        ),
-        Case(
-            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
-            {"total_count": 4, "concentration": [2.0, 0.7, 3.0009765625]},
-            3.7287464139295880937e-8,
-        ),
-        Case(
-            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
-            {"total_count": 3, "concentration": [2.0, 0.7, 3.0]},
-            math.inf,
-        ),
-    ],
-    finite=_OTHER_COUNT,
-    reference=_COUNTS + "sec. 35.13.1: the mass is a product over the categories",
+@register_each(
+    (DIRICHLET_MULTINOMIAL, DIRICHLET_MULTINOMIAL, _POLYA_CASES),
+    finite=_EQUAL_COUNTS,
+    reference=_REFERENCE + ": the mass is a product over the categories",
     method="exact sum",
-    make_p=DIRICHLET_MULTINOMIAL,
-    make_q=DIRICHLET_MULTINOMIAL,
 )
 def kl_dirichlet_multinomial(p: DirichletMultinomial, q: DirichletMultinomial) -> Tensor:
     r"""KL of two Polya distributions, O(K n), every term of second order.
 
-    The log ratio is a sum over the categories of log [a (a + 1) ... / (b (b + 1) ...)], x_k
-    factors each. What is linear in a - b cancels between them and the totals A and B. With
+    The log ratio is a sum over the categories of log [a (a + 1) ... / (b (b + 1) ...)], with x_k
+    factors each. Terms linear in a - b cancel between the categories and the totals A and B. With
     D(y, x) = y/x - 1 - log(y/x), and x_k BetaBinomial(n, a_k, A - a_k),
 
         KL = sum_k sum_{i < n} P(x_k > i) D(b_k + i, a_k + i) - sum_{i < n} D(B + i, A + i)
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.concentration.dtype, q.concentration.dtype)
     a, b = in_float64(p.concentration), in_float64(q.concentration)
     n, j = _counts(p)
     i = j[:-1]
@@ -108,6 +85,7 @@ def kl_dirichlet_multinomial(p: DirichletMultinomial, q: DirichletMultinomial) -
     of_total = _divergence_of_factors(b.sum(-1), a.sum(-1), (b - a).sum(-1), i)
     whole = torch.where(i < n.unsqueeze(-1), of_total, 0.0).sum(-1)
     kl = (beyond * each).sum((-2, -1)) - whole
+    dtype = promoted((p.concentration, q.concentration))
     return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
 
 
@@ -117,24 +95,14 @@ def _divergence_of_factors(y: Tensor, x: Tensor, difference: Tensor, i: Tensor) 
     return itakura_saito_of(difference / (x + i), (y + i) / (x + i))
 
 
-@register(
-    DirichletMultinomial,
-    Multinomial,
-    cases=[
-        Case(
-            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
-            {"total_count": 4, "probs": [0.4, 0.4, 0.2]},
-            1.3757115629756547864,
-        )
-    ],
-    finite=_OTHER_COUNT + " and q has mass everywhere",
-    reference=_COUNTS + "sec. 35.13.1",
+@register_each(
+    (DIRICHLET_MULTINOMIAL, MULTINOMIAL, [Case(_POLYA, _FOUR, 1.3757115629756547864)]),
+    finite=_EQUAL_COUNTS + " and q has mass everywhere",
+    reference=_REFERENCE,
     method="exact sum",
-    make_p=DIRICHLET_MULTINOMIAL,
-    make_q=MULTINOMIAL,
 )
 def kl_dirichlet_multinomial_multinomial(p: DirichletMultinomial, q: Multinomial) -> Tensor:
-    """E log of what (a_k)_x of the categories leave of (A)_n, minus n sum_k mean_k log q_k."""
+    """sum_k E log (a_k)_x - log (A)_n - n sum_k (a_k / A) log q_k, (a)_x a rising factorial."""
     shape = broadcast_batch(p, q)
     a = in_float64(p.concentration)
     n, j = _counts(p)
@@ -142,25 +110,15 @@ def kl_dirichlet_multinomial_multinomial(p: DirichletMultinomial, q: Multinomial
     mean = n.unsqueeze(-1) * a / a.sum(-1, keepdim=True)
     cross = times(mean, safe_log(in_float64(q.probs))).sum(-1)
     kl = own - log_rising(a.sum(-1), n) - cross
-    dtype = torch.promote_types(p.concentration.dtype, q.probs.dtype)
+    dtype = promoted((p.concentration, q.probs))
     return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
 
 
-@register(
-    Multinomial,
-    DirichletMultinomial,
-    cases=[
-        Case(
-            {"total_count": 4, "probs": [0.4, 0.4, 0.2]},
-            {"total_count": 4, "concentration": [2.0, 0.7, 3.0]},
-            1.0325296737408845245,
-        )
-    ],
-    finite=_OTHER_COUNT,
-    reference=_COUNTS + "sec. 35.13.1",
+@register_each(
+    (MULTINOMIAL, DIRICHLET_MULTINOMIAL, [Case(_FOUR, _POLYA, 1.0325296737408845245)]),
+    finite=_EQUAL_COUNTS,
+    reference=_REFERENCE,
     method="exact sum",
-    make_p=MULTINOMIAL,
-    make_q=DIRICHLET_MULTINOMIAL,
 )
 def kl_multinomial_dirichlet_multinomial(p: Multinomial, q: DirichletMultinomial) -> Tensor:
     """N sum_k p_k log p_k + log (B)_n - sum_k E log (b_k)_x, x being Binomial(n, p_k)."""
@@ -173,7 +131,7 @@ def kl_multinomial_dirichlet_multinomial(p: Multinomial, q: DirichletMultinomial
     expected = (mass * log_rising(b.unsqueeze(-1), j)).sum((-2, -1))
     own = n * times(probs, safe_log(probs)).sum(-1)
     kl = own + log_rising(b.sum(-1), n) - expected
-    dtype = torch.promote_types(p.probs.dtype, q.concentration.dtype)
+    dtype = promoted((p.probs, q.concentration))
     return _where_counts_agree(kl, p, q).to(dtype).expand(shape)
 
 
@@ -197,5 +155,5 @@ def polya_marginals(distribution: DirichletMultinomial, j: Tensor) -> Tensor:
 
 def _where_counts_agree(kl: Tensor, p: Any, q: Any) -> Tensor:
     left, right = (torch.as_tensor(x.total_count, device=kl.device) for x in (p, q))
-    differ = (left - right).abs() > 0  # false of nan, which stays
+    differ = (left - right).abs() > 0  # False for nan, which the sum below keeps
     return torch.where(differ, math.inf, kl + (left - right))

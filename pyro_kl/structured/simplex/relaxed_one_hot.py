@@ -6,50 +6,37 @@ import torch
 from torch import Tensor
 from torch.distributions import RelaxedOneHotCategorical, constraints
 
-from ...numerics.dtypes import in_float64
+from ...numerics.concrete import is_traced
+from ...numerics.dtypes import in_float64, promoted
+from ...numerics.quadrature.fixed import equal_steps
 from ...numerics.special.gamma import EULER_GAMMA
 from ...numerics.special.logarithms import expm1mx, log1pmx
 from ...registry.pair import Case
-from ...registry.register import register
 from ...registry.shapes import broadcast_batch
-from ...registry.structured_family import StructuredFamily
+from ...registry.structured_family import StructuredFamily, register_each
 
-# temperatures are mostly fixed; their gradients have their own test
+# the temperature is mostly a constant, so it is no parameter that the checks move
 RELAXED_ONE_HOT = StructuredFamily(RelaxedOneHotCategorical, {"logits": constraints.real_vector})
 
 #: Nodes of the outer integral over log t, and of the inner one.
 _OUTER, _INNER = 320, 256
 
 
-@register(
-    RelaxedOneHotCategorical,
-    RelaxedOneHotCategorical,
-    cases=[
-        Case(
-            {"temperature": 0.7, "logits": [0.0, 1.0, -0.5]},
-            {"temperature": 0.7, "logits": [0.3, -1.0, 0.6]},
-            1.5276488157375569787,
-        ),
-        Case(
-            {"temperature": 0.7, "logits": [0.0, 1.0, -0.5]},
-            {"temperature": 0.7, "logits": [9.0, -11.0, 0.6]},
-            24.408789898677643746,
-        ),
-        Case(
-            {"temperature": 0.7, "logits": [0.0, 1.0]},
-            {"temperature": 1.4, "logits": [0.3, -1.0]},
-            1.5358449079673936812,
-        ),
-        Case(
-            {"temperature": 2.0, "logits": [0.0, 1.0]},
-            {"temperature": 0.5, "logits": [0.3, 1.5]},
-            1.030928867291533013,
-        ),
-    ],
+_CASES = [
+    Case({"temperature": a, "logits": list(p)}, {"temperature": b, "logits": list(q)}, kl)
+    for a, p, b, q, kl in (
+        (0.7, (0.0, 1.0, -0.5), 0.7, (0.3, -1.0, 0.6), 1.5276488157375569787),
+        (0.7, (0.0, 1.0, -0.5), 0.7, (9.0, -11.0, 0.6), 24.408789898677643746),
+        (0.7, (0.0, 1.0), 1.4, (0.3, -1.0), 1.5358449079673936812),
+        (2.0, (0.0, 1.0), 0.5, (0.3, 1.5), 1.030928867291533013),
+    )
+]
+
+
+@register_each(
+    (RELAXED_ONE_HOT, RELAXED_ONE_HOT, _CASES),
     reference="the density: Maddison, Mnih & Teh (2017), eq. 10; derived in the docstring",
     method="quadrature",
-    make_p=RELAXED_ONE_HOT,
-    make_q=RELAXED_ONE_HOT,
 )
 def kl_relaxed_one_hot(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical) -> Tensor:
     r"""KL of two concrete distributions, from exponential variables E_k and Frullani's integral.
@@ -64,7 +51,6 @@ def kl_relaxed_one_hot(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical)
     where two of the w_k are close. For other temperatures see `_of_ratio`.
     """
     shape = broadcast_batch(p, q)
-    dtype = torch.promote_types(p.logits.dtype, q.logits.dtype)
     own, other = in_float64(p.logits), in_float64(q.logits)
     equal = _equal_temperatures(other - own)
     heat, cool = (_temperature(distribution) for distribution in (p, q))
@@ -73,36 +59,26 @@ def kl_relaxed_one_hot(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical)
         ratio = cool / heat
         changed = _of_ratio(own, other, ratio) - _of_ratio(own, other, torch.ones_like(ratio))
         equal = equal + changed
-    return equal.to(dtype).expand(shape)
+    return equal.to(promoted((p.logits, q.logits))).expand(shape)
 
 
 def _temperature(distribution: RelaxedOneHotCategorical) -> Tensor:
-    """In the batch's shape: torch's examples write a scalar as one element."""
+    """In the batch's shape: torch's examples write a scalar temperature as one element."""
     t = in_float64(torch.as_tensor(distribution.temperature, device=distribution.logits.device))
     return t.squeeze(-1) if t.dim() > len(distribution.batch_shape) and t.shape[-1] == 1 else t
 
 
 def _surely_equal(heat: Tensor, cool: Tensor) -> bool:
-    """Whether both are the same constants: not asked where that would be a branch on data."""
-    if heat.requires_grad or cool.requires_grad or torch.compiler.is_compiling():
+    """Whether both are the same constants, as far as that can be seen without the values."""
+    if heat.requires_grad or cool.requires_grad:
         return False
-    if torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-        return heat is cool
-    return bool((heat == cool).all())
-
-
-def _log_axis(low: Tensor, high: float | Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Equidistant points from low to high along a new last dimension, and their distance."""
-    steps = torch.arange(count, dtype=low.dtype, device=low.device)
-    distance = ((high - low) / (count - 1)).unsqueeze(-1)
-    return low.unsqueeze(-1) + distance * steps, distance.squeeze(-1)
+    return heat is cool if is_traced() else bool((heat == cool).all())
 
 
 def _equal_temperatures(d: Tensor) -> Tensor:
     d = d - d.mean(-1, keepdim=True)
     k = d.shape[-1]
-    low = (-38.0 - d.amax(-1).clamp(min=0.0)).detach()
-    u, step = _log_axis(low, 38.0 / k, _OUTER)
+    u, step = equal_steps(-38.0 - d.amax(-1).clamp(min=0.0), 38.0 / k, _OUTER)
     share = torch.sigmoid(u).unsqueeze(-1)
     excess = _cumulant(d.unsqueeze(-2), share, u.unsqueeze(-1)).sum(-1)
     weight = torch.exp(-k * torch.nn.functional.softplus(u))
@@ -120,7 +96,7 @@ def _cumulant(d: Tensor, share: Tensor, u: Tensor) -> Tensor:
 
 
 def _of_ratio(own: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
-    r"""The KL for r = tau_q / tau_p, to rounding of its large terms:
+    r"""The KL for r = tau_q / tau_p, up to the rounding of its large terms:
 
     -(K - 1) log r - K gamma (1 - r) - K psi(K) - sum_k (l_q - r l_p)_k
         + K int_0^inf [exp(-t) - prod_k Lambda_r(v_k t)] dt/t
@@ -131,11 +107,10 @@ def _of_ratio(own: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     log_v = other - ratio.unsqueeze(-1) * own
     shift = log_v.mean(-1, keepdim=True)
     log_v = log_v - shift
-    low = (-38.0 - log_v.amax(-1).clamp(min=0.0)).detach()
+    low = -38.0 - log_v.amax(-1).clamp(min=0.0)
     # Lambda_r(s) falls like s^(-1/r)
-    high = 4.0 + 38.0 * ratio.detach() / k - log_v.amin(-1).detach().clamp(max=0.0)
-    low, high = torch.broadcast_tensors(low, high)
-    u, step = _log_axis(low, high, _OUTER)
+    high = 4.0 + 38.0 * ratio / k - log_v.amin(-1).clamp(max=0.0)
+    u, step = equal_steps(low, high, _OUTER)
     log_laplace = _log_laplace(log_v.unsqueeze(-2) + u.unsqueeze(-1), ratio).sum(-1)
     integrand = torch.expm1(-torch.exp(u)) - torch.expm1(log_laplace)
     mean_log = k * (step * integrand.sum(-1) + shift.squeeze(-1))
@@ -145,13 +120,12 @@ def _of_ratio(own: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
 
 
 def _log_laplace(log_s: Tensor, ratio: Tensor) -> Tensor:
-    """Log of E exp(-s E^r), by the trapezoid in y = log E."""
+    """Log of E exp(-s E^r), by the trapezoidal rule in y = log E."""
     r = ratio.unsqueeze(-1).unsqueeze(-1)
-    # the density ends at 4; where s is large the other factor cuts it off from -log(s)/r on
-    small = log_s < 0
-    centre = (-log_s / r).detach()
-    high = torch.where(small, 4.0, (centre + 4.0 / r.detach()).clamp(max=4.0))
-    y, step = _log_axis(centre.clamp(max=0.0) - 38.0, high, _INNER)
+    # the density of y ends at 4; where s is large the other factor ends near y = -log(s)/r
+    small, centre = log_s < 0, -log_s / r
+    high = torch.where(small, 4.0, (centre + 4.0 / r).clamp(max=4.0))
+    y, step = equal_steps(centre.clamp(max=0.0) - 38.0, high, _INNER)
     log_density = y - torch.exp(y)
     inside = log_s.unsqueeze(-1) + r.unsqueeze(-1) * y
     missing = -(torch.exp(log_density) * torch.expm1(-torch.exp(inside))).sum(-1) * step

@@ -102,8 +102,7 @@ def diagonal(scale: Any) -> Any:
     return mpmath.diag([exact(x) ** 2 for x in scale])
 
 
-# --- the distributions that pyro_kl.structured.gaussian_hmm_cases makes, from the same parameters
-# ------
+# --- the distributions of the worked cases, from the same parameters ----------------------------
 
 
 def dense(cls: str, a: Mapping[str, Any]) -> Dense:
