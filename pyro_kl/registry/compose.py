@@ -100,8 +100,8 @@ def _terms(p: Family, q: Family) -> dict[str, Callable[..., Tensor]]:
     """The declared functions that a composed formula consists of."""
     assert q.cross_entropy is not None
     assert p.entropy is not None
-    asked = {f"E_p: {name}": p.moments[name].value for name in q.needs or ()}
-    return {"-E_p log q": q.cross_entropy, **asked, "H(p)": p.entropy}
+    moments = {f"E_p: {name}": p.moments[name].value for name in q.needs or ()}
+    return {"-E_p log q": q.cross_entropy, **moments, "H(p)": p.entropy}
 
 
 def _when_finite(p: Family, q: Family) -> str:
