@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...numerics.special.counts import log_negative_binomial_mass
 from ...registry.family import COUNTS, Family
-from ...registry.integrate_counts import Count, negative_binomial_count
+from ...registry.integrate_counts import NegativeBinomialCount
 from ...registry.register import declare
 
 
@@ -19,8 +19,8 @@ def log_mass(k: Tensor, concentration: Tensor, rate: Tensor) -> Tensor:
     )
 
 
-def count(concentration: Tensor, rate: Tensor) -> Count:
-    return negative_binomial_count(concentration, -torch.log1p(rate), -torch.log1p(1 / rate))
+def count(concentration: Tensor, rate: Tensor) -> NegativeBinomialCount:
+    return NegativeBinomialCount(concentration, -torch.log1p(rate), -torch.log1p(1 / rate))
 
 
 gamma_poisson = declare(

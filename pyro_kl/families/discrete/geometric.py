@@ -15,7 +15,7 @@ from ...numerics.special.counts import times
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import expm1mx, safe_log
 from ...registry.family import COUNTS, Family
-from ...registry.integrate_counts import Count, negative_binomial_count
+from ...registry.integrate_counts import NegativeBinomialCount
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -40,9 +40,9 @@ def tail(n: int, probs: Tensor | None = None, logits: Tensor | None = None) -> T
     return torch.exp(n * log_masses(probs, logits)[1])
 
 
-def count(probs: Tensor | None = None, logits: Tensor | None = None) -> Count:
+def count(probs: Tensor | None = None, logits: Tensor | None = None) -> NegativeBinomialCount:
     log_p1, log_p0 = log_masses(probs, logits)
-    return negative_binomial_count(torch.ones_like(log_p1), log_p0, log_p1)
+    return NegativeBinomialCount(torch.ones_like(log_p1), log_p0, log_p1)
 
 
 geometric = declare(

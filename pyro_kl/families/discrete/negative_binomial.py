@@ -14,7 +14,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import log_masses
 from ...numerics.special.counts import log_negative_binomial_mass
 from ...registry.family import COUNTS, Family, probs_or_logits
-from ...registry.integrate_counts import Count, negative_binomial_count
+from ...registry.integrate_counts import NegativeBinomialCount
 from ...registry.register import declare
 
 
@@ -30,8 +30,10 @@ def log_mass(
     return log_negative_binomial_mass(k, total_count.unsqueeze(-1), log_p1, log_p0)
 
 
-def count(total_count: Tensor, probs: Tensor | None = None, logits: Tensor | None = None) -> Count:
-    return negative_binomial_count(total_count, *log_masses(probs, logits))
+def count(
+    total_count: Tensor, probs: Tensor | None = None, logits: Tensor | None = None
+) -> NegativeBinomialCount:
+    return NegativeBinomialCount(total_count, *log_masses(probs, logits))
 
 
 negative_binomial = declare(

@@ -11,7 +11,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.counts import log_poisson_mass
 from ...numerics.special.divergences import kl_div_from_zero
 from ...registry.family import COUNTS, Family
-from ...registry.integrate_counts import Count
+from ...registry.integrate_counts import PoissonCount
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 
@@ -50,7 +50,7 @@ poisson = declare(
         log_mass=log_mass,
         tail=tail,
         replaces={Bernoulli: _RATE_ZERO, Binomial: _RATE_ZERO},
-        count=lambda rate: Count(rate),
+        count=lambda rate: PoissonCount(rate),
     )
 )
 

@@ -11,7 +11,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import log_masses
 from ...numerics.special.zero_inflation import log_gates, log_mass_inflated
 from ...registry.family import COUNTS, Family, read_gate
-from ...registry.integrate_counts import Count
+from ...registry.integrate_counts import NegativeBinomialCount
 from ...registry.register import declare
 from . import negative_binomial
 
@@ -39,7 +39,7 @@ def count(
     gate: Tensor | None = None,
     gate_logits: Tensor | None = None,
     **probs_or_logits: Tensor,
-) -> Count:
+) -> NegativeBinomialCount:
     return replace(
         negative_binomial.count(total_count, **probs_or_logits), gates=log_gates(gate, gate_logits)
     )

@@ -10,7 +10,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.counts import log_poisson_mass
 from ...numerics.special.zero_inflation import kl_inflated, log_gates, log_mass_inflated
 from ...registry.family import COUNTS, Family, read_gate
-from ...registry.integrate_counts import Count
+from ...registry.integrate_counts import PoissonCount
 from ...registry.pair import Case
 from ...registry.register import declare, formula
 from .poisson import kl_poisson_poisson, poisson
@@ -29,8 +29,10 @@ def log_mass(
     return log_mass_inflated(k, log_poisson_mass(k, rate), -rate, (log_gate, log_open))
 
 
-def count(rate: Tensor, gate: Tensor | None = None, gate_logits: Tensor | None = None) -> Count:
-    return Count(rate, gates=log_gates(gate, gate_logits))
+def count(
+    rate: Tensor, gate: Tensor | None = None, gate_logits: Tensor | None = None
+) -> PoissonCount:
+    return PoissonCount(rate, gates=log_gates(gate, gate_logits))
 
 
 zero_inflated_poisson = declare(
