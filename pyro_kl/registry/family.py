@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import wraps
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -292,55 +291,6 @@ def location_scale(
         support=REAL,
         examples=((0.0, 1.0), (1.5, 0.4), far),
         **declaration,
-    )
-
-
-def special_case(
-    wider: Family,
-    to_wider: Callable[..., dict[str, Tensor]],
-    *,
-    moments: Mapping[str, Moment],
-    **declaration: Any,
-) -> Family:
-    """A `Family` that is part of a wider one, as Chi2 of Gamma, and takes its functions from it.
-
-    These are its entropy, moments, cross-entropy and line.
-
-    Args:
-        wider: the family that contains it.
-        to_wider: from its parameters, by keyword, to those of `wider`.
-        moments: the conditional moments, with the condition on its own parameters.
-        declaration: the other arguments of `Family`.
-
-    Raises:
-        ValueError: a conditional moment of `wider` is missing in `moments`.
-    """
-
-    def mapped(value: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        @wraps(value)  # with the signature, which names the moments that a cross-entropy needs
-        def of_narrower(*arguments: Any, **parameters: Tensor) -> Tensor:
-            return value(*arguments, **to_wider(**parameters))
-
-        return of_narrower
-
-    inherited = dict(moments)
-    for name, moment in wider.moments.items():
-        if name in moments:
-            continue
-        if moment.finite or moment.argument_below is not None:
-            raise ValueError(
-                f"E {name} of {wider.name} has a condition on its parameters: declare it in "
-                "`moments` by those of the special case."
-            )
-        inherited[name] = replace(moment, value=mapped(moment.value))
-    return Family(
-        **declaration,
-        support=wider.support,
-        entropy=wider.entropy and mapped(wider.entropy),
-        cross_entropy=wider.cross_entropy and mapped(wider.cross_entropy),
-        moments=inherited,
-        line=wider.line and wider.line.mapped(mapped),
-        special_case_of=(wider.distribution, to_wider),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -221,29 +221,6 @@ class Line:
         if self.bend is not None:
             return self.bend(**parameters)
         return self.centre(**parameters), self.width(**parameters)
-
-    def mapped(self, over: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Line:
-        """The line of a narrower family, `over` being what replaces a function of parameters."""
-
-        def number(x: Number) -> Number:
-            return over(x) if callable(x) else x
-
-        return replace(
-            self,
-            log_density=over(self.log_density),
-            at=over(self.at),
-            place=over(self.place),
-            centre=over(self.centre),
-            width=over(self.width),
-            standard=None,
-            index=(number(self.index[0]), number(self.index[1])),
-            growth=(number(self.growth[0]), number(self.growth[1])),
-            rate=(number(self.rate[0]), number(self.rate[1])),
-            exponential=(number(self.exponential[0]), number(self.exponential[1])),
-            tilt=self.tilt and over(self.tilt),
-            distance=self.distance and over(self.distance),
-            bend=self.bend and over(self.bend),
-        )
 
 
 def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
