@@ -1,9 +1,8 @@
 """Pictures of KL divergences. Needs matplotlib, imported only when a picture is drawn.
 
-Every function returns a `matplotlib.figure.Figure` of its own, made without ``pyplot``: no
-window opens, no backend is chosen and no global state changes. Save it with
-``figure.savefig("picture.png")``. The colours are those of Okabe and Ito (2008), which stay
-apart under colour blindness.
+Every function returns a new `matplotlib.figure.Figure`, made without ``pyplot``: no window opens,
+no backend is chosen and no global state changes. Save it with ``figure.savefig("picture.png")``.
+The colours are those of Okabe and Ito (2008), which are distinct under colour blindness.
 """
 
 from __future__ import annotations
@@ -46,6 +45,9 @@ def elbo_terms(
         kl: KL(q || prior) at each record, nats.
         beta: Weight of the KL in the ELBO.
         title: Title of the picture.
+
+    Returns:
+        The figure.
     """
     figure = _figure(8.0, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -89,6 +91,12 @@ def prior_posterior(
         priors: The same.
         kls: KL(posterior || prior) of each pair, nats.
         title: Title of the picture.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is no pair.
     """
     if not names:
         raise ValueError("prior_posterior needs at least one pair to draw")
@@ -134,16 +142,22 @@ def _edge(distribution: Distribution, sds: float) -> float:
     return float((distribution.mean + sds * distribution.stddev).detach())
 
 
-#: How a KL was made, in three colours.
+#: Exact and sampled KLs in three colours.
 _KINDS = {"exact": _BLUE, "exact given other sites": _GREEN, "sampled": _ORANGE}
 
 
 def site_kls(reports: Mapping[str, KLReport], title: str = "KL by site") -> Figure:
-    """Draw the KL of every site, a panel for each report, coloured by how it was made.
+    """Draw the KL of every site, a panel for each report, coloured by exact or sampled.
 
     Args:
-        reports: Name -> report of an ELBO, as `TraceKL_ELBO.evaluate` gives it.
+        reports: Name -> report of an ELBO, as `TraceKL_ELBO.evaluate` returns it.
         title: Title of the picture.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is no report.
     """
     if not reports:
         raise ValueError("site_kls needs at least one report to draw")
@@ -192,6 +206,12 @@ def convergence(
         q: The other distribution.
         num_samples: Number of draws, at least 100.
         title: Title of the picture.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: fewer than 100 draws, or distributions with a batch.
     """
     if num_samples < 100:
         raise ValueError(f"num_samples must be at least 100, got {num_samples}")
@@ -207,7 +227,7 @@ def convergence(
         value, method = reference
         label = f"{method}: {value:.4f} nats"
         axes.axhline(value, color=_ORANGE, lw=1.8, ls="--", label=label)
-    # The exact line at half height leaves the upper corner to the legend.
+    # the exact line at half height leaves room for the legend in the upper corner
     middle = float(mean[-1]) if reference is None else reference[0]
     reach = 1.05 * float(max(abs(high - middle).max(), abs(low - middle).max()))
     if math.isfinite(reach) and reach > 0:
@@ -232,7 +252,7 @@ def _running_mean(p: Distribution, q: Distribution, num_samples: int) -> tuple[A
             f"convergence draws one KL, but p and q have batch shape {tuple(ratio.shape[1:])}; "
             "pick one element or call .to_event() on both"
         )
-    # The sums are taken around the overall mean, or the variance would lose its digits.
+    # around the overall mean, so that the variance keeps its digits
     centre = ratio.mean()
     ratio = ratio - centre
     exponents = torch.linspace(1.0, math.log10(num_samples), 300, dtype=torch.float64)

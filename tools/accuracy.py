@@ -1,14 +1,14 @@
-"""How many digits each pair has: against 50-digit values, and where p is next to q.
+"""The relative error of each pair: against 50-digit values, and where p is close to q.
 
 For every pair of declared families the largest relative error over the reference values. For a
 family against itself also over p and q that differ by 1e-2 down to 1e-6 (relative, one parameter
 at a time) and over pairs far apart, with parameters from 1e-6 to 1e7, at the rounded parameters,
-in float64 and float32. What is above 1e-9 (float64) or 1e-4 (float32) is marked.
+in float64 and float32. Errors above 1e-9 (float64) or 1e-4 (float32) are marked.
 
     python -m tools.accuracy [--only Gamma] [--write]
 
 `--write` puts the errors against the reference values, rounded up, into tools/accuracy.json,
-from where docs/pairs.md has them.
+from which docs/pairs.md is made.
 """
 
 import argparse
@@ -37,12 +37,12 @@ def against_reference(duo):
 
 
 def rounded_up(error):
-    """To one digit, with what another processor's logarithm may add.
+    """The error to one digit, with a margin for the functions of another processor's library.
 
-    What is measured is the largest of a few sums of roundings, each of half a unit or, where a
-    library's function is less exact, of a whole one: twice as much. The largest of a few others is
-    less than twice that; and thirty operations on terms of the value's own size are never told to
-    be off by less than half a unit each.
+    A measured error is the largest of a few sums of roundings, each of half a unit, or of a whole
+    unit where a library's function is less exact: a factor of 2. The largest of a few other sums
+    is less than twice that. Thirty operations on terms of the value's size count as half a unit
+    each at least.
     """
     error = max(4 * error, 15 * 2.0**-52)
     unit = 10.0 ** math.floor(math.log10(error))

@@ -1,4 +1,4 @@
-"""Every autoguide against every prior: the loss equals Trace_ELBO's, and q = prior is stationary.
+"""The mean loss with every autoguide and every prior, beside that of Pyro's Trace_ELBO.
 
     python -m tools.elbo_guides [--draws 20000]
 

@@ -1,14 +1,13 @@
 """Quadrature pairs at random parameters against an independent reference of 17 digits.
 
 `python -m tools.quadrature_accuracy [--only NAME] [--sets 12] [--seed 0] [--every 1] [--all]`
-prints for every pair the worst relative errors of the value, as it comes and asked for 1e-10, and
-of the gradient; how many values said that they are short of the tolerance, with a `reason`; and
-in how many cases the reported error bounds the real one. Those that gave a reason are left out
-of the worst errors, not of the coverage. `--wrong` prints each case that is wrong, as two
-constructor calls. The references are integrals and sums of densities written out of the book
-(`tests/reference/peer.py`); one that is worse than 1e-8 is left out, and counted. `--all` adds the
-pairs of the same families that are closed forms, exact sums or infinite: what these may be off
-is taken to be 1e-12, relative.
+prints for every pair the worst relative errors of the value and of the gradient, at the default
+tolerance and at 1e-10; the number of values that were not within the tolerance and said so, which
+are left out of the worst errors; and in how many cases the reported error bounds the real one.
+`--wrong` prints each wrong case, as two constructor calls. The references are integrals and sums
+of independent densities in extended precision (tests/conformance/reference); those that are worse
+than 1e-8 are left out and counted. `--all` adds the closed forms, exact sums and infinite pairs of
+the same families, whose error is taken to be 1e-12, relative.
 """
 
 from __future__ import annotations
@@ -23,25 +22,19 @@ from dataclasses import dataclass
 import torch
 
 import pyro_kl
-from tests.conformance.cases import DUOS, QUADRATURE, make
+from tests.conformance.cases import DUOS, QUADRATURE
 from tests.conformance.reference.extended_precision.kl import knows
 from tests.conformance.reference.quadrature_values import good
+from tests.conformance.reference.random_cells import EXACT, FLOOR, GOOD_SLOPE, SMALL, Cell, found
 from tests.conformance.reference.random_members import random_pairs
 
 ASKED = (1e-6, 1e-10)
-#: Nats: what rounding leaves of the sum of the terms of a KL of the order of 1.
-FLOOR = 1e-14
-#: What a formula that tells no error may be off, relative.
-EXACT = 1e-12
 ULPS = 4 * 2.0**-52
-#: Derivatives smaller than this fraction of the largest are compared with that.
-SMALL = 1e-3
-GOOD_SLOPE = 1e-7
 
 
 @dataclass
-class Cell:
-    """What was found of one value at one tolerance."""
+class Measured:
+    """The errors of one value at one tolerance."""
 
     name: str
     asked: float
@@ -60,40 +53,25 @@ class Cell:
 
 def measure(duo, a, b, right, asked):
     """Value, error and gradient of one pair of distributions, against the reference."""
-    distributions = [
-        {name: torch.tensor(x, dtype=torch.float64) for name, x in distribution.items()}
-        for distribution in (a, b)
-    ]
-    given = [
-        (side, name)
-        for side, distribution in zip("pq", distributions, strict=True)
-        for name in distribution
-    ]
-    inputs = [x.requires_grad_() for distribution in distributions for x in distribution.values()]
-    kl = pyro_kl.kl(make(duo.p, distributions[0]), make(duo.q, distributions[1]), tolerance=asked)
-    value, exact = kl.value.item(), float(right.kl)
-    what = f"{duo.p.name}({_call(a)}) || {duo.q.name}({_call(b)}) = {exact:.17g}, not {value:.17g}"
+    cell = Cell(duo.p, duo.q, a, b, torch.float64)
+    got = found(cell, asked)
+    if isinstance(got, str):
+        return f"{cell} {got}"
+    value, exact = got.value, float(right.kl)
+    what = f"{cell} = {exact:.17g}, not {value:.17g}"
     if math.isinf(exact) or math.isinf(value):
         return what if value != exact else ""
     off = float(abs(right.kl - value))
-    told = EXACT * abs(exact) if kl.error is None else kl.error.item()
-    gradient = math.nan
-    if kl.value.requires_grad:
-        slopes = torch.autograd.grad(kl.value, inputs, allow_unused=True, materialize_grads=True)
-        gradient = gradient_error(dict(zip(given, (s.item() for s in slopes), strict=True)), right)
-    return Cell(
+    told = EXACT * abs(exact) if got.told is None else got.told
+    return Measured(
         duo.id,
         asked,
         max(off - FLOOR, 0.0) / abs(exact) if exact else 0.0,
-        "tolerance" in kl.reason,
+        got.short,
         off <= told + ULPS * abs(exact) + right.error,
-        gradient,
+        gradient_error(got.slopes, right) if got.slopes else math.nan,
         f"{what} (off {off:.2g}, told {told:.2g})",
     )
-
-
-def _call(distribution):
-    return ", ".join(f"{name}={x!r}" for name, x in distribution.items())
 
 
 def gradient_error(slopes, right):
@@ -161,12 +139,12 @@ def main() -> int:
                 continue
             count["infinite"] += math.isinf(right.kl)
             for asked in ASKED:
-                found = measure(duo, a, b, right, asked)
-                if isinstance(found, Cell):
-                    cells.append(found)
-                elif found:
-                    count["infinite WRONG"] += 1
-                    print("infinite?", found)
+                measured = measure(duo, a, b, right, asked)
+                if isinstance(measured, Measured):
+                    cells.append(measured)
+                elif measured:
+                    count["WRONG"] += 1
+                    print("wrong", measured)
         every += cells
         columns = [
             f(c for c in cells if c.asked == asked)

@@ -1,10 +1,10 @@
-"""Random cells of every deterministic pair against an independent truth: is anything wrong?
+"""Random parameters of every deterministic pair, compared with an independent reference.
 
 `python -m tools.random_cells [--cells 3000] [--seed 0] [--mapped] [--only NAME]` draws
 members of two families, every parameter log-uniform between 1e-4 and 1e4 at the most, in float64
-or in float32, with `--mapped` under random maps on one side or on both. It prints what is wrong of
-value, told error and gradient (`!`), what is declined (`-`) and what has no reference (`?`), in
-numbers that can be typed in again, and counts. It ends with 1 if anything is wrong.
+or in float32, with `--mapped` under random maps on one side or on both. It prints every wrong
+value, reported error or gradient (`!`), every pair without a KL (`-`) or a reference (`?`), with
+parameters that can be typed in again, and counts. The exit status is 1 if anything is wrong.
 """
 
 from __future__ import annotations

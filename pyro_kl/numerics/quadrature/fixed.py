@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..special.logarithms import expm1mx
+from ..special.series import gauss_legendre, on_unit_interval
 
 
-def gauss_legendre(count: int, low: float = 0.0, high: float = 1.0) -> tuple[Tensor, Tensor]:
+def panel(count: int, low: float = 0.0, high: float = 1.0) -> tuple[Tensor, Tensor]:
     """Nodes and weights of the Gauss-Legendre rule on [low, high], in float64 on the CPU."""
-    half = 0.5 * (high - low)
-    x, weights = (torch.tensor(numbers) for numbers in np.polynomial.legendre.leggauss(count))
-    return low + half * (1 + x), half * weights
+    nodes, weights = on_unit_interval(gauss_legendre(count), torch.zeros((), dtype=torch.float64))
+    return low + (high - low) * nodes, (high - low) * weights
 
 
 def equal_steps(low: Tensor, high: Tensor | float, count: int) -> tuple[Tensor, Tensor]:

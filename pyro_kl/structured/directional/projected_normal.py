@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from ...numerics.dtypes import in_float64, promoted
-from ...numerics.quadrature.fixed import gauss_legendre, kl_at_nodes
+from ...numerics.quadrature.fixed import kl_at_nodes, panel
 from ...numerics.special.log_sinhc import log_sinhc_bounded
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.pair import Case
@@ -24,7 +24,7 @@ PROJECTED_NORMAL = StructuredFamily(ProjectedNormal, {"concentration": constrain
 
 #: Nodes on the circle; on the sphere along a meridian, by Gauss-Legendre, and along a parallel.
 _CIRCLE, _PARALLEL = 256, 64
-_X, _W = gauss_legendre(64)
+_X, _W = panel(64)
 _SPACE = {"concentration": [1.0, 0.5, -2.0]}
 _OTHER = {"concentration": [0.0, 1.0, 0.5]}
 

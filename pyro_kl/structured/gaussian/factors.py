@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ...numerics.dtypes import in_float64, promoted
-from ...numerics.quadrature.fixed import gauss_legendre
+from ...numerics.quadrature.fixed import panel
 from ...numerics.special.divergences import itakura_saito
 
 # u - log(1 + u) = u^2 integral_0^1 dt / (1/t + u): for |u| < 0.1 five Gauss-Legendre nodes
-_T, _W = gauss_legendre(5)
+_T, _W = panel(5)
 _RULE = (1 / _T).unsqueeze(-1), _W.unsqueeze(-1)
 _NEAR = 0.1
 #: Up to this size float64 takes no longer than float32: the calls themselves take the time.

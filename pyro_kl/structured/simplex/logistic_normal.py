@@ -10,8 +10,8 @@ from torch.distributions import Dirichlet, LogisticNormal, constraints, kl_diver
 from torch.nn.functional import softplus
 
 from ...numerics.dtypes import in_float64, promoted
-from ...numerics.quadrature.fixed import equal_steps, gauss_legendre
-from ...numerics.special.gamma import trigamma
+from ...numerics.quadrature.fixed import equal_steps, panel
+from ...numerics.special.gamma import log_beta, trigamma
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.pair import Case
 from ...registry.shapes import broadcast_batch
@@ -55,10 +55,6 @@ def _sticks(concentration: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return a, rest, left.log()
 
 
-def _log_beta(a: Tensor, b: Tensor) -> Tensor:
-    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
-
-
 @register_each(
     (DIRICHLET, LOGISTIC_NORMAL, [Case(_DIRICHLET, _NORMAL, 1.2451856155896264134)]),
     reference=_REFERENCE,
@@ -75,7 +71,7 @@ def kl_dirichlet_logistic_normal(p: Dirichlet, q: LogisticNormal) -> Tensor:
     a, r, shift = _sticks(in_float64(p.concentration))
     m, s = in_float64(q.loc), in_float64(q.scale)
     psi_a, psi_r, psi_both = torch.digamma(a), torch.digamma(r), torch.digamma(a + r)
-    entropy = _log_beta(a, r) - a * (psi_a - psi_both) - r * (psi_r - psi_both)
+    entropy = log_beta(a, r) - a * (psi_a - psi_both) - r * (psi_r - psi_both)
     square = trigamma(a) + trigamma(r) + (psi_a - psi_r + shift - m).square()
     each = s.log() + HALF_LOG_TAU + square / (2 * s.square()) - entropy
     return each.sum(-1).to(promoted((p.concentration, q.loc))).expand(shape)
@@ -93,7 +89,7 @@ def kl_logistic_normal_dirichlet(p: LogisticNormal, q: Dirichlet) -> Tensor:
     a, r, shift = _sticks(in_float64(q.concentration))
     s = in_float64(p.scale)
     mean = in_float64(p.loc) - shift
-    cross = _log_beta(a, r) + (a + r) * mean_softplus(mean, s) - a * mean
+    cross = log_beta(a, r) + (a + r) * mean_softplus(mean, s) - a * mean
     kl = (cross - s.log() - HALF_LOG_TAU - 0.5).sum(-1)
     return kl.to(promoted((p.loc, q.concentration))).expand(shape)
 
@@ -104,7 +100,7 @@ _NARROW = 5.0
 _Z, _STEP = equal_steps(torch.tensor(-9.5, dtype=torch.float64), 9.5, 191)
 _DZ = _STEP * torch.exp(-0.5 * _Z**2 - HALF_LOG_TAU)
 #: Distances from 0, and weights that include log(1 + exp(-distance)), on [0, 8] and [8, 40].
-_PANELS = gauss_legendre(40, 0.0, 8.0), gauss_legendre(40, 8.0, 40.0)
+_PANELS = panel(40, 0.0, 8.0), panel(40, 8.0, 40.0)
 _V, _W = (torch.cat(part) for part in zip(*_PANELS, strict=True))
 _DV = _W * torch.log1p(torch.exp(-_V))
 

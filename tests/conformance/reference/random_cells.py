@@ -298,14 +298,14 @@ def distributions_of(
     return distributions
 
 
-def found(cell: Cell) -> Found | str:
+def found(cell: Cell, tolerance: float = ASKED) -> Found | str:
     """Ask pyro_kl; why it declines, if it does."""
     leaves = leaves_of(cell)
     distributions = distributions_of(cell, leaves)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            kl = pyro_kl.kl(*distributions, tolerance=ASKED)
+            kl = pyro_kl.kl(*distributions, tolerance=tolerance)
         except NotImplementedError as declined:
             return f"declined: {declined}"
         except Exception as raised:
