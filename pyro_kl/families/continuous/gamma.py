@@ -149,12 +149,7 @@ def kl_and_slopes(
     return value, by_a, by_b, rows.slopes[0] - log1p_or_log(u, r), by_d
 
 
-@value_and_partials(block=1600)
-def kl_of_two_gammas(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool
-) -> tuple[Tensor, ...]:
-    """KL(Gamma(a, b) || Gamma(c, d))."""
-    return kl_and_slopes(a, b, c, d, slopes=slopes)
+kl_of_two_gammas = value_and_partials(block=1600)(kl_and_slopes)
 
 
 @formula(
@@ -180,6 +175,4 @@ def kl_gamma_gamma(p: Parameters, q: Parameters) -> Tensor:
 
     where the first is 0 for equal means and the others are 0 for equal concentrations.
     """
-    a, b = p["concentration"], p["rate"]
-    c, d = q["concentration"], q["rate"]
-    return kl_of_two_gammas(a, b, c, d)
+    return kl_of_two_gammas(p["concentration"], p["rate"], q["concentration"], q["rate"])
