@@ -9,7 +9,7 @@ from torch.distributions import Beta, ContinuousBernoulli, Exponential, Gamma, N
 from ...numerics.autograd.custom import value_and_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import log_beta, rough_trigamma, stirling, stirling_slope, trigamma
-from ...numerics.special.gamma_divergences import stirling_rows
+from ...numerics.special.gamma_divergences import FLOAT32, FLOAT64, Fit, stirling_rows
 from ...numerics.special.logarithms import log1p_or_log
 from ...registry.family import UNIT_INTERVAL, Family, Moment, above
 from ...registry.line import Point, unit_line
@@ -125,9 +125,9 @@ beta = declare(
 )
 
 
-@value_and_partials(block=530)
+@value_and_partials(block=530, float32={"block": 800, "fit": FLOAT32})
 def kl_of_two_betas(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool, fit: Fit = FLOAT64
 ) -> tuple[Tensor, ...]:
     """KL(Beta(a, b) || Beta(c, d)) and its derivatives, of flat tensors.
 
@@ -141,7 +141,7 @@ def kl_of_two_betas(
     # The totals have no Bernoulli term: the third part repeats the first one and is not used.
     bernoulli = torch.cat((u, u[: len(a)])), torch.cat((r, r[: len(a)]))
     rows = stirling_rows(
-        torch.cat((c, d, q_total)), torch.cat((a, b, p_total)), [bernoulli], "xy" * slopes
+        torch.cat((c, d, q_total)), torch.cat((a, b, p_total)), [bernoulli], "xy" * slopes, fit
     )
     of_c, of_d, of_total = rows.value.chunk(3)
     bernoulli_c, bernoulli_d, _ = rows.excess[0].chunk(3)

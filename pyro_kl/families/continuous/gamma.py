@@ -11,7 +11,7 @@ from torch.distributions import Gamma, Gumbel, Normal
 from ...numerics.autograd.custom import value_and_partials
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, trigamma
-from ...numerics.special.gamma_divergences import stirling_rows
+from ...numerics.special.gamma_divergences import FLOAT32, FLOAT64, Fit, stirling_rows
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...numerics.special.logarithms import log1p_or_log, ratio_minus_one
 from ...registry.family import POSITIVE, Family, Moment, above
@@ -130,14 +130,21 @@ def _ratio_of_means(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor,
 
 
 def kl_and_slopes(
-    a: Tensor, b: Tensor, c: Tensor, d: Tensor, *, slopes: bool, by_c: bool = True
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    *,
+    slopes: bool,
+    by_c: bool = True,
+    fit: Fit = FLOAT64,
 ) -> tuple[Tensor, ...]:
     """KL(Gamma(a, b) || Gamma(c, d)) of flat tensors, and its derivatives.
 
     A single number may stand for c, if the derivative by it is not wanted.
     """
     u, r = _ratio_of_means(a, b, c, d)
-    rows = stirling_rows(c, a, [(u, r)], ("xy" if by_c else "y") * slopes)
+    rows = stirling_rows(c, a, [(u, r)], ("xy" if by_c else "y") * slopes, fit)
     value = torch.addcmul(rows.value, c, rows.excess[0])
     if not slopes:
         return (value,)
@@ -149,7 +156,9 @@ def kl_and_slopes(
     return value, by_a, by_b, rows.slopes[0] - log1p_or_log(u, r), by_d
 
 
-kl_of_two_gammas = value_and_partials(block=1600)(kl_and_slopes)
+kl_of_two_gammas = value_and_partials(block=1600, float32={"block": 2400, "fit": FLOAT32})(
+    kl_and_slopes
+)
 
 
 @formula(

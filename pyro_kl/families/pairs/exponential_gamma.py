@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ...numerics.autograd.custom import value_and_partials, with_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.gamma_divergences import bregman_lgamma_from_one, digamma_from_one
+from ...numerics.special.gamma_divergences import (
+    FLOAT32,
+    FLOAT64,
+    Fit,
+    bregman_lgamma_from_one,
+    digamma_from_one,
+)
 from ...numerics.special.logarithms import log1p_or_log, minus_log1pmx, ratio_minus_one
 from ...registry.pair import Case
 from ...registry.register import formula
@@ -53,10 +59,12 @@ def kl_exponential_gamma(p: Parameters, q: Parameters) -> Tensor:
     return kl_from_exponential(p["rate"], q["concentration"], q["rate"])
 
 
-@value_and_partials(block=1600)
-def kl_to_exponential(a: Tensor, b: Tensor, d: Tensor, *, slopes: bool) -> tuple[Tensor, ...]:
+@value_and_partials(block=1600, float32={"block": 2400, "fit": FLOAT32})
+def kl_to_exponential(
+    a: Tensor, b: Tensor, d: Tensor, *, slopes: bool, fit: Fit = FLOAT64
+) -> tuple[Tensor, ...]:
     """KL(Gamma(a, b) || Gamma(1, d))."""
-    return kl_and_slopes(a, b, b.new_ones(1), d, by_c=False, slopes=slopes)
+    return kl_and_slopes(a, b, b.new_ones(1), d, by_c=False, slopes=slopes, fit=fit)
 
 
 @formula(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -50,19 +50,21 @@ def with_partials(
     """
 
     def decorate(value: Elementwise) -> Elementwise:
-        return _custom(value, partials, None, plain)
+        return _custom(value, partials, plain)
 
     return decorate
 
 
 def value_and_partials(
-    block: int,
+    block: int, float32: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[..., tuple[Tensor, ...]]], Any]:
     """Decorate a function that computes its value and its partial derivatives at once.
 
     Args:
         block: how many numbers are computed at a time: a dozen rows of them should stay in a
             core's cache.
+        float32: for a program of float32 parameters, another `block` and keyword arguments of
+            the function.
 
     Returns:
         A decorator of `function(*flat, slopes)`: of flat tensors of one length, to
@@ -70,7 +72,10 @@ def value_and_partials(
     """
 
     def decorate(function: Callable[..., tuple[Tensor, ...]]) -> Elementwise:
-        kernel = BlockKernel(function, block)
+        kernel = BlockKernel(function, block=block)
+        in_float32 = kernel
+        if float32 is not None:
+            in_float32 = BlockKernel(function, "_in_float32", **{"block": block, **float32})
 
         def value(*inputs: Tensor) -> Tensor:
             return kernel.whole(*inputs)[0]
@@ -80,7 +85,7 @@ def value_and_partials(
 
         value.__name__, value.__module__ = function.__name__, function.__module__
         value.__doc__ = function.__doc__
-        return _custom(value, partials, kernel, None)
+        return _custom(value, partials, None, kernel, in_float32)
 
     return decorate
 
@@ -88,8 +93,9 @@ def value_and_partials(
 def _custom(
     value: Elementwise,
     partials: Partials,
-    kernel: BlockKernel | None,
     plain: Elementwise | None,
+    kernel: BlockKernel | None = None,
+    in_float32: BlockKernel | None = None,
 ) -> Elementwise:
     """The function that autograd, `torch.func` and the tracer differentiate by `partials`."""
 
@@ -133,7 +139,8 @@ def _custom(
         for x in inputs:
             if isinstance(x, fx.Proxy):
                 if kernel is not None:
-                    return x.tracer.call_kernel(kernel, inputs)
+                    chosen = in_float32 if x.tracer.float32 else kernel
+                    return x.tracer.call_kernel(chosen, inputs)
                 return x.tracer.call(value, partials, inputs)
         if any([x.shape != inputs[0].shape for x in inputs]):
             inputs = torch.broadcast_tensors(*inputs)

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -100,18 +101,31 @@ class BlockKernel:
     Args:
         function: `function(*flat, slopes)` returns (value, *partials), or with `slopes=False`
             (value,).
+        suffix: what tells its name from those of other kernels of the function.
         block: how many numbers are computed at a time.
         slopes: whether the partial derivatives are computed.
+        options: more keyword arguments of the function.
     """
 
     def __init__(
-        self, function: Callable[..., tuple[Tensor, ...]], block: int, *, slopes: bool = False
+        self,
+        function: Callable[..., tuple[Tensor, ...]],
+        suffix: str = "",
+        *,
+        block: int,
+        slopes: bool = False,
+        **options: Any,
     ) -> None:
-        self._function, self._block, self._slopes = function, block, slopes
+        self._function = partial(function, slopes=slopes, **options)
+        self._block = block
         # the generated code of a program refers to it by its name and module
-        self.__name__ = self.__qualname__ = function.__name__ + ("_and_slopes" if slopes else "")
+        self.__name__ = self.__qualname__ = function.__name__ + suffix
         self.__module__ = function.__module__
-        self.with_partials = self if slopes else BlockKernel(function, block, slopes=True)
+        self.with_partials = (
+            self
+            if slopes
+            else BlockKernel(function, suffix + "_and_slopes", block=block, slopes=True, **options)
+        )
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
         if any([x.shape != inputs[0].shape for x in inputs]):
@@ -121,15 +135,15 @@ class BlockKernel:
             return self.whole(*inputs)
         count = math.ceil(size / self._block)
         parts = zip(*(x.reshape(-1).tensor_split(count) for x in inputs), strict=True)
-        found = zip(*(self._function(*part, slopes=self._slopes) for part in parts), strict=True)
+        found = zip(*(self._function(*part) for part in parts), strict=True)
         return [torch.cat(pieces).view(shape) for pieces in found]
 
     def whole(self, *inputs: Tensor) -> Sequence[Tensor]:
         """The same in one block, of inputs of one shape."""
         shape = inputs[0].shape
         if len(shape) == 1:
-            return self._function(*inputs, slopes=self._slopes)
-        found = self._function(*(x.reshape(-1) for x in inputs), slopes=self._slopes)
+            return self._function(*inputs)
+        found = self._function(*(x.reshape(-1) for x in inputs))
         return [x.view(shape) for x in found]
 
     @staticmethod
