@@ -1,15 +1,14 @@
-"""A univariate distribution, under maps or not, against another one: an integral over its line.
+"""The KL of two univariate distributions, of which p may be mapped: an integral over p's line.
 
-With x = T(u), KL(T(P) || q) = KL(P || q pulled back), and the log density of q pulled back is
-log q(T(u)) + log|T'(u)|.
+If p is the image of P under x = T(u), KL(p || q) is the integral of P (log P - log q(T(u)) -
+log|T'(u)|) over the line of P.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,7 +47,7 @@ Window = tuple[Tensor | float, Tensor | float]
 
 
 def by_line(p: Distribution, q: Distribution) -> Tensor | None:
-    """A distribution whose mass is known on a line, mapped or folded, against a univariate one."""
+    """The KL of a distribution whose mass is known on a line, by an integral over that line."""
     if p.event_shape or q.event_shape:
         return None
     found = line_and_maps(p)
@@ -142,21 +141,20 @@ class _Terms:
         return log_p + start.log_slope + torch.log(width), log_q - start.log_slope - log_p
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """Integrands that differ in their tensors alone; one of them, to be recorded."""
-
-    key: Hashable
-    terms: _Terms = field(compare=False)
+#: Recorded integrands, by what they are apart from their tensors: each keeps its programs.
+_RECORDED: dict[Hashable, Recorded] = {}
+_MOST_RECORDED = 256
 
 
-@lru_cache(maxsize=256)
-def _recorded(kind: _Kind) -> Recorded:
-    """One for each kind: it keeps its programs, and no tensor that has a graph."""
-    maps = kind.terms.maps
-    return Recorded(
-        replace(kind.terms, maps=made_of(maps, iter([x.detach() for x in tensors_in(maps)])))
-    )
+def _recorded(key: Hashable, terms: _Terms) -> Recorded:
+    found = _RECORDED.get(key)
+    if found is None:
+        if len(_RECORDED) >= _MOST_RECORDED:
+            _RECORDED.pop(next(iter(_RECORDED)))  # the oldest
+        # tensors with a graph would be kept as long as the program
+        maps = made_of(terms.maps, iter([x.detach() for x in tensors_in(terms.maps)]))
+        found = _RECORDED[key] = Recorded(replace(terms, maps=maps))
+    return found
 
 
 class _LineIntegral:
@@ -183,6 +181,7 @@ class _LineIntegral:
         self.given = [x.expand(shape) for x in tensors]
 
     def value(self, p: Distribution, q: Distribution) -> Tensor:
+        """Nats, of the batch shape, in float64."""
         with torch.no_grad():
             if self.is_closed:  # before anything else is computed by user code
                 self._check_user_code(p, q)
@@ -193,7 +192,7 @@ class _LineIntegral:
             if finite is None or (rows is not None and not rows.numel()):
                 note(Use("infinite", __name__))
                 return otherwise
-            window, converges = self._window()
+            window, converges = self._window(finite)
             if is_traced():
                 finite = finite & converges
             elif bool((finite & ~converges).any()):
@@ -223,13 +222,13 @@ class _LineIntegral:
             finite = finite & ~infinite_by_tails(self.line.tails, start, self.terms.maps, self.q)
         return finite, otherwise
 
-    def _window(self) -> tuple[Window, Tensor]:
+    def _window(self, finite: Tensor) -> tuple[Window, Tensor]:
         """How far the nodes go below and above, and where nothing is left beyond."""
         first = self.terms.mass.window
         if not is_traced():
             enough = self._is_enough(first, _WIDER[:1])
-            if bool(enough.all()):
-                return first, torch.ones(self.shape, dtype=torch.bool, device=enough.device)
+            if bool((enough | ~finite).all()):
+                return first, torch.ones_like(finite)
         enough = self._is_enough(first, _WIDER)
         factors = torch.tensor(_WIDER).to(self.given[0])
         narrowest = factors[enough.to(torch.int8).argmax(0)]
@@ -282,7 +281,7 @@ class _LineIntegral:
         kind = kind_of(maps) if all(is_in_table(t) for t in maps) else None
         if None in (self.line.key, self.q.key, kind) or is_traced():
             return self.terms
-        return _recorded(_Kind((self.line.key, self.q.key, kind), self.terms))
+        return _recorded((self.line.key, self.q.key, kind), self.terms)
 
     def _place(self, x: Tensor) -> Tensor:
         """Where a point x lies on p's line, in widths; at infinity if p does not reach it."""
