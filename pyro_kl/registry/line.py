@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from ..numerics.autograd.custom import with_partials
 from ..numerics.special.logarithms import log1mexp, logaddexp
 
 #: A number, or a function of a family's parameters.
@@ -71,7 +72,14 @@ class Point:
         return torch.where(far, self.log_size, torch.log(torch.where(far, 1.0, distance)))
 
     def log_unit(self) -> tuple[Tensor, Tensor]:
-        """Log x and log(1 - x), inside of the unit interval: the larger from the smaller."""
+        """Log x and log(1 - x), inside of the unit interval.
+
+        If the ends of the support are not those of the interval: the larger from the smaller.
+        """
+        numbers = not isinstance(self.low, Tensor) and not isinstance(self.high, Tensor)
+        if numbers and self.low == 0.0 and self.high == 1.0:
+            if self.log_above is not None and self.log_below is not None:
+                return self.log_above, self.log_below
         log_x, log_rest = self.log_over(0.0), self.log_under(1.0)
         upper = log_rest < log_x
         return (
@@ -81,14 +89,33 @@ class Point:
 
     def log1p_square(self, loc: Tensor, scale: Tensor) -> Tensor:
         """log(1 + ((x - loc) / scale)^2), also where the square or x itself overflows."""
-        far = ((self.x - loc) / scale).abs() > 1e100
-        # nothing that overflows is divided: a slope of 0 times inf is nan
-        z = (torch.where(far, loc, self.x) - loc) / scale
-        known = far if self.log_size is None else far & (self.log_size < LARGEST)
-        log_distance = torch.log((torch.where(known, self.x, loc + 1.0) - loc).abs())
-        if self.log_size is not None:  # as far out, loc does not matter
-            log_distance = torch.where(known, log_distance, self.log_size)
-        return torch.where(far, 2 * (log_distance - torch.log(scale)), torch.log1p(z**2))
+        if self.log_size is None:
+            return _log1p_square(self.x - loc, scale)
+        over = self.log_size > LARGEST  # so far out, loc does not matter
+        inside = _log1p_square(torch.where(over, 0.0, self.x - loc), scale)
+        return torch.where(over, softplus(2 * (self.log_size - torch.log(scale))), inside)
+
+
+#: A number of this size has a square that is finite.
+_LARGE = 1e100
+
+
+def _log1p_square_slopes(distance: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    far = (distance / scale).abs() > _LARGE
+    z = torch.where(far, 0.0, distance) / scale
+    by_distance = torch.where(
+        far, 2 / torch.where(far, distance, 1.0), 2 * z / (1 + z * z) / scale
+    )
+    return by_distance, torch.where(far, -2 / scale, -by_distance * z)
+
+
+@with_partials(_log1p_square_slopes)
+def _log1p_square(distance: Tensor, scale: Tensor) -> Tensor:
+    """log(1 + (distance / scale)^2), also where the square overflows."""
+    far = (distance / scale).abs() > _LARGE
+    z = torch.where(far, 0.0, distance) / scale
+    log_distance = torch.log(torch.where(far, distance, 1.0).abs())
+    return torch.where(far, 2 * (log_distance - torch.log(scale)), torch.log1p(z * z))
 
 
 def _log_further(log_distance: Tensor, gap: Tensor | float) -> Tensor:

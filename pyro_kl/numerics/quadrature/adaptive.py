@@ -20,9 +20,10 @@ Breakpoints: TypeAlias = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 
 #: Nodes of a piece: the first attempt, and the last one without and with breakpoints.
 FIRST, LAST_WHOLE, LAST_SPLIT = 73, 577, 1153
-#: The first attempt at many rows of a density that falls faster than an exponential: equal steps
-#: suit it so well that few rows need more than two thirds of the usual nodes.
-COARSE = 49
+SECOND = 2 * FIRST - 1
+#: Up to so many elements an evaluation costs hardly more than its Python: all rows of a batch with
+#: rows where q is narrow start at the second attempt then, and with a fourth of it all batches do.
+_SMALL = 1 << 14
 #: Elements of one block of nodes times rows: bounds the memory of a large batch.
 BLOCK = 1 << 16
 #: The same for a recorded integrand: a dozen of such blocks stay in a core's cache.
@@ -30,9 +31,9 @@ CACHED = 1 << 15
 #: A slope has fewer digits than its value, whose error alone decides when to stop; and still
 #: fewer where q changes within a part of p's width, over which it divides.
 _WITH_SLOPES, _WITH_STEEP_SLOPES = 1e-7, 1e-9
-#: For the usual tolerance and up to so many nodes, a window may end where p has 1e-10 of its mass
-#: left: at this part of the usual distance.
-_SHORTENED, _LAST_SHORTENED = 0.78, 2 * FIRST - 1
+#: For the usual tolerance, the windows of the first two attempts may end where p has 1e-10 and
+#: 1e-12 of its mass left: at these parts of the usual distance. What is beyond is estimated.
+_SHORTENED = {FIRST: 0.78, SECOND: 0.84}
 #: A tail that ends within so many widths falls like exp(-exp(z)).
 _DOUBLE = 4.0
 #: A distribution that ends within so many widths falls faster than an exponential.
@@ -90,8 +91,8 @@ class Problem:
         if split:
             z, weights = split_nodes(low, high, self.breakpoints, count)
         else:
-            if self.shortened and count <= _LAST_SHORTENED:
-                low, high = _shortened(low), _shortened(high)
+            if self.shortened and count in _SHORTENED:
+                low, high = (_shortened(end, _SHORTENED[count]) for end in (low, high))
             z, weights = whole_nodes(low, high, count, self.heavy)
         return prepare(evaluation, z, weights, (self.low, self.high), is_density=self.is_density)
 
@@ -151,8 +152,8 @@ def _end(end: Tensor | float, like: Tensor, shape: torch.Size) -> Tensor:
     return torch.as_tensor(end, dtype=like.dtype, device=like.device)
 
 
-def _shortened(end: Tensor) -> Tensor:
-    return torch.where(end < _DOUBLE, end - 0.3, _SHORTENED * end)
+def _shortened(end: Tensor, part: float) -> Tensor:
+    return torch.where(end < _DOUBLE, end - 0.3, part * end)
 
 
 class Solver:
@@ -197,15 +198,16 @@ class Solver:
         best: list[Tensor] = []
         rows: Tensor | None = None
         levels = self._levels()
-        if isinstance(aim, Tensor) and not self.problem.has_breakpoints:
-            # the first attempt is never exact enough for the slopes where q is narrow
-            rows = torch.nonzero(aim > _WITH_STEEP_SLOPES)[:, 0]
-            if rows.numel():
+        if not self.problem.has_breakpoints:
+            narrow = isinstance(aim, Tensor)
+            size = flat[0].shape[0]
+            if size * SECOND <= (_SMALL if narrow else _SMALL // 4):
+                next(levels)
+            elif isinstance(aim, Tensor):
+                # the first attempt is never exact enough for the slopes where q is narrow
+                rows = torch.nonzero(aim > _WITH_STEEP_SLOPES)[:, 0]
                 best = [torch.zeros_like(flat[0]) for _ in range(2 + sum(wanted))]
                 best[1].fill_(math.inf)
-            else:
-                rows = None
-                next(levels)
         for count, split in levels:
             problem = self.problem
             if split and not problem.has_breakpoints and not problem.breakpoints:
@@ -247,15 +249,12 @@ class Solver:
 
     def _levels(self) -> Iterator[tuple[int, bool]]:
         """Nodes of a piece, and whether there are pieces."""
-        kinked = self.problem.has_breakpoints
-        count = FIRST
-        if not kinked:
-            light = not any(self.problem.heavy)
-            count = COARSE if light and self.shape.numel() * FIRST > CACHED else FIRST
+        if not self.problem.has_breakpoints:
+            count = FIRST
             while count <= LAST_WHOLE:
                 yield count, False
                 count = 2 * count - 1
-            count = 2 * FIRST - 1
+        count = FIRST if self.problem.has_breakpoints else SECOND
         while count <= LAST_SPLIT:
             yield count, True
             count = 2 * count - 1

@@ -18,6 +18,23 @@ from ..autograd.custom import float32_form, with_partials
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
+def _log1mexp_slope(x: Tensor) -> Tensor:
+    negative = x < 0
+    safe = torch.where(negative, x, -1.0)
+    return torch.where(negative, torch.exp(safe) / torch.expm1(safe), 0.0)
+
+
+def _guarded_log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) of which autograd makes no nan."""
+    negative = x < 0
+    safe = torch.where(negative, x, -1.0)
+    near = safe > -math.log(2)
+    close = torch.log(-torch.expm1(torch.where(near, safe, -0.5)))
+    far = torch.log1p(-torch.exp(torch.where(near, -1.0, safe)))
+    return torch.where(negative, torch.where(near, close, far), -math.inf)
+
+
+@with_partials(lambda x: (_log1mexp_slope(x),), plain=_guarded_log1mexp)
 def log1mexp(x: Tensor) -> Tensor:
     """log(1 - exp(x)) for x <= 0, -inf at 0, accurate near 0 and near -inf.
 
@@ -25,10 +42,8 @@ def log1mexp(x: Tensor) -> Tensor:
     """
     negative = x < 0
     safe = torch.where(negative, x, -1.0)
-    near = safe > -math.log(2)
-    close = torch.log(-torch.expm1(torch.where(near, safe, -0.5)))
-    far = torch.log1p(-torch.exp(torch.where(near, -1.0, safe)))
-    return torch.where(negative, torch.where(near, close, far), -math.inf)
+    close, far = torch.log(-torch.expm1(safe)), torch.log1p(-torch.exp(safe))
+    return torch.where(negative, torch.where(safe > -math.log(2), close, far), -math.inf)
 
 
 def safe_log(mass: Tensor) -> Tensor:
