@@ -76,8 +76,8 @@ class Point:
 
         If the ends of the support are not those of the interval: the larger from the smaller.
         """
-        numbers = not isinstance(self.low, Tensor) and not isinstance(self.high, Tensor)
-        if numbers and self.low == 0.0 and self.high == 1.0:
+        ends = self.low, self.high
+        if all(isinstance(end, float) for end in ends) and ends == (0.0, 1.0):
             if self.log_above is not None and self.log_below is not None:
                 return self.log_above, self.log_below
         log_x, log_rest = self.log_over(0.0), self.log_under(1.0)

@@ -175,7 +175,7 @@ def _record(function: Integrand, wanted: Sequence[bool]) -> Programs | None:
         by_row = _ancestry(graph, [x.node for x in symbols])
         is_fixed = log_p.node not in by_row
         mass: Any = torch.exp(log_p)
-        terms = d if is_fixed else mass * d
+        terms = d if is_fixed else d * mass  # in the order of the chain rule, which has it, too
         slopes = results_of(tracer, terms, symbols, wanted)[1:]
         with tracer.without_steps():
             masses = w * mass if is_fixed else w

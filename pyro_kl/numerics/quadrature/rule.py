@@ -129,14 +129,12 @@ class _Sums(NamedTuple):
         size: the same of the absolute values.
         off: how far p's own integral is off 1, relative rounding included.
         error: what the spectrum says, and what is beyond the outermost nodes.
-        masses: weights times p.
     """
 
     value: Tensor
     size: Tensor
     off: Tensor
     error: Tensor
-    masses: Tensor
 
 
 def _sums(
@@ -152,22 +150,25 @@ def _sums(
     If the density is None it is known, the nodes' weights contain it, and the terms are the ratio.
     """
     sizes = terms.abs()
-    if nodes.masses.shape[1] == 1:
+    one_column = nodes.masses.shape[1] == 1
+    if one_column:
         sums, size = torch.mm(nodes.patterns, terms), torch.mm(nodes.masses.t(), sizes)[0]
     else:
         weighted = nodes.minus * terms
         sums, size = torch.mm(nodes.patterns, weighted), weighted.abs().sum(0)
-    masses, off, fallen = nodes.masses, nodes.off, nodes.fallen
-    if density is not None:
-        masses = masses * density
-        fallen = _fallen(density[nodes.last]) if nodes.is_density else sums.new_tensor(_FASTEST)
-        off = (masses.sum(0) - 1).abs_().add_(ROUNDING) if nodes.is_density else 4 * EPS + 0 * size
+    off, fallen = nodes.off, nodes.fallen
+    if density is not None and nodes.is_density:
+        mass = torch.mm(nodes.masses.t(), density) if one_column else nodes.masses * density
+        off, fallen = (mass.sum(0) - 1).abs() + ROUNDING, _fallen(density[nodes.last])
+    elif density is not None:
+        off, fallen = torch.full_like(size, 4 * EPS), torch.full_like(size, _FASTEST)
     assert off is not None
     assert fallen is not None
     error = _truncation(sums, size, narrow) + _left_over(nodes, sizes, size, fallen)
     if distance is not None:
+        masses = nodes.masses if density is None else nodes.masses * density
         error = error + _displaced(nodes, masses, ratio, distance)
-    return _Sums(sums[0], size, off, error, masses)
+    return _Sums(sums[0], size, off, error)
 
 
 def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None) -> Tensor:
@@ -249,15 +250,23 @@ def evaluate(
         return True, [value, error, *slopes]
     few = torch.nonzero(value < NEAR)[:, 0]
     if few.numel():
-        some = _Sums(*(x if x.shape[-1] == 1 else x[..., few] for x in sums))
+        masses = _some(nodes.masses, few)
+        if density is not None:
+            masses = masses * _some(density, few)
+        some = _Sums(*(_some(x, few) for x in sums))
         value, error = value.clone(), error.clone()
-        value[few], error[few] = _near(some, some.value, ratio[:, few])
+        value[few], error[few] = _near(some, some.value, masses, ratio[:, few])
     return False, [value, error, *slopes]
 
 
-def _near(sums: _Sums, value: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and error of rows with a small KL: its terms are p - q + p log(p / q)."""
-    shift, covered = near_shift(value, sums.masses, ratio)
+def _some(x: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of what may be the same for all rows."""
+    return x[..., rows] if x.shape[-1] != 1 else x
+
+
+def _near(sums: _Sums, value: Tensor, masses: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and error of rows with a small KL: its terms are p log(p / q) - p + q."""
+    shift, covered = near_shift(value, masses, ratio)
     noise = sums.off * (torch.where(covered, 0.0, 1.0) + sums.size)
     return value + shift, noise + sums.error
 
@@ -280,4 +289,4 @@ def differentiable(
     value = (nodes.minus * terms).sum(0)
     if not nodes.is_density:
         return value, sums.off * sums.size + sums.error
-    return _near(sums._replace(masses=nodes.masses * density), value, ratio)
+    return _near(sums, value, nodes.masses * density, ratio)
