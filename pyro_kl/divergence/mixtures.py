@@ -1,4 +1,4 @@
-"""Mixtures as weights and components, whatever class they are written in."""
+"""Mixtures of all classes as weights and components."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, Gauss
 
 
 def is_mixture(distribution: Distribution) -> bool:
-    """Whether it says that it is one."""
+    """Whether the class of a distribution is one of mixtures."""
     return is_a(distribution, (MixtureSameFamily, *_OF_NORMALS))
 
 
 def check_operands(*distributions: object) -> None:
-    """Refuse what is no distribution, and a mixture of nothing.
+    """Check that the operands of a KL are distributions, and that mixtures have components.
 
     Raises:
         TypeError: one of them is not a distribution.
@@ -56,11 +56,10 @@ def check_operands(*distributions: object) -> None:
 
 
 def components(distribution: Any) -> tuple[Tensor, Distribution]:
-    """Log weights (..., K), and components with the last batch dim K; K = 1 for others."""
+    """Log weights (..., K), and components with the last batch dim K; for no mixture, K = 1."""
     if isinstance(distribution, MixtureSameFamily):
-        return distribution.mixture_distribution.logits.log_softmax(
-            -1
-        ), distribution.component_distribution
+        logits = distribution.mixture_distribution.logits
+        return logits.log_softmax(-1), distribution.component_distribution
     if not isinstance(distribution, _OF_NORMALS):
         return torch.zeros(*distribution.batch_shape, 1), unsqueezed(distribution, -1)
     if isinstance(distribution, GaussianScaleMixture):
@@ -75,7 +74,7 @@ def components(distribution: Any) -> tuple[Tensor, Distribution]:
 
 
 def unsqueezed(distribution: Distribution, dim: int) -> Distribution:
-    """The distribution with a batch dim of size 1 more, at the negative position `dim`."""
+    """The distribution with a new batch dim of size 1 at the negative position `dim`."""
     if is_a(distribution, Independent):
         n = distribution.reinterpreted_batch_ndims
         return Independent(unsqueezed(distribution.base_dist, dim - n), n, validate_args=False)
@@ -88,7 +87,7 @@ def unsqueezed(distribution: Distribution, dim: int) -> Distribution:
         )
     family = family_of(type(distribution))
     if family is not None:
-        build: Any = partial(family.distribution, validate_args=False)  # it has been, or not
+        build: Any = partial(family.distribution, validate_args=False)
         given = {name: x.unsqueeze(at) for name, x in family.of(distribution).items()}
     else:
         build, own = type(distribution), distribution.__dict__
@@ -104,7 +103,7 @@ def unsqueezed(distribution: Distribution, dim: int) -> Distribution:
 
 
 def pairwise(p: Distribution, q: Distribution) -> Tensor:
-    """KLs of all components of one against all of the other, (..., K_p, K_q)."""
+    """KL of every component of p against every component of q, (..., K_p, K_q)."""
     return kl_divergence(unsqueezed(p, -1), unsqueezed(q, -2))
 
 

@@ -1,9 +1,8 @@
-"""Subclasses of others: whether what is known of a class holds for what is derived from it.
+"""User subclasses of torch's and Pyro's classes: whether the parent's formulas hold for them.
 
-A class that somebody derives from torch's or Pyro's for its constructor, its `expand` or its
-`has_rsample` is the same distribution. One that brings its own `log_prob`, `rsample` or `support`
-is another one, of which the formulas of its parent know nothing. Likewise a transform that brings
-its own map, inverse or Jacobian.
+A subclass that changes the constructor, `expand` or `has_rsample` is the same distribution. One
+with its own `log_prob`, `rsample` or `support` is another distribution, for which the formulas of
+its parent are wrong; likewise a transform with its own map, inverse or Jacobian.
 """
 
 from __future__ import annotations
@@ -15,11 +14,19 @@ import torch
 from torch.distributions import Distribution, Independent
 
 _Part = TypeVar("_Part")
-#: What says which distribution, or which transform, it is.
-_SAYS = ("log_prob", "rsample", "support", "__call__", "_call", "_inverse", "log_abs_det_jacobian")
-#: What is derived from these says for the first time what its density is.
-_OPEN = (Distribution.log_prob, pyro.distributions.Distribution.log_prob)
-#: What has been found out: a call costs one look-up.
+#: Methods that define a distribution or a transform.
+_DEFINING = (
+    "log_prob",
+    "rsample",
+    "support",
+    "__call__",
+    "_call",
+    "_inverse",
+    "log_abs_det_jacobian",
+)
+#: Classes with these methods leave the density to their subclasses.
+_ABSTRACT = (Distribution.log_prob, pyro.distributions.Distribution.log_prob)
+#: Earlier results: a call costs one look-up.
 _VERDICTS: dict[tuple[type, type], bool] = {}
 
 
@@ -35,9 +42,9 @@ def class_of(distribution: Distribution) -> Any:
 
 
 def keeps_density(cls: type, declared: type) -> bool:
-    """Whether a class is the distribution, or the transform, that it is derived from.
+    """Whether a class has the density, or is the map, of the class that it is derived from.
 
-    A class without a density of its own, as `Distribution`, leaves it to those derived from it.
+    It is true if the parent has no density of its own, as `Distribution`.
     """
     known = _VERDICTS.get((cls, declared))
     if known is None:
@@ -48,11 +55,11 @@ def keeps_density(cls: type, declared: type) -> bool:
 
 
 def _keeps(cls: type, declared: type) -> bool:
-    if cls is declared or getattr(declared, "log_prob", None) in _OPEN:
+    if cls is declared or getattr(declared, "log_prob", None) in _ABSTRACT:
         return True
     between = cls.__mro__[: cls.__mro__.index(declared)]
     return not any(
-        not is_upstream(base) and any(x in vars(base) for x in _SAYS) for base in between
+        not is_upstream(base) and any(x in vars(base) for x in _DEFINING) for base in between
     )
 
 
@@ -65,7 +72,7 @@ def is_a(part: Any, classes: tuple[type, ...]) -> bool: ...
 
 
 def is_a(part: Any, classes: type | tuple[type, ...]) -> bool:
-    """`isinstance`, for a distribution or a transform that is no other one than the class says."""
+    """`isinstance`, but false for a subclass with another density or another map."""
     if not isinstance(part, classes):
         return False
     if not isinstance(classes, tuple):
@@ -74,7 +81,7 @@ def is_a(part: Any, classes: type | tuple[type, ...]) -> bool:
 
 
 def hides_another(distribution: Any) -> bool:
-    """Whether a product is one of a subclass that is another distribution than its parent."""
+    """Whether the base of a product is of a subclass with another density than its parent."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     cls = type(distribution)

@@ -25,7 +25,7 @@ _PLAIN = (Tensor, Number, str, torch.Size, torch.dtype, torch.device, Constraint
 
 
 def is_foreign(part: Any) -> bool:
-    """Whether a distribution or a map is more than torch's or Pyro's class and its tensors."""
+    """Whether a distribution or a map may depend on more than its class and its tensors."""
     if isinstance(part, _InverseTransform):
         return is_foreign(part.inv)
     if isinstance(part, Distribution | Transform):
@@ -58,7 +58,7 @@ def tensors_in(part: Any) -> list[Tensor]:
 
 
 def promoted(distributions: Sequence[Distribution]) -> torch.dtype:
-    """The dtype that torch's promotion gives to what the distributions are made of."""
+    """The dtype to which torch promotes the tensors of all distributions."""
     found = [x.dtype for distribution in distributions for x in tensors_in(distribution)]
     dtype = found[0] if found else torch.get_default_dtype()
     for other in found[1:]:

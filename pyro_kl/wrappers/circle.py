@@ -1,8 +1,8 @@
-"""Distributions on a circle as q: there is no KL to them from what goes round more than once.
+"""Distributions on a circle: the KL to them is refused if p may cover more than one turn.
 
 torch evaluates the density of angles at any real number, modulo a turn. It integrates to 1 over
-one turn; over more of them E_p[log p - log q] is no KL, and may be negative. A p whose support
-fits in one turn is a distribution on the circle itself.
+one turn. If p's support is longer, E_p[log p - log q] is no KL, and may be negative. If it fits in
+one turn, p is a distribution on the circle itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_ANGLES = (SineBivariateVonMises, SineSkewed)
 
 
 def period_of(distribution: Any) -> float | None:
-    """The length of a turn, of angles, products and mixtures of them; None on the line."""
+    """The length of a turn if a distribution is of angles, or a product or mixture of such."""
     distribution = canonicalise(distribution)
     if isinstance(distribution, Independent):
         return period_of(distribution.base_dist)
@@ -39,14 +39,14 @@ def period_of(distribution: Any) -> float | None:
 
 
 def check_one_turn(p: Distribution, q: Distribution) -> None:
-    """Refuse a p that may go round q's circle more than once.
+    """Refuse a p whose support may be longer than a turn of q's circle.
 
     Raises:
         NoDivergence: q is on a circle, and p's support is longer than one turn, or it is not
             known whether it is (the ends are parameters, and those are being traced).
     """
     period = period_of(q)
-    if period is None or not _goes_round(p, period):
+    if period is None or not _may_go_round(p, period):
         return
     raise NoDivergence(
         f"There is no KL({describe(p)} || {describe(q)}): q is a distribution on the circle, its "
@@ -58,27 +58,24 @@ def check_one_turn(p: Distribution, q: Distribution) -> None:
 
 
 def support_of(distribution: Any) -> Any:
-    """Where a distribution has mass; torch calls any number an angle, and draws -pi to pi."""
+    """Where a distribution has mass: angles, which torch supports anywhere, from -pi to pi."""
     turn = period_of(distribution)
     if turn is not None:
         return constraints.interval(-0.5 * turn, 0.5 * turn)
-    turn = (
-        period_of(distribution.base_dist) if isinstance(distribution, FoldedDistribution) else None
-    )
-    if turn is not None:
-        return constraints.interval(0.0, 0.5 * turn)
+    if isinstance(distribution, FoldedDistribution):
+        turn = period_of(distribution.base_dist)
+        if turn is not None:
+            return constraints.interval(0.0, 0.5 * turn)
     support = mapped_support(distribution)
     return getattr(support, "base_constraint", support)  # a mixture's
 
 
 def ends_of(distribution: Any) -> tuple[Any, Any] | None:
-    """The ends of the interval where a continuous distribution has mass; None if it is none."""
+    """The ends of the interval where a continuous distribution has mass; None for others."""
     distribution = canonicalise(distribution)
-    base, maps = (
-        (distribution, [])
-        if isinstance(distribution, FoldedDistribution)
-        else base_and_transforms(distribution)
-    )
+    base, maps = base_and_transforms(distribution)
+    if isinstance(distribution, FoldedDistribution):
+        base, maps = distribution, []
     if isinstance(base, Delta):
         return None
     try:
@@ -90,7 +87,7 @@ def ends_of(distribution: Any) -> tuple[Any, Any] | None:
     return None if support is None or support.is_discrete else bounds(support)
 
 
-def _goes_round(p: Any, period: float) -> bool:
+def _may_go_round(p: Any, period: float) -> bool:
     ends = ends_of(p)
     if ends is None:
         return False
@@ -101,6 +98,6 @@ def _goes_round(p: Any, period: float) -> bool:
 
 
 def in_one_turn(p: Distribution, q: Distribution) -> Tensor | None:
-    """No rule may answer for what goes round a circle more than once."""
+    """No rule may give a KL where p's support is longer than a turn of q's circle."""
     check_one_turn(p, q)
     return None

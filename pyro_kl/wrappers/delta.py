@@ -1,4 +1,4 @@
-"""Atoms: Delta, Unit, and mass at points against a density."""
+"""Mass at points: Delta, Unit, and atoms against a density."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _of_point = partial(
 def kl_delta(p: Delta, q: Distribution) -> Tensor:
     """log_density - log q(v), as if p had the density exp(log_density) at its only point.
 
-    It is what an autoguide's site contributes to the ELBO; +inf where v is outside q's support.
+    This is the contribution of an AutoDelta site to the ELBO; +inf where v is outside q's support.
     """
     shape = broadcast_batch(p, q)
     q = canonicalise(q)
@@ -72,14 +72,14 @@ def kl_unit_unit(p: Unit, q: Unit) -> Tensor:
 # --- atoms against densities --------------------------------------------------------------------
 
 
-#: Of these a support does not say it: other rules open them.
+#: Of these the support does not say whether they have atoms; they have rules of their own.
 _UNKNOWN = (
     ImproperUniform, MaskedDistribution, MaskedMixture, Rejector, Unit, ZeroInflatedDistribution,
 )  # fmt: skip
 
 
 def by_atoms(p: Distribution, q: Distribution) -> Tensor | None:
-    """+inf, where one side has mass at points only and the other has none at any point."""
+    """+inf, if one distribution has mass at points only and the other has none at points."""
     of_p, of_q = is_atomic(p), is_atomic(q)
     if of_p is None or of_q is None or of_p == of_q:
         return None
@@ -92,7 +92,7 @@ def by_atoms(p: Distribution, q: Distribution) -> Tensor | None:
 def is_atomic(distribution: Any) -> bool | None:
     """Whether all mass is at points (True) or none is (False); None if it is not known.
 
-    What is mapped or repeated is what its base is: the support of an image says nothing of it.
+    For an image and for a product it is the same as for the base.
     """
     if isinstance(distribution, _UNKNOWN):
         return None

@@ -1,7 +1,7 @@
-"""ImproperUniform: q is constant, log q = 0, on a support; it is no density.
+"""ImproperUniform as q: log q = 0 on its support, which is not a normalised density.
 
-What is left of a KL is -H(p), of either sign: what the site of an improper prior contributes to
-an ELBO. It is +inf where p has mass outside of the support.
+The KL is then -H(p), of either sign: the contribution of a site with an improper prior to an ELBO.
+It is +inf where p has mass outside of the support.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
 
 
 def _own_entropy(p: Distribution, q: ImproperUniform) -> Tensor | None:
-    """H(p) as p's class has it, for vectors and matrices that q's support holds all of."""
+    """H(p) by p's own method, for vectors and matrices whose support is inside of q's."""
     if not p.event_shape or not _holds(q.support, p.support):
         return None
     try:
@@ -84,7 +84,7 @@ def _own_entropy(p: Distribution, q: ImproperUniform) -> Tensor | None:
 
 
 def _holds(wider: Any, support: Any) -> bool:
-    """Whether every point of a support is in another one, as far as their kinds tell."""
+    """Whether every point of a support is known to be in the wider one."""
     wider, support = (_of_one_coordinate(x) for x in (wider, support))
     if wider is None or support is None or wider.is_discrete != support.is_discrete:
         return False
@@ -98,7 +98,7 @@ def _of_one_coordinate(support: Any) -> Any:
 
 
 def _entropy(family: Family, values: Parameters) -> Tensor:
-    """H(p) as the family knows it, or summed over finitely many atoms."""
+    """H(p) as the family declares it, or summed over its finitely many atoms."""
     if family.entropy is not None:
         return family.entropy(**values)
     _, log_p = _atoms(family, values)
@@ -114,7 +114,7 @@ def _atoms(family: Family, values: Parameters) -> tuple[Tensor, Tensor]:
 
 
 def _inside(family: Family, values: Parameters, q: ImproperUniform, p: Distribution) -> Tensor:
-    """Where p's coordinates lie inside of what q's support says of one coordinate."""
+    """Where the support of p's coordinates is inside of q's support of one coordinate."""
     support: Any = q.support
     anchor = next(iter(values.values()))
     if bool(support.is_discrete) != family.support.discrete:

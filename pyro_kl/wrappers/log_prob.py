@@ -21,16 +21,15 @@ from ..registry.shapes import any_of_last
 from ..registry.tensors import is_foreign
 from .transformed.maps import TRANSFORMED
 
-#: Distributions whose values index a tensor.
+#: Distributions whose values are indices, which must stay integers.
 _OF_INDICES = (OneOneMatching, OneTwoMatching, SpanningTree)
 
 
 def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
     """Log q(x), and -inf where x is outside q's support, with no nan in any gradient.
 
-    It is nan where x is nan, or an end of the support.
-
-    torch raises there if the distribution validates, and returns anything at all if it does not.
+    It is nan where x or an end of the support is nan. Outside of the support torch raises if the
+    distribution validates its arguments, and returns any number if it does not.
     """
     if not x.is_floating_point() and not isinstance(q, _OF_INDICES):
         x = x.to(torch.float64)  # a Categorical's sample: torch's Bernoulli takes no integers
@@ -43,7 +42,7 @@ def log_prob_anywhere(q: Distribution, x: Tensor) -> Tensor:
 
 
 def _inside(q: Any, x: Tensor) -> Tensor | None:
-    """Where x is in q's support; None if q does not say what its support is."""
+    """Where x is in q's support; None if q does not declare one."""
     try:
         support = q.support
     except NotImplementedError:
@@ -62,7 +61,7 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
 
 
 def _nowhere(q: Any, x: Tensor) -> Tensor:
-    """Where x, or an end of q's support, is nan: it is neither inside nor outside."""
+    """Where x or an end of q's support is nan, so that x is neither inside nor outside."""
     missing = any_of_last(x.isnan(), len(q.event_shape))
     support: Any = q.support
     while isinstance(support, constraints.independent):
@@ -75,7 +74,7 @@ def _nowhere(q: Any, x: Tensor) -> Tensor:
 
 
 def _before(q: Any, x: Tensor) -> Tensor:
-    """The point of the base that a mapped distribution's x comes from."""
+    """The point of the base whose image is x."""
     with torch.no_grad():
         for transform in reversed(q.transforms):
             x = transform.inv(x)
@@ -92,7 +91,7 @@ def _point_inside(q: Any, x: Tensor) -> Tensor:
     support = q.support
     assert support is not None
     if support.is_discrete and support.event_dim == 1 and not isinstance(q, Independent):
-        # one category has all counts
+        # the last category has all counts
         last = torch.zeros(x.shape[-1:], dtype=x.dtype, device=x.device)
         last[-1] = getattr(q, "total_count", 1)
         return last

@@ -1,4 +1,4 @@
-"""ZeroInflatedDistribution: any base on the counts, with an extra atom at 0."""
+"""ZeroInflatedDistribution: a distribution of counts with an additional atom at 0."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _is_discrete(distribution: Distribution) -> bool:
 
 
 def _tensors(distribution: Any) -> list[Tensor]:
-    """The tensors whose dtype the answer has."""
+    """The tensors whose promoted dtype is that of the KL."""
     if isinstance(distribution, ZeroInflatedDistribution):
         return [*read_gate(distribution).values(), *_tensors(distribution.base_dist)]
     family = family_of(type(distribution))
@@ -63,7 +63,7 @@ def _tensors(distribution: Any) -> list[Tensor]:
 
 
 def _opened(distribution: Any) -> tuple[Distribution, Gates]:
-    """The base and the logs of gate and 1 - gate, in float64 as far as families know how."""
+    """The base, in float64 if it is a declared family, and the logs of gate and 1 - gate."""
     if isinstance(distribution, ZeroInflatedDistribution):
         gates = log_gates(**{name: in_float64(x) for name, x in read_gate(distribution).items()})
         return _opened(distribution.base_dist)[0], gates

@@ -26,7 +26,7 @@ class Tail:
         index: a, of a mass t^-a beyond t; inf if it is lighter than any power.
         growth: g, of exp(-c t^g); inf of a double exponential; 0 of a power or, if the index is
             inf, of exp(-c (log t)^2).
-        rate: c, or what it is of exp(-exp(c t)); nan if it is not known.
+        rate: c, or c of exp(-exp(c t)); nan if it is not known.
     """
 
     index: Tensor | float
@@ -70,7 +70,7 @@ class DistributionLine:
         tensors: what the density depends on, in float64; each broadcasts to the batch shape.
         low: the lower end of the support.
         high: the upper end.
-        breakpoints: computes the points x where the density has a kink or most of its mass.
+        breakpoints: computes the points x where the density has kinks, or else its mass.
         has_kinks: whether it has kinks.
         tails: lower and upper; None if they are not known, but perhaps the base's are.
         mass: computes where its mass lies; None if that is not known.
@@ -96,22 +96,22 @@ class DistributionLine:
 
 
 def tail_of(line: Line, end: int, values: Parameters) -> Tail:
-    """At the lower or at the upper end."""
-    index = number(line.index[end], values)
+    """The tail at the lower (0) or at the upper (1) end."""
+    index = _number(line.index[end], values)
     if line.exponential[end] != 0.0:
-        return Tail(index, math.inf, number(line.exponential[end], values))
-    rate = number(line.rate[end], values)
+        return Tail(index, math.inf, _number(line.exponential[end], values))
+    rate = _number(line.rate[end], values)
     known = isinstance(rate, Tensor) or math.isfinite(rate)
-    return Tail(index, number(line.growth[end], values), rate if known else math.nan)
+    return Tail(index, _number(line.growth[end], values), rate if known else math.nan)
 
 
-def number(x: Number, values: Parameters) -> Tensor | float:
-    """A number, or what the function of the parameters says."""
+def _number(x: Number, values: Parameters) -> Tensor | float:
+    """A number, which may be declared as a function of the parameters."""
     return x(**values).detach() if callable(x) else x
 
 
 def heavier(a: Tail, b: Tail) -> Tail:
-    """What is left of two tails at one end."""
+    """The tail of a sum of two densities, at an end where they have these tails."""
     return Tail(_smaller(a.index, b.index), _smaller(a.growth, b.growth), _smaller(a.rate, b.rate))
 
 

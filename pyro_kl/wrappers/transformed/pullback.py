@@ -1,8 +1,8 @@
-"""Priors of structure, pulled back to the line: products of univariate distributions.
+"""Maps of p are undone on both sides, and maps of q on p.
 
-Pulled back through the bijection that torch's `biject_to` has for their support, a Dirichlet and
-an LKJCholesky are products: of sticks, each of which is a Beta, and of partial correlations, each
-of which is a Beta stretched to (-1, 1).
+Under the inverse of torch's `biject_to`, a Dirichlet and an LKJCholesky are products of univariate
+distributions: of logits of Betas, the lengths of broken sticks, and of inverse hyperbolic tangents
+of partial correlations, which are Betas stretched to (-1, 1).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def pulled_back(q: Any, transform: Transform) -> Distribution | None:
 
 
 def _sticks(concentration: Tensor) -> Distribution:
-    """v_k ~ Beta(a_k, sum_{j>k} a_j) is what the k-th part takes of what is left of 1.
+    """The k-th part takes a fraction v_k ~ Beta(a_k, sum_{j>k} a_j) of what is left of 1.
 
     The map's u_k is logit v_k + log(K - k).
     """
@@ -75,7 +75,7 @@ def _logit_betas(a: Tensor, b: Tensor, affine: AffineTransform) -> Distribution:
 
 
 def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
-    """What p ends with is undone on both sides, where q undone is known."""
+    """Undoes p's last map on both sides, where the distribution with the image q is known."""
     base, maps = base_and_transforms(p)
     before = pulled_back(q, maps[-1]) if maps else None
     if before is None:
@@ -84,7 +84,7 @@ def by_pullback(p: Distribution, q: Distribution) -> Tensor | None:
 
 
 def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
-    """q's maps are undone on p, where they reach everything that p does."""
+    """Undoes q's maps on p, where p's support is inside of their image."""
     base, maps = base_and_transforms(q)
     if not maps or not all(is_univariate(t) for t in maps):
         return None
@@ -97,9 +97,9 @@ def by_moved_map(p: Distribution, q: Distribution) -> Tensor | None:
 
 
 def by_marginals(p: Distribution, q: Distribution) -> Tensor | None:
-    """A multivariate normal, mapped number by number, against a product.
+    """A multivariate normal, mapped coordinate by coordinate, against a product.
 
-    The KL is that of the marginals' plus their total correlation, which no such map changes.
+    The KL is the sum of the marginals' KLs plus the total correlation, which no such map changes.
     """
     base: Any
     base, maps = base_and_transforms(p)

@@ -46,7 +46,7 @@ def line_by_log_prob(distribution: Distribution) -> DistributionLine | None:
 
 
 def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """A point that has rounded to an end of the support, one digit inside of it."""
+    """x, moved by one digit to the inside where it has rounded to an end of the support."""
     eps = torch.finfo(x.dtype).eps
     for end, side in ((low, 1), (high, -1)):
         at = torch.as_tensor(end, dtype=x.dtype, device=x.device)
