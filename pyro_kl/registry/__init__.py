@@ -5,7 +5,8 @@
 - `register`: the declared families and pairs, and torch's registry; `checks`: what is refused.
 - `pair`: a registered pair and its worked cases; `lift`: a formula on parameters becomes a pair.
 - `compose`, `integrate_counts`, `integrate`: the rules that derive pairs of two families.
-- `slow_tails`: integrals whose tails decay like powers.
+- `finiteness`, `window`, `slow_tails`: whether an integral is finite, where p has its mass, and
+  tails that decay so slowly that floats do not reach their end.
 - `reduction`: the rules for wrapped distributions, and the errors where there is no formula.
 - `subclasses`: whether a class keeps the density of its parent; `tensors`, `user_classes`: the
   tensors of a distribution, and calls of user code.
