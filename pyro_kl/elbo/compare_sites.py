@@ -22,7 +22,7 @@ class SiteComparison:
 
     Attributes:
         site: name of the site.
-        exact: nats, by the formula; averaged over draws where it is conditional on other sites.
+        exact: nats, by the formula; averaged over draws where it depends on other sites.
         exact_error: its standard error: 0 where it is the same for all draws.
         sampled: nats, the mean of log q - log p.
         sampled_error: its standard error.
@@ -105,16 +105,16 @@ def compare_sites(
     max_plate_nesting: float = math.inf,
     **kwargs: Any,
 ) -> SiteComparisons:
-    """Set the exact KL of each latent against a sampled one, over the same draws of the guide.
+    """Compare the exact KL of each latent with a sampled one, over the same draws of the guide.
 
     Args:
         model: the model.
         guide: the guide, fitted or not.
-        *args: of model and guide.
+        *args: positional arguments of both.
         num_particles: draws from the guide, at least 2.
         vectorize_particles: whether model and guide can draw them all at once.
         max_plate_nesting: as for `pyro.infer.Trace_ELBO`.
-        **kwargs: of model and guide.
+        **kwargs: keyword arguments of both.
 
     Returns:
         Nats, standard errors and z-scores for each latent; KLs are scaled and masked.

@@ -20,13 +20,13 @@ from .snapshot import Snapshot
 from .trace_kl_elbo import TraceKL_ELBO
 
 _SHORT = (
-    "in this step the integral's error is {:.2g} times what was asked. A traced step keeps its "
+    "in this step the integral's error is {:.2g} times the tolerance. A traced step keeps its "
     "number of nodes, and the parameters have moved; TraceKL_ELBO takes as many as it needs."
 )
 
 
 def _identity(function: Any) -> Any:
-    """The same for each access of a bound method, which makes an object anew."""
+    """An identity of a function; each access of a bound method makes a new object."""
     if isinstance(function, MethodType):
         return id(function.__self__), id(function.__func__)
     return id(function)
@@ -56,11 +56,11 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         return {**super().__getstate__(), "_traced": {}, "_templates": []}
 
     def _compiled(self, model: Any, guide: Any) -> Callable[..., Any]:
-        """The traced function for a model and a guide, which are kept alive with it.
+        """The traced function for a model and a guide, to which it holds references.
 
         It returns loss, surrogate, the number of the template of its report (a constant of each
-        trace: Pyro makes one for each set of keyword arguments), how far each integral is from
-        the error that was asked, and what goes into the report.
+        trace: Pyro makes one for each set of keyword arguments), the error of each integral as a
+        multiple of its tolerance, and the tensors of the report.
         """
         key = _identity(model), _identity(guide)
         if key not in self._traced:

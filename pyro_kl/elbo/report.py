@@ -24,8 +24,8 @@ class SiteReport:
         method: "closed form", "exact sum", "quadrature", "monte carlo", "point density", ...
         reason: why this method.
         source: where a reader finds the formula.
-        weight: slope of the training objective in this KL: beta, unless free bits or a capacity
-            bend it; nan for a likelihood.
+        weight: derivative of the training objective by this KL: beta, unless free bits or a
+            capacity change it; nan for a likelihood.
         scale: of the site: plates times `poutine.scale`; the mean if it is a tensor.
         masked: fraction of the site's elements that a mask leaves out.
         shape: of the site's value.
@@ -55,16 +55,16 @@ class SiteReport:
 
 @dataclass(frozen=True)
 class KLReport:
-    """Every term of an ELBO, and what they come to.
+    """Every term of an ELBO, and their sums.
 
     Attributes:
         sites: one `SiteReport` for each site, likelihood first.
         loss: the training objective, to be minimised; nats.
-        elbo: the true ELBO, with beta = 1 and nothing bent; nats.
+        elbo: the ELBO itself, with beta = 1, without free bits and capacity; nats.
         elbo_standard_error: of `elbo`, over the particles.
         log_likelihood: expected log likelihood; nats.
         kl: sum of the KLs, unweighted; nats.
-        num_particles: draws from the guide behind it.
+        num_particles: draws from the guide.
         step: of the schedules.
         objective: what the objective is, in words.
     """
@@ -196,12 +196,12 @@ def _number(x: float) -> str:
 
 
 def _error(x: float) -> str:
-    """A standard error; nothing where there is none."""
+    """A standard error in text; empty if it is nan."""
     return "" if math.isnan(x) else "0" if x == 0 else f"{x:.2g}"
 
 
 def _clean(value: Any) -> Any:
-    """Without what JSON cannot say."""
+    """A value in which JSON's null replaces infinity and nan."""
     if isinstance(value, Mapping):
         return {key: _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -35,9 +35,8 @@ class TraceKL_ELBO(Trace_ELBO):
 
     The loss is `-E_q[log likelihood] + penalty(KL of each site)`, in nats. Each latent's KL is, in
     this order, a closed form, an exact sum, a quadrature, or a sample of `log q - log p`. An
-    autoguide's auxiliary Normal and its Delta count as the one distribution that they are; joint
-    Gaussian autoguides are taken apart by the chain rule. A drop-in for every ELBO of Pyro's that
-    does
+    autoguide's auxiliary Normal and its Delta are taken together as one distribution; joint
+    Gaussian autoguides are split by the chain rule. It can replace every ELBO of Pyro's that does
     not enumerate: latents that are not reparametrised get score-function gradients.
 
     A KL is exact only if that is valid (no parent of the site in the model descends from it in
@@ -50,40 +49,42 @@ class TraceKL_ELBO(Trace_ELBO):
             any function of the step), or `{site: number or schedule}`.
         free_bits: nats of a KL that are not penalised: `max(KL, free_bits)` for each that is
             counted; a number or `{site: number}`.
-        free_bits_per: what they count. "site": the KL of the site as it enters the ELBO, summed
-            over plates and events, times its scale. "element": that of each element of the site's
-            batch (each datum of a plate), its event summed, so that the level is nats for each
-            datum. "batch": that of each coordinate of the event, averaged over the batch, as
-            Kingma and others (2016, eq. 15) have it; the whole event where its KL is not a sum
-            over coordinates. Elements that are masked out do not count, and scales multiply the
-            level as they do the KL.
-        capacity: the KL that is aimed at instead of 0: `|KL - capacity|`; a number, a schedule,
-            or `{site: ...}`.
-        capacity_per: what it counts, as for `free_bits_per`; None is the sum over all sites for
-            one number, and "site" for `{site: ...}`.
+        free_bits_per: which KL they apply to. "site": the KL of the site as it enters the ELBO,
+            summed over plates and events, times its scale. "element": that of each element of the
+            site's batch (each datum of a plate), its event summed, so that the level is nats for
+            each datum. "batch": that of each coordinate of the event, averaged over the batch
+            (Kingma and others 2016, eq. 15); the whole event where its KL is not a sum over
+            coordinates. Masked elements do not count; scales multiply the level and the KL.
+        capacity: the target of the KL instead of 0, in nats: `|KL - capacity|`; a number, a
+            schedule, or `{site: ...}`.
+        capacity_per: which KL it applies to, as for `free_bits_per`; None is the sum over all
+            sites for one number, and "site" for `{site: ...}`.
         kl_balance: alpha of KL balancing (Hafner and others 2021, DreamerV2): the gradient is that
             of alpha KL(sg(q) || p) + (1 - alpha) KL(q || sg(p)), where no gradient reaches the
-            parameters inside of sg, and the loss is left as it is. A number in [0, 1], or one for
+            parameters inside of sg, and the loss does not change. A number in [0, 1], or one for
             each of some sites; 0.8 trains the prior four times as fast as the guide, two weights
             a and b (DreamerV3) are beta = a + b and kl_balance = a / (a + b). None is the plain
             gradient; all sites have to be reparametrised.
         mean_field: "check" tests validity and samples the sites that fail; "assume" takes every
             exact KL to be valid; "never" samples all of them.
-        exact: `{site: False}` samples the KL of a site whatever formula there is: an integral
-            over a large site costs more than its draws. All others, and those with True, are
-            exact wherever they can be.
+        exact: `{site: False}` samples the KL of a site even if there is a formula: an integral
+            over a large site costs more than its draws. All other sites, and those with True,
+            are exact wherever they can be.
         infinite: "keep" leaves a KL of +inf in the loss, with a warning that names the site; the
             gradient is that of all other terms. "sample" samples such a KL, as Trace_ELBO does,
-            for as long as it is infinite: a guide for a scale that leaves its prior's support
-            with a probability that no draw ever meets.
-        control_variate: whether to add to the gradient a running multiple of that of (sampled -
-            exact KL), whose mean is zero: less variance for a second backward pass. The loss
-            that is returned is left as it is.
+            as long as it is infinite: for a guide of a scale, say, that leaves its prior's
+            support with a probability too small for a draw to show it.
+        control_variate: whether to add to the gradient a running multiple of the gradient of
+            (sampled - exact KL), whose mean is zero: less variance for a second backward pass.
+            The returned loss does not change.
         *args: as for `pyro.infer.Trace_ELBO`, in its order: num_particles, max_plate_nesting, ...
         **kwargs: as for `pyro.infer.Trace_ELBO`: vectorize_particles, retain_graph, ...
 
     Attributes:
-        step_count: gradients taken so far: where schedules are.
+        step_count: gradients taken so far, which is the step of the schedules.
+
+    Raises:
+        ValueError: an option has a value that is not allowed, or options contradict each other.
 
     Example:
         >>> def model():
@@ -240,8 +241,11 @@ class TraceKL_ELBO(Trace_ELBO):
         Args:
             model: the model.
             guide: the guide.
-            *args: of model and guide.
-            **kwargs: of model and guide.
+            *args: positional arguments of both.
+            **kwargs: keyword arguments of both.
+
+        Returns:
+            Nats.
         """
         run = Run(model, guide, args, kwargs)
         with torch.no_grad():
@@ -259,8 +263,11 @@ class TraceKL_ELBO(Trace_ELBO):
         Args:
             model: the model.
             guide: the guide.
-            *args: of model and guide.
-            **kwargs: of model and guide.
+            *args: positional arguments of both.
+            **kwargs: keyword arguments of both.
+
+        Returns:
+            Nats; a scalar tensor, whose gradient is that of the objective.
         """
         run = Run(model, guide, args, kwargs)
         if self._has_hook:
@@ -282,8 +289,11 @@ class TraceKL_ELBO(Trace_ELBO):
         Args:
             model: the model.
             guide: the guide.
-            *args: of model and guide.
-            **kwargs: of model and guide.
+            *args: positional arguments of both.
+            **kwargs: keyword arguments of both.
+
+        Returns:
+            Nats.
         """
         run = Run(model, guide, args, kwargs)
         loss: Any
@@ -338,7 +348,7 @@ class TraceKL_ELBO(Trace_ELBO):
 
     @property
     def report(self) -> KLReport:
-        """Every term of the last evaluation: KL per site, method, true ELBO, objective.
+        """Every term of the last evaluation in nats: KL per site, method, ELBO, objective.
 
         Raises:
             RuntimeError: nothing has been evaluated yet.
@@ -355,12 +365,12 @@ class TraceKL_ELBO(Trace_ELBO):
         Args:
             model: the model.
             guide: the guide.
-            *args: of model and guide.
+            *args: positional arguments of both.
             num_particles: how many draws from the guide.
-            **kwargs: of model and guide.
+            **kwargs: keyword arguments of both.
 
         Returns:
-            The report; `elbo.report` is it, too.
+            The report, in nats, which is also `elbo.report` until the next evaluation.
         """
         other = self._with_particles(num_particles)
         with torch.no_grad():

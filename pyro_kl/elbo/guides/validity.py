@@ -1,15 +1,16 @@
-"""When an exact KL may stand for the sampled one.
+"""When an exact KL may replace the sampled one.
 
 E_q[log q(z | ...) - log p(z | parents)] is E[KL(q(z | ...) || p(z | parents))] exactly if no
 parent of z in the model descends from z in the guide. Two tests:
 
-1. by order: all latents before z in the model come before z in the guide too. Causality makes it
-   sound for every run with the same order of sites, and it costs nothing.
-2. by watching: a site that fails 1 is asked about in every run, since what depends on what may
-   change with an argument, a batch or a branch. While guide and model run, each tensor carries
-   along from which of the guide's sites it was computed; where a number leaves the tensors (by
-   `.item()`, `float`, NumPy, a branch), whatever comes after it counts as computed from it.
-   The test may see a dependence that is none, and never misses one.
+1. by order: all latents before z in the model come before z in the guide too. What is drawn
+   later cannot influence what is drawn earlier, so that the test holds for every run with the
+   same order of sites; it costs nothing.
+2. by watching: a site that fails 1 is watched in every run, since what depends on what may change
+   with an argument, a batch or a branch. While guide and model run, each tensor is followed by
+   the set of the guide's sites that it was computed from. Where a number leaves the tensors (by
+   `.item()`, `float`, NumPy, a branch), everything after it counts as computed from it. The test
+   may find a dependence where there is none, but never misses one.
 
 A site that fails both is sampled. Guides and models whose sites are in order are not watched.
 
@@ -50,10 +51,10 @@ def late_parents(
 
 
 class Watch:
-    """Test 2: from which of the guide's sites everything in one run was computed.
+    """Test 2: from which of the guide's sites each tensor of one run was computed.
 
-    A set of sites is a number with one bit for each. Memory that is shared is one thing: a view
-    that is written to changes what it is a view of.
+    A set of sites is a number with one bit for each. Sources belong to a storage and not to a
+    tensor, since writing to a view changes the tensor that it is a view of.
     """
 
     def __init__(self) -> None:
@@ -78,7 +79,7 @@ class Watch:
             stack.enter_context(manager)
         return stack
 
-    # --- asking -----------------------------------------------------------------------------
+    # --- results ----------------------------------------------------------------------------
 
     def reached_by(self, site: Mapping[str, Any], names: Iterable[str]) -> set[str]:
         """Those of the guide's sites `names` that a site's distribution, scale or mask depends on.
@@ -91,11 +92,11 @@ class Watch:
         sources |= self._sources_of([site["scale"], site["mask"]])
         before, self._leaked = self._leaked, 0
         try:
-            value = site["value"].detach().clone()  # of which nobody knows where it comes from
+            value = site["value"].detach().clone()  # a tensor without sources
             with torch.no_grad(), self._entered():
                 density = site["fn"].log_prob(value)
             sources |= self._sources_of([density]) | self._leaked
-        except Exception:  # whatever stops the test, stops the claim
+        except Exception:  # any failure means: not proved valid
             return set(names)
         finally:
             self._leaked = before
@@ -106,7 +107,7 @@ class Watch:
         sources = self._sources_of([value])
         return [name for name in names if self._bit.get(name, 0) & sources]
 
-    # --- what the handlers tell -------------------------------------------------------------
+    # --- called by the handlers -------------------------------------------------------------
 
     def drawn(self, name: str, value: Any) -> None:
         """The guide has drawn a site."""
@@ -114,11 +115,11 @@ class Watch:
         self._add([value], bit | self._leaked)
 
     def stated(self, name: str) -> None:
-        """The model has come to a sample statement, with the distribution at hand."""
+        """The model has reached a sample statement, whose distribution has been made."""
         self._leaked_at[name] = self._leaked
 
     def computed(self, operation: Any, inputs: Any, result: Any) -> None:
-        """Something was computed."""
+        """An operation was computed."""
         sources = self._sources_of(inputs) | self._leaked
         if not sources:
             return
@@ -129,7 +130,7 @@ class Watch:
             self.leak(sources)
 
     def read(self, inputs: Any, result: Any) -> None:
-        """Values of tensors were copied where nobody sees it."""
+        """Values of tensors were copied without an operation."""
         sources = self._sources_of(inputs)
         if sources and isinstance(result, Tensor):
             self._add([result], sources)
@@ -159,19 +160,19 @@ class Watch:
     def _add(self, values: Any, sources: int) -> None:
         for tensor in tensors_of(values):
             key = _memory(tensor)
-            if key is None:  # sparse, or of another kind without memory of its own
+            if key is None:  # a sparse tensor, or another kind without a storage
                 self._leaked |= sources
                 continue
             place, storage = key
             known = self._sources.get(place)
             if known is None:
-                self._sources[place] = sources, StorageWeakRef(storage)  # keeps the place taken
+                self._sources[place] = sources, StorageWeakRef(storage)  # the address stays in use
             elif known[0] | sources != known[0]:
                 self._sources[place] = known[0] | sources, known[1]
 
 
 class _Drawn(Messenger):
-    """Tells a `Watch` of the guide's draws."""
+    """Reports the guide's draws to a `Watch`."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class _Drawn(Messenger):
 
 
 class _Stated(Messenger):
-    """Tells a `Watch` when the model comes to its sites."""
+    """Reports the model's sample statements to a `Watch`."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -194,7 +195,7 @@ class _Stated(Messenger):
 
 
 class _Operations(TorchDispatchMode):
-    """Tells a `Watch` of all operations, those inside compiled and vectorised functions too."""
+    """Reports all operations to a `Watch`, those inside compiled and vectorised functions too."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -208,7 +209,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Readers(TorchFunctionMode):
-    """Tells a `Watch` of what reads the memory of tensors without an operation."""
+    """Reports functions to a `Watch` that read the memory of tensors without an operation."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -231,7 +232,7 @@ _READERS = {
 
 
 def _memory(tensor: Tensor) -> tuple[int, Any] | None:
-    """Where a tensor's numbers are."""
+    """The address of a tensor's storage, and the storage; None if it has none."""
     try:
         with torch._C.DisableTorchFunction():
             storage = tensor.untyped_storage()
@@ -256,7 +257,7 @@ def _returns_number(result: Any) -> bool:
 
 
 def _is_validation() -> bool:
-    """Whether a number is read by a check of torch's that raises, or does nothing."""
+    """Whether a check of torch's reads the number, which raises an error or does nothing."""
     frame: Any = sys._getframe(2)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
