@@ -21,7 +21,14 @@ from .objective import Objective
 from .settings import agree, inner_masks, lends_mask
 from .site_batches import SiteBatch, in_batches
 from .terms import Term, scaled
-from .traces import Site, Trace, compute_guide, compute_model, has_score_function, is_factor
+from .traces import (
+    Site,
+    Traces,
+    compute_guide,
+    compute_model,
+    has_score_function,
+    is_factor,
+)
 
 _DIFFER = "scale or mask differ between model and guide"
 #: Methods whose KL is computed for each site on its own.
@@ -51,8 +58,7 @@ class Collected:
 
 def collect(
     plan: Plan,
-    model_trace: Trace,
-    guide_trace: Trace,
+    traces: Traces,
     every_density: bool,
     objective: Objective,
 ) -> Collected:
@@ -60,8 +66,7 @@ def collect(
 
     Args:
         plan: as made for traces of this structure.
-        model_trace: of the model.
-        guide_trace: of the guide.
+        traces: of model and guide.
         every_density: whether to compute the log densities of exact sites too.
         objective: has the weights of the two sides of a KL in its gradient.
 
@@ -72,56 +77,58 @@ def collect(
     """
     tracing = bool(torch._C._get_tracing_state())
     with ignore_jit_warnings() if tracing else nullcontext():
-        for name, how in plan.decisions.items():
-            if tracing and how.agrees is not None:
-                continue  # a traced run takes over what the run before it has found
-            if not how.site.holds(model_trace, guide_trace):
-                raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
-            how.agrees = agree(how, model_trace, guide_trace)
-    _compute_densities(plan, model_trace, guide_trace, every_density)
+        _check(plan, traces, tracing)
+    _compute_densities(plan, traces, every_density)
     terms = [
         Term.of(node, "likelihood", node["log_prob"], method=_method_of_density(node))
-        for node in map(model_trace.nodes.get, plan.observed)
+        for node in map(traces.model.nodes.get, plan.observed)
     ]
     pairs: list[tuple[UnivariatePair, Term]] = []
     for name, how in plan.decisions.items():
         share = None if objective.kl_balance is None else objective.balance(name)
-        node, drawn = model_trace.nodes[name], guide_trace.nodes.get(name)
         pair = None
-        if share is None and not tracing and _is_unweighed(how, node, drawn):
-            pair = how.site.univariate_pair(model_trace, guide_trace)
+        if share is None and not tracing and _is_plain(how, traces):
+            pair = how.site.univariate_pair(traces)
         if pair is not None:
             term = Term.of(
-                node, "latent", None,
+                traces.model.nodes[name], "latent", None,
                 method=how.method, source=how.source, reason=how.reason, own_cost=False,
             )  # fmt: skip
             pairs.append((pair, term))
             continue
-        term = _latent(how, model_trace, guide_trace)
+        term = _latent(how, traces)
         if share is not None and how.method != "prior":
-            fixed = _with_stopped_prior(name, model_trace)
-            term = balanced(term, _latent(how, fixed, guide_trace), share)
+            term = balanced(term, _latent(how, _with_stopped_prior(name, traces)), share)
         terms.append(term)
     batches, single = in_batches(pairs)
     terms += single
-    terms += [_auxiliary(guide_trace.nodes[name]) for name in plan.auxiliary]
+    terms += [_auxiliary(traces.guide.nodes[name]) for name in plan.auxiliary]
     if objective.kl_balance is not None:
         check_no_scores(terms)
     return Collected(terms, batches)
 
 
-def _is_unweighed(how: Decision, node: Site, drawn: Site | None) -> bool:
+def _check(plan: Plan, traces: Traces, tracing: bool) -> None:
+    """Check that each latent is drawn as planned, and whether both sides agree on its settings."""
+    for name, how in plan.decisions.items():
+        if tracing and how.agrees is not None:
+            continue  # a traced run takes over what the run before it has found
+        if not how.site.holds(traces):
+            raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
+        how.agrees = agree(how, traces)
+
+
+def _is_plain(how: Decision, traces: Traces) -> bool:
     """Whether a latent's term is its exact KL, without scale, mask and score function."""
     if not how.exact or not how.agrees or how.masked or how.method in _ALONE:
         return False
+    node = traces.model.nodes[how.site.name]
     if node["mask"] is not None or isinstance(node["scale"], Tensor) or node["scale"] != 1:
         return False
-    return drawn is not None and "score_parts" not in drawn
+    return "score_parts" not in traces.guide.nodes[how.site.name]
 
 
-def _compute_densities(
-    plan: Plan, model_trace: Trace, guide_trace: Trace, every_density: bool
-) -> None:
+def _compute_densities(plan: Plan, traces: Traces, every_density: bool) -> None:
     """Let Pyro compute the log densities that are needed."""
     of_model, of_guide = set(plan.observed), set(plan.auxiliary)
     for name, how in plan.decisions.items():
@@ -131,10 +138,10 @@ def _compute_densities(
             of_model.add(name)
             of_guide.update(how.site.parts)
         elif isinstance(how.site, OwnDistribution):
-            if has_score_function(guide_trace.nodes[name]["fn"]):
+            if has_score_function(traces.guide.nodes[name]["fn"]):
                 of_guide.add(name)
-    compute_model(model_trace, of_model)
-    compute_guide(guide_trace, of_guide)
+    compute_model(traces.model, of_model)
+    compute_guide(traces.guide, of_guide)
 
 
 # --- terms --------------------------------------------------------------------------------------
@@ -168,21 +175,21 @@ def _entropy_term(parts: Any) -> Tensor:
     return term if isinstance(term, Tensor) else torch.zeros_like(parts.log_prob)
 
 
-def _latent(how: Decision, model_trace: Trace, guide_trace: Trace) -> Term:
+def _latent(how: Decision, traces: Traces) -> Term:
     """The KL of one latent."""
-    node = model_trace.nodes[how.site.name]
+    node = traces.model.nodes[how.site.name]
     if how.method == "prior":
         return _from_prior(how, node)
-    drawn = guide_trace.nodes[how.site.name]
+    drawn = traces.guide.nodes[how.site.name]
     mask = unmasked(node["fn"])[1] if how.masked else True
     method, source, dims, surrogate = how.method, how.source, None, None
-    value = None if how.agrees else _apart(how, model_trace, guide_trace)
+    value = None if how.agrees else _apart(how, traces)
     sampled = value is None and not (how.exact and how.agrees)
     if sampled:
-        value, surrogate = _sampled(how, model_trace, guide_trace)
+        value, surrogate = _sampled(how, traces)
         method, source = "monte carlo" if how.exact else how.method, ""
     elif value is None:
-        pair = how.site.kl(model_trace, guide_trace)
+        pair = how.site.kl(traces)
         value, dims = scaled(pair.value, node, mask), pair.dims
     return Term.of(
         node, "latent", value, surrogate,
@@ -192,33 +199,31 @@ def _latent(how: Decision, model_trace: Trace, guide_trace: Trace) -> Term:
     )  # fmt: skip
 
 
-def _apart(how: Decision, model_trace: Trace, guide_trace: Trace) -> Tensor | None:
+def _apart(how: Decision, traces: Traces) -> Tensor | None:
     """s_q E log q - s_p E log p with scale and mask of each side, if both are known exactly."""
     if not how.exact or how.method == "infinite":
         return None
-    node, drawn = (trace.nodes[how.site.name] for trace in (model_trace, guide_trace))
+    node, drawn = (trace.nodes[how.site.name] for trace in traces)
     if inner_masks(node["fn"]) != [] or inner_masks(drawn["fn"]) != []:
         return None  # the KL would leave out what either side does
     try:
-        entropy = how.site.entropy(guide_trace)
-        cross = how.site.kl(model_trace, guide_trace).value + entropy
+        entropy = how.site.entropy(traces.guide)
+        cross = how.site.kl(traces).value + entropy
     except NotImplementedError:
         return None
     p_mask, q_mask = unmasked(node["fn"])[1], unmasked(drawn["fn"])[1]
     return scaled(cross, node, p_mask) - scaled(entropy, drawn, q_mask)
 
 
-def _sampled(
-    how: Decision, model_trace: Trace, guide_trace: Trace
-) -> tuple[Tensor, Tensor | None]:
+def _sampled(how: Decision, traces: Traces) -> tuple[Tensor, Tensor | None]:
     """Log q - log p at the value; and what is differentiated if that is something else."""
-    node = model_trace.nodes[how.site.name]
-    mask = node["mask"] if lends_mask(how.site, model_trace, guide_trace) else True
+    node = traces.model.nodes[how.site.name]
+    mask = node["mask"] if lends_mask(how.site, traces) else True
     log_p = node["log_prob"]
-    value = how.site.scaled_log_q(guide_trace, mask) - log_p
+    value = how.site.scaled_log_q(traces.guide, mask) - log_p
     if not isinstance(how.site, OwnDistribution):
         return value, None
-    parts = guide_trace.nodes[how.site.name]["score_parts"]
+    parts = traces.guide.nodes[how.site.name]["score_parts"]
     if parts.entropy_term is parts.log_prob:
         return value, None
     entropy = _entropy_term(parts)
@@ -236,14 +241,13 @@ def _from_prior(how: Decision, node: Site) -> Term:
     )  # fmt: skip
 
 
-def _with_stopped_prior(name: str, model_trace: Trace) -> Trace:
-    """The trace with a prior that no gradient reaches."""
-    node = model_trace.nodes[name]
+def _with_stopped_prior(name: str, traces: Traces) -> Traces:
+    """The traces with a prior that no gradient reaches."""
+    node = traces.model.nodes[name]
     distribution = stopped(node)
     node = {
         **node,
         "fn": distribution,
         "log_prob": scaled(distribution.log_prob(node["value"]), node),
     }
-    made: Any = SimpleNamespace(nodes={**model_trace.nodes, name: node})
-    return made
+    return Traces(SimpleNamespace(nodes={**traces.model.nodes, name: node}), traces.guide)

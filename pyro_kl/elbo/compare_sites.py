@@ -151,8 +151,8 @@ def compare_sites(
                 if decision is None or term.method == "prior":
                     continue
                 methods[term.name] = term.method, term.reason
-                log_q = decision.site.scaled_log_q(particle.guide_trace)
-                ratio = log_q - particle.model_trace.nodes[term.name]["log_prob"]
+                log_q = decision.site.scaled_log_q(particle.traces.guide)
+                ratio = log_q - particle.traces.model.nodes[term.name]["log_prob"]
                 for store, value in ((exact, term.value), (sampled, ratio)):
                     store.setdefault(term.name, []).append(
                         per_particle(value, plate, num_particles).double()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .guides.plan import Plan
 from .terms import Term
-from .traces import Trace, has_score_function
+from .traces import Traces, has_score_function
 
 
 class ControlVariate:
@@ -41,8 +41,7 @@ class ControlVariate:
     def of(
         self,
         plan: Plan,
-        model_trace: Trace,
-        guide_trace: Trace,
+        traces: Traces,
         terms: Sequence[Term],
         weights: Mapping[str, Any],
     ) -> Any:
@@ -52,10 +51,10 @@ class ControlVariate:
             decision = plan.decisions.get(term.name)
             if decision is None or term.dims is None:
                 continue
-            if has_score_function(guide_trace.nodes[term.name]["fn"]):
+            if has_score_function(traces.guide.nodes[term.name]["fn"]):
                 continue  # the difference would need a score function of its own
-            log_q = decision.site.scaled_log_q(guide_trace)
-            sampled = log_q - model_trace.nodes[term.name]["log_prob"]
+            log_q = decision.site.scaled_log_q(traces.guide)
+            sampled = log_q - traces.model.nodes[term.name]["log_prob"]
             gap = (sampled - term.value).masked_fill(term.value.isinf(), 0.0)
             total = total + weights[term.name] * gap.sum()
         return total

@@ -19,7 +19,7 @@ from .counting import count, weighed_term
 from .guides.plan import Plan
 from .objective import Objective, Weighed
 from .terms import Term
-from .traces import Trace
+from .traces import Trace, Traces
 
 
 @dataclass
@@ -28,8 +28,7 @@ class Particle:
 
     collected: Collected
     plan: Plan
-    model_trace: Trace
-    guide_trace: Trace
+    traces: Traces
 
     @property
     def infinite(self) -> list[str]:
@@ -75,7 +74,7 @@ class ElboTerms:
         if not getattr(surrogate, "requires_grad", False):
             return
         for particle in self.particles:
-            for trace in (particle.model_trace, particle.guide_trace):
+            for trace in particle.traces:
                 for node in trace.nodes.values():
                     if node["type"] == "param":
                         surrogate.backward(retain_graph=retain_graph)
@@ -89,8 +88,7 @@ class ElboTerms:
         for particle in self.particles:
             extra = extra + control.of(
                 particle.plan,
-                particle.model_trace,
-                particle.guide_trace,
+                particle.traces,
                 particle.collected.terms,
                 {
                     name: weight.mean() if isinstance(weight, Tensor) else weight
@@ -147,7 +145,7 @@ def loss_of(
                 term = weighed_term(finite, weights[term.name], kls[groups[term.name]].per)
                 surrogate = surrogate + term.surrogate.sum()
             terms.append(term)
-        surrogate = surrogate - _score_function_part(terms, particle.guide_trace, baselines)
+        surrogate = surrogate - _score_function_part(terms, particle.traces.guide, baselines)
     return ElboTerms(loss, surrogate / num_particles, weighed, particles, num_particles)
 
 

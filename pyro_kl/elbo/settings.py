@@ -16,27 +16,27 @@ from ..registry.subclasses import is_a
 from ..wrappers.masked import unmasked
 from .guides.mean_field import FromPrior, GuideSite
 from .guides.plan import Decision
-from .traces import Trace
+from .traces import Traces
 
 
-def agree(how: Decision, model_trace: Trace, guide_trace: Trace) -> bool:
+def agree(how: Decision, traces: Traces) -> bool:
     """Whether model and guide have the same scale and mask at a latent."""
     if isinstance(how.site, FromPrior):
         return True
-    node, parts = model_trace.nodes[how.site.name], how.site.parts
+    node, parts = traces.model.nodes[how.site.name], how.site.parts
     scale, mask = node["scale"], node["mask"]
-    if mask is None or not lends_mask(how.site, model_trace, guide_trace):
+    if mask is None or not lends_mask(how.site, traces):
         for part in parts:
-            of_part = guide_trace.nodes[part]["mask"]
+            of_part = traces.guide.nodes[part]["mask"]
             if of_part is not mask and not _same(of_part, mask):
                 return False
     for part in parts:
-        of_part = guide_trace.nodes[part]["scale"]
+        of_part = traces.guide.nodes[part]["scale"]
         if of_part is not scale and not _same(of_part, scale):
             return False
     if not how.masked:
         return True
-    q, p = guide_trace.nodes[parts[-1]]["fn"], node["fn"]
+    q, p = traces.guide.nodes[parts[-1]]["fn"], node["fn"]
     of_q, of_p = inner_masks(q), inner_masks(p)
     if of_q is None or of_p is None or len(of_q) != len(of_p):
         return False
@@ -46,18 +46,18 @@ def agree(how: Decision, model_trace: Trace, guide_trace: Trace) -> bool:
     return _same(unmasked(q)[1], unmasked(p)[1])
 
 
-def lends_mask(site: GuideSite, model_trace: Trace, guide_trace: Trace) -> bool:
+def lends_mask(site: GuideSite, traces: Traces) -> bool:
     """Whether the guide of a latent should have the model's mask, and has none.
 
     Pyro's `obs_mask` makes a latent "x_unobserved" whose mask leaves out what is observed;
     autoguides do not carry that mask.
     """
     name, suffix = site.name, "_unobserved"
-    if not name.endswith(suffix) or model_trace.nodes[name]["mask"] is None:
+    if not name.endswith(suffix) or traces.model.nodes[name]["mask"] is None:
         return False
-    if any(guide_trace.nodes[part]["mask"] is not None for part in site.parts):
+    if any(traces.guide.nodes[part]["mask"] is not None for part in site.parts):
         return False
-    return name.removesuffix(suffix) + "_observed" in model_trace.nodes
+    return name.removesuffix(suffix) + "_observed" in traces.model.nodes
 
 
 def inner_masks(distribution: Any) -> list[tuple[int, Any]] | None:

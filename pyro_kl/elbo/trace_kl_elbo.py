@@ -24,7 +24,7 @@ from .objective import Levels, Objective, check_names
 from .particle_hook import hook_of
 from .report import KLReport
 from .snapshot import Snapshot
-from .traces import Trace, compute_all, paired_traces
+from .traces import Traces, compute_all, paired_traces
 from .warnings import DIFFER, INFINITE, warn_of, warn_of_sites
 
 _MODES = ("check", "assume", "never")
@@ -146,21 +146,19 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def _get_trace(
         self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Trace, Trace]:
+    ) -> Traces:
         watch = Watch() if self._plans.watches else None
         traces = paired_traces(model, guide, args, kwargs, self.max_plate_nesting, watch)
         if self._hooked is not None:  # a subclass may read any density
-            compute_all(*traces)
+            compute_all(traces)
         return traces
 
     def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
         """The terms of each pair of traces."""
         for traces in self._get_traces(run.model, run.guide, run.args, run.kwargs):
-            yield self._particle(traces, run.guide, every_density)
+            yield self._particle(Traces(*traces), run.guide, every_density)
 
-    def _particle(
-        self, traces: tuple[Any, Any], guide: Any, every_density: bool = False
-    ) -> Particle:
+    def _particle(self, traces: Traces, guide: Any, every_density: bool = False) -> Particle:
         """The terms of a pair of traces."""
         try:
             particle = self._by_plan(traces, guide, every_density)
@@ -176,20 +174,20 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def _by_plan(
         self,
-        traces: tuple[Trace, Trace],
+        traces: Traces,
         guide: Any,
         every_density: bool,
         infinite: Collection[str] = (),
         anew: bool = False,
     ) -> Particle:
         """The terms of a pair of traces, as a plan has them."""
-        plan, made = self._plans.get(*traces, guide, infinite, anew)
+        plan, made = self._plans.get(traces, guide, infinite, anew)
         if made:
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
             warn_of(plan, self._warned)
-        collected = collect(plan, *traces, every_density, self.objective)
-        return Particle(collected, plan, *traces)
+        collected = collect(plan, traces, every_density, self.objective)
+        return Particle(collected, plan, traces)
 
     @property
     def _vectorized(self) -> bool:
@@ -210,7 +208,7 @@ class TraceKL_ELBO(Trace_ELBO):
         """
         assert self._hooked is not None, "called by loss, loss_and_grads and differentiable_loss"
         guide, levels, snapshot = self._hooked
-        particle = self._particle((model_trace, guide_trace), guide)
+        particle = self._particle(Traces(model_trace, guide_trace), guide)
         snapshot.add(particle.collected, particle.plan)
         result = loss_of([particle], self.objective, levels, 1, self._plate, self._baselines)
         return torch_item(result.loss), result.surrogate

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pyro import poutine
@@ -32,6 +32,13 @@ class Trace(Protocol):
     nodes: Any
 
 
+class Traces(NamedTuple):
+    """The traces of one run of the guide, and of the model on its values."""
+
+    model: Trace
+    guide: Trace
+
+
 def paired_traces(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -39,7 +46,7 @@ def paired_traces(
     kwargs: dict[str, Any],
     max_plate_nesting: float,
     watch: Watch | None = None,
-) -> tuple[Trace, Trace]:
+) -> Traces:
     """Run the guide, and the model on its values; no log density is computed.
 
     Args:
@@ -81,7 +88,7 @@ def paired_traces(
         check_if_enumerated(guide_trace)
         for trace in (model_trace, guide_trace):
             _check_shapes(trace, max_plate_nesting)
-    return model_trace, guide_trace
+    return Traces(model_trace, guide_trace)
 
 
 class _Rows(Messenger):
@@ -156,8 +163,10 @@ def compute_guide(trace: Trace, names: Collection[str]) -> None:
     part.compute_score_parts()
 
 
-def compute_all(model_trace: Any, guide_trace: Any) -> None:
+def compute_all(traces: Traces) -> None:
     """Compute all densities of both traces, as Pyro's own ELBOs do."""
+    model_trace: Any = traces.model
+    guide_trace: Any = traces.guide
     model_trace.compute_log_prob()
     guide_trace.compute_score_parts()
 

@@ -27,7 +27,7 @@ from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from ..traces import Site, Trace
+from ..traces import Site, Trace, Traces
 from .gaussian import GaussianBlock, diagonal, read_joint
 from .mean_field import ImageSite
 from .pair_kl import PairKL, Prior, UnivariatePair, kl_of_pair
@@ -130,13 +130,13 @@ class JointBlock(ImageSite):
         if self.has_parents and self.order > 0:
             self.word = "Rao-Blackwellised: exact given the sites before it"
 
-    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+    def holds(self, traces: Traces) -> bool:
         """Whether the Delta is the image of the slice."""
-        aux = guide_trace.nodes[self.auxiliary]
+        aux = traces.guide.nodes[self.auxiliary]
         if self.sizes and aux["value"].shape[-1] != sum(self.sizes):
             return False
         part = aux["value"][..., self.start : self.stop]
-        return self.has_image(part, model_trace, guide_trace)
+        return self.has_image(part, traces)
 
     def _block(self, guide_trace: Trace) -> GaussianBlock:
         """The Gaussian of the slice."""
@@ -144,18 +144,18 @@ class JointBlock(ImageSite):
         aux = guide_trace.nodes[self.auxiliary]
         return _joint_of(aux, self.sizes).block(self.start, self.stop, conditional)
 
-    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
+    def univariate_pair(self, traces: Traces) -> UnivariatePair | None:
         """The coordinates' images, and the prior, if that is a product of univariate ones."""
-        prior = self.prior(model_trace)
+        prior = self.prior(traces.model)
         if not prior.is_univariate:
             return None
-        arranged = _arranged(self._block(guide_trace), prior, *self.shapes(prior, guide_trace))
+        arranged = _arranged(self._block(traces.guide), prior, *self.shapes(prior, traces.guide))
         return prior.univariate_pair(*arranged)
 
-    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+    def kl(self, traces: Traces) -> PairKL:
         """KL of the block against the prior, with the correlation inside of the block."""
-        prior = self.prior(model_trace)
-        return product_kl(self._block(guide_trace), prior, *self.shapes(prior, guide_trace))
+        prior = self.prior(traces.model)
+        return product_kl(self._block(traces.guide), prior, *self.shapes(prior, traces.guide))
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """log q(u_k | u_<k), and the Jacobian that the Delta carries."""
@@ -181,23 +181,20 @@ def _joint_of(aux: Site, sizes: Sequence[int]) -> Any:
     return aux["pyro_kl_joint"]
 
 
-def joint_blocks(
-    auxiliary: str, members: Sequence[str], model_trace: Trace, guide_trace: Trace
-) -> list[JointBlock]:
+def joint_blocks(auxiliary: str, members: Sequence[str], traces: Traces) -> list[JointBlock]:
     """The slices of a joint site whose images are the Deltas after it.
 
     Args:
         auxiliary: a site of the guide whose value is a vector.
         members: the Deltas after it, in the guide's order; one that is no image of the next
             slice is passed over.
-        model_trace: of the model.
-        guide_trace: of the guide.
+        traces: of model and guide.
 
     Raises:
         NotImplementedError: the distribution is not one of the Gaussians of `read_joint`, or some
             of its coordinates belong to no Delta.
     """
-    aux = guide_trace.nodes[auxiliary]
+    aux = traces.guide.nodes[auxiliary]
     value, distribution = aux["value"], aux["fn"]
     if read_joint(distribution, value) is None:
         raise NotImplementedError(
@@ -207,9 +204,9 @@ def joint_blocks(
     blocks: list[JointBlock] = []
     start, batch = 0, value.shape[:-1]
     for name in members:
-        size = _coordinates(model_trace.nodes[name], guide_trace.nodes[name]["value"], batch)
+        size = _coordinates(traces.model.nodes[name], traces.guide.nodes[name]["value"], batch)
         block = JointBlock(name, auxiliary, start, start + size, len(blocks), ())
-        if size and block.stop <= value.shape[-1] and block.holds(model_trace, guide_trace):
+        if size and block.stop <= value.shape[-1] and block.holds(traces):
             blocks.append(block)
             start = block.stop
     if start < value.shape[-1]:

@@ -18,7 +18,7 @@ from ...registry.shapes import check_event_shapes
 from ...registry.subclasses import is_a
 from ...wrappers.masked import unmasked
 from ..terms import scaled
-from ..traces import Site, Trace
+from ..traces import Site, Trace, Traces
 from .pair_kl import PairKL, Prior, Support, UnivariatePair, kl_of_pair
 
 
@@ -35,15 +35,15 @@ class GuideSite:
     parts: tuple[str, ...] = ()
     word: str = ""
 
-    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+    def holds(self, traces: Traces) -> bool:
         """Whether the value in the traces is still made of the parts in this way."""
         return True
 
-    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
+    def univariate_pair(self, traces: Traces) -> UnivariatePair | None:
         """The distributions of guide and model, if both are univariate; None if not."""
         return None
 
-    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+    def kl(self, traces: Traces) -> PairKL:
         """The exact KL.
 
         Raises:
@@ -92,9 +92,9 @@ class OwnDistribution(GuideSite):
     def __post_init__(self) -> None:
         self.parts = (self.name,)
 
-    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
+    def univariate_pair(self, traces: Traces) -> UnivariatePair | None:
         """The two distributions, if they are products of univariate ones."""
-        q, p = self._bare(guide_trace), self._bare(model_trace)
+        q, p = self._bare(traces.guide), self._bare(traces.model)
         check_event_shapes(q, p)
         depth = p.event_dim
         if depth == 0:
@@ -104,9 +104,9 @@ class OwnDistribution(GuideSite):
                 return UnivariatePair(q.base_dist, p.base_dist, depth)
         return None
 
-    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+    def kl(self, traces: Traces) -> PairKL:
         """KL(distribution of the guide || prior)."""
-        return kl_of_pair(self._bare(guide_trace), self._bare(model_trace))
+        return kl_of_pair(self._bare(traces.guide), self._bare(traces.model))
 
     def entropy(self, guide_trace: Trace) -> Tensor:
         """The distribution's own."""
@@ -148,20 +148,17 @@ class ImageSite(GuideSite):
         self._support = prior.support
         return prior
 
-    def has_image(
-        self, unconstrained: Tensor, model_trace: Trace, guide_trace: Trace, flat: bool = True
-    ) -> bool:
+    def has_image(self, unconstrained: Tensor, traces: Traces, flat: bool = True) -> bool:
         """Whether the Delta's value is the image of a tensor.
 
         Args:
             unconstrained: the tensor.
-            model_trace: of the model.
-            guide_trace: of the guide.
+            traces: of model and guide.
             flat: whether the tensor may have its coordinates end to end.
         """
-        value = guide_trace.nodes[self.name]["value"]
+        value = traces.guide.nodes[self.name]["value"]
         try:
-            prior = self.prior(model_trace)
+            prior = self.prior(traces.model)
         except NotImplementedError:
             return False
         shape = prior.unconstrained_shape(value)
@@ -187,20 +184,20 @@ class ImageSite(GuideSite):
 class AutoNormalSite(ImageSite):
     """An auxiliary Normal for each element of a latent, as AutoNormal draws it."""
 
-    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+    def holds(self, traces: Traces) -> bool:
         """Whether the Delta's value is the image of the Normal's."""
-        aux, site = guide_trace.nodes[self.auxiliary], guide_trace.nodes[self.name]
+        aux, site = traces.guide.nodes[self.auxiliary], traces.guide.nodes[self.name]
         if aux["fn"].batch_shape != site["fn"].batch_shape:
             return False
-        return self.has_image(aux["value"], model_trace, guide_trace, flat=False)
+        return self.has_image(aux["value"], traces, flat=False)
 
-    def univariate_pair(self, model_trace: Trace, guide_trace: Trace) -> UnivariatePair | None:
+    def univariate_pair(self, traces: Traces) -> UnivariatePair | None:
         """The image of the Normal, and the prior, if that is a product of univariate ones."""
-        return self.prior(model_trace).univariate_pair(self._normal(guide_trace))
+        return self.prior(traces.model).univariate_pair(self._normal(traces.guide))
 
-    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+    def kl(self, traces: Traces) -> PairKL:
         """KL(image of the Normal || prior)."""
-        return self.prior(model_trace).image_kl(self._normal(guide_trace))
+        return self.prior(traces.model).image_kl(self._normal(traces.guide))
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The Normal's log density, and the Jacobian that the Delta carries."""

@@ -16,7 +16,7 @@ from pyro.poutine.guide import GuideMessenger
 from ...divergence.kl import method_of
 from ...registry.provenance import recording
 from ...wrappers.masked import unmasked
-from ..traces import Site, Trace, is_deterministic
+from ..traces import Site, Traces, is_deterministic
 from .dependence import Layout, late_sites
 from .joint import JointBlock
 from .mean_field import FromPrior, GuideSite
@@ -114,8 +114,7 @@ class Plans:
 
     def get(
         self,
-        model_trace: Trace,
-        guide_trace: Trace,
+        traces: Traces,
         guide: Any,
         infinite: Collection[str] = (),
         anew: bool = False,
@@ -123,30 +122,29 @@ class Plans:
         """The plan for a pair of traces, and whether it is a new one.
 
         Args:
-            model_trace: of the model.
-            guide_trace: of the guide.
+            traces: of model and guide.
             guide: the guide.
             infinite: latents whose exact KL is infinite in this run, which are to be sampled.
             anew: whether the plan that was made before does not fit: a distribution has changed
                 without a change of its class.
         """
-        structure = structure_of(model_trace, guide_trace)
+        structure = structure_of(traces)
         layout = self._layouts.get(structure)
         if anew or layout is None:
-            layout = self._layout(model_trace, guide_trace, guide)
+            layout = self._layout(traces, guide)
             self._layouts[structure] = layout
         dependent: dict[str, list[str]] = {}
         unseen = False
         if layout.late or layout.blocks:
-            watch: Watch | None = getattr(guide_trace, "pyro_kl_watch", None)
-            dependent = layout.dependent(model_trace, watch)
+            watch: Watch | None = getattr(traces.guide, "pyro_kl_watch", None)
+            dependent = layout.dependent(traces.model, watch)
             seen = watch is not None or isinstance(guide, GuideMessenger)
             unseen = bool(layout.late) and not seen
         key = structure, frozenset(dependent), frozenset(infinite), unseen
         plan = None if anew else self._plans.get(key)
         if plan is not None:
             return plan, False
-        plan = self._plan(layout, model_trace, guide_trace, dependent, unseen)
+        plan = self._plan(layout, traces, dependent, unseen)
         for name in infinite:
             reason = 'its exact KL is infinite, and infinite="sample"'
             sampled = _sampled(plan.decisions[name].site, reason, warns=True)
@@ -154,24 +152,23 @@ class Plans:
         self._plans[key] = plan
         return plan, True
 
-    def _layout(self, model_trace: Trace, guide_trace: Trace, guide: Any) -> Layout:
+    def _layout(self, traces: Traces, guide: Any) -> Layout:
         """Find out how each latent is drawn."""
         latents = [
             name
-            for name, node in model_trace.nodes.items()
+            for name, node in traces.model.nodes.items()
             if node["type"] == "sample" and not node["is_observed"]
         ]
-        recognised = recognise(latents, model_trace, guide_trace, guide)
+        recognised = recognise(latents, traces, guide)
         sites = recognised.sites
-        late = late_sites(sites, guide_trace) if self.mean_field == "check" else {}
+        late = late_sites(sites, traces.guide) if self.mean_field == "check" else {}
         blocks = [n for n, site in sites.items() if isinstance(site, JointBlock) and site.order]
         return Layout(recognised, late, blocks if self.mean_field != "never" else [])
 
     def _plan(
         self,
         layout: Layout,
-        model_trace: Trace,
-        guide_trace: Trace,
+        traces: Traces,
         dependent: Mapping[str, list[str]],
         unseen: bool,
     ) -> Plan:
@@ -179,8 +176,7 @@ class Plans:
 
         Args:
             layout: how each latent is drawn.
-            model_trace: of the model.
-            guide_trace: of the guide.
+            traces: of model and guide.
             dependent: the latents whose prior depends on their own draw in this run.
             unseen: whether the run was not watched; the next one will be.
         """
@@ -191,7 +187,7 @@ class Plans:
                 site = replace(site, has_parents=name in dependent)
             if isinstance(site, FromPrior):
                 how = Decision(site, False, "prior", reason=_FROM_PRIOR, warns=True)
-            elif is_point(site, guide_trace):
+            elif is_point(site, traces.guide):
                 how = _of_point(site, images.get(name, {}))
             elif self.mean_field == "never":
                 how = _sampled(site, 'mean_field="never"')
@@ -200,27 +196,27 @@ class Plans:
             elif name in layout.late and name in dependent:
                 how = _of_late(site, dependent[name], unseen)
             else:
-                how = _try_exact(site, model_trace, guide_trace)
-            decisions[name] = replace(how, masked=_is_masked(site, model_trace, guide_trace))
-        auxiliary, nodes = layout.recognised.auxiliary, guide_trace.nodes
+                how = _try_exact(site, traces)
+            decisions[name] = replace(how, masked=_is_masked(site, traces))
+        auxiliary, nodes = layout.recognised.auxiliary, traces.guide.nodes
         return Plan(
             decisions,
             [
                 name
-                for name, node in model_trace.nodes.items()
+                for name, node in traces.model.nodes.items()
                 if node["type"] == "sample" and node["is_observed"] and not is_deterministic(node)
             ],
             auxiliary,
             _groups([*decisions, *auxiliary], images),
             undeclared=[name for name in auxiliary if _is_undeclared(nodes[name])],
-            enumerated=_enumerated(sites, model_trace, guide_trace),
+            enumerated=_enumerated(sites, traces),
         )
 
 
-def structure_of(model_trace: Trace, guide_trace: Trace) -> tuple[Any, ...]:
+def structure_of(traces: Traces) -> tuple[Any, ...]:
     """Names and classes of all sites: what a plan depends on."""
     structure: list[Any] = []
-    for trace in (model_trace, guide_trace):
+    for trace in traces:
         for name, node in trace.nodes.items():
             if node["type"] == "sample":
                 distribution = node["fn"]
@@ -235,20 +231,18 @@ def _is_undeclared(node: Site) -> bool:
     return not node["infer"].get("is_auxiliary") and not is_deterministic(node)
 
 
-def _enumerated(
-    sites: Mapping[str, GuideSite], model_trace: Trace, guide_trace: Trace
-) -> list[str]:
+def _enumerated(sites: Mapping[str, GuideSite], traces: Traces) -> list[str]:
     """The latents that are marked for enumeration where they are drawn."""
     drawn = {
-        name: (model_trace if isinstance(site, FromPrior) else guide_trace).nodes[name]
+        name: (traces.model if isinstance(site, FromPrior) else traces.guide).nodes[name]
         for name, site in sites.items()
     }
     return [name for name, node in drawn.items() if node["infer"].get("enumerate")]
 
 
-def _is_masked(site: GuideSite, model_trace: Trace, guide_trace: Trace) -> bool:
+def _is_masked(site: GuideSite, traces: Traces) -> bool:
     """Whether a distribution of a latent has a mask of its own, inside of its event or not."""
-    nodes = [model_trace.nodes[site.name], *(guide_trace.nodes[part] for part in site.parts)]
+    nodes = [traces.model.nodes[site.name], *(traces.guide.nodes[part] for part in site.parts)]
     for node in nodes:
         distribution = node["fn"]
         while distribution is not None:
@@ -290,15 +284,15 @@ def _of_late(site: GuideSite, late: list[str], unseen: bool) -> Decision:
     return _sampled(site, reason, warns=True)
 
 
-def _try_exact(site: GuideSite, model_trace: Trace, guide_trace: Trace) -> Decision:
+def _try_exact(site: GuideSite, traces: Traces) -> Decision:
     """Exact if there is a formula."""
     try:
         with recording() as uses:
-            site.kl(model_trace, guide_trace)
+            site.kl(traces)
     except NotImplementedError as error:
         return _sampled(site, str(error).split(". ")[0], warns=True)
-    q, _ = unmasked(guide_trace.nodes[site.parts[-1]]["fn"])
-    p, _ = unmasked(model_trace.nodes[site.name]["fn"])
+    q, _ = unmasked(traces.guide.nodes[site.parts[-1]]["fn"])
+    p, _ = unmasked(traces.model.nodes[site.name]["fn"])
     method, source = method_of(q, p, uses)
     reason = "the guide has mass where the prior has none" if method == "infinite" else site.word
     return Decision(site, True, method, source, reason)

@@ -9,7 +9,7 @@ from typing import Any
 from pyro.distributions import Delta
 from torch.distributions import Distribution
 
-from ..traces import Site, Trace
+from ..traces import Site, Trace, Traces
 from .joint import joint_blocks
 from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution, is_normal
 from .structured import structured_sites
@@ -32,45 +32,42 @@ class Recognised:
     images: dict[str, dict[str, str]]
 
 
-def recognise(
-    latents: Sequence[str], model_trace: Trace, guide_trace: Trace, guide: Any
-) -> Recognised:
+def recognise(latents: Sequence[str], traces: Traces, guide: Any) -> Recognised:
     """Find how the guide draws each latent.
 
     Args:
         latents: of the model.
-        model_trace: of the model.
-        guide_trace: of the guide.
+        traces: of model and guide.
         guide: the guide.
     """
     known = set(latents)
     found: dict[str, GuideSite] = {}
-    for structured in structured_sites(guide, latents, model_trace, guide_trace):
+    for structured in structured_sites(guide, latents, traces):
         found[structured.name] = structured
     why: dict[str, str] = {}
-    for auxiliary, members in _followers(known, guide_trace).items():
+    for auxiliary, members in _followers(known, traces.guide).items():
         members = [name for name in members if name not in found]
-        if members and is_normal(guide_trace.nodes[auxiliary]["fn"]):
+        if members and is_normal(traces.guide.nodes[auxiliary]["fn"]):
             site = AutoNormalSite(members[0], auxiliary)
-            if site.holds(model_trace, guide_trace):
+            if site.holds(traces):
                 found[site.name] = site
                 continue
         try:
-            blocks = joint_blocks(auxiliary, members, model_trace, guide_trace)
+            blocks = joint_blocks(auxiliary, members, traces)
             found.update((block.name, block) for block in blocks)
         except NotImplementedError as error:
             why[auxiliary] = str(error)
     for name in latents:
         if name not in found:
-            found[name] = OwnDistribution(name) if name in guide_trace.nodes else FromPrior(name)
+            found[name] = OwnDistribution(name) if name in traces.guide.nodes else FromPrior(name)
     used = {part for site in found.values() for part in site.parts}
     left = [
         name
-        for name, node in guide_trace.nodes.items()
+        for name, node in traces.guide.nodes.items()
         if node["type"] == "sample" and name not in known and name not in used
     ]
     sites = {name: found[name] for name in latents}
-    return Recognised(sites, left, _images(sites, left, why, guide_trace))
+    return Recognised(sites, left, _images(sites, left, why, traces.guide))
 
 
 def _followers(latents: set[str], guide_trace: Trace) -> dict[str, list[str]]:

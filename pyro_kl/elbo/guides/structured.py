@@ -16,7 +16,7 @@ import torch
 from pyro.infer.autoguide import AutoStructured
 from torch import Tensor
 
-from ..traces import Site, Trace
+from ..traces import Site, Trace, Traces
 from .gaussian import GaussianBlock
 from .joint import product_kl
 from .mean_field import ImageSite
@@ -89,16 +89,16 @@ class StructuredSite(ImageSite):
     guide: Any
     word = "exact given the sites that the guide makes it depend on"
 
-    def holds(self, model_trace: Trace, guide_trace: Trace) -> bool:
+    def holds(self, traces: Traces) -> bool:
         """Whether the value is the image of this guide's noise, and not of another guide's."""
-        centred = _run_of(self.guide, guide_trace).centred(self.name)
+        centred = _run_of(self.guide, traces.guide).centred(self.name)
         u = attrgetter(self.name)(self.guide.locs) + centred
-        return self.has_image(u, model_trace, guide_trace)
+        return self.has_image(u, traces)
 
-    def kl(self, model_trace: Trace, guide_trace: Trace) -> PairKL:
+    def kl(self, traces: Traces) -> PairKL:
         """KL of the conditional against the prior."""
-        block, prior = _run_of(self.guide, guide_trace).block(self.name), self.prior(model_trace)
-        return product_kl(block, prior, *self.shapes(prior, guide_trace))
+        block, prior = _run_of(self.guide, traces.guide).block(self.name), self.prior(traces.model)
+        return product_kl(block, prior, *self.shapes(prior, traces.guide))
 
     def log_q(self, guide_trace: Trace) -> list[tuple[Tensor, Site]]:
         """The noise's log density, and the Jacobian that the Delta carries."""
@@ -115,9 +115,7 @@ def _is_structured(part: Any) -> bool:
     return not any(map(callable, part.conditionals.values()))
 
 
-def structured_sites(
-    guide: Any, names: Sequence[str], model_trace: Trace, guide_trace: Trace
-) -> list[StructuredSite]:
+def structured_sites(guide: Any, names: Sequence[str], traces: Traces) -> list[StructuredSite]:
     """The sites among `names` that an AutoStructured inside `guide` draws."""
     modules: Any = guide.modules() if isinstance(guide, torch.nn.Module) else ()
     found: list[StructuredSite] = []
@@ -126,9 +124,9 @@ def structured_sites(
             continue
         for name, conditional in part.conditionals.items():
             aux = name + "_aux"
-            if conditional == "delta" or name not in names or aux not in guide_trace.nodes:
+            if conditional == "delta" or name not in names or aux not in traces.guide.nodes:
                 continue
             site = StructuredSite(name, aux, part)
-            if site.holds(model_trace, guide_trace):
+            if site.holds(traces):
                 found.append(site)
     return found
