@@ -79,10 +79,11 @@ def collect(
     with ignore_jit_warnings() if tracing else nullcontext():
         _check(plan, traces, tracing)
     _compute_densities(plan, traces, every_density)
-    terms = [
-        Term.of(node, "likelihood", node["log_prob"], method=_method_of_density(node))
-        for node in map(traces.model.nodes.get, plan.observed)
-    ]
+    terms: list[Term] = []
+    for name in plan.observed:
+        node = traces.model.nodes[name]
+        method = _method_of_density(node)
+        terms.append(Term.of(node, "likelihood", node["log_prob"], method=method))
     pairs: list[tuple[UnivariatePair, Term]] = []
     for name, how in plan.decisions.items():
         share = None if objective.kl_balance is None else objective.balance(name)
@@ -102,7 +103,8 @@ def collect(
         terms.append(term)
     batches, single = in_batches(pairs)
     terms += single
-    terms += [_auxiliary(traces.guide.nodes[name]) for name in plan.auxiliary]
+    for name in plan.auxiliary:
+        terms.append(_auxiliary(traces.guide.nodes[name]))
     if objective.kl_balance is not None:
         check_no_scores(terms)
     return Collected(terms, batches)
@@ -116,6 +118,8 @@ def _check(plan: Plan, traces: Traces, tracing: bool) -> None:
         if not how.site.holds(traces):
             raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
         how.agrees = agree(how, traces)
+        if not how.agrees and name not in plan.disagreeing:
+            plan.disagreeing.append(name)
 
 
 def _is_plain(how: Decision, traces: Traces) -> bool:

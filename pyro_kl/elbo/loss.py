@@ -70,7 +70,7 @@ class ElboTerms:
 
     def backward(self, retain_graph: bool | None, control: ControlVariate | None = None) -> None:
         """Add the gradient to the `.grad` of the parameters, if Pyro has met any."""
-        surrogate = self.with_control(control)
+        surrogate = self.surrogate if control is None else self.with_control(control)
         if not getattr(surrogate, "requires_grad", False):
             return
         for particle in self.particles:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pyro.distributions import Unit
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from ..wrappers.masked import both
-from .traces import Site, is_factor
+from .traces import Site
 
 
 @dataclass
@@ -70,26 +71,11 @@ class Term:
         dims: Tensor | None = None,
         mask: Any = True,
     ) -> Term:
-        """The term of one site of a trace.
+        """The term of a site, `node`, of the model for a latent, whose guide's site is `drawn`.
 
-        Args:
-            node: the site, of the model for a latent.
-            kind: of the term.
-            value: nats.
-            surrogate: what is differentiated; None is the value itself.
-            method: how the value was computed.
-            source: where a reader finds the formula.
-            reason: why this method.
-            score: the score function, if there is one.
-            drawn: the guide's site of a latent.
-            own_cost: whether the value belongs to the cost of the site's own samples.
-            dims: exact KL per element.
-            mask: of the site's distribution, beside that of the site.
+        The surrogate is the value if it is None. The mask is that of the site's distribution,
+        beside the one that Pyro has collected. All other arguments are as the attributes.
         """
-        distribution = node["fn"]
-        shape = distribution.batch_shape
-        if not is_factor(node):
-            shape = shape + distribution.event_shape
         return cls(
             name=node["name"],
             kind=kind,
@@ -105,7 +91,7 @@ class Term:
             dims=dims,
             scale=node["scale"],
             mask=node["mask"] if mask is True else both_masks(node["mask"], mask),
-            shape=_numbers(shape),
+            shape=_shape(node),
         )
 
     @property
@@ -130,11 +116,15 @@ class Term:
         return replace(self, value=value, surrogate=value, dims=dims)
 
 
-def _numbers(shape: Any) -> tuple[int, ...]:
-    """A shape in numbers: sizes are tensors while a function is traced."""
+def _shape(node: Site) -> tuple[int, ...]:
+    """Batch and event shape of a site; a factor has no event."""
+    distribution = node["fn"]
+    shape = distribution.batch_shape
+    if type(distribution) is not Unit:
+        shape = shape + distribution.event_shape
     if not torch._C._get_tracing_state():
         return tuple(shape)
-    with ignore_jit_warnings():
+    with ignore_jit_warnings():  # sizes are tensors
         return tuple(map(int, shape))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from pyro import poutine
 from pyro.distributions import Distribution as PyroDistribution
+from pyro.distributions import Unit
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace as PyroTrace
@@ -146,7 +147,7 @@ def is_deterministic(node: Site) -> bool:
 
 def is_factor(node: Site) -> bool:
     """Whether a site is a pyro.factor statement."""
-    return type(node["fn"]).__name__ == "Unit"
+    return type(node["fn"]) is Unit
 
 
 def compute_model(trace: Any, names: Collection[str]) -> None:

@@ -43,11 +43,6 @@ class Layout:
     moved: bool = True
 
     @property
-    def varies(self) -> bool:
-        """Whether plans of this structure depend on what depends on what in a run."""
-        return bool(self.late or self.blocks)
-
-    @property
     def watches(self) -> bool:
         """Whether the next run has to be watched.
 

@@ -109,6 +109,7 @@ class Prior:
         base: the prior of one element of the site's event.
         depth: how many dims the Independent takes from the batch to the event.
         support: of `base`.
+        is_univariate: whether each element of the site is a number of its own.
     """
 
     def __init__(self, distribution: Distribution, known: Support | None = None) -> None:
@@ -123,16 +124,12 @@ class Prior:
         if known is None or known.constraint is not constraint:
             known = Support(constraint)
         self.support = known
+        self.is_univariate = not known.event_dim and not self.base.event_shape
 
     @property
     def event_dim(self) -> int:
         """How many rightmost dims of an unconstrained value belong to one event."""
         return self.depth + self.support.event_dim
-
-    @property
-    def is_univariate(self) -> bool:
-        """Whether each element of the site is a number of its own."""
-        return not self.support.event_dim and not self.base.event_shape
 
     def unconstrained_shape(self, value: Tensor) -> torch.Size:
         """Shape of the unconstrained value whose image is `value`."""

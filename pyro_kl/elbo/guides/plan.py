@@ -70,6 +70,7 @@ class Plan:
         groups: latent or auxiliary -> name of the group that it cannot be told apart from.
         undeclared: auxiliary sites that the guide has not marked as such.
         enumerated: latents that are marked for enumeration, which this ELBO does not do.
+        disagreeing: latents where model and guide have differed in scale or mask.
     """
 
     decisions: dict[str, Decision]
@@ -78,11 +79,7 @@ class Plan:
     groups: dict[str, str]
     undeclared: list[str] = field(default_factory=list)
     enumerated: list[str] = field(default_factory=list)
-
-    @property
-    def disagreeing(self) -> list[str]:
-        """The latents where model and guide differ in scale or mask."""
-        return [name for name, how in self.decisions.items() if how.agrees is False]
+    disagreeing: list[str] = field(default_factory=list)
 
 
 class Plans:
@@ -109,8 +106,10 @@ class Plans:
             return False
         if not self._layouts:
             return True
-        varying = [layout for layout in self._layouts.values() if layout.late or layout.blocks]
-        return any(layout.watches for layout in varying)
+        for layout in self._layouts.values():
+            if (layout.late or layout.blocks) and layout.watches:
+                return True
+        return False
 
     def get(
         self,
