@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from ..conformance.cases import FAMILIES
-from ..conformance.reference import load, quadrature_values
-from ..conformance.reference.extended_precision.functions import (
+from .cases import FAMILIES
+from .reference import load, quadrature_values
+from .reference.extended_precision.functions import (
     LD,
     gauss_legendre,
     log_i0,
     loggamma,
     scaled_erfc,
 )
-from ..conformance.reference.extended_precision.kl import knows, truth
-from ..conformance.reference.multiprecision import closed_forms, integrate
-from ..conformance.reference.random_members import random_pairs
+from .reference.extended_precision.kl import knows, truth
+from .reference.multiprecision import closed_forms, integrate
+from .reference.random_members import random_pairs
 
 #: Without an extended format numpy's longdouble is a double, and the reference has fewer digits.
 pytestmark = pytest.mark.skipif(np.finfo(LD).eps > 1e-18, reason="no extended precision here")
