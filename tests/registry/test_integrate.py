@@ -91,7 +91,7 @@ def test_of_log_prob_alone(hard):
 
 
 @pytest.mark.accuracy
-@over_hard("smooth", "kink", short={"softplus of a laplace, half cauchy"})
+@over_hard("smooth", "kink")
 def test_second_derivatives(hard):
     """Against differences of the gradient, also through a kink."""
     leaves = leaves_of(hard.cell)
