@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import VonMises
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.bessel import bregman_log_i0, log_i0e, shortfall
+from ...numerics.special.bessel import bregman_log_i0, circular_variance, log_i0e
 from ...registry.family import Family, Support
 from ...registry.line import Line, Point, interval
 from ...registry.register import declare, formula
@@ -22,7 +22,7 @@ ANGLES = Support(
 def entropy(loc: Tensor, concentration: Tensor) -> Tensor:
     k = concentration
     no_angle = 0.0 * loc  # nan for an infinite angle
-    return math.log(2 * math.pi) + log_i0e(k) + k * shortfall(k) + no_angle
+    return math.log(2 * math.pi) + log_i0e(k) + k * circular_variance(k) + no_angle
 
 
 def log_density_at(point: Point, loc: Tensor, concentration: Tensor) -> Tensor:
@@ -85,6 +85,6 @@ def kl_von_mises_von_mises(p: Parameters, q: Parameters) -> Tensor:
         KL = [log I0(l) - log I0(k) - (l - k) A] + 2 A l sin^2((m - mu)/2)
     """
     half = torch.sin(0.5 * (p["loc"] - q["loc"]))
-    length = 1 - shortfall(p["concentration"])
+    length = 1 - circular_variance(p["concentration"])
     turned = 2 * length * q["concentration"] * half * half
     return bregman_log_i0(p["concentration"], q["concentration"]) + turned

@@ -119,26 +119,26 @@ def kl_div_of_logs(log_x: Tensor, log_y: Tensor) -> Tensor:
     x_is_zero, y_is_zero = torch.isneginf(log_x), torch.isneginf(log_y)
     inside = ~(x_is_zero | y_is_zero)
     lx, ly = torch.where(inside, log_x, 0.0), torch.where(inside, log_y, 0.0)
-    only_y = torch.exp(torch.where(x_is_zero & ~y_is_zero, log_y, -math.inf))
-    value = torch.where(inside, _kl_div_inside(lx, ly), only_y)
-    return torch.where(y_is_zero & ~x_is_zero, math.inf, value)
+    only_y = torch.exp(torch.where(x_is_zero, log_y, -math.inf))
+    at_ends = torch.where(x_is_zero, only_y, math.inf)
+    return torch.where(inside, _kl_div_inside(lx, ly), at_ends)
 
 
 def _kl_div_inside_partials(lx: Tensor, ly: Tensor) -> tuple[Tensor, Tensor]:
-    # y - x = x (exp(ly - lx) - 1) for close x and y; elsewhere that might overflow
-    x, d = torch.exp(lx), lx - ly
+    # y - x = x (exp(d) - 1) for close x and y; elsewhere that might overflow
+    x, d = torch.exp(lx), ly - lx
     near = d.abs() < 1
-    gap = x * torch.expm1(-torch.where(near, d, 0.0))
-    return x * d, torch.where(near, gap, torch.exp(ly) - x)
+    gap = x * torch.expm1(torch.where(near, d, 0.0))
+    return -x * d, torch.where(near, gap, torch.exp(ly) - x)
 
 
 @with_partials(_kl_div_inside_partials)
 def _kl_div_inside(lx: Tensor, ly: Tensor) -> Tensor:
-    d = lx - ly
-    w = -torch.tanh(0.5 * d)
+    d = ly - lx
+    w = torch.tanh(0.5 * d)
     z, x = w * w, torch.exp(lx)
-    near = x * (w * (torch.expm1(-d) - z * atanh_series(z)))
-    return torch.where(z < CLOSE, near, x * (d - 1) + torch.exp(ly))
+    near = x * (w * (torch.expm1(d) - z * atanh_series(z)))
+    return torch.where(z < CLOSE, near, torch.exp(ly) - x * (d + 1))
 
 
 def bernoulli_excess(x1: Tensor, x0: Tensor, y1: Tensor, y0: Tensor) -> Tensor:
