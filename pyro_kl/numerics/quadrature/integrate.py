@@ -29,9 +29,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..concrete import is_traced
-from .adaptive import BLOCK, Adaptive, Breakpoints, Problem, Solver, problem_of
+from .adaptive import BLOCK, Adaptive, Breakpoints, Solver
 from .integrand import Integrand, near_shift
 from .panels import first_panels, halved, nodes_of
+from .problem import Problem, problem_of
 from .rule import ROUNDING
 
 #: The most evaluations of a user's code, of all rows and of one.
@@ -114,29 +115,27 @@ def integrate(
     Returns:
         Nats of the broadcast batch shape, with an error estimate.
     """
-    shape, requested = common_shape(parameters), requested_tolerance()
-    if is_traced():
-        places = breakpoints() if callable(breakpoints) else breakpoints
-        problem = problem_of(
-            integrand, parameters[0], shape, window, requested,
-            narrow=None if narrow is None else narrow.expand(shape).reshape(-1),
-            has_breakpoints=has_breakpoints, is_density=is_density,
-        ).placed(places, shape)  # fmt: skip
-        flat = [x.expand(shape).reshape(-1) for x in parameters]
-        value, error = _by_one_rule(problem, flat)
-        return Integral(value.reshape(shape), error.reshape(shape), TRACED_WHOLE)
-    places = []
-    if has_breakpoints:
-        places = list(breakpoints() if callable(breakpoints) else breakpoints)
-    if narrow is not None:
-        narrow = narrow.expand(shape).reshape(-1) if narrow.any() else None
-    if distance is not None:
-        lost = (distance > _NEAR_ZERO).any()
-        distance = distance.expand(shape).reshape(-1) if lost else None
+    shape, requested, traced = common_shape(parameters), requested_tolerance(), is_traced()
+    if narrow is not None and (traced or narrow.any()):
+        narrow = narrow.expand(shape).reshape(-1)
+    else:
+        narrow = None
+    if distance is not None and not traced and (distance > _NEAR_ZERO).any():
+        distance = distance.expand(shape).reshape(-1)
+    else:
+        distance = None
     problem = problem_of(
         integrand, parameters[0], shape, window, requested, has_breakpoints=has_breakpoints,
         is_density=is_density, narrow=narrow, distance=distance,
     )  # fmt: skip
+    places: Sequence[Tensor] = ()
+    if has_breakpoints or traced:
+        places = breakpoints() if callable(breakpoints) else breakpoints
+    if traced:
+        problem = problem.with_breakpoints(places, shape)
+        flat = [x.expand(shape).reshape(-1) for x in parameters]
+        value, error = _by_one_rule(problem, flat)
+        return Integral(value.reshape(shape), error.reshape(shape), TRACED_WHOLE)
     solver = Solver(problem, requested, shape, breakpoints)
     if torch.is_grad_enabled() and any([x.requires_grad for x in parameters]):
         value = Adaptive.apply(solver, len(places), num_placing, *places, *parameters)

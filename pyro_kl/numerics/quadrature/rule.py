@@ -164,14 +164,17 @@ def _sums(
         off, fallen = torch.full_like(size, 4 * EPS), torch.full_like(size, _FASTEST)
     assert off is not None
     assert fallen is not None
-    error = _truncation(sums, size, narrow) + _left_over(nodes, sizes, size, fallen)
+    one_piece = nodes.per_piece == nodes.z.shape[0]
+    error = _truncation(sums, size, narrow, one_piece=one_piece) + _left_over(
+        nodes, sizes, size, fallen
+    )
     if distance is not None:
         masses = nodes.masses if density is None else nodes.masses * density
         error = error + _displaced(nodes, masses, ratio, distance)
     return _Sums(sums[0], size, off, error)
 
 
-def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None) -> Tensor:
+def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece: bool) -> Tensor:
     """What the integrand's spectrum at a half of the nodes' frequency and below says of it there.
 
     The sum over all nodes is off by the spectrum at their frequency and its multiples. The sum
@@ -189,6 +192,7 @@ def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None) -> Tensor:
     falling = fast / size.clamp(min=_TINY**0.5)  # of two equal distributions the size is 0
     error = torch.maximum(by_half, falling)
     if narrow is not None:
+        narrow = narrow / (3.0 if one_piece else 12.0)
         bend = _KINK * torch.maximum(last, half).sqrt() * (narrow > 0)
         # a kink's part of the spectrum is visible only once the smooth part has converged
         hidden = narrow * torch.maximum(8 * half.sqrt(), 4 * fast.sqrt())

@@ -18,10 +18,10 @@ from torch.distributions.transforms import Transform
 
 from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
-from ...numerics.quadrature.adaptive import LIGHT
 from ...numerics.quadrature.integrand import Integrand, Recorded
 from ...numerics.quadrature.integrate import Integral, integrate
 from ...numerics.quadrature.peaks import peak_between
+from ...numerics.quadrature.problem import LIGHT
 from ...registry.integrate import report
 from ...registry.line import Point
 from ...registry.provenance import Use, note
