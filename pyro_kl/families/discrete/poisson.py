@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Poisson
 
-from ...numerics.autograd.custom import with_partials
 from ...numerics.dtypes import Parameters
-from ...numerics.special.counts import log_poisson_mass
+from ...numerics.special.counts import log_poisson_mass, poisson_tail
 from ...numerics.special.divergences import kl_div_from_zero
 from ...registry.family import COUNTS, Family
 from ...registry.integrate_counts import PoissonCount
@@ -22,24 +20,6 @@ def log_mass(k: Tensor, rate: Tensor) -> Tensor:
     return log_poisson_mass(k, rate.unsqueeze(-1))
 
 
-def _incomplete_gamma_slopes(n: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros_like(n), torch.exp((n - 1) * torch.log(x) - x - torch.lgamma(n))
-
-
-@with_partials(_incomplete_gamma_slopes)
-def _incomplete_gamma(n: Tensor, x: Tensor) -> Tensor:
-    """P(n, x) for an integer n; torch's gammainc has no forward-mode derivative."""
-    return torch.special.gammainc(n, x)
-
-
-def tail(n: int, rate: Tensor) -> Tensor:
-    if n == 1:
-        return -torch.expm1(-rate)
-    positive = rate > 0
-    safe = torch.where(positive, rate, 1.0)
-    return torch.where(positive, _incomplete_gamma(torch.full_like(safe, n), safe), 0.0)
-
-
 poisson = declare(
     Family(
         Poisson,
@@ -48,7 +28,7 @@ poisson = declare(
         examples=({"rate": 2.0}, {"rate": 0.3}, {"rate": 25.0}, {"rate": 0.0}),
         reference="Johnson, Kemp & Kotz (2005), ch. 4",
         log_mass=log_mass,
-        tail=tail,
+        tail=poisson_tail,
         replaces={Bernoulli: _RATE_ZERO, Binomial: _RATE_ZERO},
         count=lambda rate: PoissonCount(rate),
     )

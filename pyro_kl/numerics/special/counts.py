@@ -1,4 +1,4 @@
-"""Log masses of distributions on the counts 0, 1, 2, ..., without cancellation of large terms.
+"""Log masses and tails on the counts 0, 1, 2, ..., without cancellation of large terms.
 
 Parameters and counts broadcast: the counts k are integers, of any dtype.
 """
@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..autograd.custom import with_partials
 from .divergences import kl_div_from_zero, kl_div_of_difference
 from .gamma import stirling
 
@@ -72,6 +73,25 @@ def log_poisson_mass(k: Tensor, rate: Tensor) -> Tensor:
     one = torch.where(k > 0, k, 1.0)
     constant = torch.where(k > 0, stirling(one) + torch.log(one), 0.0)
     return -kl_div_from_zero(k, rate) - constant
+
+
+def _incomplete_gamma_partials(n: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(n), torch.exp((n - 1) * torch.log(x) - x - torch.lgamma(n))
+
+
+@with_partials(_incomplete_gamma_partials)
+def _incomplete_gamma(n: Tensor, x: Tensor) -> Tensor:
+    """P(n, x) for integers n; torch.special.gammainc has no forward-mode derivative."""
+    return torch.special.gammainc(n, x)
+
+
+def poisson_tail(n: int, rate: Tensor) -> Tensor:
+    """The mass of n, n + 1, ..., for n > 0."""
+    if n == 1:
+        return -torch.expm1(-rate)
+    positive = rate > 0
+    safe = torch.where(positive, rate, 1.0)
+    return torch.where(positive, _incomplete_gamma(torch.full_like(safe, n), safe), 0.0)
 
 
 def log_negative_binomial_mass(k: Tensor, r: Tensor, log_p1: Tensor, log_p0: Tensor) -> Tensor:
