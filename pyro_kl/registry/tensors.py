@@ -19,6 +19,7 @@ from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import Transform, _InverseTransform
 
 from ..numerics.dtypes import in_float64
+from ..numerics.dtypes import promoted as promoted_dtype
 from .subclasses import is_upstream
 
 _PLAIN = (Tensor, Number, str, torch.Size, torch.dtype, torch.device, Constraint, type(None))
@@ -48,9 +49,11 @@ def tensors_in(part: Any) -> list[Tensor]:
     """Every floating-point tensor inside, in a fixed order."""
     if isinstance(part, Tensor):
         return [part] if part.is_floating_point() else []
+    if isinstance(part, torch.Size):
+        return []
     if isinstance(part, _InverseTransform):
         return tensors_in(part.inv)
-    if isinstance(part, Distribution | Transform):
+    if isinstance(part, (Distribution, Transform)):  # not a union, which is made at each call
         return [x for value in content(part).values() for x in tensors_in(value)]
     if isinstance(part, list | tuple):
         return [x for value in part for x in tensors_in(value)]
@@ -59,11 +62,8 @@ def tensors_in(part: Any) -> list[Tensor]:
 
 def promoted(distributions: Sequence[Distribution]) -> torch.dtype:
     """The dtype to which torch promotes the tensors of all distributions."""
-    found = [x.dtype for distribution in distributions for x in tensors_in(distribution)]
-    dtype = found[0] if found else torch.get_default_dtype()
-    for other in found[1:]:
-        dtype = torch.promote_types(dtype, other)
-    return dtype
+    found = [x for distribution in distributions for x in tensors_in(distribution)]
+    return promoted_dtype(found) if found else torch.get_default_dtype()
 
 
 def own_copy(part: Any) -> Any:

@@ -49,7 +49,7 @@ def _forward(
 
 
 def _backward(
-    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], asked: Sequence[bool]
+    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """With [z | Z] = L_q'^-1 [y | N], in lower triangles, s and sigma the diagonals:
 
@@ -59,17 +59,17 @@ def _backward(
     (p_loc, p_tril, q_loc, q_tril), distances = inputs, kept.pop()
     g = of_vector(grad, distances)
     widening = g * diagonal(distances[..., 1:])
-    solved = distances * g.unsqueeze(-1) if asked[3] else distances.mul_(g.unsqueeze(-1))
+    solved = distances * g.unsqueeze(-1) if needed[3] else distances.mul_(g.unsqueeze(-1))
     solve_in_place(q_tril, solved, transposed=True)
     z, matrix, by_p, by_q = solved.select(-1, 0), solved[..., 1:], None, None
-    if asked[3]:
+    if needed[3]:
         by_q, sigma = _by_factor(solved, distances, q_tril), diagonal(q_tril)
         diagonal(by_q).sub_(summed_to(widening / sigma, sigma))
-    if asked[1]:
+    if needed[1]:
         diagonal(matrix).add_(widening / diagonal(p_tril))
         by_p = lower_part(summed_to(matrix, p_tril))
-    by_loc = summed_to(z, p_loc) if asked[0] else None
-    return by_loc, by_p, summed_to(-z, q_loc) if asked[2] else None, by_q
+    by_loc = summed_to(z, p_loc) if needed[0] else None
+    return by_loc, by_p, summed_to(-z, q_loc) if needed[2] else None, by_q
 
 
 def _by_factor(solved: Tensor, distances: Tensor, q_tril: Tensor) -> Tensor:

@@ -217,12 +217,9 @@ def kl_student_t(p: MultivariateStudentT, q: MultivariateStudentT) -> Tensor:
     s, sigma = diagonal(tril), diagonal(other)
     normal_part = scale_divergence(s, sigma).sum(-1) + 0.5 * n.square().sum((-2, -1))
 
-    narrow = -2 * torch.log(s / sigma).amin(-1).clamp(max=0.0)
-    by_df = torch.log(nu / (2 * kappa)) + torch.log(torch.expm1(76.0 / nu))
-    by_size = narrow + 76.0 / d
-    high = torch.maximum(torch.minimum(by_df, by_size), 76.0 / (d + kappa))
     size = 1 + trace.abs() + delta.square().sum(-1)
-    tau, step = _log_axis(-38.0 - torch.log(size) - torch.log(kappa + d), high)
+    low = -38.0 - torch.log(size) - torch.log(kappa + d)
+    tau, step = _log_axis(low, _last_log_tau(nu, kappa, d, s / sigma))
     at = nu.unsqueeze(-1), kappa.unsqueeze(-1)
     spread = torch.log1p(2 * tau)
     mixing = -0.5 * at[0] * torch.log1p(2 * tau * at[1] / at[0])
@@ -243,6 +240,13 @@ def kl_student_t(p: MultivariateStudentT, q: MultivariateStudentT) -> Tensor:
     near = normal_part + unequal - half * step * second.sum(-1)
     kl = _kl_of_tails(nu, kappa, d) + torch.where(size < 2, near, far)
     return kl.to(promoted((p, q))).expand(shape)
+
+
+def _last_log_tau(nu: Tensor, kappa: Tensor, d: int, ratio: Tensor) -> Tensor:
+    """Log of the s from which on both transforms are negligible, by df or by the dimension."""
+    by_df = torch.log(nu / (2 * kappa)) + torch.log(torch.expm1(76.0 / nu))
+    by_size = 76.0 / d - 2 * torch.log(ratio).amin(-1).clamp(max=0.0)
+    return torch.maximum(torch.minimum(by_df, by_size), 76.0 / (d + kappa))
 
 
 def _kl_of_tails(nu: Tensor, kappa: Tensor, d: int) -> Tensor:

@@ -62,7 +62,7 @@ def _forward(
 
 
 def _backward(
-    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], asked: Sequence[bool]
+    grad: Tensor, inputs: Sequence[Tensor], kept: list[Tensor], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """With u = s/sigma - 1, d = (m - mu)/sigma, and r the sum of the squares in a coordinate:
 
@@ -72,16 +72,16 @@ def _backward(
     (loc, tril, mu, sigma), (wider, u, shift, rest) = inputs, kept
     g = of_vector(grad, sigma) / sigma
     by_loc, by_tril, by_sigma = g * shift, None, None
-    if asked[1]:
+    if needed[1]:
         by_tril = tril * (g / sigma).unsqueeze(-1)
         torch.mul(g, u + wider / (wider + sigma), out=diagonal(by_tril))
         by_tril = summed_to(by_tril, tril)
-    if asked[3]:
+    if needed[3]:
         by_sigma = summed_to(-g * (u + u + rest), sigma)
     return (
-        summed_to(by_loc, loc) if asked[0] else None,
+        summed_to(by_loc, loc) if needed[0] else None,
         by_tril,
-        summed_to(-by_loc, mu) if asked[2] else None,
+        summed_to(-by_loc, mu) if needed[2] else None,
         by_sigma,
     )
 
