@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..registry.checks import METHODS
 from ..registry.register import family_of, pair_of
 from ..registry.warnings import quiet
 from .bounds import bounds, has_bounds
 from .kl import kl
 
-#: Methods that give one number and no sampling.
-DETERMINISTIC = ("closed form", "exact sum", "quadrature", "rule", "point density", "infinite")
 #: Why a class has no KL, and what there is instead.
 NO_KL: Mapping[str, str] = {
     "ImproperUniform": "not normalised: its KL is defined up to a constant only",
@@ -47,7 +46,8 @@ class ClassRow:
 
     @property
     def deterministic(self) -> bool:
-        return self.method in DETERMINISTIC
+        """Whether the KL is one number without sampling."""
+        return self.method in METHODS
 
 
 def concrete_classes() -> list[type[Any]]:
