@@ -40,11 +40,11 @@ def elbo_terms(
     of magnitude; the vertical axes show the last nine tenths of the fit in full.
 
     Args:
-        step: Steps done at each record.
-        log_likelihood: Expected log likelihood at each record, nats.
+        step: steps done at each record.
+        log_likelihood: expected log likelihood at each record, nats.
         kl: KL(q || prior) at each record, nats.
-        beta: Weight of the KL in the ELBO.
-        title: Title of the picture.
+        beta: weight of the KL in the ELBO.
+        title: title of the picture.
 
     Returns:
         The figure.
@@ -86,11 +86,11 @@ def prior_posterior(
     """Draw the densities of univariate priors and posteriors, a panel for each pair.
 
     Args:
-        names: One name per pair.
-        posteriors: Univariate distributions with a finite mean and variance, scalar batch.
-        priors: The same.
+        names: one name per pair.
+        posteriors: univariate distributions with a finite mean and variance, scalar batch.
+        priors: the same.
         kls: KL(posterior || prior) of each pair, nats.
-        title: Title of the picture.
+        title: title of the picture.
 
     Returns:
         The figure.
@@ -150,8 +150,8 @@ def site_kls(reports: Mapping[str, KLReport], title: str = "KL by site") -> Figu
     """Draw the KL of every site, a panel for each report, coloured by exact or sampled.
 
     Args:
-        reports: Name -> report of an ELBO, as `TraceKL_ELBO.evaluate` returns it.
-        title: Title of the picture.
+        reports: name -> report of an ELBO, as `TraceKL_ELBO.evaluate` returns it.
+        title: title of the picture.
 
     Returns:
         The figure.
@@ -202,10 +202,10 @@ def convergence(
     ``pyro.set_rng_seed`` makes the picture reproducible.
 
     Args:
-        p: Distribution to sample from, scalar batch.
-        q: The other distribution.
-        num_samples: Number of draws, at least 100.
-        title: Title of the picture.
+        p: distribution to sample from, scalar batch.
+        q: the other distribution.
+        num_samples: number of draws, at least 100.
+        title: title of the picture.
 
     Returns:
         The figure.

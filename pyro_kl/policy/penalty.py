@@ -110,8 +110,8 @@ def penalty(
         per: "token" leaves every element its own estimate. In the loss this is the gradient at
             the visited states; the policy's effect on which states it visits is left out.
             "sequence" takes the last dimension as tokens and estimates from the log
-            ratio of the whole sequence, whose k1 in the reward and k2 in the loss have the whole
-            gradient (exact: the sum of the tokens' KLs; see `sequence_kl` for its whole gradient).
+            ratio of the whole sequence, whose k1 in the reward and k2 in the loss have the full
+            gradient (exact: the sum of the tokens' KLs; see `sequence_kl` for its full gradient).
         mask: True where a token counts; the others give 0 and may hold anything.
         log_behaviour: log probabilities, under the policy that sampled, of tokens that an older
             policy sampled; the penalty is multiplied by the ratio pi / pi_old, which is
@@ -221,7 +221,7 @@ def _check_ratio(p: Tensor, q: Tensor, delta: Tensor, names: tuple[str, ...]) ->
 
 
 def sequence_kl(token_kl: Tensor, log_policy: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The KL of a sequence from the exact KL of its tokens, with the whole gradient.
+    """The KL of a sequence from the exact KL of its tokens, with the full gradient.
 
     KL(pi || pi_0) = E sum_t KL_t(s_t) over the states s_t that pi visits. Differentiating the
     KL_t alone leaves out that another policy visits other states. Here the log probability of each

@@ -118,7 +118,7 @@ def _pairs(count: Tensor) -> Tensor:
 def _time_in_states(time: Tensor, joins: Tensor, rates: Tensor) -> Tensor:
     """Expected time with each number of lineages, in the interval after each event.
 
-    Source:
+    Reference:
         Van Loan (1978), "Computing integrals involving the matrix exponential".
     """
     length = time[..., :-1] - time[..., 1:]

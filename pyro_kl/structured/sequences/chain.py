@@ -175,7 +175,7 @@ def kl_chains(p: Chain, q: Chain, batch_shape: torch.Size, steps: int) -> Tensor
 def kalman(chain: Chain) -> Filtered:
     """Gains and innovation covariances of Kalman's filter, in O(log T) batched steps.
 
-    Source:
+    Reference:
         Särkkä & García-Fernández (2021), "Temporal parallelization of Bayesian smoothers",
         eq. 10-14, without the data.
     """
