@@ -116,7 +116,7 @@ def test_a_tail_that_is_too_slow_is_no_reference():
     assert not quadrature_values.good(slow)
 
 
-def test_random_laws_can_be_drawn_again_and_are_finite():
+def test_random_distributions_can_be_drawn_again_and_are_finite():
     p, q = FAMILIES["Uniform"], FAMILIES["AffineBeta"]
     first, second = ([*random_pairs(p, q, 4, finite=3)] for _ in range(2))
     assert [row[:2] for row in first] == [row[:2] for row in second]

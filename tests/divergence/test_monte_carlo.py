@@ -126,7 +126,7 @@ def test_events():
     assert ((estimate.value - 1.5) / estimate.standard_error).abs().max() < 4.5
 
 
-def test_laws_without_a_density_of_their_own():
+def test_distributions_without_a_density_of_their_own():
     """torch has no log_prob of |x|; the folded distribution that it is has one."""
     torch.manual_seed(0)
     folded = torch.distributions.TransformedDistribution(

@@ -38,7 +38,7 @@ def no_plate():
     return poutine.scale(scale=1.0)
 
 
-LAWS = {
+DISTRIBUTIONS = {
     "diagonal": lambda loc, scale: dist.Normal(loc, scale).to_event(1),
     "dense": lambda loc, scale: dist.MultivariateNormal(loc, scale_tril=tril(scale)),
     "low rank": lambda loc, scale: dist.LowRankMultivariateNormal(
@@ -65,10 +65,10 @@ def guide_of(distribution, plate, alike, after):
         loc = pyro.param("loc", lambda: start.clone())
         scale = pyro.param("scale", lambda: 0.4 + 0.2 * start.abs())
         if plate is no_plate:
-            group.sample("joint", LAWS[distribution](loc, scale))
+            group.sample("joint", DISTRIBUTIONS[distribution](loc, scale))
         else:
             with self.plate("rows", ROWS, dim=-2):
-                group.sample("joint", LAWS[distribution](loc, scale))
+                group.sample("joint", DISTRIBUTIONS[distribution](loc, scale))
         if after:
             self.map_estimate("drift")
 
@@ -115,7 +115,7 @@ def test_loss_and_gradient_of_a_group_are_trace_elbos(distribution, plate, alike
     assert exact == {"drift", "a", "b", "c", "v", "t"} - late
 
 
-@pytest.mark.parametrize("distribution", LAWS)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(distribution):
     """Against the closed form of two multivariate Normals for each row, in a subsample too."""
     index = torch.tensor([2, 0])
@@ -126,7 +126,7 @@ def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(distribution)
             pyro.sample("b", dist.Normal(a.unsqueeze(-1), torch.ones(2)).to_event(1))
 
     loc = torch.linspace(-1.0, 1.0, 3 * ROWS).reshape(ROWS, 3)
-    q = LAWS[distribution](loc[index], 0.3 + loc[index].abs())
+    q = DISTRIBUTIONS[distribution](loc[index], 0.3 + loc[index].abs())
 
     @easy_guide(gaussian)
     def guide(self):
@@ -142,7 +142,7 @@ def test_the_kls_of_a_group_in_a_plate_add_up_to_those_of_its_rows(distribution)
         q = dist.MultivariateNormal(q.mean, torch.diag_embed(q.variance))
     expected = kl_divergence(q, prior).sum().item() * ROWS / len(index)
     if distribution == "diagonal":
-        q = LAWS[distribution](loc[index], 0.3 + loc[index].abs())
+        q = DISTRIBUTIONS[distribution](loc[index], 0.3 + loc[index].abs())
     report = TraceKL_ELBO().evaluate(gaussian, guide, num_particles=40)
     assert report["a"].standard_error == 0
     assert abs(report.kl - expected) < 4.5 * report.elbo_standard_error

@@ -11,49 +11,19 @@ import torch
 from pyro import poutine
 from pyro.contrib.cevae import TraceCausalEffect_ELBO
 from pyro.distributions import constraints
-from pyro.distributions.testing import fakes
 from pyro.infer import SVI, Trace_ELBO, config_enumerate
 from pyro.infer.autoguide import (
     AutoDelta,
-    AutoMultivariateNormal,
     AutoNormal,
     AutoNormalMessenger,
 )
-from pyro.infer.util import torch_item
 from pyro.optim import Adam
 from torch.distributions import kl_divergence
 
 import pyro_kl
 from pyro_kl import JitTraceKL_ELBO, TraceKL_ELBO
 
-ELBOS = [TraceKL_ELBO, JitTraceKL_ELBO]
-# torch.jit.trace is deprecated, and Pyro's plates and checks look at shapes while it runs
-jit = pytest.mark.filterwarnings(
-    "ignore:.*torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning"
-)
-
-
-def ok(model, guide, elbo, *args, **kwargs):
-    """A step runs without a warning, and loss and differentiable loss agree on one draw."""
-    pyro.clear_param_store()
-    SVI(model, guide, Adam({"lr": 1e-6}), elbo).step(*args, **kwargs)
-    pyro.set_rng_seed(0)
-    loss = elbo.loss(model, guide, *args, **kwargs)
-    pyro.set_rng_seed(0)
-    differentiable = elbo.differentiable_loss(model, guide, *args, **kwargs)
-    assert torch_item(differentiable) == pytest.approx(loss, abs=1e-3, rel=1e-5)
-    return loss
-
-
-def normal_model():
-    x = pyro.sample("x", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(0.5))
-
-
-def normal_guide():
-    loc = pyro.param("loc", torch.tensor(0.3))
-    pyro.sample("x", dist.Normal(loc, 0.5))
-
+from .models import ELBOS, normal_guide, normal_model, ok
 
 # --- valid models -------------------------------------------------------------------------------
 
@@ -78,7 +48,7 @@ def test_only_observations():
 
 
 @pytest.mark.parametrize("mask", [True, False])
-def test_laws_that_carry_a_mask(mask):
+def test_distributions_that_carry_a_mask(mask):
     def model():
         x = pyro.sample("x", dist.Normal(0.0, 1.0).mask(mask))
         pyro.sample("y", dist.Normal(x, 1.0))
@@ -289,190 +259,6 @@ def test_factors_of_the_guide_count(has_rsample):
     assert with_factor == pytest.approx(without + 2.0, abs=1e-5)
 
 
-# --- gradients ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [1.0, 2.0])
-@pytest.mark.parametrize("subsample", [False, True])
-@pytest.mark.parametrize(
-    ("distribution", "has_rsample"),
-    [
-        (dist.Normal, None),
-        (dist.Normal, False),
-        (dist.Normal, True),
-        (fakes.NonreparameterizedNormal, None),
-    ],
-)
-@pytest.mark.parametrize("mean_field", ["check", "never"])
-def test_gradient_under_subsampling(distribution, has_rsample, subsample, scale, mean_field):
-    data = torch.tensor([-0.5, 2.0])
-    size = 1 if subsample else 2
-
-    def model(subsample):
-        with pyro.plate("data", 2, size, subsample) as index:
-            z = pyro.sample("z", distribution(0, 1))
-            pyro.sample("x", distribution(z, 1), obs=data[index])
-
-    def guide(subsample):
-        sd = pyro.param("sd", lambda: torch.tensor([1.0]))
-        with pyro.plate("data", 2, size, subsample):
-            loc = pyro.param("loc", lambda: torch.zeros(2), event_dim=0)
-            q = distribution(loc, sd)
-            if has_rsample is not None:
-                q.has_rsample_(has_rsample)
-            pyro.sample("z", q)
-
-    particles = 5_000 if distribution is dist.Normal and has_rsample is not False else 40_000
-    elbo = TraceKL_ELBO(
-        num_particles=particles, vectorize_particles=True, max_plate_nesting=1,
-        mean_field=mean_field,
-    )  # fmt: skip
-    inference = SVI(
-        poutine.scale(model, scale=scale), poutine.scale(guide, scale=scale), Adam({}), loss=elbo
-    )
-    for index in [[0], [1]] if subsample else [[0, 1]]:
-        inference.loss_and_grads(inference.model, inference.guide, torch.LongTensor(index))
-    share = 2 if subsample else 1
-    params = {name: p.grad / share for name, p in pyro.get_param_store().named_parameters()}
-    torch.testing.assert_close(
-        params["loc"], scale * torch.tensor([0.5, -2.0]), atol=0.1 * scale, rtol=0
-    )
-    torch.testing.assert_close(
-        params["sd"], scale * torch.tensor([2.0]), atol=0.16 * scale, rtol=0
-    )
-
-
-def test_exact_kls_leave_a_discrete_site_with_less_noise():
-    """The gradient of a Bernoulli's KL is exact; only the likelihood is scored."""
-
-    def model():
-        pyro.sample("x", dist.Bernoulli(0.3))
-
-    def guide():
-        q = pyro.param("q", torch.tensor(0.6), constraint=constraints.unit_interval)
-        pyro.sample("x", dist.Bernoulli(q))
-
-    elbo = TraceKL_ELBO()
-    loss = elbo.loss_and_grads(model, guide)
-    q = torch.tensor(0.6, requires_grad=True)
-    kl = kl_divergence(dist.Bernoulli(q), dist.Bernoulli(0.3))
-    slope = torch.autograd.grad(kl, q)[0] * 0.6 * 0.4  # through the sigmoid
-    assert loss == pytest.approx(kl.item(), abs=1e-6)
-    parameter = pyro.param("q").unconstrained()
-    assert parameter.grad.item() == pytest.approx(slope.item(), abs=1e-5)
-
-
-def test_score_function_gradient_with_likelihood_is_unbiased():
-    data = torch.tensor([0.4, 1.2])
-    locs = torch.tensor([0.0, 1.0])
-
-    def model():
-        with pyro.plate("data", 2):
-            x = pyro.sample("x", dist.Bernoulli(0.3))
-            pyro.sample("y", dist.Normal(locs[x.long()], 1.0), obs=data)
-
-    def guide():
-        q = pyro.param("q", torch.tensor([0.6, 0.5]))
-        with pyro.plate("data", 2):
-            pyro.sample("x", dist.Bernoulli(q))
-
-    elbo = TraceKL_ELBO(num_particles=20_000, vectorize_particles=True, max_plate_nesting=1)
-    elbo.loss_and_grads(model, guide)
-    q = torch.tensor([0.6, 0.5], requires_grad=True)
-    log_likelihood = dist.Normal(locs.unsqueeze(-1), 1.0).log_prob(data)
-    exact = (
-        kl_divergence(dist.Bernoulli(q), dist.Bernoulli(0.3)).sum()
-        - ((1 - q) * log_likelihood[0] + q * log_likelihood[1]).sum()
-    )
-    expected = torch.autograd.grad(exact, q)[0]
-    torch.testing.assert_close(pyro.param("q").grad, expected, atol=0.08, rtol=0)
-
-
-@pytest.mark.parametrize("vectorize", [False, True])
-def test_retain_graph(vectorize):
-    elbo = TraceKL_ELBO(num_particles=2, vectorize_particles=vectorize, retain_graph=True)
-    x = torch.tensor(0.2, requires_grad=True).exp()
-
-    def guide():
-        pyro.param("unused", torch.tensor(0.0))
-        pyro.sample("x", dist.Normal(x, 1.0))
-
-    for _ in range(2):  # the graph behind x is used again
-        elbo.loss_and_grads(normal_model, guide)
-
-
-def test_a_guide_without_parameters_needs_no_gradient():
-    elbo = TraceKL_ELBO()
-    assert elbo.loss_and_grads(normal_model, lambda: pyro.sample("x", dist.Normal(0.0, 1.0))) > 0
-
-
-class Scored(dist.Beta):
-    has_rsample = False
-
-
-def tosses():
-    with pyro.plate("coins", 2):
-        f = pyro.sample("f", dist.Beta(torch.tensor(10.0), torch.tensor(10.0)))
-        with pyro.plate("tosses", 20, dim=-2):
-            pyro.sample("o", dist.Bernoulli(f), obs=torch.ones(20, 2))
-
-
-class Constant(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.values = torch.nn.Parameter(torch.full((2,), -11.0))
-
-    def forward(self, nothing):
-        return self.values + 0 * nothing
-
-
-@pytest.mark.parametrize("options", ["decaying", "network", "value"])
-def test_a_baseline_keeps_the_gradient_and_takes_its_variance(options):
-    network = Constant()
-    baseline = {
-        "decaying": {"use_decaying_avg_baseline": True, "baseline_beta": 0.9},
-        "network": {"nn_baseline": network, "nn_baseline_input": torch.zeros(2)},
-        "value": {"baseline_value": torch.full((2,), -11.0)},
-    }[options]
-    gradients = {}
-    for name, infer in (("plain", {}), ("baseline", {"baseline": baseline})):
-
-        def guide(infer=infer):
-            a = pyro.param("a", torch.tensor([15.0, 20.0]))
-            with pyro.plate("coins", 2):
-                pyro.sample("f", Scored(a, 15.0), infer=infer)
-
-        elbo, rows = TraceKL_ELBO(), []
-        for seed in range(110):
-            pyro.set_rng_seed(seed)
-            elbo.loss_and_grads(tosses, guide)
-            rows.append(pyro.param("a").grad.clone())
-            pyro.param("a").grad = None
-        gradients[name] = torch.stack(rows[30:])
-    gap = gradients["baseline"] - gradients["plain"]
-    assert (gap.mean(0).abs() < 4.5 * gap.std(0) / len(gap) ** 0.5).all()
-    assert (gradients["baseline"].std(0) < 0.6 * gradients["plain"].std(0)).all()
-    if options == "network":  # its loss is the square of what it leaves, summed over the draws
-        assert network.values.grad.abs().min() > 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"use_average": True}, "baseline of f takes baseline_beta"),
-        ({"baseline_value": torch.zeros(3)}, r"baseline of f has shape \(3,\), .* \(2,\)"),
-    ],
-)
-def test_a_baseline_that_makes_no_sense_is_refused(options, message):
-    def guide():
-        with pyro.plate("coins", 2):
-            pyro.sample("f", Scored(pyro.param("a", torch.tensor(3.0)), 15.0), infer=infer)
-
-    infer = {"baseline": options}
-    with pytest.raises(ValueError, match=message):
-        TraceKL_ELBO().loss_and_grads(tosses, guide)
-
-
 # --- subclasses that look at single particles ---------------------------------------------------
 
 
@@ -647,165 +433,6 @@ def test_map_of_a_gamma():
     assert guide.median()["rate"].item() == pytest.approx(6.0 / 3.0, abs=0.02)
 
 
-# --- jit ----------------------------------------------------------------------------------------
-
-
-@jit
-@pytest.mark.parametrize("num_particles", [1, 10])
-@pytest.mark.parametrize("Elbo", ELBOS)
-def test_jit_without_latents(Elbo, num_particles):
-    data = torch.arange(10.0)
-
-    def model(data):
-        loc = pyro.param("loc", lambda: torch.zeros(()))
-        pyro.sample("x", dist.Normal(loc, 1.0).expand_by(data.shape).to_event(1), obs=data)
-
-    elbo = Elbo(num_particles=num_particles, strict_enumeration_warning=False)
-    svi = SVI(model, lambda data: None, Adam({"lr": 1e-6}), elbo)
-    losses = [svi.step(data) for _ in range(4)]
-    assert losses[0] == pytest.approx(151.7, abs=0.1)
-
-
-@jit
-@pytest.mark.parametrize("Elbo", ELBOS)
-def test_jit_with_batches_of_all_sizes(Elbo):
-    def model(data):
-        loc = pyro.param("loc", lambda: torch.zeros(()))
-        with pyro.plate("data", data.shape[0]):
-            pyro.sample("x", dist.Normal(loc, 1.0).expand([data.shape[0]]), obs=data)
-
-    elbo = Elbo(strict_enumeration_warning=False, max_plate_nesting=1)
-    svi = SVI(model, lambda data: None, Adam({"lr": 1e-6}), elbo)
-    assert svi.step(torch.ones(10)) == pytest.approx(10 * 1.4189, rel=1e-3)
-    assert svi.step(torch.ones(3)) == pytest.approx(3 * 1.4189, rel=1e-3)
-
-
-@jit
-@pytest.mark.parametrize("vectorize", [False, True])
-@pytest.mark.parametrize("knobs", [{}, {"beta": 0.3}, {"free_bits": 2.0}, {"capacity": 0.1}])
-def test_jit_gives_the_same_as_eager(knobs, vectorize):
-    data = torch.tensor([0.2, 0.9, -0.3])
-
-    def model(data):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        with pyro.plate("data", 3):
-            pyro.sample("x", dist.Normal(z, 1.0), obs=data)
-
-    def guide(data):
-        loc = pyro.param("loc", lambda: torch.tensor(0.7))
-        pyro.sample("z", dist.Normal(loc, 0.4))
-
-    results = {}
-    for Elbo in ELBOS:
-        pyro.clear_param_store()
-        elbo = Elbo(num_particles=2, vectorize_particles=vectorize, max_plate_nesting=1, **knobs)
-        elbo.loss_and_grads(model, guide, data)
-        pyro.param("loc").grad = None
-        pyro.set_rng_seed(1)
-        loss = elbo.loss_and_grads(model, guide, data)
-        results[Elbo] = loss, pyro.param("loc").grad.item(), elbo.report.kls["z"]
-    assert results[TraceKL_ELBO] == pytest.approx(results[JitTraceKL_ELBO], abs=1e-5)
-
-
-@jit
-def test_jit_traces_methods_once():
-    """Each access of a method makes another object."""
-
-    class Both:
-        runs = 0
-
-        def model(self):
-            self.runs += 1
-            pyro.sample("z", dist.Normal(0.0, 1.0))
-
-        def guide(self):
-            pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(1.0)), 1.0))
-
-    both, elbo = Both(), JitTraceKL_ELBO()
-    elbo.loss_and_grads(both.model, both.guide)
-    runs = both.runs
-    assert elbo.loss_and_grads(both.model, both.guide) == pytest.approx(0.5)
-    assert both.runs == runs
-    assert elbo.loss_and_grads(Both().model, both.guide) == pytest.approx(0.5)
-
-
-@jit
-def test_jit_traces_once_and_schedules_still_move():
-    runs = []
-
-    def model():
-        runs.append(1)
-        pyro.sample("z", dist.Normal(0.0, 1.0))
-
-    def guide():
-        loc = pyro.param("loc", lambda: torch.tensor(2.0))
-        pyro.sample("z", dist.Normal(loc, 1.0))
-
-    elbo = JitTraceKL_ELBO(beta=pyro_kl.LinearWarmup(4))
-    losses = [elbo.loss_and_grads(model, guide) for _ in range(6)]
-    assert len(runs) == 2  # once to find the parameters, once to trace
-    assert losses == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.0], abs=1e-5)
-    assert elbo.report.kl == pytest.approx(2.0, abs=1e-5)
-
-
-@jit
-def test_jit_with_an_autoguide_learns():
-    def model(data):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
-        pyro.sample("x", dist.Normal(z, 0.5).to_event(1), obs=data)
-
-    guide = AutoNormal(model)
-    data = torch.tensor([1.0, -1.0])
-    guide(data)
-    svi = SVI(model, guide, Adam({"lr": 0.03}), JitTraceKL_ELBO(num_particles=5))
-    for _ in range(400):
-        svi.step(data)
-    assert guide.median(data)["z"].tolist() == pytest.approx([0.8, -0.8], abs=0.1)
-
-
-@jit
-@pytest.mark.filterwarnings("ignore:The KL of these sites is sampled:UserWarning")
-@pytest.mark.parametrize(
-    "prior",
-    [
-        dist.Gamma(2.0, 1.0),
-        dist.HalfCauchy(1.0),
-        dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0])),
-        dist.LKJCholesky(3, 1.5),
-    ],
-    ids=lambda prior: type(prior).__name__,
-)
-@pytest.mark.parametrize("guide_type", [AutoNormal, AutoMultivariateNormal])
-def test_jit_with_constrained_sites_gives_the_same_as_eager(guide_type, prior):
-    """At parameters other than those that it was traced at."""
-
-    def model():
-        pyro.sample("z", prior)
-
-    results = []
-    for Elbo in ELBOS:
-        pyro.clear_param_store()
-        pyro.set_rng_seed(1)
-        guide = guide_type(model)
-        guide()
-        elbo = Elbo(ignore_jit_warnings=True)
-        elbo.loss_and_grads(model, guide)
-        parameters = [p for _, p in sorted(pyro.get_param_store()._params.items())]
-        for parameter in parameters:
-            with torch.no_grad():
-                parameter.add_(0.5)
-            parameter.grad = None
-        pyro.set_rng_seed(2)
-        loss = elbo.loss_and_grads(model, guide)
-        results.append(torch.cat([torch.tensor([loss]), *(p.grad.flatten() for p in parameters)]))
-    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
-
-
-def test_jit_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="control_variate"):
-        JitTraceKL_ELBO(control_variate=True)
-
-
 # --- other shapes of trouble --------------------------------------------------------------------
 
 
@@ -846,7 +473,7 @@ def test_structure_may_change_from_step_to_step():
     assert set(elbo.report.kls) == {"x", "y"}
 
 
-def test_laws_may_change_under_the_same_names():
+def test_distributions_may_change_under_the_same_names():
     distributions = [dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0), dist.Normal(0.0, 1.0)]
     elbo = TraceKL_ELBO()
     losses = [

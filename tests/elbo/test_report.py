@@ -2,16 +2,24 @@
 
 import json
 import math
+import subprocess
+import sys
+from types import MappingProxyType
 
+import pandas
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import autoguide as ag
 from pyro.infer.autoguide import AutoDelta, AutoIAFNormal, AutoMultivariateNormal, AutoNormal
+from torch.distributions import constraints
 
 import pyro_kl
 from pyro_kl import JitTraceKL_ELBO, TraceKL_ELBO
+
+from .models import eight_schools, two_sites, two_sites_guide
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*torch.jit:DeprecationWarning",
@@ -196,3 +204,95 @@ def test_data_that_the_guide_scores_has_a_row_of_its_own():
     assert elbo.report.kls["y"] == pytest.approx(expected, rel=1e-6)
     assert elbo.report["y"].kind == "likelihood"
     assert all(math.isnan(row.standard_error) for row in elbo.report)
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def test_the_report_prints_and_exports():
+    elbo = TraceKL_ELBO(beta=0.5)
+    with pytest.raises(RuntimeError, match="No report yet"):
+        _ = elbo.report
+    report = elbo.evaluate(eight_schools, ag.AutoNormal(eight_schools), num_particles=20)
+    text = str(report)
+    assert text.splitlines()[0].split() == [
+        "site", "kind", "nats", "+-", "s.e.", "weight", "scale", "shape", "method",
+    ]  # fmt: skip
+    assert "ELBO" in text
+    assert "beta = 0.5" in text
+    assert "<table>" in report._repr_html_()
+    import json
+
+    lines = [json.loads(line) for line in report.to_json_lines().splitlines()]
+    assert [line.get("site") for line in lines] == ["y", "mu", "log_tau", "theta", None]
+    assert lines[-1]["elbo"] == pytest.approx(report.elbo)
+    assert len(lines[3]["per_dimension"]) == 8
+    assert sum(lines[3]["per_dimension"]) == pytest.approx(report["theta"].nats, rel=1e-5)
+    assert len(report) == 4
+    with pytest.raises(KeyError, match="no site 'nu'; there are y, mu"):
+        report["nu"]
+
+
+def test_the_report_as_a_dataframe():
+    report = TraceKL_ELBO().evaluate(eight_schools, ag.AutoNormal(eight_schools), num_particles=5)
+    frame = report.to_dataframe()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.loc["theta", "method"] == "closed form"
+
+
+def test_pandas_is_imported_only_when_asked_for():
+    code = "import sys, pyro_kl; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_without_pandas_the_report_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    elbo = TraceKL_ELBO()
+    elbo.loss(two_sites, two_sites_guide)
+    with pytest.raises(ImportError, match="to_json_lines"):
+        elbo.report.to_dataframe()
+
+
+def test_per_dimension_kls_of_a_vector():
+    def model():
+        pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    def guide():
+        pyro.sample("w", dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 1.0).to_event(1))
+
+    report = TraceKL_ELBO(num_particles=2).evaluate(model, guide, num_particles=3)
+    assert report["w"].per_dimension == pytest.approx([0.0, 0.5, 2.0])
+    assert report["w"].standard_error == 0
+    assert report["w"].shape == (3,)
+
+
+def test_an_infinite_kl_is_told():
+    def model():
+        pyro.sample("z", dist.Uniform(-10.0, 10.0))
+
+    def guide():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    with pytest.warns(UserWarning, match=r"KL of z is infinite"):
+        assert TraceKL_ELBO().loss(model, guide) == math.inf
+
+
+def test_a_pair_without_a_formula_is_told_once():
+    class Strange(dist.TorchDistribution):
+        arg_constraints = MappingProxyType({})
+        support = constraints.real
+        has_rsample = True
+
+        def rsample(self, sample_shape=()):
+            return torch.randn(sample_shape)
+
+        def log_prob(self, x):
+            return -x.abs()
+
+    def both():
+        pyro.sample("z", Strange())
+
+    elbo = TraceKL_ELBO()
+    with pytest.warns(UserWarning, match=r"sampled.*\n  z: .*Strange"):
+        elbo.loss(both, both)
+    elbo.loss(both, both)  # silent: warnings are errors here

@@ -1,12 +1,8 @@
 """TraceKL_ELBO: right values and gradients, the defects of Pyro's ELBOs, objectives, validity."""
 
 import math
-import subprocess
-import sys
 import warnings
-from types import MappingProxyType
 
-import pandas
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -14,18 +10,13 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer import autoguide as ag
-from torch.distributions import biject_to, constraints, kl_divergence, transform_to
+from torch.distributions import biject_to, kl_divergence, transform_to
 
 import pyro_kl
 from pyro_kl import TraceKL_ELBO
 from tools import elbo_guides as matrix
 
-quiet = pytest.mark.filterwarnings("ignore:The KL of these sites is sampled:UserWarning")
-
-
-def half(x):
-    return torch.as_tensor(x, dtype=torch.float64)
-
+from .models import eight_schools, f64, params, quiet
 
 # --- the loss is right for every guide and prior -------------------------------------------------
 
@@ -97,10 +88,6 @@ def test_a_guide_equal_to_the_prior_is_stationary(guide_name, prior_name):
         assert (gradient.mean(0).abs() < 4.5 * error).all()
 
 
-def params():
-    return pyro.get_param_store()._params.values()
-
-
 @torch.no_grad()
 def set_to_normal(guide, loc, sd):
     """Set all parameters of a guide so that the unconstrained value is N(loc, sd^2)."""
@@ -154,15 +141,6 @@ def test_compare_sites_needs_two_draws():
 
 
 # --- joint guides --------------------------------------------------------------------------------
-
-
-def eight_schools():
-    y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
-    mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
-    log_tau = pyro.sample("log_tau", dist.Normal(1.0, 1.0))
-    with pyro.plate("schools", 8):
-        theta = pyro.sample("theta", dist.Normal(mu, log_tau.exp()))
-        pyro.sample("y", dist.Normal(theta, 10.0), obs=y)
 
 
 JOINT = [
@@ -456,7 +434,7 @@ def test_a_latent_missing_in_the_guide_leaves_the_right_gradient():
     ):
         elbo.loss_and_grads(model, lambda: None)
     expected = -(
-        dist.Normal(1.0, 1.0).log_prob(half(2.0)) - dist.Normal(0.0, 1.0).log_prob(half(2.0))
+        dist.Normal(1.0, 1.0).log_prob(f64(2.0)) - dist.Normal(0.0, 1.0).log_prob(f64(2.0))
     )
     expected += math.log(0.6 / 0.4)  # slope of the entropy of the prior
     assert pyro.param("p").grad.item() == pytest.approx(expected.item(), abs=0.1)
@@ -563,319 +541,3 @@ def test_one_site_can_be_sampled():
         TraceKL_ELBO(exact={"theta_": False}).loss(model, guide)
     with pytest.raises(ValueError, match="exact must be"):
         TraceKL_ELBO(exact=False)
-
-
-# --- objectives ----------------------------------------------------------------------------------
-
-
-def two_sites():
-    pyro.sample("a", dist.Normal(half(0.0), half(1.0)))
-    with pyro.plate("plate", 2):
-        pyro.sample("b", dist.Gamma(half(2.0), half(1.0)))
-
-
-def two_sites_guide():
-    loc = pyro.param("loc", lambda: half(0.8))
-    sd = pyro.param("sd", lambda: half(0.6), constraint=constraints.positive)
-    shape = pyro.param("shape", lambda: half([1.5, 3.0]), constraint=constraints.positive)
-    pyro.sample("a", dist.Normal(loc, sd))
-    with pyro.plate("plate", 2):
-        pyro.sample("b", dist.Gamma(shape, half(1.3)))
-
-
-OBJECTIVES = {
-    "plain": {},
-    "beta": {"beta": 0.3},
-    "beta by site": {"beta": {"a": 0.2, "b": 2.0}},
-    "free bits": {"free_bits": 0.3},
-    "free bits by site": {"free_bits": {"a": 5.0}, "beta": 0.5},
-    "capacity": {"capacity": 0.1, "beta": 7.0},
-    "large capacity": {"capacity": 10.0, "beta": {"b": 3.0} and 3.0},
-    "capacity by site": {"capacity": {"a": 1.0, "b": 0.01}},
-    "schedule": {"beta": pyro_kl.LinearWarmup(10)},
-    "schedule by site": {"beta": {"a": pyro_kl.Cyclical(10, 2)}},
-    "capacity schedule": {"capacity": lambda step: 0.05 * step},
-}
-
-
-@pytest.mark.parametrize("particles", [1, 3])
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_finite_differences_of_the_loss_are_the_gradient(name, particles):
-    elbo = TraceKL_ELBO(num_particles=particles, **OBJECTIVES[name])
-    elbo.step_count = 3
-    elbo.loss_and_grads(two_sites, two_sites_guide)
-    elbo.step_count = 3
-    step = 1e-5
-    for parameter in params():
-        gradient = parameter.grad.clone()
-        for i in range(parameter.numel()):
-            losses = []
-            for sign in (1, -1):
-                with torch.no_grad():
-                    parameter.view(-1)[i] += sign * step
-                losses.append(elbo.loss(two_sites, two_sites_guide))
-                with torch.no_grad():
-                    parameter.view(-1)[i] -= sign * step
-            slope = (losses[0] - losses[1]) / (2 * step)
-            assert gradient.reshape(-1)[i].item() == pytest.approx(slope, abs=1e-8, rel=1e-8)
-
-
-def test_the_report_holds_the_truth_beside_the_objective():
-    elbo = TraceKL_ELBO(beta={"a": 0.25}, free_bits={"b": 5.0})
-    loss = elbo.loss_and_grads(two_sites, two_sites_guide)
-    report = elbo.report
-    a, b = report["a"].nats, report["b"].nats
-    assert report.elbo == pytest.approx(-(a + b), rel=1e-12)
-    assert report.loss == pytest.approx(loss, rel=1e-12) == pytest.approx(0.25 * a + 5.0)
-    assert (report["a"].weight, report["b"].weight) == (0.25, 0.0)
-    assert report.objective == "beta[a] = 0.25, free_bits[b] = 5"
-
-
-def test_particles_are_averaged_before_they_are_bent():
-    """KL of two particles 0 and 2 with 1 nat free: 1, not (1 + 2) / 2."""
-
-    def model():
-        pyro.sample("k", dist.Bernoulli(0.5))
-        pyro.sample("z", dist.Normal(0.0, 1.0))
-
-    values = iter([0.0, 1.0] * 10)
-
-    def guide():
-        k = next(values)
-        pyro.sample("k", dist.Delta(torch.tensor(k)))
-        pyro.sample("z", dist.Normal(2.0 * k, 1.0))
-
-    elbo = TraceKL_ELBO(num_particles=2, free_bits={"z": 1.0})
-    assert elbo.loss(model, guide) == pytest.approx(1.0 + math.log(2.0), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"beta": -1.0}, "beta must be a number of at least 0"),
-        ({"beta": {"a": "much"}}, r"beta\['a'\] must be a number"),
-        ({"free_bits": float("nan")}, "free_bits must be a number"),
-        ({"free_bits": 1.0, "capacity": 1.0}, "one of them, not both"),
-        ({"beta": {"a": 1.0}, "capacity": 1.0}, "needs one beta"),
-    ],
-)
-def test_bad_objectives(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        TraceKL_ELBO(**arguments)
-
-
-def test_unknown_sites_are_named():
-    with pytest.raises(ValueError, match=r"named in beta, .*: c, d\. Its latent sites are: a, b"):
-        TraceKL_ELBO(beta={"c": 1.0, "a": 1.0}, free_bits={"d": 1.0}).loss(
-            two_sites, two_sites_guide
-        )
-
-
-def test_schedules_at_their_ends():
-    warmup = pyro_kl.LinearWarmup(100)
-    assert [warmup(s) for s in (0, 99, 100, 101)] == [0.0, 0.99, 1.0, 1.0]
-    assert pyro_kl.Constant(1.0)(10**9) == 1.0
-    with pytest.raises(ValueError, match="at least 1"):
-        pyro_kl.LinearWarmup(0)
-    with pytest.raises(ValueError, match="ramp in"):
-        pyro_kl.Cyclical(10, ramp=0.0)
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        pyro_kl.Constant(0.5),
-        pyro_kl.LinearWarmup(10, end=0.9),
-        pyro_kl.LinearWarmup(1000, total=500),
-        pyro_kl.Cyclical(100, cycles=4, total=110),
-        lambda step: 0.1,
-    ],
-    ids=lambda schedule: type(schedule).__name__,
-)
-def test_a_schedule_that_does_not_reach_one_is_told(schedule):
-    with pytest.warns(UserWarning, match="ends at 0.*not at 1"):
-        TraceKL_ELBO(beta=schedule)
-
-
-def test_schedules_that_reach_one_are_silent():
-    for schedule in (pyro_kl.LinearWarmup(10, total=11), pyro_kl.Cyclical(10, total=60)):
-        TraceKL_ELBO(beta=schedule)
-
-
-def test_minibatches_average_to_the_full_batch():
-    data = half([0.3, -1.2, 0.8, 2.0, 0.1, -0.4])
-
-    def model(index):
-        w = pyro.sample("w", dist.Normal(half(0.0), half(1.0)))
-        with pyro.plate("data", 6, subsample=index):
-            z = pyro.sample("z", dist.Normal(half(0.0), half(1.0)))
-            pyro.sample("x", dist.Normal(w, half(1.0)), obs=data[index] + 0 * z)
-
-    def guide(index):
-        loc = pyro.param("loc", lambda: torch.linspace(-1, 1, 6, dtype=torch.float64))
-        pyro.sample("w", dist.Delta(half(0.4)))
-        with pyro.plate("data", 6, subsample=index):
-            pyro.sample("z", dist.Normal(loc[index], half(0.5)))
-
-    elbo = TraceKL_ELBO()
-    full = elbo.loss(model, guide, torch.arange(6))
-    for size in (1, 2, 3):
-        batches = torch.arange(6).split(size)
-        losses = [elbo.loss(model, guide, batch) for batch in batches]
-        assert sum(losses) / len(losses) == pytest.approx(full, abs=1e-6)
-        assert elbo.report["z"].scale == 6 / size
-
-
-@quiet
-def test_minibatches_of_an_autoguide_average_to_the_full_batch():
-    data = torch.tensor([0.3, -1.2, 0.8, 2.0])
-
-    def model(index):
-        with pyro.plate("data", 4, subsample=index):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(0 * z, 1.0), obs=data[index])
-
-    def plates(index):
-        return pyro.plate("data", 4, subsample=index)
-
-    guide = ag.AutoNormal(model, create_plates=plates)
-    elbo = TraceKL_ELBO()
-    full = elbo.loss(model, guide, torch.arange(4))
-    losses = [elbo.loss(model, guide, batch) for batch in torch.arange(4).split(2)]
-    assert sum(losses) / 2 == pytest.approx(full, abs=1e-6)
-
-
-# --- the control variate -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("as_module", [False, True])
-def test_the_control_variate_is_unbiased_and_learns(as_module):
-    """At the posterior of Normal data the noise of the prior cancels that of the likelihood.
-
-    The exact KL leaves -4 eps of four data with unit variance, the sampled one adds -1 eps of the
-    prior: a coefficient of -4 leaves nothing.
-    """
-    data = half([0.3, 0.5, 0.4, 0.6])
-    precision = 5.0
-
-    def model():
-        z = pyro.sample("z", dist.Normal(half(0.0), half(1.0)))
-        with pyro.plate("data", 4):
-            pyro.sample("x", dist.Normal(z, half(1.0)), obs=data)
-
-    def guide():
-        loc = pyro.param("loc", lambda: data.sum() / precision)
-        pyro.sample("z", dist.Normal(loc, half(precision**-0.5)))
-
-    gradients = {}
-    for control in (False, True):
-        pyro.set_rng_seed(0)
-        pyro.clear_param_store()
-        elbo = TraceKL_ELBO(control_variate=control)
-        rows = []
-        with pyro.validation_enabled(False):
-            for _ in range(400):
-                for parameter in params():
-                    parameter.grad = None
-                if as_module:
-                    elbo.differentiable_loss(model, guide).backward()
-                else:
-                    elbo.loss_and_grads(model, guide)
-                rows.append(pyro.param("loc").grad.item())
-        gradients[control] = torch.tensor(rows[100:])
-    assert elbo.control_variate.coefficient == pytest.approx(-4.0, abs=0.05)
-    for rows in gradients.values():
-        assert abs(rows.mean()) < 4.5 * rows.std() / math.sqrt(len(rows)) + 1e-9
-    assert gradients[True].std() < 0.2 * gradients[False].std()
-
-
-# --- the report ----------------------------------------------------------------------------------
-
-
-def test_the_report_prints_and_exports():
-    elbo = TraceKL_ELBO(beta=0.5)
-    with pytest.raises(RuntimeError, match="No report yet"):
-        _ = elbo.report
-    report = elbo.evaluate(eight_schools, ag.AutoNormal(eight_schools), num_particles=20)
-    text = str(report)
-    assert text.splitlines()[0].split() == [
-        "site", "kind", "nats", "+-", "s.e.", "weight", "scale", "shape", "method",
-    ]  # fmt: skip
-    assert "ELBO" in text
-    assert "beta = 0.5" in text
-    assert "<table>" in report._repr_html_()
-    import json
-
-    lines = [json.loads(line) for line in report.to_json_lines().splitlines()]
-    assert [line.get("site") for line in lines] == ["y", "mu", "log_tau", "theta", None]
-    assert lines[-1]["elbo"] == pytest.approx(report.elbo)
-    assert len(lines[3]["per_dimension"]) == 8
-    assert sum(lines[3]["per_dimension"]) == pytest.approx(report["theta"].nats, rel=1e-5)
-    assert len(report) == 4
-    with pytest.raises(KeyError, match="no site 'nu'; there are y, mu"):
-        report["nu"]
-
-
-def test_the_report_as_a_dataframe():
-    report = TraceKL_ELBO().evaluate(eight_schools, ag.AutoNormal(eight_schools), num_particles=5)
-    frame = report.to_dataframe()
-    assert isinstance(frame, pandas.DataFrame)
-    assert frame.loc["theta", "method"] == "closed form"
-
-
-def test_pandas_is_imported_only_when_asked_for():
-    code = "import sys, pyro_kl; sys.exit('pandas' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
-
-
-def test_without_pandas_the_report_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    elbo = TraceKL_ELBO()
-    elbo.loss(two_sites, two_sites_guide)
-    with pytest.raises(ImportError, match="to_json_lines"):
-        elbo.report.to_dataframe()
-
-
-def test_per_dimension_kls_of_a_vector():
-    def model():
-        pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
-
-    def guide():
-        pyro.sample("w", dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 1.0).to_event(1))
-
-    report = TraceKL_ELBO(num_particles=2).evaluate(model, guide, num_particles=3)
-    assert report["w"].per_dimension == pytest.approx([0.0, 0.5, 2.0])
-    assert report["w"].standard_error == 0
-    assert report["w"].shape == (3,)
-
-
-def test_an_infinite_kl_is_told():
-    def model():
-        pyro.sample("z", dist.Uniform(-10.0, 10.0))
-
-    def guide():
-        pyro.sample("z", dist.Normal(0.0, 1.0))
-
-    with pytest.warns(UserWarning, match=r"KL of z is infinite"):
-        assert TraceKL_ELBO().loss(model, guide) == math.inf
-
-
-def test_a_pair_without_a_formula_is_told_once():
-    class Strange(dist.TorchDistribution):
-        arg_constraints = MappingProxyType({})
-        support = constraints.real
-        has_rsample = True
-
-        def rsample(self, sample_shape=()):
-            return torch.randn(sample_shape)
-
-        def log_prob(self, x):
-            return -x.abs()
-
-    def both():
-        pyro.sample("z", Strange())
-
-    elbo = TraceKL_ELBO()
-    with pytest.warns(UserWarning, match=r"sampled.*\n  z: .*Strange"):
-        elbo.loss(both, both)
-    elbo.loss(both, both)  # silent: warnings are errors here

@@ -25,7 +25,7 @@ def by_hand(samples, log_weights, log_q):
     return sum(w * (math.log(w) - log_q(x)) for x, w in weights.items() if w)
 
 
-LAWS = [
+DISTRIBUTIONS = [
     dist.Poisson(t(2.0)),
     dist.Binomial(5, t(0.3)),
     dist.Categorical(logits=t([0.0, 1.0, 2.0, -1.0, 0.5])),
@@ -35,7 +35,7 @@ LAWS = [
 ]
 
 
-@pytest.mark.parametrize("q", LAWS, ids=lambda q: type(q).__name__)
+@pytest.mark.parametrize("q", DISTRIBUTIONS, ids=lambda q: type(q).__name__)
 def test_against_counts(q):
     samples, log_weights = [3.0, 0.0, 1.0, 3.0, 0.0, 4.0], [0.1, -1.0, 0.5, 2.0, 0.0, -3.0]
     kl = kl_divergence(dist.Empirical(t(samples), t(log_weights)), q)
@@ -80,7 +80,7 @@ def test_events():
         kl_divergence(p, dist.Normal(0.0, 1.0))
 
 
-def test_close_laws_keep_their_digits():
+def test_close_distributions_keep_their_digits():
     samples, log_weights = t([1.0, 2.0, 2.0]), t([0.0, 0.3, -1.0])
     moved = log_weights + t([1e-7, 0.0, 0.0])
     kl = kl_divergence(dist.Empirical(samples, log_weights), dist.Empirical(samples, moved))

@@ -222,7 +222,7 @@ def test_dtype(dtype):
 
 
 @pytest.mark.parametrize("make_p", [dense, low_rank])
-def test_product_of_other_laws(make_p):
+def test_product_of_other_distributions(make_p):
     """The marginals' KLs plus the total correlation, here against Laplaces by Monte Carlo.
 
     Normal || Laplace is torch's own formula, or ours where there is one.
@@ -235,7 +235,7 @@ def test_product_of_other_laws(make_p):
 
 
 @pytest.mark.parametrize("make_q", [dense, low_rank])
-def test_product_of_any_laws_as_p(make_q):
+def test_product_of_any_distributions_as_p(make_q):
     """A normal asks of a product for means and variances only: here of other families."""
     q = distribution(make_q(3))
     ones = torch.ones(3, dtype=F64)

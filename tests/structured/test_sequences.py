@@ -57,9 +57,9 @@ def test_dense_gaussians(seed):
     updated, _ = hmm(k, m, steps).conjugate_update(normal(m, steps).to_event(1))
     cases = [hmm(n, m, steps), hmm(k, m, steps, homogeneous=True), markov_field(n, m, steps),
             updated]  # fmt: skip
-    dense_laws = [dense(member) for member in cases]
-    for p, dense_p in zip(cases, dense_laws, strict=True):
-        for q, dense_q in zip(cases, dense_laws, strict=True):
+    dense_members = [dense(member) for member in cases]
+    for p, dense_p in zip(cases, dense_members, strict=True):
+        for q, dense_q in zip(cases, dense_members, strict=True):
             truth = kl_divergence(dense_p, dense_q)
             # the dense matrices are inverses of stored precisions: they are the less exact side
             assert torch.allclose(kl_divergence(p, q), truth, rtol=1e-7, atol=1e-8)
@@ -84,7 +84,7 @@ def test_linear_with_long_memory_and_large_means():
     assert (long / kl_divergence(member(1.0, 5_000), member(0.5, 5_000)) - 2).abs() < 1e-3
 
 
-def test_against_a_product_of_other_laws():
+def test_against_a_product_of_other_distributions():
     torch.manual_seed(1)
     p = hmm(2, 2, 3)
     q = dist.Laplace(torch.zeros(3, 2, dtype=F64), 2.0).to_event(2)

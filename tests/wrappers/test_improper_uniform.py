@@ -71,7 +71,7 @@ def test_event_dimensions():
         (dist.Dirichlet(torch.ones(2, 3)), constraints.real_vector),
     ],
 )  # fmt: skip
-def test_laws_of_vectors(p, support):
+def test_distributions_of_vectors(p, support):
     """The entropy is their class's: of samples it is the mean of -log p."""
     torch.manual_seed(0)
     kl = kl_divergence(p, flat(support, (3,)))

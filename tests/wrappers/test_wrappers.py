@@ -477,7 +477,7 @@ def test_one_object_against_itself():
     assert kl_divergence(mixture, mixture) == 0.0
 
 
-def test_samples_of_masked_laws():
+def test_samples_of_masked_distributions():
     """An element counts if both sides let it, in the estimate as in the exact KL."""
     comparison = pyro_kl.compare(ONE.mask(MASK), ZERO.mask(MASK))
     assert comparison.exact.value.tolist() == [0.5, 0.0, 0.5]
