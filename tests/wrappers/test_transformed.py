@@ -397,6 +397,31 @@ class Mine(dist.TorchDistribution):
         return self.rate.log() - self.rate * x
 
 
+def test_folded_tails_beyond_the_floats():
+    """x overflows long before a folded Cauchy, which has no mean, has nothing left."""
+    folded = dist.FoldedDistribution(dist.Cauchy(f64(0.3), f64(0.8)))
+    with pytest.raises(NotImplementedError):
+        kl_divergence(folded, Mine(f64(1.1)))
+    p = dist.TransformedDistribution(dist.Gamma(f64(1.8), f64(3.8)), t.ExpTransform())
+    q = dist.FoldedDistribution(dist.StudentT(f64(3.1), f64(0.2), f64(1.1)))
+    # mpmath.quad of the densities at 25 digits
+    assert kl_divergence(p, q).item() == pytest.approx(0.9357083913822764, rel=1e-8)
+
+
+def test_second_derivative_of_a_mapped_peak():
+    """The kink of a Laplace moves with its location."""
+    rate, q = f64(1.3), dist.Beta(f64(2.0), f64(1.5))
+
+    def slope(loc):
+        p = dist.TransformedDistribution(dist.Laplace(loc, rate), t.SigmoidTransform())
+        return torch.autograd.grad(kl_divergence(p, q), loc, create_graph=True)[0]
+
+    loc = f64(0.4).requires_grad_()
+    (second,) = torch.autograd.grad(slope(loc), loc)
+    up, down = (slope((loc.detach() + side * 1e-4).requires_grad_()) for side in (1, -1))
+    assert second.item() == pytest.approx(((up - down) / 2e-4).item(), rel=1e-4)
+
+
 @pytest.mark.parametrize("transform", [t.SoftplusTransform(), t.ExpTransform()])
 def test_a_law_of_the_users(transform):
     rate = f64([1.5, 0.3]).requires_grad_()

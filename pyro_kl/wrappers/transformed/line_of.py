@@ -147,7 +147,9 @@ def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
     base_mass = base.mass and base.mass()
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
-        straight, mirrored = (Point(side * point.x, point.log_slope) for side in (1, -1))
+        straight, mirrored = (
+            Point(side * point.x, point.log_slope, log_size=point.log_size) for side in (1, -1)
+        )
         return logaddexp(
             base.log_density(straight, *tensors), base.log_density(mirrored, *tensors)
         )

@@ -19,24 +19,18 @@ from ...numerics.quadrature.peaks import square_over_jump
 from ...registry.line import Point
 from ...registry.subclasses import class_of
 from ...registry.user_classes import callable_copy, called
-from ..circle import period_of
+from ..circle import ends_of, period_of
 from .distribution_line import DistributionLine
-from .maps import mapped_support
 from .rules import base_and_transforms
-from .supports import bounds
 
 
 def line_by_log_prob(distribution: Distribution) -> DistributionLine | None:
     """The line of a continuous distribution, by its own log density at x."""
-    try:
-        support = mapped_support(distribution)
-    except NotImplementedError:
-        return None
-    ends = None if support is None or support.is_discrete else bounds(support)
-    if ends is None or class_of(distribution).log_prob is Distribution.log_prob:
-        return None
     if period_of(base_and_transforms(distribution)[0]) is not None:
         return None  # torch takes the density at images of any angle
+    ends = ends_of(distribution)
+    if ends is None or class_of(distribution).log_prob is Distribution.log_prob:
+        return None
     distribution = callable_copy(distribution)
 
     def log_density(point: Point) -> Tensor:
