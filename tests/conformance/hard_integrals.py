@@ -57,6 +57,10 @@ HARD = {
     "softplus of a normal, laplace": _hard(
         "kink", "Normal", _OFF, "Laplace", _loc_scale(0.5, 0.7), Map("softplus")
     ),
+    "interval of a normal, laplace": _hard(
+        "kink", "Normal", _OFF, "Laplace", _loc_scale(0.5, 0.7),
+        Map("sigmoid"), Map("affine", _loc_scale(-1.0, 3.0)),
+    ),
     "asymmetric laplace, skew logistic": _hard(
         "kink", "AsymmetricLaplace", {**_OFF, "asymmetry": 3.0}, "SkewLogistic", _SKEW
     ),

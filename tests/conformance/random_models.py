@@ -316,8 +316,7 @@ def _list_of_guides(model: Any) -> Any:
     return guide
 
 
-# --- distributions
-# ---------------------------------------------------------------------------------------
+# --- distributions ------------------------------------------------------------------------------
 
 
 def _summary(latent: Latent, value: Tensor) -> Tensor:

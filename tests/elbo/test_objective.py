@@ -13,7 +13,7 @@ from pyro_kl import TraceKL_ELBO
 
 from .models import f64, params, quiet, two_sites, two_sites_guide
 
-# --- objectives ----------------------------------------------------------------------------------
+# --- objectives ---------------------------------------------------------------------------------
 
 
 OBJECTIVES = {
@@ -178,7 +178,7 @@ def test_minibatches_of_an_autoguide_average_to_the_full_batch():
     assert sum(losses) / 2 == pytest.approx(full, abs=1e-6)
 
 
-# --- the control variate -------------------------------------------------------------------------
+# --- the control variate ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_module", [False, True])

@@ -206,7 +206,7 @@ def test_data_that_the_guide_scores_has_a_row_of_its_own():
     assert all(math.isnan(row.standard_error) for row in elbo.report)
 
 
-# --- the report ----------------------------------------------------------------------------------
+# --- the report ---------------------------------------------------------------------------------
 
 
 def test_the_report_prints_and_exports():

@@ -18,7 +18,7 @@ from tools import elbo_guides as matrix
 
 from .models import eight_schools, f64, params, quiet
 
-# --- the loss is right for every guide and prior -------------------------------------------------
+# --- the loss is right for every guide and prior ------------------------------------------------
 
 #: What Pyro cannot do itself: HalfCauchy has no mean, LKJCholesky's mean is no inner point.
 PYRO_FAILS = {
@@ -140,7 +140,7 @@ def test_compare_sites_needs_two_draws():
         pyro_kl.compare_sites(lambda: None, lambda: None, num_particles=1)
 
 
-# --- joint guides --------------------------------------------------------------------------------
+# --- joint guides -------------------------------------------------------------------------------
 
 
 JOINT = [
@@ -251,7 +251,7 @@ def test_wrapped_guides_are_looked_through():
     assert report["mu"].nats == pytest.approx(2 * report["mu"].raw)
 
 
-# --- the defects of Pyro's ELBOs -----------------------------------------------------------------
+# --- the defects of Pyro's ELBOs ----------------------------------------------------------------
 
 
 @quiet

@@ -36,7 +36,7 @@ def code_of(argv):
         return stop.code
 
 
-# --- logistic regression ---------------------------------------------------------------
+# --- logistic regression ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_ctrl_c_reports_what_there_is(tmp_path):
     assert all((tmp_path / "out" / name).exists() for name in example.PICTURES)
 
 
-# --- pictures --------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------
 
 
 def test_convergence_draws_the_running_mean_and_its_error():
@@ -248,7 +248,7 @@ def test_importing_plot_does_not_import_matplotlib():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
 
 
-# --- by hand ---------------------------------------------------------------------------
+# --- by hand ------------------------------------------------------------------------------------
 
 
 def test_kl_by_hand_numbers():
@@ -278,7 +278,7 @@ def test_kl_by_hand_refuses_a_bad_seed(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-# --- eight schools ---------------------------------------------------------------------
+# --- eight schools ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_model_of_ones_own(tmp_path, capsys, monkeypatch):
     assert float(k3[0]) == pytest.approx(exact, abs=5 * float(k3[2]))
 
 
-# --- the policy in Pyro: its ELBO is J / beta, and inference reaches pi* -------------------------
+# --- the policy in Pyro: its ELBO is J / beta, and inference reaches pi* ------------------------
 
 
 def categorical(beta=0.5):

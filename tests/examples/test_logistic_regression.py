@@ -44,7 +44,7 @@ def moved_guide(name, model, seed=2):
     return guide
 
 
-# --- data ------------------------------------------------------------------------------
+# --- data ---------------------------------------------------------------------------------------
 
 
 def test_standardise_agrees_with_sklearn_and_uses_training_statistics():
@@ -90,7 +90,7 @@ def test_load_csv_reads_numbers_and_orders_the_classes(tmp_path):
     assert data.target == "label = 10"
 
 
-# --- model and guides ------------------------------------------------------------------
+# --- model and guides ---------------------------------------------------------------------------
 
 
 def test_the_model_is_the_one_of_its_docstring():
@@ -130,7 +130,7 @@ def test_the_full_rank_guide_has_every_parameter_a_gaussian_needs():
     assert free == 4 + 4 * 5 // 2
 
 
-# --- the ELBO --------------------------------------------------------------------------
+# --- the ELBO -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1, 1.0, 3.0])
@@ -162,7 +162,7 @@ def test_expected_log_likelihood_against_sampling(name):
     assert got.error < 1e-5
 
 
-# --- the fit ---------------------------------------------------------------------------
+# --- the fit ------------------------------------------------------------------------------------
 
 
 def test_a_fit_leaves_nothing_behind_and_repeats_itself():
@@ -321,7 +321,7 @@ def test_a_mean_field_fit_is_worse_than_a_full_rank_one(full_rank_fit):
     assert (fit.guide.sd() < full.guide.sd()).all()  # it cannot see the correlations
 
 
-# --- the KLs of a fit ------------------------------------------------------------------
+# --- the KLs of a fit ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", lr.GUIDES)
@@ -365,7 +365,7 @@ def test_without_a_formula_the_kl_is_sampled_and_says_so(monkeypatch):
         assert row.standard_error > 0
 
 
-# --- held-out rows ---------------------------------------------------------------------
+# --- held-out rows ------------------------------------------------------------------------------
 
 
 def test_predictive_metrics_agree_with_sklearn():

@@ -238,7 +238,7 @@ def test_wrapped(name):
     check((cases[0].make, cases[1].make), given, names, lambda p, q: pyro_kl.kl(p, q).value)
 
 
-# --- policies ------------------------------------------------------------------------------------
+# --- policies -----------------------------------------------------------------------------------
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0], [0.5, 1.5, 1.0], [1.0, 0.0, 0.0]], dtype=F64)
 ANSWERS = {

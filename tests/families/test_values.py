@@ -438,7 +438,7 @@ def test_monte_carlo(duo):
     assert abs(judged.z_score) < 4.5
 
 
-# --- close to each other, and both extreme -------------------------------------------------------
+# --- close to each other, and both extreme ------------------------------------------------------
 
 
 @pytest.mark.accuracy

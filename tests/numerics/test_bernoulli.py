@@ -279,7 +279,7 @@ def test_categorical_gradients():
     assert torch.allclose(slope, torch.tensor([0.5, 1.0, -0.5], dtype=F64), rtol=1e-14)
 
 
-# --- through kl_divergence -----------------------------------------------------------------------
+# --- through kl_divergence ----------------------------------------------------------------------
 
 
 def test_one_trial_of_each():

@@ -251,7 +251,7 @@ def test_bernoulli_excess():
     assert gradcheck(bernoulli_excess, small)
 
 
-# --- divergences of log gamma, and the KLs made of them ------------------------------------------
+# --- divergences of log gamma, and the KLs made of them -----------------------------------------
 
 
 def test_blocks_broadcasting_and_shapes():

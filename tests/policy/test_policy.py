@@ -29,7 +29,7 @@ def gradient(value, logits):
     return torch.autograd.grad(value, logits)[0]
 
 
-# --- the objective ---------------------------------------------------------------------
+# --- the objective ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.3, 1.0, 20.0])
@@ -83,7 +83,7 @@ def test_trained_tabular_policy_reaches_the_optimum(estimator):
     assert (logits.softmax(-1) - star.exp()).abs().max() < 1e-6
 
 
-# --- the table of values and gradients ----------------------------------------------------
+# --- the table of values and gradients ----------------------------------------------------------
 
 
 def expected(logits, reference, use, estimator, **options):
@@ -187,8 +187,7 @@ def test_right_ones_are_silent_and_the_default():
     P.penalty(a, b, use="loss", estimator="exact")
 
 
-# --- sequences: three tokens out of three, every prefix its own distribution
-# --------------------------
+# --- sequences: three tokens out of three, every prefix its own distribution --------------------
 
 
 def sequences():
@@ -244,7 +243,7 @@ def test_masked_tokens_may_hold_anything():
         assert slope[:, 1].tolist() == [0.0, 0.0]
 
 
-# --- intervals ----------------------------------------------------------------------------
+# --- intervals ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spread", [0.2, 4.0])
@@ -268,7 +267,7 @@ def test_intervals_cover(spread, estimator):
     assert 0.93 <= hits / 2000 <= 0.97
 
 
-# --- gate, whitening, penalised reward ------------------------------------------------------
+# --- gate, whitening, penalised reward ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -323,7 +322,7 @@ def test_reward_per_token_is_paid_at_the_last_token():
     assert tokens.tolist() == [[-0.5, 4.0, 0.0], [-0.5, -0.5, 6.5]]
 
 
-# --- controllers ---------------------------------------------------------------------------
+# --- controllers --------------------------------------------------------------------------------
 
 
 def test_adaptive_controller_follows_the_formula_and_never_goes_negative():
@@ -345,7 +344,7 @@ def test_granularity():
     assert P.aggregate(kl, "token mean", mask) == 3.0
 
 
-# --- exact KL over a vocabulary --------------------------------------------------------------
+# --- exact KL over a vocabulary -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1e-4, 0.1, 1.0, 10.0])
@@ -456,7 +455,7 @@ def test_a_second_backward_pass_gives_the_same_gradient():
     assert (torch.autograd.grad(value, logits)[0] - once).abs().max() < 1e-14
 
 
-# --- bad input -----------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------
 
 HALF = torch.tensor([0.5, 0.5])
 LOG = HALF.log()

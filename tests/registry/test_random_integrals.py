@@ -92,7 +92,7 @@ def test_told_error_holds_under_one_map_on_both_sides():
         assert torch.isfinite(got.value)
 
 
-# --- narrow p and narrow q -----------------------------------------------------------------------
+# --- narrow p and narrow q ----------------------------------------------------------------------
 
 #: How much narrower than drawn q or p is made.
 RATIOS = ((1.0, 1.0), (1.0, 1e-1), (1.0, 1e-2), (1.0, 1e-3), (1.0, 1e-4), (1e-2, 1.0), (1e-4, 1.0))
@@ -153,7 +153,7 @@ def test_right_or_told(duo):
     assert checked >= FEWEST, "the reference is short nearly everywhere"
 
 
-# --- long tails: shapes of .01 to .3, parameters over eight decades ------------------------------
+# --- long tails: shapes of .01 to .3, parameters over eight decades -----------------------------
 
 # A node may lie where p has nothing left, or where x is beyond the floats: neither may make nan of
 # the gradient of a finite KL.

@@ -33,7 +33,7 @@ def test_table_is_current(command):
     assert made.rstrip("\n") == stored.rstrip("\n"), "run `make docs`"
 
 
-# --- the README's numbers are printed by the README's code ---------------------------------------
+# --- the README's numbers are printed by the README's code --------------------------------------
 
 
 README = Path(__file__).parents[2] / "README.md"
@@ -56,7 +56,7 @@ def test_pictures_are_there():
         assert (README.parent / picture).is_file(), picture
 
 
-# --- every class of pyro.distributions is accounted for ------------------------------------------
+# --- every class of pyro.distributions is accounted for -----------------------------------------
 
 
 def test_all_97_classes_and_at_least_85_deterministic():
@@ -70,7 +70,7 @@ def test_reasons_name_classes():
     assert set(NO_KL) <= {cls.__name__ for cls in concrete_classes()}
 
 
-# --- the errors that the docs tell are those that can be measured --------------------------------
+# --- the errors that the docs tell are those that can be measured -------------------------------
 
 
 @pytest.mark.accuracy

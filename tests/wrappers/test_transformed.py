@@ -155,7 +155,7 @@ UNSAMPLED = {
 }
 
 
-# --- shapes, gradients, transformations ----------------------------------------------------------
+# --- shapes, gradients, transformations ---------------------------------------------------------
 
 
 def softplus_normal(loc, scale):
@@ -299,8 +299,7 @@ def test_infinite_rows_leave_their_neighbours_alone():
     assert gradient.isfinite().all()
 
 
-# --- folded distributions
-# --------------------------------------------------------------------------------
+# --- folded distributions -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -380,7 +379,7 @@ def test_mass_outside_of_a_family_on_the_line():
     assert kl_divergence(stretched, dist.Pareto(1.0, 2.0)) == math.inf
 
 
-# --- priors that no family declares --------------------------------------------------------------
+# --- priors that no family declares -------------------------------------------------------------
 
 
 class Mine(dist.TorchDistribution):
@@ -452,7 +451,7 @@ def test_a_density_that_is_0_in_its_support_is_refused():
         kl_divergence(guide, Cut(f64(1.0)))
 
 
-# --- a prior on a part of the line ---------------------------------------------------------------
+# --- a prior on a part of the line --------------------------------------------------------------
 
 
 def logit_normal():
@@ -493,7 +492,7 @@ def test_rows_outside_of_a_mapped_prior():
     assert slope[0] != 0
 
 
-# --- whether a KL under maps is finite, against what the tails say by hand -----------------------
+# --- whether a KL under maps is finite, against what the tails say by hand ----------------------
 
 
 EXP, SIGMOID, SOFTPLUS, TANH = (

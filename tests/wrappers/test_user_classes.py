@@ -38,7 +38,7 @@ from pyro_kl.registry.user_classes import called, check_pointwise
 
 from ..conformance.cases import F64
 
-# --- maps with their parameters ------------------------------------------------------------------
+# --- maps with their parameters -----------------------------------------------------------------
 
 
 class Scaled(t.Transform):
@@ -222,7 +222,7 @@ def by_midpoints(p_base, forward, log_q):
     return (weight * log_p.exp() * (log_p - slope - log_q(x))).sum()
 
 
-# --- the KL itself -------------------------------------------------------------------------------
+# --- the KL itself ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", ["p", "q", "both"])
@@ -380,7 +380,7 @@ def test_exceptions_of_others_name_the_function():
         called(raise_value_error, None)
 
 
-# --- Pyro's ELBOs --------------------------------------------------------------------------------
+# --- Pyro's ELBOs -------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -509,7 +509,7 @@ def test_a_traced_step_samples_what_can_only_be_called(name):
         assert all(torch.allclose(x, y, rtol=1e-5) for x, y in zip(mine, right, strict=True))
 
 
-# --- distributions that nobody declared: supports decide what is infinite ------------------------
+# --- distributions that nobody declared: supports decide what is infinite -----------------------
 
 
 class Own(Distribution):
