@@ -136,7 +136,7 @@ def kl_low_rank_dense(p: LowRankMultivariateNormal, q: MultivariateNormal) -> Te
 @register_each(
     (MULTIVARIATE_NORMAL, LOW_RANK, [Case(_DENSE, _ONE, 1.326864571505935403)]),
     reference="the KL of two normals; Woodbury's identity",
-    replaces="torch carries float32 in float32",
+    replaces="torch evaluates float32 in float32",
 )
 def kl_dense_low_rank(p: MultivariateNormal, q: LowRankMultivariateNormal) -> Tensor:
     r"""KL(N(m, L L') || N(mu, D + W W')), O(d^2 r).

@@ -179,6 +179,6 @@ for (_p, _q), _case in CASES.items():
         (FAMILIES[_p], FAMILIES[_q], [_case]),
         finite="always" if Independent not in (_p, _q) else "the marginals' KLs are",
         reference="chain rule over time, Kalman's filters (Anderson & Moore 1979, ch. 5); derived "
-        "in pyro_kl.structured.chain",
+        "in structured.sequences.chain",
         method="rule" if _of_products else "closed form",
     )(kl_independent_hmms if _of_products else kl_sequences)
