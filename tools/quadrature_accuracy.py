@@ -109,6 +109,40 @@ def report(cells, asked):
     )
 
 
+def measure_pair(duo, options, count):
+    """The errors of one pair at random parameters and both tolerances; `count` is added to."""
+    cells = []
+    finite = 0 if duo.pair.method == "infinite" else math.ceil(0.75 * options.sets)
+    drawn = random_pairs(duo.p, duo.q, options.sets, finite=finite, seed=options.seed, slopes=True)
+    for a, b, right in drawn:
+        count["cells"] += 1
+        if not good(right):
+            count["without a reference"] += 1
+            continue
+        count["infinite"] += math.isinf(right.kl)
+        for asked in ASKED:
+            measured = measure(duo, a, b, right, asked)
+            if isinstance(measured, Measured):
+                cells.append(measured)
+            elif measured:
+                count["WRONG"] += 1
+                print("wrong", measured)
+    return cells
+
+
+def print_pair(duo, cells, wrong):
+    """One row: the worst errors at each tolerance, and how many are short or bounded."""
+    numbers = ""
+    for asked in ASKED:
+        kept = [c for c in cells if c.asked == asked and not c.short]
+        numbers += f"{worst(c.error for c in kept):9.1e}{worst(c.gradient for c in kept):9.1e}"
+    short = sum(c.short for c in cells)
+    print(f"{duo.id:50}{len(cells) // 2:7}{numbers} {short:5} {share(cells)}", flush=True)
+    for c in cells:
+        if wrong and c.wrong:
+            print(f"  {c.wrong} at {c.asked:g}, gradient {c.gradient:.1e}: {c.what}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=12)
@@ -122,45 +156,14 @@ def main() -> int:
     methods = Counter(pair.method for pair in pyro_kl.registered())
     print("pairs by method:", dict(methods), "in all", sum(methods.values()))
     print(f"{'pair':50}{'finite':>7}{'1e-6':>9}{'grad':>9}{'1e-10':>9}{'grad':>9} short bounded")
-    every, count = [], Counter()
     known = [duo for duo in DUOS if knows(duo.p.name, duo.q.name)]
     duos = known if options.all else QUADRATURE
     duos = [duo for duo in duos if options.only in duo.id][:: options.every]
+    every, count = [], Counter()
     for duo in duos:
-        cells = []
-        finite = 0 if duo.pair.method == "infinite" else math.ceil(0.75 * options.sets)
-        drawn = random_pairs(
-            duo.p, duo.q, options.sets, finite=finite, seed=options.seed, slopes=True
-        )
-        for a, b, right in drawn:
-            count["cells"] += 1
-            if not good(right):
-                count["without a reference"] += 1
-                continue
-            count["infinite"] += math.isinf(right.kl)
-            for asked in ASKED:
-                measured = measure(duo, a, b, right, asked)
-                if isinstance(measured, Measured):
-                    cells.append(measured)
-                elif measured:
-                    count["WRONG"] += 1
-                    print("wrong", measured)
+        cells = measure_pair(duo, options, count)
+        print_pair(duo, cells, options.wrong)
         every += cells
-        columns = [
-            f(c for c in cells if c.asked == asked)
-            for asked in ASKED
-            for f in (
-                lambda cs: worst(c.error for c in cs if not c.short),
-                lambda cs: worst(c.gradient for c in cs if not c.short),
-            )
-        ]
-        numbers = "".join(f"{x:9.1e}" for x in columns)
-        short = sum(c.short for c in cells)
-        print(f"{duo.id:50}{len(cells) // 2:7}{numbers} {short:5} {share(cells)}", flush=True)
-        if options.wrong:
-            for c in cells:
-                if c.wrong:
-                    print(f"  {c.wrong} at {c.asked:g}, gradient {c.gradient:.1e}: {c.what}")
     print(f"{len(duos)} pairs, {dict(count)}")
     for asked in ASKED:
         report(every, asked)
