@@ -110,21 +110,6 @@ pareto = declare(
 )
 
 
-def _outside(p: Parameters, q: Parameters) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the KL is infinite, and both scales, replaced by 1 there."""
-    outside = p["scale"] < q["scale"]
-    return outside, torch.where(outside, 1.0, p["scale"]), torch.where(outside, 1.0, q["scale"])
-
-
-def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
-    """Derivatives by p's scale and alpha, then q's."""
-    outside, s, t = _outside(p, q)
-    a, b = p["alpha"], q["alpha"]
-    u = (b - a) / a
-    slopes = b / s, -u / a, -b / t, u / b + torch.log1p((s - t) / t)
-    return tuple([torch.where(outside, 0.0, slope) for slope in slopes])
-
-
 @formula(
     pareto,
     pareto,
@@ -136,10 +121,10 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     finite="p.scale >= q.scale",
     reference="Gil, Alajaji & Linder (2013), table 3; split derived in the docstring",
     replaces="torch loses all digits where p is close to q",
-    partials=partials,
 )
 def kl_pareto_pareto(p: Parameters, q: Parameters) -> Tensor:
     """KL(Pareto(s, a) || Pareto(t, b)) = [b/a - 1 - log(b/a)] + b log(s/t), for s >= t."""
-    outside, s, t = _outside(p, q)
+    outside = p["scale"] < q["scale"]
+    s, t = (torch.where(outside, 1.0, x["scale"]) for x in (p, q))
     value = itakura_saito(q["alpha"], p["alpha"]) + q["alpha"] * torch.log1p((s - t) / t)
     return torch.where(outside, math.inf, value)

@@ -159,14 +159,6 @@ uniform = declare(
 )
 
 
-def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
-    """Derivatives by p's low and high, then q's."""
-    outside = (q["low"] > p["low"]) | (p["high"] > q["high"])
-    by_p = torch.where(outside, 0.0, 1 / (p["high"] - p["low"]))
-    by_q = torch.where(outside, 0.0, 1 / (q["high"] - q["low"]))
-    return by_p, -by_p, -by_q, by_q
-
-
 @formula(
     uniform,
     uniform,
@@ -177,7 +169,6 @@ def partials(p: Parameters, q: Parameters) -> tuple[Tensor, ...]:
     finite="p's support is inside q's",
     reference="Gil, Alajaji & Linder (2013), table 3",
     replaces="torch takes the log of a ratio close to 1, and overflows in float32",
-    partials=partials,
 )
 def kl_uniform_uniform(p: Parameters, q: Parameters) -> Tensor:
     """KL(Uniform(a, b) || Uniform(c, d)) = log(1 + [(d - b) + (a - c)] / (b - a))."""
