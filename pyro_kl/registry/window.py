@@ -58,7 +58,9 @@ def window_of(
     ends: list[Tensor | float] = []
     beyond: Tensor | None = None
     for i, (side, reach, wider) in enumerate(zip((-1, 1), line.reach, tail_stretch, strict=True)):
-        tilt = _tilt(line, q_line, a, b, centre, width, i)
+        tilt: Tensor | float = 0.0
+        if q_line.growth[i] != 0.0 or q_line.exponential[i] != 0.0:
+            tilt = _tilt(line, q_line, a, b, centre, width, i)
         end: Tensor | float = reach + tilt
         if isinstance(wider, Tensor):
             end = end + torch.log(wider) if line.log_tail else end * wider
@@ -139,7 +141,8 @@ def bends(
     """1 where log q or log p bends within a few nodes, else 0; and the places, if needed."""
     centre, width = window.centre, window.width
     middle, half = q_line.bends(**b)
-    y = torch.stack([x.expand(shape) for x in (middle - half, middle, middle + half)])
+    middle = middle.expand(shape)
+    y = torch.stack((middle - half, middle, middle + half))
     if q_line.at is not line.at or line.at not in (from_line, half_line):  # else it is the same
         y = line.place(q_line.at(y, **b).x, **a)
     below, at, above = (y - centre) / width

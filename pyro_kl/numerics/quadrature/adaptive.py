@@ -63,8 +63,8 @@ class Solver:
         self.problem = self.problem.with_breakpoints(places, self.shape)
 
     def solve(self, parameters: Sequence[Tensor], wanted: tuple[bool, ...]) -> list[Tensor]:
-        """The value, and the derivatives by the parameters of which they are wanted."""
-        flat = [x.detach() for x in parameters]
+        """The value, and the derivatives by the parameters of which they are wanted; no graph."""
+        flat = parameters
         if len(self.shape) != 1 or any([x.shape != self.shape for x in flat]):
             flat = [x.expand(self.shape).reshape(-1) for x in flat]
         self._wanted, kinked = wanted, self.problem.has_breakpoints

@@ -1,8 +1,8 @@
-"""Gauss and Kronrod's rule on panels that are halved where it is off: for what may bend anywhere.
+"""Gauss-Kronrod panels, halved where their error is largest: for integrands with unknown kinks.
 
-The trapezoidal rule of the declared families converges geometrically for what is smooth but for
-known places. A spline bends at knots that nobody announces: here the panels around them are
-halved until they no longer matter (Piessens et al. 1983, QUADPACK).
+The trapezoidal rule of the declared families converges geometrically for integrands that are
+smooth except at known places. A spline has kinks at knots that are not declared: the panels around
+them are halved until they no longer matter (Piessens et al. 1983, QUADPACK).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-#: Kronrod's nodes from 0 on, and their weights; every second one is Gauss's.
+#: Kronrod's nodes from 0 on, and their weights; every second one belongs to Gauss's rule, too.
 _NODES = (
     0.0, 0.207784955007898467600689403773245, 0.405845151377397166906606412076961,
     0.586087235467691130294144838258730, 0.741531185599394439863864773280788,
@@ -49,9 +49,11 @@ def _rule(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Ten
     return table[0], table[1], table[2]
 
 
-def first_panels(low: Tensor, high: Tensor, cuts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """From -low to high, cut at 0 and at the cuts inside; left and right ends, (panels, rows)."""
-    inside = [torch.where((c > -low) & (c < high), c, 0.0) for c in cuts]
+def first_panels(
+    low: Tensor, high: Tensor, breakpoints: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """From -low to high, split at 0 and at the breakpoints; left and right ends, (panels, rows)."""
+    inside = [torch.where((x > -low) & (x < high), x, 0.0) for x in breakpoints]
     ends = [*(-f * low for f in _ENDS), *(f * high for f in _ENDS), 0.0 * low, *inside]
     ordered = torch.stack(torch.broadcast_tensors(*ends)).sort(0).values
     return ordered[:-1], ordered[1:]
@@ -65,8 +67,8 @@ def nodes_of(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return z.flatten(0, 1), weights.flatten(0, 1)
 
 
-def _looked_at(integrand: Integrand, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """The integrals over each panel, and how far they may be off; (integrands, panels, rows)."""
+def _evaluated(integrand: Integrand, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The integrals over each panel and their errors, (integrands, panels, rows)."""
     _, kronrod, gauss = _rule(left.dtype, left.device)
     half = 0.5 * (right - left)
     f = integrand(nodes_of(left, right)[0]).unflatten(1, (COUNT, -1))
@@ -86,16 +88,16 @@ def halved(
     """Halve the worst panels of each row until the sums are good enough.
 
     Args:
-        integrand: of z, all that are to be integrated on the same panels.
+        integrand: of z, all functions that are integrated on the same panels.
         panels: left and right ends, (panels, rows).
         enough: of the integrals and their errors, (integrands, rows), whether to stop.
-        most: how many nodes a row may take on the way.
+        most: how many nodes a row may take in all.
 
     Returns:
         Left and right ends of the last panels, and the errors.
     """
     left, right = panels
-    value, error = _looked_at(integrand, left, right)
+    value, error = _evaluated(integrand, left, right)
     count = COUNT * left.shape[0]
     while True:
         count += 2 * COUNT * _AT_ONCE
@@ -104,13 +106,13 @@ def halved(
         worst = error.sum(0).topk(_AT_ONCE, 0).indices
         start, end = left.gather(0, worst), right.gather(0, worst)
         middle = 0.5 * (start + end)
-        new, off = _looked_at(integrand, torch.cat((start, middle)), torch.cat((middle, end)))
+        new, off = _evaluated(integrand, torch.cat((start, middle)), torch.cat((middle, end)))
         left = torch.cat((left, middle))
         right = torch.cat((right.scatter(0, worst, middle), end))
         value, error = (_replaced(x, worst, y) for x, y in ((value, new), (error, off)))
 
 
 def _replaced(of_panels: Tensor, worst: Tensor, halves: Tensor) -> Tensor:
-    """What belongs to the panels, that of the left halves in place of the whole ones."""
+    """The numbers of all panels: those of the left halves replace those of the whole panels."""
     of_left, of_right = halves.chunk(2, 1)
     return torch.cat((of_panels.scatter(1, worst.expand_as(of_left), of_left), of_right), 1)

@@ -1,4 +1,4 @@
-"""Peaks of densities that say nothing of themselves, and what a kink there does to slopes."""
+"""Peaks of densities that are not declared, and the effect of a kink there on derivatives."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Places of the first grid and of those inside of its best cell; how many of them.
+#: Points of the first grid and of each later grid; how many later grids there are.
 _FIRST, _NEXT, _ZOOMS = 81, 17, 8
-#: In widths: how far from a peak its slope is looked at, and the least jump that is a kink.
+#: In widths: how far from a peak its slope is measured, and the smallest jump that is a kink.
 _NEXT_TO, _JUMP = 1e-6, 1e-3
 
 
 @torch.no_grad()
 def peak_between(log: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Where a log density is largest, by grids in the best cell of the one before."""
+    """Where a log density is largest: each grid covers the best cell of the grid before."""
     column = (-1,) + (1,) * low.dim()
     centre, half = 0.5 * (low + high), 0.5 * (high - low)
     for count in (_FIRST, *[_NEXT] * _ZOOMS):
