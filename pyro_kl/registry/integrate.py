@@ -76,7 +76,7 @@ def report(pair: str, source: str, found: Integral, requested: float | None = No
         pair: the names of p and q.
         source: where a reader finds the integrand.
         found: the integral.
-        requested: the tolerance, if `found` does not say yet whether it was reached.
+        requested: the tolerance, if `found.reason` is still to be set.
     """
     reason = found.reason
     if requested is not None and not is_traced():

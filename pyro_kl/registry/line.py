@@ -1,4 +1,4 @@
-"""What an integral over a family's line needs to know: its map, centre, width and tails."""
+"""A univariate family on the real line: the map to its support, its centre, width and tails."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ..numerics.special.logarithms import log1mexp, logaddexp
 
 #: A number, or a function of a family's parameters.
 Number: TypeAlias = "float | Callable[..., Tensor]"
-#: exp(y) and sinh(y) are finite up to here, and so are their squares' logarithms.
+#: exp(y) and sinh(y) are finite for |y| up to this number.
 LARGEST = 690.0
-#: Exp of this is finite, and just so.
+#: exp of a number above this one overflows.
 _OVERFLOW = 709.0
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)); torch's own leaves its digits at 20.
+    """log(1 + exp(x)); torch.nn.functional.softplus returns x above 20, without exp(-x).
 
-    Not by |x|: the second derivative would be wrong for a node at 0.
+    A form with |x| would have a wrong second derivative for a node at 0.
     """
     return -torch.nn.functional.logsigmoid(-x)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a support, which keeps its distances from the ends where they are tiny or huge.
+    """A point of a support, with its distances from the ends, which keep their digits.
 
     Args:
         x: the point; it may have rounded to an end, or to inf.
@@ -40,7 +40,7 @@ class Point:
         log_above: log(x - low), if the end is finite.
         high: the upper end.
         log_below: log(high - x), if the end is finite (elements may be inf).
-        log_size: log |x|, if x may be larger than floats go; far out, where no loc matters.
+        log_size: log |x|, if x may overflow; accurate far out, where a loc is negligible.
     """
 
     x: Tensor
@@ -60,7 +60,7 @@ class Point:
     def log_under(self, end: Tensor | float) -> Tensor:
         """log(end - x), for a number at or above the upper end."""
         if self.log_below is None:
-            endless = torch.as_tensor(end) == math.inf  # x may have overflowed: inf - inf is nan
+            endless = torch.as_tensor(end) == math.inf  # if x has overflowed, inf - inf is nan
             return self._log_of(torch.where(endless, math.inf, end - self.x))
         return _log_further(self.log_below, end - self.high)
 
@@ -91,12 +91,12 @@ class Point:
         """log(1 + ((x - loc) / scale)^2), also where the square or x itself overflows."""
         if self.log_size is None:
             return _log1p_square(self.x - loc, scale)
-        over = self.log_size > LARGEST  # so far out, loc does not matter
+        over = self.log_size > LARGEST  # this far out, loc is negligible
         inside = _log1p_square(torch.where(over, 0.0, self.x - loc), scale)
         return torch.where(over, softplus(2 * (self.log_size - torch.log(scale))), inside)
 
 
-#: A number of this size has a square that is finite.
+#: The square of a number up to this one is finite.
 _LARGE = 1e100
 
 
@@ -193,7 +193,7 @@ class Distance(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A univariate continuous distribution, as an integral over it or against it sees it.
+    """A univariate continuous distribution on the real line, for integrals over it and against it.
 
     All functions take the family's parameters by keyword. The tail index of p at an end is a if
     the mass within a distance d of a finite end is of the order of d^a, or that beyond a distance

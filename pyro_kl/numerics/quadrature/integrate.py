@@ -150,8 +150,8 @@ def integrate(
 def _by_one_rule(problem: Problem, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Value and error where nothing may depend on values: of each row by the better nodes.
 
-    Where nodes must crowd is not known beforehand: a recorded step will be run with parameters
-    that have moved.
+    Both kinds of nodes are evaluated: a step that was traced is run again with other parameters,
+    for which the nodes may have to crowd elsewhere.
     """
     rules = [] if problem.has_breakpoints else [(TRACED_WHOLE, False)]
     rules += [(TRACED_SPLIT, True)] if problem.breakpoints or problem.has_breakpoints else []
@@ -232,7 +232,7 @@ def integrate_closed(
     value = -parts.sum(0)
     shift, covered = near_shift(value, masses, ratio)
     with torch.no_grad():
-        # p's own integral tells what rounding and too few nodes do to its density
+        # p's own integral is 1 up to rounding and up to what the nodes miss of p
         off, sizes = ROUNDING + (masses.sum(0) - 1).abs(), parts.abs().sum(0)
         error = error + off * (torch.where(covered, 0.0, 1.0) + sizes)
     value = value + shift

@@ -52,7 +52,7 @@ def _rule(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Ten
 def first_panels(
     low: Tensor, high: Tensor, breakpoints: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """From -low to high, split at 0 and at the breakpoints; left and right ends, (panels, rows)."""
+    """From -low to high, split at 0 and at breakpoints; left and right ends, (panels, rows)."""
     inside = [torch.where((x > -low) & (x < high), x, 0.0) for x in breakpoints]
     ends = [*(-f * low for f in _ENDS), *(f * high for f in _ENDS), 0.0 * low, *inside]
     ordered = torch.stack(torch.broadcast_tensors(*ends)).sort(0).values

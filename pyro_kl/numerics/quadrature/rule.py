@@ -1,9 +1,12 @@
 r"""The rule on given nodes: the integral, the estimate of its error, and its derivatives.
 
-The sums over the nodes with waves of lower frequencies tell the error (`_truncation`), what is
-beyond the outermost nodes is extrapolated (`_left_over`), and p's own integral, which is 1, tells
-what rounding and too few nodes do to p's density. A kink is invisible in the spectrum until the
-smooth part has converged: rows where q may change like a kink get a larger estimate.
+The error has four parts. `_truncation` is what the spacing of the nodes leaves, estimated from
+sums with waves of lower frequencies. `_left_over` extrapolates the integrand beyond the outermost
+nodes. p's own integral over the nodes is 1 up to rounding and up to what the nodes miss of p.
+`_displaced` is the rounding of x, where p is narrow and far from 0.
+
+A kink is invisible in the spectrum until the smooth part has converged: rows where q may change
+like a kink get a larger estimate.
 """
 
 from __future__ import annotations
@@ -31,19 +34,19 @@ _FASTEST = 10.0
 
 
 class Nodes(NamedTuple):
-    """What the rule needs that depends on no parameter.
+    """Nodes, and the numbers of the rule that depend on no parameter.
 
     Args:
         kept: results of the evaluation's prelude.
-        minus: weights of the terms, (nodes, rows or 1).
+        minus: weights of the terms, (nodes, rows or 1): negative, and times p if p does not depend
+            on parameters.
         masses: the same, positive.
         patterns: (8, nodes), as `_patterns` has them; times `minus` if that has one column.
-        off: how far the sum of a known density is off 1, and rounding; None if it depends on
-            parameters.
+        off: how far p's sum over the nodes is off 1, and rounding; None if p depends on parameters.
         last: the outermost nodes below and above.
-        edge: three times the window below and above, (2, rows or 1); times the density there if
-            it is known.
-        fallen: by how much the logarithm of the density has fallen there, if it is known.
+        edge: three times the window below and above, (2, rows or 1); times p there, if p does not
+            depend on parameters.
+        fallen: by how much log p has fallen there; None if p depends on parameters.
         share: three times the window below and above, as parts of the whole window.
         z: the nodes, (nodes, rows or 1).
         per_piece: how many of them a piece has.
@@ -93,7 +96,7 @@ def prepare(
     *,
     is_density: bool,
 ) -> Nodes:
-    """What belongs to nodes and weights of shape (pieces, count, rows or 1)."""
+    """The numbers for nodes and weights of shape (pieces, count, rows or 1)."""
     pieces, count, _ = z.shape
     z, weights = z.flatten(0, 1), weights.flatten(0, 1)
     minus, masses, *kept = evaluation.prelude((z, weights))
@@ -128,7 +131,7 @@ class _Sums(NamedTuple):
         value: the rule.
         size: the same of the absolute values.
         off: how far p's own integral is off 1, relative rounding included.
-        error: what the spectrum says, and what is beyond the outermost nodes.
+        error: truncation, what is beyond the outermost nodes, and displacement.
     """
 
     value: Tensor
@@ -147,7 +150,8 @@ def _sums(
 ) -> _Sums:
     """The rule and its error from the terms p (log q - log p), p and log q - log p at the nodes.
 
-    If the density is None it is known, the nodes' weights contain it, and the terms are the ratio.
+    The density is None if p does not depend on parameters: the weights contain it, and the terms
+    are the ratio.
     """
     sizes = terms.abs()
     one_column = nodes.masses.shape[1] == 1
@@ -175,7 +179,7 @@ def _sums(
 
 
 def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece: bool) -> Tensor:
-    """What the integrand's spectrum at a half of the nodes' frequency and below says of it there.
+    """The integrand's spectrum at the nodes' frequency, extrapolated from lower frequencies.
 
     The sum over all nodes is off by the spectrum at their frequency and its multiples. The sum
     over every second node shows it at half of that frequency, but with an unknown phase, so that
