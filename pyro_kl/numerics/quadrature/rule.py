@@ -42,7 +42,7 @@ class Nodes(NamedTuple):
             on parameters.
         masses: the same, positive.
         patterns: (8, nodes), as `_patterns` has them; times `minus` if that has one column.
-        off: how far p's sum over the nodes is off 1, and rounding; None if p depends on parameters.
+        off: how far p's sum is off 1, and rounding; None if p depends on parameters.
         last: the outermost nodes below and above.
         edge: three times the window below and above, (2, rows or 1); times p there, if p does not
             depend on parameters.
