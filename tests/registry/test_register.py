@@ -14,6 +14,7 @@ from torch.distributions import (
     Independent,
     LogNormal,
     Normal,
+    Poisson,
     TransformedDistribution,
     Weibull,
     kl_divergence,
@@ -217,6 +218,50 @@ def test_declared_family_gets_its_pairs(q):
         truth = float(integrate.kl(weibull, a, other, other.examples[1]))
         value = kl_divergence(weibull.make(a), other.make(other.examples[1]))
         assert value.item() == pytest.approx(truth, rel=1e-12)
+
+
+def test_coefficients_may_be_integers():
+    """The derivative of 2 * concentration is a Python integer; it becomes a tensor."""
+    weibull = pyro_kl.declare(family(entropy=lambda scale, concentration: 2 * concentration))
+    p = weibull.make(weibull.examples[0])
+    p.concentration.requires_grad_()
+    kl = kl_divergence(p, LogNormal(0.0, 1.0))
+    assert torch.autograd.grad(kl, p.concentration)[0].isfinite()
+
+
+def test_counts_may_index_a_table():
+    """A mass function that is no composition of elementwise operations is not recorded."""
+    table = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+
+    class Table(Distribution):
+        arg_constraints: ClassVar = {}
+
+        def __init__(self, power, validate_args=None):
+            self.power = power
+            super().__init__(power.shape, validate_args=False)
+
+    def log_mass(k, power):
+        return torch.log_softmax(table[k] * power.unsqueeze(-1), -1)
+
+    pyro_kl.declare(
+        Family(
+            Table,
+            parameters=("power",),
+            support=registry.family_of(Poisson).support,
+            examples=({"power": 1.0},),
+            reference="a table",
+            log_mass=log_mass,
+            num_atoms=lambda power: 3,
+        )
+    )
+    power = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    kl = kl_divergence(Table(power), Poisson(torch.ones(2, dtype=torch.float64)))
+    log_p = log_mass(torch.arange(3), power)
+    log_q = Poisson(torch.ones((), dtype=torch.float64)).log_prob(torch.arange(3.0))
+    wanted = (log_p.exp() * (log_p - log_q)).sum(-1)
+    assert torch.allclose(kl, wanted, rtol=1e-12)
+    slopes = (torch.autograd.grad(x.sum(), power, retain_graph=True)[0] for x in (kl, wanted))
+    assert torch.allclose(*slopes, rtol=1e-10)
 
 
 def test_declared_family_as_q():

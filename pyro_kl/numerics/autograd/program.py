@@ -249,7 +249,8 @@ def results_of(
         for x, is_wanted in zip(symbols, wanted, strict=True):
             if is_wanted:
                 slope = adjoints.get(x.node, 0.0)
-                found.append(torch.full_like(x, slope) if isinstance(slope, float) else slope)
+                is_number = isinstance(slope, int | float)
+                found.append(torch.full_like(x, slope) if is_number else slope)
     return found
 
 

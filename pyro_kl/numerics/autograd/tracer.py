@@ -57,7 +57,7 @@ class Tracer(fx.proxy.GraphAppendingTracer):
         if target is torch.functional.broadcast_tensors:
             return args  # every operation that is recorded broadcasts
         if target in ("squeeze", "unsqueeze"):
-            return args[0]
+            return args[0]  # the tensors of a program all have the same number of dimensions
         return super().create_proxy(kind, target, args, kwargs, *rest, **options)
 
     @contextmanager
