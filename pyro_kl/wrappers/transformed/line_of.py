@@ -30,14 +30,17 @@ from ...registry.line import Line, Point, from_line, half_line
 from ...registry.reduction import canonicalise
 from ...registry.register import family_of
 from ...registry.subclasses import class_of
-from ...registry.tensors import is_foreign, made_of, tensors_in
+from ...registry.tensors import is_foreign, kind_of, made_of, tensors_in
 from ..circle import period_of
 from .distribution_line import DistributionLine, End, Mass, Tail, heavier, tail_of
 from .maps import one_to_one, plain_maps
 from .rules import base_and_transforms
 from .supports import bounds
-from .transform_rules import image_of, is_univariate
+from .transform_rules import image_of, is_in_table, is_univariate
 from .user_code import line_by_log_prob
+
+#: A program repeats the density for every component; mixtures of more are not recorded.
+_MOST_RECORDED = 4
 
 
 def line_of(distribution: Distribution) -> DistributionLine | None:
@@ -144,15 +147,13 @@ def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
     base = line_of(distribution.base_dist)
     if base is None or period_of(distribution.base_dist) is not None:
         return None
-    base_mass = base.mass and base.mass()
+    base_mass, base_density = base.mass and base.mass(), base.log_density
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         straight, mirrored = (
             Point(side * point.x, point.log_slope, log_size=point.log_size) for side in (1, -1)
         )
-        return logaddexp(
-            base.log_density(straight, *tensors), base.log_density(mirrored, *tensors)
-        )
+        return logaddexp(base_density(straight, *tensors), base_density(mirrored, *tensors))
 
     tails = base.tails and (Tail(1.0, 0.0), heavier(*base.tails))
 
@@ -180,6 +181,7 @@ def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
     return DistributionLine(
         log_density, base.tensors, 0.0, math.inf, breakpoints, base.has_kinks, tails,
         None if base_mass is None else mass, is_closed=base.is_closed,
+        key=("folded", base.key) if base.key else None,
     )  # fmt: skip
 
 
@@ -189,6 +191,7 @@ def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
     if whole is None:
         return None
     count, size = distribution.mixture_distribution.logits.shape[-1], len(whole.tensors)
+    density_of_one = whole.log_density
     logits = torch.log_softmax(in_float64(distribution.mixture_distribution.logits), -1)
     shape = distribution.component_distribution.batch_shape
     apart = [x.expand(shape).unbind(-1) for x in whole.tensors]
@@ -197,7 +200,7 @@ def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         weights, rest = tensors[:count], tensors[count:]
         each = [
-            weights[k] + whole.log_density(point, *rest[k * size : (k + 1) * size])
+            weights[k] + density_of_one(point, *rest[k * size : (k + 1) * size])
             for k in range(count)
         ]
         return torch.logsumexp(torch.stack(torch.broadcast_tensors(*each)), 0)
@@ -215,8 +218,9 @@ def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
     tails = whole.tails and (heaviest(whole.tails[0]), heaviest(whole.tails[1]))
     return DistributionLine(
-        log_density, tuple(tensors), low, high, breakpoints, whole.has_kinks, tails
-    )
+        log_density, tuple(tensors), low, high, breakpoints, whole.has_kinks, tails,
+        key=("mixture", count, whole.key) if whole.key and count <= _MOST_RECORDED else None,
+    )  # fmt: skip
 
 
 def _mapped(distribution: Distribution) -> DistributionLine | None:
@@ -229,12 +233,13 @@ def _mapped(distribution: Distribution) -> DistributionLine | None:
         return None
     back = plain_maps([t.inv for t in reversed(maps)])
     given = [in_float64(x) for x in tensors_in(back)]
-    count = len(given)
+    count, base_density = len(given), base.log_density
+    template = made_of(back, iter([x.detach() for x in given]))
 
     def log_density(point: Point, *tensors: Tensor) -> Tensor:
         start = replace(point, log_slope=torch.zeros_like(point.x))
-        moved = image_of(made_of(back, iter(tensors[:count])), start)
-        return base.log_density(moved, *tensors[count:]) + moved.log_slope
+        moved = image_of(made_of(template, iter(tensors[:count])), start)
+        return base_density(moved, *tensors[count:]) + moved.log_slope
 
     def breakpoints() -> tuple[Tensor, ...]:
         places = [in_float64(x) for x in base.breakpoints()]
@@ -244,10 +249,12 @@ def _mapped(distribution: Distribution) -> DistributionLine | None:
 
     places = base.breakpoints()
     start = in_float64(places[0]).detach() if places else torch.zeros((), dtype=torch.float64)
+    kind = kind_of(back) if all(is_in_table(t) for t in back) else None
     image = image_of(maps, Point(start, start, low=base.low, high=base.high))
     return DistributionLine(
         log_density, (*given, *base.tensors), image.low, image.high, breakpoints, base.has_kinks,
         base=base, back=tuple(made_of(back, iter(given))),
+        key=("mapped", kind, base.key) if kind and base.key else None,
     )  # fmt: skip
 
 
