@@ -22,6 +22,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from ..numerics.special.logarithms import HALF_LOG_TAU
 from ..registry.register import family_of
 from ..registry.subclasses import is_a
 
@@ -121,12 +122,11 @@ def log_overlap(p: Distribution, q: Distribution, power: float) -> Tensor | None
         return None
     a, b = left.variance, right.variance
     gap = (left.loc - right.loc).square()
-    half = 0.5 * math.log(2 * math.pi)
     # N(m, v)^c = (2 pi v)^((1 - c) / 2) c^(-1/2) N(m, v / c)
     value = (
-        (1 - power) * (2 * half + 0.5 * (a.log() + b.log()))
+        (1 - power) * (2 * HALF_LOG_TAU + 0.5 * (a.log() + b.log()))
         - math.log(power)
-        - half
+        - HALF_LOG_TAU
         - 0.5 * ((a + b) / power).log()
         - 0.5 * power * gap / (a + b)
     )

@@ -25,7 +25,7 @@ def _log1mexp_slope(x: Tensor) -> Tensor:
 
 
 def _guarded_log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) of which autograd makes no nan."""
+    """log(1 - exp(x)), whose gradient by autograd is never nan."""
     negative = x < 0
     safe = torch.where(negative, x, -1.0)
     near = safe > -math.log(2)
