@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from ..concrete import is_traced
-from .tracer import BlockKernel, Partials
+from .tracer import BlockKernel, Kernels, Partials
 
 Elementwise = Callable[..., Tensor]
 
@@ -72,20 +72,25 @@ def value_and_partials(
     """
 
     def decorate(function: Callable[..., tuple[Tensor, ...]]) -> Elementwise:
-        kernel = BlockKernel(function, block=block)
-        in_float32 = kernel
-        if float32 is not None:
-            in_float32 = BlockKernel(function, "_in_float32", **{"block": block, **float32})
+        name = f"{function.__module__}.{function.__name__}".replace(".", "_")
 
+        def kernels(name: str, *, block: int = block, **options: Any) -> Kernels:
+            return Kernels(
+                BlockKernel(partial(function, slopes=False, **options), name, block),
+                BlockKernel(partial(function, slopes=True, **options), f"{name}_slopes", block),
+            )
+
+        given = kernels(name)
+        in_float32 = given if float32 is None else kernels(f"{name}_float32", **float32)
+
+        @wraps(function)
         def value(*inputs: Tensor) -> Tensor:
-            return kernel.whole(*inputs)[0]
+            return given.value.whole(*inputs)[0]
 
         def partials(*inputs: Tensor) -> Any:
-            return kernel.with_partials.whole(*inputs)[1:]
+            return given.with_partials.whole(*inputs)[1:]
 
-        value.__name__, value.__module__ = function.__name__, function.__module__
-        value.__doc__ = function.__doc__
-        return _custom(value, partials, None, kernel, in_float32)
+        return _custom(value, partials, None, given, in_float32)
 
     return decorate
 
@@ -94,15 +99,15 @@ def _custom(
     value: Elementwise,
     partials: Partials,
     plain: Elementwise | None,
-    kernel: BlockKernel | None = None,
-    in_float32: BlockKernel | None = None,
+    kernels: Kernels | None = None,
+    in_float32: Kernels | None = None,
 ) -> Elementwise:
     """The function that autograd, `torch.func` and the tracer differentiate by `partials`."""
 
     class Custom(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-            found = [value(*inputs)] if kernel is None else kernel.with_partials(*inputs)
+            found = [value(*inputs)] if kernels is None else kernels.with_partials(*inputs)
             ctx.save_for_backward(*inputs, *found[1:])
             ctx.save_for_forward(*inputs)
             return found[0]
@@ -135,11 +140,12 @@ def _custom(
             ctx.save_for_backward(*inputs)
             ctx.save_for_forward(*inputs)
 
+    @wraps(value)
     def function(*inputs: Tensor) -> Tensor:
         for x in inputs:
             if isinstance(x, fx.Proxy):
-                if kernel is not None:
-                    chosen = in_float32 if x.tracer.float32 else kernel
+                if kernels is not None:
+                    chosen = in_float32 if x.tracer.float32 else kernels
                     return x.tracer.call_kernel(chosen, inputs)
                 return x.tracer.call(value, partials, inputs)
         if any([x.shape != inputs[0].shape for x in inputs]):
@@ -150,8 +156,6 @@ def _custom(
             return (plain or value)(*inputs)
         if torch.is_grad_enabled() and any([x.requires_grad for x in inputs]):
             return Custom.apply(*inputs)
-        return value(*inputs) if kernel is None else kernel(*inputs)[0]
+        return value(*inputs) if kernels is None else kernels.value(*inputs)[0]
 
-    function.__name__ = function.__qualname__ = value.__name__
-    function.__doc__, function.__module__ = value.__doc__, value.__module__
     return function

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ def fused(forward: Forward, backward: Backward) -> Callable[[Callable[..., Tenso
     def decorate(composition: Callable[..., Tensor]) -> Callable[..., Tensor]:
         node = _node(forward, backward, composition)
 
+        @wraps(composition)
         def function(*inputs: Tensor) -> Tensor:
             if not one_node_serves():
                 return composition(*inputs)
@@ -48,8 +50,6 @@ def fused(forward: Forward, backward: Backward) -> Callable[[Callable[..., Tenso
                         return node(*inputs)
             return forward(*inputs)[0]
 
-        function.__name__ = function.__qualname__ = composition.__name__
-        function.__doc__, function.__module__ = composition.__doc__, composition.__module__
         return function
 
     return decorate
@@ -165,39 +165,46 @@ def _gradients(
     grad: Tensor, inputs: Sequence[Tensor], slopes: list[Tensor], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """The slopes times the value's gradient."""
-    left = iter(slopes)
-    if grad.numel() <= _BLOCK:
-        return tuple(
-            [
-                summed_to(grad * next(left), x) if need else None
-                for x, need in zip(inputs, needed, strict=True)
-            ]
-        )
+    left = list(slopes)
+    # Numbers that were rounded from float64 are in memory of their own, which is overwritten where
+    # it is large: new memory would cost more than the product.
+    in_place = grad.numel() > _BLOCK and grad.is_cpu and grad.dtype is not torch.float64
+    if in_place:
+        slopes.clear()
     found: list[Tensor | None] = []
     for x, need in zip(inputs, needed, strict=True):
-        slope = next(left) if need else None
-        if slope is not None and slope.shape == grad.shape == x.shape:
-            slope.mul_(grad)  # new memory would cost several times the product
-        elif slope is not None:
-            slope = summed_to(grad * slope, x)
-        found.append(slope)
-    slopes.clear()
+        if not need:
+            found.append(None)
+            continue
+        slope = left.pop(0)
+        overwritten = in_place and slope.shape == grad.shape
+        found.append(summed_to(slope.mul_(grad) if overwritten else grad * slope, x))
     return tuple(found)
 
 
 def _run(run: Program, tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
     """The value and the wanted derivatives in a precision, block by block."""
-    for x in tensors:
-        if x.numel() > _BLOCK:
-            size, block = max([x.numel() for x in tensors]), block_size(x)
-            if size > block and _splits(tensors, size):
-                return _in_blocks(run, tensors, size, block, dtype)
-            break
-    if dtype is torch.float64:
-        return run([x.double() for x in tensors])
+    block = _block_of(tensors)
+    if block is not None:
+        return _in_blocks(run, tensors, block, dtype)
     if dtype is torch.float32 and not tensors[0].is_mps:  # as below, with less to decide
         return [x.float() for x in run([x.double() for x in tensors])]
     return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
+
+
+def _block_of(tensors: Sequence[Tensor]) -> int | None:
+    """The number of elements of a block, if the tensors are large, and of one shape or single."""
+    for x in tensors:
+        if x.numel() > _BLOCK:
+            break
+    else:
+        return None
+    size, block = max([x.numel() for x in tensors]), block_size(x)
+    if size <= block:
+        return None
+    shape = next(x.shape for x in tensors if x.numel() == size)
+    alike = all((x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors)
+    return block if alike else None
 
 
 def block_size(x: Tensor) -> int:
@@ -208,17 +215,12 @@ def block_size(x: Tensor) -> int:
     return _BLOCK if threads == 1 else _GRAIN * threads
 
 
-def _splits(tensors: Sequence[Tensor], size: int) -> bool:
-    """Whether all are of one shape or single numbers."""
-    shape = next(x.shape for x in tensors if x.numel() == size)
-    return all((x.shape == shape and x.is_contiguous()) or x.numel() == 1 for x in tensors)
-
-
 def _in_blocks(
-    run: Program, tensors: Sequence[Tensor], size: int, block: int, dtype: torch.dtype
+    run: Program, tensors: Sequence[Tensor], block: int, dtype: torch.dtype
 ) -> Sequence[Tensor]:
     """The same for tensors that a cache does not hold: in float64 are a few blocks only."""
-    like = next(x for x in tensors if x.numel() == size)
+    like = max(tensors, key=Tensor.numel)
+    size = like.numel()
     flat = [x.reshape(-1) if x.numel() == size else x.reshape(()) for x in tensors]
     found: list[Tensor] = []
     for start in range(0, size, block):

@@ -207,7 +207,6 @@ def program(
         return None
     graph.output(tuple(result.node for result in results))
     share(graph)
-    _separate_results(graph)
     graph.eliminate_dead_code()
     if any(not is_elementwise(node) for node in graph.nodes):
         return None
@@ -292,18 +291,6 @@ def share(graph: fx.Graph) -> None:
             graph.erase_node(node)
         else:
             seen[key] = node
-
-
-def _separate_results(graph: fx.Graph) -> None:
-    """Each result is a tensor that is no argument and no other result: it may be overwritten."""
-    output = next(iter(reversed(graph.nodes)))
-    results: list[fx.Node] = []
-    for node in output.args[0]:
-        if node.op == "placeholder" or name_of(node) == "to" or node in results:
-            with graph.inserting_before(output):
-                node = graph.call_function(torch.clone, (node,))
-        results.append(node)
-    output.args = (tuple(results),)
 
 
 _TAKES_CONSTANTS = {"add", "sub", "mul", "truediv", "where", "lt", "le", "gt", "ge", "eq", "ne"}

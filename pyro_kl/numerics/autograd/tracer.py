@@ -6,7 +6,6 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -77,14 +76,14 @@ class Tracer(fx.proxy.GraphAppendingTracer):
             self.steps.append(Step(result.node, inputs, partials))
         return result
 
-    def call_kernel(self, kernel: BlockKernel, inputs: tuple[Any, ...]) -> Any:
+    def call_kernel(self, kernels: Kernels, inputs: tuple[Any, ...]) -> Any:
         """One instruction; it computes the derivatives too once one of them is used."""
         with self.without_steps():
-            found: Any = self.create_proxy("call_function", kernel, inputs, {})
+            found: Any = self.create_proxy("call_function", kernels.value, inputs, {})
             result = found[0]
 
         def partials(*_: Any) -> list[Any]:
-            found.node.target = kernel.with_partials
+            found.node.target = kernels.with_partials
             return [found[i] for i in range(1, 1 + len(inputs))]
 
         if self._recording:
@@ -99,33 +98,14 @@ class BlockKernel:
     dimension, as long as every number of a result depends on the numbers at its place alone.
 
     Args:
-        function: `function(*flat, slopes)` returns (value, *partials), or with `slopes=False`
-            (value,).
-        suffix: what tells its name from those of other kernels of the function.
+        function: from flat tensors of one length to a tuple of results.
+        name: what the generated code of a program calls it; no two kernels share one.
         block: how many numbers are computed at a time.
-        slopes: whether the partial derivatives are computed.
-        options: more keyword arguments of the function.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., tuple[Tensor, ...]],
-        suffix: str = "",
-        *,
-        block: int,
-        slopes: bool = False,
-        **options: Any,
-    ) -> None:
-        self._function = partial(function, slopes=slopes, **options)
-        self._block = block
-        # the generated code of a program refers to it by its name and module
-        self.__name__ = self.__qualname__ = function.__name__ + suffix
-        self.__module__ = function.__module__
-        self.with_partials = (
-            self
-            if slopes
-            else BlockKernel(function, suffix + "_and_slopes", block=block, slopes=True, **options)
-        )
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], name: str, block: int) -> None:
+        self._function, self._block = function, block
+        self.__name__ = self.__qualname__ = name
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
         if any([x.shape != inputs[0].shape for x in inputs]):
@@ -152,3 +132,10 @@ class BlockKernel:
         if node.target is operator.getitem:
             node = node.args[0]  # type: ignore[assignment]
         return isinstance(node, fx.Node) and isinstance(node.target, BlockKernel)
+
+
+class Kernels(NamedTuple):
+    """A function that computes its value and its partial derivatives at once."""
+
+    value: BlockKernel
+    with_partials: BlockKernel
