@@ -174,6 +174,9 @@ class Family:
         examples: constructor arguments, as mappings or as rows in the order of `parameters`:
             checks and reference values are made at these members.
         reference: where the entropy and the moments can be looked up.
+        log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
+            a book writes it, on mpmath numbers. Tests of the family integrate it for reference
+            values; no formula uses it.
         kinks: the points inside the support where the log density is not smooth, as a function of
             the constructor's arguments; integrals are split there.
         entropy: H(p).
@@ -196,9 +199,6 @@ class Family:
         count: for a Poisson, a NegativeBinomial or a zero-inflated one, its parameters as a
             `Count`.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
-        log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
-            a book writes it, on mpmath numbers. Tests of the family integrate it for reference
-            values; no formula uses it.
         home: the module that declares it, which `declare` fills in.
     """
 
@@ -207,6 +207,7 @@ class Family:
     support: Support
     examples: Sequence[Any]
     reference: str
+    log_density: Callable[..., Any] | None = None
     kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
@@ -221,7 +222,6 @@ class Family:
     line: Line | None = None
     count: Callable[..., Count] | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
-    log_density: Callable[..., Any] | None = None
     home: str = ""
 
     def __post_init__(self) -> None:
