@@ -5,7 +5,7 @@
 has the value of KL(q || p). Its gradient in the parameters of p is alpha times that of KL(q || p),
 and in the parameters of q it is 1 - alpha times that (so that 1/2 halves both).
 
-Source: Hafner and others (2021), Mastering Atari with Discrete World Models, algorithm 2.
+Reference: Hafner and others (2021), Mastering Atari with Discrete World Models, algorithm 2.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A number that does not depend on a site's own draw can be subtracted from the co
 its score function: the gradient keeps its expectation and loses variance. The options are those of
 `pyro.infer.TraceGraph_ELBO`.
 
-Source: Mnih & Gregor (2014), Neural Variational Inference and Learning in Belief Networks, sec.
+Reference: Mnih & Gregor (2014), Neural Variational Inference and Learning in Belief Networks, sec.
 2.3.
 """
 

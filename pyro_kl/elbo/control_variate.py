@@ -6,7 +6,7 @@ zero, so that any multiple of it that is fixed before the draw leaves the gradie
 multiple that minimises the sum of variances is -E<g, h> / E<h, h>, with g the gradient and h that
 of the difference; running means estimate it.
 
-Source: Geffner & Domke (2018), Using Large Ensembles of Control Variates for Variational
+Reference: Geffner & Domke (2018), Using Large Ensembles of Control Variates for Variational
 Inference, sec. 3.
 """
 

@@ -127,7 +127,7 @@ def _scaled(term: Any, dims: Tensor) -> Tensor:
     return scale_and_mask(dims, scale=scale, mask=mask)
 
 
-def weighed_term(term: Any, weight: Any, per: str) -> Term:
+def weighted_term(term: Any, weight: Any, per: str) -> Term:
     """A term times the slopes of the penalty.
 
     Args:

@@ -15,9 +15,9 @@ from torch import Tensor
 from .baselines import Baselines
 from .collect import Collected
 from .control_variate import ControlVariate
-from .counting import count, weighed_term
+from .counting import count, weighted_term
 from .guides.plan import Plan
-from .objective import Objective, Weighed
+from .objective import Objective, Weighted
 from .terms import Term
 from .traces import Trace, Traces
 
@@ -40,9 +40,9 @@ class Particle:
                 if term.is_exact and bool(term.value.isinf().any())
             ]
 
-    def weights(self, weighed: Weighed) -> dict[str, Any]:
+    def weights(self, weighted: Weighted) -> dict[str, Any]:
         """Site -> d penalty / d KL of its group, for each KL that is counted."""
-        return {name: weighed.weights.get(group, 0.0) for name, group in self.plan.groups.items()}
+        return {name: weighted.weights.get(group, 0.0) for name, group in self.plan.groups.items()}
 
 
 @dataclass
@@ -52,14 +52,14 @@ class ElboTerms:
     Attributes:
         loss: nats.
         surrogate: what is differentiated in its place.
-        weighed: the weight of each KL.
+        weighted: the weight of each KL.
         particles: pairs of traces.
         num_particles: what sums over particles are divided by.
     """
 
     loss: Any
     surrogate: Any
-    weighed: Weighed
+    weighted: Weighted
     particles: Sequence[Particle]
     num_particles: int
 
@@ -92,7 +92,7 @@ class ElboTerms:
                 particle.collected.terms,
                 {
                     name: weight.mean() if isinstance(weight, Tensor) else weight
-                    for name, weight in particle.weights(self.weighed).items()
+                    for name, weight in particle.weights(self.weighted).items()
                 },
             )
         extra = extra / self.num_particles
@@ -129,24 +129,24 @@ def loss_of(
     groups = {name: g for particle in particles for name, g in particle.plan.groups.items()}
     every = [term for particle in particles for term in particle.collected.terms]
     kls = count(every, groups, objective.per, plate, num_particles)
-    weighed = objective.weigh(kls, levels)
+    weighted = objective.weigh(kls, levels)
     likelihood: Any = sum(t.value.detach().sum() for t in every if t.kind == "likelihood")
-    loss = weighed.penalty - likelihood / num_particles
+    loss = weighted.penalty - likelihood / num_particles
     infinite = _may_be_infinite(loss)
     surrogate: Any = 0.0
     for particle in particles:
-        weights = particle.weights(weighed)
+        weights = particle.weights(weighted)
         terms: list[Term] = []
         for term in particle.collected.terms:
             if term.kind == "likelihood":
                 surrogate = surrogate - term.surrogate.sum()
             else:
                 finite = _finite_part(term) if infinite else term
-                term = weighed_term(finite, weights[term.name], kls[groups[term.name]].per)
+                term = weighted_term(finite, weights[term.name], kls[groups[term.name]].per)
                 surrogate = surrogate + term.surrogate.sum()
             terms.append(term)
         surrogate = surrogate - _score_function_part(terms, particle.traces.guide, baselines)
-    return ElboTerms(loss, surrogate / num_particles, weighed, particles, num_particles)
+    return ElboTerms(loss, surrogate / num_particles, weighted, particles, num_particles)
 
 
 def _with_one_weight(
@@ -176,8 +176,8 @@ def _with_one_weight(
     if _may_be_infinite(loss):
         return None
     groups = {group for particle in particles for group in particle.plan.groups.values()}
-    weighed = Weighed(math.nan, dict.fromkeys(groups, beta))
-    return ElboTerms(loss, surrogate, weighed, particles, num_particles)
+    weighted = Weighted(math.nan, dict.fromkeys(groups, beta))
+    return ElboTerms(loss, surrogate, weighted, particles, num_particles)
 
 
 def _may_be_infinite(loss: Any) -> bool:
@@ -202,7 +202,7 @@ def _score_function_part(
 ) -> Any:
     """Sum over sites that are not reparametrised of score function times downstream cost.
 
-    The cost is log likelihood minus weighed KLs. An exact KL of the site itself is no cost of its
+    The cost is log likelihood minus weighted KLs. An exact KL of the site itself is no cost of its
     samples and left out.
     """
     total: Any = 0.0

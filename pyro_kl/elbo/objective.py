@@ -21,7 +21,7 @@ Levels = Level | Mapping[str, Level]
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Weighted:
     """The penalty and its slopes.
 
     Attributes:
@@ -39,10 +39,10 @@ class Objective:
     Args:
         beta: weight of the KL: a number, a schedule, or `{site: number or schedule}`; sites that
             are not named weigh 1.
-        free_bits: nats of a KL that cost no more than themselves: each KL that is counted adds
+        free_bits: nats below which a KL is not reduced further: each KL that is counted adds
             `beta * max(KL, free_bits)` (Kingma and others 2016, Improved Variational Inference
             with Inverse Autoregressive Flow, eq. 15); a number or `{site: number}`; 0 is off.
-        capacity: the KL that is aimed at: adds `beta * |KL - capacity|` (Burgess and others
+        capacity: the target of the KL: adds `beta * |KL - capacity|` (Burgess and others
             2018, Understanding disentangling in beta-VAE, eq. 5); a number or a schedule for
             the sum over all sites, or `{site: ...}` for single ones.
         free_bits_per: what `free_bits` counts: "site", "element" or "batch"; see `counting`.
@@ -119,7 +119,7 @@ class Objective:
         return "site"
 
     def check_sites(self, groups: Mapping[str, str]) -> None:
-        """Raise ValueError if a name in beta, free_bits or capacity cannot be weighed.
+        """Raise ValueError if a name in beta, free_bits or capacity cannot be weighted.
 
         Args:
             groups: latent -> the sites that it cannot be told apart from, joined.
@@ -172,7 +172,7 @@ class Objective:
         words = {"element": " per element", "batch": " per coordinate, averaged over the batch"}
         return words.get(per, "")
 
-    def weigh(self, kls: Mapping[str, Counted], levels: Sequence[float] | Tensor) -> Weighed:
+    def weigh(self, kls: Mapping[str, Counted], levels: Sequence[float] | Tensor) -> Weighted:
         """The penalty at the KLs, and its slopes.
 
         Args:
@@ -201,7 +201,7 @@ class Objective:
                 gap = kl.values - aim * kl.size
                 bent, weights[name] = gap.abs(), beta * gap.sign()
             penalty = penalty + _cost(beta, bent.sum())
-        return Weighed(penalty, weights)
+        return Weighted(penalty, weights)
 
 
 def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:
@@ -216,11 +216,11 @@ def check_names(what: str, names: Collection[str], known: Collection[str]) -> No
 
 def _towards(
     total: Tensor | float, capacity: float | Tensor, betas: dict[str, float | Tensor]
-) -> Weighed:
+) -> Weighted:
     """beta * |sum of KLs - capacity|, with the same slope for every site."""
     gap = torch.as_tensor(total - capacity) if not isinstance(total, Tensor) else total - capacity
     beta = next(iter(betas.values()), 1.0)
-    return Weighed(beta * gap.abs(), dict.fromkeys(betas, beta * gap.sign()))
+    return Weighted(beta * gap.abs(), dict.fromkeys(betas, beta * gap.sign()))
 
 
 def _cost(beta: float | Tensor, bent: Tensor) -> Tensor:

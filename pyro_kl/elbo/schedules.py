@@ -39,7 +39,7 @@ class Constant:
 class LinearWarmup:
     """From `start` at step 0 to `end` at step `steps`, and `end` from there on.
 
-    Source: Bowman and others (2016), Generating Sentences from a Continuous Space, sec. 3.1.
+    Reference: Bowman and others (2016), Generating Sentences from a Continuous Space, sec. 3.1.
 
     Args:
         steps: the length of the ramp, at least 1.
@@ -76,8 +76,8 @@ class LinearWarmup:
 class Cyclical:
     """`cycles` ramps from `start` to `end`, each followed by a plateau; `end` after the last one.
 
-    Source: Fu and others (2019), Cyclical Annealing Schedule: A Simple Approach to Mitigating KL
-    Vanishing, eq. 6 and 7.
+    Reference: Fu and others (2019), Cyclical Annealing Schedule: A Simple Approach to Mitigating
+    KL Vanishing, eq. 6 and 7.
 
     Args:
         period: steps of one cycle, at least 1.

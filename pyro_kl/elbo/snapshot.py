@@ -45,7 +45,7 @@ class Snapshot:
     """Terms of all particles, detached.
 
     Attributes:
-        objective: how they were weighed.
+        objective: how they were weighted.
         levels: its numbers.
         step: of its schedules.
         num_particles: draws from the guide.
@@ -140,8 +140,8 @@ class Snapshot:
         terms = self.terms
         every = [term for of_site in terms.values() for term in of_site]
         kls = count(every, self.groups, self.objective.per, self.plate, self.num_particles)
-        weighed = self.objective.weigh(kls, self.levels)
-        weights = {group: kls[group].mean(weight) for group, weight in weighed.weights.items()}
+        weighted = self.objective.weigh(kls, self.levels)
+        weights = {group: kls[group].mean(weight) for group, weight in weighted.weights.items()}
         values = {key: self._particles(of_site) for key, of_site in terms.items()}
         rows = [self._row(key, terms[key], values[key], weights) for key in terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
@@ -149,7 +149,7 @@ class Snapshot:
         signed = [x if key.is_likelihood else -x for key, x in values.items()]
         full = [x for x in signed if x.numel() == self.num_particles]
         objective = self.objective.describe(self.levels)
-        loss = float(weighed.penalty) - likelihood
+        loss = float(weighted.penalty) - likelihood
         if self.changed_by:
             loss = self.changed_loss
             objective = ", ".join(filter(None, [objective, f"changed by {self.changed_by}"]))

@@ -12,7 +12,7 @@ has no parents at all, the expectation over u_<k is exact too: it takes marginal
 instead of conditionals, with the same correction. Such sites have no variance; the others are
 Rao-Blackwellised.
 
-Source: Cover & Thomas (2006), Elements of Information Theory, sec. 2.5 (chain rule).
+Reference: Cover & Thomas (2006), Elements of Information Theory, sec. 2.5 (chain rule).
 """
 
 from __future__ import annotations

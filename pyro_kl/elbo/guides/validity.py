@@ -14,8 +14,8 @@ parent of z in the model descends from z in the guide. Two tests:
 
 A site that fails both is sampled. Guides and models whose sites are in order are not watched.
 
-Source: Denning & Denning (1977), Certification of Programs for Secure Information Flow (explicit
-and implicit flows).
+Reference: Denning & Denning (1977), Certification of Programs for Secure Information Flow
+(explicit and implicit flows).
 """
 
 from __future__ import annotations
