@@ -20,7 +20,7 @@ from ..traces import Site, Trace
 from .joint import JointBlock
 from .mean_field import FromPrior, GuideSite
 from .recognise import Recognised
-from .validity import Watch, late_parents
+from .validity import Watch
 
 
 @dataclass
@@ -98,18 +98,21 @@ class Layout:
 
 
 def late_sites(sites: Mapping[str, GuideSite], guide_trace: Trace) -> dict[str, list[str]]:
-    """The latents that fail the test by order, with the latents that make them fail."""
+    """The latents that fail the test by order -> the latents that make them fail.
+
+    These are before it in the model, but not before it in the guide.
+    """
     index = {name: i for i, name in enumerate(guide_trace.nodes)}
-    position: dict[str, tuple[float, int]] = {}
+    position: dict[str, tuple[float, int]] = {}  # of the first part, and inside of a joint site
+    late: dict[str, list[str]] = {}
     for name, site in sites.items():
         order = site.order if isinstance(site, JointBlock) else 0
-        first = min((index[part] for part in site.parts), default=float("inf"))
-        position[name] = first, order
-    return {
-        name: others
-        for name, others in late_parents(list(sites), position).items()
-        if others and not isinstance(sites[name], FromPrior)
-    }
+        here = min((index[part] for part in site.parts), default=float("inf")), order
+        others = [other for other, there in position.items() if not there < here]
+        if others and not isinstance(site, FromPrior):
+            late[name] = others
+        position[name] = here
+    return late
 
 
 def _prior_of(node: Site) -> list[Any]:

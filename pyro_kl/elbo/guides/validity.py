@@ -21,7 +21,7 @@ Reference: Denning & Denning (1977), Certification of Programs for Secure Inform
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -32,22 +32,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...registry.user_classes import tensors_of
-
-
-def late_parents(
-    latents: Sequence[str], position: Mapping[str, tuple[float, int]]
-) -> dict[str, list[str]]:
-    """Test 1: for each latent, those before it in the model but not before it in the guide.
-
-    Args:
-        latents: in the model's order.
-        position: where the guide draws each: index of its first site, place inside of that.
-    """
-    return {
-        name: [other for other in latents[:i] if not position[other] < position[name]]
-        for i, name in enumerate(latents)
-    }
+from ...registry.user_classes import tensors_of, written_by
 
 
 class Watch:
@@ -124,9 +109,9 @@ class Watch:
         if not sources:
             return
         self._add(result, sources)
-        if operation._schema.is_mutable:
-            self._add(_written(operation, *inputs), sources)
-        if _returns_number(result) or torch.Tag.dynamic_output_shape in operation.tags:
+        self._add(written_by(operation, *inputs), sources)
+        is_number = isinstance(result, bool | int | float | complex)
+        if is_number or torch.Tag.dynamic_output_shape in operation.tags:
             self.leak(sources)
 
     def read(self, inputs: Any, result: Any) -> None:
@@ -239,21 +224,6 @@ def _memory(tensor: Tensor) -> tuple[int, Any] | None:
     except (NotImplementedError, RuntimeError):
         return None
     return storage._cdata, storage
-
-
-def _written(operation: Any, args: Any, kwargs: Any) -> list[Any]:
-    """The arguments that an operation writes to."""
-    named = dict(zip([a.name for a in operation._schema.arguments], args, strict=False)) | kwargs
-    return [
-        named[argument.name]
-        for argument in operation._schema.arguments
-        if argument.is_write and argument.name in named
-    ]
-
-
-def _returns_number(result: Any) -> bool:
-    """Whether an operation has given Python a number."""
-    return isinstance(result, bool | int | float | complex)
 
 
 def _is_validation() -> bool:
