@@ -145,7 +145,8 @@ def _compute_densities(plan: Plan, traces: Traces, every_density: bool) -> None:
             if has_score_function(traces.guide.nodes[name]["fn"]):
                 of_guide.add(name)
     compute_model(traces.model, of_model)
-    compute_guide(traces.guide, of_guide)
+    if of_guide:
+        compute_guide(traces.guide, of_guide)
 
 
 # --- terms --------------------------------------------------------------------------------------

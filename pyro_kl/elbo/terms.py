@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pyro.distributions import Unit
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from ..wrappers.masked import both
-from .traces import Site
+from .traces import Site, is_factor
 
 
 @dataclass
@@ -76,6 +75,12 @@ class Term:
         The surrogate is the value if it is None. The mask is that of the site's distribution,
         beside the one that Pyro has collected. All other arguments are as the attributes.
         """
+        shape = node["fn"].batch_shape
+        if not is_factor(node):
+            shape = shape + node["fn"].event_shape
+        if torch._C._get_tracing_state():
+            with ignore_jit_warnings():  # sizes are tensors
+                shape = tuple(map(int, shape))
         return cls(
             name=node["name"],
             kind=kind,
@@ -91,7 +96,7 @@ class Term:
             dims=dims,
             scale=node["scale"],
             mask=node["mask"] if mask is True else both_masks(node["mask"], mask),
-            shape=_shape(node),
+            shape=tuple(shape),
         )
 
     @property
@@ -114,18 +119,6 @@ class Term:
         """
         value = sum_rightmost(dims, event_dims)
         return replace(self, value=value, surrogate=value, dims=dims)
-
-
-def _shape(node: Site) -> tuple[int, ...]:
-    """Batch and event shape of a site; a factor has no event."""
-    distribution = node["fn"]
-    shape = distribution.batch_shape
-    if type(distribution) is not Unit:
-        shape = shape + distribution.event_shape
-    if not torch._C._get_tracing_state():
-        return tuple(shape)
-    with ignore_jit_warnings():  # sizes are tensors
-        return tuple(map(int, shape))
 
 
 def scaled(value: Tensor, node: Site, mask: Any = True) -> Tensor:

@@ -157,8 +157,6 @@ def compute_model(trace: Any, names: Collection[str]) -> None:
 
 def compute_guide(trace: Trace, names: Collection[str]) -> None:
     """Compute `score_parts` and `log_prob` of some sites of the guide, as Pyro does."""
-    if not names:
-        return
     part: Any = PyroTrace()
     part.nodes.update((name, trace.nodes[name]) for name in names)
     part.compute_score_parts()

@@ -107,7 +107,7 @@ class Plans:
         if not self._layouts:
             return True
         for layout in self._layouts.values():
-            if (layout.late or layout.blocks) and layout.watches:
+            if layout.watches:
                 return True
         return False
 
@@ -277,7 +277,7 @@ def _of_late(site: GuideSite, late: list[str], unseen: bool) -> Decision:
     names = ", ".join(late)
     if unseen:
         return _sampled(
-            site, f"the guide draws {names} from it or after it: sampled once, then asked"
+            site, f"the guide draws {names} from it or after it: sampled until a run is watched"
         )
     reason = f"its prior depends on {names}, which the guide draws from it or after it"
     return _sampled(site, reason, warns=True)
