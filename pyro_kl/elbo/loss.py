@@ -156,7 +156,9 @@ def _with_one_weight(
     likelihood: Any = 0.0
     kl: Any = 0.0
     value: Any = 0.0
+    weights: dict[str, Any] = {}
     for particle in particles:
+        weights.update(dict.fromkeys(particle.plan.groups.values(), beta))
         for term in particle.collected.single:
             if term.score is not None:
                 return None
@@ -175,9 +177,7 @@ def _with_one_weight(
     loss = loss + (beta * value if weigh_one else value) / num_particles
     if _may_be_infinite(loss):
         return None
-    groups = {group for particle in particles for group in particle.plan.groups.values()}
-    weighted = Weighted(math.nan, dict.fromkeys(groups, beta))
-    return ElboTerms(loss, surrogate, weighted, particles, num_particles)
+    return ElboTerms(loss, surrogate, Weighted(math.nan, weights), particles, num_particles)
 
 
 def _may_be_infinite(loss: Any) -> bool:
