@@ -20,8 +20,8 @@ Breakpoints: TypeAlias = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 #: Attempts: nodes of a piece, and whether there are pieces; each nearly doubles the one before.
 _WHOLE = ((FIRST, False), (SECOND, False), (289, False), (577, False))
 _SPLIT = ((FIRST, True), (SECOND, True), (289, True), (577, True), (1153, True))
-#: Up to so many elements an evaluation costs hardly more than its Python: all rows of a batch with
-#: rows where q is narrow start at the second attempt then, and with a fourth of it all batches do.
+#: Up to a fourth of so many elements an evaluation costs little more than its Python: an attempt
+#: is skipped. A batch that has rows where q is narrow skips the first one up to the whole of it.
 _SMALL = 1 << 14
 #: Elements of one block of nodes times rows: bounds the memory of a large batch.
 BLOCK = 1 << 16
@@ -82,7 +82,8 @@ class Solver:
                 rows = torch.nonzero(aim > _WITH_STEEP_SLOPES)[:, 0]
                 best = [torch.zeros_like(flat[0]) for _ in range(2 + sum(wanted))]
                 best[1].fill_(math.inf)
-        for count, split in attempts:
+        while attempts:
+            count, split = attempts.pop(0)
             if split and not self.problem.breakpoints and not kinked:
                 given = self._breakpoints
                 self.place(given() if callable(given) else given)
@@ -95,9 +96,13 @@ class Solver:
                 best[1].nan_to_num_(nan=math.inf)
                 # no more digits can be requested than rounding leaves of terms of order 1
                 rows = torch.nonzero(best[1] > best[0].abs() * aim + 2 * ROUNDING)[:, 0]
-            self.settled = rows is None or not rows.numel()
-            if self.settled:
+            if rows is None or not rows.numel():
+                self.settled = True
                 break
+            # for a few rows, four times the nodes cost hardly more than twice as many
+            next_but_one = 4 * count - 3, split
+            if 4 * self.nodes * rows.numel() <= _SMALL // 4 and next_but_one in attempts:
+                del attempts[0]
         self.error = best[1].reshape(self.shape)
         return [best[0].reshape(self.shape), *[x.reshape(self.shape) for x in best[2:]]]
 
