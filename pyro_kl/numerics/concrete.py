@@ -1,4 +1,4 @@
-"""What is known of values while a formula is still to be chosen."""
+"""Whether the values of a tensor can be read, and what they are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def holds_everywhere(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
-    """Whether a condition holds for all of x, as far as values are to be had here.
+    """Whether a condition holds for all elements of x; False where values cannot be read.
 
-    A choice between two exact routes may look at values where there are any; under
-    `torch.func.vmap`, `torch.compile` and `torch.jit.trace` there are none, and the answer is
-    False: the route that is right for all values is taken.
+    The choice between two exact formulas may depend on values. Under `torch.func.vmap`,
+    `torch.compile` and `torch.jit.trace` they cannot be read, and the caller then takes the
+    formula that is right for all values.
     """
     if isinstance(x, Number):
         return bool(holds(x))
@@ -23,19 +23,19 @@ def holds_everywhere(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
         return False
     try:
         return bool(torch.as_tensor(holds(torch.as_tensor(x).detach())).all())
-    except RuntimeError:  # how vmap says that there are no values
+    except RuntimeError:  # raised by vmap, whose tensors have no single value
         return False
 
 
 def is_constant(x: Tensor | float, value: float) -> bool:
-    """Whether x is this number and nobody asks for its gradient."""
+    """Whether x equals `value` and does not require grad."""
     if isinstance(x, Tensor) and x.requires_grad:
         return False
     return holds_everywhere(x, lambda v: v == value)
 
 
 def is_traced() -> bool:
-    """Whether something other than autograd looks at the operations themselves."""
+    """Whether torch.compile, torch.jit.trace or a transform of torch.func is active."""
     return bool(
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Precision and shape of tensors: in what a formula is computed, and to what it is rounded."""
+"""The dtype in which a formula is computed, and the dtype and shape of its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parameters: TypeAlias = Mapping[str, Tensor]
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """X in float64 where the device has it; the formulas run in that precision."""
+    """`x` in float64, in which the formulas are computed; unchanged on MPS, which has none."""
     return x if x.device.type == "mps" else x.to(torch.float64)
 
 
@@ -23,10 +23,10 @@ def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     for tensor in tensors[1:]:
         if tensor.dtype != dtype:
             dtype = torch.promote_types(dtype, tensor.dtype)
-    # the parameters may be integers, as in Exponential(torch.tensor(2)); a KL is no integer
+    # integer parameters, as in Exponential(torch.tensor(2)): the KL is a float
     return dtype if dtype.is_floating_point else torch.get_default_dtype()
 
 
 def summed_to(x: Tensor, like: Tensor) -> Tensor:
-    """A gradient, summed over the dims along which `like` was broadcast."""
+    """The gradient `x` in the shape of `like`: summed over the dimensions that were broadcast."""
     return x if x.shape == like.shape else x.sum_to_size(like.shape)

@@ -18,8 +18,9 @@ Elementwise = Callable[..., Tensor]
 def float32_form(form: Elementwise) -> Callable[[Elementwise], Elementwise]:
     """Decorate a function with the form that a program uses for float32 parameters.
 
-    They are carried in float64, and differ by at least 6e-8 of themselves or not at all: the
-    difference of two terms that agree to first order then keeps eight digits, without a series.
+    Two float32 numbers are equal or differ by at least 6e-8 of themselves. They are carried in
+    float64, so that the difference of two terms that agree to first order keeps eight digits: no
+    series is needed. The form must return what the function returns, rounded to float32.
     """
 
     def decorate(function: Elementwise) -> Elementwise:
@@ -46,7 +47,8 @@ def with_partials(
     Args:
         partials: from the same arguments to the derivative by each; None for an argument that
             the others determine.
-        plain: what autograd differentiates there, if it would make a nan of the function itself.
+        plain: another composition that is used there, for a function of which autograd would
+            return a nan gradient.
     """
 
     def decorate(value: Elementwise) -> Elementwise:
@@ -61,8 +63,8 @@ def value_and_partials(
     """Decorate a function that computes its value and its partial derivatives at once.
 
     Args:
-        block: how many numbers are computed at a time: a dozen rows of them should stay in a
-            core's cache.
+        block: how many numbers are computed at a time. The largest tensor inside should stay
+            below 128 KiB, from where on malloc requests new pages for each.
         float32: for a program of float32 parameters, another `block` and keyword arguments of
             the function.
 

@@ -15,9 +15,9 @@ from ..concrete import is_traced
 from ..dtypes import Parameters, in_float64, promoted, summed_to
 from .program import Program, program
 
-#: Elements of one block: a dozen temporaries of 8 bytes each stay in a core's cache.
+#: Elements of one block: a few temporaries of 8 bytes per element stay in a core's cache.
 _BLOCK = 16384
-#: What torch gives to one thread.
+#: The elements of an operation that torch gives to one thread.
 _GRAIN = 32768
 
 #: From the inputs to the value and to what the backward pass needs.
@@ -92,7 +92,7 @@ def _node(
             )
             return tuple(next(found) if need else None for need in needed)
 
-    # Function.apply without its preparations for functorch, which never reaches this line
+    # Function.apply without its handling of functorch, which never reaches this line
     return super(torch.autograd.Function, Node).apply
 
 
@@ -187,13 +187,13 @@ def _run(run: Program, tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequenc
     block = _block_of(tensors)
     if block is not None:
         return _in_blocks(run, tensors, block, dtype)
-    if dtype is torch.float32 and not tensors[0].is_mps:  # as below, with less to decide
+    if dtype is torch.float32 and not tensors[0].is_mps:  # as below, with fewer checks
         return [x.float() for x in run([x.double() for x in tensors])]
     return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
 
 
 def _block_of(tensors: Sequence[Tensor]) -> int | None:
-    """The number of elements of a block, if the tensors are large, and of one shape or single."""
+    """The size of a block, if the tensors are large and each has one shape or one element."""
     for x in tensors:
         if x.numel() > _BLOCK:
             break
@@ -208,7 +208,7 @@ def _block_of(tensors: Sequence[Tensor]) -> int | None:
 
 
 def block_size(x: Tensor) -> int:
-    """How many elements at a time: on a processor as many as a cache holds."""
+    """How many elements are computed at a time: on a CPU as many as fit into a cache."""
     if x.device.type != "cpu":
         return sys.maxsize
     threads = torch.get_num_threads()
@@ -218,7 +218,7 @@ def block_size(x: Tensor) -> int:
 def _in_blocks(
     run: Program, tensors: Sequence[Tensor], block: int, dtype: torch.dtype
 ) -> Sequence[Tensor]:
-    """The same for tensors that a cache does not hold: in float64 are a few blocks only."""
+    """The same for large tensors: only the numbers of one block are carried in float64."""
     like = max(tensors, key=Tensor.numel)
     size = like.numel()
     flat = [x.reshape(-1) if x.numel() == size else x.reshape(()) for x in tensors]

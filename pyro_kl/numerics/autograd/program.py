@@ -1,11 +1,11 @@
-"""A formula on parameters, run once on symbols, as a program for its value and its derivatives.
+"""Programs: a recorded formula on parameters, with the partial derivatives of its value.
 
 Autograd spends several microseconds on every operation of a formula, forward and backward, which
-for a few thousand numbers is most of the time. Here the formula is recorded once, as a graph of
-elementwise operations; the chain rule is applied to the graph, common subexpressions are shared,
-and the result is one function of the parameters that returns the value and its partial
-derivatives. What cannot be recorded (vectors, exact sums, a branch on a shape) is left to
-autograd: `program` then returns None.
+is most of the time for a few thousand numbers. Here the formula is recorded once, as a graph of
+elementwise operations. The chain rule is applied to the graph, equal subexpressions are computed
+once, and the result is one function from the parameters to the value and its partial derivatives.
+A formula that cannot be recorded (vectors, exact sums, a branch on a shape) is left to autograd:
+`program` returns None.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from torch import Tensor, fx
 
 from .tracer import BlockKernel, Step, Tracer
 
-#: An adjoint while the chain rule is applied: a symbol, or a number that stands for a constant.
-#: Symbols are taken for tensors by the type checker, and are not.
+#: The derivative of the value by an intermediate result: a symbol, or a constant number.
 Adjoint: TypeAlias = Any
 Rule: TypeAlias = Callable[..., Sequence[Adjoint | None]]
 
 
 class NotElementwise(Exception):
-    """The formula does something that has no rule here."""
+    """The formula contains an operation that has no rule here."""
 
 
 def _negated(x: Adjoint) -> Adjoint:
@@ -78,7 +77,8 @@ def _same(g: Adjoint, out: Any, x: Any, *_: Any, **__: Any) -> Sequence[Adjoint 
     return (g,)
 
 
-# From the adjoint, the result and the arguments to the adjoints of the arguments.
+# From the adjoint of an operation's result, the result and the arguments, to the arguments'
+# adjoints.
 _RULES: dict[str, Rule] = {
     "add": lambda g, out, a, b: (g, g),
     "sub": lambda g, out, a, b: (g, _product(-1.0, g)),
@@ -120,17 +120,17 @@ _RULES: dict[str, Rule] = {
     "clone": _same,
     "to": _same,
 }  # fmt: skip
-#: Nothing flows back through these.
+#: Operations without a derivative.
 _STEPS = {
     "lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "invert", "isinf", "isfinite", "isneginf",
     "sign", "ones_like", "zeros_like", "full_like", "getattr",
 }  # fmt: skip
-#: Elementwise, but met only inside of functions that bring their own derivatives.
+#: Elementwise operations that occur only inside functions with derivatives of their own.
 _INNER = {
     "polygamma", "special_zeta", "minimum", "maximum", "clamp", "xlogy", "special_i0e",
     "special_i1e", "fmax",
 }  # fmt: skip
-#: Other names for the same.
+#: Other names of the same operations.
 _ALIASES = {
     "absolute": "abs",
     "div": "truediv",
@@ -140,6 +140,7 @@ _ALIASES = {
 
 
 def name_of(node: fx.Node) -> str:
+    """The name of a node's operation in the tables above."""
     target = node.target
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     return _ALIASES.get(name, name)
@@ -162,7 +163,7 @@ class Program:
         key = inputs[0].device, inputs[0].dtype
         constants = self._tensors.get(key)
         if constants is None:
-            # what is made under torch.inference_mode must serve outside of it
+            # tensors that are made under torch.inference_mode could not be used outside of it
             with torch.inference_mode(mode=False):
                 constants = tuple(
                     torch.tensor(c, device=key[0], dtype=key[1]) for c in self._constants
@@ -180,14 +181,14 @@ def program(
     *,
     float32: bool = False,
 ) -> Program | None:
-    """What computes a formula and its derivatives by the wanted parameters, p's and then q's.
+    """The program of a formula and its derivatives by the wanted parameters, p's and then q's.
 
     Args:
         kernel: the formula, on two mappings from names to tensors.
         p_names: keys of the first mapping.
         q_names: keys of the second mapping.
-        wanted: for each parameter of p and then of q, whether its derivative is.
-        float32: whether the program is for parameters of float32, which are carried in float64.
+        wanted: for each parameter of p and then of q, whether its derivative is wanted.
+        float32: whether the parameters will be float32 numbers, carried in float64.
 
     Returns:
         The program; None if the formula is not a composition of known elementwise operations.
@@ -202,8 +203,8 @@ def program(
         value = kernel(p, q)
         results = results_of(tracer, value, symbols, wanted)
     except Exception:
-        # Symbols have no values and no shapes, and what asks for them fails in its own way. If
-        # it is the formula that is wrong, it will say so on tensors, where it is run next.
+        # Code that reads a value or a shape of a symbol fails, with any exception. If the formula
+        # itself is wrong, the exception is raised again when it is run on tensors.
         return None
     graph.output(tuple(result.node for result in results))
     share(graph)
@@ -217,6 +218,7 @@ def program(
 
 
 def is_elementwise(node: fx.Node) -> bool:
+    """Whether an operation is known to be elementwise."""
     if node.op in ("placeholder", "output"):
         return True
     if BlockKernel.is_in(node):
@@ -228,7 +230,7 @@ def is_elementwise(node: fx.Node) -> bool:
 def results_of(
     tracer: Tracer, value: Any, symbols: Sequence[Any], wanted: Sequence[bool]
 ) -> list[fx.Proxy]:
-    """The value, and the derivatives by the wanted symbols: the chain rule, from the end."""
+    """The value and its derivatives by the wanted symbols, by the chain rule from the end."""
     active = {x.node for x, is_wanted in zip(symbols, wanted, strict=True) if is_wanted}
     steps = list(tracer.steps)
     for step in steps:
@@ -280,7 +282,7 @@ def _pull_back(
 
 
 def share(graph: fx.Graph) -> None:
-    """Let equal operations on equal arguments be one."""
+    """Replace equal operations on equal arguments by one."""
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op in ("placeholder", "output"):
@@ -297,7 +299,7 @@ _TAKES_CONSTANTS = {"add", "sub", "mul", "truediv", "where", "lt", "le", "gt", "
 
 
 def lift_constants(graph: fx.Graph) -> list[float]:
-    """Numbers become arguments: an operation on a number makes a tensor of it first."""
+    """Make arguments of the numbers: torch would make a tensor of each one in every call."""
     first = next(node for node in graph.nodes if node.op != "placeholder")
     known: dict[float | str, fx.Node] = {}
     values: list[float] = []
@@ -325,7 +327,7 @@ def lift_constants(graph: fx.Graph) -> list[float]:
 
 
 def contract(graph: fx.Graph) -> None:
-    """A product that is used once, in a sum, is one operation with it."""
+    """Make one operation, addcmul, of a sum and a product that is used nowhere else."""
     for node in list(graph.nodes):
         if node.op != "call_function" or name_of(node) not in ("add", "sub"):
             continue

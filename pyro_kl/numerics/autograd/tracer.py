@@ -1,4 +1,4 @@
-"""Records a formula, run on symbols, as a graph of elementwise operations."""
+"""Recording of a formula, which is run on symbols, as a graph of elementwise operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-#: From an operation's arguments to its derivatives by each; None for one that is not there.
+#: From an operation's arguments to its derivative by each argument, or None.
 Partials = Callable[..., Sequence[Any]]
 
 
@@ -69,7 +69,7 @@ class Tracer(fx.proxy.GraphAppendingTracer):
             self._recording = before
 
     def call(self, value: Callable[..., Any], partials: Partials, inputs: tuple[Any, ...]) -> Any:
-        """One step of a function with partial derivatives."""
+        """One step of a function with partial derivatives of its own."""
         with self.without_steps():
             result: Any = value(*inputs)
         if self._recording:
@@ -77,7 +77,7 @@ class Tracer(fx.proxy.GraphAppendingTracer):
         return result
 
     def call_kernel(self, kernels: Kernels, inputs: tuple[Any, ...]) -> Any:
-        """One instruction; it computes the derivatives too once one of them is used."""
+        """One step of a kernel, which computes its derivatives as soon as one of them is used."""
         with self.without_steps():
             found: Any = self.create_proxy("call_function", kernels.value, inputs, {})
             result = found[0]
