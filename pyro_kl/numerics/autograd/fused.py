@@ -187,6 +187,8 @@ def _run(run: Program, tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequenc
     block = _block_of(tensors)
     if block is not None:
         return _in_blocks(run, tensors, block, dtype)
+    if dtype is torch.float64:  # what an exact sum evaluates: nothing is rounded
+        return run([x.double() for x in tensors])
     if dtype is torch.float32 and not tensors[0].is_mps:  # as below, with fewer checks
         return [x.float() for x in run([x.double() for x in tensors])]
     return [x.to(dtype) for x in run([in_float64(x) for x in tensors])]
