@@ -67,24 +67,17 @@ class Solver:
         flat = parameters
         if len(self.shape) != 1 or any([x.shape != self.shape for x in flat]):
             flat = [x.expand(self.shape).reshape(-1) for x in flat]
-        self._wanted, kinked = wanted, self.problem.has_breakpoints
+        self._wanted = wanted
         evaluation = evaluation_of(self.problem.integrand, wanted, self.problem.is_density)
         aim = self._aim_with_slopes() if True in wanted else self.tolerance
-        attempts = [*_SPLIT] if kinked else [*_WHOLE, *_SPLIT[1:]]
+        attempts, rows = self._attempts(aim)
         best: list[Tensor] = []
-        rows: Tensor | None = None
-        if not kinked:
-            some_are_narrow = isinstance(aim, Tensor)
-            if self.shape.numel() * SECOND <= (_SMALL if some_are_narrow else _SMALL // 4):
-                attempts = attempts[1:]
-            elif isinstance(aim, Tensor):
-                # the first attempt is never exact enough for the slopes where q is narrow
-                rows = torch.nonzero(aim > _WITH_STEEP_SLOPES)[:, 0]
-                best = [torch.zeros_like(flat[0]) for _ in range(2 + sum(wanted))]
-                best[1].fill_(math.inf)
+        if rows is not None:
+            best = [torch.zeros_like(flat[0]) for _ in range(2 + sum(wanted))]
+            best[1].fill_(math.inf)
         while attempts:
             count, split = attempts.pop(0)
-            if split and not self.problem.breakpoints and not kinked:
+            if split and not self.problem.breakpoints and not self.problem.has_breakpoints:
                 given = self._breakpoints
                 self.place(given() if callable(given) else given)
                 if not self.problem.breakpoints:
@@ -105,6 +98,19 @@ class Solver:
                 del attempts[0]
         self.error = best[1].reshape(self.shape)
         return [best[0].reshape(self.shape), *[x.reshape(self.shape) for x in best[2:]]]
+
+    def _attempts(self, aim: Tensor | float) -> tuple[list[tuple[int, bool]], Tensor | None]:
+        """The attempts, and the rows of the first one; None: all."""
+        if self.problem.has_breakpoints:
+            return [*_SPLIT], None
+        attempts, rows = [*_WHOLE, *_SPLIT[1:]], None
+        if isinstance(aim, Tensor):
+            # the first attempt is never exact enough for the slopes where q is narrow
+            rows = torch.nonzero(aim > _WITH_STEEP_SLOPES)[:, 0]
+        few = _SMALL // 4 if rows is None else _SMALL
+        if self.shape.numel() * SECOND <= few or (rows is not None and not rows.numel()):
+            return attempts[1:], None
+        return attempts, rows
 
     def _aim_with_slopes(self) -> Tensor | float:
         """The relative error that the rows aim at if derivatives are wanted, too."""
