@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import ClassVar
 
 import pyro
 import pyro.distributions
@@ -21,7 +20,6 @@ from pyro.distributions.torch_transform import TransformModule
 from pyro.infer import JitTrace_ELBO, JitTraceMeanField_ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import (
     Cauchy,
-    Distribution,
     HalfCauchy,
     Normal,
     SigmoidTransform,
@@ -37,6 +35,7 @@ from pyro_kl.registry.tensors import is_foreign, own_copy
 from pyro_kl.registry.user_classes import called, check_pointwise
 
 from ..conformance.cases import F64
+from ..conformance.hard_integrals import LogProbOnly
 
 # --- maps with their parameters -----------------------------------------------------------------
 
@@ -512,21 +511,15 @@ def test_a_traced_step_samples_what_can_only_be_called(name):
 # --- distributions that nobody declared: supports decide what is infinite -----------------------
 
 
-class Own(Distribution):
-    """A distribution that has nothing but a log density."""
+class Own(LogProbOnly):
+    """Its log density may end at a floor, below which the density is 0."""
 
-    arg_constraints: ClassVar = {}
-
-    def __init__(self, distribution, floor=-math.inf):
-        self.distribution, self.floor = distribution, floor
-        super().__init__(distribution.batch_shape, validate_args=False)
-
-    @property
-    def support(self):
-        return self.distribution.support
+    def __init__(self, base, floor=-math.inf):
+        self.floor = floor
+        super().__init__(base)
 
     def log_prob(self, value):
-        log_prob = self.distribution.log_prob(value)
+        log_prob = super().log_prob(value)
         return torch.where(log_prob < self.floor, -math.inf, log_prob)
 
 
@@ -552,7 +545,7 @@ def test_no_infinity_from_a_number(p, q):
     """Log q is -inf, or overflows, where p has mass: no number, and no infinity either."""
     with pytest.raises(NotImplementedError, match=r"cannot be told.*monte_carlo"):
         pyro_kl.kl(p, q)
-    assert pyro_kl.kl(of(Normal, 0.0, 1.0), p.distribution, num_samples=10).value.isfinite()
+    assert pyro_kl.kl(of(Normal, 0.0, 1.0), p.base, num_samples=10).value.isfinite()
 
 
 def test_a_map_that_saturates():
