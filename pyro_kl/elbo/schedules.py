@@ -39,14 +39,14 @@ class Constant:
 class LinearWarmup:
     """From `start` at step 0 to `end` at step `steps`, and `end` from there on.
 
-    Reference: Bowman and others (2016), Generating Sentences from a Continuous Space, sec. 3.1.
-
     Args:
         steps: the length of the ramp, at least 1.
         start: value at step 0.
         end: value from step `steps` on.
         total: how many steps the training takes, if known: a ramp that outlasts it never
             reaches `end`, which is warned about.
+
+    Reference: Bowman and others (2016), Generating Sentences from a Continuous Space, sec. 3.1.
 
     Example:
         >>> [pyro_kl.LinearWarmup(4)(step) for step in (0, 1, 3, 4, 9)]
@@ -76,9 +76,6 @@ class LinearWarmup:
 class Cyclical:
     """`cycles` ramps from `start` to `end`, each followed by a plateau; `end` after the last one.
 
-    Reference: Fu and others (2019), Cyclical Annealing Schedule: A Simple Approach to Mitigating
-    KL Vanishing, eq. 6 and 7.
-
     Args:
         period: steps of one cycle, at least 1.
         cycles: number of cycles.
@@ -86,6 +83,9 @@ class Cyclical:
         start: value at the beginning of a cycle.
         end: value of the plateau.
         total: how many steps the training takes, if known; see `LinearWarmup`.
+
+    Reference: Fu and others (2019), Cyclical Annealing Schedule: A Simple Approach to Mitigating
+    KL Vanishing, eq. 6 and 7.
 
     Example:
         >>> [pyro_kl.Cyclical(4, cycles=2)(step) for step in range(10)]

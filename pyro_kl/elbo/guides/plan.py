@@ -216,6 +216,7 @@ def structure_of(traces: Traces) -> tuple[Any, ...]:
     """Names and classes of all sites: what a plan depends on."""
     structure: list[Any] = []
     for trace in traces:
+        structure.append(None)  # between the sites of the model and those of the guide
         for name, node in trace.nodes.items():
             if node["type"] == "sample":
                 distribution = node["fn"]
