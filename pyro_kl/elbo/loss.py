@@ -47,7 +47,7 @@ class Particle:
 
 @dataclass
 class ElboTerms:
-    """What the terms of all particles come to.
+    """Loss and surrogate from the terms of all particles.
 
     Attributes:
         loss: nats.

@@ -122,7 +122,7 @@ class Objective:
         """Raise ValueError if a name in beta, free_bits or capacity cannot be weighted.
 
         Args:
-            groups: latent -> the sites that it cannot be told apart from, joined.
+            groups: latent -> names of the sites whose terms only count together, joined.
         """
         known = set(groups)
         tied = sorted(name for name in self.named_sites & known if groups[name] != name)

@@ -31,7 +31,7 @@ _MODES = ("check", "assume", "never")
 
 
 class TraceKL_ELBO(Trace_ELBO):
-    """An ELBO whose KL terms are exact wherever they can be, and which says where they are.
+    """An ELBO whose KL terms are exact wherever they can be, with a report on every term.
 
     The loss is `-E_q[log likelihood] + penalty(KL of each site)`, in nats. Each latent's KL is, in
     this order, a closed form, an exact sum, a quadrature, or a sample of `log q - log p`. An
@@ -324,7 +324,7 @@ class TraceKL_ELBO(Trace_ELBO):
         return loss
 
     def _evaluate(self, run: Run, levels: Any = None) -> ElboTerms:
-        """All particles, and what they come to."""
+        """The loss over all particles; their terms are kept for the report."""
         levels = self.objective.levels(self.step_count) if levels is None else levels
         particles = list(self._particles(run, every_density=self.control_variate is not None))
         result = loss_of(

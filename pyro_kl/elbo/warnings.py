@@ -22,9 +22,9 @@ _UNDECLARED = (
     'the guide by infer={{"is_auxiliary": True}} if it is a variable of the guide alone.'
 )
 _ENUMERATED = (
-    'TraceKL_ELBO does not enumerate {}, as infer={{"enumerate": ...}} or config_enumerate asks '
-    "for: it is drawn from the guide, or from the prior where the guide does not sample it, as in "
-    "Trace_ELBO. Use pyro.infer.TraceEnum_ELBO to sum over its values."
+    'TraceKL_ELBO does not enumerate {}, which infer={{"enumerate": ...}} or config_enumerate '
+    "requests: it is drawn from the guide, or from the prior where the guide does not sample it, "
+    "as in Trace_ELBO. Use pyro.infer.TraceEnum_ELBO to sum over its values."
 )
 _MISSING = (
     "The model samples {}, which the guide does not: drawn from the prior, and -log p stays in "

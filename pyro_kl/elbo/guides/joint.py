@@ -4,7 +4,7 @@ All latents are packed into one u ~ N(mean, L L'), in the order of the model's s
 
     KL(q || p) = sum_k E KL(q(u_k | u_<k) || p(u_k | parents)),   u_k | u_<k ~ N(m_k, L_kk L_kk')
 
-needs one solve with L, which carries no gradient. It is valid whatever depends on what in the
+needs one solve with L, which carries no gradient. It is valid for any dependences in the
 model, since parents come first. Where the cross-entropy against the prior is a sum over
 coordinates (the prior is a product, or a Dirichlet, or an LKJ), the KL of a block is that of its
 marginals N(m_j, s_j^2) plus sum_j log(s_j / L_jj), which is its inner correlation. Where a site

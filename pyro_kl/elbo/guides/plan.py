@@ -67,7 +67,7 @@ class Plan:
         decisions: latent -> how it is computed, in the model's order.
         observed: the model's observed sites and factors.
         auxiliary: the guide's sites that are part of no latent.
-        groups: latent or auxiliary -> name of the group that it cannot be told apart from.
+        groups: latent or auxiliary -> name of the group of sites whose terms only count together.
         undeclared: auxiliary sites that the guide has not marked as such.
         enumerated: latents that are marked for enumeration, which this ELBO does not do.
         disagreeing: latents where model and guide have differed in scale or mask.
