@@ -109,7 +109,8 @@ def log_mean_power(k: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
 
 def log_laplace(t: Tensor, /, low: Tensor, high: Tensor) -> Tensor:
     """Log E exp(-t x)."""
-    return -t * torch.where(t < 0, high, low) + log_sinhc_bounded(t.abs() * (high - low))
+    x = t.abs() * (high - low)
+    return -t * torch.where(t < 0, high, low) + torch.log(-torch.expm1(-x) / x)
 
 
 def log_density_at(point: Point, low: Tensor, high: Tensor) -> Tensor:
