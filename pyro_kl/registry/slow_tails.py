@@ -72,5 +72,5 @@ def slow_tails(line: Line, q_line: Line) -> SlowTails | None:
 
 def is_slow(tail_stretch: tuple[Tensor | float, Tensor | float]) -> Tensor:
     """Whether a window would have to be widened by more than a third."""
-    widest = torch.maximum(*torch.broadcast_tensors(*(torch.as_tensor(x) for x in tail_stretch)))
-    return widest > _SLOW
+    low, high = (torch.as_tensor(x) for x in tail_stretch)
+    return torch.maximum(low, high) > _SLOW
