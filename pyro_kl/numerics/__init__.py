@@ -1,1 +1,1 @@
-"""Functions of tensors: nothing here knows a distribution."""
+"""Functions of tensors; no module here imports a distribution."""

@@ -246,6 +246,7 @@ def _value_near_one(x: Tensor, d: Tensor) -> Any:
     return _near_one(x, d, _VALUE_NEAR_ONE, _NEAR)
 
 
+# For digits: autograd would use torch.polygamma, whose relative error is 5e-10.
 @with_partials(lambda x, d: (trigamma(x), None))
 def _digamma_from_one(x: Tensor, d: Tensor) -> Tensor:
     series, near = _slope_near_one(x, d)

