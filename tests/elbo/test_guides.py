@@ -571,3 +571,18 @@ def test_flat_priors_with_the_shapes_that_pyro_takes():
     assert elbo.report.kls["vector"] == pytest.approx(-2 * normal, rel=1e-5)
     assert elbo.report.kls["positive"] == pytest.approx(-normal - math.log(1.5), rel=1e-5)
     assert loss == pytest.approx(-3 * normal - math.log(1.5), rel=1e-5)
+
+
+def test_a_product_of_one_multivariate_normal_is_exact_under_a_joint_guide():
+    def model():
+        covariance = 2 * torch.eye(3)
+        pyro.sample("z", dist.MultivariateNormal(torch.zeros(1, 3), covariance).to_event(1))
+        pyro.sample("s", dist.Normal(0.0, 1.0))
+
+    guide, elbo = ag.AutoMultivariateNormal(model, init_scale=0.1), TraceKL_ELBO()
+    guide()
+    guide.loc.data.zero_()
+    elbo.loss(model, guide)
+    row = elbo.report["z"]
+    assert row.method == "closed form"
+    assert row.nats == pytest.approx(1.5 * (0.005 - 1 - math.log(0.005)), rel=1e-5)
