@@ -48,7 +48,7 @@ def has_formula(prior_name):
 @quiet
 @pytest.mark.parametrize(("guide_name", "prior_name"), CASES)
 def test_the_loss_is_trace_elbos(guide_name, prior_name):
-    """2,000 draws here; `python -m benchmarks.elbo_guides` takes 20,000."""
+    """2,000 draws here; `python -m tools.elbo_guides` takes 20,000."""
     model = matrix.with_child(matrix.PRIORS[prior_name])
     guide = matrix.build(guide_name, model)
     gap, error, report = matrix.difference(model, guide, 2000, batches=20)
