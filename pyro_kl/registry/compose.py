@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.autograd.fused import FusedFormula
+from ..numerics.autograd.fused import FusedFormula, Kernel
 from ..numerics.dtypes import Parameters
 from ..numerics.special.divergences import kl_div_of_logs
 from .family import Condition, Family, Moment, end_at
 from .finiteness import always_infinite
-from .lift import Kernel, derived_pair
+from .lift import derived_pair
 from .pair import Pair
 from .register import derivation_rule, kernel_of, upstream_owner
 

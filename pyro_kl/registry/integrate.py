@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ..numerics.autograd.fused import Kernel
 from ..numerics.concrete import is_traced
 from ..numerics.dtypes import Parameters
 from ..numerics.quadrature.integrand import Integrand, Recorded
@@ -33,7 +34,7 @@ from .finiteness import (
     in_words,
     is_never_finite,
 )
-from .lift import Kernel, derived_pair
+from .lift import derived_pair
 from .line import Line, Point
 from .pair import Pair
 from .provenance import Use, note

@@ -14,14 +14,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.autograd.custom import with_partials
-from ..numerics.autograd.fused import FusedFormula
+from ..numerics.autograd.fused import FusedFormula, Kernel
 from ..numerics.dtypes import Parameters
 from .family import Family, in_rows
 from .pair import Formula, Pair
 from .shapes import broadcast_batch, nan_in
 
-#: A formula on the parameters of p and of q, in float64.
-Kernel = Callable[[Parameters, Parameters], Tensor]
 Partials = Callable[[Parameters, Parameters], tuple[Tensor, ...]]
 
 

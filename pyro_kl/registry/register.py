@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, register_kl
 from torch.distributions import kl as torch_kl
 
+from ..numerics.autograd.fused import Kernel
 from .checks import check_cases, check_class, check_examples, check_words
 from .family import Family
-from .lift import Kernel, Partials, lift
+from .lift import Partials, lift
 from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, home_of, mark, note, rewind, silent_since
 from .reduction import by_reduction, hide_parents

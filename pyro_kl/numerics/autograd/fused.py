@@ -96,6 +96,7 @@ def _node(
     return super(torch.autograd.Function, Node).apply
 
 
+#: A formula on the parameters of p and of q, in float64.
 Kernel = Callable[[Parameters, Parameters], Tensor]
 
 
