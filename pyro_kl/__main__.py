@@ -21,10 +21,10 @@ from torch.distributions import Distribution, Independent
 from . import __version__, kl, registered
 from .divergence.classes import class_rows, members
 from .divergence.compare import compare
-from .registry.columns import columns
 from .registry.pair import Pair, PairTable
 from .registry.reduction import describe, no_formula_for
 from .registry.register import pair_of
+from .registry.text_columns import columns
 from .registry.warnings import quiet
 
 

@@ -12,9 +12,9 @@ from torch.distributions import Categorical, Distribution, kl_divergence
 from ..registry.provenance import recording, total_error
 from ..registry.reduction import describe
 from ..registry.shapes import broadcast_batch, check_durations
-from ..wrappers.transformed.by_search import is_on_line
 from .estimate import Record
 from .mixtures import check_operands, components, is_mixture, log_overlap, pairwise
+from .undeclared import is_on_line
 
 _ITERATIONS = 100
 _STEP_ITERATIONS = 30

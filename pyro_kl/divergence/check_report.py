@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..registry.columns import columns
+from ..registry.text_columns import columns
 
 _WORDS = {True: "ok", False: "FAILED", None: "not tried"}
 

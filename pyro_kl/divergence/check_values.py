@@ -9,9 +9,9 @@ import torch
 from torch.distributions import Distribution
 
 from ..numerics.quadrature.integrate import tolerance
-from ..wrappers.transformed.by_search import kl_of_undeclared
 from .check_subject import F64, Cell, Check, NotTried, Subject, Wrong, in_words, unvalidated
 from .monte_carlo import monte_carlo
+from .undeclared import kl_of_undeclared
 
 #: A sampled value that is more standard errors away than this is another value.
 _LARGEST_Z = 5.0

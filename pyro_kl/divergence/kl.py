@@ -20,12 +20,12 @@ from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
 from ..registry.warnings import warn_once
 from ..wrappers.masked import both, unmasked
-from ..wrappers.transformed.by_search import is_on_line, kl_of_undeclared
 from .bounds import has_bounds
 from .estimate import Estimate
 from .mixture_integrals import kl_of_mixture
 from .mixtures import check_operands, is_mixture
 from .monte_carlo import check_sampling, monte_carlo, randomness, stratified
+from .undeclared import is_on_line, kl_of_undeclared
 
 
 def kl(

@@ -21,7 +21,7 @@ from ..wrappers.masked import both, unmasked
 from .draws import draw, log_density
 from .estimate import Estimate
 from .mixtures import check_operands, components, is_mixture
-from .sample_means import Terms, estimate_of
+from .standard_error import Terms, estimate_of
 
 #: E_p of each is KL(p || q), with d = log p(x) - log q(x) at x ~ p, except k2, which is biased
 #: (Schulman 2020, "Approximating KL divergence").

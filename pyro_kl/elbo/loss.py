@@ -15,7 +15,7 @@ from torch import Tensor
 from .baselines import Baselines
 from .collect import Collected
 from .control_variate import ControlVariate
-from .counting import count, weighted_term
+from .free_bits import count, weighted_term
 from .guides.plan import Plan
 from .objective import Objective, Weighted
 from .terms import Term

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .counting import PER, Counted
+from .free_bits import PER, Counted
 from .schedules import Level, warn_unless_reaches_one
 
 #: One level for all sites, or one for each of some sites.

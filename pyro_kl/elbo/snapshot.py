@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .collect import Collected
-from .counting import count
+from .free_bits import count
 from .guides.plan import Plan
 from .objective import Objective
 from .report import KLReport, SiteReport

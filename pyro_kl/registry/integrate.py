@@ -220,7 +220,7 @@ def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
         value = q_line.log_density(point, **b)
         return value if tails is None or share is None else value + share * tails.of(point, a, b)
 
-    def of_copies(z: Tensor, share: Tensor | None, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def with_fixed_nodes(z: Tensor, share: Tensor | None, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         """The nodes move with p's parameters, their masses are constants."""
         a, b = _split(names, tensors)
         unit = {name: torch.full_like(z, x) for name, x in (line.standard or {}).items()}
@@ -231,7 +231,7 @@ def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
         log_density = log_q(point, a, b, share) + point.log_slope
         return log_p, log_density + torch.log(width) - log_p
 
-    def of_shape(
+    def with_placed_nodes(
         z: Tensor, share: Tensor | None, centre: Tensor, width: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The nodes stay, p's masses there change with its parameters."""
@@ -241,7 +241,7 @@ def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
         ratio = log_q(point, a, b, share) - log_p
         return log_p + point.log_slope + torch.log(width), ratio
 
-    whole = of_shape if line.standard is None else of_copies
+    whole = with_placed_nodes if line.standard is None else with_fixed_nodes
     return whole if tails is not None else lambda z, *tensors: whole(z, None, *tensors)
 
 

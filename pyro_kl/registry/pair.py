@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .columns import columns
 from .provenance import home_of
+from .text_columns import columns
 
 Formula = Callable[[Any, Any], Tensor]
 #: Relative tolerance between a formula and a worked case, which may be written in few digits.

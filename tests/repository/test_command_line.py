@@ -12,8 +12,8 @@ import pytest
 import pyro_kl
 from pyro_kl.__main__ import main
 from pyro_kl.divergence.classes import concrete_classes, members
-from pyro_kl.registry.columns import columns
 from pyro_kl.registry.register import pair_of
+from pyro_kl.registry.text_columns import columns
 
 
 def printed(capsys, *arguments):

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from ..traces import Site, Trace, Traces
-from .gaussian import GaussianBlock, diagonal, read_joint
+from .gaussian_blocks import GaussianBlock, diagonal, read_joint
 from .mean_field import ImageSite
 from .pair_kl import PairKL, Prior, UnivariatePair, kl_of_pair
 

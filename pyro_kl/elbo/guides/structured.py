@@ -17,7 +17,7 @@ from pyro.infer.autoguide import AutoStructured
 from torch import Tensor
 
 from ..traces import Site, Trace, Traces
-from .gaussian import GaussianBlock
+from .gaussian_blocks import GaussianBlock
 from .joint import product_kl
 from .mean_field import ImageSite
 from .pair_kl import PairKL

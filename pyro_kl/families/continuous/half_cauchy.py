@@ -15,7 +15,7 @@ from ...registry.pair import Case
 from ...registry.register import declare, formula
 
 
-def mean_power(k: Tensor, /, scale: Tensor) -> Tensor:
+def log_mean_power(k: Tensor, /, scale: Tensor) -> Tensor:
     """Log E x^k, for k < 1."""
     return k * torch.log(scale) - torch.log(torch.cos(0.5 * math.pi * k))
 
@@ -41,7 +41,7 @@ half_cauchy = declare(
             "mean_inverse": INFINITE,
             "mean_excess": INFINITE,
             "log_mean_power": Moment(
-                mean_power, argument_below=lambda scale: torch.ones_like(scale), below="1"
+                log_mean_power, argument_below=lambda scale: torch.ones_like(scale), below="1"
             ),
         },
         line=scale_line(log_density_at, index=(1.0, 1.0)),

@@ -12,7 +12,7 @@ nodes; `adaptive` doubles them, for the rows of a batch that need it, until the 
 tolerance. What may bend anywhere is integrated on `panels` instead.
 
 Callers use `integrate` for an integrand whose parameters are tensors of batch shape, and
-`integrate_closed` for one that keeps its parameters to itself. Both return an `Integral`, whose
+`integrate_opaque` for one that keeps its parameters to itself. Both return an `Integral`, whose
 error means the same: the estimate of the absolute error of the value, rounding included.
 """
 
@@ -176,7 +176,7 @@ def common_shape(tensors: Sequence[Tensor]) -> torch.Size:
     return shape
 
 
-def integrate_closed(
+def integrate_opaque(
     integrand: Callable[[Tensor], tuple[Tensor, ...]],
     window: tuple[Tensor, Tensor],
     breakpoints: Sequence[Tensor],

@@ -146,7 +146,7 @@ def kl_low_rank_product(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
     """
     base = _product_base(q, p, q)
     loc, factor, diag = parameters(p)
-    below, log_det = factor.square().sum(-1), _log_det(capacitance(factor, diag))
+    below, log_det = factor.square().sum(-1), _half_log_det(capacitance(factor, diag))
     if isinstance(base, Normal):
         inner = Normal(loc, diag.sqrt(), validate_args=False)
         kl = kl_divergence(inner, base) + below / (2 * in_float64(base.scale) ** 2)
@@ -234,7 +234,7 @@ def kl_product_low_rank(p: Independent, q: LowRankMultivariateNormal) -> Tensor:
         alone = kl_divergence(base, Normal(mu, (1 / diag - shared).rsqrt(), validate_args=False))
         alone = alone + 0.5 * (shared * gap.square() + torch.log1p(-diag * shared))
     shift = (b @ gap.unsqueeze(-1)).square().sum((-2, -1))
-    return (_summed(alone, p, q) - 0.5 * shift + _log_det(c)).to(promoted((p, q)))
+    return (_summed(alone, p, q) - 0.5 * shift + _half_log_det(c)).to(promoted((p, q)))
 
 
 def _mean(base: Distribution, like: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ def _product_base(product: Independent, p: Distribution, q: Distribution) -> Dis
     return product.base_dist
 
 
-def _log_det(factor: Tensor) -> Tensor:
+def _half_log_det(factor: Tensor) -> Tensor:
     """Half the log determinant of A from its Cholesky factor."""
     return diagonal(factor).log().sum(-1)
 

@@ -54,7 +54,7 @@ def by_line(p: Distribution, q: Distribution) -> Tensor | None:
     if found is None or (is_traced() and not _is_traceable(*found)):
         return None
     other = line_of(q)
-    if other is None or (is_traced() and other.is_closed):
+    if other is None or (is_traced() and other.is_opaque):
         return None
     integral = _LineIntegral(*found, other, broadcast_batch(p, q))
     return integral.value(p, q).to(promoted((p, q)))
@@ -173,7 +173,7 @@ class _LineIntegral:
         exact = callable_copy(maps) if is_user_code else made_of(maps, iter(of_maps))
         counts = len(line.tensors), len(of_maps)
         self.terms = _Terms(mass, line.log_density, exact, q.log_density, *counts)
-        self.is_closed = q.is_closed or is_user_code
+        self.is_opaque = q.is_opaque or is_user_code
         self.line, self.q, self.shape = line, q, shape
         tensors = [*line.tensors, *of_maps, *q.tensors]
         if mass.standard is None:
@@ -183,7 +183,7 @@ class _LineIntegral:
     def value(self, p: Distribution, q: Distribution) -> Tensor:
         """Nats, of the batch shape, in float64."""
         with torch.no_grad():
-            if self.is_closed:  # before anything else is computed by user code
+            if self.is_opaque:  # before anything else is computed by user code
                 self._check_user_code(p, q)
             finite, otherwise = self._finiteness()
             rows = None
@@ -196,8 +196,8 @@ class _LineIntegral:
             if is_traced():
                 finite = finite & converges
             elif bool((finite & ~converges).any()):
-                raise no_formula(p, q) if self.is_closed else out_of_reach(p, q)
-        if self.is_closed:
+                raise no_formula(p, q) if self.is_opaque else out_of_reach(p, q)
+        if self.is_opaque:
             found = self._by_user_code(p, q, window, finite)
         else:
             found = self._by_tensors(window, rows, otherwise)

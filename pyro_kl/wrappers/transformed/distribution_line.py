@@ -76,7 +76,7 @@ class DistributionLine:
         mass: computes where its mass lies; None if that is not known.
         base: of an image, the base's line.
         back: of an image, the maps from the image to the base.
-        is_closed: whether no more is known than `log_prob`: the density depends on tensors that
+        is_opaque: whether no more is known than `log_prob`: the density depends on tensors that
             are not listed, and may be 0 in floating point inside of the support.
         key: equal for densities that differ in their tensors alone; None if that is not known.
     """
@@ -91,7 +91,7 @@ class DistributionLine:
     mass: Callable[[], Mass] | None = None
     base: DistributionLine | None = None
     back: tuple[Transform, ...] = ()
-    is_closed: bool = False
+    is_opaque: bool = False
     key: Hashable = None
 
 

@@ -180,7 +180,7 @@ def _folded(distribution: FoldedDistribution) -> DistributionLine | None:
 
     return DistributionLine(
         log_density, base.tensors, 0.0, math.inf, breakpoints, base.has_kinks, tails,
-        None if base_mass is None else mass, is_closed=base.is_closed,
+        None if base_mass is None else mass, is_opaque=base.is_opaque,
         key=("folded", base.key) if base.key else None,
     )  # fmt: skip
 
@@ -229,7 +229,7 @@ def _mapped(distribution: Distribution) -> DistributionLine | None:
     if not maps or not all(is_univariate(t) for t in maps):
         return None
     base = line_of(base_distribution) if one_to_one(maps, base_distribution.support) else None
-    if base is None or base.is_closed:
+    if base is None or base.is_opaque:
         return None
     back = plain_maps([t.inv for t in reversed(maps)])
     given = [in_float64(x) for x in tensors_in(back)]

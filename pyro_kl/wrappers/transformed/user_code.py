@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ...numerics.quadrature.integrate import Integral, integrate_closed
+from ...numerics.quadrature.integrate import Integral, integrate_opaque
 from ...numerics.quadrature.peaks import square_over_jump
 from ...registry.line import Point
 from ...registry.subclasses import class_of
@@ -36,7 +36,7 @@ def line_by_log_prob(distribution: Distribution) -> DistributionLine | None:
     def log_density(point: Point) -> Tensor:
         return called(distribution.log_prob, _off_the_ends(point.x, *ends))
 
-    return DistributionLine(log_density, (), *ends, is_closed=True)
+    return DistributionLine(log_density, (), *ends, is_opaque=True)
 
 
 def _off_the_ends(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
@@ -65,7 +65,7 @@ def integral_of_calls(
         peak: the place of q's peak, where it may have a kink or be narrow.
         width: how wide q's peak is.
     """
-    found = integrate_closed(terms, window, [peak])
+    found = integrate_opaque(terms, window, [peak])
     if not found.value.requires_grad:
         return found
     return replace(found, value=found.value + _bend_of_kinks(terms, peak, width))

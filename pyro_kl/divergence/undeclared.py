@@ -15,16 +15,16 @@ from pyro.distributions import Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from ...numerics.quadrature.integrate import Integral, requested_tolerance, short_of
-from ...numerics.special.logarithms import HALF_LOG_TAU, logaddexp
-from ...registry.line import LARGEST, Point, half_line, interval
-from ...registry.reduction import describe
-from ...registry.shapes import peel
-from ...registry.subclasses import is_a
-from ...registry.tensors import is_foreign, own_copy
-from ..circle import ends_of
-from ..log_prob import log_prob_anywhere
-from .user_code import integral_of_calls
+from ..numerics.quadrature.integrate import Integral, requested_tolerance, short_of
+from ..numerics.special.logarithms import HALF_LOG_TAU, logaddexp
+from ..registry.line import LARGEST, Point, half_line, interval
+from ..registry.reduction import describe
+from ..registry.shapes import peel
+from ..registry.subclasses import is_a
+from ..registry.tensors import is_foreign, own_copy
+from ..wrappers.circle import ends_of
+from ..wrappers.log_prob import log_prob_anywhere
+from ..wrappers.transformed.user_code import integral_of_calls
 
 LogDensity = Callable[[Tensor], Tensor]
 Ends = tuple[float, float]
