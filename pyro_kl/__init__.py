@@ -1,4 +1,4 @@
-"""KL divergences for Pyro: exact where there is a formula, and honest about which.
+"""KL divergences for Pyro: exact where there is a formula, with the method of each value.
 
 `import pyro_kl` registers its pairs with `torch.distributions.kl_divergence` and does nothing
 else.

@@ -99,7 +99,7 @@ def compare(
         shape.
 
     Raises:
-        NotImplementedError: there is no formula for the pair.
+        NotImplementedError: there is neither a formula nor an integral for the pair.
         TypeError: as `monte_carlo`.
         ValueError: as `monte_carlo`.
 

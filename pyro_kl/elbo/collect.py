@@ -114,7 +114,7 @@ def _check(plan: Plan, traces: Traces, tracing: bool) -> None:
     """Check that each latent is drawn as planned, and whether both sides agree on its settings."""
     for name, how in plan.decisions.items():
         if tracing and how.agrees is not None:
-            continue  # a traced run takes over what the run before it has found
+            continue  # a traced run keeps the result of the run before it
         if not how.site.holds(traces):
             raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
         how.agrees = agree(how, traces)
@@ -210,7 +210,7 @@ def _apart(how: Decision, traces: Traces) -> Tensor | None:
         return None
     node, drawn = (trace.nodes[how.site.name] for trace in traces)
     if inner_masks(node["fn"]) != [] or inner_masks(drawn["fn"]) != []:
-        return None  # the KL would leave out what either side does
+        return None  # the KL would drop the elements that either inner mask drops
     try:
         entropy = how.site.entropy(traces.guide)
         cross = how.site.kl(traces).value + entropy
@@ -221,7 +221,7 @@ def _apart(how: Decision, traces: Traces) -> Tensor | None:
 
 
 def _sampled(how: Decision, traces: Traces) -> tuple[Tensor, Tensor | None]:
-    """Log q - log p at the value; and what is differentiated if that is something else."""
+    """Log q - log p at the draw, and the surrogate for its gradient if that is another."""
     node = traces.model.nodes[how.site.name]
     mask = node["mask"] if lends_mask(how.site, traces) else True
     log_p = node["log_prob"]

@@ -69,7 +69,7 @@ class ElboTerms:
         return list(dict.fromkeys(n for particle in self.particles for n in particle.infinite))
 
     def backward(self, retain_graph: bool | None, control: ControlVariate | None = None) -> None:
-        """Add the gradient to the `.grad` of the parameters, if Pyro has met any."""
+        """Add the gradient to the `.grad` of the parameters, if the trace has any."""
         surrogate = self.surrogate if control is None else self.with_control(control)
         if not getattr(surrogate, "requires_grad", False):
             return

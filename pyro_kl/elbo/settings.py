@@ -14,7 +14,7 @@ from torch.distributions import Independent
 
 from ..registry.subclasses import is_a
 from ..wrappers.masked import unmasked
-from .guides.mean_field import FromPrior, GuideSite
+from .guides.guide_site import FromPrior, GuideSite
 from .guides.plan import Decision
 from .traces import Traces
 

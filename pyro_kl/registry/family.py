@@ -36,7 +36,7 @@ class Support:
         below: if `high` is a function, a bound that it never reaches.
         may_reach_infinity: whether `high`, if it is a function, may be inf.
         period: the length of a turn, for a distribution on a circle. Its density is defined at all
-            real numbers; a p that may go round more than once has no KL to it.
+            real numbers; the KL is undefined for a p whose support exceeds one period.
     """
 
     name: str
@@ -252,7 +252,7 @@ class Family:
         """The parameters, replaced by safe ones where the mask holds.
 
         A mask says where a KL is infinite, not where it is finite: a comparison with nan is False,
-        so that nan parameters are computed with and make the KL nan.
+        so that a nan parameter stays and makes the KL nan.
         """
         safe = self.examples[0] if self.safe is None else self.safe
         return {name: torch.where(mask, safe[name], x) for name, x in parameters.items()}
@@ -295,7 +295,7 @@ def location_scale(
 
 
 def probs_or_logits(distribution: Any) -> Parameters:
-    """The parameter that the user gave: torch clamps when it computes the other from it."""
+    """`probs` or `logits`, whichever was passed: torch clamps when it converts one to another."""
     if "probs" in distribution.__dict__ and distribution._param is distribution.__dict__["probs"]:
         return {"probs": distribution.probs}
     return {"logits": distribution.logits}

@@ -101,7 +101,7 @@ def _integrated(p: Family, q: Family, line: Line, q_line: Line) -> Kernel:
         tensors = [*a.values(), *b.values()]
         shape = common_shape(tensors)
         finite, stretch = (None, everywhere) if finiteness is None else finiteness.at(a, b)
-        # an infinite parameter of p leaves nothing to integrate
+        # the KL is nan where a parameter of p is infinite
         unknown = nan_in([*[0.0 * x for x in a.values()], *b.values()])
         finite = (~unknown if finite is None else finite & ~unknown).expand(shape)
         traced = is_traced()
@@ -204,15 +204,15 @@ def _split(names: _Names, tensors: Sequence[Tensor]) -> tuple[Parameters, Parame
 
 @cache
 def _recorded(line: Line, q_line: Line, names: _Names) -> Recorded:
-    """One for each pair of families: it keeps its programs."""
+    """The recorded integrand of a pair of families, kept with its programs."""
     return Recorded(_integrand(line, q_line, names))
 
 
 def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
     """Log p and log q - log p in p's own scale, of z and the parameters.
 
-    Before the parameters, the integrand takes the centre and the width if the nodes are constants,
-    and first of all the share of the slow tails that is subtracted if the pair has them.
+    Its arguments, in order: z; the share of the slow tails, if the pair has any; centre and width,
+    if the nodes are constants; the parameters of p and of q.
     """
     tails = slow_tails(line, q_line)
 
@@ -220,7 +220,9 @@ def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
         value = q_line.log_density(point, **b)
         return value if tails is None or share is None else value + share * tails.of(point, a, b)
 
-    def with_fixed_nodes(z: Tensor, share: Tensor | None, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def with_moving_nodes(
+        z: Tensor, share: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The nodes move with p's parameters, their masses are constants."""
         a, b = _split(names, tensors)
         unit = {name: torch.full_like(z, x) for name, x in (line.standard or {}).items()}
@@ -231,7 +233,7 @@ def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
         log_density = log_q(point, a, b, share) + point.log_slope
         return log_p, log_density + torch.log(width) - log_p
 
-    def with_placed_nodes(
+    def with_fixed_nodes(
         z: Tensor, share: Tensor | None, centre: Tensor, width: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The nodes stay, p's masses there change with its parameters."""
@@ -241,7 +243,7 @@ def _integrand(line: Line, q_line: Line, names: _Names) -> Integrand:
         ratio = log_q(point, a, b, share) - log_p
         return log_p + point.log_slope + torch.log(width), ratio
 
-    whole = with_placed_nodes if line.standard is None else with_fixed_nodes
+    whole = with_fixed_nodes if line.standard is None else with_moving_nodes
     return whole if tails is not None else lambda z, *tensors: whole(z, None, *tensors)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: From the most to the least exact. Other methods ("rule") note nothing: what they call does.
+#: From the most to the least exact. The method "rule" records nothing; the formula that the rule
+#: calls does.
 EXACTNESS = ("infinite", "point density", "closed form", "exact sum", "quadrature", "bound")
 
 

@@ -17,8 +17,8 @@ from torch.distributions.transforms import Transform, _InverseTransform
 
 from ...registry.tensors import content, is_foreign
 from ..traces import Site, Trace
+from .guide_site import FromPrior, GuideSite
 from .joint import JointBlock
-from .mean_field import FromPrior, GuideSite
 from .recognise import Recognised
 from .validity import Watch
 

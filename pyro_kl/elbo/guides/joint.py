@@ -29,7 +29,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from ..traces import Site, Trace, Traces
 from .gaussian_blocks import GaussianBlock, diagonal, read_joint
-from .mean_field import ImageSite
+from .guide_site import ImageSite
 from .pair_kl import PairKL, Prior, UnivariatePair, kl_of_pair
 
 #: Priors on a space of more than one dimension against which log p is a sum over coordinates of u.

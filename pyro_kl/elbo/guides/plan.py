@@ -18,8 +18,8 @@ from ...registry.provenance import recording
 from ...wrappers.masked import unmasked
 from ..traces import Site, Traces, is_deterministic
 from .dependence import Layout, late_sites
+from .guide_site import FromPrior, GuideSite
 from .joint import JointBlock
-from .mean_field import FromPrior, GuideSite
 from .recognise import is_point, recognise
 from .validity import Watch
 
@@ -85,8 +85,8 @@ class Plan:
 class Plans:
     """All plans of an ELBO.
 
-    A plan is kept for one structure and for one answer to what depends on what, which is found
-    out anew in every run where the structure leaves it open.
+    Plans are kept by structure and by the set of latents whose prior depends on their own draw.
+    Where the structure does not determine that set, it is found again in every run.
 
     Args:
         mean_field: "check" tests whether an exact KL is valid, "assume" takes it to be, "never"
@@ -264,7 +264,7 @@ def _sampled(site: GuideSite, reason: str, warns: bool = False) -> Decision:
 
 
 def _of_point(site: GuideSite, images: Mapping[str, str]) -> Decision:
-    """A Delta is exact if its place is no random number."""
+    """A Delta is exact if its location is deterministic."""
     if images:
         reason = "; ".join(
             f"{name}, which is not recognised: {why}" for name, why in images.items()

@@ -10,8 +10,9 @@ from pyro.distributions import Delta
 from torch.distributions import Distribution
 
 from ..traces import Site, Trace, Traces
+from .guide_site import FromPrior, GuideSite
 from .joint import joint_blocks
-from .mean_field import AutoNormalSite, FromPrior, GuideSite, OwnDistribution, is_normal
+from .mean_field import AutoNormalSite, OwnDistribution, is_normal
 from .structured import structured_sites
 from .validity import Watch
 

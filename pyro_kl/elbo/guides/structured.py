@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..traces import Site, Trace, Traces
 from .gaussian_blocks import GaussianBlock
+from .guide_site import ImageSite
 from .joint import product_kl
-from .mean_field import ImageSite
 from .pair_kl import PairKL
 
 

@@ -12,7 +12,9 @@ parent of z in the model descends from z in the guide. Two tests:
    `.item()`, `float`, NumPy, a branch), everything after it counts as computed from it. The test
    may find a dependence where there is none, but never misses one.
 
-A site that fails both is sampled. Guides and models whose sites are in order are not watched.
+The first test is `late_sites` of `dependence`, the second is `Watch` here. A site that fails both
+is sampled. After the first run, a guide and a model whose sites are in order are not watched,
+unless a block of a joint guide may have parents.
 
 Reference: Denning & Denning (1977), Certification of Programs for Secure Information Flow
 (explicit and implicit flows).

@@ -127,7 +127,7 @@ continuous_bernoulli = declare(
         replaces={
             Exponential: _NEAR_HALF,
             Normal: _NEAR_HALF + ": -2.14 instead of 0.18",
-            Uniform: "torch wants q strictly wider: a false inf against Uniform(0, 1)",
+            Uniform: "torch requires a strictly wider q: a false inf against Uniform(0, 1)",
         },
         line=unit_line(
             log_density_at,

@@ -183,10 +183,10 @@ def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece:
 
     The sum over all nodes is off by the spectrum at their frequency and its multiples. The sum
     over every second node shows it at half of that frequency, but with an unknown phase, so that
-    it may be small by chance; at a quarter, at 3/8 and at 7/16 the phase is known. For an analytic
-    integrand the spectrum falls by a constant factor per frequency: from a half to one by twice
-    the logarithm of its fall from a quarter to a half, of which a quarter is trusted. Where q is
-    narrow, what is left at 7/16 may come from a bend between two nodes, whose spectrum only falls
+    it may be small by chance; at a quarter, at 3/8 and at 7/16 the phase is known. The spectrum of
+    an analytic integrand decays geometrically in the frequency: its log decay from 1/2 to 1 is
+    twice that from 1/4 to 1/2. The estimate uses a quarter of it, to be on the safe side. Where q
+    is narrow, what is left at 7/16 may come from a bend between two nodes, whose spectrum only falls
     like the inverse square of the frequency.
     """
     power = sums[1:].square()
@@ -207,8 +207,8 @@ def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece:
 def _left_over(nodes: Nodes, sizes: Tensor, size: Tensor, fallen: Tensor) -> Tensor:
     """What an exponential tail leaves beyond the outermost nodes.
 
-    Somewhere the integrand is as high as its mean over the window: its fall from there to the end
-    of the window, over the distance, is its rate. Where log q grows as fast as p falls, the
+    The rate of decay is estimated from the integrand's mean over the window and its value at the
+    end of the window. Where log q grows as fast as p falls, the
     integrand falls more slowly than p.
     """
     edge = sizes.index_select(0, nodes.last) * nodes.edge
@@ -241,9 +241,11 @@ def evaluate(
     narrow: Tensor | None,
     distance: Tensor | None,
 ) -> tuple[bool, list[Tensor]]:
-    """Of rows of parameters: the integral, its error, and the derivatives that were recorded.
+    """Evaluate the rule for rows of parameters.
 
-    Before them, whether all rows are certainly as exact as the relative error `aim`.
+    Returns:
+        Whether all rows certainly reach the relative error `aim`; then the integral, its error and
+        the recorded derivatives, one number for each row.
     """
     terms, *slopes = evaluation.main((*nodes.kept, *parameters))
     density, ratio = None, terms
@@ -268,7 +270,7 @@ def evaluate(
 
 
 def _some(x: Tensor, rows: Tensor) -> Tensor:
-    """Some rows of what may be the same for all rows."""
+    """Rows of a tensor; one column is shared by all rows."""
     return x[..., rows] if x.shape[-1] != 1 else x
 
 

@@ -124,7 +124,7 @@ def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
 
 
 def without_first_order(u: Tensor) -> Tensor:
-    """u - log(1 + u), the value of `scale_divergence`, in few calls; it has no derivative."""
+    """u - log(1 + u), the value of `scale_divergence`, in few calls; not differentiable."""
     if u.dtype is not torch.float64:
         u = in_float64(u)
     # u = near + far, of which one is zero: both branches are added, and no mask is needed

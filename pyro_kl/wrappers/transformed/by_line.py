@@ -40,7 +40,7 @@ from .user_code import integral_of_calls
 _MOST = 64
 #: Windows that are tried, in multiples of the first.
 _WIDER = (1.0, 1.25, 1.5, 1.75, *(2.0**k for k in range(1, 7)))
-#: Log of what may lie beyond a window, against a KL of order 1.
+#: Log of the largest part of the integral that may be left out beyond a window.
 _NEGLIGIBLE = -34.0
 
 Window = tuple[Tensor | float, Tensor | float]
@@ -63,7 +63,7 @@ def by_line(p: Distribution, q: Distribution) -> Tensor | None:
 def _is_traceable(line: DistributionLine, maps: list[Transform]) -> bool:
     """Whether the tails are so light that a KL is finite unless it leaves the floats.
 
-    Values that are traced cannot decide whether it is.
+    While values are traced, a decision cannot depend on them.
     """
     assert line.mass is not None
     light = all(isinstance(x, float) and x <= LIGHT for x in line.mass().window)
@@ -101,9 +101,10 @@ class _Terms:
         return self.at(z, start, image_of(maps, start), width, own, of_q)
 
     def with_map_slopes(self, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        """The same, and the maps' log slopes: where they bend, slopes by the parameters jump.
+        """The terms, and a weighted sum of the maps' log Jacobians.
 
-        They are added such that none cancels, as those of a map and its inverse do in log q.
+        Where a Jacobian has a kink, derivatives by the parameters jump. The weights are 1, 2, ...,
+        so that the Jacobians of a map and its inverse do not cancel, as they do in log q.
         """
         start, width, (own, maps, of_q) = self.start(z, given)
         point, slopes = start, torch.zeros_like(start.x)
@@ -141,7 +142,7 @@ class _Terms:
         return log_p + start.log_slope + torch.log(width), log_q - start.log_slope - log_p
 
 
-#: Recorded integrands, by what they are apart from their tensors: each keeps its programs.
+#: Recorded integrands with their programs, by everything of an integrand but its tensors.
 _RECORDED: dict[Hashable, Recorded] = {}
 _MOST_RECORDED = 256
 
@@ -166,8 +167,8 @@ class _LineIntegral:
         assert line.mass is not None
         mass, is_user_code = line.mass(), is_foreign(maps)
         if maps and not mass.is_whole_line:
-            # x = exp(y), mapped once more, may leave the floats, and its slopes with it; nodes
-            # that stay where they are need only those of p's density
+            # A second map of x = exp(y) may overflow, as may its derivatives. Fixed nodes need
+            # only the derivatives of p's density.
             mass = replace(mass, standard=None)
         of_maps = [] if is_user_code else [in_float64(x) for x in tensors_in(maps)]
         exact = callable_copy(maps) if is_user_code else made_of(maps, iter(of_maps))
@@ -315,8 +316,8 @@ class _LineIntegral:
     ) -> Integral:
         """The integral of all rows, in the graph that its own operations make.
 
-        log q may be narrow or bend anywhere. A value that is not as exact as requested is no
-        answer: draws, which may stand in, are right on average.
+        log q may be narrow or have a kink anywhere. An integral that misses the tolerance is
+        rejected, because sampling, the alternative, is unbiased.
         """
 
         def log_q(z: Tensor) -> Tensor:
