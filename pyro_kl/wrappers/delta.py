@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, Normal
 
 from ..registry.pair import Case
-from ..registry.provenance import Use, note
+from ..registry.provenance import Use, home_of, note
 from ..registry.reduction import canonicalise
 from ..registry.register import register
 from ..registry.shapes import broadcast_batch, some_tensor
@@ -83,7 +83,7 @@ def by_atoms(p: Distribution, q: Distribution) -> Tensor | None:
     of_p, of_q = is_atomic(p), is_atomic(q)
     if of_p is None or of_q is None or of_p == of_q:
         return None
-    note(Use("infinite", __name__))
+    note(Use("infinite", home_of(__name__)))
     anchor = some_tensor(p)
     dtype = torch.promote_types(anchor.dtype, some_tensor(q).dtype)
     return anchor.detach().new_full((), math.inf, dtype=dtype).expand(broadcast_batch(p, q))

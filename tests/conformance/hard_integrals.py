@@ -114,7 +114,7 @@ def over_hard(*tags: str, short: Collection[str] = ()) -> pytest.MarkDecorator:
         short: names of those that are known to fail the test.
     """
     chosen = [
-        pytest.param(hard, id=name, marks=[pytest.mark.xfail(strict=False)] * (name in short))
+        pytest.param(hard, id=name, marks=[pytest.mark.xfail(strict=True)] * (name in short))
         for name, hard in HARD.items()
         if hard.tag in (tags or TAGS)
     ]

@@ -186,8 +186,8 @@ def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece:
     it may be small by chance; at a quarter, at 3/8 and at 7/16 the phase is known. The spectrum of
     an analytic integrand decays geometrically in the frequency: its log decay from 1/2 to 1 is
     twice that from 1/4 to 1/2. The estimate uses a quarter of it, to be on the safe side. Where q
-    is narrow, what is left at 7/16 may come from a bend between two nodes, whose spectrum only falls
-    like the inverse square of the frequency.
+    is narrow, what is left at 7/16 may come from a bend between two nodes, whose spectrum only
+    falls like the inverse square of the frequency.
     """
     power = sums[1:].square()
     slow, fast, last = (power[1:].reshape(3, 2, -1).sum(1) + _TINY).unbind(0)

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, Independent, VonMises, constraints
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.fixed import kl_at_nodes
 from ...registry.pair import Case
-from ...registry.provenance import Use, note
+from ...registry.provenance import Use, home_of, note
 from ...registry.reduction import no_formula, reduction
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
@@ -153,5 +153,5 @@ def by_torus(p: Distribution, q: Distribution) -> Tensor | None:
     on_torus = [isinstance(side, SineBivariateVonMises | SineSkewed) for side in (p, q)]
     if not any(on_torus) or not (_is_known(p) and _is_known(q)):
         return None
-    note(Use("quadrature", __name__))
+    note(Use("quadrature", home_of(__name__)))
     return kl_torus(p, q)

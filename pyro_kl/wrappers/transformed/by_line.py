@@ -24,7 +24,7 @@ from ...numerics.quadrature.peaks import peak_between
 from ...numerics.quadrature.problem import LIGHT
 from ...registry.integrate import report
 from ...registry.line import Point
-from ...registry.provenance import Use, note
+from ...registry.provenance import Use, home_of, note
 from ...registry.reduction import describe, no_formula, out_of_reach
 from ...registry.shapes import broadcast_batch, nan_in
 from ...registry.tensors import is_foreign, kind_of, made_of, promoted, tensors_in
@@ -191,7 +191,7 @@ class _LineIntegral:
             if finite is not None and not is_traced() and not bool(finite.all()):
                 rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
             if finite is None or (rows is not None and not rows.numel()):
-                note(Use("infinite", __name__))
+                note(Use("infinite", home_of(__name__)))
                 return otherwise
             window, converges = self._window(finite)
             if is_traced():
@@ -205,7 +205,7 @@ class _LineIntegral:
             is_number = found.value > -math.inf  # not of nan
             if not is_traced() and bool((finite & ~is_number).any()):
                 raise out_of_reach(p, q)
-        report(f"{describe(p)} || {describe(q)}", __name__, found)
+        report(f"{describe(p)} || {describe(q)}", home_of(__name__), found)
         return torch.where(finite, found.value, otherwise) if is_traced() else found.value
 
     def _finiteness(self) -> tuple[Tensor | None, Tensor]:
