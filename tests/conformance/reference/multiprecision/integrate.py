@@ -76,7 +76,9 @@ class Member:
         # the ends belong to a discrete support, and are of measure zero in a continuous one
         if not self.low <= x <= self.high:
             return -mp.inf
-        return self.density(mp, x, **self.parameters)
+        value = self.density(mp, x, **self.parameters)
+        # the end is rounded to float64: next to it x may be beyond the pole of a density
+        return -mp.inf if value == mp.inf else value
 
     @property
     def bounded(self) -> bool:
