@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import mpmath
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions import FoldedDistribution
+from scipy.integrate import quad
 from torch.distributions import (
     AffineTransform,
     Beta,
@@ -558,3 +560,55 @@ def test_a_tail_that_floats_cannot_follow_is_declined():
     p = under(of(Normal, 0.0, 20.0), EXP, AffineTransform(1.0, 1.0))
     with pytest.raises(NotImplementedError, match=r"further than\s+floating point"):
         pyro_kl.kl(p, of(Exponential, 1.0))
+
+
+# --- mixtures as priors -------------------------------------------------------------------------
+
+ROOT_TAU = math.sqrt(2 * math.pi)
+#: A broad component and one of a hundredth of its width: weight, loc, scale.
+COMPONENTS = ((0.5, 0.0, 1.0), (0.5, 2.0, 0.01))
+
+
+def log_mixture(x):
+    """The log density of the mixture, from the book."""
+    logs = [math.log(w / (s * ROOT_TAU)) - 0.5 * ((x - m) / s) ** 2 for w, m, s in COMPONENTS]
+    return max(logs) + math.log(sum(math.exp(each - max(logs)) for each in logs))
+
+
+@pytest.mark.parametrize(
+    ("p", "log_p"),
+    [
+        (
+            Normal(f64(0.0), f64(1.5)),
+            lambda x: -0.5 * (x / 1.5) ** 2 - math.log(1.5 * ROOT_TAU),
+        ),
+        (Laplace(f64(0.0), f64(1.0)), lambda x: -abs(x) - math.log(2)),
+        (
+            HalfNormal(f64(1.0)),
+            lambda x: math.log(2 / ROOT_TAU) - 0.5 * x * x if x > 0 else None,
+        ),
+        (dist.SoftLaplace(f64(0.0), f64(1.0)), lambda x: -math.log(math.pi * math.cosh(x))),
+        (
+            TransformedDistribution(Uniform(f64(0.0), f64(1.0)), [SigmoidTransform().inv]),
+            lambda x: -abs(x) - 2 * math.log1p(math.exp(-abs(x))),
+        ),
+    ],
+    ids=["normal", "laplace", "half normal", "soft laplace", "logistic"],
+)
+def test_narrow_components_of_a_prior_are_not_missed(p, log_p):
+    """A component between two nodes of p would leave no trace in their sum."""
+    weights, locs, scales = (f64(list(x)) for x in zip(*COMPONENTS, strict=True))
+    q = dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(locs, scales))
+
+    def integrand(x):
+        log_density = log_p(x)
+        if log_density is None:
+            return 0.0
+        return math.exp(log_density) * (log_density - log_mixture(x))
+
+    own = {m + k * s for _, m, s in COMPONENTS for k in (-9, -3, 0, 3, 9)}
+    cuts = sorted({0.0, -40.0, 40.0, *own})
+    truth = sum(quad(integrand, a, b, limit=200, epsabs=1e-13)[0] for a, b in pairwise(cuts))
+    found = pyro_kl.kl(p, q)
+    assert abs(found.value.item() - truth) <= found.error.item() + 1e-11
+    assert abs(found.value.item() - truth) <= 1e-6 * truth

@@ -339,6 +339,15 @@ def test_many_elements_are_left_to_samples():
         kl_divergence(dist.Normal(torch.zeros(1000), 1.0), Member(lambda _: w, (1000,)))
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 2)])
+def test_no_rows(shape):
+    """A batch without rows is answered without a row, also by user code."""
+    p = dist.Normal(torch.zeros(shape, requires_grad=True), 1.0)
+    for q in (LogProbOnly(dist.Normal(0.5, 1.0)), LogProbOnly(dist.Laplace(0.0, 1.0))):
+        assert kl_divergence(p, q).shape == shape
+        assert pyro_kl.kl(p, q).value.shape == shape
+
+
 def test_own_bugs_are_not_swallowed(monkeypatch):
     """Only what others raise is taken for an answer."""
     from pyro_kl.wrappers.transformed import by_line as sources

@@ -197,11 +197,11 @@ def integrate_opaque(
     size = shape.numel()
 
     def of_block(z: Tensor) -> tuple[Tensor, ...]:
-        log_p, *rest = integrand(z.reshape(-1, *shape))
+        log_p, *rest = integrand(z.reshape(len(z), *shape))
         mass = torch.exp(log_p).expand(rest[0].shape)
         # where nothing is left of p, log q may be -inf
         known = [torch.where(mass > 0, x, 0.0) for x in rest]
-        return tuple(x.reshape(-1, size) for x in (mass, *known))
+        return tuple(x.reshape(len(z), size) for x in (mass, *known))
 
     def of_nodes(z: Tensor) -> tuple[Tensor, ...]:
         blocks = z.split(max(1, BLOCK // (4 * max(1, size))))

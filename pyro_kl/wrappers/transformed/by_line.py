@@ -191,7 +191,8 @@ class _LineIntegral:
             if finite is not None and not is_traced() and not bool(finite.all()):
                 rows = torch.nonzero(finite.reshape(-1)).squeeze(-1)
             if finite is None or (rows is not None and not rows.numel()):
-                note(Use("infinite", home_of(__name__)))
+                is_infinite = bool(otherwise.isinf().all()) and bool(otherwise.numel())
+                note(Use("infinite" if is_infinite else "quadrature", home_of(__name__)))
                 return otherwise
             window, converges = self._window(finite)
             if is_traced():
@@ -214,7 +215,8 @@ class _LineIntegral:
         centre = self.terms.mass.scale(*own)[0]
         start = self.terms.mass.at(centre.unsqueeze(0), *own)
         image = image_of(self.terms.maps, start)
-        missing = nan_in(self.given)
+        # the KL is nan where a parameter of p is infinite
+        missing = nan_in([*[0.0 * x for x in own], *self.given])
         otherwise = torch.where(missing, math.nan, math.inf).to(self.given[0])
         if is_always_outside(image, self.q):
             return None, otherwise

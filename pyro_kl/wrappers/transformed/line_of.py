@@ -218,7 +218,8 @@ def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
     tails = whole.tails and (heaviest(whole.tails[0]), heaviest(whole.tails[1]))
     return DistributionLine(
-        log_density, tuple(tensors), low, high, breakpoints, whole.has_kinks, tails,
+        # a narrow component changes the density as a kink does: the nodes crowd at each of them
+        log_density, tuple(tensors), low, high, breakpoints, has_kinks=True, tails=tails,
         key=("mixture", count, whole.key) if whole.key and count <= _MOST_RECORDED else None,
     )  # fmt: skip
 
