@@ -233,6 +233,30 @@ def test_coefficients_may_be_integers():
     assert torch.autograd.grad(kl, q.concentration)[0] == 2
 
 
+@pytest.mark.parametrize(
+    "constant",
+    [
+        lambda: torch.tensor(2.0, dtype=torch.float64),
+        lambda: kl_divergence(Exponential(torch.tensor(1.0)), Exponential(torch.tensor(0.5))),
+    ],
+    ids=["a tensor", "another KL"],
+)
+def test_formulas_may_have_tensors_of_their_own(constant):
+    """A program is written with Python numbers; a formula with a constant tensor has none."""
+
+    def cross_entropy(mean, /, scale, concentration):
+        return constant() * concentration + mean / scale
+
+    weibull = pyro_kl.declare(family(cross_entropy=cross_entropy))
+    q = weibull.make(weibull.examples[0])
+    q.concentration.requires_grad_()
+    p = Exponential(torch.ones((), dtype=torch.float64))
+    kl = kl_divergence(p, q)
+    assert torch.autograd.grad(kl, q.concentration)[0] == constant()
+    expected = constant() * q.concentration + 1 / q.scale - 1
+    assert kl.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
 def test_counts_may_index_a_table():
     """A mass function that is no composition of elementwise operations is not recorded."""
     table = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()

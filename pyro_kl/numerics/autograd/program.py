@@ -237,6 +237,8 @@ def results_of(
         name = name_of(step.node)
         if step.partials is None and name in _STEPS:
             continue
+        if any(isinstance(x, Tensor) for x in step.inputs):
+            raise NotElementwise("a constant tensor cannot be written into a program")
         if any(x.node in active for x in step.inputs if isinstance(x, fx.Proxy)):
             active.add(step.node)
     adjoints: dict[fx.Node, Adjoint] = {value.node: 1.0}
