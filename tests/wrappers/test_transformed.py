@@ -612,3 +612,15 @@ def test_narrow_components_of_a_prior_are_not_missed(p, log_p):
     found = pyro_kl.kl(p, q)
     assert abs(found.value.item() - truth) <= found.error.item() + 1e-11
     assert abs(found.value.item() - truth) <= 1e-6 * truth
+
+
+@pytest.mark.parametrize("scale", [-1.0, math.inf, math.nan])
+def test_a_row_that_is_no_distribution_is_nan_alone(scale):
+    """torch lets it pass where validation is switched off."""
+    p = Normal(f64([0.0, 0.0]), f64([1.0, scale]), validate_args=False)
+    q = dist.MixtureSameFamily(
+        dist.Categorical(f64([0.5, 0.5])), dist.Normal(f64([0.0, 1.0]), f64([1.0, 2.0]))
+    )
+    kl = kl_divergence(p, q)
+    assert kl[0] == pytest.approx(kl_divergence(Normal(f64(0.0), f64(1.0)), q).item(), rel=1e-9)
+    assert kl[1].isnan()

@@ -215,8 +215,9 @@ class _LineIntegral:
         centre = self.terms.mass.scale(*own)[0]
         start = self.terms.mass.at(centre.unsqueeze(0), *own)
         image = image_of(self.terms.maps, start)
-        # the KL is nan where a parameter of p is infinite
-        missing = nan_in([*[0.0 * x for x in own], *self.given])
+        # the KL is nan where a parameter of p is infinite, or no parameter of its family
+        log_p = self.line.log_density(start, *own)[0]
+        missing = nan_in([*[0.0 * x for x in own], *self.given, log_p])
         otherwise = torch.where(missing, math.nan, math.inf).to(self.given[0])
         if is_always_outside(image, self.q):
             return None, otherwise
