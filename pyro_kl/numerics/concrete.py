@@ -34,6 +34,21 @@ def is_constant(x: Tensor | float, value: float) -> bool:
     return holds_everywhere(x, lambda v: v == value)
 
 
+def is_same(x: Tensor | Number, y: Tensor | Number) -> bool:
+    """Whether x and y are one tensor, or equal everywhere without requiring grad.
+
+    Two tensors that are equal now but require grad have a derivative each.
+    """
+    if x is y:
+        return True
+    if any(isinstance(each, Tensor) and each.requires_grad for each in (x, y)):
+        return False
+    try:
+        return holds_everywhere(x == y, lambda equal: equal)
+    except RuntimeError:  # shapes that do not broadcast
+        return False
+
+
 def is_traced() -> bool:
     """Whether torch.compile, torch.jit.trace or a transform of torch.func is active."""
     return bool(

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from ..numerics.concrete import holds_everywhere
 from ..numerics.dtypes import Parameters
+from ..numerics.special.counts import largest
 from .line import Line
 
 if TYPE_CHECKING:
@@ -299,6 +300,11 @@ def probs_or_logits(distribution: Any) -> Parameters:
     if "probs" in distribution.__dict__ and distribution._param is distribution.__dict__["probs"]:
         return {"probs": distribution.probs}
     return {"logits": distribution.logits}
+
+
+def atoms_up_to_total_count(total_count: Tensor, **_: Tensor) -> int:
+    """`num_atoms` of a family on 0, ..., total_count."""
+    return largest(total_count) + 1
 
 
 def counts_of(distribution: Any) -> Tensor:

@@ -12,7 +12,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.counts import largest, log_choose, log_rising_ratio, rising_excess
 from ...numerics.special.logarithms import expm1mx
 from ...registry.compose import kl_terms, log_masses_of
-from ...registry.family import COUNTS, Family, counts_of
+from ...registry.family import COUNTS, Family, atoms_up_to_total_count, counts_of
 from ...registry.register import declare, formula
 
 
@@ -38,10 +38,6 @@ def log_mass(
     return torch.where(inside, at_mean + excess, -math.inf)
 
 
-def num_atoms(total_count: Tensor, **_: Tensor) -> int:
-    return largest(total_count) + 1
-
-
 beta_binomial = declare(
     Family(
         BetaBinomial,
@@ -50,7 +46,7 @@ beta_binomial = declare(
         examples=((2.0, 3.0, 5.0), (0.4, 0.7, 3.0), (50.0, 20.0, 40.0), (1.5, 2.5, 1.0)),
         reference="Johnson, Kemp & Kotz (2005), sec. 6.2.2",
         log_mass=log_mass,
-        num_atoms=num_atoms,
+        num_atoms=atoms_up_to_total_count,
         read=read,
     )
 )

@@ -14,7 +14,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.bernoulli import kl_bernoulli, log_masses
 from ...numerics.special.counts import largest, log_choose, times
 from ...registry.compose import kl_terms, log_masses_of
-from ...registry.family import COUNTS, Family, counts_of, probs_or_logits
+from ...registry.family import COUNTS, Family, atoms_up_to_total_count, counts_of, probs_or_logits
 from ...registry.lift import lift
 from ...registry.pair import Case
 from ...registry.register import declare, register
@@ -42,10 +42,6 @@ def log_mass(
     return torch.where(inside, value, -math.inf)
 
 
-def num_atoms(total_count: Tensor, **_: Tensor) -> int:
-    return largest(total_count) + 1
-
-
 binomial = declare(
     Family(
         Binomial,
@@ -60,7 +56,7 @@ binomial = declare(
         ),
         reference="Johnson, Kemp & Kotz (2005), ch. 3",
         log_mass=log_mass,
-        num_atoms=num_atoms,
+        num_atoms=atoms_up_to_total_count,
         read=read,
     )
 )

@@ -6,7 +6,7 @@ from pyro.distributions import AffineBeta
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ...numerics.concrete import holds_everywhere
+from ...numerics.concrete import is_same
 from ...registry.integrate import integral
 from ...registry.pair import Case
 from ...registry.register import register
@@ -41,14 +41,6 @@ _by_integral = _integral.formula
 def kl_affine_beta_affine_beta(p: AffineBeta, q: AffineBeta) -> Tensor:
     """The KL of two Betas if both are on one interval with constant ends; else the integral."""
     shape = broadcast_batch(p, q)
-    if _equal(p.loc, q.loc) and _equal(p.scale, q.scale):
+    if is_same(p.loc, q.loc) and is_same(p.scale, q.scale):
         return kl_divergence(p.base_dist, q.base_dist).expand(shape)
     return _by_integral(p, q)
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two parameters are one tensor, or equal everywhere without requiring grad."""
-    if a is b:
-        return True
-    free = a.requires_grad or b.requires_grad
-    return not free and holds_everywhere(a == b, lambda equal: equal)

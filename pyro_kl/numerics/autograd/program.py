@@ -207,14 +207,28 @@ def program(
         # itself is wrong, the exception is raised again when it is run on tensors.
         return None
     graph.output(tuple(result.node for result in results))
+    constants = finish(graph, is_elementwise)
+    return None if constants is None else Program(graph, constants)
+
+
+def finish(graph: fx.Graph, is_known: Callable[[fx.Node], bool]) -> Sequence[float] | None:
+    """Simplify a recorded graph in place, and take its constants out of it.
+
+    Args:
+        graph: with its output.
+        is_known: whether an operation may be part of a program.
+
+    Returns:
+        The constants, which are the last inputs now; None if an operation is not known.
+    """
     share(graph)
     graph.eliminate_dead_code()
-    if any(not is_elementwise(node) for node in graph.nodes):
+    if not all(is_known(node) for node in graph.nodes):
         return None
     constants = lift_constants(graph)
     contract(graph)
     graph.eliminate_dead_code()
-    return Program(graph, constants)
+    return constants
 
 
 def is_elementwise(node: fx.Node) -> bool:

@@ -20,9 +20,8 @@ from torch import Tensor, fx
 
 from ..autograd.program import (
     Program,
-    contract,
+    finish,
     is_elementwise,
-    lift_constants,
     name_of,
     results_of,
     share,
@@ -193,14 +192,8 @@ def _record(function: Integrand, wanted: Sequence[bool]) -> Programs | None:
         sums = _Sums(graph, z.node, results[0])
         found = [sums.of(x) for x in results[first:]]
     output.args = ((*results[:first], *found),)
-    share(graph)
-    graph.eliminate_dead_code()
-    if any(not is_elementwise(x) and x.target not in _OVER_NODES for x in graph.nodes):
-        return None
-    constants = lift_constants(graph)
-    contract(graph)
-    graph.eliminate_dead_code()
-    return _split(graph, len(wanted), constants, is_fixed)
+    constants = finish(graph, lambda x: is_elementwise(x) or x.target in _OVER_NODES)
+    return None if constants is None else _split(graph, len(wanted), constants, is_fixed)
 
 
 def _ancestry(graph: fx.Graph, roots: Sequence[fx.Node]) -> set[fx.Node]:

@@ -19,7 +19,7 @@ from torch.distributions.transforms import (
     _InverseTransform,
 )
 
-from ...numerics.concrete import holds_everywhere, is_constant
+from ...numerics.concrete import holds_everywhere, is_constant, is_same
 from ...registry.subclasses import is_a
 from .supports import bounds, is_inside
 from .transform_rules import direction
@@ -106,12 +106,7 @@ def _same(x: Any, y: Any) -> bool:
     if x is y:
         return True
     if isinstance(x, Tensor | Number) and isinstance(y, Tensor | Number):
-        if any(isinstance(each, Tensor) and each.requires_grad for each in (x, y)):
-            return False  # equal values, but each has a gradient of its own
-        try:
-            return holds_everywhere(x == y, lambda equal: equal)
-        except RuntimeError:  # shapes that do not broadcast
-            return False
+        return is_same(x, y)
     if isinstance(x, list | tuple) and isinstance(y, list | tuple):
         return len(x) == len(y) and all(_same(a, b) for a, b in zip(x, y, strict=True))
     if isinstance(x, Transform) and isinstance(y, Transform):
