@@ -17,6 +17,7 @@ import torch
 from pyro.distributions.util import detach
 from torch import Tensor
 
+from ..numerics.concrete import is_recorded
 from ..registry.warnings import warn
 
 _OPTIONS = {
@@ -68,7 +69,7 @@ class Baselines:
 
     def _average(self, name: str, beta: float, cost: Tensor) -> Any:
         """The average of the earlier costs; this one is then added to it."""
-        if torch._C._get_tracing_state():
+        if is_recorded():
             warn(
                 f"The decaying average of {name}'s costs stands still in a traced function and is "
                 "left out: use TraceKL_ELBO, or a baseline with parameters."

@@ -12,6 +12,7 @@ from pyro.distributions.util import is_identically_zero
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from ..numerics.concrete import is_recorded
 from ..wrappers.masked import unmasked
 from .balance import balanced, check_no_scores, stopped
 from .guides.mean_field import OwnDistribution
@@ -75,7 +76,7 @@ def collect(
         NotImplementedError: the plan does not fit: a distribution has changed without a change of
             its class.
     """
-    tracing = bool(torch._C._get_tracing_state())
+    tracing = is_recorded()
     with ignore_jit_warnings() if tracing else nullcontext():
         _check(plan, traces, tracing)
     _compute_densities(plan, traces, every_density)

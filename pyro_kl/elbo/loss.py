@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from pyro.infer.util import MultiFrameTensor
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from ..numerics.concrete import is_recorded
 from .baselines import Baselines
 from .collect import Collected
 from .control_variate import ControlVariate
@@ -182,7 +182,7 @@ def _with_one_weight(
 
 def _may_be_infinite(loss: Any) -> bool:
     """Whether a loss is not finite, or not known while a function is traced."""
-    return bool(torch._C._get_tracing_state()) or not math.isfinite(loss)
+    return is_recorded() or not math.isfinite(loss)
 
 
 def _finite_part(term: Term) -> Term:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from ..numerics.concrete import is_recorded
 from ..wrappers.masked import both
 from .traces import Site, is_factor
 
@@ -78,7 +78,7 @@ class Term:
         shape = node["fn"].batch_shape
         if not is_factor(node):
             shape = shape + node["fn"].event_shape
-        if torch._C._get_tracing_state():
+        if is_recorded():
             with ignore_jit_warnings():  # sizes are tensors
                 shape = tuple(map(int, shape))
         return cls(

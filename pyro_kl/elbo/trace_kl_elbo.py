@@ -14,6 +14,7 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from ..numerics.concrete import is_recorded
 from .baselines import Baselines
 from .collect import collect
 from .control_variate import ControlVariate
@@ -330,7 +331,7 @@ class TraceKL_ELBO(Trace_ELBO):
         result = loss_of(
             particles, self.objective, levels, self.num_particles, self._plate, self._baselines
         )
-        if not torch._C._get_tracing_state():
+        if not is_recorded():
             self._warn_if_infinite(result)
         snapshot = Snapshot.empty(self, levels)
         for particle in particles:

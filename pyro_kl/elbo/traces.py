@@ -21,6 +21,7 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
 from torch.distributions import Distribution
 
+from ..numerics.concrete import is_recorded
 from .guides.validity import Watch
 
 #: A node of a trace: Pyro's message.
@@ -105,7 +106,7 @@ class _Rows(Messenger):
 
     def check(self, model_trace: Trace) -> None:
         """Raise ValueError if the model has run on other rows than it was given."""
-        if torch._C._get_tracing_state():  # the run before it was checked
+        if is_recorded():  # the run before it was checked
             return
         for name, given in self.given.items():
             got = model_trace.nodes[name]["value"]

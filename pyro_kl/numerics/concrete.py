@@ -49,10 +49,17 @@ def is_same(x: Tensor | Number, y: Tensor | Number) -> bool:
         return False
 
 
-def is_traced() -> bool:
-    """Whether torch.compile, torch.jit.trace or a transform of torch.func is active."""
+def is_recorded() -> bool:
+    """Whether operations are recorded to be run again with other values.
+
+    That is so in torch.compile and torch.jit.trace. A transform of torch.func runs with the
+    values at hand, each time anew.
+    """
     return bool(
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or torch._C._are_functorch_transforms_active()
+        torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     )
+
+
+def is_traced() -> bool:
+    """Whether operations are recorded, or a transform of torch.func is active."""
+    return is_recorded() or bool(torch._C._are_functorch_transforms_active())

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform, _InverseTransform
 
+from ...numerics.concrete import is_recorded
 from ...registry.tensors import content, is_foreign
 from ..traces import Site, Trace
 from .guide_site import FromPrior, GuideSite
@@ -50,7 +51,7 @@ class Layout:
         where the prior has changed, the block counts as dependent, which is valid in any case,
         until a run has been watched.
         """
-        tracing = bool(torch._C._get_tracing_state())  # values of another run are no constants
+        tracing = is_recorded()  # values of another run are no constants
         return bool(self.late or (self.blocks and (self.moved or tracing)))
 
     def dependent(self, model_trace: Trace, watch: Watch | None) -> dict[str, list[str]]:

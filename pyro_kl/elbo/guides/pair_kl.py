@@ -21,6 +21,7 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import ExpTransform
 
+from ...numerics.concrete import is_recorded
 from ...registry.shapes import check_event_shapes, peel
 from ...registry.subclasses import is_a
 from ...wrappers.masked import unmasked
@@ -167,7 +168,7 @@ class Prior:
         if pair is not None:
             return pair.kl()
         event_dim = self.support.event_dim
-        if event_dim and torch._C._get_tracing_state():
+        if event_dim and is_recorded():
             _fix_shape(normal)
         q: Any = Independent(normal, event_dim, validate_args=False) if event_dim else normal
         if not self.support.is_identity:
