@@ -13,14 +13,13 @@ import warnings
 from contextlib import contextmanager
 
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch.distributions import kl as torch_kl
 
 import pyro_kl
+from models.problems import breast_cancer, fifty_sites
 from pyro_kl.registry import register as registry
 
 from .timing import medians
@@ -41,51 +40,10 @@ def upstream():
         torch_kl._KL_MEMOIZE.clear()
 
 
-def many_sites(count=50, rows=500):
-    """A regression with a site for each coefficient, and a guide of Normals written by hand."""
-    x = torch.randn(rows, count)
-    y = x.sum(-1)
-
-    def model():
-        w = [
-            pyro.sample(f"w{i}", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            for i in range(count)
-        ]
-        mean = x @ torch.stack(w)[:, 0]
-        with pyro.plate("data", rows):
-            pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
-
-    def guide():
-        for i in range(count):
-            loc = pyro.param(f"loc{i}", lambda: torch.zeros(2))
-            sd = pyro.param(f"sd{i}", lambda: torch.ones(2), constraint=constraints.positive)
-            pyro.sample(f"w{i}", dist.Normal(loc, sd).to_event(1))
-
-    return model, guide
-
-
-def one_site(dim=30, rows=569):
-    """A logistic regression."""
-    x = torch.randn(rows, dim)
-    y = (x[:, 0] > 0).float()
-
-    def model():
-        w = pyro.sample("w", dist.Normal(torch.zeros(dim), 1.0).to_event(1))
-        with pyro.plate("data", rows):
-            pyro.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
-
-    def guide():
-        loc = pyro.param("loc", lambda: torch.zeros(dim))
-        sd = pyro.param("sd", lambda: torch.ones(dim), constraint=constraints.positive)
-        pyro.sample("w", dist.Normal(loc, sd).to_event(1))
-
-    return model, guide
-
-
-def ratios(name, model, guide, rounds):
+def ratios(name, model, guide, data, rounds):
     """Print the medians of one model and guide."""
     pyro.clear_param_store()
-    guide()
+    guide(*data)
     elbos = {
         "TraceMeanField": TraceMeanField_ELBO(),
         "Trace": Trace_ELBO(),
@@ -94,8 +52,8 @@ def ratios(name, model, guide, rounds):
 
     def maker(elbo):
         def make():
-            elbo.loss_and_grads(model, guide)  # fills the memo of torch's dispatch again
-            return lambda: elbo.loss_and_grads(model, guide)
+            elbo.loss_and_grads(model, guide, *data)  # fills the memo of torch's dispatch again
+            return lambda: elbo.loss_and_grads(model, guide, *data)
 
         return make
 
@@ -116,14 +74,19 @@ def main(argv=None):
     for validate in (True, False):
         with pyro.validation_enabled(validate):
             print(f"loss_and_grads (ratio to TraceMeanField), validation {validate}")
-            model, guide = many_sites()
-            ratios("50 sites, Normal guide", model, guide, rounds)
-            ratios("50 sites, AutoNormal", model, AutoNormal(model), rounds)
-            joint = AutoMultivariateNormal(model)
-            ratios("50 sites, AutoMultivariateNormal", model, joint, rounds)
-            model, guide = one_site()
-            ratios("1 site, Normal guide", model, guide, rounds)
-            ratios("1 site, AutoNormal", model, AutoNormal(model), rounds)
+            problem = fifty_sites()
+            for name, guide in {
+                "Normal guide": problem.guide,
+                "AutoNormal": AutoNormal(problem.model),
+                "AutoMultivariateNormal": AutoMultivariateNormal(problem.model),
+            }.items():
+                ratios(f"50 sites, {name}", problem.model, guide, problem.batch(0), rounds)
+            problem = breast_cancer()
+            for name, guide in {
+                "Normal guide": problem.guide,
+                "AutoNormal": AutoNormal(problem.model),
+            }.items():
+                ratios(f"1 site, {name}", problem.model, guide, problem.batch(0), rounds)
 
 
 if __name__ == "__main__":

@@ -30,22 +30,10 @@ from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import Tensor
 
 import pyro_kl
-
-SCHOOLS = "ABCDEFGH"
-EFFECT = (28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0)
-ERROR = (15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0)
+from models.eight_schools import EFFECT, ERROR, SCHOOLS, model
 
 REPORT, DATA, PICTURE = "report.txt", "sites.jsonl", "schools.png"
 BAD_INPUT, INTERRUPTED = 2, 130
-
-
-def model() -> None:
-    """The centred model."""
-    mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
-    tau = pyro.sample("tau", dist.HalfCauchy(5.0))
-    with pyro.plate("schools", len(EFFECT), dim=-1):
-        theta = pyro.sample("theta", dist.Normal(mu, tau))
-        pyro.sample("y", dist.Normal(theta, torch.tensor(ERROR)), obs=torch.tensor(EFFECT))
 
 
 def backwards() -> None:
