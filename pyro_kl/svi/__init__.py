@@ -1,0 +1,1 @@
+"""Stochastic variational inference: steps that cost what their arithmetic costs."""

@@ -1,0 +1,164 @@
+"""One optimiser over all parameters of a fit, in place of Pyro's one for each parameter."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .averaging import Average, decay_of
+from .clipping import Clip
+from .cohort import Cohort
+from .learning_rates import Schedule, scheduler_of
+from .torch_optimisers import source_of
+
+
+class Optimiser:
+    """Steps all parameters at once, with the numbers of Pyro's one optimiser for each.
+
+    A Pyro optimiser stays what it is for its user: training that it has done or loaded is gone on
+    with, `get_state` and `save` have the state of the steps taken here, and the user steps a
+    Pyro scheduler as before.
+
+    Args:
+        optim: a Pyro optimiser, a class of torch.optim (or a functools.partial of one), or a
+            function from a list of parameters to a torch.optim.Optimizer.
+        optim_args: arguments of a class of torch.optim: a dict, or a function from the name of a
+            parameter to a dict.
+        clip_norm: largest Euclidean norm of the whole gradient.
+        clip_value: largest absolute value of an element of the gradient.
+        schedule: a function of the step that returns a factor of the learning rate, or a function
+            of the optimiser that returns one of torch's schedulers. It moves on with each step.
+        average: "polyak" for the mean of the parameters over all steps, or the decay of an
+            exponential average. It is taken where the parameters are unconstrained.
+
+    Raises:
+        TypeError: `optim` is none of these, or needs more than one gradient for a step.
+        ValueError: `average` is no decay, or two schedules are given.
+    """
+
+    def __init__(
+        self,
+        optim: Any,
+        *,
+        optim_args: dict[str, Any] | Callable[[str], dict[str, Any]] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        schedule: Schedule | None = None,
+        average: str | float | None = None,
+    ) -> None:
+        self.clip = Clip(clip_norm, clip_value)
+        self.decay = decay_of(average)
+        self.cohorts: list[Cohort] = []
+        self.steps = 0
+        self._source = source_of(optim, optim_args)
+        self._schedule = schedule
+        self._params: dict[str, Tensor] = {}
+        self._saved: list[dict[str, Any]] = []  # of parameters that are not seen yet
+        self._saved_at = 0
+        if schedule is not None and self._source.has_schedule:
+            raise ValueError("optim is a Pyro scheduler already: give no other schedule.")
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """The parameters seen so far, by name."""
+        return dict(self._params)
+
+    def add(self, params: Mapping[str, Tensor]) -> None:
+        """Take in the parameters that are new; a step does so by itself.
+
+        A name whose tensor is another one than before is a new parameter.
+        """
+        new = {
+            name: param for name, param in params.items() if self._params.get(name) is not param
+        }
+        if not new:
+            return
+        for name in new.keys() & self._params.keys():
+            next(cohort for cohort in self.cohorts if name in cohort.params).remove(name)
+        self._params.update(new)
+        for saved in self._saved:
+            known = {name: new.pop(name) for name in saved["params"] if name in new}
+            if known:
+                self.cohorts.append(self._cohort(known, saved))
+                for name in known:
+                    del saved["params"][name]
+        if new:
+            self.cohorts.append(self._cohort(new))
+
+    def _cohort(self, params: dict[str, Tensor], saved: dict[str, Any] | None = None) -> Cohort:
+        """The cohort of new parameters, which may have been saved."""
+        cohort = self._source.join(params, saved["params"] if saved else {})
+        if self._schedule is not None:
+            cohort.schedule = scheduler_of(self._schedule, cohort.optimizer)
+        if self.decay is not None:
+            cohort.average = Average(self.decay, params)
+        if saved:
+            cohort.load_schedule_and_average(saved)
+            cohort.advance(self.steps - self._saved_at)
+        return cohort
+
+    def step(self, params: Mapping[str, Tensor]) -> None:
+        """Take one step with the gradients of `params`, and set all gradients to None.
+
+        Args:
+            params: {name: unconstrained leaf} of this step's trace. Parameters that are not among
+                them, or have no gradient, keep their values and their state.
+        """
+        self.add(params)
+        for name in self._params.keys() - params.keys():
+            self._params[name].grad = None
+        for cohort in self.cohorts:
+            for name, clip in cohort.clips.items():
+                clip.in_place([cohort.params[name]])
+        self.clip.in_place(self._params.values())
+        for cohort in self.cohorts:
+            cohort.step()
+        for param in self._params.values():
+            param.grad = None
+        self.steps += 1
+
+    def learning_rates(self, steps: int) -> dict[str, tuple[float, ...]]:
+        """The learning rates of the next `steps` steps by name, without taking them."""
+        return {
+            name: rates
+            for cohort in self.cohorts
+            for name, rates in cohort.learning_rates(steps).items()
+        }
+
+    def advance(self, steps: int) -> None:
+        """Move the schedules on by `steps` steps that were taken elsewhere."""
+        for cohort in self.cohorts:
+            cohort.advance(steps)
+        self.steps += steps
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The averages of the parameters by name: unconstrained, each with its shape.
+
+        Raises:
+            ValueError: the optimiser was made without `average`.
+        """
+        if self.decay is None:
+            raise ValueError('There are no averages. Give average="polyak" or a decay.')
+        return {
+            name: value
+            for cohort in self.cohorts
+            if cohort.average is not None
+            for name, value in cohort.average.values.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on, by the names of parameters; tensors are not copied."""
+        return {
+            "steps": self.steps,
+            "cohorts": [cohort.state_dict() for cohort in self.cohorts] + self._saved,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`; parameters not seen yet get their state when they are."""
+        params, self._params, self.cohorts = self._params, {}, []
+        self.steps = self._saved_at = state["steps"]
+        self._saved = copy.deepcopy(state["cohorts"])
+        self.add(params)

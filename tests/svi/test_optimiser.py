@@ -1,0 +1,112 @@
+"""One optimiser over all parameters against Pyro's one for each."""
+
+import functools
+
+import pyro
+import pyro.optim
+import pytest
+import torch
+
+from pyro_kl import LinearWarmup
+from pyro_kl.svi.optimiser import Optimiser
+
+SHAPES = {"a": (), "b": (3,), "c": (2, 4), "module$$$d.weight": (2, 2)}
+
+#: Arguments of Pyro's optimisers that differ from the defaults where this matters.
+PYRO = {
+    "Adadelta": {},
+    "Adagrad": {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1},
+    "Adam": {"lr": 0.05, "betas": (0.95, 0.99), "amsgrad": True},
+    "AdamW": {"lr": 0.05, "weight_decay": 0.1},
+    "Adamax": {"lr": 0.05},
+    "ASGD": {"lr": 0.05},
+    "Adafactor": {"lr": 0.05},
+    "NAdam": {"lr": 0.05},
+    "RAdam": {"lr": 0.05},
+    "RMSprop": {"lr": 0.01, "momentum": 0.5, "centered": True},
+    "Rprop": {"lr": 0.01},
+    "SGD": {"lr": 0.01, "momentum": 0.9, "nesterov": True},
+    "AdagradRMSProp": {"eta": 0.3},
+    "ClippedAdam": {"lr": 0.05, "lrd": 0.99, "clip_norm": 1.5},
+    "DCTAdam": {"lr": 0.05, "lrd": 0.99},
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    yield
+    pyro.clear_param_store()
+
+
+def make_params(dtype=torch.float64):
+    """New parameters in Pyro's store, the same in each call."""
+    pyro.clear_param_store()
+    generator = torch.Generator().manual_seed(1)
+    for name, shape in SHAPES.items():
+        pyro.param(name, torch.randn(shape, generator=generator, dtype=dtype))
+    return dict(pyro.get_param_store().named_parameters())
+
+
+def set_gradients(params, step):
+    """Gradients of a bowl with noise, which depend on the step, the name and the values only."""
+    for name, param in params.items():
+        generator = torch.Generator().manual_seed(1000 * step + len(name))
+        noise = torch.randn(param.shape, generator=generator, dtype=param.dtype)
+        param.grad = 3 * param.detach() + noise
+
+
+def always(step):
+    return list(SHAPES)
+
+
+def alternating(step):
+    """A model with branches: `b` from step 3 on, every other step."""
+    return ["a", "c", "module$$$d.weight"] + (["b"] if step >= 3 and step % 2 else [])
+
+
+def with_pyro(optim, steps=50, trace=always, start=0, params=None, after=None):
+    """The parameters after steps of Pyro's SVI."""
+    params = params or make_params()
+    for step in range(start, start + steps):
+        current = {name: params[name] for name in trace(step)}
+        set_gradients(current, step)
+        optim(list(current.values()))
+        if after:
+            after(step)
+    return params
+
+
+def with_ours(optimiser, steps=50, trace=always, start=0, params=None, after=None):
+    """The parameters after steps of ours."""
+    params = params or make_params()
+    for step in range(start, start + steps):
+        current = {name: params[name] for name in trace(step)}
+        set_gradients(current, step)
+        optimiser.step(current)
+        if after:
+            after(step)
+    return params
+
+
+def assert_same(params, expected, tolerance=1e-12):
+    for name, param in params.items():
+        torch.testing.assert_close(
+            param.detach(), expected[name].detach(), rtol=tolerance, atol=tolerance
+        )
+
+
+@pytest.mark.parametrize("trace", [always, alternating], ids=["always", "branches"])
+@pytest.mark.parametrize("name", [name for name in PYRO if hasattr(pyro.optim, name)])
+def test_equals_pyros_one_for_each(name, trace):
+    expected = with_pyro(getattr(pyro.optim, name)(dict(PYRO[name])), trace=trace)
+    params = with_ours(Optimiser(getattr(pyro.optim, name)(dict(PYRO[name]))), trace=trace)
+    assert_same(params, expected)
+
+
+def test_every_optimiser_of_pyro_is_tried():
+    from pyro.optim.pytorch_optimizers import __all__ as names
+
+    of_torch = {name for name in names if hasattr(torch.optim, name)} - {"SparseAdam", "Muon"}
+    assert of_torch <= PYRO.keys()  # SparseAdam is for sparse gradients, Muon for matrices
