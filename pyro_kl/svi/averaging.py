@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-Count = TypeVar("Count", int, float, Tensor)
+Count = TypeVar("Count", float, Tensor)
 
 
 def decay_of(average: str | float | None) -> float | None:
@@ -28,7 +28,7 @@ def decay_of(average: str | float | None) -> float | None:
     return float(average)
 
 
-def newest_weight(decay: float, count: Count) -> Count | float:
+def newest_weight(decay: float, count: Count) -> Count:
     """The weight of the newest of `count` values in the average.
 
     With weights proportional to decay^age the newest has (1 - decay) / (1 - decay^count): the
@@ -59,7 +59,7 @@ class Average:
     def update(self, params: Mapping[str, Tensor]) -> None:
         """Take the present values of the parameters into the average."""
         self.count += 1
-        weight = float(newest_weight(self.decay, self.count))
+        weight = newest_weight(self.decay, float(self.count))
         for name, value in self.values.items():
             value.lerp_(params[name].detach(), weight)
 

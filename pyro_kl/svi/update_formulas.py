@@ -245,6 +245,8 @@ def radam(
 class Formula(NamedTuple):
     """How an optimiser steps: its function, the settings it reads and the state it keeps."""
 
+    #: The exact class: a subclass may step differently.
+    optimizer: type
     update: Callable[..., Update]
     settings: tuple[str, ...]
     state: tuple[str, ...]
@@ -258,41 +260,44 @@ class Formula(NamedTuple):
 
 _ADAM = ("betas", "eps", "weight_decay")
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-_ADAM_FORMULA = Formula(
-    adam,
-    (*_ADAM, "amsgrad", "decoupled_weight_decay"),
-    _MOMENTS,
-    optional=(("max_exp_avg_sq", "amsgrad"),),
-)
+_ADAM_SETTINGS = (*_ADAM, "amsgrad", "decoupled_weight_decay")
+_LARGEST = (("max_exp_avg_sq", "amsgrad"),)
+_SGD = ("momentum", "dampening", "weight_decay", "nesterov")
+_BUFFER = (("started", "momentum"), ("momentum_buffer", "momentum"))
+_RMSPROP = ("alpha", "eps", "weight_decay", "momentum", "centered")
+_NADAM = (*_ADAM, "momentum_decay", "decoupled_weight_decay")
 
-#: By the exact class: a subclass may step differently.
-FORMULAS: dict[type, Formula] = {
-    torch.optim.Adam: _ADAM_FORMULA,
-    torch.optim.AdamW: _ADAM_FORMULA,
-    torch.optim.SGD: Formula(
-        sgd,
-        ("momentum", "dampening", "weight_decay", "nesterov"),
-        (),
-        optional=(("started", "momentum"), ("momentum_buffer", "momentum")),
-    ),
-    torch.optim.RMSprop: Formula(
-        rmsprop,
-        ("alpha", "eps", "weight_decay", "momentum", "centered"),
-        ("step", "square_avg"),
-        optional=(("momentum_buffer", "momentum"), ("grad_avg", "centered")),
-    ),
-    torch.optim.Adagrad: Formula(adagrad, ("lr_decay", "eps", "weight_decay"), ("step", "sum")),
-    torch.optim.Adamax: Formula(adamax, _ADAM, ("step", "exp_avg", "exp_inf")),
-    torch.optim.NAdam: Formula(
-        nadam,
-        (*_ADAM, "momentum_decay", "decoupled_weight_decay"),
-        ("step", "mu_product", "exp_avg", "exp_avg_sq"),
-    ),
-    torch.optim.RAdam: Formula(radam, (*_ADAM, "decoupled_weight_decay"), _MOMENTS),
-    pyro.optim.clipped_adam.ClippedAdam: Formula(
-        clipped_adam, (*_ADAM, "clip_norm", "centered_variance"), _MOMENTS
-    ),
-    pyro.optim.adagrad_rmsprop.AdagradRMSProp: Formula(
-        adagrad_rmsprop, ("delta", "t"), ("step", "sum")
-    ),
+#: By the name of the class.
+FORMULAS: dict[str, Formula] = {
+    formula.optimizer.__name__: formula
+    for formula in (
+        Formula(torch.optim.Adam, adam, _ADAM_SETTINGS, _MOMENTS, _LARGEST),
+        Formula(torch.optim.AdamW, adam, _ADAM_SETTINGS, _MOMENTS, _LARGEST),
+        Formula(torch.optim.SGD, sgd, _SGD, (), _BUFFER),
+        Formula(
+            torch.optim.RMSprop,
+            rmsprop,
+            _RMSPROP,
+            ("step", "square_avg"),
+            (("momentum_buffer", "momentum"), ("grad_avg", "centered")),
+        ),
+        Formula(
+            torch.optim.Adagrad, adagrad, ("lr_decay", "eps", "weight_decay"), ("step", "sum")
+        ),
+        Formula(torch.optim.Adamax, adamax, _ADAM, ("step", "exp_avg", "exp_inf")),
+        Formula(torch.optim.NAdam, nadam, _NADAM, ("step", "mu_product", "exp_avg", "exp_avg_sq")),
+        Formula(torch.optim.RAdam, radam, (*_ADAM, "decoupled_weight_decay"), _MOMENTS),
+        Formula(
+            pyro.optim.clipped_adam.ClippedAdam,
+            clipped_adam,
+            (*_ADAM, "clip_norm", "centered_variance"),
+            _MOMENTS,
+        ),
+        Formula(
+            pyro.optim.adagrad_rmsprop.AdagradRMSProp,
+            adagrad_rmsprop,
+            ("delta", "t"),
+            ("step", "sum"),
+        ),
+    )
 }

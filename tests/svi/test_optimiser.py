@@ -1,13 +1,10 @@
 """One optimiser over all parameters against Pyro's one for each."""
 
-import functools
-
 import pyro
 import pyro.optim
 import pytest
 import torch
 
-from pyro_kl import LinearWarmup
 from pyro_kl.svi.optimiser import Optimiser
 
 SHAPES = {"a": (), "b": (3,), "c": (2, 4), "module$$$d.weight": (2, 2)}
