@@ -97,7 +97,9 @@ class Optimiser:
             cohort.average = Average(self.decay, params)
         if saved:
             cohort.load_schedule_and_average(saved)
-            cohort.advance(self.steps - self._saved_at)
+            if cohort.schedule is not None:  # which went on while these were in no trace
+                for _ in range(self.steps - self._saved_at):
+                    cohort.schedule.step()
         return cohort
 
     def step(self, params: Mapping[str, Tensor]) -> None:
