@@ -32,6 +32,8 @@ from .registry.family import (
 from .registry.line import Line, Point
 from .registry.pair import Case, Pair
 from .registry.register import declare, formula, guard_upstream, register, registered
+from .svi.result import SVIResult
+from .svi.svi import SVI
 
 guard_upstream()
 
@@ -42,6 +44,7 @@ __all__ = [
     "INFINITE",
     "POSITIVE",
     "REAL",
+    "SVI",
     "UNIT_INTERVAL",
     "Bounds",
     "Case",
@@ -59,6 +62,7 @@ __all__ = [
     "Moment",
     "Pair",
     "Point",
+    "SVIResult",
     "SiteComparison",
     "SiteComparisons",
     "SiteReport",

@@ -66,6 +66,11 @@ class Optimiser:
         """The parameters seen so far, by name."""
         return dict(self._params)
 
+    @property
+    def names(self) -> set[str]:
+        """The parameters that have been stepped, those of a loaded state included."""
+        return {*self._params, *(name for saved in self._saved for name in saved["params"])}
+
     def add(self, params: Mapping[str, Tensor]) -> None:
         """Take in the parameters that are new; a step does so by itself.
 

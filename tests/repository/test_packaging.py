@@ -46,8 +46,9 @@ TEST = EXAMPLES | REPORT | declared(PROJECT["optional-dependencies"]["test"])
 @pytest.mark.parametrize(
     ("folder", "available"),
     [
-        # imported when a picture is drawn, or a report is asked for as a DataFrame
-        ("pyro_kl", REQUIRED | REPORT | {"matplotlib"}),
+        # imported when a picture or a progress bar is drawn, or a report is asked for as a
+        # DataFrame
+        ("pyro_kl", REQUIRED | REPORT | {"matplotlib", "tqdm"}),
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST),

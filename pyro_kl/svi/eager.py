@@ -1,0 +1,91 @@
+"""Steps of SVI by the loss's own gradient, as in `pyro.infer.SVI`, but with one optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer.util import torch_item
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from .optimiser import Optimiser
+
+
+class UsedParameters(Messenger):
+    """The parameters that model and guide read.
+
+    Attributes:
+        leaves: name in the parameter store -> unconstrained leaf. One leaf has two names where
+            two modules share it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaves: dict[str, Tensor] = {}
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        self.leaves[msg["name"]] = msg["value"].unconstrained()
+
+
+class Eager:
+    """A stepper that runs model and guide at every step.
+
+    As in Pyro's SVI, a step moves the parameters that model and guide have read and that have a
+    gradient, and leaves all others of the store alone.
+
+    Args:
+        model: the model.
+        guide: the guide.
+        loss_and_grads: adds the gradient of the loss to that of the parameters, and returns it.
+        optimiser: the optimiser of all parameters.
+
+    Attributes:
+        names: of the parameters that were read in any step.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        loss_and_grads: Callable[..., Any],
+        optimiser: Optimiser,
+    ) -> None:
+        self.model = model
+        self.guide = guide
+        self.loss_and_grads = loss_and_grads
+        self.optimiser = optimiser
+        self.names: set[str] = set()
+
+    def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Take steps with the same arguments.
+
+        Returns:
+            The loss of each, in nats; a tuple of losses for a loss that is one.
+        """
+        return [self._step(args, kwargs) for _ in range(count)]
+
+    def settle(self) -> None:
+        """Nothing to do: the parameters are always where everyone reads them."""
+
+    def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with UsedParameters() as used:
+            loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+        self.names.update(used.leaves)
+        store, moved = pyro.get_param_store(), {}
+        for own_name, leaf in used.leaves.items():
+            name = store.param_name(leaf) or own_name  # the same for all names of the leaf
+            if leaf.grad is None:
+                if name not in self.optimiser.names:
+                    continue
+                leaf.grad = torch.zeros_like(leaf)  # it moves by its momentum
+            moved[name] = leaf
+        self.optimiser.step(moved)
+        return as_numbers(loss)
+
+
+def as_numbers(loss: Any) -> Any:
+    """A loss as a Python number; a tuple of losses, as of ReweightedWakeSleep, as a tuple."""
+    return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)

@@ -1,0 +1,363 @@
+"""SVI: fits a guide to a model, step by step or in one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from ..elbo.report import KLReport
+from ..elbo.state import elbo_state, load_elbo_state
+from . import checkpoint as files
+from .batches import Arguments, Batches, arguments_by_step
+from .eager import Eager, as_numbers
+from .interrupt import InterruptBetweenSteps
+from .learning_rates import Schedule
+from .optimiser import Optimiser
+from .parameters import leaf, put_values, saved_parameters
+from .progress import Progress
+from .random_state import random_state, set_random_state
+from .report import report_of
+from .result import SVIResult
+from .resume import Resume, buffers_of
+
+#: Is called after each step with its number (1, 2, ...), its loss in nats and a function that
+#: returns the ELBO's report; ends the run if it returns True.
+Callback = Callable[[int, Any, Callable[[], KLReport]], Any]
+
+
+class SVI:
+    """Stochastic variational inference: `pyro.infer.SVI` with `run`, and one optimiser for all.
+
+    `step` and `evaluate_loss` are Pyro's. `run` takes many steps, shows a progress bar, writes
+    checkpoints and returns the losses. Pyro's parameter store holds the parameters, so that
+    autoguides, `Predictive` and `elbo.report` see the fit at any time.
+
+    Args:
+        model: the model.
+        guide: the guide; any of Pyro's kinds.
+        optim: an optimiser of `pyro.optim`, a class of `torch.optim` with `optim_args`, or a
+            function from a list of parameters to a `torch.optim.Optimizer`.
+        loss: an ELBO, or a function of model, guide and their arguments that returns the loss.
+        loss_and_grads: beside such a function, one that also adds the gradients to the
+            parameters' `.grad`; without it the loss is differentiated.
+        optim_args: arguments of a class of `torch.optim`: a dict, or a function from the name of
+            a parameter to a dict.
+        clip_norm: largest norm of the gradient of all parameters together.
+        clip_value: largest absolute value of an element of the gradient.
+        schedule: a factor of the learning rate as a function of the step, or a function of the
+            optimiser that returns one of torch's schedulers.
+        average: "polyak" for the mean of the parameters over all steps, or the decay of an
+            exponential average. `run` leaves the averages in the parameter store; the next step
+            goes on from where the last one ended, not from them.
+
+    Attributes:
+        step_count: steps taken so far, those before a loaded checkpoint included.
+        result: of the last `run`, also of one that an interrupt or an error has ended.
+
+    Example:
+        >>> def model(x):
+        ...     z = pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
+        >>> guide = pyro.infer.autoguide.AutoNormal(model)
+        >>> elbo = pyro_kl.TraceKL_ELBO()
+        >>> svi = pyro_kl.SVI(model, guide, torch.optim.Adam, elbo, optim_args={"lr": 0.05})
+        >>> result = svi.run(200, torch.tensor([1.0, 2.0]))
+        >>> result.losses.shape
+        torch.Size([200])
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        optim: Any,
+        loss: Any,
+        loss_and_grads: Callable[..., Any] | None = None,
+        *,
+        optim_args: dict[str, Any] | Callable[[str], dict[str, Any]] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        schedule: Schedule | None = None,
+        average: str | float | None = None,
+    ) -> None:
+        self.model = model
+        self.guide = guide
+        self.elbo = loss
+        self.optimiser = Optimiser(
+            optim,
+            optim_args=optim_args,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            schedule=schedule,
+            average=average,
+        )
+        self.step_count = 0
+        self.result: SVIResult | None = None
+        self._loss, gradient = _functions(loss, loss_and_grads)
+        self._stepper = Eager(model, guide, gradient, self.optimiser)
+        self._is_started = False
+        self._resume: Resume | None = None  # while a checkpoint is not all in its place
+        self._iterates: dict[str, Tensor] = {}  # while averages are in the store
+
+    # --- single steps -------------------------------------------------------------------------
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take a gradient step.
+
+        Args:
+            *args: positional arguments of model and guide.
+            **kwargs: keyword arguments of both.
+
+        Returns:
+            The loss in nats at the parameters before the step; a tuple for a loss that is one.
+        """
+        (loss,) = self._take(1, args, kwargs)
+        self._stepper.settle()
+        return loss
+
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss in nats, without a step.
+
+        Args:
+            *args: positional arguments of model and guide.
+            **kwargs: keyword arguments of both.
+
+        Returns:
+            Nats; a tuple for a loss that is one.
+        """
+        self._set_up(args, kwargs)
+        return self._evaluate(args, kwargs)
+
+    def _evaluate(self, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        self._is_started = True
+        with torch.no_grad():
+            return as_numbers(self._loss(self.model, self.guide, *args, **kwargs))
+
+    def _take(self, count: int, args: Arguments, kwargs: dict[str, Any]) -> list[Any]:
+        """Take steps with the same arguments; their losses."""
+        self._set_up(args, kwargs)
+        self._put_iterates_back()
+        self._is_started = True
+        if self._resume is None:
+            losses = self._stepper.take(count, args, kwargs)
+        else:
+            with self._resume.restore:
+                losses = self._stepper.take(count, args, kwargs)
+            if self._resume.is_done():
+                self._resume = None
+        self.step_count += count
+        return losses
+
+    # --- many steps ---------------------------------------------------------------------------
+
+    def run(
+        self,
+        num_steps: int,
+        *args: Any,
+        progress: bool | None = None,
+        batches: Batches | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int | None = None,
+        **kwargs: Any,
+    ) -> SVIResult:
+        """Take many steps.
+
+        Ctrl-C ends the run after the step that is being taken, and raises KeyboardInterrupt when
+        parameters, optimiser and checkpoint are in order; `result` has the steps until then. A
+        second Ctrl-C does not wait for the step.
+
+        Args:
+            num_steps: how many.
+            *args: positional arguments of model and guide at each step.
+            progress: whether to show a progress bar on standard error, if the run takes longer
+                than two seconds; None shows it on a terminal and in a notebook. It needs tqdm.
+            batches: positional arguments that differ from step to step and follow `args`: an
+                iterable with those of each step, which is started again when it ends, or a
+                function of the number of steps taken before (`step_count`). Only a function goes
+                on where it was after a checkpoint.
+            callbacks: functions that are called after each step with its number (from 1), its
+                loss and a function that returns the ELBO's report. One that returns True ends
+                the run.
+            checkpoint: a file for `save` at the end of the run, and after Ctrl-C.
+            every: how many steps lie between two checkpoints before the end.
+            **kwargs: keyword arguments of both.
+
+        Returns:
+            The losses, as a tensor.
+
+        Raises:
+            ValueError: `every` is given without `checkpoint`, or batches ended.
+            FileNotFoundError: the folder of the checkpoint does not exist.
+        """
+        _check_files(checkpoint, every)
+        arguments = arguments_by_step(args, batches)
+        losses: list[Any] = []
+        stopped: str | None = "error"
+        bar = Progress(num_steps, progress)
+        try:
+            with InterruptBetweenSteps() as interrupt:
+                ended = False
+                while len(losses) < num_steps and not ended and not interrupt.came:
+                    taken = self._take(1, arguments(self.step_count), kwargs)
+                    losses += taken
+                    bar.update(losses)
+                    ended = self._tell(callbacks, taken)
+                    if checkpoint is not None and every and self.step_count % every == 0:
+                        self.save(checkpoint)
+            stopped = "interrupt" if interrupt.came else "callback" if ended else None
+        finally:
+            self._stepper.settle()
+            self.result = SVIResult.of(losses, self.step_count, stopped)
+            bar.close(losses)
+        if self.optimiser.decay is not None:
+            self.use_average()
+        if checkpoint is not None:
+            self.save(checkpoint)
+        if stopped == "interrupt":
+            raise KeyboardInterrupt
+        return self.result
+
+    def _tell(self, callbacks: Sequence[Callback], losses: Sequence[Any]) -> bool:
+        """Call the callbacks for the last steps; whether one of them ends the run."""
+        if not callbacks:
+            return False
+        self._stepper.settle()
+        report = partial(report_of, self.elbo)
+        first = self.step_count - len(losses) + 1
+        answers = [
+            callback(step, loss, report)
+            for step, loss in enumerate(losses, first)
+            for callback in callbacks
+        ]
+        return any(answer is True for answer in answers)
+
+    # --- averages -----------------------------------------------------------------------------
+
+    def use_average(self) -> None:
+        """Put the averages of the parameters into the parameter store until the next step.
+
+        Raises:
+            ValueError: the fit has no averages.
+        """
+        averages = self.optimiser.averaged()
+        if not self._iterates:
+            self._iterates = {name: leaf(name).detach().clone() for name in averages}
+            put_values(averages)
+
+    def _put_iterates_back(self) -> None:
+        if self._iterates:
+            put_values(self._iterates)
+            self._iterates = {}
+
+    # --- checkpoints --------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that the fit needs to go on to a file, which is never half written.
+
+        It holds parameters, optimiser, schedules, averages, the state of the ELBO, buffers of a
+        model or guide that is a module, the number of steps and the states of the random
+        generators. Buffers of other modules, which `pyro.module` names, are not in it.
+
+        Args:
+            path: the file; a file that is there is replaced.
+        """
+        self._stepper.settle()
+        parameters = saved_parameters(self._stepper.names)
+        for name, value in self._iterates.items():
+            parameters[name]["value"] = value
+        if self._resume is not None:
+            parameters.update(self._resume.restore.waiting)
+        state = {
+            "step_count": self.step_count,
+            "parameters": parameters,
+            "is_average": bool(self._iterates),
+            "buffers": buffers_of(self._modules),
+            "optimiser": self.optimiser.state_dict(),
+            "elbo": elbo_state(self.elbo),
+            "random": random_state(),
+        }
+        files.write(path, state)
+
+    def load(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint, as if the fit had not been interrupted.
+
+        Model, guide, optimiser and options are those of the fit that was saved. In a new process
+        guide and networks have no parameters yet: they get their values at the first call of
+        `step`, `run` or `evaluate_loss`, or here if this is given the arguments of a step.
+
+        Args:
+            path: the file.
+            *args: positional arguments of model and guide.
+            **kwargs: keyword arguments of both.
+
+        Raises:
+            ValueError: the file is no checkpoint, or not one of this model and guide.
+
+        Example:
+            >>> svi = pyro_kl.SVI(model, guide, optim, elbo)  # doctest: +SKIP
+            >>> if path.exists():  # doctest: +SKIP
+            ...     svi.load(path)
+            >>> svi.run(10_000 - svi.step_count, x, checkpoint=path, every=500)  # doctest: +SKIP
+        """
+        state = files.read(path)
+        self._resume = Resume(state, self._modules)
+        self._iterates = {}
+        self._stepper.names.update(state["parameters"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        load_elbo_state(self.elbo, state["elbo"])
+        self.step_count = state["step_count"]
+        set_random_state(state["random"])
+        if args or kwargs or (self._is_started and not self._resume.restore.waiting):
+            self._set_up(args, kwargs)
+
+    @property
+    def _modules(self) -> dict[str, Any]:
+        return {"model": self.model, "guide": self.guide}
+
+    def _set_up(self, args: Arguments, kwargs: dict[str, Any]) -> None:
+        """Put a loaded checkpoint in its place, if that has not been done yet."""
+        resume = self._resume
+        if resume is None or resume.is_set_up:
+            return
+        is_there = self._is_started and not resume.restore.waiting
+        resume.set_up(None if is_there else partial(self._evaluate, args, kwargs))
+        if resume.is_average:
+            self.optimiser.add({name: leaf(name) for name in self.optimiser.names})
+            self.use_average()
+        if not resume.restore.waiting:
+            self._resume = None
+
+
+def _functions(
+    loss: Any, loss_and_grads: Callable[..., Any] | None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The functions that return the loss, without and with its gradient."""
+    if isinstance(loss, ELBO):
+        elbo: Any = loss
+        return elbo.loss, elbo.loss_and_grads
+    if loss_and_grads is not None:
+        return loss, loss_and_grads
+
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        value = loss(*args, **kwargs)
+        if getattr(value, "requires_grad", False):
+            value.backward(retain_graph=True)
+        return value
+
+    return loss, differentiated
+
+
+def _check_files(checkpoint: str | os.PathLike[str] | None, every: int | None) -> None:
+    if every is not None and (checkpoint is None or every < 1):
+        raise ValueError(f"every={every} has to be at least 1 and needs checkpoint=, a file.")
+    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder for the checkpoint {checkpoint}.")
