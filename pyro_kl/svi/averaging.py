@@ -56,12 +56,14 @@ class Average:
         self.count = 0
         self.values = {name: param.detach().clone() for name, param in params.items()}
 
+    @torch.no_grad()
     def update(self, params: Mapping[str, Tensor]) -> None:
         """Take the present values of the parameters into the average."""
         self.count += 1
         weight = newest_weight(self.decay, float(self.count))
-        for name, value in self.values.items():
-            value.lerp_(params[name].detach(), weight)
+        torch._foreach_lerp_(
+            list(self.values.values()), [params[name] for name in self.values], weight
+        )
 
     def state_dict(self) -> dict[str, object]:
         """The averages and how many values are in them."""

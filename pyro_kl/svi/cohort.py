@@ -60,11 +60,15 @@ class Cohort:
         if self.average is not None:
             self.average.update(self.params)
 
-    def learning_rates(self, steps: int) -> dict[str, tuple[float, ...]]:
-        """The rates of the next `steps` steps by name, one object for each parameter group."""
+    def rates_by_group(self, steps: int) -> list[tuple[float, ...]]:
+        """The rates of the next `steps` steps of each parameter group."""
         self.follow_user_schedulers()
         by_step = rates_ahead(self.optimizer, self.schedule, steps)
-        by_group = [tuple(rates) for rates in zip(*by_step, strict=True)]
+        return [tuple(rates) for rates in zip(*by_step, strict=True)]
+
+    def learning_rates(self, steps: int) -> dict[str, tuple[float, ...]]:
+        """The rates of the next `steps` steps of each parameter by name."""
+        by_group = self.rates_by_group(steps)
         return {name: by_group[index] for name, index in self.group_indices().items()}
 
     def advance(self, steps: int) -> None:

@@ -37,6 +37,15 @@ class Optimiser:
     Raises:
         TypeError: `optim` is none of these, or needs more than one gradient for a step.
         ValueError: `average` is no decay, or two schedules are given.
+
+    Example:
+        >>> from pyro_kl.svi.optimiser import Optimiser
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> optimiser = Optimiser(torch.optim.SGD, optim_args={"lr": 0.1}, clip_value=1.0)
+        >>> (3 * x).sum().backward()
+        >>> optimiser.step({"x": x})
+        >>> x
+        tensor([0.9000, 0.9000], requires_grad=True)
     """
 
     def __init__(
@@ -55,35 +64,28 @@ class Optimiser:
         self.steps = 0
         self._source = source_of(optim, optim_args)
         self._schedule = schedule
-        self._params: dict[str, Tensor] = {}
+        self.params: dict[str, Tensor] = {}  # seen so far
         self._saved: list[dict[str, Any]] = []  # of parameters that are not seen yet
         self._saved_at = 0
         if schedule is not None and self._source.has_schedule:
             raise ValueError("optim is a Pyro scheduler already: give no other schedule.")
 
     @property
-    def params(self) -> dict[str, Tensor]:
-        """The parameters seen so far, by name."""
-        return dict(self._params)
-
-    @property
     def names(self) -> set[str]:
         """The parameters that have been stepped, those of a loaded state included."""
-        return {*self._params, *(name for saved in self._saved for name in saved["params"])}
+        return {*self.params, *(name for saved in self._saved for name in saved["params"])}
 
     def add(self, params: Mapping[str, Tensor]) -> None:
         """Take in the parameters that are new; a step does so by itself.
 
         A name whose tensor is another one than before is a new parameter.
         """
-        new = {
-            name: param for name, param in params.items() if self._params.get(name) is not param
-        }
+        new = {name: param for name, param in params.items() if self.params.get(name) is not param}
         if not new:
             return
-        for name in new.keys() & self._params.keys():
+        for name in new.keys() & self.params.keys():
             next(cohort for cohort in self.cohorts if name in cohort.params).remove(name)
-        self._params.update(new)
+        self.params.update(new)
         for saved in self._saved:
             known = {name: new.pop(name) for name in saved["params"] if name in new}
             if known:
@@ -115,15 +117,15 @@ class Optimiser:
                 them, or have no gradient, keep their values and their state.
         """
         self.add(params)
-        for name in self._params.keys() - params.keys():
-            self._params[name].grad = None
+        for name in self.params.keys() - params.keys():
+            self.params[name].grad = None
         for cohort in self.cohorts:
             for name, clip in cohort.clips.items():
                 clip.in_place([cohort.params[name]])
-        self.clip.in_place(self._params.values())
+        self.clip.in_place(self.params.values())
         for cohort in self.cohorts:
             cohort.step()
-        for param in self._params.values():
+        for param in self.params.values():
             param.grad = None
         self.steps += 1
 
@@ -165,7 +167,7 @@ class Optimiser:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`; parameters not seen yet get their state when they are."""
-        params, self._params, self.cohorts = self._params, {}, []
+        params, self.params, self.cohorts = self.params, {}, []
         self.steps = self._saved_at = state["steps"]
         self._saved = copy.deepcopy(state["cohorts"])
         self.add(params)

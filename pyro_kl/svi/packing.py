@@ -63,15 +63,16 @@ def packed_rates(optimiser: Optimiser, layout: Layout, steps: int) -> Tensor:
     """The learning rates of the next `steps` steps.
 
     Returns:
-        float64, shape (steps,) if all parameters are in one group, else (steps, n).
+        float64, shape (steps,) if these rates are the same for all parameters, else (steps, n).
     """
-    entries = entries_of(optimiser, layout)
+    like = optimiser.params[layout[0][0]]
+    of_groups = {rates for cohort in optimiser.cohorts for rates in cohort.rates_by_group(steps)}
+    if len(of_groups) == 1:
+        return torch.tensor(of_groups.pop(), dtype=torch.float64, device=like.device)
     by_name = optimiser.learning_rates(steps)
-    device = entries[0].param.device
-    if len({id(entry.group) for entry in entries}) == 1:
-        return torch.tensor(by_name[entries[0].name], dtype=torch.float64, device=device)
+    entries = entries_of(optimiser, layout)
     rates = torch.tensor(
-        [by_name[entry.name] for entry in entries], dtype=torch.float64, device=device
+        [by_name[entry.name] for entry in entries], dtype=torch.float64, device=like.device
     )
     return rates.repeat_interleave(_lengths(entries), dim=0).t().contiguous()
 

@@ -1,5 +1,7 @@
 """Update rules on one packed vector against the optimisers of torch and Pyro."""
 
+import inspect
+
 import pyro
 import pyro.optim
 import pytest
@@ -37,6 +39,10 @@ OPTIMISERS = {
     "ClippedAdam-centered": {"lr": 0.02, "centered_variance": True, "weight_decay": 0.1},
     "AdagradRMSProp": {"eta": 0.5, "t": 0.2, "delta": 0.01},
 }
+if "centered_variance" not in inspect.signature(pyro.optim.clipped_adam.ClippedAdam).parameters:
+    del OPTIMISERS["ClippedAdam-centered"]  # Pyro 1.9.1 has it not yet
+
+
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 #: torch rounds NAdam's product of momenta to float32.
 NADAM_TOLERANCE = 1e-10
@@ -192,7 +198,7 @@ def test_parameters_that_started_at_different_steps():
 
     def new():
         fit = Fit(pyro_optimiser("ClippedAdam"), average="polyak")
-        fit.optimiser.cohorts, fit.optimiser._params = [], {}
+        fit.optimiser.cohorts, fit.optimiser.params = [], {}
         for _ in range(3):
             fit.params["a"].grad = torch.ones(3, dtype=torch.float64)
             fit.optimiser.step({"a": fit.params["a"]})
