@@ -25,6 +25,7 @@ from .objective import Levels, Objective, check_names
 from .particle_hook import hook_of
 from .report import KLReport
 from .snapshot import Snapshot
+from .trace_checks import TraceChecks
 from .traces import Traces, compute_all, paired_traces
 from .warnings import DIFFER, INFINITE, warn_of, warn_of_sites
 
@@ -129,6 +130,7 @@ class TraceKL_ELBO(Trace_ELBO):
         self.control_variate = ControlVariate() if control_variate else None
         self.step_count = 0
         self._plans = self._no_plans()
+        self._checks = TraceChecks()
         self._warned: set[str] = set()
         self._baselines = Baselines()
         self._snapshot: Snapshot | None = None
@@ -139,8 +141,8 @@ class TraceKL_ELBO(Trace_ELBO):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        # plans and snapshots hold references to the guide and its tensors
-        state.update(_plans=self._no_plans(), _snapshot=None)
+        # they hold references to the guide, its classes and its tensors
+        state.update(_plans=self._no_plans(), _checks=TraceChecks(), _snapshot=None)
         return state
 
     # --- traces and terms ---------------------------------------------------------------------
@@ -149,7 +151,8 @@ class TraceKL_ELBO(Trace_ELBO):
         self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Traces:
         watch = Watch() if self._plans.watches else None
-        traces = paired_traces(model, guide, args, kwargs, self.max_plate_nesting, watch)
+        nesting = self.max_plate_nesting
+        traces = paired_traces(model, guide, args, kwargs, nesting, self._checks, watch)
         if self._hooked is not None:  # a subclass may read any density
             compute_all(traces)
         return traces

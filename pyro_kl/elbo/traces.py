@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from pyro import poutine
 from pyro.distributions import Distribution as PyroDistribution
 from pyro.distributions import Unit
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace as PyroTrace
-from pyro.poutine.util import prune_subsample_sites
-from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch.distributions import Distribution
 
-from ..numerics.concrete import is_recorded
 from .guides.validity import Watch
+from .recorder import Recorder, ReplayRecorder
+from .trace_checks import TraceChecks
 
 #: A node of a trace: Pyro's message.
 Site = dict[str, Any]
@@ -47,6 +45,7 @@ def paired_traces(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     max_plate_nesting: float,
+    checks: TraceChecks,
     watch: Watch | None = None,
 ) -> Traces:
     """Run the guide, and the model on its values; no log density is computed.
@@ -56,7 +55,8 @@ def paired_traces(
         guide: the guide.
         args: of both.
         kwargs: of both.
-        max_plate_nesting: for Pyro's checks of shapes, which are made if validation is on.
+        max_plate_nesting: for Pyro's checks of shapes.
+        checks: these, which are made if validation is on.
         watch: follows what depends on what; it is kept with the guide's trace. A GuideMessenger
             is not watched.
 
@@ -73,72 +73,26 @@ def paired_traces(
         model_trace, guide_trace = inner.get_traces()
     else:
         with watch.guide() if watch else nullcontext():
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        rows = _Rows()
-        replayed = poutine.replay(rows(model), trace=guide_trace)
+            guide_trace = Recorder().run(guide, args, kwargs)
+        recorder = ReplayRecorder(guide_trace)
         with watch.model() if watch else nullcontext():
-            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-        rows.check(model_trace)
-    validate = is_validation_enabled()
-    if validate:
-        check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
-    model_trace = prune_subsample_sites(model_trace)
-    guide_trace = prune_subsample_sites(guide_trace)
+            model_trace = recorder.run(model, args, kwargs)
+        recorder.check_rows()
+    if is_validation_enabled():
+        checks.check(model_trace, guide_trace, max_plate_nesting)
+    model_trace = _without_subsamples(model_trace)
+    guide_trace = _without_subsamples(guide_trace)
     if watch and not guides_itself:
         guide_trace.__dict__["pyro_kl_watch"] = watch
-    if validate:
-        check_if_enumerated(guide_trace)
-        for trace in (model_trace, guide_trace):
-            _check_shapes(trace, max_plate_nesting)
     return Traces(model_trace, guide_trace)
 
 
-class _Rows(Messenger):
-    """Records the rows that the model's plates are given, before the guide's replace them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given: dict[str, Any] = {}
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["value"] is not None and type(msg["fn"]).__name__ == "_Subsample":
-            self.given[msg["name"]] = msg["value"]
-
-    def check(self, model_trace: Trace) -> None:
-        """Raise ValueError if the model has run on other rows than it was given."""
-        if is_recorded():  # the run before it was checked
-            return
-        for name, given in self.given.items():
-            got = model_trace.nodes[name]["value"]
-            if got is given:
-                continue
-            given = torch.as_tensor(given).to(got.device)
-            if given.shape != got.shape or not torch.equal(given, got):
-                raise ValueError(
-                    f"The model's plate {name!r} was given subsample={_few(given)}, but Pyro runs "
-                    f"it on the guide's rows {_few(got)}, which the guide has drawn itself: data "
-                    "and latents would not belong together. Give the guide the same rows: an "
-                    "autoguide by AutoNormal(model, create_plates=lambda *args: pyro.plate("
-                    f"{name!r}, size, subsample=...)), a guide by hand in its own plate."
-                )
-
-
-def _few(rows: torch.Tensor) -> str:
-    """The first rows of a subsample."""
-    first = ", ".join(str(row) for row in rows.reshape(-1)[:5].tolist())
-    return f"[{first}{', ...' if rows.numel() > 5 else ''}]"
-
-
-def _check_shapes(trace: Trace, max_plate_nesting: float) -> None:
-    """Pyro's check of plates against batch shapes, which needs no log density here."""
+def _without_subsamples(trace: Any) -> Any:
+    """A trace without the sites that draw subsamples."""
     for site in trace.nodes.values():
-        if site["type"] == "sample":
-            distribution = site["fn"]
-            batch = site["value"].shape[: site["value"].dim() - distribution.event_dim]
-            shape = torch.broadcast_shapes(distribution.batch_shape, batch)
-            stand_in: Any = {**site, "log_prob": SimpleNamespace(shape=shape)}
-            nesting: Any = max_plate_nesting  # may be inf
-            check_site_shape(stand_in, nesting)
+        if site_is_subsample(site):
+            return prune_subsample_sites(trace)
+    return trace
 
 
 def is_deterministic(node: Site) -> bool:
