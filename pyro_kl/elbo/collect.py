@@ -12,7 +12,7 @@ from pyro.distributions.util import is_identically_zero
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
-from ..numerics.concrete import is_recorded
+from ..numerics.concrete import is_recorded, is_step_recorded
 from ..wrappers.masked import unmasked
 from .balance import balanced, check_no_scores, stopped
 from .guides.mean_field import OwnDistribution
@@ -86,10 +86,11 @@ def collect(
         method = _method_of_density(node)
         terms.append(Term.of(node, "likelihood", node["log_prob"], method=method))
     pairs: list[tuple[UnivariatePair, Term]] = []
+    may_batch = not tracing or is_step_recorded()
     for name, how in plan.decisions.items():
         share = None if objective.kl_balance is None else objective.balance(name)
         pair = None
-        if share is None and not tracing and _is_plain(how, traces):
+        if share is None and may_batch and _is_plain(how, traces):
             pair = how.site.univariate_pair(traces)
         if pair is not None:
             term = Term.of(

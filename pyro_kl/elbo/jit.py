@@ -98,7 +98,7 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         for pair, times in zip(pairs, excess.tolist() if pairs else (), strict=True):
             if times > 1:
                 warn_once(f"traced {pair}", f"KL({pair}): {_SHORT.format(times)}")
-        self._snapshot = template.with_tensors(tensors, self.step_count, levels)
+        self._keep(template.with_tensors(tensors, self.step_count, levels))
         self.step_count += 1
         warn_if_nan(loss, "loss")
         return loss, surrogate

@@ -11,7 +11,7 @@ from pyro.infer.util import MultiFrameTensor
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
-from ..numerics.concrete import is_recorded
+from ..numerics.concrete import is_recorded, is_step_recorded
 from .baselines import Baselines
 from .collect import Collected
 from .control_variate import ControlVariate
@@ -182,6 +182,8 @@ def _with_one_weight(
 
 def _may_be_infinite(loss: Any) -> bool:
     """Whether a loss is not finite, or not known while a function is traced."""
+    if is_step_recorded():
+        return False  # a step with an infinite loss is not taken by its record
     return is_recorded() or not math.isfinite(loss)
 
 

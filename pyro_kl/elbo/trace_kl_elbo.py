@@ -14,7 +14,7 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from ..numerics.concrete import is_recorded
+from ..numerics.concrete import is_recorded, is_step_recorded
 from .baselines import Baselines
 from .collect import collect
 from .control_variate import ControlVariate
@@ -134,6 +134,7 @@ class TraceKL_ELBO(Trace_ELBO):
         self._warned: set[str] = set()
         self._baselines = Baselines()
         self._snapshot: Snapshot | None = None
+        self._taken_elsewhere: Run | None = None
         self._hooked: tuple[Any, Any, Snapshot] | None = None
 
     def _no_plans(self) -> Plans:
@@ -142,7 +143,8 @@ class TraceKL_ELBO(Trace_ELBO):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         # they hold references to the guide, its classes and its tensors
-        state.update(_plans=self._no_plans(), _checks=TraceChecks(), _snapshot=None)
+        state.update(_plans=self._no_plans(), _checks=TraceChecks())
+        state.update(_snapshot=None, _taken_elsewhere=None)
         return state
 
     # --- traces and terms ---------------------------------------------------------------------
@@ -168,7 +170,7 @@ class TraceKL_ELBO(Trace_ELBO):
             particle = self._by_plan(traces, guide, every_density)
         except NotImplementedError:  # the plan was made for other distributions of these classes
             particle = self._by_plan(traces, guide, every_density, anew=True)
-        if self.infinite == "sample":
+        if self.infinite == "sample" and not is_step_recorded():
             infinite = particle.infinite
             if infinite:
                 particle = self._by_plan(traces, guide, every_density, infinite)
@@ -218,6 +220,15 @@ class TraceKL_ELBO(Trace_ELBO):
         return torch_item(result.loss), result.surrogate
 
     @property
+    def not_recordable(self) -> str:
+        """Why a step of this ELBO cannot be recorded and run again; empty if it can."""
+        if self._has_hook:
+            return f"{type(self).__name__} overrides _differentiable_loss_particle"
+        if self.control_variate is not None:
+            return "control_variate=True decides in each step from the gradients before it"
+        return ""
+
+    @property
     def _has_hook(self) -> bool:
         ours = TraceKL_ELBO._differentiable_loss_particle
         return type(self)._differentiable_loss_particle is not ours
@@ -232,7 +243,7 @@ class TraceKL_ELBO(Trace_ELBO):
             loss = method(self, run.model, run.guide, *run.args, **run.kwargs)
         finally:
             self._hooked = None
-        self._snapshot = snapshot.changed(name, torch_item(loss))
+        self._keep(snapshot.changed(name, torch_item(loss)))
         return loss
 
     # --- losses -------------------------------------------------------------------------------
@@ -324,23 +335,32 @@ class TraceKL_ELBO(Trace_ELBO):
             snapshot.add(particle.collected, particle.plan)
             loss = loss + torch_item(result.loss)
             result.backward(self.retain_graph)
-        self._snapshot = snapshot
+        self._keep(snapshot)
         return loss
 
     def _evaluate(self, run: Run, levels: Any = None) -> ElboTerms:
         """The loss over all particles; their terms are kept for the report."""
         levels = self.objective.levels(self.step_count) if levels is None else levels
-        particles = list(self._particles(run, every_density=self.control_variate is not None))
-        result = loss_of(
-            particles, self.objective, levels, self.num_particles, self._plate, self._baselines
-        )
+        result = self.terms(run, levels)
         if not is_recorded():
             self._warn_if_infinite(result)
         snapshot = Snapshot.empty(self, levels)
-        for particle in particles:
+        for particle in result.particles:
             snapshot.add(particle.collected, particle.plan)
-        self._snapshot = snapshot
+        self._keep(snapshot)
         return result
+
+    def terms(self, run: Run, levels: Any) -> ElboTerms:
+        """The loss over all particles, without a step of the schedules and without a report.
+
+        Args:
+            run: model and guide, with their arguments.
+            levels: the numbers of the objective at a step, as a list or as a tensor.
+        """
+        particles = list(self._particles(run, every_density=self.control_variate is not None))
+        return loss_of(
+            particles, self.objective, levels, self.num_particles, self._plate, self._baselines
+        )
 
     def _warn_if_infinite(self, result: ElboTerms) -> None:
         if not math.isfinite(result.loss):
@@ -355,9 +375,31 @@ class TraceKL_ELBO(Trace_ELBO):
         Raises:
             RuntimeError: nothing has been evaluated yet.
         """
+        if self._taken_elsewhere is not None:
+            self._report_of(self._taken_elsewhere)
         if self._snapshot is None:
             raise RuntimeError("No report yet: evaluate the loss, or call elbo.evaluate(...).")
         return self._snapshot.report()
+
+    def steps_taken_elsewhere(self, count: int, run: Run) -> None:
+        """Let the schedules go on, and the next report be that of `run`, evaluated on demand.
+
+        Args:
+            count: steps that were taken without this object.
+            run: model and guide, with the arguments of the last of these steps.
+        """
+        self.step_count += count
+        self._taken_elsewhere = run
+
+    def _keep(self, snapshot: Snapshot | None) -> None:
+        """Let the report be that of these terms."""
+        self._snapshot, self._taken_elsewhere = snapshot, None
+
+    def _report_of(self, run: Run) -> None:
+        """Evaluate the last step again, with draws of its own."""
+        levels = self.objective.levels(max(self.step_count - 1, 0))
+        with torch.random.fork_rng(), torch.no_grad():
+            self._evaluate(run, levels)
 
     def evaluate(
         self, model: Any, guide: Any, *args: Any, num_particles: int = 100, **kwargs: Any
@@ -377,7 +419,7 @@ class TraceKL_ELBO(Trace_ELBO):
         other = self._with_particles(num_particles)
         with torch.no_grad():
             other._evaluate(Run(model, guide, args, kwargs))
-        self._snapshot = other._snapshot
+        self._keep(other._snapshot)
         return self.report
 
     def _with_particles(self, num_particles: int) -> TraceKL_ELBO:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 def holds_everywhere(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
@@ -19,7 +22,7 @@ def holds_everywhere(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
     """
     if isinstance(x, Number):
         return bool(holds(x))
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if is_recorded():
         return False
     try:
         return bool(torch.as_tensor(holds(torch.as_tensor(x).detach())).all())
@@ -49,14 +52,64 @@ def is_same(x: Tensor | Number, y: Tensor | Number) -> bool:
         return False
 
 
+@dataclass
+class Choices:
+    """What a recording has decided by the values at hand, to be decided alike in the next one.
+
+    Attributes:
+        made: the decisions, in their order.
+        given: those of an earlier recording of the same step.
+    """
+
+    made: list[Any] = field(default_factory=list)
+    given: Sequence[Any] = ()
+
+    def next(self, decide: Callable[[], Any]) -> Any:
+        """The next decision: the earlier one, or `decide()`, which runs without being recorded."""
+        if len(self.made) < len(self.given):
+            self.made.append(self.given[len(self.made)])
+        else:
+            with _disable_current_modes(), torch.no_grad():
+                self.made.append(decide())
+        return self.made[-1]
+
+
+#: One entry for each step of SVI that is being recorded.
+_steps: list[Choices] = []
+
+
+@contextmanager
+def recording_step(choices: Choices) -> Iterator[None]:
+    """While this context is open, a step of SVI is recorded, with its gradient.
+
+    The operations are run again with other values. Derivatives of the second order are not taken,
+    and a step whose loss is not finite is taken again without the record.
+    """
+    _steps.append(choices)
+    try:
+        yield
+    finally:
+        _steps.pop()
+
+
+def choices_of_step() -> Choices | None:
+    """The choices of the step of SVI that is being recorded; None if none is."""
+    return _steps[-1] if _steps else None
+
+
+def is_step_recorded() -> bool:
+    """Whether a step of SVI is being recorded by `recording_step`."""
+    return bool(_steps)
+
+
 def is_recorded() -> bool:
     """Whether operations are recorded to be run again with other values.
 
-    That is so in torch.compile and torch.jit.trace. A transform of torch.func runs with the
-    values at hand, each time anew.
+    That is so in torch.compile, torch.jit.trace and `recording_step`. A transform of
+    torch.func runs with the values at hand, each time anew.
     """
     return bool(
-        torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        _steps or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     )
 
 

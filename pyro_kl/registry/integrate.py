@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..numerics.autograd.fused import Kernel
-from ..numerics.concrete import is_traced
+from ..numerics.concrete import is_recorded, is_step_recorded, is_traced
 from ..numerics.dtypes import Parameters
 from ..numerics.quadrature.integrand import Integrand, Recorded
 from ..numerics.quadrature.integrate import (
@@ -83,7 +83,7 @@ def report(pair: str, source: str, found: Integral, requested: float | None = No
     if requested is not None and not is_traced():
         reason = short_of(found.value, found.error, requested)
     excess = None
-    if torch.jit.is_tracing() and found.error.numel():  # type: ignore[attr-defined]
+    if is_recorded() and not torch.compiler.is_compiling() and found.error.numel():
         excess = excess_of(found.value, found.error, requested or requested_tolerance())
     note(Use("quadrature", source, found.error, found.nodes, reason, pair, excess))
     if reason:
@@ -170,7 +170,7 @@ def _integral_over(
     if window.subtracted_tail is not None:
         given = [window.subtracted_tail, *given]
     found = integrate(
-        (_integrand if is_traced() else _recorded)(line, q_line, names),
+        (_integrand if is_traced() and not is_step_recorded() else _recorded)(line, q_line, names),
         given,
         (window.low, window.high),
         breakpoints,

@@ -16,6 +16,7 @@ from ..elbo.report import KLReport
 from ..elbo.state import elbo_state, load_elbo_state
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
+from .compiled import Compiled
 from .eager import Eager, as_numbers
 from .interrupt import InterruptBetweenSteps
 from .learning_rates import Schedule
@@ -87,6 +88,8 @@ class SVI:
         clip_value: float | None = None,
         schedule: Schedule | None = None,
         average: str | float | None = None,
+        compile: str | None = None,
+        steps_per_call: int = 1,
     ) -> None:
         self.model = model
         self.guide = guide
@@ -102,7 +105,11 @@ class SVI:
         self.step_count = 0
         self.result: SVIResult | None = None
         self._loss, gradient = _functions(loss, loss_and_grads)
-        self._stepper = Eager(model, guide, gradient, self.optimiser)
+        self._stepper: Eager | Compiled = Eager(model, guide, gradient, self.optimiser)
+        if compile is not None:
+            self._stepper = Compiled(
+                model, guide, loss, self.optimiser, self._stepper, compile, steps_per_call
+            )
         self._is_started = False
         self._resume: Resume | None = None  # while a checkpoint is not all in its place
         self._iterates: dict[str, Tensor] = {}  # while averages are in the store

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..concrete import is_traced
+from ..concrete import is_step_recorded, is_traced
 from .tracer import BlockKernel, Kernels, Partials
 
 Elementwise = Callable[..., Tensor]
@@ -152,7 +152,7 @@ def _custom(
                 return x.tracer.call(value, partials, inputs)
         if any([x.shape != inputs[0].shape for x in inputs]):
             inputs = torch.broadcast_tensors(*inputs)
-        if is_traced():
+        if is_traced() and not is_step_recorded():
             if torch._C._are_functorch_transforms_active():
                 return Transformable.apply(*inputs)
             return (plain or value)(*inputs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..concrete import is_traced
+from ..concrete import is_step_recorded, is_traced
 from ..dtypes import Parameters, in_float64, promoted, summed_to
 from .program import Program, program
 
@@ -57,7 +57,7 @@ def fused(forward: Forward, backward: Backward) -> Callable[[Callable[..., Tenso
 
 def one_node_serves() -> bool:
     """Whether nothing but autograd's reverse mode differentiates or records what runs now."""
-    return not is_traced() and forward_ad._current_level < 0
+    return (is_step_recorded() or not is_traced()) and forward_ad._current_level < 0
 
 
 def _node(

@@ -28,11 +28,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..concrete import is_traced
+from ..concrete import choices_of_step, is_traced
 from .adaptive import BLOCK, Adaptive, Breakpoints, Solver
 from .integrand import Integrand, near_shift
 from .panels import first_panels, halved, nodes_of
 from .problem import Problem, problem_of
+from .recorded import integrate_recorded
 from .rule import ROUNDING
 
 #: The most evaluations of a user's code, of all rows and of one.
@@ -131,6 +132,11 @@ def integrate(
     places: Sequence[Tensor] = ()
     if has_breakpoints or traced:
         places = breakpoints() if callable(breakpoints) else breakpoints
+    choices = choices_of_step()
+    if choices is not None:
+        solver = Solver(problem, requested, shape, breakpoints)
+        value, error = integrate_recorded(choices, solver, places, parameters)
+        return Integral(value, error, choices.made[-1][0])
     if traced:
         problem = problem.with_breakpoints(places, shape)
         flat = [x.expand(shape).reshape(-1) for x in parameters]

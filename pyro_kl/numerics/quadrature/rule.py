@@ -269,6 +269,25 @@ def evaluate(
     return False, [value, error, *slopes]
 
 
+def evaluate_everywhere(
+    evaluation: Evaluation,
+    nodes: Nodes,
+    parameters: Sequence[Tensor],
+    narrow: Tensor | None,
+    distance: Tensor | None,
+) -> list[Tensor]:
+    """The same without a branch: the integral, its error and the recorded derivatives."""
+    terms, *slopes = evaluation.main((*nodes.kept, *parameters))
+    density, ratio = None, terms
+    if not evaluation.is_fixed:
+        density, ratio, *slopes = slopes
+    sums = _sums(nodes, terms, density, ratio, narrow, distance)
+    if not nodes.is_density:
+        return [sums.value, sums.off * sums.size + sums.error, *slopes]
+    masses = nodes.masses if density is None else nodes.masses * density
+    return [*_near(sums, sums.value, masses, ratio), *slopes]
+
+
 def _some(x: Tensor, rows: Tensor) -> Tensor:
     """Rows of a tensor; one column is shared by all rows."""
     return x[..., rows] if x.shape[-1] != 1 else x
