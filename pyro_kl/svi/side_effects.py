@@ -101,11 +101,8 @@ class _Moment:
                 self.counts[path] = repr(generator)
             else:
                 self.states[name_of(path)] = _state_of(generator)
-        self.numbers = {
-            path: _numbers_of(value)
-            for path, value in [*walk.tensors, *walk.arrays]
-            if value.nbytes <= SMALL
-        }
+        values: list[tuple[Path, Any]] = [*walk.tensors, *walk.arrays]
+        self.numbers = {path: _numbers_of(it) for path, it in values if it.nbytes <= SMALL}
 
     def changes(self, after: _Moment) -> tuple[list[tuple[Place, Place]], list[str], list[Path]]:
         """Places, random states, and tensors and arrays in place that differ afterwards."""
