@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -49,7 +48,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # which one depends on the bytes of the other file
         raise ValueError(f"{path} is no checkpoint of pyro_kl.SVI: {error}") from error
     if not isinstance(state, dict) or state.get("kind") != _KIND:
         raise ValueError(f"{path} is no checkpoint of pyro_kl.SVI.")

@@ -29,6 +29,11 @@ class UsedParameters(Messenger):
     def _pyro_post_param(self, msg: Any) -> None:
         self.leaves[msg["name"]] = msg["value"].unconstrained()
 
+    def distinct(self) -> dict[str, Tensor]:
+        """Each leaf once, with the name that the store has for it."""
+        name_of = pyro.get_param_store().param_name
+        return {name_of(leaf) or name: leaf for name, leaf in self.leaves.items()}
+
 
 class Eager:
     """A stepper that runs model and guide at every step.
@@ -74,9 +79,8 @@ class Eager:
         with UsedParameters() as used:
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
         self.names.update(used.leaves)
-        store, moved = pyro.get_param_store(), {}
-        for own_name, leaf in used.leaves.items():
-            name = store.param_name(leaf) or own_name  # the same for all names of the leaf
+        moved = {}
+        for name, leaf in used.distinct().items():
             if leaf.grad is None:
                 if name not in self.optimiser.names:
                     continue

@@ -31,7 +31,7 @@ def saved_parameters(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     store = pyro.get_param_store()
     return {
         name: {"value": leaf(name).detach().clone(), "constraint": repr(store._constraints[name])}
-        for name in names
+        for name in sorted(names)
         if name in store
     }
 

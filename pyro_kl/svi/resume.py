@@ -30,7 +30,7 @@ class Resume:
         self.restore.put_existing()
         self.is_average = state["is_average"]
         self.is_set_up = False
-        self._buffers = state["buffers"]
+        self.buffers = state["buffers"]
         self._modules = modules
 
     def set_up(self, evaluate: Callable[[], Any] | None) -> None:
@@ -51,8 +51,8 @@ class Resume:
                 f"{_names(self.restore.waiting) or 'all others'}: it is of another model or guide."
             )
         for name, buffer in buffers_of(self._modules).items():
-            if name in self._buffers:
-                buffer.copy_(self._buffers[name])
+            if name in self.buffers:
+                buffer.copy_(self.buffers[name])
         self.is_set_up = True
 
     def is_done(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..elbo.report import KLReport
 from ..elbo.state import elbo_state, load_elbo_state
+from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
 from .compiled import Compiled
@@ -24,7 +25,6 @@ from .optimiser import Optimiser
 from .parameters import leaf, put_values, saved_parameters
 from .progress import Progress
 from .random_state import random_state, set_random_state
-from .report import report_of
 from .result import SVIResult
 from .resume import Resume, buffers_of
 
@@ -210,6 +210,8 @@ class SVI:
         losses: list[Any] = []
         stopped: str | None = "error"
         bar = Progress(num_steps, progress)
+        if num_steps == 0:
+            self._set_up(arguments(self.step_count), kwargs)
         try:
             with InterruptBetweenSteps() as interrupt:
                 ended = False
@@ -238,14 +240,20 @@ class SVI:
         if not callbacks:
             return False
         self._stepper.settle()
-        report = partial(report_of, self.elbo)
         first = self.step_count - len(losses) + 1
         answers = [
-            callback(step, loss, report)
+            callback(step, loss, self._report)
             for step, loss in enumerate(losses, first)
             for callback in callbacks
         ]
         return any(answer is True for answer in answers)
+
+    def _report(self) -> KLReport:
+        if isinstance(self.elbo, TraceKL_ELBO):
+            return self.elbo.report
+        raise TypeError(
+            f"{type(self.elbo).__name__} has no report: give pyro_kl.TraceKL_ELBO as the loss."
+        )
 
     # --- averages -----------------------------------------------------------------------------
 
@@ -281,13 +289,16 @@ class SVI:
         parameters = saved_parameters(self._stepper.names)
         for name, value in self._iterates.items():
             parameters[name]["value"] = value
-        if self._resume is not None:
+        is_average, buffers = bool(self._iterates), buffers_of(self._modules)
+        if self._resume is not None:  # what is not in its place yet is as it was loaded
             parameters.update(self._resume.restore.waiting)
+            if not self._resume.is_set_up:
+                is_average, buffers = self._resume.is_average, self._resume.buffers
         state = {
             "step_count": self.step_count,
             "parameters": parameters,
-            "is_average": bool(self._iterates),
-            "buffers": buffers_of(self._modules),
+            "is_average": is_average,
+            "buffers": buffers,
             "optimiser": self.optimiser.state_dict(),
             "elbo": elbo_state(self.elbo),
             "random": random_state(),

@@ -1,15 +1,24 @@
 """A fit that is saved and resumed is the fit that was not interrupted, to the last bit."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions import constraints
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 
-from tests.svi.fits import FIRST, FITS, STEPS, run
+import pyro_kl
+from models import eight_schools
+from models.problems import PROBLEMS
+from pyro_kl.svi import checkpoint
+from tests.svi.fits import FIRST, FITS, STEPS, parameters, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +71,209 @@ def test_the_same_process_goes_back_to_the_last_bit(name, tmp_path):
     svi.load(tmp_path / "fit")
     assert svi.step_count == 3
     assert_equal(run(svi, batches, 4), once)
+
+
+def fit(model=eight_schools.model, guide=AutoNormal, **options):
+    return pyro_kl.SVI(
+        model, guide(model), torch.optim.Adam, pyro_kl.TraceKL_ELBO(), optim_args={"lr": 0.05},
+        **options,
+    )  # fmt: skip
+
+
+def test_parameters_are_in_place_when_load_has_the_arguments(tmp_path):
+    svi, _ = started("pyro.param")
+    args = PROBLEMS["breast cancer"]().batch(0)
+    svi.run(3, *args)
+    svi.save(tmp_path / "fit")
+    saved = parameters()
+    svi, _ = started("pyro.param")
+    svi.load(tmp_path / "fit", *args)
+    torch.testing.assert_close(parameters(), saved, rtol=0, atol=0)
+
+
+def test_evaluate_loss_sets_up_too(tmp_path):
+    svi = fit()
+    svi.run(3)
+    svi.save(tmp_path / "fit")
+    loss, saved = svi.evaluate_loss(), parameters()
+    pyro.clear_param_store()
+    svi = fit()
+    svi.load(tmp_path / "fit")
+    assert svi.evaluate_loss() == loss
+    torch.testing.assert_close(parameters(), saved, rtol=0, atol=0)
+
+
+def test_a_checkpoint_that_is_loaded_and_saved_is_whole(tmp_path):
+    svi = fit(average="polyak")
+    svi.run(3)
+    svi.save(tmp_path / "fit")
+    pyro.clear_param_store()
+    svi = fit(average="polyak")
+    svi.load(tmp_path / "fit")
+    svi.save(tmp_path / "again")
+    first, again = (torch.load(tmp_path / name) for name in ("fit", "again"))
+    for part in first.keys() - {"parameters"}:
+        assert str(first[part]) == str(again[part])
+    assert str(sorted(first["parameters"].items())) == str(sorted(again["parameters"].items()))
+
+
+def test_averages_are_shown_again_after_loading(tmp_path):
+    svi = fit(average="polyak")
+    svi.run(5)
+    shown = parameters()
+    svi.save(tmp_path / "fit")
+    pyro.clear_param_store()
+    svi = fit(average="polyak")
+    svi.load(tmp_path / "fit")
+    svi.evaluate_loss()
+    torch.testing.assert_close(parameters(), shown, rtol=0, atol=0)
+
+
+def test_a_run_of_no_steps_puts_a_checkpoint_in_its_place(tmp_path):
+    svi = fit()
+    svi.run(3, checkpoint=tmp_path / "fit")
+    saved = parameters()
+    pyro.clear_param_store()
+    svi = fit()
+    svi.load(tmp_path / "fit")
+    assert svi.run(0).step_count == 3
+    torch.testing.assert_close(parameters(), saved, rtol=0, atol=0)
+
+
+def test_run_writes_checkpoints(tmp_path):
+    path, seen = tmp_path / "fit", []
+
+    def callback(step, loss, report):
+        seen.append(torch.load(path)["step_count"] if path.exists() else 0)
+
+    svi = fit()
+    svi.run(7, checkpoint=path, every=3, callbacks=[callback])
+    assert seen == [0, 0, 0, 3, 3, 3, 6]
+    assert torch.load(path)["step_count"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["fit"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "fit"
+    svi = fit()
+    svi.run(2, checkpoint=path)
+
+    def failing(state, file):
+        file.write(b"half of it")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint.torch, "save", failing)
+    with pytest.raises(OSError, match="no space left"):
+        svi.run(2, checkpoint=path)
+    assert checkpoint.read(path)["step_count"] == 2
+    monkeypatch.undo()
+    svi.run(2, checkpoint=path)
+    assert checkpoint.read(path)["step_count"] == 6
+    assert [p.name for p in tmp_path.iterdir()] == ["fit"]
+
+
+def test_a_file_from_elsewhere(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "run",))
+
+    contents = [Evil(), {"kind": "another"}, torch.ones(2)]
+    for content in contents:
+        torch.save(content, tmp_path / "fit")
+        with pytest.raises(ValueError, match=r"is no checkpoint of pyro_kl\.SVI"):
+            fit().load(tmp_path / "fit")
+    (tmp_path / "fit").write_bytes(b"half of it")
+    with pytest.raises(ValueError, match=r"is no checkpoint of pyro_kl\.SVI"):
+        fit().load(tmp_path / "fit")
+    assert not (tmp_path / "run").exists()
+    checkpoint.write(tmp_path / "fit", {"format": 99})
+    with pytest.raises(ValueError, match="has format 99"):
+        fit().load(tmp_path / "fit")
+    with pytest.raises(FileNotFoundError):
+        fit().load(tmp_path / "none")
+
+
+def scaled(shape, constraint, dtype=torch.float32):
+    def guide(*args):
+        value = torch.ones(shape, dtype=dtype)
+        scale = pyro.param("scale", value, constraint=constraint).sum().float()
+        pyro.sample("z", dist.Normal(0.0, scale))
+
+    return lambda model: guide
+
+
+def one_site():
+    pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("other", "there"),
+    [
+        (scaled((3,), constraints.positive), r"float32 of shape \(3,\) under GreaterThan"),
+        (scaled((2,), constraints.softplus_positive), r"\(2,\) under SoftplusPositive"),
+        (scaled((2,), constraints.positive, torch.float64), "float64 of shape"),
+    ],
+)
+@pytest.mark.parametrize("is_declared", [False, True])
+def test_a_parameter_of_another_kind_is_refused(other, there, is_declared, tmp_path):
+    svi = fit(one_site, scaled((2,), constraints.positive))
+    svi.run(2)
+    svi.save(tmp_path / "fit")
+    pyro.clear_param_store()
+    svi = fit(one_site, other)
+    if is_declared:
+        svi.step()
+    load = svi.load if is_declared else lambda path: (svi.load(path), svi.step())
+    with pytest.raises(ValueError, match=f"The parameter scale is .*{there}.* in the checkpoint"):
+        load(tmp_path / "fit")
+
+
+def test_another_guide_is_refused(tmp_path):
+    svi = fit()
+    svi.run(2)
+    svi.save(tmp_path / "fit")
+    pyro.clear_param_store()
+    svi = fit(guide=AutoDiagonalNormal)
+    svi.load(tmp_path / "fit")
+    with pytest.raises(ValueError, match=r"no value for AutoDiagonalNormal.loc.*AutoNormal.locs"):
+        svi.step()
+
+
+def test_a_parameter_that_is_declared_later_gets_its_value_then(tmp_path):
+    def late_guide(model):
+        def guide(late):
+            loc = pyro.param("loc", lambda: torch.randn(()))
+            if late:
+                loc = loc + pyro.param("late", lambda: torch.randn(()))
+            pyro.sample("z", dist.Normal(loc, 1.0))
+
+        return guide
+
+    def model(late):
+        pyro.sample("z", dist.Normal(3.0, 1.0))
+
+    svi = fit(model, late_guide)
+    batches = [True, False, False, True, True]
+    svi.run(2, batches=batches[:2])
+    svi.save(tmp_path / "fit")
+    whole = [svi.step(late) for late in batches[2:]], parameters()
+    pyro.clear_param_store()
+    svi = fit(model, late_guide)
+    svi.load(tmp_path / "fit")
+    with pytest.warns(UserWarning, match="values for late, which this step did not declare"):
+        resumed = [svi.step(late) for late in batches[2:]], parameters()
+    assert resumed[0] == whole[0]
+    torch.testing.assert_close(resumed[1], whole[1], rtol=0, atol=0)
+
+
+def test_python_and_numpy_go_on_too(tmp_path):
+    svi = fit()
+    svi.run(2)
+    svi.save(tmp_path / "fit")
+
+    def draw():
+        return random.random(), np.random.random(), float(torch.rand(()))  # noqa: NPY002
+
+    drawn = draw()
+    svi.load(tmp_path / "fit")
+    assert draw() == drawn
