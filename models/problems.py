@@ -6,7 +6,7 @@ start, as `AutoMultivariateNormal` does, draws it at the first step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +29,18 @@ class Problem:
     Attributes:
         model: The model.
         guide: Its guide.
-        batch: The arguments of both at step 0, 1, ...
+        batches: The arguments of both at step 0, 1, ...; after the last one the first again.
         lr: Adam's learning rate.
     """
 
     model: Callable[..., Any]
     guide: Callable[..., Any]
-    batch: Callable[[int], tuple[Tensor, ...]]
+    batches: Sequence[tuple[Tensor, ...]]
     lr: float
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Return the arguments of model and guide at a step."""
+        return self.batches[step % len(self.batches)]
 
 
 def _linear(x: Tensor, w: Tensor) -> Tensor:
@@ -44,20 +48,9 @@ def _linear(x: Tensor, w: Tensor) -> Tensor:
     return x @ w if w.dim() == 1 else (w @ x.mT).squeeze(-2)
 
 
-def _all(*data: Tensor) -> Callable[[int], tuple[Tensor, ...]]:
-    """All rows at each step."""
-    return lambda step: data
-
-
-def _minibatches(size: int, *data: Tensor) -> Callable[[int], tuple[Tensor, ...]]:
-    """The next ``size`` rows at each step, from the first row again after the last."""
-    count = len(data[0]) // size
-
-    def batch(step: int) -> tuple[Tensor, ...]:
-        start = step % count * size
-        return tuple(column[start : start + size] for column in data)
-
-    return batch
+def _minibatches(size: int, *data: Tensor) -> Sequence[tuple[Tensor, ...]]:
+    """The rows of all columns, ``size`` in each batch."""
+    return [*zip(*(column.split(size) for column in data), strict=True)]
 
 
 def _random_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,7 +83,7 @@ def breast_cancer() -> Problem:
     (data,) = standardise(load_breast_cancer())
     x = torch.cat([torch.ones(len(data), 1), data.features], -1).to(torch.get_default_dtype())
     y = data.labels.to(x.dtype)
-    return Problem(*_logistic_regression(*x.shape), _all(x, y), lr=0.01)
+    return Problem(*_logistic_regression(*x.shape), [(x, y)], lr=0.01)
 
 
 def minibatches() -> Problem:
@@ -122,14 +115,12 @@ def fifty_sites() -> Problem:
             scale = pyro.param(f"scale{i}", lambda: torch.ones(2), constraint=constraints.positive)
             pyro.sample(f"w{i}", dist.Normal(loc, scale).to_event(1))
 
-    return Problem(model, guide, _all(x, y), lr=0.01)
+    return Problem(model, guide, [(x, y)], lr=0.01)
 
 
 def eight_schools_full_rank() -> Problem:
     """Eight schools, centred, with a multivariate Normal over all unconstrained sites."""
-    return Problem(
-        eight_schools.model, AutoMultivariateNormal(eight_schools.model), _all(), lr=0.01
-    )
+    return Problem(eight_schools.model, AutoMultivariateNormal(eight_schools.model), [()], lr=0.01)
 
 
 def hierarchical_logistic() -> Problem:
@@ -151,7 +142,7 @@ def hierarchical_logistic() -> Problem:
             logits = (x * w[..., group, :]).sum(-1)
             pyro.sample("y", dist.Bernoulli(logits=logits), obs=y)
 
-    return Problem(model, AutoNormal(model), _all(x, group, y), lr=0.01)
+    return Problem(model, AutoNormal(model), [(x, group, y)], lr=0.01)
 
 
 def vae() -> Problem:
