@@ -30,9 +30,11 @@ def parameters():
 
 
 def run(svi, batches, steps, **options):
-    """Take steps; losses and parameters after them."""
+    """Take steps; losses, and parameters and buffers after them."""
     result = svi.run(steps, batches=batches, **options)
-    return {"losses": result.losses, "parameters": parameters()}
+    buffers = dict(svi.guide.named_buffers()) if isinstance(svi.guide, nn.Module) else {}
+    buffers = {name: value.clone() for name, value in buffers.items()}
+    return {"losses": result.losses, "parameters": parameters(), "buffers": buffers}
 
 
 def _schools(guide, **options):

@@ -32,9 +32,10 @@ def started(name, seed=0):
 
 def assert_equal(left, right):
     assert torch.equal(left["losses"], right["losses"])
-    assert left["parameters"].keys() == right["parameters"].keys()
-    for name, value in left["parameters"].items():
-        assert torch.equal(value, right["parameters"][name]), name
+    for part in ("parameters", "buffers"):
+        assert left[part].keys() == right[part].keys()
+        for name, value in left[part].items():
+            assert torch.equal(value, right[part][name]), name
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,8 @@ def test_a_parameter_that_is_declared_later_gets_its_value_then(tmp_path):
         return guide
 
     def model(late):
-        pyro.sample("z", dist.Normal(3.0, 1.0))
+        z = pyro.sample("z", dist.Normal(3.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
 
     svi = fit(model, late_guide)
     batches = [True, False, False, True, True]
