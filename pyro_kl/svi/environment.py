@@ -23,7 +23,11 @@ def environment() -> tuple[tuple[str, Callable[[], Any]], ...]:
     """
     return (
         ("the type and the device of new tensors", _defaults),
-        ("autocast", _autocast),
+        *(
+            (f"autocast on {device}", partial(read, device))
+            for device in ("cpu", "cuda")
+            for read in (torch.is_autocast_enabled, torch.get_autocast_dtype)
+        ),
         ("the handlers of Pyro around the step", partial(tuple, _PYRO_STACK)),
         *_settings_of_pyro(),
     )
@@ -32,13 +36,6 @@ def environment() -> tuple[tuple[str, Callable[[], Any]], ...]:
 def _defaults() -> tuple[torch.dtype, torch.device]:
     new = torch.empty(0)  # torch.set_default_device and `with torch.device(...)` are both in it
     return new.dtype, new.device
-
-
-def _autocast() -> tuple[bool | torch.dtype, ...]:
-    return tuple(
-        torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-        for kind in ("cpu", "cuda")
-    )
 
 
 def _settings_of_pyro() -> list[tuple[str, Callable[[], Any]]]:

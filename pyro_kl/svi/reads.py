@@ -44,7 +44,7 @@ DEPTH = 24  # steps from a function to a value; what is further away is compared
 LARGE = 1000  # elements of a container; those of a larger one are compared by identity
 
 _PASSED_ON = (  # what a library's object runs, or reads, for the user
-    FunctionType, MethodType, partial, tuple, torch.nn.Module, Distribution, Transform, Messenger,
+    FunctionType, MethodType, partial, torch.nn.Module, Distribution, Transform, Messenger,
 )  # fmt: skip
 _PARTS = ("_parameters", "_buffers", "_modules", "_pyro_params", "_pyro_samples")
 _NOT_CALLED = {"__init__", "__new__", "__repr__", "__str__", "__del__", "__init_subclass__"}
@@ -123,9 +123,10 @@ class Walk:
     def _visit_function(self, function: FunctionType, path: Path) -> None:
         wrapped = getattr(function, "__wrapped__", None)
         if is_library_function(function, self.home):
-            for cell in function.__closure__ or ():  # it may call a function of the user
-                self.visit(cell_value(cell), path)
-            self.visit(wrapped, path)
+            cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+            for name, cell in cells:  # it may call a function of the user
+                self.visit(cell_value(cell), (*path, f".{name}"))
+            self.visit(wrapped, (*path, ".__wrapped__"))
             return
         path = (self._title(_name_of(function), function),)
         code, names = function.__code__, names_in(function.__code__)
@@ -141,20 +142,23 @@ class Walk:
             imported = sys.modules.get(name) or sys.modules.get(
                 f"{module.get('__package__')}.{name}"
             )
-            self.visit(imported, (name,))
-        self.visit(wrapped, path)
+            self.visit(imported, (self._title(name, imported),))
+        self.visit(wrapped, (*path, ".__wrapped__"))
 
     def _visit_method(self, method: MethodType, path: Path) -> None:
         self.visit(method.__self__, (self._title(_name_of(method.__self__), method.__self__),))
         self.visit(method.__func__, path)
 
     def _visit_partial(self, call: partial, path: Path) -> None:
-        for part in (call.func, *call.args, *call.keywords.values()):
-            self.visit(part, path)
+        parts: dict[str, Any] = {"func": call.func}
+        parts |= {f"args[{index}]": value for index, value in enumerate(call.args)}
+        parts |= {f"keywords[{name!r}]": value for name, value in call.keywords.items()}
+        for name, part in parts.items():
+            self.visit(part, (*path, f".{name}"))
 
     def _visit_wrapper(self, wrapper: Any, path: Path) -> None:
         for name in ("__func__", "fget", "func"):
-            self.visit(getattr(wrapper, name, None), path)
+            self.visit(getattr(wrapper, name, None), (*path, f".{name}"))
 
     def _visit_module(self, module: ModuleType, path: Path) -> None:
         if not is_library_module(module, self.home):
@@ -188,7 +192,9 @@ class Walk:
             data = [name for name, item in attributes.items() if name[0] != "_" and is_data(item)]
             self._hold(Items(attributes, data), path)
             for name, item in list(attributes.items()):
-                if isinstance(item, _PASSED_ON):
+                # A tuple hides a module from torch: an autoguide keeps its model in one.
+                parts = item if isinstance(item, tuple) else (item,)
+                if any(isinstance(part, _PASSED_ON) for part in parts):
                     self.visit(item, (*path, f".{name}"))
         else:
             named = self._named(attributes)
@@ -199,7 +205,7 @@ class Walk:
             ]
             self._hold(Attributes(value, (name for name in slots if hasattr(value, name))), path)
             self._visit_class(cls, path, constructed=False)
-        self.visit(attributes.get("__wrapped__"), path)
+        self.visit(attributes.get("__wrapped__"), (*path, ".__wrapped__"))
         if isinstance(value, torch.nn.Module):
             self._hold(Items(attributes, ["training"]), path)
             for name in filter(attributes.__contains__, _PARTS):

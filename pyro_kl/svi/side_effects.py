@@ -238,7 +238,14 @@ def _numbers_of(value: torch.Tensor | np.ndarray) -> bytes | int:
         return value.tobytes()
     if value.layout is not torch.strided or value.is_meta or value.is_nested:
         return 0 if value.is_inference() else value._version
-    return value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+    value = value.detach().cpu().resolve_conj().resolve_neg()
+    if value.is_floating_point() and value.dtype not in (
+        torch.float16,
+        torch.float32,
+        torch.float64,
+    ):
+        value = value.float()  # NumPy has no bfloat16
+    return value.numpy().tobytes()
 
 
 def _state_of(generator: Any) -> Any:

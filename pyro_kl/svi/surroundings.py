@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
@@ -47,18 +47,18 @@ class Surroundings:
 
     def __init__(self, model: Callable, guide: Callable) -> None:
         self._functions = (model, guide)
-        self._ignored: set[Path] = set()
+        self._unread: set[Path] = set()
         self._environment = environment()
 
     def take(self) -> Taken:
         """What is there now; it keeps the objects alive."""
-        return Taken(self.walk(self._ignored), self._environment)
+        return self._take(self._unread)
 
     def difference(self, taken: Taken) -> str | None:
         """The first difference between then and now, in words; None if there is none."""
         if taken.is_unchanged():
             return None
-        now = self.take()
+        now = self._take(taken.ignored)
         for difference in taken.differences(now):
             return difference
         vars(taken).update(vars(now))  # equal values in other objects: these are expected now
@@ -67,24 +67,25 @@ class Surroundings:
     def side_effects(self, run_once: Callable[[], object]) -> SideEffects:
         """Run model and guide, and find what they change by themselves in each run.
 
-        What they change without reading it is no longer compared by `difference`.
+        What they change without reading it is not compared in what is taken from then on.
 
         Args:
             run_once: runs model and guide once; it is called one to four times. The caller keeps
                 torch's random state.
         """
-        found = find_side_effects(self.walk, run_once)
-        self._ignored |= found.unread
+        found = find_side_effects(lambda: Walk(self._functions), run_once)
+        self._unread = found.unread
         return found
 
-    def walk(self, ignored: set[Path] = frozenset()) -> Walk:  # type: ignore[assignment]
-        return Walk(self._functions, ignored)
+    def _take(self, ignored: Collection[Path]) -> Taken:
+        return Taken(Walk(self._functions, ignored), self._environment)
 
 
 class Taken:
     """What was in the surroundings at one time, prepared for a fast comparison."""
 
     def __init__(self, walk: Walk, environment: tuple[tuple[str, Callable[[], Any]], ...]) -> None:
+        self.ignored = walk.ignored
         self._places = walk.places
         self._readers = [holder.read() for holder, _ in walk.groups]
         self._expected = [

@@ -5,6 +5,7 @@ nothing here depends on what they return.
 """
 
 import gc
+import sys
 import weakref
 from types import ModuleType
 
@@ -188,10 +189,10 @@ CHANGES = {
     "a handler": ("a = 1\ndef f(): return a\nmodel = poutine.block(f)", "a = 2", "`a` of f was 1"),
     "what a handler holds": (
         "def f(): pass\nhandler = poutine.scale(scale=2.0)\nmodel = handler(f)",
-        "handler.scale = 3.0", "`scale` of the handlers of f was 2.0 and is 3.0"),
+        "handler.scale = 3.0", "`func.args[0].scale` of the handlers of f was 2.0 and is 3.0"),
     "data that are conditioned on": (
         "def f(): pass\ndata = {'y': torch.zeros(2)}\nmodel = poutine.condition(f, data=data)",
-        "data['y'] = torch.ones(2)", "`data['y']` of the handlers of f was a tensor"),
+        "data['y'] = torch.ones(2)", "`func.args[0].data['y']` of the handlers of f was a tensor"),
     "a callable object": (THING, "model.flag = True", "`flag` of Thing was False and is True"),
     "a bound method": (THING + "model = Thing().helper", "model.__self__.scale = 2.0",
                        "`scale` of Thing is new"),
@@ -301,12 +302,35 @@ def test_an_equal_object_is_the_one_that_is_compared_from_then_on():
     assert "had 1 elements and has 2" in surroundings.difference(taken)
 
 
+def test_what_was_taken_earlier_is_compared_as_it_was_taken():
+    module = program("n, flag = 0, True\ndef model():\n  global n\n  n += flag")
+    surroundings = Surroundings(module.model, lambda: None)
+    surroundings.side_effects(module.model)
+    first = surroundings.take()
+    module.flag = False
+    assert surroundings.side_effects(module.model).unread == set()
+    second = surroundings.take()
+    assert surroundings.difference(first) == "`flag` of model was True and is False"
+    module.flag, module.n = True, 1
+    assert surroundings.difference(first) is None  # n is only counted
+    assert "`n` of model was 0 and is 1" in second.differences(surroundings.take())
+
+
+def test_a_module_that_is_imported_in_the_function(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_config", program("flag = False"))
+    module = program("def model():\n  import my_config\n  return my_config.flag")
+    surroundings = Surroundings(module.model, lambda: None)
+    taken = surroundings.take()
+    run(sys.modules["my_config"], "flag = True")
+    assert surroundings.difference(taken) == "`flag` of my_config was False and is True"
+
+
 @pytest.mark.parametrize(
     ("switch", "expected"),
     [
         (lambda: torch.set_default_dtype(torch.float64), "the type and the device of new tensors"),
         (lambda: torch.set_default_device("meta"), "the type and the device of new tensors"),
-        (lambda: torch.set_autocast_enabled("cpu", True), "autocast was"),
+        (lambda: torch.set_autocast_enabled("cpu", True), "autocast on cpu was False and is True"),
         (
             lambda: pyro.settings.set(cholesky_relative_jitter=7.0),
             "cholesky_relative_jitter was 4.0",
