@@ -141,8 +141,9 @@ class Compiled:
         """What to tell after a step that was taken by Pyro's own run."""
         if math.isfinite(loss):
             return (
-                "A compiled step was taken again as usual: in it, a branch of the model would "
-                "have been another one, or an integral would have needed more nodes."
+                "A compiled step was taken again as usual: in it, Python would have read another "
+                "number from a tensor, such as a branch or a size, or an integral would have "
+                "needed more nodes."
             )
         sites = ""
         if isinstance(self.elbo, TraceKL_ELBO):

@@ -146,7 +146,10 @@ class FxRunner:
         self, levels: Sequence[Sequence[float]], fixed: Sequence[Tensor]
     ) -> list[float] | None:
         """Take one step, with the first of `levels`; see `Runner`."""
-        loss, ok, *gradients = self.evaluate(levels[0], fixed)
+        try:
+            loss, ok, *gradients = self.evaluate(levels[0], fixed)
+        except RuntimeError:  # a mask chooses another number of elements than in the record
+            return None
         value = loss.item()
         if not math.isfinite(value) or not ok.item():
             return None

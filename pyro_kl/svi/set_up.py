@@ -41,7 +41,8 @@ class SetUp:
     """What the run before a recording has found.
 
     Attributes:
-        parameters: name -> unconstrained leaf of each parameter that model and guide read.
+        parameters: name -> unconstrained leaf of each parameter that model and guide read; a leaf
+            with two names has the same one as in a step by `Eager`.
         loss: of the run, in nats.
         methods: site -> how its KL was computed, for a TraceKL_ELBO.
     """
@@ -71,4 +72,6 @@ def set_up(
     methods = {}
     if isinstance(elbo, TraceKL_ELBO):
         methods = {row.site: row.method for row in elbo.report}
-    return SetUp(used.leaves, float(loss), methods)
+    store = pyro.get_param_store()
+    parameters = {store.param_name(leaf) or name: leaf for name, leaf in used.leaves.items()}
+    return SetUp(parameters, float(loss), methods)

@@ -87,15 +87,31 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         if torch.Tag.data_dependent_output in func.tags:
             return self._read(func, args, kwargs)
+        for mask in self._masks(func, args):
+            # the shapes of later operations depend on how many elements the mask chooses
+            self._read(_ITEM, (mask.count_nonzero(),), {})
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.reads.drawn_by.append(self.reads.site or self.reads.where() or "the ELBO")
         return func(*args, **kwargs)
+
+    def _masks(self, func: Any, args: Any) -> list[Tensor]:
+        """The masks whose number of chosen elements is the size of an operation's result."""
+        if func is torch.ops.aten.index.Tensor:
+            return [x for x in args[1] if isinstance(x, Tensor) and x.dtype is torch.bool]
+        if torch.Tag.dynamic_output_shape not in func.tags:
+            return []
+        place = _MASKS.get(func)
+        if place is None:
+            raise Declined(
+                f"the size of {func}'s result at {self.reads.where()} depends on values"
+            )
+        return [args[place]]
 
     def _read(self, func: Any, args: Any, kwargs: Any) -> Any:
         from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
         where = self.reads.where()
-        if func is not torch.ops.aten._local_scalar_dense.default:
+        if func is not _ITEM:
             raise Declined(f"{func} at {where} reads the values of a tensor")
         with disable_proxy_modes_tracing():
             value = func(*args, **kwargs)
@@ -122,5 +138,7 @@ _TAKE_VALUES_OUT = {
     torch.tensor, Tensor.new_tensor, Tensor.tolist, Tensor.numpy, Tensor.__array__,
     Tensor.__dlpack__,
 }  # fmt: skip
+_ITEM = torch.ops.aten._local_scalar_dense.default
+_MASKS = {torch.ops.aten.nonzero.default: 0, torch.ops.aten.masked_select.default: 1}
 _RETURN_THE_LOSS = ("pyro.util", "pyro.infer.util")
 _PASSED_THROUGH = (__name__, "torch.", "pyro.", "pyro_kl.", "contextlib")
