@@ -19,12 +19,13 @@ from .eager import Eager
 from .fx import FxRunner
 from .optimiser import Optimiser
 from .record import Recording, levels_of, record
-from .set_up import generators_kept, set_up
+from .set_up import SetUp, generators_kept, set_up
+from .surroundings import Surroundings, Taken
 from .tensor_reads import Declined
 
 _MODES = ("fx",)
-#: Records of one fit, for as many different arguments.
-_MOST_RECORDS = 8
+#: Records of one fit, and steps after which there may be one more.
+_MOST_RECORDS, _STEPS_OF_RECORD = 8, 200
 #: A record that fails so often in a row is made anew.
 _MOST_FAILURES = 3
 
@@ -45,11 +46,11 @@ class Runner(Protocol):
 
 @dataclass
 class _Entry:
-    """A record and what it was made for."""
+    """A record, how steps are taken by it, and what it has found in Python."""
 
     recording: Recording
     runner: Runner
-    leaves: list[Tensor]
+    taken: Taken
     failures: int = 0
     #: Steps to be taken by Pyro's own run before the record is tried again.
     pause: int = 0
@@ -86,12 +87,17 @@ class Compiled:
         self.model, self.guide, self.elbo = model, guide, elbo
         self.optimiser, self.eager = optimiser, eager
         self.declined = ""
+        self.surroundings = Surroundings(model, guide)
+        self._is_probed = False
+        self._made = 0
+        self._steps = 0
         self._entries: dict[Hashable, _Entry] = {}
         self._said: set[str] = set()
 
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take steps with the same arguments; their losses, in nats."""
         losses: list[float] = []
+        self._steps += count
         while len(losses) < count:
             entry = None if self.declined else self._entry(args, kwargs)
             if entry is None:
@@ -161,12 +167,16 @@ class Compiled:
         """The record for these arguments, which is made if there is none; None if it cannot be."""
         key = self._signature(args, kwargs)
         entry = self._entries.get(key)
-        if entry is not None and self._still_fits(entry):
-            return entry
+        if entry is not None:
+            changed = self._changed(entry)
+            if not changed:
+                return entry
+            self._say(f"A step is recorded again: {changed}.")
         self.settle()
         try:
-            if len(self._entries) >= _MOST_RECORDS:
-                raise Declined(f"the arguments have had {_MOST_RECORDS} different forms")
+            if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
+                raise Declined(f"{self._made} records in {self._steps} steps")
+            self._made += 1
             entry = self._entries[key] = self._recorded(args, kwargs)
         except Declined as declined:
             self.declined = str(declined)
@@ -177,8 +187,42 @@ class Compiled:
             return None
         return entry
 
+    def _changed(self, entry: _Entry) -> str:
+        """What is not as it was recorded; empty if all is."""
+        store = pyro.get_param_store()._params
+        for name, leaf in entry.recording.parameters.items():
+            if store.get(name) is not leaf:
+                return f"the parameter {name!r} is another tensor"
+        return self.surroundings.difference(entry.taken) or ""
+
+    def _set_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SetUp:
+        """Run model and guide; the first time, find out what a run changes in Python by itself.
+
+        Raises:
+            Declined: model or guide read what they change themselves in each run.
+        """
+        run = self.model, self.guide, self.elbo, args, kwargs
+        if self._is_probed:
+            return set_up(*run)
+        found: list[SetUp] = []
+
+        def run_once() -> None:
+            if found:
+                with generators_kept():
+                    self.elbo.loss(self.model, self.guide, *args, **kwargs)
+            else:
+                found.append(set_up(*run))
+
+        effects = self.surroundings.side_effects(run_once)
+        self._is_probed = True
+        if effects.refusals:
+            raise Declined("; ".join(effects.refusals))
+        for notice in effects.notices:
+            self._say(notice)
+        return found[0]
+
     def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
-        found = set_up(self.model, self.guide, self.elbo, args, kwargs)
+        found = self._set_up(args, kwargs)
         with generators_kept():
             recording = record(
                 self.model, self.guide, self.elbo, found.parameters, args, kwargs, found.methods
@@ -191,19 +235,13 @@ class Compiled:
         with generators_kept():
             loss = float(runner.evaluate(levels, fixed)[0])
         _check_loss(loss, found.loss, recording)
-        return _Entry(recording, runner, [*recording.parameters.values()])
+        return _Entry(recording, runner, self.surroundings.take())
 
     @staticmethod
     def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         """What a record depends on: structure, shapes and dtypes of the arguments, and numbers."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
         return structure, tuple(map(_form, leaves))
-
-    def _still_fits(self, entry: _Entry) -> bool:
-        """Whether the parameters are the tensors that were recorded."""
-        store = pyro.get_param_store()._params
-        names = entry.recording.parameters
-        return all(store.get(name) is leaf for name, leaf in names.items())
 
     def _say(self, message: str) -> None:
         if message not in self._said:
