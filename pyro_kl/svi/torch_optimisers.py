@@ -193,7 +193,7 @@ def _fastest(single: Optimizer, param: Tensor) -> dict[str, bool]:
 
 
 def _place_steps(optimizer: Optimizer) -> None:
-    """Give the fused kernel the step counts of parameters already trained where it wants them."""
+    """Put the step counts of trained parameters where a fused kernel reads them, as torch does."""
     for group in optimizer.param_groups:
         for param in group["params"]:
             step = optimizer.state[param].get("step")

@@ -406,3 +406,49 @@ def test_a_checkpoint_of_other_options_is_refused():
         with_ours(optimiser, 1)
     with pytest.raises(ValueError, match="no averages"):
         optimiser.averaged()
+
+
+def test_a_checkpoint_has_the_schedulers_that_the_user_steps():
+    def scheduler():
+        optim_args = {"lr": 0.05, "momentum": 0.5}
+        args = {"optimizer": torch.optim.SGD, "optim_args": optim_args, "step_size": 7}
+        return pyro.optim.StepLR(args)
+
+    def run(state, scheduler, steps, start, params=None):
+        optimiser = Optimiser(scheduler)
+        if state:
+            optimiser.load_state_dict(state)
+        params = with_ours(
+            optimiser, steps, start=start, params=params, after=lambda step: scheduler.step()
+        )
+        return optimiser.state_dict(), params
+
+    _, expected = run(None, scheduler(), 20, 0)
+    state, params = run(None, scheduler(), 10, 0)
+    _, params = run(state, scheduler(), 10, 10, params)
+    assert_same(params, expected, tolerance=0)
+
+
+def test_a_parameter_that_is_not_in_the_trace_is_not_moved_by_an_old_gradient():
+    params = make_params()
+    optimiser = Optimiser(torch.optim.SGD, optim_args={"lr": 0.1})
+    optimiser.add(params)
+    before = params["b"].detach().clone()
+    params["b"].grad = torch.ones_like(before)
+    with_ours(optimiser, 1, params=params, trace=lambda step: ["a"])
+    assert torch.equal(params["b"], before)
+
+
+def test_training_of_pyro_goes_on_under_another_default_dtype():
+    """Pyro's step counts are then in float64; the fused kernel of a GPU reads them in float32."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        shared = pyro.optim.Adam({"lr": 0.1})
+        params = with_pyro(shared, 10)
+        optimiser = Optimiser(shared)
+        with_ours(optimiser, 10, start=10, params=params)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    (cohort,) = optimiser.cohorts
+    assert cohort.optimizer.state[params["a"]]["step"].dtype == torch.float32
+    assert_same(params, with_pyro(pyro.optim.Adam({"lr": 0.1}), 20))

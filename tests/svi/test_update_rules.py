@@ -210,3 +210,60 @@ def test_parameters_that_started_at_different_steps():
     assert_same(fit, expected)
     for name, value in fit.optimiser.averaged().items():
         torch.testing.assert_close(value, expected.optimiser.averaged()[name])
+
+
+def test_without_a_step_there_is_no_state():
+    """A packed fit that took no step leaves the optimiser to take its first one."""
+    expected = Fit(pyro_optimiser("SGD-dampening")).single(10)
+    fit = Fit(pyro_optimiser("SGD-dampening"))
+    rule, _ = update_rule(fit.optimiser, fit.layout)
+    unpack(fit.optimiser, rule, fit.layout, pack(fit.optimiser, rule, fit.layout))
+    assert_same(fit.single(10), expected)
+
+
+def test_one_formula_for_parameters_with_the_same_settings():
+    fit = Fit(pyro_optimiser("ClippedAdam"))
+    rule, _ = update_rule(fit.optimiser, fit.layout)
+    assert [part[:2] for part in rule.parts] == [(0, 8)]
+    assert packed_rates(fit.optimiser, fit.layout, 3).shape == (3,)
+
+
+class OwnAdam(torch.optim.Adam):
+    """May step in any way."""
+
+
+def one_cycle(optimizer):
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 60)
+
+
+def amsgrad_by_name(name):
+    return {"amsgrad": name == "a"}
+
+
+@pytest.mark.parametrize(
+    ("optim", "options", "reason"),
+    [
+        (pyro.optim.DCTAdam({}), {}, "DCTAdam is not among"),
+        (pyro.optim.Adadelta({}), {}, "Adadelta is not among"),
+        (OwnAdam, {}, "OwnAdam is not among"),
+        (pyro.optim.Adam({"maximize": True}), {}, "Adam maximises"),
+        (pyro.optim.Adam({"lr": torch.tensor(0.1)}), {}, "a setting of Adam is a tensor"),
+        (pyro.optim.Adam({}), {"schedule": one_cycle}, "OneCycleLR changes the momentum"),
+        (pyro.optim.Adam(amsgrad_by_name), {}, "keep different state"),
+    ],
+)
+def test_what_has_no_rule_says_why(optim, options, reason):
+    fit = Fit(optim, **options)
+    rule, why = update_rule(fit.optimiser, fit.layout)
+    assert rule is None
+    assert reason in why
+
+
+def test_parameters_of_two_dtypes_have_no_rule():
+    fit = Fit(pyro_optimiser("Adam"))
+    other = torch.zeros(2, requires_grad=True)
+    fit.optimiser.add({"d": other})
+    layout = [*fit.layout, ("d", 8, other.shape)]
+    assert update_rule(fit.optimiser, layout)[1].endswith("of one dtype and device")
+    with pytest.raises(ValueError, match=r"has not seen \['e'\]"):
+        update_rule(fit.optimiser, [("e", 0, other.shape)])
