@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+aten = torch.ops.aten
+
 
 class Declined(Exception):
     """A model, guide or ELBO that cannot be recorded; the message says which site and why."""
@@ -87,25 +89,24 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         if torch.Tag.data_dependent_output in func.tags:
             return self._read(func, args, kwargs)
-        for mask in self._masks(func, args):
-            # the shapes of later operations depend on how many elements the mask chooses
-            self._read(_ITEM, (mask.count_nonzero(),), {})
+        for size in self._sizes(func, args):  # the shapes of later operations depend on it
+            self._read(_ITEM, (size,), {})
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.reads.drawn_by.append(self.reads.site or self.reads.where() or "the ELBO")
         return func(*args, **kwargs)
 
-    def _masks(self, func: Any, args: Any) -> list[Tensor]:
-        """The masks whose number of chosen elements is the size of an operation's result."""
-        if func is torch.ops.aten.index.Tensor:
-            return [x for x in args[1] if isinstance(x, Tensor) and x.dtype is torch.bool]
+    def _sizes(self, func: Any, args: Any) -> list[Tensor]:
+        """The sizes of an operation's result that depend on values."""
+        if func is aten.index.Tensor:
+            masks = [x for x in args[1] if isinstance(x, Tensor) and x.dtype is torch.bool]
+            return [mask.count_nonzero() for mask in masks]
         if torch.Tag.dynamic_output_shape not in func.tags:
             return []
-        place = _MASKS.get(func)
-        if place is None:
+        if func not in _SIZES:
             raise Declined(
                 f"the size of {func}'s result at {self.reads.where()} depends on values"
             )
-        return [args[place]]
+        return [_SIZES[func](*args)]
 
     def _read(self, func: Any, args: Any, kwargs: Any) -> Any:
         from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
@@ -138,7 +139,11 @@ _TAKE_VALUES_OUT = {
     torch.tensor, Tensor.new_tensor, Tensor.tolist, Tensor.numpy, Tensor.__array__,
     Tensor.__dlpack__,
 }  # fmt: skip
-_ITEM = torch.ops.aten._local_scalar_dense.default
-_MASKS = {torch.ops.aten.nonzero.default: 0, torch.ops.aten.masked_select.default: 1}
+_ITEM = aten._local_scalar_dense.default
+_SIZES: dict[Any, Any] = {
+    aten.nonzero.default: lambda x: x.count_nonzero(),
+    aten.masked_select.default: lambda x, mask: mask.count_nonzero(),
+    aten.repeat_interleave.Tensor: lambda repeats: repeats.sum(),
+}
 _RETURN_THE_LOSS = ("pyro.util", "pyro.infer.util")
 _PASSED_THROUGH = (__name__, "torch.", "pyro.", "pyro_kl.", "contextlib")
