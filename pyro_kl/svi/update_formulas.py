@@ -8,12 +8,13 @@ parameters, so that factors made of them are as exact as the Python numbers of t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import pyro.optim.adagrad_rmsprop
-import pyro.optim.clipped_adam
 import torch
+from pyro.optim.adagrad_rmsprop import AdagradRMSProp
+from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
 
 State = tuple[Tensor, ...]
@@ -243,61 +244,49 @@ def radam(
 
 
 class Formula(NamedTuple):
-    """How an optimiser steps: its function, the settings it reads and the state it keeps."""
+    """How an optimiser steps: its class, its function and the state it keeps."""
 
     #: The exact class: a subclass may step differently.
     optimizer: type
     update: Callable[..., Update]
-    settings: tuple[str, ...]
+    #: torch's names of the state, in the order of `update`.
     state: tuple[str, ...]
-    #: State that is kept only under a setting, in the order of `update`.
+    #: What comes after them under a setting: (name, setting).
     optional: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that the step depends on."""
+        parameters = inspect.signature(self.update).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
     def state_names(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The names of the state tensors, which are torch's."""
+        """The names of the state tensors under these settings."""
         return self.state + tuple(name for name, under in self.optional if settings[under])
 
 
-_ADAM = ("betas", "eps", "weight_decay")
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-_ADAM_SETTINGS = (*_ADAM, "amsgrad", "decoupled_weight_decay")
 _LARGEST = (("max_exp_avg_sq", "amsgrad"),)
-_SGD = ("momentum", "dampening", "weight_decay", "nesterov")
-_BUFFER = (("started", "momentum"), ("momentum_buffer", "momentum"))
-_RMSPROP = ("alpha", "eps", "weight_decay", "momentum", "centered")
-_NADAM = (*_ADAM, "momentum_decay", "decoupled_weight_decay")
+_BUFFER = ("momentum_buffer", "momentum")
 
 #: By the name of the class.
 FORMULAS: dict[str, Formula] = {
     formula.optimizer.__name__: formula
     for formula in (
-        Formula(torch.optim.Adam, adam, _ADAM_SETTINGS, _MOMENTS, _LARGEST),
-        Formula(torch.optim.AdamW, adam, _ADAM_SETTINGS, _MOMENTS, _LARGEST),
-        Formula(torch.optim.SGD, sgd, _SGD, (), _BUFFER),
+        Formula(torch.optim.Adam, adam, _MOMENTS, _LARGEST),
+        Formula(torch.optim.AdamW, adam, _MOMENTS, _LARGEST),
+        Formula(torch.optim.SGD, sgd, (), (("started", "momentum"), _BUFFER)),
         Formula(
             torch.optim.RMSprop,
             rmsprop,
-            _RMSPROP,
             ("step", "square_avg"),
-            (("momentum_buffer", "momentum"), ("grad_avg", "centered")),
+            (_BUFFER, ("grad_avg", "centered")),
         ),
-        Formula(
-            torch.optim.Adagrad, adagrad, ("lr_decay", "eps", "weight_decay"), ("step", "sum")
-        ),
-        Formula(torch.optim.Adamax, adamax, _ADAM, ("step", "exp_avg", "exp_inf")),
-        Formula(torch.optim.NAdam, nadam, _NADAM, ("step", "mu_product", "exp_avg", "exp_avg_sq")),
-        Formula(torch.optim.RAdam, radam, (*_ADAM, "decoupled_weight_decay"), _MOMENTS),
-        Formula(
-            pyro.optim.clipped_adam.ClippedAdam,
-            clipped_adam,
-            (*_ADAM, "clip_norm", "centered_variance"),
-            _MOMENTS,
-        ),
-        Formula(
-            pyro.optim.adagrad_rmsprop.AdagradRMSProp,
-            adagrad_rmsprop,
-            ("delta", "t"),
-            ("step", "sum"),
-        ),
+        Formula(torch.optim.Adagrad, adagrad, ("step", "sum")),
+        Formula(torch.optim.Adamax, adamax, ("step", "exp_avg", "exp_inf")),
+        Formula(torch.optim.NAdam, nadam, ("step", "mu_product", "exp_avg", "exp_avg_sq")),
+        Formula(torch.optim.RAdam, radam, _MOMENTS),
+        Formula(ClippedAdam, clipped_adam, _MOMENTS),
+        Formula(AdagradRMSProp, adagrad_rmsprop, ("step", "sum")),
     )
 }

@@ -119,9 +119,10 @@ def update_rule(optimiser: Optimiser, layout: Layout) -> tuple[UpdateRule | None
         return None, reason
     name = type(entries[0].cohort.optimizer).__name__
     formula = FORMULAS[name]
+    names = formula.settings
     parts: list[Part] = []
     for entry in entries:
-        settings = tuple((key, entry.group.get(key, False)) for key in formula.settings)
+        settings = tuple((key, entry.group.get(key, False)) for key in names)
         start = entry.start
         if parts and parts[-1][2] == settings:
             start = parts.pop()[0]
