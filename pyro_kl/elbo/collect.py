@@ -16,11 +16,10 @@ from ..numerics.concrete import is_recorded, is_step_recorded
 from ..wrappers.masked import unmasked
 from .balance import balanced, check_no_scores, stopped
 from .guides.mean_field import OwnDistribution
-from .guides.pair_kl import UnivariatePair
 from .guides.plan import Decision, Plan
 from .objective import Objective
 from .settings import agree, inner_masks, lends_mask
-from .site_batches import SiteBatch, in_batches
+from .site_batches import Member, PairAndMember, SiteBatch, in_batches
 from .terms import Term, scaled
 from .traces import (
     Site,
@@ -85,7 +84,7 @@ def collect(
         node = traces.model.nodes[name]
         method = _method_of_density(node)
         terms.append(Term.of(node, "likelihood", node["log_prob"], method=method))
-    pairs: list[tuple[UnivariatePair, Term]] = []
+    pairs: list[PairAndMember] = []
     may_batch = not tracing or is_step_recorded()
     for name, how in plan.decisions.items():
         share = None if objective.kl_balance is None else objective.balance(name)
@@ -93,11 +92,10 @@ def collect(
         if share is None and may_batch and _is_plain(how, traces):
             pair = how.site.univariate_pair(traces)
         if pair is not None:
-            term = Term.of(
-                traces.model.nodes[name], "latent", None,
-                method=how.method, source=how.source, reason=how.reason, own_cost=False,
-            )  # fmt: skip
-            pairs.append((pair, term))
+            node = traces.model.nodes[name]
+            shape = node["fn"].batch_shape + node["fn"].event_shape
+            member = Member(how, node["cond_indep_stack"], shape, pair.shape, pair.event_dims)
+            pairs.append((pair, member))
             continue
         term = _latent(how, traces)
         if share is not None and how.method != "prior":

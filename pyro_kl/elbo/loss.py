@@ -152,9 +152,13 @@ def loss_of(
 def _with_one_weight(
     particles: Sequence[Particle], beta: Any, num_particles: int
 ) -> ElboTerms | None:
-    """The same where all KLs have one weight; None where a term has to be looked at by itself."""
-    likelihood: Any = 0.0
-    kl: Any = 0.0
+    """The same where all KLs have one weight; None where a term has to be looked at by itself.
+
+    A sum that starts from a number, a factor of 1 and a sum of one number would each be an
+    operation with a gradient of its own.
+    """
+    likelihoods: list[Tensor] = []
+    kls: list[Tensor] = []
     value: Any = 0.0
     weights: dict[str, Any] = {}
     for particle in particles:
@@ -162,22 +166,34 @@ def _with_one_weight(
         for term in particle.collected.single:
             if term.score is not None:
                 return None
-            total = term.surrogate.sum()
             if term.kind == "likelihood":
-                likelihood = likelihood + total
+                node = particle.traces.model.nodes[term.name]
+                likelihoods.append(node["log_prob_sum"])
             else:
-                kl = kl + total
+                kls.append(_total(term.surrogate))
             if term.surrogate is not term.value:
                 value = value + (term.value - term.surrogate).detach().sum()
-        for batch in particle.collected.batches:
-            kl = kl + batch.flat.sum()
-    weigh_one = isinstance(beta, Tensor) or beta != 1.0
-    surrogate = ((beta * kl if weigh_one else kl) - likelihood) / num_particles
+        kls += [batch.flat.sum() for batch in particle.collected.batches]
+    kl, likelihood = _sum(kls), _sum(likelihoods)
+    if isinstance(beta, Tensor) or beta != 1.0:
+        kl, value = beta * kl, beta * value
+    surrogate = kl - likelihood if likelihoods else kl
+    if num_particles != 1:
+        surrogate, value = surrogate / num_particles, value / num_particles
     loss = surrogate.detach() if isinstance(surrogate, Tensor) else surrogate
-    loss = loss + (beta * value if weigh_one else value) / num_particles
+    if isinstance(value, Tensor):
+        loss = loss + value
     if _may_be_infinite(loss):
         return None
     return ElboTerms(loss, surrogate, Weighted(math.nan, weights), particles, num_particles)
+
+
+def _total(x: Tensor) -> Tensor:
+    return x.sum() if x.dim() else x
+
+
+def _sum(numbers: Sequence[Tensor]) -> Any:
+    return sum(numbers[1:], start=numbers[0]) if numbers else 0.0
 
 
 def _may_be_infinite(loss: Any) -> bool:

@@ -9,19 +9,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..registry.family import Family
 from ..registry.register import family_of, pair_of
 from .guides.pair_kl import UnivariatePair
+from .guides.plan import Decision
 from .terms import Term
 
-#: A latent's pair of distributions, and its term without the numbers.
-PairAndTerm = tuple[UnivariatePair, Term]
+
+class Member(NamedTuple):
+    """A latent whose term is its exact KL, without scale and mask.
+
+    Attributes:
+        how: the decision about it.
+        frames: the plates that it is in.
+        shape: of its value, batch and event.
+        kl_shape: of its KL per element.
+        event_dims: how many rightmost dims of that KL belong to the event.
+    """
+
+    how: Decision
+    frames: tuple[Any, ...]
+    shape: torch.Size
+    kl_shape: torch.Size
+    event_dims: int
+
+    def term(self, dims: Tensor) -> Term:
+        """Its term.
+
+        Args:
+            dims: the KL per element.
+        """
+        value = sum_rightmost(dims, self.event_dims)
+        return Term(
+            name=self.how.site.name,
+            kind="latent",
+            value=value,
+            surrogate=value,
+            frames=self.frames,
+            method=self.how.method,
+            source=self.how.source,
+            reason=self.how.reason,
+            score=None,
+            score_frames=self.frames,
+            own_cost=False,
+            dims=dims,
+            scale=1.0,
+            mask=None,
+            shape=tuple(self.shape),
+        )
+
+
+#: A latent's pair of distributions, and what else its term consists of.
+PairAndMember = tuple[UnivariatePair, Member]
 
 
 @dataclass
@@ -30,12 +76,11 @@ class SiteBatch:
 
     Attributes:
         flat: nats.
-        members: for each site its term without the numbers, the shape of its KL per element, and
-            how many of its rightmost dims belong to the event.
+        members: the sites.
     """
 
     flat: Tensor
-    members: list[tuple[Term, torch.Size, int]]
+    members: list[Member]
 
     def detached(self) -> SiteBatch:
         """The same without its graph."""
@@ -43,20 +88,20 @@ class SiteBatch:
 
     def terms(self) -> list[Term]:
         """One term for each site."""
-        parts = self.flat.split([shape.numel() for _, shape, _ in self.members])
+        parts = self.flat.split([member.kl_shape.numel() for member in self.members])
         return [
-            term.with_kl(part.view(shape), event_dims)
-            for part, (term, shape, event_dims) in zip(parts, self.members, strict=True)
+            member.term(part.view(member.kl_shape))
+            for part, member in zip(parts, self.members, strict=True)
         ]
 
 
-def in_batches(pairs: Sequence[PairAndTerm]) -> tuple[list[SiteBatch], list[Term]]:
+def in_batches(pairs: Sequence[PairAndMember]) -> tuple[list[SiteBatch], list[Term]]:
     """The sites that one call of a formula computes together, and the terms of all others."""
-    groups: dict[Any, list[PairAndTerm]] = {}
-    for pair, term in pairs:
-        groups.setdefault((type(pair.q), type(pair.p)), []).append((pair, term))
+    groups: dict[Any, list[PairAndMember]] = {}
+    for pair, member in pairs:
+        groups.setdefault((type(pair.q), type(pair.p)), []).append((pair, member))
     batches: list[SiteBatch] = []
-    single: list[PairAndTerm] = []
+    single: list[PairAndMember] = []
     for (q, p), group in groups.items():
         families = _families(q, p) if len(group) > 1 else None
         if families is None:
@@ -67,11 +112,7 @@ def in_batches(pairs: Sequence[PairAndTerm]) -> tuple[list[SiteBatch], list[Term
                 batches.append(_batch(families, alike))
             else:
                 single += alike
-    terms = []
-    for pair, term in single:
-        kl = pair.kl()
-        terms.append(term.with_kl(kl.dims, kl.event_dims))
-    return batches, terms
+    return batches, [member.term(pair.kl().dims) for pair, member in single]
 
 
 @lru_cache(maxsize=256)
@@ -86,47 +127,44 @@ def _families(q: Any, p: Any) -> tuple[Family, Family] | None:
     return of_q, of_p
 
 
-def _of_one_dtype(family: Family, group: Sequence[PairAndTerm]) -> list[list[PairAndTerm]]:
+def _of_one_dtype(family: Family, group: Sequence[PairAndMember]) -> list[list[PairAndMember]]:
     """Sites whose parameters can be laid end to end: of one dtype, on one device."""
-    alike: dict[Any, list[PairAndTerm]] = {}
-    for pair, term in group:
+    alike: dict[Any, list[PairAndMember]] = {}
+    for pair, member in group:
         first = next(iter(family.of(pair.q).values()))
-        alike.setdefault((first.dtype, first.device), []).append((pair, term))
+        alike.setdefault((first.dtype, first.device), []).append((pair, member))
     return list(alike.values())
 
 
-def _batch(families: tuple[Family, Family], group: Sequence[PairAndTerm]) -> SiteBatch:
+def _batch(families: tuple[Family, Family], group: Sequence[PairAndMember]) -> SiteBatch:
     """The KLs of sites between the same two families."""
-    shapes = [torch.Size(pair.shape) for pair, _ in group]
-    q = _end_to_end(families[0], [pair.q for pair, _ in group], shapes)
-    p = _end_to_end(families[1], [pair.p for pair, _ in group], shapes)
+    shapes = [member.kl_shape for _, member in group]
+    q = _joined(families[0], [pair.q for pair, _ in group], shapes)
+    p = _joined(families[1], [pair.p for pair, _ in group], shapes)
     flat = kl_divergence(q, p)
     if any(pair.excess is not None for pair, _ in group):
-        flat = flat + torch.cat(
-            [
-                flat.new_zeros(shape.numel())
-                if pair.excess is None
-                else pair.excess.expand(shape).reshape(-1)
-                for (pair, _), shape in zip(group, shapes, strict=True)
-            ]
-        )
-    members = [
-        (term, shape, pair.event_dims) for (pair, term), shape in zip(group, shapes, strict=True)
-    ]
-    return SiteBatch(flat, members)
+        zero = flat.new_zeros(())
+        excess = [zero if pair.excess is None else pair.excess for pair, _ in group]
+        flat = flat + _end_to_end(excess, shapes)
+    return SiteBatch(flat, [member for _, member in group])
 
 
-def _end_to_end(family: Family, members: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
+def _joined(family: Family, members: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
     """One distribution whose batch is the batches of all members, end to end."""
     make: Any = family.distribution
-    values = [family.of(member) for member in members]
+    of_members = [family.of(member) for member in members]
     parameters = {
-        name: torch.cat(
-            [
-                value[name].expand(shape).reshape(-1)
-                for value, shape in zip(values, shapes, strict=True)
-            ]
-        )
+        name: _end_to_end([values[name] for values in of_members], shapes)
         for name in family.parameters
     }
     return make(**parameters, validate_args=False)
+
+
+def _end_to_end(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Tensor:
+    """Tensors of these shapes, or that broadcast to them, as one vector."""
+    return torch.cat(
+        [
+            x if x.shape == shape and len(shape) == 1 else x.expand(shape).reshape(-1)
+            for x, shape in zip(tensors, shapes, strict=True)
+        ]
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyro.distributions.util import scale_and_mask, sum_rightmost
+from pyro.distributions.util import scale_and_mask
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
@@ -109,16 +109,6 @@ class Term:
         value = self.value.detach()
         dims = None if self.dims is None else self.dims.detach()
         return replace(self, value=value, surrogate=value, score=None, dims=dims)
-
-    def with_kl(self, dims: Tensor, event_dims: int) -> Term:
-        """The term of a latent with its KL, which has no scale and no mask.
-
-        Args:
-            dims: KL per element.
-            event_dims: how many rightmost dims of `dims` belong to the event.
-        """
-        value = sum_rightmost(dims, event_dims)
-        return replace(self, value=value, surrogate=value, dims=dims)
 
 
 def scaled(value: Tensor, node: Site, mask: Any = True) -> Tensor:

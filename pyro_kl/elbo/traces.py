@@ -5,19 +5,22 @@ Pyro's own function computes the log density of every site; an exact KL needs no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 from pyro import poutine
 from pyro.distributions import Distribution as PyroDistribution
 from pyro.distributions import Unit
+from pyro.distributions.util import scale_and_mask
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace as PyroTrace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch.distributions import Distribution
 
+from ..numerics.concrete import is_recorded
 from .guides.validity import Watch
 from .recorder import Recorder, ReplayRecorder
 from .trace_checks import TraceChecks
@@ -105,9 +108,34 @@ def is_factor(node: Site) -> bool:
     return type(node["fn"]) is Unit
 
 
-def compute_model(trace: Any, names: Collection[str]) -> None:
-    """Compute `log_prob` of some sites of the model, scaled and masked, as Pyro does."""
-    trace.compute_log_prob(lambda name, site: name in names)
+def compute_model(trace: Any, names: Iterable[str]) -> None:
+    """Compute `log_prob` of some sites of the model, scaled and masked, as Pyro does.
+
+    Pyro's own method runs where it raises an error, or warns of a sum that is not finite.
+    """
+    if is_recorded():
+        wanted = set(names)
+        trace.compute_log_prob(lambda name, site: name in wanted)
+        return
+    for name in names:
+        if not _has_log_prob(trace.nodes[name]):
+            trace.compute_log_prob(lambda other, site, name=name: other == name)
+
+
+def _has_log_prob(node: Site) -> bool:
+    """Compute a site's density, unless that fails; whether there is no more to do."""
+    if "log_prob" in node:
+        return True
+    try:
+        density = node["fn"].log_prob(node["value"], *node["args"], **node["kwargs"])
+    except ValueError:
+        return False
+    scaled = scale_and_mask(density, node["scale"], node["mask"])
+    total = scaled.sum()
+    if is_validation_enabled() and not math.isfinite(total.item()):
+        return False
+    node.update(unscaled_log_prob=density, log_prob=scaled, log_prob_sum=total)
+    return True
 
 
 def compute_guide(trace: Trace, names: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions import MaskedDistribution
@@ -46,8 +46,7 @@ class PairKL:
         return sum_rightmost(self.dims, self.event_dims)
 
 
-@dataclass(frozen=True)
-class UnivariatePair:
+class UnivariatePair(NamedTuple):
     """Two batches of univariate distributions, whose KLs can be computed with those of others.
 
     Attributes:
@@ -75,7 +74,9 @@ class UnivariatePair:
         Raises:
             NotImplementedError: there is no formula.
         """
-        dims = kl_divergence(self.q, self.p).expand(self.shape)
+        dims, shape = kl_divergence(self.q, self.p), self.shape
+        if is_recorded() or dims.shape != shape:  # sizes are tensors while they are recorded
+            dims = dims.expand(shape)
         return PairKL(dims if self.excess is None else dims + self.excess, self.event_dims)
 
 
