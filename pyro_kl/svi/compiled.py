@@ -88,7 +88,6 @@ class Compiled:
         self.optimiser, self.eager = optimiser, eager
         self.declined = ""
         self.surroundings = Surroundings(model, guide)
-        self._is_probed = False
         self._made = 0
         self._steps = 0
         self._entries: dict[Hashable, _Entry] = {}
@@ -196,14 +195,14 @@ class Compiled:
         return self.surroundings.difference(entry.taken) or ""
 
     def _set_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SetUp:
-        """Run model and guide; the first time, find out what a run changes in Python by itself.
+        """Run model and guide, and find out what a run changes in Python by itself.
+
+        This is done for each record: in another branch, another value is read.
 
         Raises:
             Declined: model or guide read what they change themselves in each run.
         """
         run = self.model, self.guide, self.elbo, args, kwargs
-        if self._is_probed:
-            return set_up(*run)
         found: list[SetUp] = []
 
         def run_once() -> None:
@@ -214,7 +213,6 @@ class Compiled:
                 found.append(set_up(*run))
 
         effects = self.surroundings.side_effects(run_once)
-        self._is_probed = True
         if effects.refusals:
             raise Declined("; ".join(effects.refusals))
         for notice in effects.notices:

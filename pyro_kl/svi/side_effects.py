@@ -17,6 +17,7 @@ import torch
 from .differences import changed
 from .places import CONTENTS, Cells, Path, Place, name_of
 from .reads import Walk
+from .set_up import generators_kept
 from .values import is_scalar
 from .watched import Collecting, ReadLog, Watched, path_of, unwrap
 
@@ -47,7 +48,8 @@ def find_side_effects(take: Callable[[], Walk], run_once: Callable[[], object]) 
 
     Args:
         take: walks over the places.
-        run_once: runs model and guide once; the caller keeps torch's random state.
+        run_once: runs model and guide once. The first call is left to move torch's random
+            generators, the others have draws of their own and move nothing.
 
     Returns:
         Refusals, notices, and the places that need not be compared.
@@ -60,8 +62,11 @@ def find_side_effects(take: Callable[[], Walk], run_once: Callable[[], object]) 
     if refusals:
         return SideEffects(refusals, [], set())
     saved = _Saved(first)
-    for _ in range(RUNS):
-        run_once()
+    for number in range(RUNS):
+        if number:
+            _run_with_other_draws(run_once, number)
+        else:
+            run_once()
         after = _Moment(take())
         pairs, states, in_place = before.changes(after)
         if not (pairs or states or in_place):
@@ -102,7 +107,7 @@ class _Moment:
             else:
                 self.states[name_of(path)] = _state_of(generator)
         values: list[tuple[Path, Any]] = [*walk.tensors, *walk.arrays]
-        self.numbers = {path: _numbers_of(it) for path, it in values if it.nbytes <= SMALL}
+        self.numbers = {path: _numbers_of(value) for path, value in values}
 
     def changes(self, after: _Moment) -> tuple[list[tuple[Place, Place]], list[str], list[Path]]:
         """Places, random states, and tensors and arrays in place that differ afterwards."""
@@ -151,7 +156,7 @@ class _Saved:
         self.tensors = {
             path: (tensor, tensor.detach().clone())
             for path, tensor in moment.walk.tensors
-            if tensor.nbytes <= SMALL
+            if isinstance(moment.numbers[path], bytes)
         }
 
     def restore(self, places: list[Place], states: list[str], in_place: list[Path]) -> None:
@@ -193,15 +198,25 @@ def _find_reads(
         for target in targets:
             target.holder.put(target.key, kind(place.value, place.path, log))
     try:
-        run_once()
+        _run_with_other_draws(run_once, RUNS)
     except Exception:  # code in C does not know a stand-in: it would have read it
         log.paths = log.paths or dict.fromkeys(place.path for place in places)
-    log.open = False
-    _take_back(take)
+    finally:
+        log.open = False
+        _take_back(take)
     if log.alive():
         gc.collect()
     # Something that the walk does not reach keeps a number: who reads it there is not known.
     return [*log.paths | {path_of(watched): None for watched in log.alive()}]
+
+
+def _run_with_other_draws(run_once: Callable[[], object], seed: int) -> None:
+    """Run once more; with the same draws, a draw that is kept would seem to be unchanged."""
+    with generators_kept():
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+        run_once()
 
 
 def _take_back(take: Callable[[], Walk]) -> None:
@@ -235,8 +250,9 @@ def _short(path: Path) -> str:
 def _numbers_of(value: torch.Tensor | np.ndarray) -> bytes | int:
     """The numbers of a tensor or an array, or how often the tensor was changed."""
     if isinstance(value, np.ndarray):
-        return value.tobytes()
-    if value.layout is not torch.strided or value.is_meta or value.is_nested:
+        return value.tobytes() if value.nbytes <= SMALL else 0
+    is_plain = value.layout is torch.strided and not (value.is_meta or value.is_nested)
+    if not is_plain or value.nbytes > SMALL:
         return 0 if value.is_inference() else value._version
     value = value.detach().cpu().resolve_conj().resolve_neg()
     if value.is_floating_point() and value.dtype not in (

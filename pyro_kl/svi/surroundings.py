@@ -70,8 +70,8 @@ class Surroundings:
         What they change without reading it is not compared in what is taken from then on.
 
         Args:
-            run_once: runs model and guide once; it is called one to four times. The caller keeps
-                torch's random state.
+            run_once: runs model and guide once; it is called one to four times, of which only the
+                first moves torch's random generators.
         """
         found = find_side_effects(lambda: Walk(self._functions), run_once)
         self._unread = found.unread

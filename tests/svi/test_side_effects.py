@@ -189,7 +189,12 @@ def side_effects(source):
     module = program("import itertools\n" + SAMPLE + source)
     surroundings = Surroundings(module.model, lambda: None)
     runs = []
-    found = surroundings.side_effects(lambda: runs.append(module.model()))
+
+    def run_once():
+        with torch.random.fork_rng():  # the caller may keep the generator
+            runs.append(module.model())
+
+    found = surroundings.side_effects(run_once)
     return module, surroundings, found, len(runs)
 
 
@@ -284,6 +289,16 @@ def test_an_autoguide_that_is_made_in_the_first_run():
 def test_numbers_above_a_threshold_are_not_needed_to_see_the_reading():
     _, _, found, _ = side_effects(GLOBAL.format("n += 1\n    if n > 10**6: w = -w"))
     assert found.refusals == ["model reads `n`, which it changes itself in each run"]
+
+
+def test_only_the_first_run_moves_the_generator():
+    module = program(SAMPLE + GLOBAL.format("n += 1"))
+    torch.manual_seed(0)
+    module.model()
+    expected = torch.get_rng_state()
+    torch.manual_seed(0)
+    Surroundings(module.model, lambda: None).side_effects(module.model)
+    assert torch.equal(torch.get_rng_state(), expected)
 
 
 def test_validation_and_gradients_are_left_as_they_are():
