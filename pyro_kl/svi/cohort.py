@@ -55,6 +55,10 @@ class Cohort:
             self.optimizer.step()
         finally:
             self.optimizer.param_groups = groups
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Move the schedule and the averages on by a step, which no parameter may have taken."""
         if self.schedule is not None:
             self.schedule.step()
         if self.average is not None:

@@ -66,7 +66,6 @@ class Optimiser:
         self._schedule = schedule
         self.params: dict[str, Tensor] = {}  # seen so far
         self._saved: list[dict[str, Any]] = []  # of parameters that are not seen yet
-        self._saved_at = 0
         if schedule is not None and self._source.has_schedule:
             raise ValueError("optim is a Pyro scheduler already: give no other schedule.")
 
@@ -86,12 +85,14 @@ class Optimiser:
         for name in new.keys() & self.params.keys():
             next(cohort for cohort in self.cohorts if name in cohort.params).remove(name)
         self.params.update(new)
+        waiting = []
         for saved in self._saved:
             known = {name: new.pop(name) for name in saved["params"] if name in new}
             if known:
                 self.cohorts.append(self._cohort(known, saved))
-                for name in known:
-                    del saved["params"][name]
+            rest = {name: of for name, of in saved["params"].items() if name not in known}
+            waiting += [{**saved, "params": rest}] if rest else []
+        self._saved = waiting
         if new:
             self.cohorts.append(self._cohort(new))
 
@@ -104,9 +105,8 @@ class Optimiser:
             cohort.average = Average(self.decay, params)
         if saved:
             cohort.load_schedule_and_average(saved)
-            if cohort.schedule is not None:  # which went on while these were in no trace
-                for _ in range(self.steps - self._saved_at):
-                    cohort.schedule.step()
+            for _ in range(self.steps - saved["steps"]):  # these were in no trace since then
+                cohort.end_step()
         return cohort
 
     def step(self, params: Mapping[str, Tensor]) -> None:
@@ -160,14 +160,12 @@ class Optimiser:
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to go on, by the names of parameters; tensors are not copied."""
-        return {
-            "steps": self.steps,
-            "cohorts": [cohort.state_dict() for cohort in self.cohorts] + self._saved,
-        }
+        seen = [{**cohort.state_dict(), "steps": self.steps} for cohort in self.cohorts]
+        return {"steps": self.steps, "cohorts": seen + self._saved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`; parameters not seen yet get their state when they are."""
         params, self.params, self.cohorts = self.params, {}, []
-        self.steps = self._saved_at = state["steps"]
+        self.steps = state["steps"]
         self._saved = copy.deepcopy(state["cohorts"])
         self.add(params)
