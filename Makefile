@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS ?= constraints.txt
 THREADS ?= 1
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 # two workers, a thread each
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep conformance accuracy lint format reference docs wheel clean
+.PHONY: help demo test sweep conformance accuracy bench lint format reference docs wheel clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -34,6 +35,9 @@ conformance: $(VENV)/.test  ## the short form: a few cases of every test
 
 accuracy: $(VENV)/.test  ## values and told errors alone; ATEN_CPU_CAPABILITY=default asks for another processor
 	$(PYTEST) -m accuracy
+
+bench: $(VENV)/.examples .venv-numpyro/.done  ## a step of SVI against Pyro's, a loop by hand and NumPyro's
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.svi_steps_cost_their_arithmetic $(BENCH_ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -64,5 +68,14 @@ $(VENV)/.%: pyproject.toml $(CONSTRAINTS)
 	$(PIP) install --progress-bar on -c $(CONSTRAINTS) -e '.[$*]'
 	@touch $@
 
+# NumPyro needs a newer Python than pyro_kl and has an environment of its own. The benchmark says
+# what it leaves out without one.
+.venv-numpyro/.done: benchmarks/requirements-numpyro.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info > (3, 11) else "NumPyro needs Python 3.11")' \
+	    && $(PYTHON) -m venv .venv-numpyro \
+	    && .venv-numpyro/bin/python -m pip --disable-pip-version-check install -q -r $< \
+	    && touch $@ \
+	    || { rm -rf .venv-numpyro; echo "NumPyro could not be installed with $(PYTHON)"; }
+
 clean:  ## remove what was built
-	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-numpyro build dist out .mypy_cache .pytest_cache .ruff_cache

@@ -19,6 +19,13 @@ PYTHON = Path(__file__).parents[1] / ".venv-numpyro" / "bin" / "python"
 DATA_INSIDE = {"eight schools": (eight_schools.EFFECT, eight_schools.ERROR)}
 
 
+def reason_for_none():
+    """Why NumPyro cannot be timed here, or ""."""
+    if PYTHON.exists():
+        return ""
+    return "there is no .venv-numpyro; `make bench` makes it where Python is 3.11 or newer"
+
+
 class NumPyroFit:
     """A fit of one problem, in a running process."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from statistics import median
 
 #: What is timed.
@@ -18,6 +19,25 @@ def seconds(run: Run) -> float:
     return (time.process_time_ns() - start) / 1e9
 
 
+def interleaved(
+    turns: Mapping[str, Callable[[], float]], repeats: int, *, warm: int = 1
+) -> dict[str, list[float]]:
+    """The seconds of each contestant in each round; who goes first alternates.
+
+    Args:
+        turns: by name, what takes a turn and returns its seconds.
+        repeats: turns of each.
+        warm: turns before those, which are not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(warm + repeats):
+        for name in turns if number % 2 else reversed([*turns]):
+            spent = turns[name]()
+            if number >= warm:
+                times[name].append(spent)
+    return times
+
+
 def medians(
     makers: Mapping[str, Callable[[], Run]],
     repeats: int,
@@ -25,7 +45,7 @@ def medians(
     warm: int = 1,
     within: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
 ) -> dict[str, float]:
-    """The median seconds of each contestant; who goes first alternates.
+    """The median seconds of each contestant.
 
     Args:
         makers: by name, what makes a run before its clock starts.
@@ -33,11 +53,10 @@ def medians(
         warm: turns before those, which are not counted.
         within: contexts that some of them are made and run in.
     """
-    times: dict[str, list[float]] = {name: [] for name in makers}
-    for turn in range(warm + repeats):
-        for name in makers if turn % 2 else reversed([*makers]):
-            with (within or {}).get(name, nullcontext)():
-                spent = seconds(makers[name]())
-            if turn >= warm:
-                times[name].append(spent)
+
+    def turn(name: str) -> float:
+        with (within or {}).get(name, nullcontext)():
+            return seconds(makers[name]())
+
+    times = interleaved({name: partial(turn, name) for name in makers}, repeats, warm=warm)
     return {name: median(some) for name, some in times.items()}
