@@ -21,14 +21,15 @@ def pack(optimiser: Optimiser, rule: UpdateRule, layout: Layout) -> State:
 
     Returns:
         One tensor for each of `rule.state_names`, then the average and how many values it has:
-        shape (n,) and the dtype of the parameters, or a float64 number where it is the same for
-        all parameters.
+        shape (n,) and the dtype of the parameters, or a number where it is the same for all
+        parameters.
     """
     entries = entries_of(optimiser, layout)
     packed = []
     for key in rule.state_names:
         if key in NUMBERS:
-            packed.append(_numbers([_number(entry.state, key) for entry in entries], entries))
+            numbers = [_number(entry.state, key) for entry in entries]
+            packed.append(_numbers(numbers, entries).to(_dtype(key)))
         else:
             packed.append(torch.cat([_vector(entry, key) for entry in entries]))
     if rule.decay is not None:
@@ -90,6 +91,11 @@ def _number(state: dict[str, Any], key: str) -> float:
     return float(state.get(key, NUMBERS[key]))
 
 
+def _dtype(key: str) -> torch.dtype:
+    """The dtype of a packed number: that in which torch rounds NAdam's product at each step."""
+    return torch.get_default_dtype() if key == "mu_product" else torch.float64
+
+
 def _numbers(numbers: Sequence[float], entries: Sequence[Entry]) -> Tensor:
     """One number if it is the same for all parameters, else one for each element."""
     packed = torch.tensor(numbers, dtype=torch.float64, device=entries[0].param.device)
@@ -117,7 +123,8 @@ def _as_torch_keeps(values: dict[str, Any], entry: Entry, rule: UpdateRule) -> d
     kept = {key: value for key, value in values.items() if key != "started"}
     for key in kept.keys() & NUMBERS.keys():
         if FORMULAS[rule.name].optimizer.__module__.startswith("torch."):
-            kept[key] = torch.tensor(kept[key], dtype=torch.float32, device=device)
+            dtype = torch.float32 if key == "step" else _dtype(key)
+            kept[key] = torch.tensor(kept[key], dtype=dtype, device=device)
         else:
             kept[key] = int(kept[key])
     return kept

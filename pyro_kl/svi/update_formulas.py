@@ -207,10 +207,11 @@ def nadam(
     x, grad = _decay(x, grad, lr, weight_decay, decoupled_weight_decay)
     momentum = betas[0] * (1.0 - 0.5 * 0.96 ** (step * momentum_decay))
     next_momentum = betas[0] * (1.0 - 0.5 * 0.96 ** ((step + 1) * momentum_decay))
-    product = product * momentum
+    product = product * momentum.to(product.dtype)  # torch keeps it in float32
+    exact = product.to(step.dtype)
     mean, square = _moments(grad, mean, square, betas)
-    of_grad = (lr * (1.0 - momentum) / (1.0 - product)).to(x.dtype)
-    of_mean = (lr * next_momentum / (1.0 - product * next_momentum)).to(x.dtype)
+    of_grad = (lr * (1.0 - momentum) / (1.0 - exact)).to(x.dtype)
+    of_mean = (lr * next_momentum / (1.0 - exact * next_momentum)).to(x.dtype)
     denominator = torch.sqrt(square / (1 - betas[1] ** step).to(x.dtype)) + eps
     return x - (of_grad * grad + of_mean * mean) / denominator, (step, product, mean, square)
 
