@@ -87,7 +87,7 @@ class Compiled:
         self.model, self.guide, self.elbo = model, guide, elbo
         self.optimiser, self.eager = optimiser, eager
         self.declined = ""
-        self.surroundings = Surroundings(model, guide)
+        self.surroundings = Surroundings(model, guide, elbo)
         self._made = 0
         self._steps = 0
         self._entries: dict[Hashable, _Entry] = {}

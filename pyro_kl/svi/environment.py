@@ -1,4 +1,4 @@
-"""What torch and Pyro read from the process beside the arguments of a model."""
+"""What torch, Pyro and the ELBO read beside the arguments of a model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from pyro.poutine.runtime import _PYRO_STACK
 __all__ = ["environment"]
 
 
-def environment() -> tuple[tuple[str, Callable[[], Any]], ...]:
+def environment(elbo: Any = None) -> tuple[tuple[str, Callable[[], Any]], ...]:
     """What is read, in words, and a function that reads it.
+
+    Args:
+        elbo: its options are read too.
 
     Not in it, because it does not change the operations of a step: the modes of gradients (a step
     sets its own), the switches for validation, the number of threads, the precision of matrix
@@ -30,6 +33,11 @@ def environment() -> tuple[tuple[str, Callable[[], Any]], ...]:
         ),
         ("the handlers of Pyro around the step", partial(tuple, _PYRO_STACK)),
         *_settings_of_pyro(),
+        *(
+            (f"`{name}` of the ELBO", partial(getattr, elbo, name))
+            for name in getattr(elbo, "__dict__", ())
+            if name[0] != "_" and name != "step_count"  # schedules are inputs of a step
+        ),
     )
 
 

@@ -35,7 +35,7 @@ from .places import (
     Place,
     cell_value,
 )  # fmt: skip
-from .values import SCALARS, is_data
+from .values import is_data, is_scalar
 from .watched import is_watched
 
 __all__ = ["Walk"]
@@ -87,7 +87,7 @@ class Walk:
 
     def visit(self, value: Any, path: Path) -> None:
         """Go on from a value to the places that can be reached from it."""
-        if type(value) in SCALARS or is_watched(value) or value is END:
+        if is_watched(value) or is_scalar(value) or value is END:
             return
         if id(value) in self._seen or len(path) > DEPTH:
             return
@@ -194,7 +194,9 @@ class Walk:
             for name, item in list(attributes.items()):
                 # A tuple hides a module from torch: an autoguide keeps its model in one.
                 parts = item if isinstance(item, tuple) else (item,)
-                if any(isinstance(part, _PASSED_ON) for part in parts):
+                if any(
+                    isinstance(part, _PASSED_ON) and not self._is_library(part) for part in parts
+                ):
                     self.visit(item, (*path, f".{name}"))
         else:
             named = self._named(attributes)
@@ -244,6 +246,9 @@ class Walk:
 
     def _visit_state(self, value: Any, path: Path) -> None:
         self.states.append((path, value))
+
+    def _is_library(self, value: Any) -> bool:
+        return isinstance(value, FunctionType) and is_library_function(value, self.home)
 
     def _named(self, attributes: Any) -> list[str]:
         if self.reads_all_attributes:

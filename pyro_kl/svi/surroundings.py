@@ -31,24 +31,25 @@ class Surroundings:
     is not looked into. Scalars and containers of scalars are compared by value; tensors,
     functions, modules and other objects by identity, tensors also by shape, dtype, device and
     `requires_grad` (their numbers are inputs of a recorded step). Default dtype and device,
-    autocast, Pyro's settings and its active handlers belong to the surroundings too.
+    autocast, Pyro's settings and its active handlers, and the options of the ELBO belong to the
+    surroundings too.
 
     What cannot be seen: the clock, files, the environment, the numbers of NumPy arrays above
     64 KiB, data inside the objects of libraries, such as a pandas table, that change in place.
 
     Example::
 
-        surroundings = Surroundings(model, guide)
+        surroundings = Surroundings(model, guide, elbo)
         taken = surroundings.take()
         ...
         if (difference := surroundings.difference(taken)) is not None:
             ...  # "`flag` of model was False and is True"
     """
 
-    def __init__(self, model: Callable, guide: Callable) -> None:
+    def __init__(self, model: Callable, guide: Callable, elbo: Any = None) -> None:
         self._functions = (model, guide)
         self._unread: set[Path] = set()
-        self._environment = environment()
+        self._environment = environment(elbo)
 
     def take(self) -> Taken:
         """What is there now; it keeps the objects alive."""
@@ -126,7 +127,7 @@ class Taken:
         """All differences from what is there now, in words."""
         settings = zip(self._environment_names, self._settings, now._settings, strict=True)
         for name, before, after in settings:
-            if before != after:
+            if not same(before, after):
                 yield f"{name} was {shown(before)} and is {shown(after)}"
         yield from differences_in_words(self._places, now._places)
         forms = dict(zip(now._tensor_paths, now._forms, strict=True))

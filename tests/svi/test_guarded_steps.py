@@ -41,7 +41,8 @@ CHANGES = {
     "a function": ("w = transform(w)", "transform = lambda w: -w", "`transform` of model was"),
     "the data": ("pass", "y = torch.ones(10)", "`y` of model was a tensor of shape (10,)"),
     "the numbers of the data": ("pass", "y += 1", None),
-    "a frozen network": (
+    "an option of the ELBO": ("pass", "elbo.num_particles = 3", "`num_particles` of the ELBO was"),
+    "a network": (
         "w = net(w.reshape(1)).sum() + 0 * pyro.module('net', net)(w.reshape(1)).sum()",
         "net.bias.data += 1", None,
     ),
@@ -64,8 +65,9 @@ def steps(body, line, compile):
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     module = program(MODEL.format(body))
+    module.elbo = pyro_kl.TraceKL_ELBO()
     svi = pyro_kl.SVI(
-        module.model, module.guide, torch.optim.Adam, pyro_kl.TraceKL_ELBO(),
+        module.model, module.guide, torch.optim.Adam, module.elbo,
         optim_args={"lr": 0.1}, compile=compile,
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as said:
