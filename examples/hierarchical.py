@@ -25,7 +25,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import Tensor
 
@@ -118,13 +118,12 @@ def fit(name: str, steps: int, draws: int) -> Fit:
     particles = dict(num_particles=8, vectorize_particles=True, max_plate_nesting=1)
     elbo = pyro_kl.TraceKL_ELBO(**particles)
     decay = {"lr": 0.05, "lrd": 0.1 ** (1 / steps)}
-    svi = SVI(model, guide, pyro.optim.ClippedAdam(decay), elbo)
+    svi = pyro_kl.SVI(model, guide, pyro.optim.ClippedAdam(decay), elbo)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         svi.step()
         with pyro.validation_enabled(False):  # the first step has passed Pyro's checks
-            for _ in range(steps - 1):
-                svi.step()
+            svi.run(steps - 1, progress=True)
         report = elbo.evaluate(model, guide, num_particles=draws)
         comparison = pyro_kl.compare_sites(
             model, guide, num_particles=draws, vectorize_particles=True, max_plate_nesting=1

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -39,7 +39,6 @@ import torch
 from pyro.infer import is_validation_enabled
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from tqdm import tqdm
 
 import pyro_kl
 from models.data import Dataset
@@ -459,7 +458,7 @@ def fit_svi(
         average_from: Fraction of the steps after which averaging starts.
         records: Number of times the ELBO's terms are recorded, besides the start.
         seed: Seed of Pyro's random state.
-        progress: Whether to show a progress bar on standard error.
+        progress: Whether to show a progress bar on standard error if it takes over two seconds.
 
     Returns:
         The fit. Ctrl-C ends the fit early and returns the last complete step, without
@@ -474,25 +473,31 @@ def fit_svi(
     history, average = History(), _Average(q)
     every = max(steps // records, 1)
     last, done, interrupted = _snapshot(q), 0, False
-    bar = tqdm(total=steps, desc=f"SVI, {guide}", unit="step", disable=not progress)
-    try:
-        take_step = _make_step(q, model, data, steps, learning_rate, num_particles)
-        for step in range(steps):
-            if step % every == 0:
-                _record(history, step, q, model, data)
-                bar.set_postfix(kl=f"{history.kl[-1]:.3f}", refresh=False)
-            take_step()
-            if step >= average_from * steps:
-                average.add()
-            last, done = _snapshot(q), step + 1
-            bar.update()
-        average.write_back()
-    except KeyboardInterrupt:
-        # The interrupt may have come in the middle of an update.
-        interrupted = True
-        q.load_state_dict(last)
-    finally:
-        bar.close()
+
+    def after_step(step: int, loss: float, report: object) -> None:
+        nonlocal last, done
+        # The first step passes all of Pyro's checks; they cost as much as the step itself.
+        pyro.enable_validation(False)
+        if step - 1 >= average_from * steps:
+            average.add()
+        if step % every == 0 and step < steps:
+            _record(history, step, q, model, data)
+        last, done = _snapshot(q), step
+
+    _record(history, 0, q, model, data)
+    # The scope keeps the parameters out of Pyro's global store.
+    with pyro.get_param_store().scope(), pyro.validation_enabled(is_validation_enabled()):
+        svi = _svi(model, q, steps, learning_rate, num_particles)
+        try:
+            with _reported():
+                svi.run(
+                    steps, data.features, data.labels, progress=progress, callbacks=[after_step]
+                )
+            average.write_back()
+        except KeyboardInterrupt:
+            # A second Ctrl-C may have come in the middle of an update.
+            interrupted = True
+            q.load_state_dict(last)
     _record(history, done, q, model, data)
     return Fit(model, q, history, done, interrupted)
 
@@ -527,35 +532,23 @@ def _reported() -> Iterator[None]:
         yield
 
 
-def _make_step(
-    guide: Guide,
-    model: LogisticRegression,
-    data: Dataset,
-    steps: int,
-    learning_rate: float,
-    num_particles: int,
-) -> Callable[[], None]:
-    """Return the function that takes one gradient step."""
-    loss_of = elbo(model, num_particles)(model, guide)
-    optimizer = torch.optim.Adam(guide.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps))
+def _svi(
+    model: LogisticRegression, guide: Guide, steps: int, learning_rate: float, num_particles: int
+) -> pyro_kl.SVI:
+    """Adam with a learning rate that falls along a half cosine."""
+
+    def declared(features: Tensor, labels: Tensor) -> None:
+        pyro.module("guide", guide)
+        guide(features, labels)
+
+    return pyro_kl.SVI(
+        model,
+        declared,
+        torch.optim.Adam,
+        elbo(model, num_particles),
+        optim_args={"lr": learning_rate},
+        schedule=lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)),
     )
-
-    checked = False
-
-    def take_step() -> None:
-        nonlocal checked
-        optimizer.zero_grad()
-        # The first step passes all of Pyro's checks; they cost as much as the step itself.
-        with pyro.validation_enabled(is_validation_enabled() and not checked), _reported():
-            loss = loss_of(data.features, data.labels)
-        checked = True
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-    return take_step
 
 
 def _record(

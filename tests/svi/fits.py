@@ -43,11 +43,11 @@ def _schools(guide, **options):
     return pyro_kl.SVI(model, guide(model), torch.optim.Adam, **options), None
 
 
-def _problem(name):
+def _problem(name, **options):
     problem = PROBLEMS[name]()
     elbo = pyro_kl.TraceKL_ELBO(beta=pyro_kl.LinearWarmup(35))
     optim = pyro.optim.Adam({"lr": problem.lr})
-    return pyro_kl.SVI(problem.model, problem.guide, optim, elbo), problem.batch
+    return pyro_kl.SVI(problem.model, problem.guide, optim, elbo, **options), problem.batch
 
 
 class ModuleGuide(PyroModule):
@@ -114,6 +114,22 @@ FITS = {
     "PyroModule": _module,
     "baselines": lambda: _discrete(pyro_kl.TraceKL_ELBO(), _RUNNING),
     "TraceGraph_ELBO": lambda: _discrete(TraceGraph_ELBO(), _RUNNING),
+}
+
+
+FITS |= {
+    "fx: AutoNormal": lambda: _schools(AutoNormal, compile="fx"),
+    "fx: vectorised": lambda: _schools(
+        AutoNormal,
+        loss=pyro_kl.TraceKL_ELBO(num_particles=3, vectorize_particles=True),
+        compile="fx",
+    ),
+    "fx: schedule and clipping": lambda: _schools(
+        AutoNormal, schedule=lambda step: 0.9**step, clip_norm=1.0, compile="fx"
+    ),
+    "fx: averaging": lambda: _schools(AutoNormal, average=0.9, compile="fx"),
+    "fx: pyro.param": lambda: _problem("breast cancer", compile="fx"),
+    "fx: pyro.module": lambda: _problem("VAE", compile="fx"),
 }
 
 

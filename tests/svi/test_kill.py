@@ -28,13 +28,13 @@ def kill(folder, compile_mode, kills, seed=0):
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and kill need POSIX")
 
 
-@pytest.mark.parametrize("compile_mode", ["none"])
+@pytest.mark.parametrize("compile_mode", ["none", "fx"])
 def test_a_killed_fit_goes_on(compile_mode, tmp_path):
     assert kill(tmp_path, compile_mode, kills=5) >= 3
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("compile_mode", ["none"])
+@pytest.mark.parametrize("compile_mode", ["none", "fx"])
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_fit_killed_twenty_times_goes_on(compile_mode, seed, tmp_path):
     assert kill(tmp_path, compile_mode, kills=20, seed=seed) >= 10
