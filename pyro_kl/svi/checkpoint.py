@@ -60,3 +60,16 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             "it with the version that wrote it."
         )
     return state
+
+
+def check_target(path: str | os.PathLike[str] | None, every: int | None) -> None:
+    """Refuse a run whose checkpoints could not be written, before its first step.
+
+    Raises:
+        ValueError: `every` is below 1, or there is no file for it.
+        FileNotFoundError: the folder does not exist.
+    """
+    if every is not None and (path is None or every < 1):
+        raise ValueError(f"every={every} has to be at least 1 and needs checkpoint=, a file.")
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder for the checkpoint {path}.")

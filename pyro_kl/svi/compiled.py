@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,6 +68,9 @@ class Compiled:
         mode: "fx": operation by operation.
         steps_per_call: how many steps one call of a compiled package takes.
 
+    Attributes:
+        remaining: steps still to come in a run, or None.
+
     Raises:
         ValueError: there is no such mode.
     """
@@ -86,6 +89,7 @@ class Compiled:
             raise ValueError(f"compile must be None or one of {', '.join(_MODES)}, got {mode!r}")
         self.model, self.guide, self.elbo = model, guide, elbo
         self.optimiser, self.eager = optimiser, eager
+        self.remaining: int | None = None
         self.declined = ""
         self.surroundings = Surroundings(model, guide, elbo)
         self._made = 0
@@ -113,6 +117,13 @@ class Compiled:
     def names(self) -> set[str]:
         """Of the parameters that were read in any step."""
         return self.eager.names
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a record depends on beside model, guide and parameters."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Record as before `state` was saved."""
 
     def settle(self) -> None:
         """Give parameters and optimiser the state of the steps taken so far."""

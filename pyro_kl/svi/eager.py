@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
 import torch
+from pyro.infer import ELBO
 from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -49,6 +50,7 @@ class Eager:
 
     Attributes:
         names: of the parameters that were read in any step.
+        remaining: the steps that a run has still to take; not used here.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Eager:
         self.loss_and_grads = loss_and_grads
         self.optimiser = optimiser
         self.names: set[str] = set()
+        self.remaining: int | None = None
 
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Take steps with the same arguments.
@@ -74,6 +77,13 @@ class Eager:
 
     def settle(self) -> None:
         """Nothing to do: the parameters are always where everyone reads them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: all state is in parameters, optimiser and ELBO."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""
 
     def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with UsedParameters() as used:
@@ -93,3 +103,27 @@ class Eager:
 def as_numbers(loss: Any) -> Any:
     """A loss as a Python number; a tuple of losses, as of ReweightedWakeSleep, as a tuple."""
     return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+
+def loss_functions(
+    loss: Any, loss_and_grads: Callable[..., Any] | None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The functions that return the loss, without and with its gradient.
+
+    Args:
+        loss: an ELBO, or a function.
+        loss_and_grads: a function that also adds the gradient; None differentiates `loss`.
+    """
+    if isinstance(loss, ELBO):
+        elbo: Any = loss
+        return elbo.loss, elbo.loss_and_grads
+    if loss_and_grads is not None:
+        return loss, loss_and_grads
+
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        value = loss(*args, **kwargs)
+        if getattr(value, "requires_grad", False):
+            value.backward(retain_graph=True)
+        return value
+
+    return loss, differentiated

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.infer import ELBO
-from torch import Tensor
 
 from ..elbo.report import KLReport
 from ..elbo.state import elbo_state, load_elbo_state
@@ -18,15 +15,17 @@ from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
 from .compiled import Compiled
-from .eager import Eager, as_numbers
+from .eager import Eager, as_numbers, loss_functions
 from .interrupt import InterruptBetweenSteps
 from .learning_rates import Schedule
 from .optimiser import Optimiser
-from .parameters import leaf, put_values, saved_parameters
+from .pace import Pace
+from .parameters import leaf, saved_parameters
 from .progress import Progress
 from .random_state import random_state, set_random_state
 from .result import SVIResult
 from .resume import Resume, buffers_of
+from .shown_averages import ShownAverages
 
 #: Is called after each step with its number (1, 2, ...), its loss in nats and a function that
 #: returns the ELBO's report; ends the run if it returns True.
@@ -57,6 +56,13 @@ class SVI:
         average: "polyak" for the mean of the parameters over all steps, or the decay of an
             exponential average. `run` leaves the averages in the parameter store; the next step
             goes on from where the last one ended, not from them.
+        compile: None runs model and guide at every step. "fx" runs them once, at the first step,
+            and then repeats the recorded operations, which needs no compiler. Model and guide
+            are recorded anew when the arguments change their form, or what they read from
+            Python; a step that cannot be recorded is taken as usual, with a warning that says
+            why. The draws are those of the uncompiled fit.
+        steps_per_call: how many steps a compiled call takes; callbacks are called after each
+            call. The results do not depend on it.
 
     Attributes:
         step_count: steps taken so far, those before a loaded checkpoint included.
@@ -104,15 +110,17 @@ class SVI:
         )
         self.step_count = 0
         self.result: SVIResult | None = None
-        self._loss, gradient = _functions(loss, loss_and_grads)
+        self._loss, gradient = loss_functions(loss, loss_and_grads)
+        self._is_compiled, self._steps_per_call = compile is not None, 1
         self._stepper: Eager | Compiled = Eager(model, guide, gradient, self.optimiser)
         if compile is not None:
+            self._steps_per_call = steps_per_call
             self._stepper = Compiled(
                 model, guide, loss, self.optimiser, self._stepper, compile, steps_per_call
             )
         self._is_started = False
         self._resume: Resume | None = None  # while a checkpoint is not all in its place
-        self._iterates: dict[str, Tensor] = {}  # while averages are in the store
+        self._averages = ShownAverages(self.optimiser)
 
     # --- single steps -------------------------------------------------------------------------
 
@@ -151,7 +159,7 @@ class SVI:
     def _take(self, count: int, args: Arguments, kwargs: dict[str, Any]) -> list[Any]:
         """Take steps with the same arguments; their losses."""
         self._set_up(args, kwargs)
-        self._put_iterates_back()
+        self._averages.hide()
         self._is_started = True
         if self._resume is None:
             losses = self._stepper.take(count, args, kwargs)
@@ -205,18 +213,24 @@ class SVI:
             ValueError: `every` is given without `checkpoint`, or batches ended.
             FileNotFoundError: the folder of the checkpoint does not exist.
         """
-        _check_files(checkpoint, every)
+        files.check_target(checkpoint, every)
         arguments = arguments_by_step(args, batches)
         losses: list[Any] = []
         stopped: str | None = "error"
         bar = Progress(num_steps, progress)
+        pace = Pace(self._steps_per_call, is_free=self._is_compiled and not callbacks)
         if num_steps == 0:
             self._set_up(arguments(self.step_count), kwargs)
         try:
             with InterruptBetweenSteps() as interrupt:
                 ended = False
                 while len(losses) < num_steps and not ended and not interrupt.came:
-                    taken = self._take(1, arguments(self.step_count), kwargs)
+                    left = self._stepper.remaining = num_steps - len(losses)
+                    until_checkpoint = every - self.step_count % every if every else left
+                    count = 1 if batches is not None else min(pace.count, left, until_checkpoint)
+                    pace.start()
+                    taken = self._take(count, arguments(self.step_count), kwargs)
+                    pace.end()
                     losses += taken
                     bar.update(losses)
                     ended = self._tell(callbacks, taken)
@@ -224,7 +238,9 @@ class SVI:
                         self.save(checkpoint)
             stopped = "interrupt" if interrupt.came else "callback" if ended else None
         finally:
+            self._stepper.remaining = None
             self._stepper.settle()
+            self.step_count = self.optimiser.steps
             self.result = SVIResult.of(losses, self.step_count, stopped)
             bar.close(losses)
         if self.optimiser.decay is not None:
@@ -263,15 +279,7 @@ class SVI:
         Raises:
             ValueError: the fit has no averages.
         """
-        averages = self.optimiser.averaged()
-        if not self._iterates:
-            self._iterates = {name: leaf(name).detach().clone() for name in averages}
-            put_values(averages)
-
-    def _put_iterates_back(self) -> None:
-        if self._iterates:
-            put_values(self._iterates)
-            self._iterates = {}
+        self._averages.show()
 
     # --- checkpoints --------------------------------------------------------------------------
 
@@ -287,9 +295,9 @@ class SVI:
         """
         self._stepper.settle()
         parameters = saved_parameters(self._stepper.names)
-        for name, value in self._iterates.items():
+        for name, value in self._averages.iterates.items():
             parameters[name]["value"] = value
-        is_average, buffers = bool(self._iterates), buffers_of(self._modules)
+        is_average, buffers = bool(self._averages.iterates), buffers_of(self._modules)
         if self._resume is not None:  # what is not in its place yet is as it was loaded
             parameters.update(self._resume.restore.waiting)
             if not self._resume.is_set_up:
@@ -301,6 +309,7 @@ class SVI:
             "buffers": buffers,
             "optimiser": self.optimiser.state_dict(),
             "elbo": elbo_state(self.elbo),
+            "stepper": self._stepper.state_dict(),
             "random": random_state(),
         }
         files.write(path, state)
@@ -328,10 +337,11 @@ class SVI:
         """
         state = files.read(path)
         self._resume = Resume(state, self._modules)
-        self._iterates = {}
+        self._averages.iterates = {}
         self._stepper.names.update(state["parameters"])
         self.optimiser.load_state_dict(state["optimiser"])
         load_elbo_state(self.elbo, state["elbo"])
+        self._stepper.load_state_dict(state["stepper"])
         self.step_count = state["step_count"]
         set_random_state(state["random"])
         if args or kwargs or (self._is_started and not self._resume.restore.waiting):
@@ -353,29 +363,3 @@ class SVI:
             self.use_average()
         if not resume.restore.waiting:
             self._resume = None
-
-
-def _functions(
-    loss: Any, loss_and_grads: Callable[..., Any] | None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The functions that return the loss, without and with its gradient."""
-    if isinstance(loss, ELBO):
-        elbo: Any = loss
-        return elbo.loss, elbo.loss_and_grads
-    if loss_and_grads is not None:
-        return loss, loss_and_grads
-
-    def differentiated(*args: Any, **kwargs: Any) -> Any:
-        value = loss(*args, **kwargs)
-        if getattr(value, "requires_grad", False):
-            value.backward(retain_graph=True)
-        return value
-
-    return loss, differentiated
-
-
-def _check_files(checkpoint: str | os.PathLike[str] | None, every: int | None) -> None:
-    if every is not None and (checkpoint is None or every < 1):
-        raise ValueError(f"every={every} has to be at least 1 and needs checkpoint=, a file.")
-    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder for the checkpoint {checkpoint}.")

@@ -20,7 +20,7 @@ from pyro.infer.autoguide import AutoNormal
 import pyro_kl
 from models import eight_schools
 
-STEPS, EVERY = 200, 2
+STEPS, EVERY = 120, 2
 
 
 def fit(path: Path, compile_mode: str) -> dict[str, torch.Tensor]:
@@ -32,7 +32,7 @@ def fit(path: Path, compile_mode: str) -> dict[str, torch.Tensor]:
         eight_schools.model,
         AutoNormal(eight_schools.model),
         torch.optim.Adam,
-        pyro_kl.TraceKL_ELBO(beta=pyro_kl.LinearWarmup(150)),
+        pyro_kl.TraceKL_ELBO(beta=pyro_kl.LinearWarmup(90)),
         optim_args={"lr": 0.05},
         schedule=lambda step: 0.99**step,
         **options,

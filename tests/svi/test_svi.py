@@ -187,6 +187,29 @@ def test_run_takes_steps():
     assert len(ours().run(0).losses) == 0
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"compile": "fx"}, {"compile": "fx", "steps_per_call": 4}]
+)
+def test_the_steps_between_two_looks_change_nothing(options, tmp_path):
+    """A run takes more and more steps at once, up to the next checkpoint or the end."""
+    seen = []
+
+    def fit(run):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(2)
+        svi = ours(eight_schools.model, autoguide.AutoNormal(eight_schools.model), **options)
+        return run(svi), parameters()
+
+    whole = fit(lambda svi: svi.run(101).losses)
+    parts = fit(lambda svi: torch.cat([svi.run(n).losses for n in (1, 60, 40)]))
+    steps = fit(lambda svi: torch.tensor([svi.step() for _ in range(101)], dtype=torch.float64))
+    told = fit(lambda svi: svi.run(101, callbacks=[lambda n, x, report: seen.append(x)]).losses)
+    saved = fit(lambda svi: svi.run(101, checkpoint=tmp_path / "fit", every=7).losses)
+    for other in (parts, steps, told, saved):
+        torch.testing.assert_close(other, whole, rtol=0, atol=0)
+    assert seen == whole[0].tolist()
+
+
 DATA = torch.arange(12.0).reshape(6, 2)
 
 
@@ -274,6 +297,23 @@ def test_an_interrupt_waits_for_the_step(tmp_path):
         torch.testing.assert_close(parameters(), after, rtol=0, atol=0)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_error_in_a_step():
+    steps = []
+
+    def failing():
+        steps.append(1)
+        if len(steps) == 4:
+            raise RuntimeError("no data")
+        model()
+
+    svi = ours(failing)
+    with pytest.raises(RuntimeError, match="no data"):
+        svi.run(10)
+    assert svi.step_count == len(svi.result.losses) == 3
+    assert svi.result.stopped == "error"
+    assert svi.run(2).step_count == 5
 
 
 def test_a_second_interrupt_does_not_wait():
