@@ -104,12 +104,6 @@ def assert_same(fit, expected, tolerance=TOLERANCE[torch.float64]):
     torch.testing.assert_close(fit.flat, expected.flat, rtol=tolerance, atol=tolerance)
 
 
-@pytest.fixture(autouse=True)
-def _clean():
-    yield
-    pyro.clear_param_store()
-
-
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_equals_the_optimiser(name, dtype):
