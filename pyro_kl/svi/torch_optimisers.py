@@ -16,8 +16,9 @@ from .clipping import Clip
 from .cohort import IMPLEMENTATIONS, Cohort
 from .learning_rates import never_warn_about_order
 
-#: The classes with a fused kernel on processors and GPUs of every version of torch we run on.
-FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+#: The classes and devices with a fused kernel in all versions of torch that we run on. SGD's
+#: refuses sparse gradients.
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
 FUSED_DEVICES = ("cpu", "cuda")
 
 

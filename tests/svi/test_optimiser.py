@@ -129,6 +129,20 @@ def test_a_new_tensor_under_an_old_name_is_a_new_parameter():
     assert_same(run(lambda params, n, start: with_ours(ours, n, always, start, params)), expected)
 
 
+def test_sparse_gradients_are_taken_as_torch_takes_them():
+    def gradients(params):
+        embedded = torch.nn.functional.embedding(torch.tensor([1, 1]), params["c"], sparse=True)
+        embedded.sum().backward()
+
+    theirs, expected = pyro.optim.SGD({"lr": 0.1}), make_params()
+    gradients(expected)
+    theirs(list(expected.values()))
+    params = make_params()
+    gradients(params)
+    Optimiser(pyro.optim.SGD({"lr": 0.1})).step(params)
+    assert_same(params, expected)
+
+
 def test_a_parameter_that_is_not_in_the_trace_is_not_moved_by_an_old_gradient():
     params = make_params()
     optimiser = Optimiser(torch.optim.SGD, optim_args={"lr": 0.1})
