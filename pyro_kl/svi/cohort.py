@@ -134,9 +134,10 @@ class Cohort:
         """
         for name, here in (("schedule", self.schedule), ("average", self.average)):
             if (saved[name] is None) != (here is None):
+                there, this = ("without", "with") if here else ("with", "without")
                 raise ValueError(
-                    f"The saved optimiser was made {'without' if here else 'with'} {name}=, this "
-                    "one is not. Make it as it was when it was saved."
+                    f"The saved optimiser was made {there} {name}=, this one {this} it. Make it "
+                    "as it was when it was saved."
                 )
             if here is not None:
                 here.load_state_dict(saved[name])

@@ -18,8 +18,8 @@ from .torch_optimisers import source_of
 class Optimiser:
     """Steps all parameters at once, with the numbers of Pyro's one optimiser for each.
 
-    A Pyro optimiser stays what it is for its user: training that it has done or loaded is gone on
-    with, `get_state` and `save` have the state of the steps taken here, and the user steps a
+    A Pyro optimiser stays what it is for its user: training that it has done or loaded is
+    continued, `get_state` and `save` have the state of the steps taken here, and the user steps a
     Pyro scheduler as before.
 
     Args:
