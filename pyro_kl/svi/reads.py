@@ -276,7 +276,10 @@ _VISITS: tuple[tuple[Any, Callable[[Walk, Any, Any], None]], ...] = (
     (tuple, Walk._visit_tuple),
     ((list, dict, set, frozenset, deque), Walk._visit_container),
     (np.ndarray, Walk._visit_array),
-    ((Random, np.random.Generator, np.random.RandomState, count), Walk._visit_state),
+    (
+        (Random, np.random.Generator, np.random.RandomState, torch.Generator, count),
+        Walk._visit_state,
+    ),
 )
 
 

@@ -15,7 +15,7 @@ MODEL = """
 torch.manual_seed(0)
 y, flag, scale, n, beta = torch.randn(10), False, 1.0, 0, 0.0
 config, sizes, log = {{"flag": False, "scale": 1.0}}, [1.0], []
-last = None
+last, g = None, torch.Generator()
 net = torch.nn.Linear(1, 1)
 class Thing:
     scale = 1.0
@@ -56,6 +56,7 @@ SELF_CHANGES = {
     "an annealing": ("beta = min(1.0, beta + 0.1); w = w * beta", "model reads `beta`"),
     "the last draw": ("w, last = w + (last or 0.0), float(w)", "model reads `last`"),
     "Python's random": ("w = w * random.random()", "draws from Python's module random"),
+    "a generator": ("w = w * torch.rand((), generator=g)", "draws from `g` of model"),
     "NumPy's random": ("w = w * np.random.rand()", "draws from NumPy's global generator"),
 }
 

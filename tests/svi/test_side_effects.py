@@ -175,6 +175,8 @@ REFUSED = [
     ("def model(): return sample() * np.random.rand()", "draws from NumPy's global generator"),
     ("rng = random.Random(0)\ndef model(): return sample() * rng.random()", "draws from `rng`"),
     ("rng = np.random.default_rng(0)\ndef model(): return sample() * rng.normal()", "from `rng`"),
+    ("g = torch.Generator()\ndef model(): return sample() * torch.rand(2, generator=g)",
+     "draws from `g` of model"),
     ("t = torch.zeros(2)\ndef model():\n  t.add_(1)\n  return sample()",
      "changes `t` of model in"),
     ("a = np.zeros(2)\ndef model():\n  a[0] += 1\n  return sample()",
