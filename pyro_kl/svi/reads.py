@@ -14,15 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.poutine.messenger import Messenger, unwrap
+from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution, Transform
 
-from .code_names import (
-    is_library_class,
-    is_library_function,
-    is_library_module,
-    names_in,
-)  # fmt: skip
+from .code_names import is_library_class, is_library_function, is_library_module, names_in
 from .places import (
     CONTENTS,
     END,
@@ -34,7 +29,8 @@ from .places import (
     Path,
     Place,
     cell_value,
-)  # fmt: skip
+)
+from .titles import package_of, title_of
 from .values import is_data, is_scalar
 from .watched import is_watched
 
@@ -42,6 +38,7 @@ __all__ = ["Walk"]
 
 DEPTH = 24  # steps from a function to a value; what is further away is compared by identity
 LARGE = 1000  # elements of a container; those of a larger one are compared by identity
+LARGE_ARRAY = 2**16  # bytes; the numbers of a larger array are not compared before every step
 
 _PASSED_ON = (  # what a library's object runs, or reads, for the user
     FunctionType, MethodType, partial, torch.nn.Module, Distribution, Transform, Messenger,
@@ -60,7 +57,7 @@ class Walk:
 
     def __init__(self, functions: Iterable[Any], ignored: Iterable[Path] = ()) -> None:
         functions = tuple(functions)
-        self.home = frozenset(map(_package_of, functions))
+        self.home = frozenset(map(package_of, functions))
         self.ignored = frozenset(ignored)
         self.names = {"training"}
         self.reads_all_attributes = False
@@ -69,7 +66,7 @@ class Walk:
             # The code of functions that are found late may name attributes of objects seen early.
             self._start()
             for function in functions:
-                self.visit(function, (self._title(_name_of(function), function),))
+                self.visit(function, (self._title(title_of(function), function),))
 
     def _start(self) -> None:
         self.places: list[Place] = []
@@ -128,7 +125,7 @@ class Walk:
                 self.visit(cell_value(cell), (*path, f".{name}"))
             self.visit(wrapped, (*path, ".__wrapped__"))
             return
-        path = (self._title(_name_of(function), function),)
+        path = (self._title(title_of(function), function),)
         code, names = function.__code__, names_in(function.__code__)
         self.names |= names.attributes
         self.reads_all_attributes |= names.reads_computed_names
@@ -146,7 +143,7 @@ class Walk:
         self.visit(wrapped, (*path, ".__wrapped__"))
 
     def _visit_method(self, method: MethodType, path: Path) -> None:
-        self.visit(method.__self__, (self._title(_name_of(method.__self__), method.__self__),))
+        self.visit(method.__self__, (self._title(title_of(method.__self__), method.__self__),))
         self.visit(method.__func__, path)
 
     def _visit_partial(self, call: partial, path: Path) -> None:
@@ -172,7 +169,7 @@ class Walk:
             if (base, constructed) in self._classes:
                 continue
             self._classes.add((base, constructed))
-            path = (self._title(_name_of(base), base),)
+            path = (self._title(title_of(base), base),)
             called = [
                 name
                 for name, value in vars(base).items()
@@ -283,35 +280,11 @@ _VISITS: tuple[tuple[Any, Callable[[Walk, Any, Any], None]], ...] = (
 )
 
 
-def _name_of(thing: Any) -> str:
-    if isinstance(thing, FunctionType):
-        name = thing.__qualname__.rpartition("<locals>.")[2]
-        return (
-            name if name != "<lambda>" else f"the lambda in line {thing.__code__.co_firstlineno}"
-        )
-    if isinstance(thing, partial) and unwrap(thing) is not thing:
-        return f"the handlers of {_name_of(unwrap(thing))}"
-    if isinstance(thing, partial):
-        return f"the partial of {_name_of(thing.func)}"
-    if isinstance(thing, MethodType):
-        return _name_of(thing.__func__)
-    return f"class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
-
-
-def _package_of(thing: Any) -> str:
-    if isinstance(thing, partial) and unwrap(thing) is not thing:
-        return f"the handlers of {_name_of(unwrap(thing))}"
-    if isinstance(thing, partial):
-        return _package_of(thing.func)
-    module = getattr(thing, "__module__", None) or type(thing).__module__
-    return module.partition(".")[0]
-
-
 def _is_dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-def _slots_of(cls: type) -> Path:
+def _slots_of(cls: type) -> tuple[str, ...]:
     slots = vars(cls).get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
 

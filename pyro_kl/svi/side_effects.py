@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import gc
-import pickle
-import random
-from collections import deque
-from collections.abc import Callable
-from copy import copy
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from .differences import changed
-from .places import CONTENTS, Cells, Path, Place, name_of
-from .reads import Walk
+from .moments import Changes, Moment, Saved
+from .places import Path, Place, name_of
+from .reads import LARGE_ARRAY, Walk
 from .set_up import generators_kept
 from .values import is_scalar
 from .watched import Collecting, ReadLog, Watched, path_of, unwrap
@@ -24,7 +19,6 @@ from .watched import Collecting, ReadLog, Watched, path_of, unwrap
 __all__ = ["SideEffects", "find_side_effects"]
 
 RUNS = 3  # what only the first runs change is a cache
-SMALL = 2**20  # bytes; a larger tensor or array that a run changes in place is not put back
 
 
 class SideEffects(NamedTuple):
@@ -40,6 +34,7 @@ def find_side_effects(take: Callable[[], Walk], run_once: Callable[[], object]) 
 
     A place that every run changes is then replaced by a stand-in that notes whether it is read:
     a number may be counted on (`n += 1`), a list may be added to, everything may be overwritten.
+    To print a number is to read it.
 
     Afterwards each place that every run changes has the value from before the first run, and the
     random states of Python and NumPy are the earlier ones. What only a first run changes stays: a
@@ -54,132 +49,49 @@ def find_side_effects(take: Callable[[], Walk], run_once: Callable[[], object]) 
     Returns:
         Refusals, notices, and the places that need not be compared.
     """
-    first = before = _Moment(take())
-    refusals = [
+    before = Moment(take())
+    if refusals := [
         f"{path[0]} reads the iterator {_short(path)}, which gives other values to each run"
-        for path in first.walk.iterators
-    ]
-    if refusals:
+        for path in before.walk.iterators
+    ]:
         return SideEffects(refusals, [], set())
-    saved = _Saved(first)
-    for number in range(RUNS):
-        if number:
-            _run_with_other_draws(run_once, number)
-        else:
-            run_once()
-        after = _Moment(take())
-        pairs, states, in_place = before.changes(after)
-        if not (pairs or states or in_place):
-            return SideEffects([], [], set())
-        before = after
-    places = [place for _, place in pairs]
-    counters = {place.path for place in places if _only_counts(place)}
-    read = _find_reads(places, take, run_once)
-    saved.restore(places, states, in_place)
-    refusals = [
-        *(f"a run draws from {name}, which a recorded step would not do" for name in states),
-        *(f"a run changes {name_of(path)} in place, which a recorded step would not do"
-          for path in in_place),
-        *(f"{path[0]} reads {_short(path)}, which it changes itself in each run" for path in read),
-    ]  # fmt: skip
-    unread = {place.path for place in places} - set(read)
-    kept = ", ".join(name_of(place.path) for place in places if place.path in unread - counters)
     notices = [
-        "Python side effects of model and guide do not happen in compiled steps: "
-        f"{kept} keeps the value of the recorded step"
+        f"{array.nbytes} bytes of {name_of(path)} are not compared before each compiled step: "
+        "make this array a tensor if its numbers change"
+        for path, array in before.walk.arrays
+        if array.nbytes > LARGE_ARRAY
     ]
-    return SideEffects(refusals, notices if kept else [], unread)
+    saved = Saved(before)
+    for number in range(RUNS):
+        if number == 0:
+            run_once()
+        else:
+            _run_with_other_draws(run_once, seed=number)
+        after = Moment(take())
+        changes = before.changes(after)
+        if not any(changes):
+            return SideEffects([], notices, set())
+        before = after
+    counters = {place.path for place in changes.places if _only_counts(place)}
+    read = _find_reads(changes.places, take, run_once)
+    saved.restore(changes)
+    unread = {place.path for place in changes.places} - set(read)
+    notices += [
+        "Python side effects of model and guide do not happen in compiled steps: "
+        f"{name_of(place.path)} keeps the value of the recorded step"
+        for place in changes.places
+        if place.path in unread - counters
+    ]
+    return SideEffects([*_refusals(changes, read)], notices, unread)
 
 
-class _Moment:
-    """All places at one time, with what a run can change without replacing an object."""
-
-    def __init__(self, walk: Walk) -> None:
-        self.walk = walk
-        self.states: dict[str, Any] = {
-            "Python's module random": random.getstate(),
-            "NumPy's global generator": np.random.get_state(),  # noqa: NPY002
-        }
-        self.counts: dict[Path, str] = {}
-        for path, generator in walk.states:
-            if isinstance(generator, count):
-                self.counts[path] = repr(generator)
-            else:
-                self.states[name_of(path)] = _state_of(generator)
-        values: list[tuple[Path, Any]] = [*walk.tensors, *walk.arrays]
-        self.numbers = {path: _numbers_of(value) for path, value in values}
-
-    def changes(self, after: _Moment) -> tuple[list[tuple[Place, Place]], list[str], list[Path]]:
-        """Places, random states, and tensors and arrays in place that differ afterwards."""
-        differing = {
-            old.path: (old, new) for old, new in changed(self.walk.places, after.walk.places)
-        }
-        for old in self.walk.places:
-            if old.path in self.counts and self.counts[old.path] != after.counts.get(old.path):
-                differing[old.path] = old, old
-        replaced = {path for path in differing if path[-1] != CONTENTS}
-        pairs = [
-            (old, new)
-            for path, (old, new) in differing.items()
-            if new is not None and replaced.isdisjoint(_prefixes(path))
-        ]
-        states = [
-            name
-            for name, state in self.states.items()
-            if pickle.dumps(state) != pickle.dumps(after.states.get(name))
-        ]
-        in_place = [
-            path
-            for path, numbers in self.numbers.items()
-            if replaced.isdisjoint([*_prefixes(path), path])
-            and numbers != after.numbers.get(path, numbers)
-        ]
-        return pairs, states, in_place
-
-
-class _Saved:
-    """What is needed to put places back."""
-
-    def __init__(self, moment: _Moment) -> None:
-        self.moment = moment
-        self.places = {place.path: place for place in moment.walk.places}
-        self.contents = {
-            path: copy(place.value)
-            for path, place in self.places.items()
-            if place.contents is not None
-        }
-        self.arrays = {
-            path: (array, array.copy())
-            for path, array in moment.walk.arrays
-            if array.nbytes <= SMALL
-        }
-        self.tensors = {
-            path: (tensor, tensor.detach().clone())
-            for path, tensor in moment.walk.tensors
-            if isinstance(moment.numbers[path], bytes)
-        }
-
-    def restore(self, places: list[Place], states: list[str], in_place: list[Path]) -> None:
-        for now in places:
-            place = self.places.get(now.path)
-            if place is None:  # the first run has made it
-                if isinstance(now.holder.owner, dict) and not isinstance(now.holder, Cells):
-                    now.holder.owner.pop(now.key, None)
-            elif place.contents is None:
-                place.holder.put(place.key, place.value)
-            else:
-                _refill(place.value, self.contents[place.path])
-        for path in in_place:
-            if path in self.arrays:
-                array, numbers = self.arrays[path]
-                array[...] = numbers
-            if path in self.tensors:
-                with torch.no_grad():
-                    tensor, values = self.tensors[path]
-                    tensor.copy_(values)
-        generators = {name_of(path): generator for path, generator in self.moment.walk.states}
-        for name in states:
-            _set_state(generators.get(name), name, self.moment.states[name])
+def _refusals(changes: Changes, read: list[Path]) -> Iterator[str]:
+    for name in changes.sources:
+        yield f"a run draws from {name}, which a recorded step would not do"
+    for path in changes.in_place:
+        yield f"a run changes {name_of(path)} in place, which a recorded step would not do"
+    for path in read:
+        yield f"{path[0]} reads {_short(path)}, which it changes itself in each run"
 
 
 def _find_reads(
@@ -190,7 +102,7 @@ def _find_reads(
     now = take().places
     for place in places:
         kind, targets = Watched, [place]
-        if place.contents is not None:
+        if place.contents is not None:  # whatever refers to the container gets the stand-in
             kind = Collecting
             targets = [p for p in now if p.value is place.value and p.contents is None]
         if not targets:  # an element of a tuple cannot be replaced
@@ -198,7 +110,7 @@ def _find_reads(
         for target in targets:
             target.holder.put(target.key, kind(place.value, place.path, log))
     try:
-        _run_with_other_draws(run_once, RUNS)
+        _run_with_other_draws(run_once, seed=RUNS)
     except Exception:  # code in C does not know a stand-in: it would have read it
         log.paths = log.paths or dict.fromkeys(place.path for place in places)
     finally:
@@ -239,51 +151,5 @@ def _only_counts(place: Place) -> bool:
     return all(map(is_scalar, value.values() if isinstance(value, dict) else value))
 
 
-def _prefixes(path: Path) -> list[Path]:
-    return [path[:end] for end in range(1, len(path))]
-
-
 def _short(path: Path) -> str:
     return name_of(path).partition(" of ")[0]
-
-
-def _numbers_of(value: torch.Tensor | np.ndarray) -> bytes | int:
-    """The numbers of a tensor or an array, or how often the tensor was changed."""
-    if isinstance(value, np.ndarray):
-        return value.tobytes() if value.nbytes <= SMALL else 0
-    is_plain = value.layout is torch.strided and not (value.is_meta or value.is_nested)
-    if not is_plain or value.nbytes > SMALL:
-        return 0 if value.is_inference() else value._version
-    value = value.detach().cpu().resolve_conj().resolve_neg()
-    if value.is_floating_point() and value.dtype not in (
-        torch.float16,
-        torch.float32,
-        torch.float64,
-    ):
-        value = value.float()  # NumPy has no bfloat16
-    return value.numpy().tobytes()
-
-
-def _state_of(generator: Any) -> Any:
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
-
-
-def _set_state(generator: Any, name: str, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif generator is None:
-        (random.setstate if "Python" in name else np.random.set_state)(state)
-    else:
-        (generator.setstate if isinstance(generator, random.Random) else generator.set_state)(
-            state
-        )
-
-
-def _refill(container: Any, contents: Any) -> None:
-    if isinstance(container, list):
-        container[:] = contents
-    else:
-        container.clear()
-        getattr(container, "extend" if isinstance(container, deque) else "update")(contents)

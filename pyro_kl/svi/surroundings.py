@@ -12,13 +12,12 @@ import numpy as np
 from .differences import differences_in_words
 from .environment import environment
 from .places import Path, name_of
-from .reads import Walk
+from .reads import LARGE_ARRAY, Walk
 from .side_effects import SideEffects, find_side_effects
 from .values import is_scalar, same, shown
 
 __all__ = ["Surroundings", "Taken"]
 
-LARGE_ARRAY = 2**16  # bytes; the numbers of a larger array are not compared before every step
 _FORM = ("shape", "dtype", "device", "requires_grad")
 _form_of = attrgetter(*_FORM)
 

@@ -293,6 +293,15 @@ def test_numbers_above_a_threshold_are_not_needed_to_see_the_reading():
     assert found.refusals == ["model reads `n`, which it changes itself in each run"]
 
 
+def test_a_large_array_is_noticed():
+    source = "x = np.zeros(10_000)\ndef model(): return sample() + torch.tensor(x).sum()"
+    _, _, found, _ = side_effects(source)
+    assert found.notices == [
+        "80000 bytes of `x` of model are not compared before each compiled step: "
+        "make this array a tensor if its numbers change"
+    ]
+
+
 def test_only_the_first_run_moves_the_generator():
     module = program(SAMPLE + GLOBAL.format("n += 1"))
     torch.manual_seed(0)

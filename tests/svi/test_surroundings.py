@@ -190,6 +190,11 @@ CHANGES = {
     "what a handler holds": (
         "def f(): pass\nhandler = poutine.scale(scale=2.0)\nmodel = handler(f)",
         "handler.scale = 3.0", "`func.args[0].scale` of the handlers of f was 2.0 and is 3.0"),
+    "two handlers": (
+        "def f(): pass\nhandler = poutine.scale(scale=2.0)\n"
+        "model = poutine.block(handler(functools.partial(f, 1, 2)))",
+        "handler.scale = 3.0",
+        "`func.args[1].func.args[0].scale` of the handlers of f was 2.0 and is 3.0"),
     "data that are conditioned on": (
         "def f(): pass\ndata = {'y': torch.zeros(2)}\nmodel = poutine.condition(f, data=data)",
         "data['y'] = torch.ones(2)", "`func.args[0].data['y']` of the handlers of f was a tensor"),
