@@ -28,18 +28,16 @@ class Record(Trace):
     def __getattr__(self, name: str) -> Any:
         if name not in ("_pred", "_succ"):
             raise AttributeError(name)
-        self._make_neighbours()
-        return vars(self)[name]
-
-    def _make_neighbours(self) -> None:
         self._pred = OrderedDict((site, set()) for site in self.nodes)
         self._succ = OrderedDict((site, set()) for site in self.nodes)
+        return vars(self)[name]
 
     def remove_node(self, site_name: str) -> None:
         """Remove a site."""
-        if "_pred" not in vars(self):
-            self._make_neighbours()
-        super().remove_node(site_name)
+        if "_pred" in vars(self):
+            super().remove_node(site_name)
+        else:
+            del self.nodes[site_name]
 
 
 class Recorder(Messenger):

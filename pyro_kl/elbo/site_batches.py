@@ -6,7 +6,7 @@ same two univariate families, unscaled and unmasked, are laid end to end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ..numerics.dtypes import Parameters
 from ..registry.family import Family
 from ..registry.register import family_of, pair_of
 from .guides.pair_kl import UnivariatePair
@@ -95,53 +96,76 @@ class SiteBatch:
         ]
 
 
+class _Formula(NamedTuple):
+    """The KL of two families, element by element, from their parameters."""
+
+    q: Family
+    p: Family
+    kl: Callable[[Parameters, Parameters], Tensor]
+
+
 def in_batches(pairs: Sequence[PairAndMember]) -> tuple[list[SiteBatch], list[Term]]:
     """The sites that one call of a formula computes together, and the terms of all others."""
     groups: dict[Any, list[PairAndMember]] = {}
-    for pair, member in pairs:
-        groups.setdefault((type(pair.q), type(pair.p)), []).append((pair, member))
+    for each in pairs:
+        groups.setdefault(each[0].families, []).append(each)
     batches: list[SiteBatch] = []
-    single: list[PairAndMember] = []
-    for (q, p), group in groups.items():
-        families = _families(q, p) if len(group) > 1 else None
-        if families is None:
-            single += group
+    terms: list[Term] = []
+    for families, group in groups.items():
+        formula = _formula_of(*families)
+        if formula is None:
+            terms += [member.term(pair.kl().dims) for pair, member in group]
             continue
-        for alike in _of_one_dtype(families[0], group):
+        for alike in [group] if len(group) == 1 else _of_one_dtype(formula.q, group):
             if len(alike) > 1:
-                batches.append(_batch(families, alike))
+                batches.append(_batch(formula, alike))
             else:
-                single += alike
-    return batches, [member.term(pair.kl().dims) for pair, member in single]
+                terms.append(_alone(formula, *alike[0]))
+    return batches, terms
 
 
 @lru_cache(maxsize=256)
-def _families(q: Any, p: Any) -> tuple[Family, Family] | None:
-    """The families of two classes whose KL is elementwise in one number for each parameter."""
+def _formula_of(q: Any, p: Any) -> _Formula | None:
+    """The formula of two classes whose KL is elementwise in one number for each parameter."""
     of_q, of_p = family_of(q), family_of(p)
     if of_q is None or of_p is None or of_q.support.discrete or of_p.support.discrete:
         return None
     pair = pair_of(q, p)
     if pair is None or pair is not pair_of(of_q.distribution, of_p.distribution):
         return None
-    return of_q, of_p
+    make_q: Any = of_q.distribution
+    make_p: Any = of_p.distribution
+
+    def on_distributions(mine: Parameters, theirs: Parameters) -> Tensor:
+        members = make_q(**mine, validate_args=False), make_p(**theirs, validate_args=False)
+        return kl_divergence(*members)
+
+    return _Formula(of_q, of_p, getattr(pair.formula, "on_parameters", on_distributions))
 
 
 def _of_one_dtype(family: Family, group: Sequence[PairAndMember]) -> list[list[PairAndMember]]:
     """Sites whose parameters can be laid end to end: of one dtype, on one device."""
     alike: dict[Any, list[PairAndMember]] = {}
     for pair, member in group:
-        first = next(iter(family.of(pair.q).values()))
+        first = next(iter(family.of(pair.drawn).values()))
         alike.setdefault((first.dtype, first.device), []).append((pair, member))
     return list(alike.values())
 
 
-def _batch(families: tuple[Family, Family], group: Sequence[PairAndMember]) -> SiteBatch:
+def _alone(formula: _Formula, pair: UnivariatePair, member: Member) -> Term:
+    """The term of a site that no other site has the families of."""
+    dims = formula.kl(formula.q.of(pair.drawn), formula.p.of(pair.p))
+    if dims.shape != member.kl_shape:
+        dims = dims.expand(member.kl_shape)
+    return member.term(dims if pair.excess is None else dims + pair.excess)
+
+
+def _batch(formula: _Formula, group: Sequence[PairAndMember]) -> SiteBatch:
     """The KLs of sites between the same two families."""
     shapes = [member.kl_shape for _, member in group]
-    q = _joined(families[0], [pair.q for pair, _ in group], shapes)
-    p = _joined(families[1], [pair.p for pair, _ in group], shapes)
-    flat = kl_divergence(q, p)
+    q = _joined(formula.q, [pair.drawn for pair, _ in group], shapes)
+    p = _joined(formula.p, [pair.p for pair, _ in group], shapes)
+    flat = formula.kl(q, p)
     if any(pair.excess is not None for pair, _ in group):
         zero = flat.new_zeros(())
         excess = [zero if pair.excess is None else pair.excess for pair, _ in group]
@@ -149,15 +173,15 @@ def _batch(families: tuple[Family, Family], group: Sequence[PairAndMember]) -> S
     return SiteBatch(flat, [member for _, member in group])
 
 
-def _joined(family: Family, members: Sequence[Any], shapes: Sequence[torch.Size]) -> Any:
-    """One distribution whose batch is the batches of all members, end to end."""
-    make: Any = family.distribution
+def _joined(
+    family: Family, members: Sequence[Any], shapes: Sequence[torch.Size]
+) -> dict[str, Tensor]:
+    """The parameters of all members, end to end."""
     of_members = [family.of(member) for member in members]
-    parameters = {
+    return {
         name: _end_to_end([values[name] for values in of_members], shapes)
         for name in family.parameters
     }
-    return make(**parameters, validate_args=False)
 
 
 def _end_to_end(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Tensor:

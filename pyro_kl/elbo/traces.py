@@ -83,19 +83,14 @@ def paired_traces(
         recorder.check_rows()
     if is_validation_enabled():
         checks.check(model_trace, guide_trace, max_plate_nesting)
-    model_trace = _without_subsamples(model_trace)
-    guide_trace = _without_subsamples(guide_trace)
-    if watch and not guides_itself:
+    if guides_itself:
+        return Traces(prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace))
+    for trace in (model_trace, guide_trace):
+        for name in [name for name, site in trace.nodes.items() if site_is_subsample(site)]:
+            trace.remove_node(name)
+    if watch:
         guide_trace.__dict__["pyro_kl_watch"] = watch
     return Traces(model_trace, guide_trace)
-
-
-def _without_subsamples(trace: Any) -> Any:
-    """A trace without the sites that draw subsamples."""
-    for site in trace.nodes.values():
-        if site_is_subsample(site):
-            return prune_subsample_sites(trace)
-    return trace
 
 
 def is_deterministic(node: Site) -> bool:

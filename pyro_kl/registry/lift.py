@@ -57,15 +57,19 @@ def lift(
     read_p, read_q = p_family.of, q_family.of
     p_vectors, q_vectors = p_family.vectors, q_family.vectors
 
-    def formula(p: Distribution, q: Distribution) -> Tensor:
-        shape = broadcast_batch(p, q)
-        mine, theirs = read_p(p), read_q(q)
+    def on_parameters(mine: Parameters, theirs: Parameters) -> Tensor:
         value = evaluate(mine, theirs)
         if masked:
             tensors = in_rows(mine, p_vectors) + in_rows(theirs, q_vectors)
             value = torch.where(nan_in(tensors), torch.nan, value)
+        return value
+
+    def formula(p: Distribution, q: Distribution) -> Tensor:
+        shape = broadcast_batch(p, q)
+        value = on_parameters(read_p(p), read_q(q))
         return value if value.shape == shape else value.expand(shape)
 
+    formula.on_parameters = on_parameters  # type: ignore[attr-defined]
     formula.__module__ = getattr(kernel, "__module__", formula.__module__)
     formula.__name__ = formula.__qualname__ = getattr(kernel, "__name__", "kl")
     formula.__doc__ = kernel.__doc__

@@ -91,13 +91,16 @@ class ImageSite(GuideSite):
         self.parts = (self.auxiliary, self.name)
 
     def prior(self, model_trace: Trace) -> Prior:
-        """The prior, with the map to its support, which is kept for the next run.
+        """The prior, kept with the trace, with the map to its support, kept for the next run.
 
         Raises:
             NotImplementedError: there is no map to its support.
         """
-        prior = Prior(model_trace.nodes[self.name]["fn"], self._support)
-        self._support = prior.support
+        node = model_trace.nodes[self.name]
+        prior: Prior | None = node.get("pyro_kl_prior")
+        if prior is None or prior.distribution is not node["fn"]:
+            prior = node["pyro_kl_prior"] = Prior(node["fn"], self._support)
+            self._support = prior.support
         return prior
 
     def has_image(self, unconstrained: Tensor, traces: Traces, flat: bool = True) -> bool:

@@ -22,7 +22,7 @@ from torch.distributions import (
 from torch.distributions.transforms import ExpTransform
 
 from ...numerics.concrete import is_recorded
-from ...registry.shapes import check_event_shapes, peel
+from ...registry.shapes import broadcast_batch, check_event_shapes, peel
 from ...registry.subclasses import is_a
 from ...wrappers.masked import unmasked
 from ...wrappers.transformed.maps import plain_maps
@@ -46,27 +46,66 @@ class PairKL:
         return sum_rightmost(self.dims, self.event_dims)
 
 
+class Support:
+    """The map from unconstrained values to a prior's support, as `biject_to` makes it.
+
+    Attributes:
+        constraint: the support.
+        transform: the map.
+        event_dim: how many dims of an unconstrained value the map takes together.
+        keeps_shape: whether it maps number by number.
+        is_identity: whether every value is its own image.
+        is_exp: whether the map is exp, so that the image of a Normal is a LogNormal.
+    """
+
+    def __init__(self, constraint: Any) -> None:
+        self.constraint = constraint
+        self.transform: Any = biject_to(constraint)
+        self.event_dim: int = self.transform.domain.event_dim
+        self.keeps_shape = not self.event_dim and not self.transform.codomain.event_dim
+        maps = plain_maps([self.transform])
+        self.is_identity = not maps
+        self.is_exp = len(maps) == 1 and type(maps[0]) is ExpTransform
+
+
 class UnivariatePair(NamedTuple):
     """Two batches of univariate distributions, whose KLs can be computed with those of others.
 
     Attributes:
-        q: of the guide.
+        drawn: what the guide draws from.
         p: of the model.
         event_dims: how many of the rightmost dims of the batch are dims of the site's event.
         excess: nats per element to be added, or None.
+        support: maps what is drawn to the site; None if it is the site.
     """
 
-    q: Distribution
-    p: Distribution
+    drawn: Any
+    p: Any
     event_dims: int
     excess: Tensor | None = None
+    support: Support | None = None
+
+    @property
+    def families(self) -> tuple[type, type]:
+        """The classes of q and p, without q itself; the parameters of q are those of `drawn`."""
+        if self.support is None:
+            return type(self.drawn), type(self.p)
+        return LogNormal if self.support.is_exp else TransformedDistribution, type(self.p)
+
+    @property
+    def q(self) -> Distribution:
+        """The guide's distribution of the site."""
+        if self.support is None:
+            return self.drawn
+        if self.support.is_exp:
+            return LogNormal(self.drawn.loc, self.drawn.scale, validate_args=False)
+        transforms = [self.support.transform]
+        return TransformedDistribution(self.drawn, transforms, validate_args=False)
 
     @property
     def shape(self) -> torch.Size:
         """Shape of the KL per element."""
-        if self.q.batch_shape == self.p.batch_shape:
-            return self.q.batch_shape
-        return torch.broadcast_shapes(self.q.batch_shape, self.p.batch_shape)
+        return broadcast_batch(self.drawn, self.p)
 
     def kl(self) -> PairKL:
         """The KL of this pair alone.
@@ -80,26 +119,6 @@ class UnivariatePair(NamedTuple):
         return PairKL(dims if self.excess is None else dims + self.excess, self.event_dims)
 
 
-class Support:
-    """The map from unconstrained values to a prior's support, as `biject_to` makes it.
-
-    Attributes:
-        constraint: the support.
-        transform: the map.
-        event_dim: how many dims of an unconstrained value the map takes together.
-        is_identity: whether every value is its own image.
-        is_exp: whether the map is exp, so that the image of a Normal is a LogNormal.
-    """
-
-    def __init__(self, constraint: Any) -> None:
-        self.constraint = constraint
-        self.transform: Any = biject_to(constraint)
-        self.event_dim: int = self.transform.domain.event_dim
-        maps = plain_maps([self.transform])
-        self.is_identity = not maps
-        self.is_exp = len(maps) == 1 and type(maps[0]) is ExpTransform
-
-
 class Prior:
     """A prior without its mask and its Independent, with the map to its support.
 
@@ -108,6 +127,7 @@ class Prior:
         known: the support of an earlier run, which is kept where the support is the same object.
 
     Attributes:
+        distribution: as given.
         base: the prior of one element of the site's event.
         depth: how many dims the Independent takes from the batch to the event.
         support: of `base`.
@@ -115,6 +135,7 @@ class Prior:
     """
 
     def __init__(self, distribution: Distribution, known: Support | None = None) -> None:
+        self.distribution = distribution
         if isinstance(distribution, MaskedDistribution):
             distribution, _ = unmasked(distribution)
         self.depth = 0
@@ -135,13 +156,15 @@ class Prior:
 
     def unconstrained_shape(self, value: Tensor) -> torch.Size:
         """Shape of the unconstrained value whose image is `value`."""
+        if self.support.keeps_shape:
+            return value.shape
         return torch.Size(self.support.transform.inverse_shape(value.shape))
 
     def is_image(self, value: Tensor, unconstrained: Tensor) -> bool:
         """Whether `value` is the image of `unconstrained`, which has the shape for it."""
         if self.support.is_identity and unconstrained.data_ptr() == value.data_ptr():
             return True
-        return torch.equal(self.support.transform(unconstrained), value)
+        return torch.equal(self.support.transform(unconstrained.detach()), value)
 
     def univariate_pair(
         self, normal: Normal, excess: Tensor | None = None
@@ -149,12 +172,8 @@ class Prior:
         """The image of a Normal, and the prior; None if the prior is not univariate."""
         if not self.is_univariate:
             return None
-        image: Distribution = normal
-        if self.support.is_exp:
-            image = LogNormal(normal.loc, normal.scale, validate_args=False)
-        elif not self.support.is_identity:
-            image = TransformedDistribution(normal, [self.support.transform], validate_args=False)
-        return UnivariatePair(image, self.base, self.depth, excess)
+        support = None if self.support.is_identity else self.support
+        return UnivariatePair(normal, self.base, self.depth, excess, support)
 
     def image_kl(self, normal: Normal) -> PairKL:
         """KL(image of a product of Normals || prior).
