@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, fx
 
+from ..concrete import is_step_recorded
 from .tracer import BlockKernel, Step, Tracer
 
 #: The derivative of the value by an intermediate result: a symbol, or a constant number.
@@ -161,7 +162,8 @@ class Program:
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The value, then the derivatives that the program was made for."""
         key = inputs[0].device, inputs[0].dtype
-        constants = self._tensors.get(key)
+        # In a recorded step constants are numbers of its graph, whoever has called this before.
+        constants = None if is_step_recorded() else self._tensors.get(key)
         if constants is None:
             # tensors that are made under torch.inference_mode could not be used outside of it
             with torch.inference_mode(mode=False):
