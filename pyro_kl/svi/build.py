@@ -1,0 +1,135 @@
+"""The process that compiles a block: `python -m pyro_kl.svi.build SPECIFICATION PACKAGE`.
+
+It is a process of its own because torch.export and the inductor change the process that they run
+in: one switches validation of distributions off, for example.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .block import Block
+
+#: Options of the inductor, in the order of trial. Memory on the stack makes a step of many small
+#: operations five times faster; it is a rarely used part of the inductor.
+OPTIONS: tuple[Mapping[str, Any], ...] = tuple(
+    {
+        "aot_inductor.allow_stack_allocation": on_stack,
+        # Headers are compiled for this build alone, because their precompiled form takes 300 MB.
+        "aot_inductor.precompile_headers": False,
+        "aot_inductor.enable_line_tables": False,
+        # The flags of the processor are known: four small programs need not be compiled to try.
+        "cpp.vec_isa_ok": True,
+        "cpp.threads": 1,
+        "compile_threads": 1,
+    }
+    for on_stack in (True, False)
+)
+
+
+def build(block: Block, inputs: Sequence[Tensor], package: Path, key: str) -> None:
+    """Compile a block, compare the result with the block itself and put it at `package`.
+
+    Args:
+        block: what is compiled.
+        inputs: an example; shapes, dtypes and strides become those of the package.
+        package: the path; a file that is there is replaced, and no one ever sees half a file.
+        key: is written into the package.
+
+    Raises:
+        Exception: whatever stops the compilation.
+    """
+    *options, last = OPTIONS
+    for each in options:
+        with suppress(Exception):
+            _build(block, inputs, package, key, each)
+            return
+    _build(block, inputs, package, key, last)
+
+
+def _build(
+    block: Block, inputs: Sequence[Tensor], package: Path, key: str, options: Mapping[str, Any]
+) -> None:
+    """`build` with these options of the inductor."""
+    import torch._inductor
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    known = set(torch._inductor.list_options())
+    options = {name: value for name, value in options.items() if name in known}
+    options["aot_inductor.metadata"] = {"pyro_kl": key}
+    with torch.no_grad():
+        traced = make_fx(block)(*inputs)
+        exported = torch.export.export(traced, tuple(inputs), strict=False)
+    new = package.with_suffix(f".{os.getpid()}.pt2")
+    try:
+        torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(new), inductor_configs=options
+        )
+        _check(new, inputs, block(*inputs))
+        os.replace(new, package)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _check(path: Path, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Raise ValueError if a package computes something else than its block.
+
+    The tolerance is that of a gross error: sums are added in another order, and Adam's first step
+    depends on the sign of a gradient alone.
+    """
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
+    for i, (new, old) in enumerate(zip(loader.run(list(inputs)), expected, strict=True)):
+        size = (old - inputs[0] if i == 0 else old).double().norm()
+        same_form = (new.shape, new.dtype) == (old.shape, old.dtype)
+        if not (same_form and (new.double() - old.double()).norm() <= 0.01 * size):
+            raise ValueError(f"output {i} of the compiled block is {new} instead of {old}")
+
+
+def _end_with_parent(folder: Path) -> None:
+    """Let this process, and the compilers it has started, end when its parent does.
+
+    The parent holds the other end of the standard input; the system closes it, however the
+    parent ends.
+    """
+
+    def wait() -> None:
+        os.read(0, 1)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _message(error: Exception) -> str:
+    """An error in one line: its first, and that of the compiler."""
+    lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines()]
+    return "; ".join([lines[0], *[line for line in lines[1:] if "error:" in line][:1]])
+
+
+def main(specification: str, package: str) -> None:
+    """Build the package that a file specifies; what went wrong goes to the standard error."""
+    _end_with_parent(Path(specification).parent)
+    os.nice(10)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        block, inputs, key = torch.load(specification, weights_only=False)
+        build(block, inputs, Path(package), key)
+    except Exception as error:
+        sys.exit(_message(error))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
