@@ -186,9 +186,9 @@ def _joined(
 
 def _end_to_end(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Tensor:
     """Tensors of these shapes, or that broadcast to them, as one vector."""
-    return torch.cat(
-        [
-            x if x.shape == shape and len(shape) == 1 else x.expand(shape).reshape(-1)
-            for x, shape in zip(tensors, shapes, strict=True)
-        ]
-    )
+    parts = []
+    for x, shape in zip(tensors, shapes, strict=True):
+        if x.shape != shape:
+            x = x.expand(shape)
+        parts.append(x if x.dim() == 1 else x.reshape(-1))
+    return torch.cat(parts)
