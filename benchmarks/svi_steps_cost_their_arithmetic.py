@@ -3,8 +3,14 @@
     make bench        or  python -m benchmarks.svi_steps_cost_their_arithmetic [--help]
 
 Six models, each fitted in several ways that take turns in one process, NumPyro in another one.
-Printed are medians over the rounds of process CPU time for a step, and its ratio to a step with
-Pyro's `TraceMeanField_ELBO` in the same round. Every fit uses Adam and one thread.
+Every fit uses Adam and one thread. Columns:
+
+us a step      process CPU time, median over the rounds
+ratio          to a step with Pyro's TraceMeanField_ELBO in the same round, and the quartiles
+first step, s  wall seconds until the first step is done, a trace and a compilation included
+again, s       the same in a new process that finds the compiled package in the cache folder
+pays after     the steps after which the first step has paid for itself, against eager ones
+
 """
 
 from __future__ import annotations
@@ -15,135 +21,21 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from statistics import median, quantiles
 
-import pyro
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
-import pyro_kl
 from models.problems import PROBLEMS
 
 from . import numpyro_process
-from .elbo_as_fast_as_pyros import upstream
-from .hand_written_steps import HAND_WRITTEN
-from .timing import interleaved, seconds
+from .svi_fits import BASELINE, COMPILED, EAGER, NUMPYRO, first_step, fits
+from .timing import interleaved
 
-BASELINE = "Pyro TraceMeanField_ELBO"
-EAGER = "pyro_kl, eager"
-#: By row: the mode and the steps of one call.
-COMPILED = {
-    "pyro_kl, fx": ("fx", 1),
-}
-NUMPYRO = {"NumPyro, jitted step": "step", "NumPyro, jitted loop of svi.run": "run"}
 COLUMNS = ("", "us a step", "ratio", "quartiles", "first step, s", "again, s", "pays after")
-
-
-class Fit:
-    """A fit in this process that goes on from turn to turn, with a parameter store of its own.
-
-    Args:
-        advance: makes so many steps.
-        unit: the steps of one call.
-        within: a context to make them in.
-    """
-
-    def __init__(self, advance, unit=1, within=nullcontext):
-        self._advance, self._unit, self._within = advance, unit, within
-        self._store = {"params": {}, "constraints": {}}
-
-    @contextmanager
-    def _surroundings(self):
-        with pyro.get_param_store().scope(self._store), self._within():
-            yield
-
-    def first(self):
-        """Wall seconds of the first call, which traces and compiles."""
-        pyro.set_rng_seed(0)
-        start = time.perf_counter()
-        with self._surroundings():
-            self._advance(self._unit)
-        return time.perf_counter() - start
-
-    def seconds(self, steps):
-        """Process CPU seconds of one of so many steps."""
-        with self._surroundings():
-            self._advance(self._unit)  # memos and caches have what the last turn has displaced
-            return seconds(partial(self._advance, steps)) / steps
-
-
-class OtherProcess:
-    """A fit of NumPyro's, with the methods of `Fit`."""
-
-    def __init__(self, fit, what):
-        self.seconds = partial(fit.ask, what)
-
-    def first(self):
-        start = time.perf_counter()
-        self.seconds(10)
-        return time.perf_counter() - start
-
-
-def step_by_step(step, problem):
-    """Advance by calls of `step` with the arguments of each step."""
-    numbers = count()
-
-    def advance(steps):
-        for _ in range(steps):
-            step(*problem.batch(next(numbers)))
-
-    return advance
-
-
-def pyros(problem, elbo):
-    optimiser = pyro.optim.Adam({"lr": problem.lr})
-    return pyro.infer.SVI(problem.model, problem.guide, optimiser, elbo).step
-
-
-def ours(problem, mode=None, steps_per_call=1):
-    """Advance by pyro_kl.SVI: by single steps, or by `run` if a call takes several."""
-    svi = pyro_kl.SVI(
-        problem.model,
-        problem.guide,
-        torch.optim.Adam,
-        pyro_kl.TraceKL_ELBO(),
-        optim_args={"lr": problem.lr},
-        compile=mode,
-        steps_per_call=steps_per_call,
-    )
-    if mode != "auto" and steps_per_call == 1:
-        return step_by_step(svi.step, problem)
-    if len(problem.batches) > 1:
-        return partial(svi.run, batches=problem.batch, progress=False)
-    return lambda steps: svi.run(steps, *problem.batch(0), progress=False)
-
-
-def fits(name, numpyro):
-    """By row, the fits of one problem that take turns."""
-    make = PROBLEMS[name]
-    problem = make()
-    found = {
-        BASELINE: Fit(
-            step_by_step(pyros(problem, TraceMeanField_ELBO()), problem), within=upstream
-        )
-    }
-    problem = make()
-    found["Pyro Trace_ELBO"] = Fit(step_by_step(pyros(problem, Trace_ELBO()), problem))
-    if name in HAND_WRITTEN:
-        problem = make()
-        found["written by hand"] = Fit(step_by_step(HAND_WRITTEN[name](problem), problem))
-    found[EAGER] = Fit(ours(make()))
-    for row, (mode, steps_per_call) in COMPILED.items():
-        found[row] = Fit(ours(make(), mode, steps_per_call), steps_per_call)
-    if numpyro is not None:
-        found |= {row: OtherProcess(numpyro, what) for row, what in NUMPYRO.items()}
-    return found
 
 
 # --- what is measured once --------------------------------------------------------------------
@@ -163,19 +55,13 @@ def empty_cache():
                 os.environ["PYRO_KL_CACHE"] = before
 
 
-def first_step(name, mode, steps_per_call):
-    """Wall seconds from a new `pyro_kl.SVI` to the end of its first call."""
-    problem = PROBLEMS[name]()
-    start = time.perf_counter()
-    Fit(ours(problem, mode, steps_per_call), steps_per_call).first()
-    return time.perf_counter() - start
-
-
 def first_step_of_another_process(name, mode, steps_per_call):
     """`first_step` where the packages of this process are in the cache folder."""
     call = f"{first_step.__name__}({name!r}, {mode!r}, {steps_per_call})"
-    code = f"from {__spec__.name} import *; torch.set_num_threads(1); print({call})"
-    return float(subprocess.check_output([sys.executable, "-W", "ignore", "-c", code]))
+    code = f"from {first_step.__module__} import *; print({call})"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return float(subprocess.check_output(command, env=environment))
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -183,7 +69,7 @@ def first_step_of_another_process(name, mode, steps_per_call):
 
 @dataclass
 class Row:
-    """A line of the table; times in seconds."""
+    """A line of the table; times in seconds, `pays_after` in steps."""
 
     name: str
     step: float
@@ -191,7 +77,6 @@ class Row:
     ratios: tuple[float, ...]
     first: float | None = None
     again: float | None = None
-    #: Steps after which the first step has paid for itself, against eager ones.
     pays_after: float | None = None
 
     def cells(self):
@@ -207,25 +92,29 @@ class Row:
         )
 
 
-def rows(name, numpyro, rounds, turn):
-    """Measure one problem: `rounds` turns of each fit, each of about `turn` seconds."""
-    contestants = fits(name, numpyro)
-    firsts = {row: fit.first() for row, fit in contestants.items()}
-    turns = {}
+def measured(name, contestants, rounds, turn):
+    """The wall seconds of each first call, and the CPU seconds of a step in each round."""
+    firsts, turns = {}, {}
     for row, fit in contestants.items():
+        print(f"{name}: the first steps of {row}", file=sys.stderr)
+        firsts[row] = fit.first()
         fit.seconds(10)
         steps = 10 * max(1, round(turn / fit.seconds(10) / 10))
         turns[row] = partial(fit.seconds, steps)
-    times = interleaved(turns, rounds)
-    eager = median(times[EAGER])
+    return firsts, interleaved(turns, rounds)
+
+
+def rows(name, numpyro, rounds, turn):
+    """Measure one problem: `rounds` turns of each fit, each of about `turn` seconds."""
+    firsts, times = measured(name, fits(name, numpyro), rounds, turn)
+    steps = {row: median(some) for row, some in times.items()}
     for row, some in times.items():
-        step = median(some)
         ratios = [a / b for a, b in zip(some, times[BASELINE], strict=True)]
-        line = Row(row, step, tuple(quantiles(ratios, n=4)))
+        line = Row(row, steps[row], tuple(quantiles(ratios, n=4)))
         if row in COMPILED or row in NUMPYRO:
             line.first = firsts[row]
         if row in COMPILED:
-            lost, saved = line.first - firsts[EAGER], eager - step
+            lost, saved = firsts[row] - firsts[EAGER], steps[EAGER] - steps[row]
             line.pays_after = max(lost, 0.0) / saved if saved > 0 else math.inf
             if COMPILED[row][0] == "aot":
                 line.again = first_step_of_another_process(name, *COMPILED[row])
@@ -255,6 +144,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     rounds, turn = (2, 0.01) if options.quick else (options.rounds, 0.1)
     torch.set_num_threads(1)
+    if not options.markdown:
+        print(__doc__.split("\n\n", 2)[2])
     reason = numpyro_process.reason_for_none()
     if reason:
         print(f"NumPyro's rows are left out: {reason}")
