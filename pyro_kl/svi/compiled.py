@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyro
 import torch
@@ -15,44 +16,40 @@ from torch.utils import _pytree as pytree
 from ..elbo.guides.plan import Run
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from ..registry.warnings import warn
+from .aot import AotRunner, block_of
 from .eager import Eager
+from .faster import Faster
 from .fx import FxRunner
+from .not_finite import sites_not_finite
 from .optimiser import Optimiser
+from .random_state import random_state_kept
 from .record import Recording, levels_of, record
-from .set_up import SetUp, generators_kept, set_up
+from .set_up import SetUp, set_up
 from .surroundings import Surroundings, Taken
 from .tensor_reads import Declined
 
-_MODES = ("fx",)
+_MODES = ("fx", "aot", "auto")
 #: Records of one fit, and steps after which there may be one more.
 _MOST_RECORDS, _STEPS_OF_RECORD = 8, 200
-#: A record that fails so often in a row is made anew.
+#: A record that fails so often in a row, though the loss is finite, is made anew.
 _MOST_FAILURES = 3
-
-
-class Runner(Protocol):
-    """What takes steps by a record."""
-
-    def take(self, levels: Sequence[Sequence[float]], fixed: Sequence[Tensor]) -> Any:
-        """Take a step for each of `levels`; their losses, or None if nothing was changed.
-
-        It is None if a loss is not finite or a branch that was taken in the record would not be
-        taken again: parameters and optimiser are then what they were.
-        """
-
-    def settle(self) -> None:
-        """Give the optimiser its state back."""
+#: The most steps that are taken as usual after a record has failed, before it is tried again.
+_LONGEST_PAUSE = 1024
 
 
 @dataclass
 class _Entry:
-    """A record, how steps are taken by it, and what it has found in Python."""
+    """A record, how steps are taken by it, and what was found in Python when it was made.
+
+    Attributes:
+        pause: steps to be taken by Pyro's own run before the record is tried again.
+    """
 
     recording: Recording
-    runner: Runner
+    fx: FxRunner
+    faster: Faster | None
     taken: Taken
     failures: int = 0
-    #: Steps to be taken by Pyro's own run before the record is tried again.
     pause: int = 0
 
 
@@ -65,14 +62,17 @@ class Compiled:
         elbo: a TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO.
         optimiser: the optimiser of all parameters.
         eager: takes the steps that the record cannot take.
-        mode: "fx": operation by operation.
-        steps_per_call: how many steps one call of a compiled package takes.
+        mode: "fx": operation by operation; "aot": by a package of compiled code, for which the
+            first step waits; "auto": by a package that is built in the background if that pays,
+            and operation by operation until it is there.
+        steps_per_call: the most steps of one call of a package.
 
     Attributes:
-        remaining: steps still to come in a run, or None.
+        remaining: steps still to come in a fit, or None; whether a build pays depends on it.
+        declined: why steps are not recorded; empty if they are.
 
     Raises:
-        ValueError: there is no such mode.
+        ValueError: there is no such mode, or less than one step in a call.
     """
 
     def __init__(
@@ -87,31 +87,19 @@ class Compiled:
     ) -> None:
         if mode not in _MODES:
             raise ValueError(f"compile must be None or one of {', '.join(_MODES)}, got {mode!r}")
+        if steps_per_call < 1:
+            raise ValueError(f"steps_per_call must be at least 1, got {steps_per_call}")
         self.model, self.guide, self.elbo = model, guide, elbo
         self.optimiser, self.eager = optimiser, eager
+        self.mode, self.steps_per_call = mode, steps_per_call
         self.remaining: int | None = None
         self.declined = ""
-        self.surroundings = Surroundings(model, guide, elbo)
-        self._made = 0
-        self._steps = 0
+        self._surroundings = Surroundings(model, guide, elbo)
+        self._made = self._steps = 0
         self._entries: dict[Hashable, _Entry] = {}
+        self._choices: dict[str, list[Any]] = {}
+        self._active: FxRunner | AotRunner | None = None
         self._said: set[str] = set()
-
-    def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
-        """Take steps with the same arguments; their losses, in nats."""
-        losses: list[float] = []
-        self._steps += count
-        while len(losses) < count:
-            entry = None if self.declined else self._entry(args, kwargs)
-            if entry is None:
-                losses += self._eagerly(count - len(losses), args, kwargs)
-            elif entry.pause:
-                steps = min(entry.pause, count - len(losses))
-                losses += self._eagerly(steps, args, kwargs)
-                entry.pause -= steps
-            else:
-                losses += self._by_record(entry, count - len(losses), args, kwargs)
-        return losses
 
     @property
     def names(self) -> set[str]:
@@ -119,57 +107,93 @@ class Compiled:
         return self.eager.names
 
     def state_dict(self) -> dict[str, Any]:
-        """What a record depends on beside model, guide and parameters."""
-        return {}
+        """What a record depends on beside model, guide and parameters: numbers and texts."""
+        return {"choices": self._choices}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Record as before `state` was saved."""
+        self._choices = dict(state["choices"])
 
     def settle(self) -> None:
         """Give parameters and optimiser the state of the steps taken so far."""
-        for entry in self._entries.values():
-            entry.runner.settle()
+        if self._active is not None:
+            self._active.settle()
+            self._active = None
 
-    def _by_record(
-        self, entry: _Entry, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> list[float]:
-        """Take some steps by a record; one step by Pyro's own run if the record fails."""
-        first = getattr(self.elbo, "step_count", 0)
-        levels = [levels_of(self.elbo, first)]
-        generator = torch.get_rng_state()
-        losses = entry.runner.take(levels, entry.recording.fixed(args, kwargs))
-        if losses is not None:
-            entry.failures = 0
-            if isinstance(self.elbo, TraceKL_ELBO):
-                run = Run(self.model, self.guide, args, kwargs)
-                self.elbo.steps_taken_elsewhere(len(losses), run)
-            return losses
-        torch.set_rng_state(generator)
-        entry.failures += 1
-        entry.pause = 2**entry.failures
-        losses = self._eagerly(1, args, kwargs)
-        self._say(self._why_failed(losses[0]))
-        if entry.failures >= _MOST_FAILURES and math.isfinite(losses[0]):
-            self._entries.pop(self._signature(args, kwargs), None)
+    # --- steps --------------------------------------------------------------------------------
+
+    def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+        """Take steps with the same arguments; their losses, in nats."""
+        losses: list[float] = []
+        while len(losses) < count:
+            left = count - len(losses)
+            entry = None if self.declined else self._entry(args, kwargs)
+            if entry is None:
+                losses += self._eagerly(left, args, kwargs)
+            elif entry.pause:
+                paused = min(entry.pause, left)
+                entry.pause -= paused
+                losses += self._eagerly(paused, args, kwargs)
+            else:
+                losses += self._by_record(entry, left, args, kwargs)
+        self._steps += count
         return losses
-
-    def _why_failed(self, loss: float) -> str:
-        """What to tell after a step that was taken by Pyro's own run."""
-        if math.isfinite(loss):
-            return (
-                "A compiled step was taken again as usual: in it, Python would have read another "
-                "number from a tensor, such as a branch or a size, or an integral would have "
-                "needed more nodes."
-            )
-        sites = ""
-        if isinstance(self.elbo, TraceKL_ELBO):
-            rows = [row.site for row in self.elbo.report if not math.isfinite(row.nats)]
-            sites = f" at {', '.join(rows)}" if rows else ""
-        return f"The loss of a compiled step was not finite{sites}: it was taken again as usual."
 
     def _eagerly(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         self.settle()
         return self.eager.take(count, args, kwargs)
+
+    def _by_record(
+        self, entry: _Entry, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[float]:
+        """Take some steps by a record, or as usual if the record fails."""
+        first, fixed = getattr(self.elbo, "step_count", 0), entry.recording.fixed(args, kwargs)
+        runner = self._runner(entry, first, fixed)
+        steps = min(count, runner.steps)
+        levels = [levels_of(self.elbo, first + i) for i in range(steps)]
+        generator, start = torch.get_rng_state(), time.perf_counter()
+        losses = runner.take(levels, fixed)
+        if losses is None:
+            torch.set_rng_state(generator)
+            return self._again(entry, steps, args, kwargs)
+        entry.failures = 0
+        if entry.faster is not None:
+            entry.faster.took(steps, time.perf_counter() - start)
+        if isinstance(self.elbo, TraceKL_ELBO):
+            self.elbo.steps_taken_elsewhere(steps, Run(self.model, self.guide, args, kwargs))
+        return losses
+
+    def _runner(self, entry: _Entry, step: int, fixed: list[Tensor]) -> FxRunner | AotRunner:
+        """What takes the next steps; it is given the state of parameters and optimiser."""
+        runner: FxRunner | AotRunner = entry.fx
+        if entry.faster is not None:
+            runner = entry.faster.runner(self.remaining, levels_of(self.elbo, step), fixed)
+            self._say_why_not(entry.faster)
+        if runner is not self._active:
+            self.settle()
+            self._active = runner
+        return runner
+
+    def _again(
+        self, entry: _Entry, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[float]:
+        """Take the steps as usual that a record has failed to take, with the same draws."""
+        entry.failures += 1
+        entry.pause = min(2**entry.failures, _LONGEST_PAUSE)
+        self.settle()
+        losses: list[float] = []
+        while len(losses) < count and all(map(math.isfinite, losses)):
+            leaves = [*entry.recording.parameters.values()]
+            before = torch.get_rng_state(), [leaf.detach().clone() for leaf in leaves]
+            losses += self.eager.take(1, args, kwargs)
+        if all(map(math.isfinite, losses)):
+            self._say(_OTHER_NUMBERS)
+            if entry.failures >= _MOST_FAILURES:
+                self._forget(args, kwargs)
+        else:
+            self._say_not_finite(losses[-1], leaves, before, args, kwargs)
+            losses += self.eager.take(count - len(losses), args, kwargs)
+        return losses
 
     # --- records ------------------------------------------------------------------------------
 
@@ -182,12 +206,13 @@ class Compiled:
             if not changed:
                 return entry
             self._say(f"A step is recorded again: {changed}.")
+            self._forget(args, kwargs)
         self.settle()
         try:
             if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
-                raise Declined(f"{self._made} records in {self._steps} steps")
+                raise Declined(f"{self._made} records were needed for {self._steps} steps")
             self._made += 1
-            entry = self._entries[key] = self._recorded(args, kwargs)
+            entry = self._entries[key] = self._recorded(str(key), args, kwargs)
         except Declined as declined:
             self.declined = str(declined)
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
@@ -197,13 +222,57 @@ class Compiled:
             return None
         return entry
 
+    def _forget(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Make the record for these arguments anew."""
+        self.settle()
+        key = self._signature(args, kwargs)
+        self._entries.pop(key, None)
+        self._choices.pop(str(key), None)
+
     def _changed(self, entry: _Entry) -> str:
         """What is not as it was recorded; empty if all is."""
         store = pyro.get_param_store()._params
         for name, leaf in entry.recording.parameters.items():
             if store.get(name) is not leaf:
                 return f"the parameter {name!r} is another tensor"
-        return self.surroundings.difference(entry.taken) or ""
+        return self._surroundings.difference(entry.taken) or ""
+
+    def _recorded(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
+        found = self._set_up(args, kwargs)
+        self.names.update(found.names)
+        with random_state_kept():
+            recording = record(
+                self.model, self.guide, self.elbo, found.parameters, args, kwargs,
+                found.methods, self._choices.get(key, ()),
+            )  # fmt: skip
+        self._choices[key] = list(recording.choices)
+        levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
+        fixed = recording.fixed(args, kwargs)
+        with random_state_kept():
+            fx = FxRunner(recording, self.optimiser, levels, fixed)
+        with random_state_kept():
+            loss = float(fx.evaluate(levels, fixed)[0])
+        if abs(loss - found.loss) > fx.eps**0.5 * max(1.0, abs(found.loss)):
+            raise Declined(
+                f"with the same draws the record has a loss of {loss:g}, and model and guide of "
+                f"{found.loss:g}: they do not do the same in each run"
+            )
+        faster = None if self.mode == "fx" else self._faster(recording, fx, levels, fixed)
+        return _Entry(recording, fx, faster, self._surroundings.take())
+
+    def _faster(
+        self, recording: Recording, fx: FxRunner, levels: list[float], fixed: list[Tensor]
+    ) -> Faster | None:
+        """What takes the steps by a package; None if there can be none."""
+        block, reason = block_of(recording, self.optimiser, self.steps_per_call)
+        if block is None:
+            self._say(f"The steps are recorded, but not compiled: {reason}.")
+            return None
+        with random_state_kept():
+            aot = AotRunner(block, recording, self.optimiser, levels, fixed)
+        if aot.build.notice:
+            self._say(aot.build.notice)
+        return Faster(fx, aot, wait=self.mode == "aot")
 
     def _set_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SetUp:
         """Run model and guide, and find out what a run changes in Python by itself.
@@ -218,33 +287,17 @@ class Compiled:
 
         def run_once() -> None:
             if found:
-                with generators_kept():
+                with random_state_kept():
                     self.elbo.loss(self.model, self.guide, *args, **kwargs)
             else:
                 found.append(set_up(*run))
 
-        effects = self.surroundings.side_effects(run_once)
+        effects = self._surroundings.side_effects(run_once)
         if effects.refusals:
             raise Declined("; ".join(effects.refusals))
         for notice in effects.notices:
             self._say(notice)
         return found[0]
-
-    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
-        found = self._set_up(args, kwargs)
-        with generators_kept():
-            recording = record(
-                self.model, self.guide, self.elbo, found.parameters, args, kwargs, found.methods
-            )
-        self.names.update(found.parameters)
-        levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
-        fixed = recording.fixed(args, kwargs)
-        with generators_kept():
-            runner = FxRunner(recording, self.optimiser, levels, fixed)
-        with generators_kept():
-            loss = float(runner.evaluate(levels, fixed)[0])
-        _check_loss(loss, found.loss, recording)
-        return _Entry(recording, runner, self.surroundings.take())
 
     @staticmethod
     def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
@@ -252,26 +305,61 @@ class Compiled:
         leaves, structure = pytree.tree_flatten((args, kwargs))
         return structure, tuple(map(_form, leaves))
 
+    # --- notices ------------------------------------------------------------------------------
+
     def _say(self, message: str) -> None:
+        """Warn of it once."""
         if message not in self._said:
             self._said.add(message)
             warn(message)
 
+    def _say_why_not(self, faster: Faster) -> None:
+        if faster.reason:
+            self._say(f"The steps are recorded, but not compiled: {faster.reason}.")
 
-def _check_loss(recorded: float, usual: float, recording: Recording) -> None:
-    """Raise Declined if the record, with the same draws, has another loss than the run before."""
-    dtype = next(iter(recording.parameters.values())).dtype
-    apart = abs(recorded - usual) / max(1.0, abs(usual))
-    if apart > torch.finfo(dtype).eps ** 0.5:
-        raise Declined(
-            f"with the same draws the record has a loss of {recorded:g}, and model and guide of "
-            f"{usual:g}; they do not do the same in each run"
-        )
+    def _say_not_finite(
+        self,
+        loss: float,
+        leaves: list[Tensor],
+        before: tuple[Tensor, list[Tensor]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Name the sites of a step whose loss is not finite.
+
+        Args:
+            loss: of the step.
+            leaves: the parameters.
+            before: the state of the generator and the values of the parameters before the step.
+            args: of model and guide.
+            kwargs: of both.
+        """
+        if f"not finite {loss}" in self._said:
+            return
+        self._said.add(f"not finite {loss}")
+        sites = []
+        if isinstance(self.elbo, TraceKL_ELBO):
+            sites = [row.site for row in self.elbo.report if not math.isfinite(row.nats)]
+        if not sites:
+            with random_state_kept(), torch.no_grad():
+                torch.set_rng_state(before[0])
+                after = [leaf.detach().clone() for leaf in leaves]
+                torch._foreach_copy_(leaves, before[1])
+                sites = sites_not_finite(self.model, self.guide, args, kwargs)
+                torch._foreach_copy_(leaves, after)
+        where = f" at {', '.join(sites)}" if sites else ""
+        warn(f"The loss of a compiled step is {loss}{where}: such a step is taken as usual.")
+
+
+_OTHER_NUMBERS = (
+    "A compiled step was taken again as usual: in it, Python would have read another number "
+    "from a tensor, such as a branch or a size, or an integral would have needed more nodes."
+)
 
 
 def _form(value: Any) -> Hashable:
     if isinstance(value, Tensor):
-        return value.shape, value.dtype, value.device, value.requires_grad
+        return tuple(value.shape), value.dtype, value.device, value.requires_grad
     try:
         hash(value)
     except TypeError:

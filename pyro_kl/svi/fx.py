@@ -111,7 +111,14 @@ class FxRunner:
         optimiser: of its parameters, and maybe of others.
         levels: the ELBO's weights at some step.
         fixed: the tensors of some arguments, and those captured.
+
+    Attributes:
+        steps: of one call.
+        eps: the rounding of the parameters' precision.
+        num_operations: of a step.
     """
+
+    steps = 1
 
     def __init__(
         self,
@@ -122,6 +129,9 @@ class FxRunner:
     ) -> None:
         self.optimiser, self.parameters = optimiser, recording.parameters
         self._leaves = [*recording.parameters.values()]
+        self.eps = torch.finfo(self._leaves[0].dtype).eps
+        nodes = recording.step.graph.nodes
+        self.num_operations = sum(node.op == "call_function" for node in nodes)
         self._draws = [draw.empty() for draw in recording.draws]
         self._redraw = [
             draw.into(memory) for draw, memory in zip(recording.draws, self._draws, strict=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +13,6 @@ from torch import Tensor
 
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from .eager import UsedParameters
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Put torch's random generators back at the end."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=list(devices)):
-        yield
 
 
 class _FirstSample(Messenger):
@@ -43,11 +34,13 @@ class SetUp:
     Attributes:
         parameters: name -> unconstrained leaf of each parameter that model and guide read; a leaf
             with two names has the same one as in a step by `Eager`.
+        names: of all parameters that they read.
         loss: of the run, in nats.
         methods: site -> how its KL was computed, for a TraceKL_ELBO.
     """
 
     parameters: dict[str, Tensor]
+    names: set[str]
     loss: float
     methods: dict[str, str]
 
@@ -72,6 +65,4 @@ def set_up(
     methods = {}
     if isinstance(elbo, TraceKL_ELBO):
         methods = {row.site: row.method for row in elbo.report}
-    store = pyro.get_param_store()
-    parameters = {store.param_name(leaf) or name: leaf for name, leaf in used.leaves.items()}
-    return SetUp(parameters, float(loss), methods)
+    return SetUp(used.distinct(), set(used.leaves), float(loss), methods)

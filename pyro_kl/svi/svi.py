@@ -135,7 +135,6 @@ class SVI:
             The loss in nats at the parameters before the step; a tuple for a loss that is one.
         """
         (loss,) = self._take(1, args, kwargs)
-        self._stepper.settle()
         return loss
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
