@@ -145,6 +145,16 @@ class AotRunner:
         self._optimiser.advance(len(levels))
         return values
 
+    def evaluate(self, levels: Sequence[float], fixed: Sequence[Tensor]) -> float:
+        """The loss of one step that is not taken, in nats."""
+        assert self.build.package is not None
+        if not self._is_packed:
+            self._pack()
+        for redraw in self._redraw[: len(self._draws)]:
+            redraw()
+        *_, losses, _ = self.build.package.call(self._inputs([levels], fixed))
+        return float(losses[0])
+
     def _pack(self) -> None:
         """Let the leaves be views of the vector, and take over the optimiser's state."""
         self._state = pack(self._optimiser, self._rule, self._layout)

@@ -11,12 +11,12 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from ..elbo.guides.plan import Run
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from ..registry.warnings import warn
 from .aot import AotRunner, block_of
+from .arguments import Arguments
 from .eager import Eager
 from .faster import Faster
 from .fx import FxRunner
@@ -98,6 +98,7 @@ class Compiled:
         self._made = self._steps = 0
         self._entries: dict[Hashable, _Entry] = {}
         self._choices: dict[str, list[Any]] = {}
+        self._arguments: Arguments | None = None
         self._active: FxRunner | AotRunner | None = None
         self._said: set[str] = set()
 
@@ -124,30 +125,34 @@ class Compiled:
 
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take steps with the same arguments; their losses, in nats."""
+        if self._arguments is None or not self._arguments.are(args, kwargs):
+            self._arguments = Arguments(args, kwargs)
+        given = self._arguments
         losses: list[float] = []
         while len(losses) < count:
             left = count - len(losses)
-            entry = None if self.declined else self._entry(args, kwargs)
+            entry = None if self.declined else self._entry(given)
             if entry is None:
-                losses += self._eagerly(left, args, kwargs)
+                losses += self._eagerly(left, given)
             elif entry.pause:
                 paused = min(entry.pause, left)
                 entry.pause -= paused
-                losses += self._eagerly(paused, args, kwargs)
+                losses += self._eagerly(paused, given)
             else:
-                losses += self._by_record(entry, left, args, kwargs)
+                losses += self._by_record(entry, left, given)
         self._steps += count
         return losses
 
-    def _eagerly(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+    def _eagerly(self, count: int, given: Arguments) -> list[float]:
         self.settle()
-        return self.eager.take(count, args, kwargs)
+        return self.eager.take(count, given.args, given.kwargs)
 
-    def _by_record(
-        self, entry: _Entry, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> list[float]:
+    def _by_record(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
         """Take some steps by a record, or as usual if the record fails."""
-        first, fixed = getattr(self.elbo, "step_count", 0), entry.recording.fixed(args, kwargs)
+        first, fixed = (
+            getattr(self.elbo, "step_count", 0),
+            [*given.tensors, *entry.recording.captured],
+        )
         runner = self._runner(entry, first, fixed)
         steps = min(count, runner.steps)
         levels = [levels_of(self.elbo, first + i) for i in range(steps)]
@@ -155,12 +160,14 @@ class Compiled:
         losses = runner.take(levels, fixed)
         if losses is None:
             torch.set_rng_state(generator)
-            return self._again(entry, steps, args, kwargs)
+            return self._again(entry, steps, given)
         entry.failures = 0
         if entry.faster is not None:
             entry.faster.took(steps, time.perf_counter() - start)
         if isinstance(self.elbo, TraceKL_ELBO):
-            self.elbo.steps_taken_elsewhere(steps, Run(self.model, self.guide, args, kwargs))
+            self.elbo.steps_taken_elsewhere(
+                steps, Run(self.model, self.guide, given.args, given.kwargs)
+            )
         return losses
 
     def _runner(self, entry: _Entry, step: int, fixed: list[Tensor]) -> FxRunner | AotRunner:
@@ -174,9 +181,7 @@ class Compiled:
             self._active = runner
         return runner
 
-    def _again(
-        self, entry: _Entry, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> list[float]:
+    def _again(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
         """Take the steps as usual that a record has failed to take, with the same draws."""
         entry.failures += 1
         entry.pause = min(2**entry.failures, _LONGEST_PAUSE)
@@ -185,34 +190,33 @@ class Compiled:
         while len(losses) < count and all(map(math.isfinite, losses)):
             leaves = [*entry.recording.parameters.values()]
             before = torch.get_rng_state(), [leaf.detach().clone() for leaf in leaves]
-            losses += self.eager.take(1, args, kwargs)
+            losses += self.eager.take(1, given.args, given.kwargs)
         if all(map(math.isfinite, losses)):
             self._say(_OTHER_NUMBERS)
             if entry.failures >= _MOST_FAILURES:
-                self._forget(args, kwargs)
+                self._forget(given)
         else:
-            self._say_not_finite(losses[-1], leaves, before, args, kwargs)
-            losses += self.eager.take(count - len(losses), args, kwargs)
+            self._say_not_finite(losses[-1], leaves, before, given)
+            losses += self._eagerly(count - len(losses), given)
         return losses
 
     # --- records ------------------------------------------------------------------------------
 
-    def _entry(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry | None:
+    def _entry(self, given: Arguments) -> _Entry | None:
         """The record for these arguments, which is made if there is none; None if it cannot be."""
-        key = self._signature(args, kwargs)
-        entry = self._entries.get(key)
+        entry = self._entries.get(given.key)
         if entry is not None:
             changed = self._changed(entry)
             if not changed:
                 return entry
             self._say(f"A step is recorded again: {changed}.")
-            self._forget(args, kwargs)
+            self._forget(given)
         self.settle()
         try:
             if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
                 raise Declined(f"{self._made} records were needed for {self._steps} steps")
             self._made += 1
-            entry = self._entries[key] = self._recorded(str(key), args, kwargs)
+            entry = self._entries[given.key] = self._recorded(given)
         except Declined as declined:
             self.declined = str(declined)
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
@@ -222,12 +226,11 @@ class Compiled:
             return None
         return entry
 
-    def _forget(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _forget(self, given: Arguments) -> None:
         """Make the record for these arguments anew."""
         self.settle()
-        key = self._signature(args, kwargs)
-        self._entries.pop(key, None)
-        self._choices.pop(str(key), None)
+        self._entries.pop(given.key, None)
+        self._choices.pop(given.name, None)
 
     def _changed(self, entry: _Entry) -> str:
         """What is not as it was recorded; empty if all is."""
@@ -237,17 +240,17 @@ class Compiled:
                 return f"the parameter {name!r} is another tensor"
         return self._surroundings.difference(entry.taken) or ""
 
-    def _recorded(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
-        found = self._set_up(args, kwargs)
+    def _recorded(self, given: Arguments) -> _Entry:
+        found = self._set_up(given)
         self.names.update(found.names)
         with random_state_kept():
             recording = record(
-                self.model, self.guide, self.elbo, found.parameters, args, kwargs,
-                found.methods, self._choices.get(key, ()),
+                self.model, self.guide, self.elbo, found.parameters, given.args, given.kwargs,
+                found.methods, self._choices.get(given.name, ()),
             )  # fmt: skip
-        self._choices[key] = list(recording.choices)
+        self._choices[given.name] = list(recording.choices)
         levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
-        fixed = recording.fixed(args, kwargs)
+        fixed = [*given.tensors, *recording.captured]
         with random_state_kept():
             fx = FxRunner(recording, self.optimiser, levels, fixed)
         with random_state_kept():
@@ -274,7 +277,7 @@ class Compiled:
             self._say(aot.build.notice)
         return Faster(fx, aot, wait=self.mode == "aot")
 
-    def _set_up(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SetUp:
+    def _set_up(self, given: Arguments) -> SetUp:
         """Run model and guide, and find out what a run changes in Python by itself.
 
         This is done for each record: in another branch, another value is read.
@@ -282,13 +285,13 @@ class Compiled:
         Raises:
             Declined: model or guide read what they change themselves in each run.
         """
-        run = self.model, self.guide, self.elbo, args, kwargs
+        run = self.model, self.guide, self.elbo, given.args, given.kwargs
         found: list[SetUp] = []
 
         def run_once() -> None:
             if found:
                 with random_state_kept():
-                    self.elbo.loss(self.model, self.guide, *args, **kwargs)
+                    self.elbo.loss(self.model, self.guide, *given.args, **given.kwargs)
             else:
                 found.append(set_up(*run))
 
@@ -298,12 +301,6 @@ class Compiled:
         for notice in effects.notices:
             self._say(notice)
         return found[0]
-
-    @staticmethod
-    def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-        """What a record depends on: structure, shapes and dtypes of the arguments, and numbers."""
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        return structure, tuple(map(_form, leaves))
 
     # --- notices ------------------------------------------------------------------------------
 
@@ -322,8 +319,7 @@ class Compiled:
         loss: float,
         leaves: list[Tensor],
         before: tuple[Tensor, list[Tensor]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        given: Arguments,
     ) -> None:
         """Name the sites of a step whose loss is not finite.
 
@@ -331,8 +327,7 @@ class Compiled:
             loss: of the step.
             leaves: the parameters.
             before: the state of the generator and the values of the parameters before the step.
-            args: of model and guide.
-            kwargs: of both.
+            given: the arguments of model and guide.
         """
         if f"not finite {loss}" in self._said:
             return
@@ -345,7 +340,7 @@ class Compiled:
                 torch.set_rng_state(before[0])
                 after = [leaf.detach().clone() for leaf in leaves]
                 torch._foreach_copy_(leaves, before[1])
-                sites = sites_not_finite(self.model, self.guide, args, kwargs)
+                sites = sites_not_finite(self.model, self.guide, given.args, given.kwargs)
                 torch._foreach_copy_(leaves, after)
         where = f" at {', '.join(sites)}" if sites else ""
         warn(f"The loss of a compiled step is {loss}{where}: such a step is taken as usual.")
@@ -355,13 +350,3 @@ _OTHER_NUMBERS = (
     "A compiled step was taken again as usual: in it, Python would have read another number "
     "from a tensor, such as a branch or a size, or an integral would have needed more nodes."
 )
-
-
-def _form(value: Any) -> Hashable:
-    if isinstance(value, Tensor):
-        return tuple(value.shape), value.dtype, value.device, value.requires_grad
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return type(value), value

@@ -19,6 +19,7 @@ from ..elbo.guides.plan import Run
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from ..numerics.concrete import Choices, recording_step
 from ..registry.provenance import recording as recording_formulas
+from .arguments import Arguments
 from .draws import Draw, separate
 from .graph import is_random, lifted, simplified, without_mutation
 from .tensor_reads import Declined, Reads
@@ -51,15 +52,6 @@ class Recording:
     undrawable: Sequence[str]
     captured: Sequence[Tensor]
     choices: Sequence[Any]
-
-    def fixed(self, args: Any, kwargs: Any) -> list[Tensor]:
-        """The last inputs of `step`: the tensors of the arguments, and those captured."""
-        return [*tensors_in((args, kwargs)), *self.captured]
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """The tensors of nested containers."""
-    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def levels_of(elbo: Any, step: int) -> list[float]:
@@ -102,7 +94,7 @@ def record(
     # An alias of each argument is passed: a model may hold the same tensor in a closure too,
     # which stays what it is when the argument is another one.
     args, kwargs = pytree.tree_map_only(Tensor, _alias, (args, kwargs))
-    inputs = [*parameters.values(), levels, *tensors_in((args, kwargs))]
+    inputs = [*parameters.values(), levels, *Arguments(args, kwargs).tensors]
     reads = Reads()
     used: dict[str, Tensor] = {}
     run = Run(model, guide, args, kwargs)

@@ -20,7 +20,8 @@ from pyro_kl.svi.aot import AotRunner, block_of
 from pyro_kl.svi.fx import FxRunner
 from pyro_kl.svi.optimiser import Optimiser
 from pyro_kl.svi.record import levels_of, record
-from pyro_kl.svi.set_up import generators_kept, set_up
+from pyro_kl.svi.random_state import random_state_kept
+from pyro_kl.svi.set_up import set_up
 
 
 def small():
@@ -68,17 +69,17 @@ class Fit:
         self.args = problem.batch(0)
         self.elbo = pyro_kl.TraceKL_ELBO(beta=pyro_kl.LinearWarmup(20))
         found = set_up(problem.model, problem.guide, self.elbo, self.args, {})
-        with generators_kept():
+        with random_state_kept():
             self.recording = record(
                 problem.model, problem.guide, self.elbo, found.parameters, self.args, {},
                 found.methods,
             )  # fmt: skip
-        self.fixed = self.recording.fixed(self.args, {})
+        self.fixed = [*self.args, *self.recording.captured]
         self.optimiser = Optimiser(
             torch.optim.Adam, optim_args={"lr": problem.lr}, schedule=schedule
         )
         self.optimiser.add(self.recording.parameters)
-        with generators_kept():
+        with random_state_kept():
             self.runner = self._runner(steps)
 
     def _runner(self, steps):
