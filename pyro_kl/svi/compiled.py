@@ -22,7 +22,7 @@ from .faster import Faster
 from .fx import FxRunner
 from .not_finite import sites_not_finite
 from .optimiser import Optimiser
-from .random_state import random_state_kept
+from .random_state import generators_kept, random_state_kept
 from .record import Recording, levels_of, record
 from .set_up import SetUp, set_up
 from .surroundings import Surroundings, Taken
@@ -290,7 +290,7 @@ class Compiled:
 
         def run_once() -> None:
             if found:
-                with random_state_kept():
+                with generators_kept():
                     self.elbo.loss(self.model, self.guide, *given.args, **given.kwargs)
             else:
                 found.append(set_up(*run))

@@ -48,3 +48,11 @@ def random_state_kept() -> Iterator[None]:
         yield
     finally:
         set_random_state(state)
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """The same for torch's generators alone."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=[*devices]):
+        yield

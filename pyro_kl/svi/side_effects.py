@@ -11,7 +11,7 @@ import torch
 
 from .moments import Changes, Moment, Saved
 from .places import Path, Place, name_of
-from .random_state import random_state_kept
+from .random_state import generators_kept
 from .reads import LARGE_ARRAY, Walk
 from .values import is_scalar
 from .watched import Collecting, ReadLog, Watched, path_of, unwrap
@@ -124,7 +124,7 @@ def _find_reads(
 
 def _run_with_other_draws(run_once: Callable[[], object], seed: int) -> None:
     """Run once more; with the same draws, a draw that is kept would seem to be unchanged."""
-    with random_state_kept():
+    with generators_kept():
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)

@@ -19,8 +19,8 @@ from models.problems import Problem
 from pyro_kl.svi.aot import AotRunner, block_of
 from pyro_kl.svi.fx import FxRunner
 from pyro_kl.svi.optimiser import Optimiser
-from pyro_kl.svi.record import levels_of, record
 from pyro_kl.svi.random_state import random_state_kept
+from pyro_kl.svi.record import levels_of, record
 from pyro_kl.svi.set_up import set_up
 
 
