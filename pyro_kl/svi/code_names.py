@@ -6,10 +6,11 @@ import dis
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import takewhile
 from types import CodeType, FunctionType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "CodeNames", "is_library_class", "is_library_function", "is_library_module", "names_in",
@@ -24,6 +25,11 @@ _FOLDERS = tuple(
 )
 _GLOBAL_OPERATIONS = frozenset(
     {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL"}
+)
+
+
+_READ_ALL = frozenset(
+    {"vars", "__dict__", "__getattribute__", "asdict", "astuple", "fields", "getmembers"}
 )
 
 
@@ -45,7 +51,7 @@ def names_in(code: CodeType) -> CodeNames:
     """
     read, imported = dict[str, None](), dict[str, None]()
     attributes, instructions = set(code.co_names), list(dis.get_instructions(code))
-    computes = not attributes.isdisjoint({"vars", "__dict__"})
+    computes = not attributes.isdisjoint(_READ_ALL)
     for position, instruction in enumerate(instructions):
         if instruction.opname in _GLOBAL_OPERATIONS:
             read[instruction.argval] = None
@@ -60,9 +66,19 @@ def names_in(code: CodeType) -> CodeNames:
             imported.update(dict.fromkeys(inner.imports))
             attributes |= inner.attributes
             computes |= inner.reads_computed_names
-        elif isinstance(constant, str) and constant.isidentifier():
-            attributes.add(constant)
+        else:
+            attributes.update(_identifiers(constant))
     return CodeNames(tuple(read), frozenset(attributes), tuple(imported), computes)
+
+
+def _identifiers(constant: Any) -> Iterator[str]:
+    """The names in a string, which an attrgetter may read, or in a tuple of a class pattern."""
+    if isinstance(constant, str):
+        names = constant.split(".")
+        yield from names if all(map(str.isidentifier, names)) else ()
+    elif isinstance(constant, tuple):
+        for part in constant:
+            yield from _identifiers(part)
 
 
 def _has_constant_name(instructions: list[dis.Instruction]) -> bool:

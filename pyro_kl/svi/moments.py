@@ -83,12 +83,12 @@ class Saved:
             place.path: copy(place.value) for place in walk.places if place.contents is not None
         }
         self._arrays = {
-            path: (array, array.copy()) for path, array in walk.arrays if array.nbytes <= SMALL
+            path: (array, array.copy()) for path, array in walk.arrays if _is_small(array)
         }
         self._tensors = {
             path: (tensor, tensor.detach().clone())
             for path, tensor in walk.tensors
-            if isinstance(moment.numbers[path], bytes)
+            if _is_small(tensor)
         }
 
     def restore(self, changes: Changes) -> None:
@@ -140,17 +140,30 @@ def _sources(walk: Walk) -> list[_Source]:
     return sources
 
 
-def _numbers_of(value: torch.Tensor | np.ndarray) -> bytes | int:
-    """The numbers of a tensor or an array, or how often a large tensor was changed."""
+def _is_small(value: torch.Tensor | np.ndarray) -> bool:
+    """Whether the numbers are compared and put back: large ones are not, nor sparse ones."""
+    if isinstance(value, torch.Tensor) and (
+        value.layout is not torch.strided or value.is_meta or value.is_nested
+    ):
+        return False
+    return value.nbytes <= SMALL
+
+
+def _numbers_of(value: torch.Tensor | np.ndarray) -> tuple[bytes, int]:
+    """The numbers of a tensor or an array, and how often the tensor was written to.
+
+    Both are needed: batch normalisation does not tell torch that it writes to its running mean,
+    and an iteration that has converged writes the same numbers until the parameters change.
+    """
     if isinstance(value, np.ndarray):
-        return value.tobytes() if value.nbytes <= SMALL else 0
-    is_plain = value.layout is torch.strided and not (value.is_meta or value.is_nested)
-    if not is_plain or value.nbytes > SMALL:
-        return 0 if value.is_inference() else value._version
+        return value.tobytes() if _is_small(value) else b"", 0
+    writes = 0 if value.is_inference() else value._version
+    if not _is_small(value):
+        return b"", writes
     value = value.detach().cpu().resolve_conj().resolve_neg()
     if value.is_floating_point() and value.itemsize < 4:
         value = value.float()  # NumPy has no bfloat16
-    return value.numpy().tobytes()
+    return value.numpy().tobytes(), writes
 
 
 def _refill(container: Any, contents: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from functools import cached_property, partial
 from io import IOBase
 from itertools import count
@@ -17,6 +18,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution, Transform
 
+from .attributes import called_methods, is_dunder, read_by_libraries, slots_of
 from .code_names import is_library_class, is_library_function, is_library_module, names_in
 from .places import (
     CONTENTS,
@@ -29,6 +31,7 @@ from .places import (
     Path,
     Place,
     cell_value,
+    name_of,
 )
 from .titles import package_of, title_of
 from .values import is_data, is_scalar
@@ -44,7 +47,6 @@ _PASSED_ON = (  # what a library's object runs, or reads, for the user
     FunctionType, MethodType, partial, torch.nn.Module, Distribution, Transform, Messenger,
 )  # fmt: skip
 _PARTS = ("_parameters", "_buffers", "_modules", "_pyro_params", "_pyro_samples")
-_NOT_CALLED = {"__init__", "__new__", "__repr__", "__str__", "__del__", "__init_subclass__"}
 
 
 class Walk:
@@ -76,6 +78,7 @@ class Walk:
         self.tensors: list[tuple[Path, torch.Tensor]] = []
         self.arrays: list[tuple[Path, np.ndarray]] = []
         self.iterators: list[Path] = []
+        self.not_compared: list[str] = []  # what is read and may change unseen
         self.states: list[tuple[Path, Any]] = []  # of generators of random numbers, of counts
         self._seen: dict[int, Any] = {}
         self._held: set[tuple[int, Any]] = set()
@@ -84,11 +87,14 @@ class Walk:
 
     def visit(self, value: Any, path: Path) -> None:
         """Go on from a value to the places that can be reached from it."""
-        if is_watched(value) or is_scalar(value) or value is END:
+        if is_watched(value) or value is END or (is_scalar(value) and not isinstance(value, Enum)):
             return
-        if id(value) in self._seen or len(path) > DEPTH:
+        if id(value) in self._seen:
             return
         self._seen[id(value)] = value  # also keeps the object, hence its id
+        if len(path) > DEPTH:
+            self.not_compared.append(f"what is inside {name_of(path)}")
+            return
         for classes, visit in _VISITS:
             if isinstance(value, classes):
                 visit(self, value, path)
@@ -115,7 +121,8 @@ class Walk:
             self.places += places
             self.groups.append((holder, tuple(place.value for place in places)))
         for place in places:
-            self.visit(place.value, place.path)
+            if place.key != "__class__":  # the class of an object is visited with the object
+                self.visit(place.value, place.path)
 
     def _visit_function(self, function: FunctionType, path: Path) -> None:
         wrapped = getattr(function, "__wrapped__", None)
@@ -162,57 +169,55 @@ class Walk:
             self._hold(Items(vars(module), self._named(vars(module))), path)
 
     def _visit_class(self, cls: type, path: Path, constructed: bool = True) -> None:
-        libraries = [base for base in cls.__mro__ if is_library_class(base, self.home)]
+        libraries = self._libraries_of(cls)
         for base in cls.__mro__:
-            if base in libraries:
-                continue
-            if (base, constructed) in self._classes:
-                continue
-            self._classes.add((base, constructed))
-            path = (self._title(title_of(base), base),)
-            called = [
-                name
-                for name, value in vars(base).items()
-                if isinstance(value, (FunctionType, staticmethod, classmethod, property))
-                and (any(hasattr(library, name) for library in libraries) or _is_dunder(name))
-                and (name not in _NOT_CALLED or (constructed and name == "__init__"))
-            ]
-            named = dict.fromkeys([*self._named(vars(base)), *called])
-            keys = [key for key in named if key not in _NOT_CALLED or key in called]
-            self._hold(Items(vars(base), keys, partial(setattr, base)), path)
+            if base not in libraries and (base, constructed) not in self._classes:
+                self._classes.add((base, constructed))
+                named = [name for name in self._named(vars(base)) if name != "__init__"]
+                keys = dict.fromkeys([*named, *called_methods(base, libraries, constructed)])
+                here = (self._title(title_of(base), base),)
+                self._hold(Items(vars(base), keys, partial(setattr, base)), here)
 
     def _visit_object(self, value: Any, path: Path) -> None:
-        cls, attributes = type(value), getattr(value, "__dict__", {})
-        if is_library_class(cls, self.home):
-            if hasattr(cls, "__next__") and not isinstance(value, IOBase):
-                self.iterators.append(path)
-            data = [name for name, item in attributes.items() if name[0] != "_" and is_data(item)]
-            self._hold(Items(attributes, data), path)
-            for name, item in list(attributes.items()):
-                # A tuple hides a module from torch: an autoguide keeps its model in one.
-                parts = item if isinstance(item, tuple) else (item,)
-                if any(
-                    isinstance(part, _PASSED_ON) and not self._is_library(part) for part in parts
-                ):
-                    self.visit(item, (*path, f".{name}"))
+        attributes = getattr(value, "__dict__", {})
+        if is_library_class(type(value), self.home):
+            self._visit_library_object(value, attributes, path)
         else:
-            named = self._named(attributes)
-            self._hold(Items(attributes, named), path)
-            self.absent.append(partial(attributes.keys().isdisjoint, self.names.difference(named)))
-            slots = [
-                name for base in cls.__mro__ for name in _slots_of(base) if name in self.names
-            ]
-            self._hold(Attributes(value, (name for name in slots if hasattr(value, name))), path)
-            self._visit_class(cls, path, constructed=False)
+            self._visit_user_object(value, attributes, path)
         self.visit(attributes.get("__wrapped__"), (*path, ".__wrapped__"))
         if isinstance(value, torch.nn.Module):
+            self._hold(Attributes(value, ["__class__"]), path)
             self._hold(Items(attributes, ["training"]), path)
             for name in filter(attributes.__contains__, _PARTS):
                 self._visit_container(attributes[name], (*path, f".{name}"), path)
             for name in ("_forward_hooks", "_forward_pre_hooks"):
                 self._visit_container(attributes[name], (*path, f".{name}"))
 
+    def _visit_library_object(self, value: Any, attributes: dict[str, Any], path: Path) -> None:
+        if hasattr(type(value), "__next__") and not isinstance(value, IOBase):
+            self.iterators.append(path)
+        data = [name for name, item in attributes.items() if name[0] != "_" and is_data(item)]
+        self._hold(Items(attributes, data), path)
+        slots = {name: getattr(value, name, None) for name in slots_of(type(value))}
+        for name, item in {**attributes, **slots}.items():
+            # A tuple hides a module from torch: an autoguide keeps its model in one.
+            parts = item if isinstance(item, tuple) else (item,)
+            if any(isinstance(it, _PASSED_ON) and not self._is_library(it) for it in parts):
+                self.visit(item, (*path, f".{name}"))
+
+    def _visit_user_object(self, value: Any, attributes: dict[str, Any], path: Path) -> None:
+        cls, named = type(value), self._named(attributes)
+        self._hold(Items(attributes, named), path)
+        self.absent.append(partial(attributes.keys().isdisjoint, self.names.difference(named)))
+        read = read_by_libraries(cls, self._libraries_of(cls), list(attributes))
+        self._hold(Items(attributes, [it for it in read if is_data(attributes[it])]), path)
+        slots = [name for name in slots_of(cls) if name in self.names and hasattr(value, name)]
+        self._hold(Attributes(value, slots), path)
+        self._visit_class(cls, path, constructed=False)
+
     def _visit_container(self, value: Any, path: Path, of_module: Path | None = None) -> None:
+        if not is_library_class(type(value), self.home):  # it may have attributes
+            self._visit_object(value, path)
         here, holder = (*path, CONTENTS), Contents(value, of_module is not None)
         if here in self.ignored:
             return
@@ -225,13 +230,21 @@ class Walk:
         if not value:
             self.empty.append(value)
         elif len(value) > LARGE or isinstance(value, (set, frozenset)):
-            self.groups.append(
-                (holder, tuple(value.values() if isinstance(value, dict) else value))
-            )
+            elements = tuple(value.values() if isinstance(value, dict) else value)
+            self.groups.append((holder, elements))
+            if not (isinstance(value, (set, frozenset)) or all(map(is_scalar, elements))):
+                what = f"what is inside the {len(value)} elements of {name_of(path)}"
+                self.not_compared.append(what)
         else:
             self._hold(holder, of_module or path)
 
+    def _visit_enum(self, value: Enum, path: Path) -> None:
+        self._visit_class(type(value), path, constructed=False)
+
     def _visit_tuple(self, value: tuple, path: Path) -> None:
+        self._visit_class(type(value), path, constructed=False)  # of a named tuple
+        if len(value) > LARGE and not all(map(is_scalar, value)):
+            self.not_compared.append(f"what is inside {name_of(path)} after {LARGE} elements")
         for index, item in enumerate(value[:LARGE]):
             self.visit(item, (*path, f"[{index}]"))
 
@@ -240,6 +253,8 @@ class Walk:
 
     def _visit_array(self, value: np.ndarray, path: Path) -> None:
         self.arrays.append((path, value))
+        if value.nbytes > LARGE_ARRAY:
+            self.not_compared.append(f"the numbers of {name_of(path)}, {value.nbytes} bytes,")
 
     def _visit_state(self, value: Any, path: Path) -> None:
         self.states.append((path, value))
@@ -247,9 +262,12 @@ class Walk:
     def _is_library(self, value: Any) -> bool:
         return isinstance(value, FunctionType) and is_library_function(value, self.home)
 
+    def _libraries_of(self, cls: type) -> list[type]:
+        return [base for base in cls.__mro__ if is_library_class(base, self.home)]
+
     def _named(self, attributes: Any) -> list[str]:
         if self.reads_all_attributes:
-            return [name for name in attributes if not _is_dunder(name)]
+            return [name for name in attributes if not is_dunder(name)]
         return [name for name in attributes if name in self.names]
 
     def _title(self, name: str, thing: Any) -> str:
@@ -271,6 +289,7 @@ _VISITS: tuple[tuple[Any, Callable[[Walk, Any, Any], None]], ...] = (
     (ModuleType, Walk._visit_module),
     (type, Walk._visit_class),
     (tuple, Walk._visit_tuple),
+    (Enum, Walk._visit_enum),
     ((list, dict, set, frozenset, deque), Walk._visit_container),
     (np.ndarray, Walk._visit_array),
     (
@@ -278,15 +297,6 @@ _VISITS: tuple[tuple[Any, Callable[[Walk, Any, Any], None]], ...] = (
         Walk._visit_state,
     ),
 )
-
-
-def _is_dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
-def _slots_of(cls: type) -> tuple[str, ...]:
-    slots = vars(cls).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _contents(container: Any) -> Any:

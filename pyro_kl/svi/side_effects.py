@@ -12,7 +12,7 @@ import torch
 from .moments import Changes, Moment, Saved
 from .places import Path, Place, name_of
 from .random_state import generators_kept
-from .reads import LARGE_ARRAY, Walk
+from .reads import Walk
 from .values import is_scalar
 from .watched import Collecting, ReadLog, Watched, path_of, unwrap
 
@@ -56,12 +56,11 @@ def find_side_effects(take: Callable[[], Walk], run_once: Callable[[], object]) 
     ]:
         return SideEffects(refusals, [], set())
     notices = [
-        f"{array.nbytes} bytes of {name_of(path)} are not compared before each compiled step: "
-        "make this array a tensor if its numbers change"
-        for path, array in before.walk.arrays
-        if array.nbytes > LARGE_ARRAY
+        f"Compiled steps do not see a change of {what} because it is too large to be compared "
+        "before each step: make it a tensor or an argument if it changes"
+        for what in before.walk.not_compared
     ]
-    saved = Saved(before)
+    saved, in_place = Saved(before), dict[Path, None]()
     for number in range(RUNS):
         if number == 0:
             run_once()
@@ -69,9 +68,12 @@ def find_side_effects(take: Callable[[], Walk], run_once: Callable[[], object]) 
             _run_with_other_draws(run_once, seed=number)
         after = Moment(take())
         changes = before.changes(after)
-        if not any(changes):
+        if number > 0:
+            in_place |= dict.fromkeys(changes.in_place)
+        if not (any(changes) or in_place):
             return SideEffects([], notices, set())
         before = after
+    changes = changes._replace(in_place=[*in_place])
     counters = {place.path for place in changes.places if _only_counts(place)}
     read = _find_reads(changes.places, take, run_once)
     saved.restore(changes)

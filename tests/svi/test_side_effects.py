@@ -183,6 +183,8 @@ REFUSED = [
      "changes `a` of model in"),
     ("net = torch.nn.BatchNorm1d(2)\ndef model(): return net(sample().expand(3, 2))",
      "changes `net.running_mean` of model in place"),
+    ("net = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(2, 2))\n"
+     "def model(): return net(sample())", "_u` of model in place"),
 ]  # fmt: skip
 
 
@@ -297,8 +299,9 @@ def test_a_large_array_is_noticed():
     source = "x = np.zeros(10_000)\ndef model(): return sample() + torch.tensor(x).sum()"
     _, _, found, _ = side_effects(source)
     assert found.notices == [
-        "80000 bytes of `x` of model are not compared before each compiled step: "
-        "make this array a tensor if its numbers change"
+        "Compiled steps do not see a change of the numbers of `x` of model, 80000 bytes, because "
+        "it is too large to be compared before each step: make it a tensor or an argument if it "
+        "changes"
     ]
 
 

@@ -235,6 +235,34 @@ CHANGES = {
     "a hook": (
         NET, "net.linear.register_forward_hook(lambda *a: None)", "`net.linear._forward_hook"),
     "a model in a module": (NET + "model = net", "net.flag = True", "`flag` of Net was False"),
+    "the class of a module": (
+        "net = torch.nn.Linear(2, 2)\ndef model(): return net",
+        "pyro.nn.module.to_pyro_module_(net)", "`net.__class__` of model was Linear and is"),
+    "what a library's base class reads": (
+        "class Drop(torch.nn.Dropout): pass\nnet = Drop(0.5)\ndef model(): return net",
+        "net.p = 0.1", "`net.p` of model was 0.5 and is 0.1"),
+    "a field that a library reads": (
+        "import collections\nclass Options(collections.UserDict): pass\n"
+        "o = Options(a=1)\ndef model(): return o['a']", "o['a'] = 2", "`o.data['a']` of model"),
+    "all fields of a dataclass": (
+        "import dataclasses\n@dataclass\nclass C:\n  a: int = 1\nc = C()\n"
+        "def model(): return dataclasses.asdict(c)", "c.a = 2", "`c.a` of model was 1 and is 2"),
+    "a field of a class pattern": (
+        "class C: pass\nc = C()\nc.a = 1\n"
+        "def model():\n  match c:\n    case C(a=1): return 1", "c.a = 2", "`c.a` of model was 1"),
+    "a method of a named tuple": (
+        "from typing import NamedTuple\na = 1\nclass P(NamedTuple):\n  b: int = 1\n"
+        "  def prior(self): return a\np = P()\ndef model(): return p.prior()",
+        "a = 2", "`a` of P.prior was 1 and is 2"),
+    "a method of an enum": (
+        "a = 1\nclass Kind(enum.Enum):\n  A = 1\n  def prior(self): return a\nkind = Kind.A\n"
+        "def model(): return kind.prior()", "a = 2", "`a` of Kind.prior was 1 and is 2"),
+    "a name in a string": (
+        "import operator\nclass C: pass\nc = C()\nc.a = C()\nc.a.b = 1\n"
+        "def model(): return operator.attrgetter('a.b')(c)", "c.a.b = 2", "`c.a.b` of model was"),
+    "an attribute of a dictionary": (
+        "class D(dict): pass\nd = D()\nd.flag = 1\ndef model(): return d.flag", "d.flag = 2",
+        "`d.flag` of model was 1 and is 2"),
     "a prior of a PyroModule": (
         "net = PyroModule[torch.nn.Linear](2, 2)\nnet.weight = PyroSample(dist.Normal(0.0, 1.0))\n"
         "def model(): return net",
@@ -282,6 +310,9 @@ NO_CHANGES = {
     "a history of an object that is not read": (THING, "model.history.append(1.5)"),
     "an attribute of a class that is not read": (THING, "Thing.unused = 3"),
     "a further attribute that is not read": (THING, "model.note = 3"),
+    "a history of a module with a library's base": (
+        "class Drop(torch.nn.Dropout): pass\nnet = Drop(0.5)\nnet.history = []\n"
+        "def model(): return net", "net.history.append(1)"),
     "a library's own function": ("def model(): return np.zeros(3)", "np.my_own_attribute = 1"),
 }  # fmt: skip
 
