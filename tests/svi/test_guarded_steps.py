@@ -16,7 +16,7 @@ torch.manual_seed(0)
 y, flag, scale, n, beta = torch.randn(10), False, 1.0, 0, 0.0
 config, sizes, log = {{"flag": False, "scale": 1.0}}, [1.0], []
 last, g = None, torch.Generator()
-net = torch.nn.Linear(1, 1)
+net, drop, prior = torch.nn.Linear(1, 1), torch.nn.Dropout(0.5), dist.Normal(0.0, 1.0)
 class Thing:
     scale = 1.0
 thing = Thing()
@@ -41,6 +41,14 @@ CHANGES = {
     "a function": ("w = transform(w)", "transform = lambda w: -w", "`transform` of model was"),
     "the data": ("pass", "y = torch.ones(10)", "`y` of model was a tensor of shape (10,)"),
     "the numbers of the data": ("pass", "y += 1", None),
+    "another structure": (
+        "if flag: pyro.sample('extra', dist.Normal(w, 1.0), obs=y[0])", "flag = True",
+        "`flag` of model was False and is True"),
+    "another dropout": ("w = drop(w + 1)", "drop.eval()", "`drop.training` of model was True"),
+    "the dtype of new tensors": (
+        "w = w * torch.tensor(1 / 3).double().float()", "torch.set_default_dtype(torch.float64)",
+        "the type and the device of new tensors"),
+    "a distribution": ("w = w + prior.mean", "prior.loc = torch.ones(())", "`prior.loc` of model"),
     "an option of the ELBO": ("pass", "elbo.num_particles = 3", "`num_particles` of the ELBO was"),
     "a network": (
         "w = net(w.reshape(1)).sum() + 0 * pyro.module('net', net)(w.reshape(1)).sum()",
@@ -74,8 +82,11 @@ def steps(body, line, compile):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         losses = [svi.step() for _ in range(CHANGE)]
-        run(module, line)
-        losses += [svi.step() for _ in range(STEPS - CHANGE)]
+        try:
+            run(module, line)
+            losses += [svi.step() for _ in range(STEPS - CHANGE)]
+        finally:
+            torch.set_default_dtype(torch.float32)
     return torch.tensor(losses), " ".join(str(warning.message) for warning in said), module
 
 
