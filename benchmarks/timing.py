@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,17 @@ def seconds(run: Run) -> float:
     start = time.process_time_ns()
     run()
     return (time.process_time_ns() - start) / 1e9
+
+
+def seconds_in_all(run: Run) -> float:
+    """CPU time of one run, that of processes which it has started and ended included."""
+
+    def children() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = children()
+    return seconds(run) + children() - before
 
 
 def interleaved(
