@@ -23,6 +23,7 @@ from torch.distributions import (
     Normal,
 )
 
+from ...numerics.quadrature.nodes import kept_unless_traced
 from ...registry.subclasses import is_a
 
 
@@ -36,17 +37,15 @@ class GaussianBlock:
         log_diagonal: log sd of each coordinate given all before it, (..., n); where only their sum
             is known, each has the same share of it.
         tril: makes the Cholesky factor of the covariance whose sds are `scale`, (..., n, n).
+        excess: entropy of each marginal beyond that of its conditional, (..., n): the logarithm of
+            `scale` less `log_diagonal`. None is 0.
     """
 
     loc: Tensor
     scale: Tensor
     log_diagonal: Tensor
     tril: Callable[[], Tensor]
-
-    @property
-    def excess(self) -> Tensor:
-        """Entropy of each marginal beyond that of its conditional, (..., n)."""
-        return self.scale.log() - self.log_diagonal
+    excess: Tensor | None
 
     def log_q(self, u: Tensor) -> Tensor:
         """Log density of each coordinate given those before it, (..., n)."""
@@ -54,6 +53,17 @@ class GaussianBlock:
         gap = (u - self.loc).unsqueeze(-1)
         noise = torch.linalg.solve_triangular(tril, gap, upper=False).squeeze(-1)
         return -0.5 * (noise.square() + math.log(2 * math.pi)) - diagonal(tril).log()
+
+
+@kept_unless_traced
+def _block_of(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """The number of the block that each coordinate belongs to, (d,)."""
+    with torch.inference_mode(False):  # it is kept for steps with a gradient
+        return torch.tensor([i for i, n in enumerate(sizes) for _ in range(n)], device=device)
+
+
+#: Mean, sd and excess of each coordinate, (..., d).
+_Coordinates = tuple[Tensor, Tensor, Tensor]
 
 
 class _Cholesky:
@@ -64,34 +74,38 @@ class _Cholesky:
         self.log_diagonal = diagonal(tril).log()
 
     @cached_property
-    def marginal_scale(self) -> Tensor:
-        """Marginal sds, (..., d)."""
-        return self.tril.square().sum(-1).sqrt()
+    def marginal(self) -> _Coordinates:
+        """Means and sds of each coordinate, and its excess."""
+        return self._coordinates(self.loc, self.tril)
 
     @cached_property
     def own(self) -> Tensor:
         """The blocks on the diagonal of the factor, zero elsewhere, (..., d, d)."""
-        sizes = torch.tensor(self.sizes, device=self.tril.device)
-        block_of = torch.arange(len(self.sizes), device=self.tril.device).repeat_interleave(sizes)
+        block_of = _block_of(tuple(self.sizes), self.tril.device)
         return self.tril * (block_of.unsqueeze(-1) == block_of)
 
     @cached_property
-    def conditional(self) -> tuple[Tensor, Tensor]:
-        """Means and sds of each coordinate given the blocks before its own."""
+    def conditional(self) -> _Coordinates:
+        """The same of each coordinate given the blocks before its own."""
         with torch.no_grad():  # the noise does not depend on the parameters
             gap = (self.value - self.loc).unsqueeze(-1)
             noise = torch.linalg.solve_triangular(self.tril, gap, upper=False).squeeze(-1)
         loc = self.loc + _rows_times(noise, (self.tril - self.own).mT)
-        return loc, self.own.square().sum(-1).sqrt()
+        return self._coordinates(loc, self.own)
+
+    def _coordinates(self, loc: Tensor, rows: Tensor) -> _Coordinates:
+        scale = rows.square().sum(-1).sqrt()
+        return loc, scale, scale.log() - self.log_diagonal
 
     def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
         """The coordinates from `start` to `stop`, given those before or not."""
-        loc, scale = self.conditional if conditional else (self.loc, self.marginal_scale)
+        loc, scale, excess = self.conditional if conditional else self.marginal
         return GaussianBlock(
             loc[..., start:stop],
             scale[..., start:stop],
             self.log_diagonal[..., start:stop],
             partial(self._factor, start, stop, conditional),
+            excess[..., start:stop],
         )
 
     def _factor(self, start: int, stop: int, conditional: bool) -> Tensor:
@@ -115,6 +129,7 @@ class _Diagonal:
             scale,
             self.log_scale[..., start:stop],
             partial(torch.diag_embed, scale),
+            None,
         )
 
 
@@ -162,6 +177,7 @@ class _LowRank:
             scale,
             log_diagonal,
             lambda: torch.linalg.cholesky(factor @ factor.mT + torch.diag_embed(diag)),
+            scale.log() - log_diagonal,
         )
 
 

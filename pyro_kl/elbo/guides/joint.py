@@ -25,12 +25,13 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent, MultivariateNormal
 
+from ...numerics.concrete import is_recorded
 from ..traces import Site, Trace, Traces
 from .gaussian_blocks import GaussianBlock, diagonal, read_joint
 from .guide_site import ImageSite
-from .pair_kl import PairKL, Prior, UnivariatePair, kl_of_pair
+from .pair_kl import Normals, PairKL, Prior, UnivariatePair, kl_of_pair
 
 #: Priors on a space of more than one dimension against which log p is a sum over coordinates of u.
 _COORDINATEWISE = (dist.Dirichlet, torch.distributions.Dirichlet, dist.LKJCholesky)
@@ -62,19 +63,24 @@ def product_kl(
         raise NotImplementedError(
             f"{type(prior.base).__name__} ties the coordinates of a correlated guide together"
         )
-    image = prior.image_kl(normal)
+    image = prior.image_kl(normal.distribution)
+    if excess is None:
+        return image
     return replace(image, dims=image.dims + sum_rightmost(excess, tied))
 
 
 def _arranged(
     block: GaussianBlock, prior: Prior, shape: Sequence[int], batch: Sequence[int]
-) -> tuple[Normal, Tensor]:
+) -> tuple[Normals, Tensor | None]:
     """A block's coordinates as Normals, and the excess, arranged as the site's value."""
-    loc, scale, excess = (
-        x.reshape(_narrow(shape, batch, x.shape[:-1], prior.event_dim))
-        for x in (block.loc, block.scale, block.excess)
-    )
-    return Normal(loc, scale, validate_args=False), excess
+
+    def arranged(x: Tensor) -> Tensor:
+        if not batch and not is_recorded() and x.shape == shape:
+            return x
+        return x.reshape(_narrow(shape, batch, x.shape[:-1], prior.event_dim))
+
+    excess = None if block.excess is None else arranged(block.excess)
+    return Normals(arranged(block.loc), arranged(block.scale)), excess
 
 
 def _narrow(
@@ -96,7 +102,7 @@ def _narrow(
     return tuple(shape)
 
 
-def _multivariate_kl(block: GaussianBlock, normal: Normal, prior: Prior) -> PairKL:
+def _multivariate_kl(block: GaussianBlock, normal: Normals, prior: Prior) -> PairKL:
     """KL of correlated blocks against a multivariate Normal prior, one block for each vector."""
     shape, tril = normal.scale.shape, block.tril()
     excess = (diagonal(tril).log() - block.log_diagonal).sum(-1).reshape(shape[:-1])

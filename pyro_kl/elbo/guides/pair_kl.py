@@ -68,11 +68,33 @@ class Support:
         self.is_exp = len(maps) == 1 and type(maps[0]) is ExpTransform
 
 
+class Normals(NamedTuple):
+    """A batch of Normals by its parameters: to make torch's object takes as long as a KL."""
+
+    loc: Tensor
+    scale: Tensor
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """As of the distribution."""
+        return torch.broadcast_shapes(self.loc.shape, self.scale.shape)
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Of numbers."""
+        return torch.Size()
+
+    @property
+    def distribution(self) -> Normal:
+        """Torch's object."""
+        return Normal(self.loc, self.scale, validate_args=False)
+
+
 class UnivariatePair(NamedTuple):
     """Two batches of univariate distributions, whose KLs can be computed with those of others.
 
     Attributes:
-        drawn: what the guide draws from.
+        drawn: what the guide draws from, a distribution or `Normals`.
         p: of the model.
         event_dims: how many of the rightmost dims of the batch are dims of the site's event.
         excess: nats per element to be added, or None.
@@ -89,18 +111,19 @@ class UnivariatePair(NamedTuple):
     def families(self) -> tuple[type, type]:
         """The classes of q and p, without q itself; the parameters of q are those of `drawn`."""
         if self.support is None:
-            return type(self.drawn), type(self.p)
+            q = Normal if isinstance(self.drawn, Normals) else type(self.drawn)
+            return q, type(self.p)
         return LogNormal if self.support.is_exp else TransformedDistribution, type(self.p)
 
     @property
     def q(self) -> Distribution:
         """The guide's distribution of the site."""
-        if self.support is None:
-            return self.drawn
-        if self.support.is_exp:
+        if self.support is not None and self.support.is_exp:
             return LogNormal(self.drawn.loc, self.drawn.scale, validate_args=False)
-        transforms = [self.support.transform]
-        return TransformedDistribution(self.drawn, transforms, validate_args=False)
+        drawn = self.drawn.distribution if isinstance(self.drawn, Normals) else self.drawn
+        if self.support is None:
+            return drawn
+        return TransformedDistribution(drawn, [self.support.transform], validate_args=False)
 
     @property
     def shape(self) -> torch.Size:
@@ -167,7 +190,7 @@ class Prior:
         return torch.equal(self.support.transform(unconstrained.detach()), value)
 
     def univariate_pair(
-        self, normal: Normal, excess: Tensor | None = None
+        self, normal: Normal | Normals, excess: Tensor | None = None
     ) -> UnivariatePair | None:
         """The image of a Normal, and the prior; None if the prior is not univariate."""
         if not self.is_univariate:

@@ -41,10 +41,11 @@ class _GuideRun:
         mean = attrgetter(name)(guide.locs) + self._shift(name)
         scale: Tensor = attrgetter(name)(guide.scales)
         if guide.conditionals[name] == "normal":
-            return GaussianBlock(mean, scale, scale.log(), lambda: torch.diag(scale))
+            return GaussianBlock(mean, scale, scale.log(), lambda: torch.diag(scale), None)
         tril = scale.unsqueeze(-1) * attrgetter(name)(guide.scale_trils)
         sd = tril.square().sum(-1).sqrt()
-        return GaussianBlock(mean, sd, tril.diagonal().log(), lambda: tril)
+        log_diagonal = tril.diagonal().log()
+        return GaussianBlock(mean, sd, log_diagonal, lambda: tril, sd.log() - log_diagonal)
 
     def _shift(self, name: str) -> Any:
         """The part of the mean that comes from the sites before, flattened."""
