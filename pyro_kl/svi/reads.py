@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from io import IOBase
 from itertools import count
 from random import Random
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,9 @@ DEPTH = 24  # steps from a function to a value; what is further away is compared
 LARGE = 1000  # elements of a container; those of a larger one are compared by identity
 LARGE_ARRAY = 2**16  # bytes; the numbers of a larger array are not compared before every step
 
-_PASSED_ON = (  # what a library's object runs, or reads, for the user
-    FunctionType, MethodType, partial, torch.nn.Module, Distribution, Transform, Messenger,
-)  # fmt: skip
+_CALLED = (FunctionType, BuiltinFunctionType, MethodType, partial)
+# What a library's object or function runs, or reads, for the user.
+_PASSED_ON = (*_CALLED, torch.nn.Module, Distribution, Transform, Messenger)
 _PARTS = ("_parameters", "_buffers", "_modules", "_pyro_params", "_pyro_samples")
 
 
@@ -128,8 +128,11 @@ class Walk:
         wrapped = getattr(function, "__wrapped__", None)
         if is_library_function(function, self.home):
             cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-            for name, cell in cells:  # it may call a function of the user
-                self.visit(cell_value(cell), (*path, f".{name}"))
+            for name, cell in cells:
+                value = cell_value(cell)
+                is_users = not is_library_class(type(value), self.home)
+                if is_users or isinstance(value, (*_PASSED_ON, tuple, list, dict)):
+                    self.visit(value, (*path, f".{name}"))
             self.visit(wrapped, (*path, ".__wrapped__"))
             return
         path = (self._title(title_of(function), function),)
@@ -199,10 +202,13 @@ class Walk:
         data = [name for name, item in attributes.items() if name[0] != "_" and is_data(item)]
         self._hold(Items(attributes, data), path)
         slots = {name: getattr(value, name, None) for name in slots_of(type(value))}
+        called = [name for name, item in attributes.items() if isinstance(item, _CALLED)]
+        self._hold(Items(attributes, called), path)
         for name, item in {**attributes, **slots}.items():
             # A tuple hides a module from torch: an autoguide keeps its model in one.
-            parts = item if isinstance(item, tuple) else (item,)
-            if any(isinstance(it, _PASSED_ON) and not self._is_library(it) for it in parts):
+            if any(
+                isinstance(it, _PASSED_ON) for it in (item if type(item) is tuple else (item,))
+            ):
                 self.visit(item, (*path, f".{name}"))
 
     def _visit_user_object(self, value: Any, attributes: dict[str, Any], path: Path) -> None:
@@ -221,15 +227,19 @@ class Walk:
         here, holder = (*path, CONTENTS), Contents(value, of_module is not None)
         if here in self.ignored:
             return
-        contents = _contents(value)
-        if isinstance(value, dict):  # a key that a run itself enters is left out
-            contents = tuple(
-                key for key in contents if (*path, holder.step(key)) not in self.ignored
-            )
+        is_large = len(value) > LARGE
+        contents: Any = holder.keys
+        if isinstance(value, (set, frozenset)):
+            contents = frozenset(value)
+        elif is_large:
+            contents = tuple(value.items() if isinstance(value, dict) else value)
+        elif isinstance(value, dict):  # a key that a run itself enters is left out
+            entered = (key for key in value if (*path, holder.step(key)) in self.ignored)
+            contents = value.keys() - entered
         self.places.append(Place(here, holder, None, value, contents))
         if not value:
             self.empty.append(value)
-        elif len(value) > LARGE or isinstance(value, (set, frozenset)):
+        elif is_large or isinstance(value, (set, frozenset)):
             elements = tuple(value.values() if isinstance(value, dict) else value)
             self.groups.append((holder, elements))
             if not (isinstance(value, (set, frozenset)) or all(map(is_scalar, elements))):
@@ -258,9 +268,6 @@ class Walk:
 
     def _visit_state(self, value: Any, path: Path) -> None:
         self.states.append((path, value))
-
-    def _is_library(self, value: Any) -> bool:
-        return isinstance(value, FunctionType) and is_library_function(value, self.home)
 
     def _libraries_of(self, cls: type) -> list[type]:
         return [base for base in cls.__mro__ if is_library_class(base, self.home)]
@@ -297,10 +304,3 @@ _VISITS: tuple[tuple[Any, Callable[[Walk, Any, Any], None]], ...] = (
         Walk._visit_state,
     ),
 )
-
-
-def _contents(container: Any) -> Any:
-    """What is compared of a container as a whole: keys, length and elements of a set."""
-    if isinstance(container, dict) and len(container) > LARGE:
-        return tuple(container.items())
-    return frozenset(container) if isinstance(container, (set, frozenset)) else tuple(container)

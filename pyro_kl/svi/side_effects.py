@@ -101,17 +101,8 @@ def _find_reads(
 ) -> list[Path]:
     """The paths of those places that a run reads, found by a run with stand-ins in them."""
     log = ReadLog()
-    now = take().places
-    for place in places:
-        kind, targets = Watched, [place]
-        if place.contents is not None:  # whatever refers to the container gets the stand-in
-            kind = Collecting
-            targets = [p for p in now if p.value is place.value and p.contents is None]
-        if not targets:  # an element of a tuple cannot be replaced
-            log.paths[place.path] = None
-        for target in targets:
-            target.holder.put(target.key, kind(place.value, place.path, log))
     try:
+        _put_stand_ins(places, take().places, log)
         _run_with_other_draws(run_once, seed=RUNS)
     except Exception:  # code in C does not know a stand-in: it would have read it
         log.paths = log.paths or dict.fromkeys(place.path for place in places)
@@ -122,6 +113,18 @@ def _find_reads(
         gc.collect()
     # Something that the walk does not reach keeps a number: who reads it there is not known.
     return [*log.paths | {path_of(watched): None for watched in log.alive()}]
+
+
+def _put_stand_ins(places: list[Place], now: list[Place], log: ReadLog) -> None:
+    for place in places:
+        kind, targets = Watched, [place]
+        if place.contents is not None:  # whatever refers to the container gets the stand-in
+            kind = Collecting
+            targets = [it for it in now if it.value is place.value and it.contents is None]
+        if not targets:  # an element of a tuple cannot be replaced
+            log.paths[place.path] = None
+        for target in targets:
+            target.holder.put(target.key, kind(place.value, place.path, log))
 
 
 def _run_with_other_draws(run_once: Callable[[], object], seed: int) -> None:

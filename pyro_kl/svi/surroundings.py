@@ -33,8 +33,9 @@ class Surroundings:
     autocast, Pyro's settings and its active handlers, and the options of the ELBO belong to the
     surroundings too.
 
-    What cannot be seen: the clock, files, the environment, the numbers of NumPy arrays above
-    64 KiB, data inside the objects of libraries, such as a pandas table, that change in place.
+    What cannot be seen: the clock, files, the environment, context variables, code for `eval`,
+    and data inside the objects of libraries, such as a pandas table, that change in place. What
+    is too large to be compared is told by `side_effects`.
 
     Example::
 

@@ -58,10 +58,12 @@ def same(old: Any, new: Any, depth: int = 8) -> bool:
         return False
     if isinstance(old, (float, complex, np.generic)):
         return repr(old) == repr(new)  # nan is itself, and 0.0 is not -0.0
-    if is_scalar(old):
+    if is_scalar(old) and not isinstance(old, slice):
         return bool(old == new)
     if isinstance(old, MethodType):  # each look-up makes a new one
         return old.__func__ is new.__func__ and old.__self__ is new.__self__
+    if isinstance(old, slice):
+        old, new = ((part.start, part.stop, part.step) for part in (old, new))
     if isinstance(old, partial):
         old, new = ((call.func, call.args, call.keywords) for call in (old, new))
     if is_dataclass(old):

@@ -10,7 +10,7 @@ from typing import Any
 from .places import Path
 from .values import is_scalar
 
-__all__ = ["Collecting", "ReadLog", "Watched", "is_watched", "unwrap"]
+__all__ = ["Collecting", "ReadLog", "Watched", "is_watched", "path_of", "unwrap"]
 
 
 class ReadLog:
@@ -157,28 +157,27 @@ def _count(function: Callable, reflected: bool = False) -> Callable:
     return method
 
 
+# Python looks for an operator's method in the class alone: each is entered there.
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"):
     _function = getattr(operator, _name if hasattr(operator, _name) else f"{_name}_")
     setattr(Watched, f"__{_name}__", _count(_function))
     setattr(Watched, f"__r{_name}__", _count(_function, reflected=True))
 for _name in ("neg", "pos", "abs", "invert"):
     setattr(Watched, f"__{_name}__", _count(getattr(operator, _name)))
-for _name in ("lt", "le", "eq", "ne", "gt", "ge", "getitem", "contains", "index", "matmul"):
+_COMPARED = ("lt", "le", "eq", "ne", "gt", "ge", "index", "matmul")
+_ENTRIES = ("getitem", "setitem", "delitem", "contains")
+for _name in (*_COMPARED, *_ENTRIES):
     setattr(Watched, f"__{_name}__", _forward(getattr(operator, _name)))
-_FORWARDED: dict[str, Callable] = {
-    "bool": bool, "int": int, "float": float, "complex": complex, "len": len, "hash": hash,
-    "iter": iter, "str": str, "repr": repr, "format": format, "round": round, "divmod": divmod,
-    "bytes": bytes, "reversed": reversed, "dir": dir, "setattr": setattr, "delattr": delattr,
-}  # fmt: skip
-for _name, _function in _FORWARDED.items():
+_BUILTINS = (
+    bool, int, float, complex, len, hash, iter, str, repr, format, round, divmod, bytes, reversed,
+    dir, setattr, delattr,
+)  # fmt: skip
+for _builtin in _BUILTINS:
+    setattr(Watched, f"__{_builtin.__name__}__", _forward(_builtin))
+_CALLS: dict[str, Callable] = {
+    "call": lambda value, *args, **kwargs: value(*args, **kwargs),
+    "enter": lambda value: value.__enter__(),
+    "exit": lambda value, *error: value.__exit__(*error),
+}
+for _name, _function in _CALLS.items():
     setattr(Watched, f"__{_name}__", _forward(_function))
-for _name in ("setitem", "delitem", "call"):
-    _function = getattr(operator, _name, None) or (lambda value, *args, **kw: value(*args, **kw))
-    if f"__{_name}__" not in vars(Collecting):
-        setattr(Watched, f"__{_name}__", _forward(_function))
-for _name in ("enter", "exit"):
-    setattr(
-        Watched,
-        f"__{_name}__",
-        _forward(lambda value, *args, _name=f"__{_name}__": getattr(value, _name)(*args)),
-    )

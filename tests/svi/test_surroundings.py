@@ -223,6 +223,12 @@ CHANGES = {
     "training of a part": (NET, "net.layers.eval()", "`net.layers.training` of model was True"),
     "an option of torch's module": (
         NET, "net.layers[0].p = 0.1", "`net.layers.0.p` of model was 0.5"),
+    "a function that torch's module calls": (
+        "net = torch.nn.TransformerEncoderLayer(2, 1, 2)\ndef model(): return net",
+        "net.activation = torch.nn.functional.gelu", "`net.activation` of model was relu"),
+    "a function that torch maps": (
+        "a = 1\ndef f(x): return a\ng = torch.vmap(f)\ndef model(): return g", "a = 2",
+        "`a` of f was 1 and is 2"),
     "a parameter": (NET, "net.linear.weight = torch.nn.Parameter(torch.zeros(2, 2))",
                     "`net.linear.weight` of model was a tensor of shape (2, 2) and is another"),
     "a frozen parameter": (NET, "net.linear.weight.requires_grad_(False)",
