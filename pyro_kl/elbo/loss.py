@@ -74,7 +74,7 @@ class ElboTerms:
         if not getattr(surrogate, "requires_grad", False):
             return
         for particle in self.particles:
-            for trace in particle.traces:
+            for trace in reversed(particle.traces):  # the guide's has most parameters
                 for node in trace.nodes.values():
                     if node["type"] == "param":
                         surrogate.backward(retain_graph=retain_graph)

@@ -331,9 +331,11 @@ class TraceKL_ELBO(Trace_ELBO):
             result = loss_of(
                 [particle], self.objective, levels, self.num_particles, 0, self._baselines
             )
-            self._warn_if_infinite(result)
+            nats = torch_item(result.loss)
+            if not math.isfinite(nats):
+                self._warn_if_infinite(result)
             snapshot.add(particle.collected, particle.plan)
-            loss = loss + torch_item(result.loss)
+            loss = loss + nats
             result.backward(self.retain_graph)
         self._keep(snapshot)
         return loss
@@ -342,7 +344,7 @@ class TraceKL_ELBO(Trace_ELBO):
         """The loss over all particles; their terms are kept for the report."""
         levels = self.objective.levels(self.step_count) if levels is None else levels
         result = self.terms(run, levels)
-        if not is_recorded():
+        if not is_recorded() and not math.isfinite(result.loss):
             self._warn_if_infinite(result)
         snapshot = Snapshot.empty(self, levels)
         for particle in result.particles:
@@ -363,8 +365,8 @@ class TraceKL_ELBO(Trace_ELBO):
         )
 
     def _warn_if_infinite(self, result: ElboTerms) -> None:
-        if not math.isfinite(result.loss):
-            warn_of_sites(result.infinite, self._warned, INFINITE)
+        """Name the sites that have made a loss infinite, if any have."""
+        warn_of_sites(result.infinite, self._warned, INFINITE)
 
     # --- what was computed --------------------------------------------------------------------
 

@@ -119,3 +119,42 @@ def test_what_pyro_warns_of_in_every_step_is_warned_of_in_every_step():
             warnings.simplefilter("always")
             elbo.loss(model, normal_guide)
         assert sum("Found vars in model but not guide" in str(w.message) for w in caught) == 1
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -float("inf"), 0.0])
+def test_a_density_that_is_not_finite_is_warned_of_as_by_pyro(factor):
+    def model():
+        normal_model()
+        density = dist.Unit(torch.tensor(factor), validate_args=False)
+        pyro.sample("term", density, obs=torch.empty(0))
+
+    found = []
+    for elbo in (Trace_ELBO(), TraceKL_ELBO()):
+        pyro.clear_param_store()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            elbo.loss_and_grads(model, normal_guide)
+        found.append(sorted({str(w.message) for w in caught if "log_prob_sum" in str(w.message)}))
+    assert found[0] == found[1]
+    assert bool(found[0]) == (factor != factor or factor == float("inf"))
+
+
+def test_a_mask_that_changes_is_compared_again_inside_of_a_functional_gradient():
+    is_seen = torch.tensor([True, True])
+
+    def model():
+        with pyro.plate("rows", 2), poutine.mask(mask=torch.tensor([True, True])):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def loss(loc):
+        def guide():
+            with pyro.plate("rows", 2), poutine.mask(mask=is_seen):
+                pyro.sample("z", dist.Normal(loc, 1.0))
+
+        return elbo.differentiable_loss(model, guide)
+
+    elbo = TraceKL_ELBO()
+    assert torch.func.grad(loss)(torch.tensor(0.3)).item() == pytest.approx(0.6)
+    is_seen = torch.tensor([True, False])
+    with pytest.warns(UserWarning, match="mask of z differ"):
+        torch.func.grad(loss)(torch.tensor(0.3))

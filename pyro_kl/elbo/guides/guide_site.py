@@ -31,7 +31,10 @@ class GuideSite:
         return True
 
     def univariate_pair(self, traces: Traces) -> UnivariatePair | None:
-        """The distributions of guide and model, if both are univariate; None if not."""
+        """The distributions of guide and model, if both are univariate; None if not.
+
+        It is asked where neither has a mask of its own.
+        """
         return None
 
     def kl(self, traces: Traces) -> PairKL:

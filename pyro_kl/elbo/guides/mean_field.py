@@ -32,7 +32,7 @@ class OwnDistribution(GuideSite):
 
     def univariate_pair(self, traces: Traces) -> UnivariatePair | None:
         """The two distributions, if they are products of univariate ones."""
-        q, p = self._bare(traces.guide), self._bare(traces.model)
+        q, p = traces.guide.nodes[self.name]["fn"], traces.model.nodes[self.name]["fn"]
         check_event_shapes(q, p)
         depth = p.event_dim
         if depth == 0:
