@@ -113,7 +113,7 @@ class Compiled:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Record as before `state` was saved."""
-        self._choices = dict(state["choices"])
+        self._choices = dict(state.get("choices", {}))  # an eager fit has none
 
     def settle(self) -> None:
         """Give parameters and optimiser the state of the steps taken so far."""

@@ -56,13 +56,16 @@ class SVI:
         average: "polyak" for the mean of the parameters over all steps, or the decay of an
             exponential average. `run` leaves the averages in the parameter store; the next step
             goes on from where the last one ended, not from them.
-        compile: None runs model and guide at every step. "fx" runs them once, at the first step,
-            and then repeats the recorded operations, which needs no compiler. Model and guide
-            are recorded anew when the arguments change their form, or what they read from
-            Python; a step that cannot be recorded is taken as usual, with a warning that says
-            why. The draws are those of the uncompiled fit.
-        steps_per_call: how many steps a compiled call takes; callbacks are called after each
-            call. The results do not depend on it.
+        compile: how a step of TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO is taken. None runs
+            model and guide each time. All others run them once, at the first step, and again
+            when the arguments change their form or what they read from Python has changed:
+            "fx" repeats the recorded operations one by one; "aot" builds a package of compiled
+            code from them, which the first step waits for, and keeps it in a cache folder;
+            "auto" is "fx" with such a package built in the background, if the steps that are
+            left pay for it. What cannot be recorded or built is taken as usual, with a warning
+            that says why. The draws are those of None.
+        steps_per_call: how many steps a package takes in one call; callbacks are called after
+            each call. The results do not depend on it.
 
     Attributes:
         step_count: steps taken so far, those before a loaded checkpoint included.
@@ -278,6 +281,7 @@ class SVI:
         Raises:
             ValueError: the fit has no averages.
         """
+        self._stepper.settle()
         self._averages.show()
 
     # --- checkpoints --------------------------------------------------------------------------
@@ -335,6 +339,7 @@ class SVI:
             >>> svi.run(10_000 - svi.step_count, x, checkpoint=path, every=500)  # doctest: +SKIP
         """
         state = files.read(path)
+        self._stepper.settle()  # nothing of the state before is written later
         self._resume = Resume(state, self._modules)
         self._averages.iterates = {}
         self._stepper.names.update(state["parameters"])

@@ -92,6 +92,33 @@ def test_parameters_are_in_place_when_load_has_the_arguments(tmp_path):
     torch.testing.assert_close(parameters(), saved, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("modes", [(None, "fx"), ("fx", None)])
+def test_a_fit_goes_on_in_another_mode(modes, tmp_path):
+    first, second = modes
+    svi = fit(compile=first)
+    svi.run(3, checkpoint=tmp_path / "fit")
+    whole = svi.run(4).losses
+    pyro.clear_param_store()
+    svi = fit(compile=second)
+    svi.load(tmp_path / "fit")
+    torch.testing.assert_close(svi.run(4).losses, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [None, "fx"])
+def test_single_steps_are_left_behind(mode, tmp_path):
+    """A compiled step keeps the optimiser's state to itself for a while."""
+    svi = fit(compile=mode, average=0.9)
+    svi.run(3)
+    svi.save(tmp_path / "fit")
+    losses = [svi.step() for _ in range(3)]
+    svi.use_average()
+    averages = parameters()
+    svi.load(tmp_path / "fit")
+    assert [svi.step() for _ in range(3)] == losses
+    svi.use_average()
+    torch.testing.assert_close(parameters(), averages, rtol=0, atol=0)
+
+
 def test_evaluate_loss_sets_up_too(tmp_path):
     svi = fit()
     svi.run(3)
