@@ -8,7 +8,7 @@ Every fit uses Adam and one thread. Columns:
 us a step      CPU time, median over the rounds; "auto" is a whole fit, its compiler included
 ratio          to a step with Pyro's TraceMeanField_ELBO in the same round, and the quartiles
 first step, s  CPU time until the first step is done, that of the compiler included
-again, s       the same in a new process that finds the compiled package in the cache folder
+again, s       the same in a new process, which imports what it needs and finds the package
 pays after     the steps after which the first step has paid for itself, against eager ones
 """
 
@@ -31,7 +31,7 @@ import torch
 from models.problems import PROBLEMS
 
 from . import numpyro_process
-from .svi_fits import BASELINE, COMPILED, EAGER, NUMPYRO, fits, whole_fit
+from .svi_fits import BASELINE, EAGER, NUMPYRO, OURS, fits, whole_fit
 from .timing import interleaved
 
 AUTO_STEPS = 2_000
@@ -111,13 +111,13 @@ def rows(name, numpyro, rounds, turn):
     for row, some in times.items():
         ratios = [a / b for a, b in zip(some, times[BASELINE], strict=True)]
         line = Row(row, steps[row], tuple(quantiles(ratios, n=4)))
-        if row in COMPILED or row in NUMPYRO:
+        if row in OURS or row in NUMPYRO:
             line.first = firsts[row]
-        if row in COMPILED:
+        if row in OURS:
+            line.again = again(name, *OURS[row])
+        if row in OURS and row != EAGER:
             lost, saved = firsts[row] - firsts[EAGER], steps[EAGER] - steps[row]
             line.pays_after = max(lost, 0.0) / saved if saved > 0 else math.inf
-            if COMPILED[row][0] == "aot":
-                line.again = again(name, *COMPILED[row])
         yield line
     with empty_cache():
         step = whole_fit(name, "auto", 1, AUTO_STEPS) / AUTO_STEPS
