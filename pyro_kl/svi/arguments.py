@@ -1,12 +1,17 @@
-"""The arguments of a step, and what a record depends on in them."""
+"""The arguments of a step, and what a record depends on in them.
+
+A float that changes from step to step, such as the weight of an annealed term, becomes an input of
+the record, as tensors are. All other values that are no tensors are constants of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Iterable
 from functools import cached_property
 from operator import attrgetter, is_
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -21,20 +26,32 @@ class Arguments:
     Args:
         args: positional arguments.
         kwargs: keyword arguments.
+        numbers: places, among all values, of the floats that are inputs of the record.
 
     Attributes:
-        tensors: all tensors in them.
+        recorded: both, with a tensor in the place of each of these floats.
+        has_numbers: whether there are any.
+        tensors: all tensors in `recorded`.
         key: what a record depends on: structure, shapes and dtypes of tensors, and all values that
             are no tensors.
     """
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], numbers: Collection[int] = ()
+    ) -> None:
         self.args, self.kwargs = args, kwargs
         leaves, structure = pytree.tree_flatten((args, kwargs))
+        self.recorded, self.has_numbers = (args, kwargs), False
+        self._given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        self._forms = [*map(_form_of, self._given)]
+        places = [i for i in numbers if i < len(leaves) and isinstance(leaves[i], float)]
+        if places:
+            for i in places:
+                leaves[i] = torch.tensor(leaves[i])
+            self.recorded, self.has_numbers = pytree.tree_unflatten(leaves, structure), True
         self.tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        self._forms = [*map(_form_of, self.tensors)]
         self._is_plain = not kwargs and all(isinstance(x, (Tensor, *_CONSTANT)) for x in args)
-        self.key: Hashable = structure, tuple(map(_form, leaves))
+        self.key: tuple[Any, tuple[Any, ...]] = structure, tuple(map(_form, leaves))
 
     @cached_property
     def name(self) -> str:
@@ -48,8 +65,20 @@ class Arguments:
             and not kwargs
             and len(args) == len(self.args)
             and all(map(is_, args, self.args))
-            and [*map(_form_of, self.tensors)] == self._forms
+            and [*map(_form_of, self._given)] == self._forms
         )
+
+    def floats_apart(self, others: Iterable[Any]) -> set[int]:
+        """The places of floats that alone make this key another one than each of `others`."""
+        structure, forms = self.key
+        found: set[int] = set()
+        for other_structure, other_forms in others:
+            if other_structure == structure:
+                pairs = enumerate(zip(forms, other_forms, strict=True))
+                apart = {i: pair for i, pair in pairs if pair[0] != pair[1]}
+                if all(x[0] is float and y[0] is float for x, y in apart.values()):
+                    found |= apart.keys()
+        return found
 
 
 def _form(value: Any) -> Hashable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +96,10 @@ class Compiled:
         self.declined = ""
         self._surroundings = Surroundings(model, guide, elbo)
         self._made = self._steps = 0
-        self._entries: dict[Hashable, _Entry] = {}
+        self._entries: dict[Any, _Entry] = {}
         self._choices: dict[str, list[Any]] = {}
+        #: Places of floats among the arguments that change; None if none can be an input.
+        self._numbers: set[int] | None = set()
         self._arguments: Arguments | None = None
         self._active: FxRunner | AotRunner | None = None
         self._said: set[str] = set()
@@ -126,7 +128,7 @@ class Compiled:
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take steps with the same arguments; their losses, in nats."""
         if self._arguments is None or not self._arguments.are(args, kwargs):
-            self._arguments = Arguments(args, kwargs)
+            self._arguments = self._read(args, kwargs)
         given = self._arguments
         losses: list[float] = []
         while len(losses) < count:
@@ -142,6 +144,16 @@ class Compiled:
                 losses += self._by_record(entry, left, given)
         self._steps += count
         return losses
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """The arguments; a float that was another one in an earlier step becomes an input."""
+        given = Arguments(args, kwargs, self._numbers or ())
+        if self._numbers is not None and given.key not in self._entries:
+            apart = given.floats_apart(self._entries)
+            if apart:
+                self._numbers |= apart
+                given = Arguments(args, kwargs, self._numbers)
+        return given
 
     def _eagerly(self, count: int, given: Arguments) -> list[float]:
         self.settle()
@@ -217,10 +229,12 @@ class Compiled:
                 raise Declined(f"{self._made} records were needed for {self._steps} steps")
             self._made += 1
             entry = self._entries[given.key] = self._recorded(given)
-        except Declined as declined:
-            self.declined = str(declined)
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
-            self.declined = f"{type(error).__name__}: {error}"
+            if given.has_numbers:
+                self._numbers = None  # a float that decides something is a constant of a record
+                return self._entry(Arguments(given.args, given.kwargs))
+            kind = "" if isinstance(error, Declined) else f"{type(error).__name__}: "
+            self.declined = f"{kind}{error}"
         if self.declined:
             self._say(f"The steps are not compiled, and taken as usual: {self.declined}.")
             return None
@@ -245,7 +259,7 @@ class Compiled:
         self.names.update(found.names)
         with random_state_kept():
             recording = record(
-                self.model, self.guide, self.elbo, found.parameters, given.args, given.kwargs,
+                self.model, self.guide, self.elbo, found.parameters, *given.recorded,
                 found.methods, self._choices.get(given.name, ()),
             )  # fmt: skip
         self._choices[given.name] = list(recording.choices)
