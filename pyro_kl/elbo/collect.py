@@ -113,9 +113,10 @@ def collect(
 def _check(plan: Plan, traces: Traces, tracing: bool) -> None:
     """Check that each latent is drawn as planned, and whether both sides agree on its settings."""
     for name, how in plan.decisions.items():
-        if tracing and how.agrees is not None:
-            continue  # a traced run keeps the result of the run before it
-        if not how.site.holds(traces):
+        if tracing and how.agrees is not None:  # the run before it was checked
+            if not is_step_recorded():
+                continue  # a traced run keeps the result of the run before it
+        elif not how.site.holds(traces):
             raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
         how.agrees = agree(how, traces)
         if not how.agrees and name not in plan.disagreeing:

@@ -7,6 +7,7 @@ the record, as tensors are. All other values that are no tensors are constants o
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable
+from enum import Enum
 from functools import cached_property
 from operator import attrgetter, is_
 from typing import Any
@@ -15,9 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from .tensor_reads import Declined
+
 _form_of = attrgetter("shape", "dtype", "device", "requires_grad")
 #: Classes of arguments that cannot change and be the same object.
-_CONSTANT = (int, float, complex, str, bytes, type(None))
+_CONSTANT = (
+    int, float, complex, str, bytes, type(None), Enum, range, slice, torch.dtype, torch.device,
+)  # fmt: skip
 
 
 class Arguments:
@@ -34,6 +39,9 @@ class Arguments:
         tensors: all tensors in `recorded`.
         key: what a record depends on: structure, shapes and dtypes of tensors, and all values that
             are no tensors.
+
+    Raises:
+        Declined: one of them is an object of another kind.
     """
 
     def __init__(
@@ -84,8 +92,12 @@ class Arguments:
 def _form(value: Any) -> Hashable:
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype, value.device, value.requires_grad
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return type(value), value
+    if isinstance(value, float | complex):
+        return type(value), repr(value)  # 0.0 and -0.0 are apart, and nan is itself
+    if isinstance(value, _CONSTANT):
+        return type(value), value
+    raise Declined(
+        f"an argument is a {type(value).__name__}, which may change without being another object; "
+        "give tensors, numbers, texts, and lists, tuples or dicts of them, or let model and guide "
+        "hold it, where changes are noticed"
+    )

@@ -127,37 +127,47 @@ class Compiled:
 
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take steps with the same arguments; their losses, in nats."""
-        if self._arguments is None or not self._arguments.are(args, kwargs):
-            self._arguments = self._read(args, kwargs)
-        given = self._arguments
         losses: list[float] = []
         while len(losses) < count:
             left = count - len(losses)
-            entry = None if self.declined else self._entry(given)
-            if entry is None:
-                losses += self._eagerly(left, given)
+            given = self._read(args, kwargs)
+            entry = None if given is None else self._entry(given)
+            if given is None or entry is None:
+                losses += self._eagerly(left, args, kwargs)
             elif entry.pause:
                 paused = min(entry.pause, left)
                 entry.pause -= paused
-                losses += self._eagerly(paused, given)
+                losses += self._eagerly(paused, args, kwargs)
             else:
                 losses += self._by_record(entry, left, given)
         self._steps += count
         return losses
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        """The arguments; a float that was another one in an earlier step becomes an input."""
-        given = Arguments(args, kwargs, self._numbers or ())
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        """The arguments; None if steps are not recorded, or not with such arguments.
+
+        A float that was another one in an earlier step becomes an input.
+        """
+        if self.declined:
+            return None
+        if self._arguments is not None and self._arguments.are(args, kwargs):
+            return self._arguments
+        try:
+            given = Arguments(args, kwargs, self._numbers or ())
+        except Declined as declined:
+            self._decline(declined)
+            return None
         if self._numbers is not None and given.key not in self._entries:
             apart = given.floats_apart(self._entries)
             if apart:
                 self._numbers |= apart
                 given = Arguments(args, kwargs, self._numbers)
+        self._arguments = given
         return given
 
-    def _eagerly(self, count: int, given: Arguments) -> list[float]:
+    def _eagerly(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         self.settle()
-        return self.eager.take(count, given.args, given.kwargs)
+        return self.eager.take(count, args, kwargs)
 
     def _by_record(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
         """Take some steps by a record, or as usual if the record fails."""
@@ -209,7 +219,7 @@ class Compiled:
                 self._forget(given)
         else:
             self._say_not_finite(losses[-1], leaves, before, given)
-            losses += self._eagerly(count - len(losses), given)
+            losses += self._eagerly(count - len(losses), given.args, given.kwargs)
         return losses
 
     # --- records ------------------------------------------------------------------------------
@@ -227,18 +237,26 @@ class Compiled:
         try:
             if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
                 raise Declined(f"{self._made} records were needed for {self._steps} steps")
-            self._made += 1
-            entry = self._entries[given.key] = self._recorded(given)
+            found = self._set_up(given)
+        except Declined as declined:
+            self._decline(declined)
+            return None
+        self._made += 1
+        try:
+            entry = self._entries[given.key] = self._recorded(found, given)
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
             if given.has_numbers:
                 self._numbers = None  # a float that decides something is a constant of a record
                 return self._entry(Arguments(given.args, given.kwargs))
-            kind = "" if isinstance(error, Declined) else f"{type(error).__name__}: "
-            self.declined = f"{kind}{error}"
-        if self.declined:
-            self._say(f"The steps are not compiled, and taken as usual: {self.declined}.")
+            self._decline(error)
             return None
         return entry
+
+    def _decline(self, error: Exception) -> None:
+        """Take all steps as usual from now on, and say why."""
+        kind = "" if isinstance(error, Declined) else f"{type(error).__name__}: "
+        self.declined = f"{kind}{error}"
+        self._say(f"The steps are not compiled, and taken as usual: {self.declined}.")
 
     def _forget(self, given: Arguments) -> None:
         """Make the record for these arguments anew."""
@@ -254,8 +272,7 @@ class Compiled:
                 return f"the parameter {name!r} is another tensor"
         return self._surroundings.difference(entry.taken) or ""
 
-    def _recorded(self, given: Arguments) -> _Entry:
-        found = self._set_up(given)
+    def _recorded(self, found: SetUp, given: Arguments) -> _Entry:
         self.names.update(found.names)
         with random_state_kept():
             recording = record(
