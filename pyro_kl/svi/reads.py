@@ -61,7 +61,7 @@ class Walk:
         functions = tuple(functions)
         self.home = frozenset(map(package_of, functions))
         self.ignored = frozenset(ignored)
-        self.names = {"training"}
+        self.names = {"training", "forward"}
         self.reads_all_attributes = False
         known = None
         while known != (known := (len(self.names), self.reads_all_attributes)):
@@ -202,6 +202,8 @@ class Walk:
         data = [name for name, item in attributes.items() if name[0] != "_" and is_data(item)]
         self._hold(Items(attributes, data), path)
         slots = {name: getattr(value, name, None) for name in slots_of(type(value))}
+        if isinstance(value, torch.nn.Module) and "forward" not in attributes:
+            self.absent.append(partial(attributes.keys().isdisjoint, ("forward",)))
         called = [name for name, item in attributes.items() if isinstance(item, _CALLED)]
         self._hold(Items(attributes, called), path)
         for name, item in {**attributes, **slots}.items():
@@ -214,7 +216,8 @@ class Walk:
     def _visit_user_object(self, value: Any, attributes: dict[str, Any], path: Path) -> None:
         cls, named = type(value), self._named(attributes)
         self._hold(Items(attributes, named), path)
-        self.absent.append(partial(attributes.keys().isdisjoint, self.names.difference(named)))
+        names = self.names.union(called_methods(cls, self._libraries_of(cls), constructed=False))
+        self.absent.append(partial(attributes.keys().isdisjoint, names.difference(named)))
         read = read_by_libraries(cls, self._libraries_of(cls), list(attributes))
         self._hold(Items(attributes, [it for it in read if is_data(attributes[it])]), path)
         slots = [name for name in slots_of(cls) if name in self.names and hasattr(value, name)]

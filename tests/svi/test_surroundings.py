@@ -223,6 +223,10 @@ CHANGES = {
     "training of a part": (NET, "net.layers.eval()", "`net.layers.training` of model was True"),
     "an option of torch's module": (
         NET, "net.layers[0].p = 0.1", "`net.layers.0.p` of model was 0.5"),
+    "the forward of one module": (
+        NET, "net.forward = lambda: 1", "`net.forward` of model is new"),
+    "the forward of one of torch's modules": (
+        NET, "net.linear.forward = lambda x: 1", "`net.linear.forward` of model is new"),
     "a function that torch's module calls": (
         "net = torch.nn.TransformerEncoderLayer(2, 1, 2)\ndef model(): return net",
         "net.activation = torch.nn.functional.gelu", "`net.activation` of model was relu"),
