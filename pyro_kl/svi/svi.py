@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,6 @@ from ..elbo.state import elbo_state, load_elbo_state
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
-from .compiled import Compiled
 from .eager import Eager, as_numbers, loss_functions
 from .interrupt import InterruptBetweenSteps
 from .learning_rates import Schedule
@@ -26,6 +25,9 @@ from .random_state import random_state, set_random_state
 from .result import SVIResult
 from .resume import Resume, buffers_of
 from .shown_averages import ShownAverages
+
+if TYPE_CHECKING:
+    from .compiled import Compiled
 
 #: Is called after each step with its number (1, 2, ...), its loss in nats and a function that
 #: returns the ELBO's report; ends the run if it returns True.
@@ -117,6 +119,8 @@ class SVI:
         self._is_compiled, self._steps_per_call = compile is not None, 1
         self._stepper: Eager | Compiled = Eager(model, guide, gradient, self.optimiser)
         if compile is not None:
+            from .compiled import Compiled  # who takes no compiled steps need not wait for it
+
             self._steps_per_call = steps_per_call
             self._stepper = Compiled(
                 model, guide, loss, self.optimiser, self._stepper, compile, steps_per_call
