@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 
 import torch
 from torch import Tensor
@@ -101,14 +101,20 @@ def _integrated(p: Family, q: Family, line: Line, q_line: Line) -> Kernel:
         tensors = [*a.values(), *b.values()]
         shape = common_shape(tensors)
         finite, stretch = (None, everywhere) if finiteness is None else finiteness.at(a, b)
-        # the KL is nan where a parameter of p is infinite
-        unknown = nan_in([*[0.0 * x for x in a.values()], *b.values()])
-        finite = (~unknown if finite is None else finite & ~unknown).expand(shape)
         traced = is_traced()
-        if not traced and bool(finite.all()):
+
+        def of_all_rows() -> Tensor:
             found = _integral_over(p, q, names, tensors, stretch, shape)
             report(name, source, found)
             return found.value
+
+        if finite is None and not traced and _are_finite(tensors):
+            return of_all_rows()
+        # the KL is nan where a parameter of p is infinite
+        unknown = nan_in([*[0.0 * x for x in a.values()], *b.values()])
+        finite = (~unknown if finite is None else finite & ~unknown).expand(shape)
+        if not traced and bool(finite.all()):
+            return of_all_rows()
         otherwise = torch.where(unknown, math.nan, math.inf).to(tensors[0]).expand(shape)
         if traced:
             a, b = p.unless(~finite, a), q.unless(~finite, b)
@@ -132,6 +138,11 @@ def _integrated(p: Family, q: Family, line: Line, q_line: Line) -> Kernel:
         f"E_p [log p - log q] over the line of {p.name}, with an estimate of its error."
     )
     return kl_integrated
+
+
+def _are_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether a sum of parameters is finite, so that all of them are."""
+    return bool(reduce(torch.add, [x.detach() for x in tensors]).isfinite().all())
 
 
 def _rows_of(x: Tensor | float, shape: torch.Size, rows: Tensor) -> Tensor | float:

@@ -142,12 +142,16 @@ def bends(
     centre, width = window.centre, window.width
     middle, half = q_line.bends(**b)
     middle = middle.expand(shape)
-    y = torch.stack((middle - half, middle, middle + half))
-    if q_line.at is not line.at or line.at not in (from_line, half_line):  # else it is the same
-        y = line.place(q_line.at(y, **b).x, **a)
-    below, at, above = (y - centre) / width
+    if q_line.at is line.at and line.at in (from_line, half_line):  # one line for both
+        at, step = (middle - centre) / width, half / width
+        below, above = at - step, at + step
+        nearest = step + 0.0 * at  # nan where q bends infinitely far away
+    else:
+        y = torch.stack((middle - half, middle, middle + half))
+        below, at, above = (line.place(q_line.at(y, **b).x, **a) - centre) / width
+        nearest = torch.fmin(above - at, at - below)
     # steps grow outwards; nan where an end of q is outside of p's support
-    narrow = torch.fmin(above - at, at - below) < 0.5 * torch.sqrt(1 + at**2)
+    narrow = nearest < 0.5 * torch.sqrt(1 + at**2)
     if line.at is not from_line:  # the map to p's support bends too, within 1
         narrow = narrow | (width > 2.0)
     own: list[Tensor] = []
