@@ -58,4 +58,3 @@ def numpyro_fit(name, problem):
             if process.stdout.readline().strip() != "ready":
                 raise RuntimeError(f"NumPyro's process for {name!r} did not start; see above")
             yield NumPyroFit(process)
-            process.stdin.close()

@@ -134,9 +134,9 @@ class Fit:
         self.svi = SVI(model, guide, numpyro.optim.Adam(lr), TraceMeanField_ELBO())
         self.state = self.svi.init(jax.random.key(0), *self.batches[0])
         self.update = jax.jit(self.svi.update)
-        self.scan = jax.jit(self.scan_once_compiled, static_argnums=2)
+        self.scan = jax.jit(self.scanned, static_argnums=2)
 
-    def scan_once_compiled(self, state, columns, steps):
+    def scanned(self, state, columns, steps):
         def body(state, step):
             at = step % self.count if self.count > 1 else 0
             return self.svi.update(state, *(column[at] for column in columns))

@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median, quantiles
+from unittest.mock import patch
 
 import torch
 
@@ -38,21 +39,11 @@ AUTO_STEPS = 2_000
 COLUMNS = ("", "us a step", "ratio", "quartiles", "first step, s", "again, s", "pays after")
 
 
-# --- what is measured once --------------------------------------------------------------------
-
-
 @contextmanager
 def empty_cache():
     """A new folder for compiled packages."""
-    before = os.environ.get("PYRO_KL_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["PYRO_KL_CACHE"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["PYRO_KL_CACHE"]
-            if before is not None:
-                os.environ["PYRO_KL_CACHE"] = before
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PYRO_KL_CACHE=folder):
+        yield
 
 
 def again(name, mode, steps_per_call):
@@ -64,28 +55,24 @@ def again(name, mode, steps_per_call):
     return float(subprocess.check_output(command, env=environment))
 
 
-# --- the table --------------------------------------------------------------------------------
-
-
 @dataclass
 class Row:
     """A line of the table; times in seconds, `pays_after` in steps."""
 
     name: str
     step: float
-    #: To the baseline: the median, or the quartiles too.
-    ratios: tuple[float, ...]
+    ratio: float
+    quartiles: tuple[float, float] | None = None
     first: float | None = None
     again: float | None = None
     pays_after: float | None = None
 
     def cells(self):
-        low, middle, high = self.ratios if len(self.ratios) == 3 else (None, *self.ratios, None)
         return (
             self.name,
             f"{1e6 * self.step:,.{0 if self.step > 1e-4 else 1}f}",
-            f"{middle:.3g}",
-            "" if low is None else f"{low:.3g} to {high:.3g}",
+            f"{self.ratio:.3g}",
+            "" if self.quartiles is None else "{:.3g} to {:.3g}".format(*self.quartiles),
             "" if self.first is None else f"{self.first:.2f}",
             "" if self.again is None else f"{self.again:.2f}",
             "" if self.pays_after is None else f"{self.pays_after:,.0f}",
@@ -93,7 +80,7 @@ class Row:
 
 
 def measured(name, contestants, rounds, turn):
-    """The wall seconds of each first call, and the CPU seconds of a step in each round."""
+    """The CPU seconds of each first call, and the CPU seconds of a step in each round."""
     firsts, turns = {}, {}
     for row, fit in contestants.items():
         print(f"{name}: the first steps of {row}", file=sys.stderr)
@@ -110,7 +97,8 @@ def rows(name, numpyro, rounds, turn):
     steps = {row: median(some) for row, some in times.items()}
     for row, some in times.items():
         ratios = [a / b for a, b in zip(some, times[BASELINE], strict=True)]
-        line = Row(row, steps[row], tuple(quantiles(ratios, n=4)))
+        low, middle, high = quantiles(ratios, n=4)
+        line = Row(row, steps[row], middle, (low, high))
         if row in OURS or row in NUMPYRO:
             line.first = firsts[row]
         if row in OURS:
@@ -121,7 +109,7 @@ def rows(name, numpyro, rounds, turn):
         yield line
     with empty_cache():
         step = whole_fit(name, "auto", 1, AUTO_STEPS) / AUTO_STEPS
-    yield Row(f"pyro_kl, auto, {AUTO_STEPS:,} steps in all", step, (step / steps[BASELINE],))
+    yield Row(f"pyro_kl, auto, {AUTO_STEPS:,} steps in all", step, step / steps[BASELINE])
 
 
 def print_table(title, lines, markdown):
