@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 #: The number of the format; a file with another one is refused.
 FORMAT = 1
@@ -24,7 +25,11 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     Args:
         path: the file; its folder exists.
         state: tensors, numbers, texts, None, and lists and dicts of them.
+
+    Raises:
+        TypeError: there is anything else in it, which `read` would refuse.
     """
+    _check("", state)
     path = Path(path)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -60,6 +65,21 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             "it with the version that wrote it."
         )
     return state
+
+
+def _check(where: str, value: Any) -> None:
+    """Refuse what could be written, but not be read again without running code from the file."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check(f"{where}[{key!r}]", inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            _check(f"{where}[{index}]", inner)
+    elif not isinstance(value, (Tensor, int, float, str)) and value is not None:
+        raise TypeError(
+            f"A checkpoint cannot hold {where}, which is a {type(value).__name__}: only tensors, "
+            "numbers and texts. Give an optimiser or a schedule whose state_dict has nothing else."
+        )
 
 
 def check_target(path: str | os.PathLike[str] | None, every: int | None) -> None:

@@ -26,9 +26,12 @@ class Progress:
     """
 
     def __init__(self, total: int, show: bool | None) -> None:
-        self._bar: Any = _bar(total) if _is_shown(show) else None
+        self._total = total
+        self._is_shown = _is_shown(show)
+        self._bar: Any = None
         self._drawn = 0
-        self._next = time.monotonic() + DELAY
+        self._start = time.monotonic()
+        self._next = self._start + DELAY
 
     def update(self, losses: Sequence[Any]) -> None:
         """Draw the bar again if it is time to.
@@ -36,18 +39,22 @@ class Progress:
         Args:
             losses: of all steps so far.
         """
-        if self._bar is None or time.monotonic() < self._next:
-            return
-        self._draw(losses)
-        self._next = time.monotonic() + INTERVAL
+        if self._is_shown and time.monotonic() >= self._next:
+            self._draw(losses)
+            self._next = time.monotonic() + INTERVAL
 
     def close(self, losses: Sequence[Any]) -> None:
-        """Draw the bar for the last time."""
+        """Draw the bar for the last time, if it was drawn before."""
         if self._bar is not None:
             self._draw(losses)
             self._bar.close()
 
     def _draw(self, losses: Sequence[Any]) -> None:
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._total, desc="SVI", unit="step", mininterval=0.0)
+            self._bar.start_t -= time.monotonic() - self._start  # the bar counts from the start
         new = losses[self._drawn :]
         if new and not isinstance(new[0], tuple):
             self._bar.set_postfix_str(f"loss={statistics.fmean(new):.5g}", refresh=False)
@@ -63,10 +70,3 @@ def _is_shown(show: bool | None) -> bool:
     if show and not has_tqdm:
         warn_once("no tqdm", "progress=True shows nothing without tqdm: install it.")
     return show and has_tqdm
-
-
-def _bar(total: int) -> Any:
-    """A bar that appears after two seconds."""
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc="SVI", unit="step", delay=DELAY, mininterval=0.0)

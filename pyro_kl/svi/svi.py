@@ -328,6 +328,9 @@ class SVI:
         guide and networks have no parameters yet: they get their values at the first call of
         `step`, `run` or `evaluate_loss`, or here if this is given the arguments of a step.
 
+        The steps are equal to the last bit if they are taken in the same way; compile="auto" may
+        change to a package at another step.
+
         Args:
             path: the file.
             *args: positional arguments of model and guide.

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
+from torch.optim import lr_scheduler
 
 import pyro_kl
 from models import eight_schools
@@ -219,6 +220,41 @@ def test_a_file_from_elsewhere(tmp_path):
         fit().load(tmp_path / "fit")
     with pytest.raises(FileNotFoundError):
         fit().load(tmp_path / "none")
+
+
+SCHEDULERS = {
+    "MultiStepLR": lambda optim: lr_scheduler.MultiStepLR(optim, [2, 3], 0.5),
+    "OneCycleLR": lambda optim: lr_scheduler.OneCycleLR(optim, 0.1, 20),
+    "CyclicLR": lambda optim: lr_scheduler.CyclicLR(
+        optim, 0.01, 0.1, step_size_up=3, cycle_momentum=False
+    ),
+    "SequentialLR": lambda optim: lr_scheduler.SequentialLR(
+        optim, [lr_scheduler.ConstantLR(optim), lr_scheduler.ExponentialLR(optim, 0.9)], [3]
+    ),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
+    "LinearWarmup": pyro_kl.LinearWarmup(4, start=0.1),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_goes_on(name, tmp_path):
+    schedule = SCHEDULERS[name]
+    svi = fit(schedule=schedule)
+    svi.run(3, checkpoint=tmp_path / "fit")
+    whole = svi.run(4).losses
+    pyro.clear_param_store()
+    svi = fit(schedule=schedule)
+    svi.load(tmp_path / "fit")
+    assert torch.equal(svi.run(4).losses, whole)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    state = {"optimiser": {"cohorts": [{"momentum": torch.ones(1), "rates": Path()}]}}
+    with pytest.raises(
+        TypeError, match=r"\['optimiser'\]\['cohorts'\]\[0\]\['rates'\], .* PosixPath"
+    ):
+        checkpoint.write(tmp_path / "fit", state)
+    assert not (tmp_path / "fit").exists()
 
 
 def scaled(shape, constraint, dtype=torch.float32):
