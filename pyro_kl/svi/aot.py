@@ -76,24 +76,27 @@ class AotRunner:
         fixed: Sequence[Tensor],
     ) -> None:
         self.steps = block.steps
-        self._rule, self._num_state = block.rule, block.num_state
-        self._optimiser, self._layout = optimiser, layout_of(recording)
+        self._rule, self._optimiser, self._layout = block.rule, optimiser, layout_of(recording)
         self._leaves = [*recording.parameters.values()]
-        memory = [draw.empty(self.steps) for draw in recording.draws]
+        self._draws = [draw.empty(self.steps) for draw in recording.draws]
         self._redraw = [
-            draw.into(each[i])
+            draw.into(memory[i])
             for i in range(self.steps)
-            for draw, each in zip(recording.draws, memory, strict=True)
+            for draw, memory in zip(recording.draws, self._draws, strict=True)
         ]
         for redraw in self._redraw:
             redraw()
-        self._draws = memory
         self._counts = [torch.tensor(i) for i in range(self.steps + 1)]
         self._levels: tuple[list[Sequence[float]], Tensor] = [], torch.empty(0)
         self._packed_rates: tuple[list[Any] | None, Tensor] = None, torch.empty(0)
-        self._is_packed = False
         self._flat = torch.cat([leaf.detach().flatten() for leaf in self._leaves])
+        self._views = [
+            self._flat[start : start + shape.numel()].view(shape)
+            for _, start, shape in self._layout
+        ]
+        self._addresses = [view.data_ptr() for view in self._views]
         self._state = pack(optimiser, self._rule, self._layout)
+        self._is_packed = False
         self.build = Build(block, self._inputs([levels] * self.steps, fixed))
 
     def _inputs(self, levels: Sequence[Sequence[float]], fixed: Sequence[Tensor]) -> list[Tensor]:
@@ -132,8 +135,7 @@ class AotRunner:
         """Take a step for each of the first `steps` of `levels`; see `Runner`."""
         assert self.build.package is not None
         levels = levels[: self.steps]
-        if not self._is_packed:
-            self._pack()
+        self._pack()
         for redraw in self._redraw[: len(levels) * len(self._draws)]:
             redraw()
         flat, *state, losses, ok = self.build.package.call(self._inputs(levels, fixed))
@@ -148,22 +150,24 @@ class AotRunner:
     def evaluate(self, levels: Sequence[float], fixed: Sequence[Tensor]) -> float:
         """The loss of one step that is not taken, in nats."""
         assert self.build.package is not None
-        if not self._is_packed:
-            self._pack()
+        self._pack()
         for redraw in self._redraw[: len(self._draws)]:
             redraw()
         *_, losses, _ = self.build.package.call(self._inputs([levels], fixed))
         return float(losses[0])
 
     def _pack(self) -> None:
-        """Let the leaves be views of the vector, and take over the optimiser's state."""
-        self._state = pack(self._optimiser, self._rule, self._layout)
-        for leaf, (_, start, shape) in zip(self._leaves, self._layout, strict=True):
-            view = self._flat[start : start + shape.numel()].view(shape)
-            if leaf.data_ptr() != view.data_ptr():
+        """Take over the optimiser's state, and let the leaves be views of the vector.
+
+        They are no views before the first call, or after a user has set the `data` of one.
+        """
+        if not self._is_packed:
+            self._state = pack(self._optimiser, self._rule, self._layout)
+            self._is_packed = True
+        if [*map(Tensor.data_ptr, self._leaves)] != self._addresses:
+            for leaf, view in zip(self._leaves, self._views, strict=True):
                 view.copy_(leaf.detach())
                 leaf.data = view
-        self._is_packed = True
 
     def settle(self) -> None:
         """Give the optimiser its state back."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 #: Seconds to compile a block: those of any block, and of each operation (one core of 2024).
 _SECONDS = 15.0
-_SECONDS_PER_OPERATION = 0.015
+_SECONDS_PER_OPERATION = 0.02
 
 
 def pays(remaining: int | None, now: float, compiled: float, build: float, spent: float) -> bool:

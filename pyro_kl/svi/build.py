@@ -22,60 +22,58 @@ from torch import Tensor
 
 from .block import Block
 
-#: Options of the inductor, in the order of trial. Memory on the stack makes a step of many small
-#: operations five times faster; it is a rarely used part of the inductor.
-OPTIONS: tuple[Mapping[str, Any], ...] = tuple(
-    {
-        "aot_inductor.allow_stack_allocation": on_stack,
-        # Headers are compiled for this build alone, because their precompiled form takes 300 MB.
-        "aot_inductor.precompile_headers": False,
-        "aot_inductor.enable_line_tables": False,
-        # The flags of the processor are known: four small programs need not be compiled to try.
-        "cpp.vec_isa_ok": True,
-        "cpp.threads": 1,
-        "compile_threads": 1,
-    }
-    for on_stack in (True, False)
-)
+#: Options of the inductor. The flags of the processor are known, so that four small programs that
+#: try them need not be compiled; headers are not precompiled, which takes 300 MB for one build.
+#: Threads that share an operation have so many elements each that starting them pays.
+OPTIONS = {
+    "aot_inductor.precompile_headers": False,
+    "aot_inductor.enable_line_tables": False,
+    "cpp.vec_isa_ok": True,
+    "cpp.min_chunk_size": 16_384,
+    "compile_threads": 1,
+}
+#: Memory on the stack makes a step of many small operations five times faster. It is a rarely used
+#: part of the inductor; if a build with it fails, there is one without.
+ON_STACK = "aot_inductor.allow_stack_allocation"
 
 
-def build(block: Block, inputs: Sequence[Tensor], package: Path, key: str) -> None:
+def build(block: Block, inputs: Sequence[Tensor], threads: int, package: Path, key: str) -> None:
     """Compile a block, compare the result with the block itself and put it at `package`.
 
     Args:
         block: what is compiled.
         inputs: an example; shapes, dtypes and strides become those of the package.
+        threads: the most that an operation may be shared by.
         package: the path; a file that is there is replaced, and no one ever sees half a file.
         key: is written into the package.
 
     Raises:
         Exception: whatever stops the compilation.
     """
-    *options, last = OPTIONS
-    for each in options:
-        with suppress(Exception):
-            _build(block, inputs, package, key, each)
-            return
-    _build(block, inputs, package, key, last)
+    options = {**OPTIONS, "cpp.threads": threads, "aot_inductor.metadata": {"pyro_kl": key}}
+    with suppress(Exception):
+        _build(block, inputs, package, {**options, ON_STACK: True})
+        return
+    _build(block, inputs, package, options)
 
 
 def _build(
-    block: Block, inputs: Sequence[Tensor], package: Path, key: str, options: Mapping[str, Any]
+    block: Block, inputs: Sequence[Tensor], package: Path, options: Mapping[str, Any]
 ) -> None:
     """`build` with these options of the inductor."""
     import torch._inductor
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    known = set(torch._inductor.list_options())
-    options = {name: value for name, value in options.items() if name in known}
-    options["aot_inductor.metadata"] = {"pyro_kl": key}
+    known = {*torch._inductor.list_options()}  # which are not the same in all versions
     with torch.no_grad():
         traced = make_fx(block)(*inputs)
         exported = torch.export.export(traced, tuple(inputs), strict=False)
     new = package.with_suffix(f".{os.getpid()}.pt2")
     try:
         torch._inductor.aoti_compile_and_package(
-            exported, package_path=str(new), inductor_configs=options
+            exported,
+            package_path=str(new),
+            inductor_configs={name: value for name, value in options.items() if name in known},
         )
         _check(new, inputs, block(*inputs))
         os.replace(new, package)
@@ -125,8 +123,8 @@ def main(specification: str, package: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     try:
-        block, inputs, key = torch.load(specification, weights_only=False)
-        build(block, inputs, Path(package), key)
+        block, inputs, threads, key = torch.load(specification, weights_only=False)
+        build(block, inputs, threads, Path(package), key)
     except Exception as error:
         sys.exit(_message(error))
 

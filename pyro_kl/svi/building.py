@@ -126,7 +126,10 @@ def _process(
 ) -> subprocess.Popen[bytes]:
     """Start the process, with all its files in `folder`."""
     specification = folder / "specification"
-    torch.save((block, [each.detach().clone() for each in inputs], key), specification)
+    copies = [
+        each.detach().clone() for each in inputs
+    ]  # of a slice, all of its tensor would be saved
+    torch.save((block, copies, torch.get_num_threads(), key), specification)
     root = str(Path(__file__).parents[2])
     environment = {
         **os.environ,

@@ -71,6 +71,7 @@ def key_of(block: Block, inputs: Sequence[Tensor]) -> str:
         block.steps,
         block.rule.key(),
         [(each.shape, each.dtype, each.stride(), each.device) for each in inputs],
+        torch.get_num_threads(),
         torch.__version__,
         _sources(),
         platform.system(),

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.problems import PROBLEMS
 from pyro_kl.svi import break_even, building, package_cache
 from pyro_kl.svi.block import Block
 from pyro_kl.svi.optimiser import Optimiser
@@ -105,6 +106,27 @@ def test_a_call_that_fails_changes_nothing(folder):
     assert fit.optimiser.steps == 4
     assert fit.runner._state is state
     assert all(map(torch.equal, before, fit.recording.parameters.values()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda leaf: leaf.data.add_(1.0),
+        lambda leaf: setattr(leaf, "data", leaf.data + 1.0),
+    ],
+    ids=["in place", "other memory"],
+)
+def test_a_user_may_change_a_parameter_between_steps(folder, change):
+    results = []
+    for steps in (None, 4):
+        fit = Fit(small(), steps)
+        if steps:
+            fit.runner.build.package = Uncompiled(fit.block)
+        with torch.no_grad():
+            fit.take(5)
+            change(next(iter(fit.recording.parameters.values())))
+            results.append(fit.run(5))
+    assert close(*results, 1e-12)
 
 
 def test_draws_that_depend_on_parameters_are_refused_by_name():
@@ -325,3 +347,25 @@ def test_a_package_that_is_cut_changed_or_another_one_is_not_loaded(compiled, fo
     package, notice = package_cache.find("other", folder)
     assert package is None
     assert "another package" in notice
+
+
+@needs_compiler
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_model_takes_the_steps_of_fx(folder, double, name):
+    expected = Fit(PROBLEMS[name]()).run(200)
+    fit = Fit(PROBLEMS[name](), 4)
+    fit.runner.build.start()
+    assert fit.runner.build.wait() is not None, fit.runner.build.reason
+    assert close(fit.run(200), expected, 1e-10)
+
+
+@needs_compiler
+@pytest.mark.sweep
+@pytest.mark.parametrize("steps", [1, 4, 16])
+def test_single_precision_takes_the_steps_of_fx(folder, steps):
+    expected = Fit(PROBLEMS["breast cancer"]()).run(200)
+    fit = Fit(PROBLEMS["breast cancer"](), steps)
+    fit.runner.build.start()
+    assert fit.runner.build.wait() is not None, fit.runner.build.reason
+    assert close(fit.run(200), expected, 1e-6)
