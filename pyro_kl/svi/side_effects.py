@@ -12,7 +12,7 @@ import torch
 from .moments import Changes, Moment, Saved
 from .places import Path, Place, name_of
 from .random_state import generators_kept
-from .reads import Walk
+from .reads import DEPTH, Walk
 from .values import is_scalar
 from .watched import Collecting, ReadLog, Watched, path_of, unwrap
 
@@ -138,14 +138,12 @@ def _run_with_other_draws(run_once: Callable[[], object], seed: int) -> None:
 
 def _take_back(take: Callable[[], Walk]) -> None:
     """Replace the stand-ins by their values; a list is looked into once it is a list again."""
-    found = True
-    while found:
-        found = False
-        for place in take().places:
-            value = place.value if place.contents is None else None
-            if (own := unwrap(value)) is not value:
-                place.holder.put(place.key, own)
-                found = True
+    for _ in range(DEPTH):
+        found = [p for p in take().places if p.contents is None and unwrap(p.value) is not p.value]
+        for place in found:
+            place.holder.put(place.key, unwrap(place.value))
+        if not found:
+            return
 
 
 def _only_counts(place: Place) -> bool:

@@ -11,7 +11,7 @@ from enum import Enum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from types import MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -85,10 +85,12 @@ def shown(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, CONTAINERS) and is_data(value):
         return _REPR.repr(value) if _only_scalars(value) else f"a {type(value).__name__}"
-    name = getattr(value, "__qualname__", None)
-    return (
-        name.rpartition("<locals>.")[2] if isinstance(name, str) else f"a {type(value).__name__}"
-    )
+    if isinstance(value, FunctionType | type):
+        return value.__qualname__.rpartition("<locals>.")[2]
+    if isinstance(value, BuiltinFunctionType):
+        return value.__name__
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 def _only_scalars(value: Any) -> bool:
