@@ -45,7 +45,8 @@ LARGE_ARRAY = 2**16  # bytes; the numbers of a larger array are not compared bef
 
 _CALLED = (FunctionType, BuiltinFunctionType, MethodType, partial)
 # What a library's object or function runs, or reads, for the user.
-_PASSED_ON = (*_CALLED, torch.nn.Module, Distribution, Transform, Messenger)
+_OF_MODELS = (torch.nn.Module, Distribution, Transform, Messenger)
+_PASSED_ON = (*_CALLED, *_OF_MODELS)
 _PARTS = ("_parameters", "_buffers", "_modules", "_pyro_params", "_pyro_samples")
 
 
@@ -157,11 +158,8 @@ class Walk:
         self.visit(method.__func__, path)
 
     def _visit_partial(self, call: partial, path: Path) -> None:
-        parts: dict[str, Any] = {"func": call.func}
-        parts |= {f"args[{index}]": value for index, value in enumerate(call.args)}
-        parts |= {f"keywords[{name!r}]": value for name, value in call.keywords.items()}
-        for name, part in parts.items():
-            self.visit(part, (*path, f".{name}"))
+        for name in ("func", "args", "keywords"):
+            self.visit(getattr(call, name), (*path, f".{name}"))
 
     def _visit_wrapper(self, wrapper: Any, path: Path) -> None:
         for name in ("__func__", "fget", "func"):
@@ -202,8 +200,11 @@ class Walk:
         data = [name for name, item in attributes.items() if name[0] != "_" and is_data(item)]
         self._hold(Items(attributes, data), path)
         slots = {name: getattr(value, name, None) for name in slots_of(type(value))}
-        if isinstance(value, torch.nn.Module) and "forward" not in attributes:
-            self.absent.append(partial(attributes.keys().isdisjoint, ("forward",)))
+        read = {"forward"}
+        if not isinstance(value, _OF_MODELS):  # a namespace of options
+            read = self.names
+            self._hold(Items(attributes, self._named(attributes)), path)
+        self.absent.append(partial(attributes.keys().isdisjoint, read.difference(attributes)))
         called = [name for name, item in attributes.items() if isinstance(item, _CALLED)]
         self._hold(Items(attributes, called), path)
         for name, item in {**attributes, **slots}.items():

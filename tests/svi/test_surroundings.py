@@ -119,6 +119,12 @@ CHANGES = {
         "c = C(2)", "`c` of model was a C and is another object"),
     "a namespace": ("c = types.SimpleNamespace(a=1)\ndef model(): return c.a", "c.a = 2",
                     "`c.a` of model was 1 and is 2"),
+    "what a namespace contains": (
+        "c = types.SimpleNamespace(a=types.SimpleNamespace(b=1))\ndef model(): return c.a.b",
+        "c.a.b = 2", "`c.a.b` of model was 1 and is 2"),
+    "a further name in a namespace": (
+        "c = types.SimpleNamespace()\ndef model(): return getattr(c, 'a', 0)", "c.a = 2",
+        "`c.a` of model is new"),
     "slots": (
         "class C:\n  __slots__ = ('a',)\nc = C()\nc.a = 1\ndef model(): return c.a", "c.a = 2",
               "`c.a` of model was 1 and is 2"),
