@@ -28,7 +28,9 @@ class UsedParameters(Messenger):
         self.leaves: dict[str, Tensor] = {}
 
     def _pyro_post_param(self, msg: Any) -> None:
-        self.leaves[msg["name"]] = msg["value"].unconstrained()
+        unconstrained = getattr(msg["value"], "unconstrained", None)
+        if unconstrained is not None:  # a module that keeps its own declares them without
+            self.leaves[msg["name"]] = unconstrained()
 
     def distinct(self) -> dict[str, Tensor]:
         """Each leaf once, with the name that the store has for it."""

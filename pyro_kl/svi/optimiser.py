@@ -84,6 +84,7 @@ class Optimiser:
             return
         for name in new.keys() & self.params.keys():
             next(cohort for cohort in self.cohorts if name in cohort.params).remove(name)
+        self.cohorts = [cohort for cohort in self.cohorts if cohort.params]
         self.params.update(new)
         waiting = []
         for saved in self._saved:

@@ -27,7 +27,16 @@ def put_values(values: Mapping[str, Tensor]) -> None:
 
 
 def saved_parameters(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Unconstrained values and constraints of those of some parameters that are in the store."""
+    """Unconstrained values and constraints of those of some parameters that are in the store.
+
+    Raises:
+        RuntimeError: modules keep their parameters to themselves.
+    """
+    if pyro.settings.get("module_local_params"):
+        raise RuntimeError(
+            "A checkpoint holds the parameters of Pyro's store, and module_local_params=True "
+            "keeps them in their modules: leave that setting off, or save their state_dict."
+        )
     store = pyro.get_param_store()
     return {
         name: {"value": leaf(name).detach().clone(), "constraint": repr(store._constraints[name])}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -54,10 +53,11 @@ class Progress:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=self._total, desc="SVI", unit="step", mininterval=0.0)
-            self._bar.start_t -= time.monotonic() - self._start  # the bar counts from the start
+            self._bar.start_t -= time.monotonic() - self._start  # the steps began then
+            self._bar.last_print_t = self._bar.start_t
         new = losses[self._drawn :]
         if new and not isinstance(new[0], tuple):
-            self._bar.set_postfix_str(f"loss={statistics.fmean(new):.5g}", refresh=False)
+            self._bar.set_postfix_str(f"loss={sum(new) / len(new):.5g}", refresh=False)
         self._bar.update(len(new))
         self._drawn = len(losses)
 

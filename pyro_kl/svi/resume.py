@@ -30,6 +30,7 @@ class Resume:
         self.restore.put_existing()
         self.is_average = state["is_average"]
         self.is_set_up = False
+        self._is_told = False
         self.buffers = state["buffers"]
         self._modules = modules
 
@@ -56,11 +57,12 @@ class Resume:
         self.is_set_up = True
 
     def is_done(self) -> bool:
-        """Whether a step, under `restore`, has found the rest; what it has not is told once."""
-        if self.restore.waiting and self.is_set_up:
+        """Whether the steps under `restore` have declared all; what is left is told once."""
+        if self.restore.waiting and not self._is_told:
+            self._is_told = True
             warn(
-                f"The checkpoint has values for {_names(self.restore.waiting)}, which this step "
-                "did not declare; they are put in place when a step does."
+                f"The checkpoint has values for {_names(self.restore.waiting)}, which the last "
+                "step did not declare; they are put in place when a step does."
             )
         return not self.restore.waiting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyro
 from torch import Tensor
 
 from .optimiser import Optimiser
@@ -34,7 +35,8 @@ class ShownAverages:
             put_values(averages)
 
     def hide(self) -> None:
-        """Put the values of the last step back."""
+        """Put the values of the last step back; the store may have been cleared since."""
         if self.iterates:
-            put_values(self.iterates)
+            store = pyro.get_param_store()
+            put_values({name: value for name, value in self.iterates.items() if name in store})
             self.iterates = {}

@@ -210,7 +210,7 @@ class SVI:
                 the run.
             checkpoint: a file for `save` at the end of the run, and after Ctrl-C.
             every: how many steps lie between two checkpoints before the end.
-            **kwargs: keyword arguments of both.
+            **kwargs: keyword arguments of both, other than those above.
 
         Returns:
             The losses, as a tensor.
@@ -225,7 +225,7 @@ class SVI:
         stopped: str | None = "error"
         bar = Progress(num_steps, progress)
         pace = Pace(self._steps_per_call, is_free=self._is_compiled and not callbacks)
-        if num_steps == 0:
+        if num_steps <= 0:
             self._set_up(arguments(self.step_count), kwargs)
         try:
             with InterruptBetweenSteps() as interrupt:
@@ -299,6 +299,9 @@ class SVI:
 
         Args:
             path: the file; a file that is there is replaced.
+
+        Raises:
+            RuntimeError: parameters are not in Pyro's store, but local to their modules.
         """
         self._stepper.settle()
         parameters = saved_parameters(self._stepper.names)

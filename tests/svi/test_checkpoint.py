@@ -165,7 +165,7 @@ def test_a_run_of_no_steps_puts_a_checkpoint_in_its_place(tmp_path):
     pyro.clear_param_store()
     svi = fit()
     svi.load(tmp_path / "fit")
-    assert svi.run(0).step_count == 3
+    assert svi.run(-1).step_count == 3
     torch.testing.assert_close(parameters(), saved, rtol=0, atol=0)
 
 
@@ -248,6 +248,44 @@ def test_every_scheduler_goes_on(name, tmp_path):
     assert torch.equal(svi.run(4).losses, whole)
 
 
+def test_a_scheduler_that_the_user_steps_goes_on(tmp_path):
+    def made():
+        pyro.clear_param_store()
+        scheduler = pyro.optim.ExponentialLR(
+            {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.5}
+        )
+        model = eight_schools.model
+        return pyro_kl.SVI(model, AutoNormal(model), scheduler, pyro_kl.TraceKL_ELBO()), scheduler
+
+    def epochs(svi, scheduler):
+        for _ in range(2):
+            svi.run(2)
+            scheduler.step()
+
+    svi, scheduler = made()
+    epochs(svi, scheduler)
+    svi.save(tmp_path / "fit")
+    epochs(svi, scheduler)
+    whole = parameters()
+    svi, scheduler = made()
+    svi.load(tmp_path / "fit")
+    epochs(svi, scheduler)
+    torch.testing.assert_close(parameters(), whole, rtol=0, atol=0)
+
+
+def test_parameters_that_are_local_to_modules_are_refused(tmp_path):
+    with pyro.settings.context(module_local_params=True):
+        svi = pyro_kl.SVI(
+            eight_schools.model,
+            AutoNormal(eight_schools.model),
+            pyro.optim.Adam({"lr": 0.01}),
+            pyro_kl.TraceKL_ELBO(),
+        )
+        svi.run(2)
+        with pytest.raises(RuntimeError, match="module_local_params=True keeps them in their"):
+            svi.save(tmp_path / "fit")
+
+
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     state = {"optimiser": {"cohorts": [{"momentum": torch.ones(1), "rates": Path()}]}}
     with pytest.raises(
@@ -318,15 +356,16 @@ def test_a_parameter_that_is_declared_later_gets_its_value_then(tmp_path):
         pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
 
     svi = fit(model, late_guide)
-    batches = [True, False, False, True, True]
+    batches = [True, False, False, False, True, True]
     svi.run(2, batches=batches[:2])
     svi.save(tmp_path / "fit")
     whole = [svi.step(late) for late in batches[2:]], parameters()
     pyro.clear_param_store()
     svi = fit(model, late_guide)
     svi.load(tmp_path / "fit")
-    with pytest.warns(UserWarning, match="values for late, which this step did not declare"):
+    with pytest.warns(UserWarning, match="for late, which the last step did not declare") as told:
         resumed = [svi.step(late) for late in batches[2:]], parameters()
+    assert len(told) == 1
     assert resumed[0] == whole[0]
     torch.testing.assert_close(resumed[1], whole[1], rtol=0, atol=0)
 
