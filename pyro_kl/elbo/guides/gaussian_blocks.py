@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -34,8 +35,8 @@ class GaussianBlock:
     Attributes:
         loc: mean given the blocks before it, or of the marginal; (..., n).
         scale: sd of each coordinate, given the blocks before it or of the marginal; (..., n).
-        log_diagonal: log sd of each coordinate given all before it, (..., n); where only their sum
-            is known, each has the same share of it.
+        log_diagonal: makes the log sd of each coordinate given all before it, (..., n); where only
+            their sum is known, each has the same share of it.
         tril: makes the Cholesky factor of the covariance whose sds are `scale`, (..., n, n).
         excess: entropy of each marginal beyond that of its conditional, (..., n): the logarithm of
             `scale` less `log_diagonal`. None is 0.
@@ -43,7 +44,7 @@ class GaussianBlock:
 
     loc: Tensor
     scale: Tensor
-    log_diagonal: Tensor
+    log_diagonal: Callable[[], Tensor]
     tril: Callable[[], Tensor]
     excess: Tensor | None
 
@@ -60,6 +61,15 @@ def _block_of(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     """The number of the block that each coordinate belongs to, (d,)."""
     with torch.inference_mode(False):  # it is kept for steps with a gradient
         return torch.tensor([i for i, n in enumerate(sizes) for _ in range(n)], device=device)
+
+
+def _in_blocks(sizes: Sequence[int], *vectors: Tensor) -> dict[int, tuple[Tensor, ...]]:
+    """First coordinate of each block -> the block of each vector.
+
+    A slice for each block would have a gradient of the vector's size for each block.
+    """
+    parts = zip(*(x.split(tuple(sizes), -1) for x in vectors), strict=True)
+    return dict(zip(accumulate(sizes, initial=0), parts, strict=False))
 
 
 #: Mean, sd and excess of each coordinate, (..., d).
@@ -99,14 +109,23 @@ class _Cholesky:
 
     def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
         """The coordinates from `start` to `stop`, given those before or not."""
-        loc, scale, excess = self.conditional if conditional else self.marginal
+        blocks = self._conditional_blocks if conditional else self._marginal_blocks
+        loc, scale, excess = blocks[start]
         return GaussianBlock(
-            loc[..., start:stop],
-            scale[..., start:stop],
-            self.log_diagonal[..., start:stop],
+            loc,
+            scale,
+            lambda: self.log_diagonal[..., start:stop],
             partial(self._factor, start, stop, conditional),
-            excess[..., start:stop],
+            excess,
         )
+
+    @cached_property
+    def _marginal_blocks(self) -> dict[int, tuple[Tensor, ...]]:
+        return _in_blocks(self.sizes, *self.marginal)
+
+    @cached_property
+    def _conditional_blocks(self) -> dict[int, tuple[Tensor, ...]]:
+        return _in_blocks(self.sizes, *self.conditional)
 
     def _factor(self, start: int, stop: int, conditional: bool) -> Tensor:
         if conditional or start == 0:
@@ -118,19 +137,17 @@ class _Cholesky:
 class _Diagonal:
     """u = loc + scale * noise: no coordinate depends on another."""
 
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        self.loc, self.scale, self.log_scale = loc, scale, scale.log()
+    def __init__(self, loc: Tensor, scale: Tensor, sizes: Sequence[int]) -> None:
+        self.loc, self.scale, self.sizes = loc, scale, sizes
+
+    @cached_property
+    def _blocks(self) -> dict[int, tuple[Tensor, ...]]:
+        return _in_blocks(self.sizes, self.loc, self.scale)
 
     def block(self, start: int, stop: int, conditional: bool) -> GaussianBlock:
         """The coordinates from `start` to `stop`."""
-        scale = self.scale[..., start:stop]
-        return GaussianBlock(
-            self.loc[..., start:stop],
-            scale,
-            self.log_scale[..., start:stop],
-            partial(torch.diag_embed, scale),
-            None,
-        )
+        loc, scale = self._blocks[start]
+        return GaussianBlock(loc, scale, scale.log, partial(torch.diag_embed, scale), None)
 
 
 class _LowRank:
@@ -175,7 +192,7 @@ class _LowRank:
         return GaussianBlock(
             loc,
             scale,
-            log_diagonal,
+            lambda: log_diagonal,
             lambda: torch.linalg.cholesky(factor @ factor.mT + torch.diag_embed(diag)),
             scale.log() - log_diagonal,
         )
@@ -214,5 +231,5 @@ def read_joint(distribution: Distribution, value: Tensor, sizes: Sequence[int] =
     if is_a(distribution, Independent) and is_a(distribution.base_dist, Normal):
         if len(distribution.event_shape) == 1:
             base = distribution.base_dist
-            return _Diagonal(_without_copies(base.loc, 1), _without_copies(base.scale, 1))
+            return _Diagonal(_without_copies(base.loc, 1), _without_copies(base.scale, 1), sizes)
     return None

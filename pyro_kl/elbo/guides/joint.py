@@ -105,7 +105,7 @@ def _narrow(
 def _multivariate_kl(block: GaussianBlock, normal: Normals, prior: Prior) -> PairKL:
     """KL of correlated blocks against a multivariate Normal prior, one block for each vector."""
     shape, tril = normal.scale.shape, block.tril()
-    excess = (diagonal(tril).log() - block.log_diagonal).sum(-1).reshape(shape[:-1])
+    excess = (diagonal(tril).log() - block.log_diagonal()).sum(-1).reshape(shape[:-1])
     tril = tril.reshape((*shape, shape[-1]))
     q = MultivariateNormal(normal.loc, scale_tril=tril, validate_args=False)
     pair = kl_of_pair(q, prior.base)

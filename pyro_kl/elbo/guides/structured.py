@@ -41,11 +41,12 @@ class _GuideRun:
         mean = attrgetter(name)(guide.locs) + self._shift(name)
         scale: Tensor = attrgetter(name)(guide.scales)
         if guide.conditionals[name] == "normal":
-            return GaussianBlock(mean, scale, scale.log(), lambda: torch.diag(scale), None)
+            return GaussianBlock(mean, scale, scale.log, lambda: torch.diag(scale), None)
         tril = scale.unsqueeze(-1) * attrgetter(name)(guide.scale_trils)
         sd = tril.square().sum(-1).sqrt()
         log_diagonal = tril.diagonal().log()
-        return GaussianBlock(mean, sd, log_diagonal, lambda: tril, sd.log() - log_diagonal)
+        excess = sd.log() - log_diagonal
+        return GaussianBlock(mean, sd, lambda: log_diagonal, lambda: tril, excess)
 
     def _shift(self, name: str) -> Any:
         """The part of the mean that comes from the sites before, flattened."""
