@@ -115,7 +115,14 @@ def loss_functions(
     Args:
         loss: an ELBO, or a function.
         loss_and_grads: a function that also adds the gradient; None differentiates `loss`.
+
+    Raises:
+        TypeError: the loss is neither.
     """
+    if isinstance(loss, type) or (not callable(loss) and not isinstance(loss, ELBO)):
+        raise TypeError(
+            f"loss must be an ELBO, such as pyro_kl.TraceKL_ELBO(), or a function, got {loss!r}."
+        )
     if isinstance(loss, ELBO):
         elbo: Any = loss
         return elbo.loss, elbo.loss_and_grads

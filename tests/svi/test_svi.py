@@ -405,3 +405,9 @@ def test_checkpoints_need_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder for the checkpoint"):
         svi.run(1, checkpoint=tmp_path / "none" / "fit")
     assert svi.step_count == 0
+
+
+@pytest.mark.parametrize("loss", [pyro.infer.Trace_ELBO, 1.0])
+def test_a_loss_that_is_none(loss):
+    with pytest.raises(TypeError, match="loss must be an ELBO, such as"):
+        ours(loss=loss)
