@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,16 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
     Args:
         path: the file; its folder exists.
-        state: tensors, numbers, texts, None, and lists and dicts of them.
+        state: tensors, numbers, texts, None, and lists, tuples and dicts of them.
 
     Raises:
         TypeError: there is anything else in it, which `read` would refuse.
     """
-    _check("", state)
+    plain = _plain("", {"kind": _KIND, "format": FORMAT, **state})
     path = Path(path)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        torch.save({"kind": _KIND, "format": FORMAT, **state}, file)
+        torch.save(plain, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
@@ -67,19 +69,22 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def _check(where: str, value: Any) -> None:
-    """Refuse what could be written, but not be read again without running code from the file."""
+def _plain(where: str, value: Any) -> Any:
+    """The same value, of types that are read again without running code from the file."""
+    if value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str):
+        return value
     if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check(f"{where}[{key!r}]", inner)
-    elif isinstance(value, (list, tuple)):
-        for index, inner in enumerate(value):
-            _check(f"{where}[{index}]", inner)
-    elif not isinstance(value, (Tensor, int, float, str)) and value is not None:
-        raise TypeError(
-            f"A checkpoint cannot hold {where}, which is a {type(value).__name__}: only tensors, "
-            "numbers and texts. Give an optimiser or a schedule whose state_dict has nothing else."
-        )
+        plain = {key: _plain(f"{where}[{key!r}]", inner) for key, inner in value.items()}
+        return Counter(plain) if isinstance(value, Counter) else plain
+    if isinstance(value, (list, tuple)):
+        items = [_plain(f"{where}[{index}]", inner) for index, inner in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, Real):  # numpy's
+        return int(value) if isinstance(value, Integral) else float(value)
+    raise TypeError(
+        f"A checkpoint cannot hold {where}, which is a {type(value).__name__}: only tensors, "
+        "numbers and texts. Give an optimiser or a schedule whose state_dict has nothing else."
+    )
 
 
 def check_target(path: str | os.PathLike[str] | None, every: int | None) -> None:

@@ -286,6 +286,14 @@ def test_parameters_that_are_local_to_modules_are_refused(tmp_path):
             svi.save(tmp_path / "fit")
 
 
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
+    state = {"format": 1, "lr": np.float64(0.1), "steps": [np.int64(3)], "on": (True, None)}
+    checkpoint.write(tmp_path / "fit", state)
+    assert checkpoint.read(tmp_path / "fit") == {
+        "kind": "pyro_kl.SVI", "format": 1, "lr": 0.1, "steps": [3], "on": (True, None)
+    }  # fmt: skip
+
+
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     state = {"optimiser": {"cohorts": [{"momentum": torch.ones(1), "rates": Path()}]}}
     with pytest.raises(
