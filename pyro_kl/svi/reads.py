@@ -44,9 +44,8 @@ LARGE = 1000  # elements of a container; those of a larger one are compared by i
 LARGE_ARRAY = 2**16  # bytes; the numbers of a larger array are not compared before every step
 
 _CALLED = (FunctionType, BuiltinFunctionType, MethodType, partial)
-# What a library's object or function runs, or reads, for the user.
 _OF_MODELS = (torch.nn.Module, Distribution, Transform, Messenger)
-_PASSED_ON = (*_CALLED, *_OF_MODELS)
+_PASSED_ON = (*_CALLED, *_OF_MODELS)  # what the code of a library runs, or reads, for the user
 _PARTS = ("_parameters", "_buffers", "_modules", "_pyro_params", "_pyro_samples")
 
 
@@ -147,9 +146,8 @@ class Walk:
         self._hold(Items(module, (name for name in module if name in read)), path)
         self._hold(Items(vars(function), self._named(vars(function))), path)
         for name in names.imports:
-            imported = sys.modules.get(name) or sys.modules.get(
-                f"{module.get('__package__')}.{name}"
-            )
+            relative = f"{module.get('__package__')}.{name}".rstrip(".")
+            imported = sys.modules.get(name) or sys.modules.get(relative)
             self.visit(imported, (self._title(name, imported),))
         self.visit(wrapped, (*path, ".__wrapped__"))
 
@@ -204,26 +202,33 @@ class Walk:
         if not isinstance(value, _OF_MODELS):  # a namespace of options
             read = self.names
             self._hold(Items(attributes, self._named(attributes)), path)
-        self.absent.append(partial(attributes.keys().isdisjoint, read.difference(attributes)))
+        self._hold_absent(attributes, read)
         called = [name for name, item in attributes.items() if isinstance(item, _CALLED)]
         self._hold(Items(attributes, called), path)
         for name, item in {**attributes, **slots}.items():
             # A tuple hides a module from torch: an autoguide keeps its model in one.
-            if any(
-                isinstance(it, _PASSED_ON) for it in (item if type(item) is tuple else (item,))
-            ):
+            parts = item if type(item) is tuple else (item,)
+            if any(isinstance(part, _PASSED_ON) for part in parts):
                 self.visit(item, (*path, f".{name}"))
 
     def _visit_user_object(self, value: Any, attributes: dict[str, Any], path: Path) -> None:
         cls, named = type(value), self._named(attributes)
         self._hold(Items(attributes, named), path)
         names = self.names.union(called_methods(cls, self._libraries_of(cls), constructed=False))
-        self.absent.append(partial(attributes.keys().isdisjoint, names.difference(named)))
+        self._hold_absent(attributes, names)
         read = read_by_libraries(cls, self._libraries_of(cls), list(attributes))
         self._hold(Items(attributes, [it for it in read if is_data(attributes[it])]), path)
         slots = [name for name in slots_of(cls) if name in self.names and hasattr(value, name)]
         self._hold(Attributes(value, slots), path)
         self._visit_class(cls, path, constructed=False)
+
+    def _hold_absent(self, attributes: dict[str, Any], names: set[str]) -> None:
+        """Enter that the other names are no attributes: a new one may hide that of a class."""
+        if self.reads_all_attributes:
+            self.absent.append(partial(attributes.keys().__eq__, frozenset(attributes)))
+        else:
+            others = names.difference(attributes)
+            self.absent.append(partial(attributes.keys().isdisjoint, others))
 
     def _visit_container(self, value: Any, path: Path, of_module: Path | None = None) -> None:
         if not is_library_class(type(value), self.home):  # it may have attributes
@@ -238,7 +243,8 @@ class Walk:
         elif is_large:
             contents = tuple(value.items() if isinstance(value, dict) else value)
         elif isinstance(value, dict):  # a key that a run itself enters is left out
-            entered = (key for key in value if (*path, holder.step(key)) in self.ignored)
+            start = of_module or path
+            entered = (key for key in value if (*start, holder.step(key)) in self.ignored)
             contents = value.keys() - entered
         self.places.append(Place(here, holder, None, value, contents))
         if not value:

@@ -224,6 +224,9 @@ CHANGES = {
     "an attribute under a computed name": (
         "class C: pass\nc = C()\nc.layer1 = 1\ndef model(): return getattr(c, f'layer{1}')",
         "c.layer1 = 2", "`c.layer1` of model was 1 and is 2"),
+    "a further attribute under a computed name": (
+        "class C: pass\nc = C()\ndef model(): return getattr(c, f'layer{1}', None)",
+        "c.layer1 = 2", "`c.layer1` of model is new"),
     "a plain attribute of a module": (NET, "net.flag = True", "`net.flag` of model was False"),
     "training": (NET, "net.eval()", "`net.training` of model was True and is False"),
     "training of a part": (NET, "net.layers.eval()", "`net.layers.training` of model was True"),
