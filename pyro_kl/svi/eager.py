@@ -27,7 +27,12 @@ class UsedParameters(Messenger):
         super().__init__()
         self.leaves: dict[str, Tensor] = {}
 
-    def _pyro_post_param(self, msg: Any) -> None:
+    def _process_message(self, msg: Any) -> None:
+        """Nothing; the methods of `Messenger` look for one of each message's type."""
+
+    def _postprocess_message(self, msg: Any) -> None:
+        if msg["type"] != "param":
+            return
         unconstrained = getattr(msg["value"], "unconstrained", None)
         if unconstrained is not None:  # a module that keeps its own declares them without
             self.leaves[msg["name"]] = unconstrained()
