@@ -135,16 +135,17 @@ def _is_plain(how: Decision, traces: Traces) -> bool:
 
 def _compute_densities(plan: Plan, traces: Traces, every_density: bool) -> None:
     """Let Pyro compute the log densities that are needed."""
-    of_model, of_guide = set(plan.observed), set(plan.auxiliary)
+    # dictionaries and no sets: gradients are summed in the same order in every process
+    of_model, of_guide = dict.fromkeys(plan.observed), dict.fromkeys(plan.auxiliary)
     for name, how in plan.decisions.items():
         if how.method == "prior":
-            of_model.add(name)
+            of_model[name] = None
         elif every_density or not how.exact or not how.agrees:
-            of_model.add(name)
-            of_guide.update(how.site.parts)
+            of_model[name] = None
+            of_guide.update(dict.fromkeys(how.site.parts))
         elif isinstance(how.site, OwnDistribution):
             if has_score_function(traces.guide.nodes[name]["fn"]):
-                of_guide.add(name)
+                of_guide[name] = None
     compute_model(traces.model, of_model)
     if of_guide:
         compute_guide(traces.guide, of_guide)

@@ -158,3 +158,20 @@ def test_a_mask_that_changes_is_compared_again_inside_of_a_functional_gradient()
     is_seen = torch.tensor([True, False])
     with pytest.warns(UserWarning, match="mask of z differ"):
         torch.func.grad(loss)(torch.tensor(0.3))
+
+
+def test_densities_are_computed_in_the_same_order_in_every_process():
+    """Gradients are summed in that order, and a resumed fit is equal to the last bit."""
+    order = []
+
+    class Noted(dist.Normal):
+        def log_prob(self, value):
+            order.append(int(self.scale))
+            return super().log_prob(value)
+
+    def sites():
+        for i in range(1, 9):
+            pyro.sample(f"site {i}", Noted(0.0, float(i)))
+
+    TraceKL_ELBO(mean_field="never").loss(sites, sites)
+    assert order == [*range(1, 9)] * 2
