@@ -1,4 +1,4 @@
-"""The process that compiles a block: `python -m pyro_kl.svi.build SPECIFICATION PACKAGE`.
+"""The process that compiles a block: `python -m pyro_kl.svi.build` and the arguments of `main`.
 
 It is a process of its own because torch.export and the inductor change the process that they run
 in: one switches validation of distributions off, for example.
@@ -116,15 +116,23 @@ def _message(error: Exception) -> str:
     return "; ".join([lines[0], *[line for line in lines[1:] if "error:" in line][:1]])
 
 
-def main(specification: str, package: str) -> None:
-    """Build the package that a file specifies; what went wrong goes to the standard error."""
+def main(specification: str, package: str, dtype: str, threads: str) -> None:
+    """Build the package that a file specifies; what went wrong goes to the standard error.
+
+    Args:
+        specification: the file.
+        package: the path of the package.
+        dtype: torch's default dtype, by name. Loading a graph computes its constants by it.
+        threads: the most that an operation may be shared by.
+    """
     _end_with_parent(Path(specification).parent)
     os.nice(10)
     torch.set_num_threads(1)
+    torch.set_default_dtype(getattr(torch, dtype))
     warnings.simplefilter("ignore")
     try:
-        block, inputs, threads, key = torch.load(specification, weights_only=False)
-        build(block, inputs, threads, Path(package), key)
+        block, inputs, key = torch.load(specification, weights_only=False)
+        build(block, inputs, int(threads), Path(package), key)
     except Exception as error:
         sys.exit(_message(error))
 

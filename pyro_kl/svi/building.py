@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .block import Block
 from .break_even import estimated_seconds, remember_seconds
-from .package import Package, can_load, key_of
+from .package import Package, can_load, key_of, settings_of_torch
 from .package_cache import cache_folder, evict, find, path_of
 
 
@@ -126,10 +126,10 @@ def _process(
 ) -> subprocess.Popen[bytes]:
     """Start the process, with all its files in `folder`."""
     specification = folder / "specification"
-    copies = [
-        each.detach().clone() for each in inputs
-    ]  # of a slice, all of its tensor would be saved
-    torch.save((block, copies, torch.get_num_threads(), key), specification)
+    # Without a copy, all of the tensor would be saved of which an input is a part.
+    copies = [each.detach().clone() for each in inputs]
+    torch.save((block, copies, key), specification)
+    command = [sys.executable, "-m", "pyro_kl.svi.build"]
     root = str(Path(__file__).parents[2])
     environment = {
         **os.environ,
@@ -140,7 +140,7 @@ def _process(
     }
     with open(folder / "errors", "wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "pyro_kl.svi.build", str(specification), str(package)],
+            [*command, specification, package, *settings_of_torch()],
             stdin=subprocess.PIPE,  # never written to: its end tells the process to end
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -71,7 +71,7 @@ def key_of(block: Block, inputs: Sequence[Tensor]) -> str:
         block.steps,
         block.rule.key(),
         [(each.shape, each.dtype, each.stride(), each.device) for each in inputs],
-        torch.get_num_threads(),
+        settings_of_torch(),
         torch.__version__,
         _sources(),
         platform.system(),
@@ -80,6 +80,11 @@ def key_of(block: Block, inputs: Sequence[Tensor]) -> str:
         _processor(),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def settings_of_torch() -> tuple[str, str]:
+    """What of this process is set in the one that builds: default dtype and number of threads."""
+    return str(torch.get_default_dtype()).removeprefix("torch."), str(torch.get_num_threads())
 
 
 @cache

@@ -6,6 +6,7 @@ process has imported and whether distributions are still validated.
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pyro
@@ -25,17 +26,17 @@ from pyro_kl.svi.set_up import set_up
 
 
 def small():
-    """A regression with two parameters in float64."""
-    x = torch.linspace(-1.0, 1.0, 7, dtype=torch.float64)
+    """A regression with two parameters, in the default dtype."""
+    x = torch.linspace(-1.0, 1.0, 7)
 
     def model(x):
-        w = pyro.sample("w", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), math.pi * torch.ones(2)).to_event(1))
         with pyro.plate("rows", len(x)):
             pyro.sample("y", dist.Normal(w[0] + w[1] * x, 0.5), obs=x)
 
     def guide(x):
-        loc = pyro.param("loc", lambda: x.new_zeros(2))
-        scale = pyro.param("scale", lambda: x.new_ones(2), constraint=constraints.positive)
+        loc = pyro.param("loc", lambda: torch.zeros(2))
+        scale = pyro.param("scale", lambda: torch.ones(2), constraint=constraints.positive)
         pyro.sample("w", dist.Normal(loc, scale).to_event(1))
 
     return Problem(model, guide, [(x,)], lr=0.05)
@@ -117,6 +118,7 @@ class Fit:
 
 
 if __name__ == "__main__":
+    torch.set_default_dtype(torch.float64)
     fit = Fit(small(), steps=4)
     assert fit.runner.build.package is not None, fit.runner.build.reason
     losses = fit.take(6)

@@ -62,7 +62,7 @@ class Uncompiled:
 
 
 @pytest.mark.parametrize("steps", [1, 4, 16])
-def test_steps_of_a_call_are_those_of_fx(folder, steps):
+def test_steps_of_a_call_are_those_of_fx(folder, double, steps):
     expected = Fit(small(), schedule=schedule).run(21)
     fit = Fit(small(), steps, schedule)
     fit.runner.build.package = Uncompiled(fit.block)
@@ -116,7 +116,7 @@ def test_a_call_that_fails_changes_nothing(folder):
     ],
     ids=["in place", "other memory"],
 )
-def test_a_user_may_change_a_parameter_between_steps(folder, change):
+def test_a_user_may_change_a_parameter_between_steps(folder, double, change):
     results = []
     for steps in (None, 4):
         fit = Fit(small(), steps)
@@ -150,6 +150,12 @@ def test_a_package_of_something_else_has_another_key(block, dtype, rows):
     key = key_of(hand_made(4), [torch.ones(2), torch.ones(3, 2)])
     assert key == key_of(hand_made(4), [torch.zeros(2), torch.zeros(3, 2)])
     assert key != key_of(block, [torch.ones(2), torch.ones(rows, 2, dtype=dtype)])
+
+
+def test_settings_of_torch_are_in_the_key(double):
+    key = key_of(hand_made(4), [torch.ones(2)])
+    torch.set_default_dtype(torch.float32)
+    assert key_of(hand_made(4), [torch.ones(2, dtype=torch.float64)]) != key
 
 
 def test_a_second_recording_has_the_same_key(folder):
@@ -286,7 +292,7 @@ def test_estimates_learn_from_builds(folder):
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """A cache folder with a package of four steps, built once for all workers."""
+    """A cache folder with a package of four steps in float64, built once for all workers."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -294,9 +300,11 @@ def compiled(tmp_path_factory):
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, lock(folder / "lock"):
         patch.setenv("PYRO_KL_CACHE", str(folder))
+        torch.set_default_dtype(torch.float64)
         build = Fit(small(), 4).runner.build
         build.start()
         assert build.wait() is not None, build.reason
+        torch.set_default_dtype(torch.float32)
     return folder
 
 
@@ -309,7 +317,7 @@ def lock(path):
 
 
 @needs_compiler
-def test_a_package_takes_the_steps_of_fx(compiled, monkeypatch):
+def test_a_package_takes_the_steps_of_fx(compiled, double, monkeypatch):
     monkeypatch.setenv("PYRO_KL_CACHE", str(compiled))
     expected = Fit(small(), schedule=schedule).run(39)
     fit = Fit(small(), 4, schedule)
@@ -333,7 +341,7 @@ def test_another_process_needs_no_compiler_and_stays_as_it_is(compiled):
 
 
 @needs_compiler
-def test_a_package_that_is_cut_changed_or_another_one_is_not_loaded(compiled, folder):
+def test_a_package_that_is_cut_changed_or_another_one_is_not_loaded(compiled, double, folder):
     key = Fit(small(), 4).runner.build._key
     whole = path_of(key, compiled).read_bytes()
     middle = len(whole) // 2
