@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -67,7 +68,11 @@ class SVI:
             left pay for it. What cannot be recorded or built is taken as usual, with a warning
             that says why. The draws are those of None.
         steps_per_call: how many steps a package takes in one call; callbacks are called after
-            each call. The results do not depend on it.
+            each call. The results do not depend on it. Without `compile` it is 1.
+
+    Raises:
+        TypeError: `optim` or `loss` is none of these.
+        ValueError: an option has a value that is not allowed.
 
     Attributes:
         step_count: steps taken so far, those before a loaded checkpoint included.
@@ -197,7 +202,7 @@ class SVI:
         second Ctrl-C does not wait for the step.
 
         Args:
-            num_steps: how many.
+            num_steps: how many; none if it is below 1.
             *args: positional arguments of model and guide at each step.
             progress: whether to show a progress bar on standard error, if the run takes longer
                 than two seconds; None shows it on a terminal and in a notebook. It needs tqdm.
@@ -216,9 +221,11 @@ class SVI:
             The losses, as a tensor.
 
         Raises:
+            TypeError: `num_steps` is no whole number.
             ValueError: `every` is given without `checkpoint`, or batches ended.
             FileNotFoundError: the folder of the checkpoint does not exist.
         """
+        num_steps = operator.index(num_steps)
         files.check_target(checkpoint, every)
         arguments = arguments_by_step(args, batches)
         losses: list[Any] = []

@@ -411,3 +411,8 @@ def test_checkpoints_need_a_folder(tmp_path):
 def test_a_loss_that_is_none(loss):
     with pytest.raises(TypeError, match="loss must be an ELBO, such as"):
         ours(loss=loss)
+
+
+def test_half_a_step():
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        ours().run(2.0)
