@@ -23,7 +23,7 @@ from .fx import FxRunner
 from .not_finite import sites_not_finite
 from .optimiser import Optimiser
 from .random_state import generators_kept, random_state_kept
-from .record import Recording, levels_of, record
+from .record import Recording, levels_of, record, why_not_recorded
 from .set_up import SetUp, set_up
 from .surroundings import Surroundings, Taken
 from .tensor_reads import Declined
@@ -42,15 +42,22 @@ class _Entry:
     """A record, how steps are taken by it, and what was found in Python when it was made.
 
     Attributes:
+        leaves: all parameters, by name; the recording has those that require a gradient.
         pause: steps to be taken by Pyro's own run before the record is tried again.
     """
 
     recording: Recording
     fx: FxRunner
     faster: Faster | None
+    leaves: dict[str, Tensor]
     taken: Taken
     failures: int = 0
     pause: int = 0
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the user has added to gradients before the step."""
+        return any([leaf.grad is not None for leaf in self.leaves.values()])
 
 
 class Compiled:
@@ -96,6 +103,7 @@ class Compiled:
         self.declined = ""
         self._surroundings = Surroundings(model, guide, elbo)
         self._made = self._steps = 0
+        self._is_started = False
         self._entries: dict[Any, _Entry] = {}
         self._choices: dict[str, list[Any]] = {}
         #: Places of floats among the arguments that change; None if none can be an input.
@@ -111,11 +119,12 @@ class Compiled:
 
     def state_dict(self) -> dict[str, Any]:
         """What a record depends on beside model, guide and parameters: numbers and texts."""
-        return {"choices": self._choices}
+        return {"choices": self._choices, "is_started": self._is_started}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Record as before `state` was saved."""
         self._choices = dict(state.get("choices", {}))  # an eager fit has none
+        self._is_started = state.get("is_started", True)
 
     def settle(self) -> None:
         """Give parameters and optimiser the state of the steps taken so far."""
@@ -126,18 +135,28 @@ class Compiled:
     # --- steps --------------------------------------------------------------------------------
 
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
-        """Take steps with the same arguments; their losses, in nats."""
+        """Take steps with the same arguments; their losses, in nats.
+
+        The first step of a fit is taken as usual, since it may make parameters, and is recorded
+        after that.
+        """
         losses: list[float] = []
+        if not self._is_started and count:
+            self._is_started = True
+            losses += self._eagerly(1, args, kwargs)
+            given = self._read(args, kwargs)
+            if given is not None:
+                self._entry(given)
         while len(losses) < count:
             left = count - len(losses)
             given = self._read(args, kwargs)
             entry = None if given is None else self._entry(given)
             if given is None or entry is None:
                 losses += self._eagerly(left, args, kwargs)
-            elif entry.pause:
-                paused = min(entry.pause, left)
-                entry.pause -= paused
-                losses += self._eagerly(paused, args, kwargs)
+            elif entry.pause or entry.has_gradients:
+                usual = min(max(entry.pause, 1), left)
+                entry.pause = max(entry.pause - usual, 0)
+                losses += self._eagerly(usual, args, kwargs)
             else:
                 losses += self._by_record(entry, left, given)
         self._steps += count
@@ -214,7 +233,7 @@ class Compiled:
             before = torch.get_rng_state(), [leaf.detach().clone() for leaf in leaves]
             losses += self.eager.take(1, given.args, given.kwargs)
         if all(map(math.isfinite, losses)):
-            self._say(_OTHER_NUMBERS)
+            self._say(_why_again(entry.recording), "again")
             if entry.failures >= _MOST_FAILURES:
                 self._forget(given)
         else:
@@ -231,10 +250,13 @@ class Compiled:
             changed = self._changed(entry)
             if not changed:
                 return entry
-            self._say(f"A step is recorded again: {changed}.")
+            self._say(f"A step is recorded again: {changed}.", changed.split(" was ")[0])
             self._forget(given)
         self.settle()
         try:
+            reason = why_not_recorded(self.elbo)
+            if reason:
+                raise Declined(reason)
             if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
                 raise Declined(f"{self._made} records were needed for {self._steps} steps")
             found = self._set_up(given)
@@ -266,19 +288,32 @@ class Compiled:
 
     def _changed(self, entry: _Entry) -> str:
         """What is not as it was recorded; empty if all is."""
-        store = pyro.get_param_store()._params
-        for name, leaf in entry.recording.parameters.items():
+        store, recorded = pyro.get_param_store()._params, entry.recording.parameters
+        for name, leaf in entry.leaves.items():
             if store.get(name) is not leaf:
                 return f"the parameter {name!r} is another tensor"
+            if leaf.requires_grad is not (name in recorded):
+                return f"requires_grad of the parameter {name!r} has changed"
+            if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
+                return f"the parameter {name!r} has a hook"
         return self._surroundings.difference(entry.taken) or ""
 
     def _recorded(self, found: SetUp, given: Arguments) -> _Entry:
         self.names.update(found.names)
+        trained = {name: x for name, x in found.parameters.items() if x.requires_grad}
+        for name, leaf in trained.items():
+            if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
+                raise Declined(f"the parameter {name!r} has a hook, which a record does not call")
         with random_state_kept():
             recording = record(
-                self.model, self.guide, self.elbo, found.parameters, *given.recorded,
+                self.model, self.guide, self.elbo, trained, *given.recorded,
                 found.methods, self._choices.get(given.name, ()),
             )  # fmt: skip
+        for name in self.optimiser.names & found.parameters.keys() - recording.parameters.keys():
+            raise Declined(
+                f"the parameter {name!r} has been trained and has no gradient any more: the "
+                "optimiser may still move it"
+            )
         self._choices[given.name] = list(recording.choices)
         levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
         fixed = [*given.tensors, *recording.captured]
@@ -286,13 +321,19 @@ class Compiled:
             fx = FxRunner(recording, self.optimiser, levels, fixed)
         with random_state_kept():
             loss = float(fx.evaluate(levels, fixed)[0])
+            end = torch.get_rng_state()
+        if not torch.equal(end, found.end):
+            raise Declined(
+                "torch's generator is moved by something else than draws, such as a seed that is "
+                "set in each run"
+            )
         if abs(loss - found.loss) > fx.eps**0.5 * max(1.0, abs(found.loss)):
             raise Declined(
                 f"with the same draws the record has a loss of {loss:g}, and model and guide of "
                 f"{found.loss:g}: they do not do the same in each run"
             )
         faster = None if self.mode == "fx" else self._faster(recording, fx, levels, fixed)
-        return _Entry(recording, fx, faster, self._surroundings.take())
+        return _Entry(recording, fx, faster, found.parameters, self._surroundings.take())
 
     def _faster(
         self, recording: Recording, fx: FxRunner, levels: list[float], fixed: list[Tensor]
@@ -326,7 +367,8 @@ class Compiled:
             else:
                 found.append(set_up(*run))
 
-        effects = self._surroundings.side_effects(run_once)
+        with random_state_kept():
+            effects = self._surroundings.side_effects(run_once)
         if effects.refusals:
             raise Declined("; ".join(effects.refusals))
         for notice in effects.notices:
@@ -335,10 +377,11 @@ class Compiled:
 
     # --- notices ------------------------------------------------------------------------------
 
-    def _say(self, message: str) -> None:
-        """Warn of it once."""
-        if message not in self._said:
-            self._said.add(message)
+    def _say(self, message: str, about: str = "") -> None:
+        """Warn once of what a message is about; by default, of itself."""
+        about = about or message
+        if about not in self._said:
+            self._said.add(about)
             warn(message)
 
     def _say_why_not(self, faster: Faster) -> None:
@@ -377,7 +420,10 @@ class Compiled:
         warn(f"The loss of a compiled step is {loss}{where}: such a step is taken as usual.")
 
 
-_OTHER_NUMBERS = (
-    "A compiled step was taken again as usual: in it, Python would have read another number "
-    "from a tensor, such as a branch or a size, or an integral would have needed more nodes."
-)
+def _why_again(recording: Recording) -> str:
+    """Why a record may not hold for a step whose loss is finite."""
+    reason = "an integral would have needed more nodes"
+    if recording.places:
+        read = "Python would have read another number from a tensor, such as a branch or a size"
+        reason = f"{read} ({'; '.join(recording.places)}), or {reason}"
+    return f"A compiled step was taken again as usual: in it, {reason}."

@@ -72,13 +72,14 @@ class Draw:
 
 
 def separate(
-    module: GraphModule, num_parameters: int
+    module: GraphModule, num_parameters: int, strides: Sequence[tuple[int, ...]]
 ) -> tuple[GraphModule, list[Draw], list[int]]:
     """Take the random operations out of a graph.
 
     Args:
         module: a simplified graph, whose first inputs are the parameters.
         num_parameters: how many of them there are.
+        strides: of what each random operation drew when it was recorded.
 
     Returns:
         The graph with one input for each draw after the parameters; the draws; the places, among
@@ -86,7 +87,7 @@ def separate(
         the graph is unchanged and there are no draws, since they have to keep their order.
     """
     random = [node for node in module.graph.nodes if is_random(node)]
-    draws = [_draw_of(node) for node in random]
+    draws = [_draw_of(*each) for each in zip(random, strides, strict=True)]
     inner = [i for i, draw in enumerate(draws) if draw is None]
     if inner:
         return module, [], inner
@@ -109,19 +110,36 @@ def separate(
     return GraphModule({}, graph), [draw for draw in draws if draw is not None], []
 
 
-def _draw_of(node: Any) -> Draw | None:
+def _draw_of(node: Any, strides: tuple[int, ...]) -> Draw | None:
     """The draw of a random operation; None if its distribution depends on an input."""
+    if like(node) is None:  # several tensors
+        return None
     about = tuple(like(node).shape), like(node).dtype, device_of(node)
     method = _FILLS.get(node.target)
-    if method is not None and like(node).memory_format is torch.contiguous_format:
-        numbers = () if node.target in _OF_SHAPE else node.args[1:]
+    if method is not None:
+        numbers = () if node.target in _OF_SHAPE else tuple(node.args[1:])
         if not any(isinstance(x, Node) for x in numbers):
-            return Draw(*about, method, tuple(numbers))
+            if torch.empty(about[0], device="meta").stride() == strides:
+                return Draw(*about, method, numbers)
+            return Draw(*about, "", operation=_in_other_order(about, strides, method, numbers))
     values = _constants([node.args, node.kwargs])
     if values is None:
         return None
     args, kwargs = values
     return Draw(*about, "", operation=partial(node.target, *args, **kwargs))
+
+
+def _in_other_order(
+    about: Any, strides: tuple[int, ...], method: str, numbers: tuple[Any, ...]
+) -> Callable[[], Tensor]:
+    """Fill a tensor whose memory has another order than its elements."""
+    shape, dtype, device = about
+
+    def draw() -> Tensor:
+        memory = torch.empty_strided(shape, strides, dtype=dtype, device=device)
+        return getattr(memory, method)(*numbers)
+
+    return draw
 
 
 def _constants(arguments: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
@@ -43,6 +43,7 @@ class Recording:
             no `draws`, and `step` draws.
         captured: tensors that model and guide use beside their arguments; they come after those
             of the arguments in `fixed`.
+        places: where Python has read numbers from tensors.
         choices: what was decided by the values at hand, such as numbers of nodes.
     """
 
@@ -51,6 +52,7 @@ class Recording:
     draws: Sequence[Draw]
     undrawable: Sequence[str]
     captured: Sequence[Tensor]
+    places: Sequence[str]
     choices: Sequence[Any]
 
 
@@ -112,7 +114,7 @@ def record(
         return [loss, ok, *(gradient for gradient in gradients if gradient is not None)]
 
     decided = Choices(given=choices)
-    with _as_recorded(decided):
+    with _as_recorded(decided), _plans_kept(elbo):
         traced = make_fx(gradient)(*inputs)
     if len(used) < len(parameters):  # a parameter without a gradient is read as data are
         return record(model, guide, elbo, used, args, kwargs, methods, decided.made)
@@ -130,13 +132,28 @@ def _recording(
     module, captured = lifted(traced, inputs)
     module = simplified(without_mutation(module, [*inputs, *captured]))
     _refuse_reads_of_draws(module, reads)
-    step, draws, inner = separate(module, len(parameters))
-    undrawable = list(dict.fromkeys(reads.drawn_by[i] for i in inner))
-    return Recording(step, parameters, draws, undrawable, captured, choices)
+    step, draws, inner = separate(module, len(parameters), [draw.strides for draw in reads.draws])
+    undrawable = list(dict.fromkeys(reads.draws[i].site for i in inner))
+    places = list(dict.fromkeys(read.where for read in reads.found))
+    return Recording(step, parameters, draws, undrawable, captured, places, choices)
 
 
 def _alias(x: Tensor) -> Tensor:
     return x if x.requires_grad else x.detach()
+
+
+@contextmanager
+def _plans_kept(elbo: Any) -> Iterator[None]:
+    """The ELBO decides afterwards as if nothing had been recorded."""
+    if not isinstance(elbo, TraceKL_ELBO):
+        yield
+        return
+    plans = elbo._plans
+    elbo._plans = plans.copy()
+    try:
+        yield
+    finally:
+        elbo._plans = plans
 
 
 @contextmanager
@@ -173,24 +190,28 @@ def _refuse_reads_of_draws(module: GraphModule, reads: Reads) -> None:
 # --- losses -------------------------------------------------------------------------------------
 
 
-def _losses_of(elbo: Any, methods: Mapping[str, str]) -> Callable[[Any, Run, Tensor], _Losses]:
-    """What computes the loss of an ELBO as a tensor.
-
-    Raises:
-        Declined: an ELBO whose loss is not known here.
-    """
+def why_not_recorded(elbo: Any) -> str:
+    """Why no step of an ELBO, or of a loss function, is recorded; empty if steps are."""
     if isinstance(elbo, TraceKL_ELBO):
-        reason = elbo.not_recordable
-        if reason:
-            raise Declined(reason)
+        base: type = TraceKL_ELBO
+        if elbo.not_recordable:
+            return elbo.not_recordable
+    elif type(elbo) in (Trace_ELBO, TraceMeanField_ELBO):
+        base = type(elbo)
+    else:
+        name = type(elbo).__name__ if isinstance(elbo, ELBO) else "a loss function"
+        return f"{name} is not recorded; TraceKL_ELBO, Trace_ELBO and TraceMeanField_ELBO are"
+    for method in ("loss", "loss_and_grads", "differentiable_loss"):
+        if method in vars(elbo) or getattr(type(elbo), method) is not getattr(base, method):
+            return f"{method} of {type(elbo).__name__} is not that of {base.__name__}"
+    return ""
+
+
+def _losses_of(elbo: Any, methods: Mapping[str, str]) -> Callable[[Any, Run, Tensor], _Losses]:
+    """What computes the loss of an ELBO as a tensor."""
+    if isinstance(elbo, TraceKL_ELBO):
         return partial(_of_trace_kl, methods)
-    known = {Trace_ELBO: _of_trace, TraceMeanField_ELBO: _of_mean_field}
-    if type(elbo) not in known:
-        raise Declined(
-            f"{type(elbo).__name__} is not recorded; TraceKL_ELBO, Trace_ELBO and "
-            "TraceMeanField_ELBO are"
-        )
-    return known[type(elbo)]
+    return _of_mean_field if isinstance(elbo, TraceMeanField_ELBO) else _of_trace
 
 
 def _of_trace_kl(methods: Mapping[str, str], elbo: Any, run: Run, levels: Tensor) -> _Losses:

@@ -6,25 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from .eager import UsedParameters
-
-
-class _FirstSample(Messenger):
-    """Keeps the state of the generator at the first sample statement of a run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.state: Tensor | None = None
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if self.state is None:
-            self.state = torch.get_rng_state()
 
 
 @dataclass(frozen=True)
@@ -36,12 +22,14 @@ class SetUp:
             with two names has the same one as in a step by `Eager`.
         names: of all parameters that they read.
         loss: of the run, in nats.
+        end: the state of torch's generator after the run.
         methods: site -> how its KL was computed, for a TraceKL_ELBO.
     """
 
     parameters: dict[str, Tensor]
     names: set[str]
     loss: float
+    end: Tensor
     methods: dict[str, str]
 
 
@@ -52,17 +40,14 @@ def set_up(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> SetUp:
-    """Evaluate the loss once, and put the generator back to where the first step starts.
+    """Evaluate the loss once; the generators move as in a step.
 
-    That is where it was; but if the run has made parameters, whose starting values may be drawn,
-    it is at the first sample statement after that, as in a first step by Pyro's SVI.
+    Parameters have been made before: a first step is taken as usual, since the starting values of
+    parameters may be drawn between other draws.
     """
-    before, known = torch.get_rng_state(), set(pyro.get_param_store().keys())
-    with _FirstSample() as first, UsedParameters() as used:
+    with UsedParameters() as used:
         loss = elbo.loss(model, guide, *args, **kwargs)
-    makes_parameters = set(pyro.get_param_store().keys()) != known
-    torch.set_rng_state(first.state if makes_parameters and first.state is not None else before)
     methods = {}
     if isinstance(elbo, TraceKL_ELBO):
         methods = {row.site: row.method for row in elbo.report}
-    return SetUp(used.distinct(), set(used.leaves), float(loss), methods)
+    return SetUp(used.distinct(), set(used.leaves), float(loss), torch.get_rng_state(), methods)

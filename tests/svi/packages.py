@@ -69,7 +69,9 @@ class Fit:
         pyro.set_rng_seed(0)
         self.args = problem.batch(0)
         self.elbo = pyro_kl.TraceKL_ELBO(beta=pyro_kl.LinearWarmup(20))
-        found = set_up(problem.model, problem.guide, self.elbo, self.args, {})
+        self.elbo.loss(problem.model, problem.guide, *self.args)
+        with random_state_kept():
+            found = set_up(problem.model, problem.guide, self.elbo, self.args, {})
         with random_state_kept():
             self.recording = record(
                 problem.model, problem.guide, self.elbo, found.parameters, self.args, {},

@@ -27,6 +27,9 @@ from ...registry.subclasses import is_a
 from ...wrappers.masked import unmasked
 from ...wrappers.transformed.maps import plain_maps
 
+#: Roundings by which a draw may be off its image: those of a product of matrices.
+_ROUNDING = 64
+
 
 @dataclass(frozen=True)
 class PairKL:
@@ -184,10 +187,20 @@ class Prior:
         return torch.Size(self.support.transform.inverse_shape(value.shape))
 
     def is_image(self, value: Tensor, unconstrained: Tensor) -> bool:
-        """Whether `value` is the image of `unconstrained`, which has the shape for it."""
+        """Whether `value` is the image of `unconstrained`, which has the shape for it.
+
+        A guide that computes its draw in another order of operations rounds otherwise.
+        """
         if self.support.is_identity and unconstrained.data_ptr() == value.data_ptr():
             return True
-        return torch.equal(self.support.transform(unconstrained.detach()), value)
+        image = self.support.transform(unconstrained.detach())
+        if torch.equal(image, value):
+            return True
+        rounding = _ROUNDING * torch.finfo(value.dtype).eps
+        largest = torch.maximum(image.abs(), unconstrained.detach().abs().max())
+        return image.shape == value.shape and bool(
+            ((image - value).abs() <= rounding * largest).all()
+        )
 
     def univariate_pair(
         self, normal: Normal | Normals, excess: Tensor | None = None

@@ -99,6 +99,12 @@ class Plans:
         self._layouts: dict[Any, Layout] = {}
         self._plans: dict[Any, Plan] = {}
 
+    def copy(self) -> Plans:
+        """The same plans; those that are made later belong to one of both only."""
+        other = Plans(self.mean_field, self.sampled)
+        other._layouts, other._plans = dict(self._layouts), dict(self._plans)
+        return other
+
     @property
     def watches(self) -> bool:
         """Whether the next run is to be watched: the first, and all if any structure needs it."""
