@@ -20,7 +20,7 @@ from torch import Tensor
 from .block import Block
 from .break_even import estimated_seconds, remember_seconds
 from .package import Package, can_load, key_of, settings_of_torch
-from .package_cache import cache_folder, evict, find, path_of
+from .package_cache import evict, find, path_of, usual_folder, writable_folder
 
 
 class Build:
@@ -42,16 +42,20 @@ class Build:
     def __init__(self, block: Block, inputs: Sequence[Tensor]) -> None:
         self.package: Package | None = None
         self.reason = self.notice = ""
+        self.seconds = self._started = 0.0
         self._block, self._inputs = block, inputs
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
         if not can_load():
             self.reason = f"torch {torch.__version__} cannot load compiled steps"
             return
-        self._folder, self.notice = cache_folder()
-        self.seconds = estimated_seconds(block.num_operations, self._folder)
         self._key = key_of(block, inputs)
+        self._folder = usual_folder()  # which may be one that others have filled
         self._find()
+        if self.package is None:
+            self._folder, notice = writable_folder()
+            self.notice = " ".join(filter(None, (self.notice, notice)))
+            self.seconds = estimated_seconds(block.num_operations, self._folder)
+            self._find()
 
     def start(self) -> None:
         """Start the process, unless there is a package or a reason why there will be none."""
@@ -61,11 +65,14 @@ class Build:
         if self.reason:
             return
         self._started = time.monotonic()
+        package = path_of(self._key, self._folder)
         try:
             self._work = Path(tempfile.mkdtemp(prefix="pyro_kl_"))
-            self._process = _process(
-                self._work, path_of(self._key, self._folder), self._block, self._inputs, self._key
-            )
+            try:
+                self._process = _process(self._work, package, self._block, self._inputs, self._key)
+            except BaseException:
+                shutil.rmtree(self._work, ignore_errors=True)
+                raise
         except Exception as error:  # such as a full disk
             self.reason = f"their compilation could not be started: {error}"
             return

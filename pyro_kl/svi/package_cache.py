@@ -14,22 +14,23 @@ from .package import Package
 MOST_BYTES = 500_000_000
 
 
-def cache_folder() -> tuple[Path, str]:
-    """Where packages are kept, and a notice if that is not the usual place.
+def usual_folder() -> Path:
+    """$PYRO_KL_CACHE, else $XDG_CACHE_HOME/pyro_kl, else ~/.cache/pyro_kl; it may be missing."""
+    chosen = os.environ.get("PYRO_KL_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base, "pyro_kl")
 
-    It is $PYRO_KL_CACHE, else $XDG_CACHE_HOME/pyro_kl, else ~/.cache/pyro_kl; if that cannot be
-    written to, a temporary folder of this process.
-    """
-    folder = Path("~/.cache/pyro_kl")
-    if os.environ.get("XDG_CACHE_HOME"):
-        folder = Path(os.environ["XDG_CACHE_HOME"], "pyro_kl")
-    folder = Path(os.environ.get("PYRO_KL_CACHE") or folder)
+
+def writable_folder() -> tuple[Path, str]:
+    """The usual folder; if it cannot be written to, one of this process alone and a notice."""
+    folder = usual_folder()
     try:
-        folder = folder.expanduser()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder, ""
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    except OSError as error:
         return Path(_temporary().name), (
             f"Compiled steps are kept for this process alone, because {folder} cannot be written "
             f"to ({error}). Set the environment variable PYRO_KL_CACHE to a folder that can."
@@ -54,9 +55,9 @@ def find(key: str, folder: Path) -> tuple[Package | None, str]:
     path = path_of(key, folder)
     try:
         package = Package(path, key)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None, ""
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a damaged file may lead to any
         with suppress(OSError):
             path.unlink()
         return None, f"Compiled steps are compiled again, because a package fails: {error}."

@@ -21,7 +21,7 @@ from pyro_kl.svi import break_even, building, package_cache
 from pyro_kl.svi.block import Block
 from pyro_kl.svi.optimiser import Optimiser
 from pyro_kl.svi.package import key_of
-from pyro_kl.svi.package_cache import cache_folder, path_of
+from pyro_kl.svi.package_cache import path_of
 from pyro_kl.svi.update_rules import update_rule
 
 from .packages import Fit, gamma_guide, small
@@ -177,11 +177,14 @@ def test_no_cache_folder(monkeypatch, tmp_path):
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setenv("PYRO_KL_CACHE", str(file / "folder"))
-    folder, notice = cache_folder()
+    folder, notice = package_cache.writable_folder()
     assert folder.is_dir()
-    assert cache_folder()[0] == folder
+    assert package_cache.writable_folder()[0] == folder
     assert str(file / "folder") in notice
     assert "PYRO_KL_CACHE" in notice
+    build = Fit(small(), 1).runner.build
+    assert not build.package
+    assert build.notice == notice
 
 
 @pytest.mark.parametrize("content", [b"", b"no package", b"PK\x05\x06" + bytes(18)])
@@ -218,6 +221,21 @@ def test_a_build_that_fails(folder, monkeypatch):
     assert build.reason == "their compilation failed: no space left"
     assert build.seconds < 60
     assert not work.exists()
+
+
+def test_a_build_that_cannot_start(folder, monkeypatch):
+    places = []
+
+    def fails(folder, *_):
+        places.append(folder)
+        raise OSError("disk is full")
+
+    monkeypatch.setattr(building, "_process", fails)
+    build = Fit(small(), 1).runner.build
+    build.start()
+    assert build.wait() is None
+    assert build.reason == "their compilation could not be started: disk is full"
+    assert not places[0].exists()
 
 
 def test_a_build_that_is_not_waited_for(folder, monkeypatch):
@@ -324,6 +342,20 @@ def test_a_package_takes_the_steps_of_fx(compiled, double, monkeypatch):
     assert fit.runner.build.package is not None
     got = fit.run(39)
     assert close(got, expected, 1e-10)
+
+
+@needs_compiler
+def test_a_folder_that_cannot_be_written_to_is_read(compiled, double, monkeypatch):
+    monkeypatch.setenv("PYRO_KL_CACHE", str(compiled))
+    monkeypatch.setattr(package_cache.tempfile, "TemporaryFile", refuse)
+    build = Fit(small(), 4).runner.build
+    assert build.package is not None
+    assert not build.notice
+
+
+def refuse(dir):
+    """In place of a function that makes a file, in a file system that is mounted read-only."""
+    raise PermissionError(f"{dir} is read-only")
 
 
 @needs_compiler
