@@ -103,7 +103,6 @@ class Compiled:
         self.declined = ""
         self._surroundings = Surroundings(model, guide, elbo)
         self._made = self._steps = 0
-        self._is_started = False
         self._entries: dict[Any, _Entry] = {}
         self._choices: dict[str, list[Any]] = {}
         #: Places of floats among the arguments that change; None if none can be an input.
@@ -119,12 +118,11 @@ class Compiled:
 
     def state_dict(self) -> dict[str, Any]:
         """What a record depends on beside model, guide and parameters: numbers and texts."""
-        return {"choices": self._choices, "is_started": self._is_started}
+        return {"choices": self._choices}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Record as before `state` was saved."""
         self._choices = dict(state.get("choices", {}))  # an eager fit has none
-        self._is_started = state.get("is_started", True)
 
     def settle(self) -> None:
         """Give parameters and optimiser the state of the steps taken so far."""
@@ -137,22 +135,22 @@ class Compiled:
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take steps with the same arguments; their losses, in nats.
 
-        The first step of a fit is taken as usual, since it may make parameters, and is recorded
-        after that.
+        The first step with arguments of one form is taken as usual, since it may make parameters,
+        and is recorded after that.
         """
         losses: list[float] = []
-        if not self._is_started and count:
-            self._is_started = True
-            losses += self._eagerly(1, args, kwargs)
-            given = self._read(args, kwargs)
-            if given is not None:
-                self._entry(given)
         while len(losses) < count:
             left = count - len(losses)
             given = self._read(args, kwargs)
-            entry = None if given is None else self._entry(given)
-            if given is None or entry is None:
+            if given is None:
                 losses += self._eagerly(left, args, kwargs)
+                continue
+            entry = self._entry(given)
+            if entry is None and given.name not in self._choices:
+                losses += self._eagerly(1, args, kwargs)
+                self._record(given)
+            elif entry is None:
+                self._record(given)  # as before a checkpoint was saved
             elif entry.pause or entry.has_gradients:
                 usual = min(max(entry.pause, 1), left)
                 entry.pause = max(entry.pause - usual, 0)
@@ -244,14 +242,19 @@ class Compiled:
     # --- records ------------------------------------------------------------------------------
 
     def _entry(self, given: Arguments) -> _Entry | None:
-        """The record for these arguments, which is made if there is none; None if it cannot be."""
+        """The record for these arguments; None if there is none that fits."""
         entry = self._entries.get(given.key)
-        if entry is not None:
-            changed = self._changed(entry)
-            if not changed:
-                return entry
+        if entry is None:
+            return None
+        changed = self._changed(entry)
+        if changed:
             self._say(f"A step is recorded again: {changed}.", changed.split(" was ")[0])
             self._forget(given)
+            return None
+        return entry
+
+    def _record(self, given: Arguments) -> None:
+        """Make the record for these arguments, or decline."""
         self.settle()
         try:
             reason = why_not_recorded(self.elbo)
@@ -259,20 +262,20 @@ class Compiled:
                 raise Declined(reason)
             if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
                 raise Declined(f"{self._made} records were needed for {self._steps} steps")
-            found = self._set_up(given)
+            self._made += 1
+            with random_state_kept():
+                found = self._set_up(given)
         except Declined as declined:
             self._decline(declined)
-            return None
-        self._made += 1
+            return
         try:
-            entry = self._entries[given.key] = self._recorded(found, given)
+            self._entries[given.key] = self._recorded(found, given)
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
             if given.has_numbers:
-                self._numbers = None  # a float that decides something is a constant of a record
-                return self._entry(Arguments(given.args, given.kwargs))
-            self._decline(error)
-            return None
-        return entry
+                # a float that decides something is a constant of a record
+                self._numbers = self._arguments = None
+            else:
+                self._decline(error)
 
     def _decline(self, error: Exception) -> None:
         """Take all steps as usual from now on, and say why."""
@@ -367,8 +370,7 @@ class Compiled:
             else:
                 found.append(set_up(*run))
 
-        with random_state_kept():
-            effects = self._surroundings.side_effects(run_once)
+        effects = self._surroundings.side_effects(run_once)
         if effects.refusals:
             raise Declined("; ".join(effects.refusals))
         for notice in effects.notices:

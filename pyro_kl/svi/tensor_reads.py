@@ -160,7 +160,10 @@ class _Memory(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _COPY_VALUES and _holds_tensor(args, kwargs, direct=func not in _KEEP_TENSORS):
+        copied = args[1:] if func is Tensor.new_tensor else args
+        if func in _COPY_VALUES and _holds_tensor(
+            copied, kwargs, direct=func not in _KEEP_TENSORS
+        ):
             self._refuse(func)
         if func in _READ_ARGUMENT:
             self.reads.note_values([*args, *kwargs.values()][_READ_ARGUMENT[func]])
