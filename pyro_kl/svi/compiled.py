@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
@@ -42,15 +42,18 @@ class _Entry:
     """A record, how steps are taken by it, and what was found in Python when it was made.
 
     Attributes:
+        key: of the arguments.
+        faster: by the steps of one call, what takes them by a package.
         leaves: all parameters, by name; the recording has those that require a gradient.
         pause: steps to be taken by Pyro's own run before the record is tried again.
     """
 
+    key: Any
     recording: Recording
     fx: FxRunner
-    faster: Faster | None
     leaves: dict[str, Tensor]
     taken: Taken
+    faster: dict[int, Faster | None] = field(default_factory=dict)
     failures: int = 0
     pause: int = 0
 
@@ -76,6 +79,7 @@ class Compiled:
 
     Attributes:
         remaining: steps still to come in a fit, or None; whether a build pays depends on it.
+        is_single: whether steps come one by one, as by `SVI.step` or with batches.
         declined: why steps are not recorded; empty if they are.
 
     Raises:
@@ -100,10 +104,11 @@ class Compiled:
         self.optimiser, self.eager = optimiser, eager
         self.mode, self.steps_per_call = mode, steps_per_call
         self.remaining: int | None = None
+        self.is_single = True
         self.declined = ""
         self._surroundings = Surroundings(model, guide, elbo)
         self._made = self._steps = 0
-        self._entries: dict[Any, _Entry] = {}
+        self._entries: dict[str, _Entry] = {}
         self._choices: dict[str, list[Any]] = {}
         #: Places of floats among the arguments that change; None if none can be an input.
         self._numbers: set[int] | None = set()
@@ -174,8 +179,8 @@ class Compiled:
         except Declined as declined:
             self._decline(declined)
             return None
-        if self._numbers is not None and given.key not in self._entries:
-            apart = given.floats_apart(self._entries)
+        if self._numbers is not None and given.name not in self._entries:
+            apart = given.floats_apart([entry.key for entry in self._entries.values()])
             if apart:
                 self._numbers |= apart
                 given = Arguments(args, kwargs, self._numbers)
@@ -188,11 +193,10 @@ class Compiled:
 
     def _by_record(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
         """Take some steps by a record, or as usual if the record fails."""
-        first, fixed = (
-            getattr(self.elbo, "step_count", 0),
-            [*given.tensors, *entry.recording.captured],
-        )
-        runner = self._runner(entry, first, fixed)
+        first = getattr(self.elbo, "step_count", 0)
+        fixed = [*given.tensors, *entry.recording.captured]
+        faster = self._faster(entry, levels_of(self.elbo, first), fixed)
+        runner = self._runner(entry, faster, levels_of(self.elbo, first), fixed)
         steps = min(count, runner.steps)
         levels = [levels_of(self.elbo, first + i) for i in range(steps)]
         generator, start = torch.get_rng_state(), time.perf_counter()
@@ -201,24 +205,54 @@ class Compiled:
             torch.set_rng_state(generator)
             return self._again(entry, steps, given)
         entry.failures = 0
-        if entry.faster is not None:
-            entry.faster.took(steps, time.perf_counter() - start)
+        if faster is not None:
+            faster.took(steps, time.perf_counter() - start)
         if isinstance(self.elbo, TraceKL_ELBO):
             self.elbo.steps_taken_elsewhere(
                 steps, Run(self.model, self.guide, given.args, given.kwargs)
             )
         return losses
 
-    def _runner(self, entry: _Entry, step: int, fixed: list[Tensor]) -> FxRunner | AotRunner:
+    def _runner(
+        self, entry: _Entry, faster: Faster | None, levels: list[float], fixed: list[Tensor]
+    ) -> FxRunner | AotRunner:
         """What takes the next steps; it is given the state of parameters and optimiser."""
         runner: FxRunner | AotRunner = entry.fx
-        if entry.faster is not None:
-            runner = entry.faster.runner(self.remaining, levels_of(self.elbo, step), fixed)
-            self._say_why_not(entry.faster)
+        if faster is not None:
+            runner = faster.runner(self.remaining, levels, fixed)
+            if faster.reason:
+                self._say(f"The steps are recorded, but not compiled: {faster.reason}.")
         if runner is not self._active:
             self.settle()
             self._active = runner
         return runner
+
+    def _faster(self, entry: _Entry, levels: list[float], fixed: list[Tensor]) -> Faster | None:
+        """What takes the steps by a package; None if there can be none.
+
+        A call of a package takes the time of all its steps, so that single steps have their own.
+        """
+        if self.mode == "fx":
+            return None
+        steps = 1 if self.is_single else self.steps_per_call
+        if steps not in entry.faster:
+            self.settle()
+            entry.faster[steps] = self._package(entry, steps, levels, fixed)
+        return entry.faster[steps]
+
+    def _package(
+        self, entry: _Entry, steps: int, levels: list[float], fixed: list[Tensor]
+    ) -> Faster | None:
+        """The package of so many steps in one call, or the reason why there is none."""
+        block, reason = block_of(entry.recording, self.optimiser, steps)
+        if block is None:
+            self._say(f"The steps are recorded, but not compiled: {reason}.")
+            return None
+        with random_state_kept():
+            aot = AotRunner(block, entry.recording, self.optimiser, levels, fixed)
+        if aot.build.notice:
+            self._say(aot.build.notice)
+        return Faster(entry.fx, aot, wait=self.mode == "aot")
 
     def _again(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
         """Take the steps as usual that a record has failed to take, with the same draws."""
@@ -243,7 +277,7 @@ class Compiled:
 
     def _entry(self, given: Arguments) -> _Entry | None:
         """The record for these arguments; None if there is none that fits."""
-        entry = self._entries.get(given.key)
+        entry = self._entries.get(given.name)
         if entry is None:
             return None
         changed = self._changed(entry)
@@ -269,7 +303,7 @@ class Compiled:
             self._decline(declined)
             return
         try:
-            self._entries[given.key] = self._recorded(found, given)
+            self._entries[given.name] = self._recorded(found, given)
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
             if given.has_numbers:
                 # a float that decides something is a constant of a record
@@ -286,7 +320,7 @@ class Compiled:
     def _forget(self, given: Arguments) -> None:
         """Make the record for these arguments anew."""
         self.settle()
-        self._entries.pop(given.key, None)
+        self._entries.pop(given.name, None)
         self._choices.pop(given.name, None)
 
     def _changed(self, entry: _Entry) -> str:
@@ -335,22 +369,7 @@ class Compiled:
                 f"with the same draws the record has a loss of {loss:g}, and model and guide of "
                 f"{found.loss:g}: they do not do the same in each run"
             )
-        faster = None if self.mode == "fx" else self._faster(recording, fx, levels, fixed)
-        return _Entry(recording, fx, faster, found.parameters, self._surroundings.take())
-
-    def _faster(
-        self, recording: Recording, fx: FxRunner, levels: list[float], fixed: list[Tensor]
-    ) -> Faster | None:
-        """What takes the steps by a package; None if there can be none."""
-        block, reason = block_of(recording, self.optimiser, self.steps_per_call)
-        if block is None:
-            self._say(f"The steps are recorded, but not compiled: {reason}.")
-            return None
-        with random_state_kept():
-            aot = AotRunner(block, recording, self.optimiser, levels, fixed)
-        if aot.build.notice:
-            self._say(aot.build.notice)
-        return Faster(fx, aot, wait=self.mode == "aot")
+        return _Entry(given.key, recording, fx, found.parameters, self._surroundings.take())
 
     def _set_up(self, given: Arguments) -> SetUp:
         """Run model and guide, and find out what a run changes in Python by itself.
@@ -385,10 +404,6 @@ class Compiled:
         if about not in self._said:
             self._said.add(about)
             warn(message)
-
-    def _say_why_not(self, faster: Faster) -> None:
-        if faster.reason:
-            self._say(f"The steps are recorded, but not compiled: {faster.reason}.")
 
     def _say_not_finite(
         self,

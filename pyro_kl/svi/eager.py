@@ -58,6 +58,7 @@ class Eager:
     Attributes:
         names: of the parameters that were read in any step.
         remaining: the steps that a run has still to take; not used here.
+        is_single: whether steps come one by one; not used here.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Eager:
         self.optimiser = optimiser
         self.names: set[str] = set()
         self.remaining: int | None = None
+        self.is_single = True
 
     def take(self, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Take steps with the same arguments.

@@ -59,6 +59,18 @@ class SVI:
         average: "polyak" for the mean of the parameters over all steps, or the decay of an
             exponential average. `run` leaves the averages in the parameter store; the next step
             goes on from where the last one ended, not from them.
+        compile: None runs model and guide in each step. The other modes record the first step
+            and take the others by the record, with the same draws for the same seed: "fx" runs
+            its operations one by one; "aot" compiles them, gradient and optimiser included, which
+            takes a minute and is kept in a cache folder (`PYRO_KL_CACHE`); "auto" starts with "fx"
+            and compiles in the background if the steps still to come pay for it. It needs a
+            TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO. What the model reads from Python is
+            compared before each step; where it has changed, a step is recorded again. Models that
+            cannot be recorded run as usual, and a warning says why. The model's Python code does
+            not run any more: it prints nothing, and values that are not in the support of a
+            distribution are not refused after the first step.
+        steps_per_call: the most steps that `run` takes in one call of compiled code; the results
+            do not depend on it.
         compile: how a step of TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO is taken. None runs
             model and guide each time. All others run them once, at the first step, and again
             when the arguments change their form or what they read from Python has changed:
@@ -234,6 +246,7 @@ class SVI:
         pace = Pace(self._steps_per_call, is_free=self._is_compiled and not callbacks)
         if num_steps <= 0:
             self._set_up(arguments(self.step_count), kwargs)
+        self._stepper.is_single = batches is not None
         try:
             with InterruptBetweenSteps() as interrupt:
                 ended = False
@@ -251,7 +264,7 @@ class SVI:
                         self.save(checkpoint)
             stopped = "interrupt" if interrupt.came else "callback" if ended else None
         finally:
-            self._stepper.remaining = None
+            self._stepper.remaining, self._stepper.is_single = None, True
             self._stepper.settle()
             self.step_count = self.optimiser.steps
             self.result = SVIResult.of(losses, self.step_count, stopped)
