@@ -172,8 +172,11 @@ class Compiled:
         """
         if self.declined:
             return None
-        if self._arguments is not None and self._arguments.are(args, kwargs):
-            return self._arguments
+        if self._arguments is not None:
+            renewed = self._arguments.renewed(args, kwargs)
+            if renewed is not None:
+                self._arguments = renewed
+                return renewed
         try:
             given = Arguments(args, kwargs, self._numbers or ())
         except Declined as declined:
@@ -195,10 +198,11 @@ class Compiled:
         """Take some steps by a record, or as usual if the record fails."""
         first = getattr(self.elbo, "step_count", 0)
         fixed = [*given.tensors, *entry.recording.captured]
-        faster = self._faster(entry, levels_of(self.elbo, first), fixed)
-        runner = self._runner(entry, faster, levels_of(self.elbo, first), fixed)
+        levels = [levels_of(self.elbo, first)]
+        faster = self._faster(entry, levels[0], fixed)
+        runner = self._runner(entry, faster, levels[0], fixed)
         steps = min(count, runner.steps)
-        levels = [levels_of(self.elbo, first + i) for i in range(steps)]
+        levels += [levels_of(self.elbo, first + i) for i in range(1, steps)]
         generator, start = torch.get_rng_state(), time.perf_counter()
         losses = runner.take(levels, fixed)
         if losses is None:
