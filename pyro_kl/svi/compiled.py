@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
@@ -22,10 +20,9 @@ from .faster import Faster
 from .fx import FxRunner
 from .not_finite import sites_not_finite
 from .optimiser import Optimiser
-from .random_state import generators_kept, random_state_kept
-from .record import Recording, levels_of, record, why_not_recorded
-from .set_up import SetUp, set_up
-from .surroundings import Surroundings, Taken
+from .random_state import random_state_kept
+from .record import levels_of, why_not_recorded
+from .recorder import Entry, Recorder
 from .tensor_reads import Declined
 
 _MODES = ("fx", "aot", "auto")
@@ -35,32 +32,6 @@ _MOST_RECORDS, _STEPS_OF_RECORD = 8, 200
 _MOST_FAILURES = 3
 #: The most steps that are taken as usual after a record has failed, before it is tried again.
 _LONGEST_PAUSE = 1024
-
-
-@dataclass
-class _Entry:
-    """A record, how steps are taken by it, and what was found in Python when it was made.
-
-    Attributes:
-        key: of the arguments.
-        faster: by the steps of one call, what takes them by a package.
-        leaves: all parameters, by name; the recording has those that require a gradient.
-        pause: steps to be taken by Pyro's own run before the record is tried again.
-    """
-
-    key: Any
-    recording: Recording
-    fx: FxRunner
-    leaves: dict[str, Tensor]
-    taken: Taken
-    faster: dict[int, Faster | None] = field(default_factory=dict)
-    failures: int = 0
-    pause: int = 0
-
-    @property
-    def has_gradients(self) -> bool:
-        """Whether the user has added to gradients before the step."""
-        return any([leaf.grad is not None for leaf in self.leaves.values()])
 
 
 class Compiled:
@@ -106,9 +77,9 @@ class Compiled:
         self.remaining: int | None = None
         self.is_single = True
         self.declined = ""
-        self._surroundings = Surroundings(model, guide, elbo)
+        self._recorder = Recorder(model, guide, elbo, optimiser)
         self._made = self._steps = 0
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._choices: dict[str, list[Any]] = {}
         #: Places of floats among the arguments that change; None if none can be an input.
         self._numbers: set[int] | None = set()
@@ -194,13 +165,12 @@ class Compiled:
         self.settle()
         return self.eager.take(count, args, kwargs)
 
-    def _by_record(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
+    def _by_record(self, entry: Entry, count: int, given: Arguments) -> list[float]:
         """Take some steps by a record, or as usual if the record fails."""
         first = getattr(self.elbo, "step_count", 0)
-        fixed = [*given.tensors, *entry.recording.captured]
         levels = [levels_of(self.elbo, first)]
-        faster = self._faster(entry, levels[0], fixed)
-        runner = self._runner(entry, faster, levels[0], fixed)
+        fixed = [*given.tensors, *entry.recording.captured]
+        runner, faster = self._runner(entry, levels[0], fixed)
         steps = min(count, runner.steps)
         levels += [levels_of(self.elbo, first + i) for i in range(1, steps)]
         generator, start = torch.get_rng_state(), time.perf_counter()
@@ -218,9 +188,10 @@ class Compiled:
         return losses
 
     def _runner(
-        self, entry: _Entry, faster: Faster | None, levels: list[float], fixed: list[Tensor]
-    ) -> FxRunner | AotRunner:
-        """What takes the next steps; it is given the state of parameters and optimiser."""
+        self, entry: Entry, levels: list[float], fixed: list[Tensor]
+    ) -> tuple[FxRunner | AotRunner, Faster | None]:
+        """What takes the next steps, given the state of parameters and optimiser; who decides."""
+        faster = self._faster(entry, levels, fixed)
         runner: FxRunner | AotRunner = entry.fx
         if faster is not None:
             runner = faster.runner(self.remaining, levels, fixed)
@@ -229,9 +200,9 @@ class Compiled:
         if runner is not self._active:
             self.settle()
             self._active = runner
-        return runner
+        return runner, faster
 
-    def _faster(self, entry: _Entry, levels: list[float], fixed: list[Tensor]) -> Faster | None:
+    def _faster(self, entry: Entry, levels: list[float], fixed: list[Tensor]) -> Faster | None:
         """What takes the steps by a package; None if there can be none.
 
         A call of a package takes the time of all its steps, so that single steps have their own.
@@ -245,7 +216,7 @@ class Compiled:
         return entry.faster[steps]
 
     def _package(
-        self, entry: _Entry, steps: int, levels: list[float], fixed: list[Tensor]
+        self, entry: Entry, steps: int, levels: list[float], fixed: list[Tensor]
     ) -> Faster | None:
         """The package of so many steps in one call, or the reason why there is none."""
         block, reason = block_of(entry.recording, self.optimiser, steps)
@@ -258,7 +229,7 @@ class Compiled:
             self._say(aot.build.notice)
         return Faster(entry.fx, aot, wait=self.mode == "aot")
 
-    def _again(self, entry: _Entry, count: int, given: Arguments) -> list[float]:
+    def _again(self, entry: Entry, count: int, given: Arguments) -> list[float]:
         """Take the steps as usual that a record has failed to take, with the same draws."""
         entry.failures += 1
         entry.pause = min(2**entry.failures, _LONGEST_PAUSE)
@@ -269,7 +240,7 @@ class Compiled:
             before = torch.get_rng_state(), [leaf.detach().clone() for leaf in leaves]
             losses += self.eager.take(1, given.args, given.kwargs)
         if all(map(math.isfinite, losses)):
-            self._say(_why_again(entry.recording), "again")
+            self._say(entry.why_again, "again")
             if entry.failures >= _MOST_FAILURES:
                 self._forget(given)
         else:
@@ -279,12 +250,12 @@ class Compiled:
 
     # --- records ------------------------------------------------------------------------------
 
-    def _entry(self, given: Arguments) -> _Entry | None:
+    def _entry(self, given: Arguments) -> Entry | None:
         """The record for these arguments; None if there is none that fits."""
         entry = self._entries.get(given.name)
         if entry is None:
             return None
-        changed = self._changed(entry)
+        changed = self._recorder.changed(entry)
         if changed:
             self._say(f"A step is recorded again: {changed}.", changed.split(" was ")[0])
             self._forget(given)
@@ -301,13 +272,20 @@ class Compiled:
             if self._made >= _MOST_RECORDS + self._steps // _STEPS_OF_RECORD:
                 raise Declined(f"{self._made} records were needed for {self._steps} steps")
             self._made += 1
-            with random_state_kept():
-                found = self._set_up(given)
+            found, notices = self._recorder.set_up(given)
         except Declined as declined:
             self._decline(declined)
             return
+        for notice in notices:
+            self._say(notice)
+        self.names.update(found.names)
         try:
-            self._entries[given.name] = self._recorded(found, given)
+            entry = self._recorder.record(found, given, self._choices.get(given.name, ()))
+            self._entries[given.name] = entry
+            self._choices[given.name] = list(entry.recording.choices)
+            levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
+            # a package is waited for here
+            self._runner(entry, levels, [*given.tensors, *entry.recording.captured])
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it
             if given.has_numbers:
                 # a float that decides something is a constant of a record
@@ -326,79 +304,6 @@ class Compiled:
         self.settle()
         self._entries.pop(given.name, None)
         self._choices.pop(given.name, None)
-
-    def _changed(self, entry: _Entry) -> str:
-        """What is not as it was recorded; empty if all is."""
-        store, recorded = pyro.get_param_store()._params, entry.recording.parameters
-        for name, leaf in entry.leaves.items():
-            if store.get(name) is not leaf:
-                return f"the parameter {name!r} is another tensor"
-            if leaf.requires_grad is not (name in recorded):
-                return f"requires_grad of the parameter {name!r} has changed"
-            if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
-                return f"the parameter {name!r} has a hook"
-        return self._surroundings.difference(entry.taken) or ""
-
-    def _recorded(self, found: SetUp, given: Arguments) -> _Entry:
-        self.names.update(found.names)
-        trained = {name: x for name, x in found.parameters.items() if x.requires_grad}
-        for name, leaf in trained.items():
-            if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
-                raise Declined(f"the parameter {name!r} has a hook, which a record does not call")
-        with random_state_kept():
-            recording = record(
-                self.model, self.guide, self.elbo, trained, *given.recorded,
-                found.methods, self._choices.get(given.name, ()),
-            )  # fmt: skip
-        for name in self.optimiser.names & found.parameters.keys() - recording.parameters.keys():
-            raise Declined(
-                f"the parameter {name!r} has been trained and has no gradient any more: the "
-                "optimiser may still move it"
-            )
-        self._choices[given.name] = list(recording.choices)
-        levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
-        fixed = [*given.tensors, *recording.captured]
-        with random_state_kept():
-            fx = FxRunner(recording, self.optimiser, levels, fixed)
-        with random_state_kept():
-            loss = float(fx.evaluate(levels, fixed)[0])
-            end = torch.get_rng_state()
-        if not torch.equal(end, found.end):
-            raise Declined(
-                "torch's generator is moved by something else than draws, such as a seed that is "
-                "set in each run"
-            )
-        if abs(loss - found.loss) > fx.eps**0.5 * max(1.0, abs(found.loss)):
-            raise Declined(
-                f"with the same draws the record has a loss of {loss:g}, and model and guide of "
-                f"{found.loss:g}: they do not do the same in each run"
-            )
-        return _Entry(given.key, recording, fx, found.parameters, self._surroundings.take())
-
-    def _set_up(self, given: Arguments) -> SetUp:
-        """Run model and guide, and find out what a run changes in Python by itself.
-
-        This is done for each record: in another branch, another value is read.
-
-        Raises:
-            Declined: model or guide read what they change themselves in each run.
-        """
-        run = self.model, self.guide, self.elbo, given.args, given.kwargs
-        found: list[SetUp] = []
-
-        def run_once() -> None:
-            if found:
-                with generators_kept():
-                    self.elbo.loss(self.model, self.guide, *given.args, **given.kwargs)
-            else:
-                found.append(set_up(*run))
-
-        effects = self._surroundings.side_effects(run_once)
-        if effects.refusals:
-            raise Declined("; ".join(effects.refusals))
-        for notice in effects.notices:
-            self._say(notice)
-        return found[0]
 
     # --- notices ------------------------------------------------------------------------------
 
@@ -439,12 +344,3 @@ class Compiled:
                 torch._foreach_copy_(leaves, after)
         where = f" at {', '.join(sites)}" if sites else ""
         warn(f"The loss of a compiled step is {loss}{where}: such a step is taken as usual.")
-
-
-def _why_again(recording: Recording) -> str:
-    """Why a record may not hold for a step whose loss is finite."""
-    reason = "an integral would have needed more nodes"
-    if recording.places:
-        read = "Python would have read another number from a tensor, such as a branch or a size"
-        reason = f"{read} ({'; '.join(recording.places)}), or {reason}"
-    return f"A compiled step was taken again as usual: in it, {reason}."

@@ -236,6 +236,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # torch 2.8 warns of its own call
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_goes_on(name, tmp_path):
     schedule = SCHEDULERS[name]
