@@ -194,6 +194,8 @@ class Compiled:
         faster = self._faster(entry, levels, fixed)
         runner: FxRunner | AotRunner = entry.fx
         if faster is not None:
+            if self._active not in (None, entry.fx, faster.aot):
+                self.settle()  # a package that is compared takes over the optimiser's state
             runner = faster.runner(self.remaining, levels, fixed)
             if faster.reason:
                 self._say(f"The steps are recorded, but not compiled: {faster.reason}.")
