@@ -84,8 +84,25 @@ class Compiled:
         #: Places of floats among the arguments that change; None if none can be an input.
         self._numbers: set[int] | None = set()
         self._arguments: Arguments | None = None
+        #: Arguments with other floats than those that the next record is made for.
+        self._floats: Arguments | None = None
         self._active: FxRunner | AotRunner | None = None
         self._said: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its records anew: they hold the tensors of this fit."""
+        self.settle()
+        own: dict[str, Any] = {
+            "_recorder": None,
+            "_entries": {},
+            "_arguments": None,
+            "_floats": None,
+        }
+        return {**self.__dict__, **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._recorder = Recorder(self.model, self.guide, self.elbo, self.optimiser)
 
     @property
     def names(self) -> set[str]:
@@ -158,6 +175,7 @@ class Compiled:
             if apart:
                 self._numbers |= apart
                 given = Arguments(args, kwargs, self._numbers)
+                self._floats = self._arguments
         self._arguments = given
         return given
 
@@ -283,6 +301,9 @@ class Compiled:
         self.names.update(found.names)
         try:
             entry = self._recorder.record(found, given, self._choices.get(given.name, ()))
+            if given.has_numbers and self._floats is not None:
+                other = Arguments(self._floats.args, self._floats.kwargs, self._numbers or ())
+                self._recorder.compare(entry, other)
             self._entries[given.name] = entry
             self._choices[given.name] = list(entry.recording.choices)
             levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))

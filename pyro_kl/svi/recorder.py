@@ -129,8 +129,7 @@ class Recorder:
                 f"the parameter {name!r} has been trained and has no gradient any more: the "
                 "optimiser may still move it"
             )
-        levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
-        fixed = [*given.tensors, *recording.captured]
+        levels, fixed = self._levels(), [*given.tensors, *recording.captured]
         with random_state_kept():
             fx = FxRunner(recording, self.optimiser, levels, fixed)
         with random_state_kept():
@@ -141,12 +140,30 @@ class Recorder:
                 "torch's generator is moved by something else than draws, such as a seed that is "
                 "set in each run"
             )
-        if abs(loss - found.loss) > fx.eps**0.5 * max(1.0, abs(found.loss)):
-            raise Declined(
-                f"with the same draws the record has a loss of {loss:g}, and model and guide of "
-                f"{found.loss:g}: they do not do the same in each run"
-            )
+        _refuse_apart(loss, found.loss, fx.eps)
         return Entry(given.key, recording, fx, found.parameters, self._surroundings.take())
+
+    def compare(self, entry: Entry, other: Arguments) -> None:
+        """Compare the record with a run for other arguments: a float may have decided something.
+
+        Args:
+            entry: the record.
+            other: arguments of the same form, with other floats.
+
+        Raises:
+            Declined: the losses differ.
+        """
+        if other.key != entry.key:
+            return
+        with random_state_kept():
+            usual = float(self.elbo.loss(self.model, self.guide, *other.args, **other.kwargs))
+        with random_state_kept():
+            fixed = [*other.tensors, *entry.recording.captured]
+            loss = float(entry.fx.evaluate(self._levels(), fixed)[0])
+        _refuse_apart(loss, usual, entry.fx.eps)
+
+    def _levels(self) -> list[float]:
+        return levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
 
     def changed(self, entry: Entry) -> str:
         """What is not as it was recorded; empty if all is."""
@@ -163,3 +180,12 @@ class Recorder:
 
 def _has_hook(leaf: Tensor) -> bool:
     return bool(leaf._backward_hooks or leaf._post_accumulate_grad_hooks)
+
+
+def _refuse_apart(recorded: float, usual: float, eps: float) -> None:
+    """Raise Declined if the losses of a record and of a run with the same draws differ."""
+    if abs(recorded - usual) > eps**0.5 * max(1.0, abs(usual)):
+        raise Declined(
+            f"with the same draws the record has a loss of {recorded:g}, and model and guide of "
+            f"{usual:g}: they do not do the same in each run"
+        )

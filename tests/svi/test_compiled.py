@@ -1,5 +1,6 @@
 """A recorded step is the step that model and guide take, or the reason why it is not recorded."""
 
+import copy
 import re
 import warnings
 
@@ -323,3 +324,37 @@ def test_models_of_the_benchmark(name):
         return fitted(make, problem.batch, pyro_kl.TraceKL_ELBO, compile, problem.lr)
 
     assert_same(fit(None), fit("fx"))
+
+
+def by_table(x, weight=1.0):
+    r = pyro.sample("r", dist.Normal(-3.0, {0.5: 2.0}.get(weight, 1.0)))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(r, 1.0 + 0 * weight), obs=x)
+
+
+def test_a_float_that_decides_something_is_a_constant_of_a_record():
+    """As an input it would be no key of a table."""
+    weights = [0.5, 1.0, 1.0, 0.5, 2.0]  # in a record for 1.0 as an input, 0.5 is no key either
+
+    def batch(step):
+        return (COUNTS, weights[step % len(weights)])
+
+    make = pair(by_table, lambda x, weight: real_guide(x))
+    usual = fitted(make, batch, pyro_kl.TraceKL_ELBO, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_same(usual, fitted(make, batch, pyro_kl.TraceKL_ELBO, "fx"))
+
+
+def test_a_copy_goes_on_as_that_of_an_eager_fit():
+    def losses(compile):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi = pyro_kl.SVI(
+            regression, normal_guide, torch.optim.Adam, pyro_kl.TraceKL_ELBO(),
+            optim_args={"lr": 0.05}, compile=compile,
+        )  # fmt: skip
+        svi.run(5, X, Y)
+        return copy.deepcopy(svi).run(5, X, Y).losses
+
+    torch.testing.assert_close(losses("fx"), losses(None), rtol=1e-5, atol=1e-5)
