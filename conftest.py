@@ -10,6 +10,8 @@ import pyro_kl
 
 #: How many cases of a parametrised test its short form keeps, at least.
 FEW = 12
+#: Tests that start processes of their own, for minutes: the short form leaves them out.
+PROCESSES = {"test_packages.py", "test_kill.py", "test_checkpoint.py"}
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +33,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tests: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         tests[item.nodeid.partition("[")[0]].append(item)
-    kept = {item for cases in tests.values() for item in cases[:: max(1, len(cases) // FEW)]}
+    kept = {
+        item
+        for cases in tests.values()
+        for item in cases[:: max(1, len(cases) // FEW)]
+        if item.path.name not in PROCESSES
+    }
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
