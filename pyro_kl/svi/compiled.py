@@ -185,12 +185,11 @@ class Compiled:
 
     def _by_record(self, entry: Entry, count: int, given: Arguments) -> list[float]:
         """Take some steps by a record, or as usual if the record fails."""
-        first = getattr(self.elbo, "step_count", 0)
-        levels = [levels_of(self.elbo, first)]
+        levels = [levels_of(self.elbo)]
         fixed = [*given.tensors, *entry.recording.captured]
         runner, faster = self._runner(entry, levels[0], fixed)
         steps = min(count, runner.steps)
-        levels += [levels_of(self.elbo, first + i) for i in range(1, steps)]
+        levels += [levels_of(self.elbo, i) for i in range(1, steps)]
         generator, start = torch.get_rng_state(), time.perf_counter()
         losses = runner.take(levels, fixed)
         if losses is None:
@@ -306,7 +305,7 @@ class Compiled:
                 self._recorder.compare(entry, other)
             self._entries[given.name] = entry
             self._choices[given.name] = list(entry.recording.choices)
-            levels = levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
+            levels = levels_of(self.elbo)
             # a package is waited for here
             self._runner(entry, levels, [*given.tensors, *entry.recording.captured])
         except Exception as error:  # whatever cannot be recorded runs as Pyro runs it

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from .graph import aten, device_of, is_random, like
+from .graph import device_of, is_random, like
+from .tensor_reads import aten
 
 #: Operations that fill a tensor of a known shape -> the method of a tensor that does the same.
 _FILLS = {
@@ -158,11 +159,3 @@ def _constants(arguments: Any) -> Any:
         return torch.fx.map_arg(arguments, value)
     except LookupError:
         return None
-
-
-def drawn(draws: Sequence[Draw]) -> list[Tensor]:
-    """The draws of one step."""
-    found = [draw.empty() for draw in draws]
-    for draw, memory in zip(draws, found, strict=True):
-        draw.into(memory)()
-    return found

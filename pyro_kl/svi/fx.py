@@ -136,14 +136,14 @@ class FxRunner:
         self._redraw = [
             draw.into(memory) for draw, memory in zip(recording.draws, self._draws, strict=True)
         ]
-        self._levels: tuple[Sequence[float], Tensor] = [], torch.empty(0)
+        self._levels: tuple[Sequence[float] | None, Tensor] = None, torch.empty(0)
         example = self._inputs(levels, fixed)
         self._step = runnable(recording.step, example)
 
     def _inputs(self, levels: Sequence[float], fixed: Sequence[Tensor]) -> list[Tensor]:
         for redraw in self._redraw:
             redraw()
-        if levels != self._levels[0] or not self._levels[1].numel():
+        if levels != self._levels[0]:
             self._levels = levels, torch.tensor(levels, dtype=torch.float64)
         return [*self._leaves, *self._draws, self._levels[1], *fixed]
 

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from .tensor_reads import Declined
-
-aten = torch.ops.aten
+from .tensor_reads import Declined, aten
 
 #: Operations that return their first argument if shape, dtype and strides stay the same.
 _MAY_DO_NOTHING = {
@@ -34,11 +32,9 @@ _LIKE: Mapping[Any, int | float] = {
 
 def is_random(node: Any) -> bool:
     """Whether a node draws."""
-    return _has_tag(node, torch.Tag.nondeterministic_seeded)
-
-
-def _has_tag(node: Any, tag: torch.Tag) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and tag in node.target.tags
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return torch.Tag.nondeterministic_seeded in node.target.tags
 
 
 def like(node: Any) -> Any:

@@ -56,9 +56,11 @@ class Recording:
     choices: Sequence[Any]
 
 
-def levels_of(elbo: Any, step: int) -> list[float]:
-    """The weights of the KLs at a step of the schedules; none for an ELBO without."""
-    return elbo.objective.levels(step) if isinstance(elbo, TraceKL_ELBO) else []
+def levels_of(elbo: Any, ahead: int = 0) -> list[float]:
+    """The weights of the KLs some steps ahead of the next one; none for an ELBO without."""
+    if not isinstance(elbo, TraceKL_ELBO):
+        return []
+    return elbo.objective.levels(elbo.step_count + ahead)
 
 
 def record(
@@ -92,7 +94,7 @@ def record(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     losses = _losses_of(elbo, methods)
-    levels = torch.tensor(levels_of(elbo, getattr(elbo, "step_count", 0)), dtype=torch.float64)
+    levels = torch.tensor(levels_of(elbo), dtype=torch.float64)
     # An alias of each argument is passed: a model may hold the same tensor in a closure too,
     # which stays what it is when the argument is another one.
     args, kwargs = pytree.tree_map_only(Tensor, _alias, (args, kwargs))

@@ -129,7 +129,7 @@ class Recorder:
                 f"the parameter {name!r} has been trained and has no gradient any more: the "
                 "optimiser may still move it"
             )
-        levels, fixed = self._levels(), [*given.tensors, *recording.captured]
+        levels, fixed = levels_of(self.elbo), [*given.tensors, *recording.captured]
         with random_state_kept():
             fx = FxRunner(recording, self.optimiser, levels, fixed)
         with random_state_kept():
@@ -159,11 +159,8 @@ class Recorder:
             usual = float(self.elbo.loss(self.model, self.guide, *other.args, **other.kwargs))
         with random_state_kept():
             fixed = [*other.tensors, *entry.recording.captured]
-            loss = float(entry.fx.evaluate(self._levels(), fixed)[0])
+            loss = float(entry.fx.evaluate(levels_of(self.elbo), fixed)[0])
         _refuse_apart(loss, usual, entry.fx.eps)
-
-    def _levels(self) -> list[float]:
-        return levels_of(self.elbo, getattr(self.elbo, "step_count", 0))
 
     def changed(self, entry: Entry) -> str:
         """What is not as it was recorded; empty if all is."""
