@@ -1,0 +1,1 @@
+"""Generalised linear models: exact variational inference, deterministic and out of core."""
