@@ -1,1 +1,1 @@
-"""Generalised linear models: exact variational inference, deterministic and out of core."""
+"""Exact variational inference for generalised linear models, deterministic."""

@@ -1,0 +1,115 @@
+"""Rows of data, in chunks: the unit of work, of summation and of restart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+#: A chunk's features have about this many bytes: as much as the cache of one core holds.
+CHUNK_BYTES = 1 << 20
+#: A chunk has at least this many rows: of fewer, the calls cost more than their arithmetic.
+LEAST_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows, in memory.
+
+    Attributes:
+        features: shape ``(n, D)``, without a column for the bias; a dense tensor with any strides,
+            or a sparse matrix of scipy in rows (CSR).
+        target: shape ``(n,)``, in the likelihood's terms: 0 or 1, or counts.
+        weight: shape ``(n,)``, at least 0; None where every row counts once.
+    """
+
+    features: Any
+    target: Tensor
+    weight: Tensor | None = None
+
+
+class Rows(Protocol):
+    """Where rows come from; chunks are read in any order, and always hold the same rows."""
+
+    names: tuple[str, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks."""
+        ...
+
+    def chunk(self, index: int) -> Chunk:
+        """Return one chunk."""
+        ...
+
+    def sample(self, num_rows: int) -> Rows | None:
+        """Return about that many rows of the whole, or None where there are no more.
+
+        The rows are in memory, and their weights are scaled, so that sums over the sample estimate
+        sums over all rows.
+        """
+        ...
+
+
+def chunk_length(num_features: int, dtype: torch.dtype) -> int:
+    """Return the number of rows of a chunk in memory."""
+    fitting = CHUNK_BYTES // (max(num_features, 1) * dtype.itemsize)
+    return max(LEAST_ROWS, 1 << (fitting.bit_length() - 1) if fitting else 0)
+
+
+class ArrayRows:
+    """Rows of arrays in memory; nothing is copied.
+
+    Args:
+        features: shape ``(N, D)``, a dense tensor or a sparse matrix of scipy in rows (CSR).
+        target: shape ``(N,)``.
+        weight: shape ``(N,)`` or None.
+        names: of the features.
+    """
+
+    def __init__(
+        self,
+        features: Any,
+        target: Tensor,
+        weight: Tensor | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.features, self.target, self.weight = features, target, weight
+        num_features = features.shape[1]
+        self.names = tuple(names) if names else tuple(f"x{j}" for j in range(num_features))
+        self.dtype = target.dtype
+        self._length = chunk_length(num_features, self.dtype)
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return int(self.features.shape[0])
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks."""
+        return -(-self.num_rows // self._length)
+
+    def chunk(self, index: int) -> Chunk:
+        """Return one chunk: views of the arrays."""
+        part = slice(index * self._length, (index + 1) * self._length)
+        weight = None if self.weight is None else self.weight[part]
+        return Chunk(self.features[part], self.target[part], weight)
+
+    def sample(self, num_rows: int) -> ArrayRows | None:
+        """Return one row of each stratum of equal length; None if that were most of the rows."""
+        if 2 * num_rows > self.num_rows:
+            return None
+        generator = torch.Generator().manual_seed(0)
+        strata = torch.linspace(0, self.num_rows, num_rows + 1, dtype=torch.float64)
+        places = torch.rand(num_rows, generator=generator, dtype=torch.float64)
+        index = (strata[:-1] + places * (self.num_rows / num_rows)).long()
+        weight = torch.full((num_rows,), self.num_rows / num_rows, dtype=self.dtype)
+        if self.weight is not None:
+            weight = weight * self.weight[index]
+        picked = index.numpy() if not isinstance(self.features, Tensor) else index
+        return ArrayRows(self.features[picked], self.target[index], weight, self.names)

@@ -1,0 +1,34 @@
+"""The sums over rows that one step of a fit needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Statistics:
+    """Sums over some rows, in float64; the bias comes first.
+
+    Attributes:
+        weight: the sum of the rows' weights.
+        log_likelihood: of the weighted expected log likelihoods, nats.
+        gradient: of the weighted slopes times the rows, shape ``(D + 1,)``.
+        precision: of the weighted curvatures times the rows' outer products, shape
+            ``(D + 1, D + 1)``, of which the upper triangle counts; or its diagonal, ``(D + 1,)``.
+    """
+
+    weight: float
+    log_likelihood: float
+    gradient: Tensor
+    precision: Tensor
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """The sums over the rows of both."""
+        return Statistics(
+            self.weight + other.weight,
+            self.log_likelihood + other.log_likelihood,
+            self.gradient + other.gradient,
+            self.precision + other.precision,
+        )
