@@ -24,6 +24,14 @@ class Statistics:
     gradient: Tensor
     precision: Tensor
 
+    def __iadd__(self, other: Statistics) -> Statistics:
+        """Add the sums over other rows in place, which spares a copy of the precision."""
+        self.weight += other.weight
+        self.log_likelihood += other.log_likelihood
+        self.gradient += other.gradient
+        self.precision += other.precision
+        return self
+
     def __add__(self, other: Statistics) -> Statistics:
         """The sums over the rows of both."""
         return Statistics(
