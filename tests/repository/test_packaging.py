@@ -40,15 +40,16 @@ def imported(folder):
 REQUIRED = declared(PROJECT["dependencies"])
 EXAMPLES = REQUIRED | declared(PROJECT["optional-dependencies"]["examples"])
 REPORT = declared(PROJECT["optional-dependencies"]["report"])
-TEST = EXAMPLES | REPORT | declared(PROJECT["optional-dependencies"]["test"])
+TABLES = declared(PROJECT["optional-dependencies"]["tables"])
+TEST = EXAMPLES | REPORT | TABLES | declared(PROJECT["optional-dependencies"]["test"])
 
 
 @pytest.mark.parametrize(
     ("folder", "available"),
     [
-        # imported when a picture or a progress bar is drawn, or a report is asked for as a
-        # DataFrame
-        ("pyro_kl", REQUIRED | REPORT | {"matplotlib", "tqdm"}),
+        # imported when a picture or a progress bar is drawn, a report is asked for as a
+        # DataFrame, or a table is read
+        ("pyro_kl", REQUIRED | REPORT | TABLES | {"matplotlib", "tqdm"}),
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST),

@@ -1,0 +1,187 @@
+"""Rows of a table on disk or in memory: chunks as tensors, read ahead by a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..rows import ArrayRows, Chunk
+from .batches import Batches
+from .columns import Encoder, scales_of
+from .errors import TableError
+from .target import Target
+from .words import numbers
+
+#: Chunks that a sample takes rows from, at most.
+SAMPLED_CHUNKS = 16
+
+
+class TableRows:
+    """Rows of a table; one chunk is in memory, and the next one while it is read ahead.
+
+    Attributes:
+        names: of the features; fixed when the table is opened.
+        dtype: of the features.
+        target: the column of the target, and which value is 1.
+        report: one line on each thing that was done to the columns.
+        center: what was subtracted from each feature, shape ``(D,)``.
+        scale: what each feature was divided by then, shape ``(D,)``.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        encoders: Sequence[Encoder],
+        target: Target,
+        weight: str | None,
+        missing: Sequence[str],
+        dtype: torch.dtype,
+        report: Sequence[str],
+    ) -> None:
+        self._batches, self._encoders, self._weight = batches, tuple(encoders), weight
+        self._missing = tuple(missing)
+        self.target, self.dtype, self.report = target, dtype, tuple(report)
+        self.names = tuple(name for encoder in encoders for name in encoder.names)
+        self.center, self.scale = map(torch.from_numpy, scales_of(encoders))
+        self._columns = [encoder.column for encoder in encoders] + [target.name]
+        self._columns += [weight] if weight else []
+        self._left_out: dict[int, int] = {}
+        self._reader = ThreadPoolExecutor(1, "pyro_kl table")
+        self._lock = threading.Lock()
+        self._ahead: tuple[int, Future[Chunk]] | None = None
+        self._last = -2
+
+    @property
+    def source(self) -> str:
+        """What messages call the table."""
+        return self._batches.source
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks."""
+        return len(self._batches.sizes)
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows, with those that are left out."""
+        return sum(size or 0 for size in self._batches.sizes)
+
+    @property
+    def num_left_out(self) -> int | None:
+        """How many rows are left out for a missing value; None before all chunks were read."""
+        if len(self._left_out) < self.num_chunks:
+            return None
+        return sum(self._left_out.values())
+
+    def chunk(self, index: int) -> Chunk:
+        """Return one chunk; where chunks are asked for in order, the next one is read meanwhile.
+
+        Raises:
+            TableError: a value is infinite, a level or a value of the target is unknown.
+        """
+        if not 0 <= index < self.num_chunks:
+            raise IndexError(f"there is no chunk {index} of {self.num_chunks}")
+        with self._lock:
+            if self._ahead is not None and self._ahead[0] == index:
+                future = self._ahead[1]
+            else:
+                future = self._reader.submit(self._read, index)
+            self._ahead = None
+            following = index + 1
+            if self._last + 1 == index and following < self.num_chunks:
+                self._ahead = following, self._reader.submit(self._read, following)
+            self._last = index
+        return future.result()
+
+    def sample(self, num_rows: int) -> ArrayRows | None:
+        """Return about that many rows of the whole; None if that were most of them."""
+        if 2 * num_rows > self.num_rows:
+            return None
+        indices = self._batches.spread(SAMPLED_CHUNKS)
+        chunks = [self._reader.submit(self._read, index).result() for index in indices]
+        step = max(1, sum(len(chunk.target) for chunk in chunks) // num_rows)
+        sample = _joined([_every(chunk, step) for chunk in chunks], self.names)
+        if not sample.num_rows:
+            return None
+        weight = torch.full((sample.num_rows,), self.num_rows / sample.num_rows, dtype=self.dtype)
+        weight = weight if sample.weight is None else weight * sample.weight
+        return ArrayRows(sample.features, sample.target, weight, self.names)
+
+    def in_memory(self) -> ArrayRows:
+        """Return all rows, in memory."""
+        return _joined([self.chunk(index) for index in range(self.num_chunks)], self.names)
+
+    def _read(self, index: int) -> Chunk:
+        batch = self._batches.read(index, self._columns)
+        num_rows = batch.num_rows
+        block = np.empty((len(self.names), num_rows), str(self.dtype).removeprefix("torch."))
+        start = 0
+        for encoder in self._encoders:
+            stop = start + len(encoder.names)
+            encoder.write(batch.column(encoder.column), block[start:stop], self._missing)
+            start = stop
+        target = self.target.encode(batch.column(self.target.name), self._missing)
+        columns = [block, target[None]]
+        if self._weight:
+            weights = numbers(batch.column(self._weight), self._missing)
+            columns.append(weights.astype(np.float64)[None])
+        keep = self._complete(index, columns)
+        self._left_out[index] = 0 if keep is None else num_rows - int(keep.sum())
+        if keep is not None:
+            columns = [part[:, keep] for part in columns]
+        features, *others = [torch.from_numpy(np.ascontiguousarray(part)) for part in columns]
+        vectors = [part[0].to(self.dtype) for part in others]
+        return Chunk(features.T, vectors[0], vectors[1] if self._weight else None)
+
+    def _complete(self, index: int, columns: Sequence[np.ndarray]) -> np.ndarray | None:
+        """Which rows have all values; None if all have.
+
+        Raises:
+            TableError: a feature is infinite, or a weight negative.
+        """
+        features, target, *weights = columns
+        if all(np.isfinite(part.sum(axis=1)).all() for part in columns):
+            keep = None  # a sum is finite only if all values are
+        else:
+            infinite = np.argwhere(np.isinf(features))
+            if len(infinite):
+                feature, place = infinite[0]
+                raise TableError(
+                    f"{self.source}: row {self._row(index, int(place))}, column "
+                    f"{self.names[feature]!r}: not finite; drop the column or mend the row"
+                )
+            keep = ~np.isnan(features).any(axis=0) & ~np.isnan(target[0])
+            keep = keep & np.isfinite(weights[0][0]) if weights else keep
+        if weights and (weights[0] < 0.0).any():
+            place = int(np.argmax(weights[0][0] < 0.0))
+            raise TableError(
+                f"{self.source}: row {self._row(index, place)}: the weight {self._weight!r} is "
+                "negative"
+            )
+        return keep
+
+    def _row(self, index: int, place: int) -> int:
+        """The number of a row, as messages count."""
+        before = sum(size or 0 for size in self._batches.sizes[:index])
+        return before + place + self._batches.first_row
+
+
+def _every(chunk: Chunk, step: int) -> Chunk:
+    weight = None if chunk.weight is None else chunk.weight[::step]
+    return Chunk(chunk.features[::step], chunk.target[::step], weight)
+
+
+def _joined(chunks: Sequence[Chunk], names: Sequence[str]) -> ArrayRows:
+    weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
+    features: Tensor = torch.cat([chunk.features for chunk in chunks]).contiguous()
+    return ArrayRows(
+        features,
+        torch.cat([chunk.target for chunk in chunks]),
+        torch.cat(weights) if weights else None,
+        names,
+    )
