@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,7 @@ def data_section(train: Dataset, held_out: Dataset) -> list[str]:
     return [
         f"{len(train)} training rows, {len(held_out)} held out, {len(train.names)} features.",
         f"Label 1 is {train.target!r}: {100 * rate:.1f}% of the training rows.",
+        *(line for note in train.notes for line in textwrap.wrap(note, 80)),
     ]
 
 

@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 GOOD = "a,b,y\n" + "".join(
     f"{i % 7},{(i * i) % 11},{'yes' if i % 3 else 'no'}\n" for i in range(40)
 )
+#: A column of many numbers.
+MANY = "a,b,y\n" + "".join(f"{i % 7},{i * i},{'yes' if i % 3 else 'no'}\n" for i in range(40))
+#: Text, a missing number, a missing target.
+AWKWARD = GOOD.replace("a,b,y\n", "a,b,y\n,1,yes\n2,2,\n").replace(",3,", ",three,")
 
 
 def command(*arguments):
@@ -114,13 +118,28 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert (tmp_path / "deep" / "out" / "convergence.png").exists()
 
 
+def test_a_csv_with_text_and_missing_values(tmp_path, capsys):
+    path = tmp_path / "table.csv"
+    path.write_text(AWKWARD.replace(",", ";"))
+    argv = ["--smoke", "--steps", "3", "--guide", "mean-field", "--csv", path, "--target", "y"]
+    assert code_of([*argv, "--out", tmp_path]) == 0
+    text = capsys.readouterr().out
+    assert "30 training rows, 10 held out" in text
+    for note in (
+        "separator ';'",
+        "b: 7 levels;",
+        "a: 1 of 42 values are",
+        "2 of 42 rows are left",
+    ):
+        assert note in text
+    assert max(map(len, text.splitlines()[:20])) <= 80
+
+
 BAD_TABLES = {
     "no target column": ("a,b\n1,2\n", "no column 'y'; the columns are a, b"),
-    "not a number": (GOOD + "1,red,yes\n", "row 42, column 'b': 'red' is not a number"),
-    "not finite": (GOOD + "1,inf,yes\n", "row 42, column 'b': 'inf' is not finite"),
-    "missing number": (GOOD + ",3,yes\n", "row 42, column 'a': missing value"),
-    "missing target": (GOOD + "1,3,\n", "row 42: the target 'y' is missing"),
-    "short row": (GOOD + "1,3\n", "row 42 has 2 cells where the header has 3"),
+    "not a number": (MANY + "1,red,yes\n", "column 'b' has numbers and text ('red')"),
+    "not finite": (GOOD + "1,inf,yes\n", "row 42, column 'b': not finite"),
+    "short row": (GOOD + "1,3\n", "line 42 has 2 cells where the header has 3"),
     "not binary": (GOOD + "1,3,maybe\n", "not binary: it has 3 distinct values"),
     "one class": ("a,y\n1,0\n2,0\n", "has one class only ('0')"),
     "too few of a class": ("a,y\n1,0\n2,0\n3,1\n", "only 1 rows have label 1"),
@@ -148,10 +167,10 @@ def test_files_that_cannot_be_read(tmp_path, capsys):
     assert code_of(["--csv", tmp_path / "none.csv", "--target", "y"]) == 2
     assert "no such file" in capsys.readouterr().err
     assert code_of(["--csv", tmp_path, "--target", "y"]) == 2
-    assert "cannot be read" in capsys.readouterr().err
-    (tmp_path / "latin.csv").write_bytes(b"a,y\n\xff\xfe,1\n")
-    assert code_of(["--csv", tmp_path / "latin.csv", "--target", "y"]) == 2
-    assert "not a UTF-8 CSV file" in capsys.readouterr().err
+    assert "a folder without Parquet files" in capsys.readouterr().err
+    (tmp_path / "zeros.csv").write_bytes(b"a,y\n\0,1\n")
+    assert code_of(["--csv", tmp_path / "zeros.csv", "--target", "y"]) == 2
+    assert "not a text file" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_cannot_be_made(tmp_path, capsys):

@@ -163,7 +163,7 @@ def test_numbers_are_standardised_and_levels_are_not(tmp_path):
         wanted[:, place] /= wanted[:, place].std()
     np.testing.assert_allclose(got, wanted, atol=1e-12)
     np.testing.assert_allclose(
-        got * rows.scale.numpy() + rows.center.numpy(), expected(table), atol=1e-12
+        got * rows.scale.numpy() + rows.shift.numpy(), expected(table), atol=1e-12
     )
 
 
@@ -263,3 +263,12 @@ def test_text_that_only_looks_missing_can_be_said(tmp_path):
     assert rows.in_memory().num_rows == NUM_ROWS * 9 // 10
     assert rows.num_left_out == NUM_ROWS // 10
     assert "a: 100 of 1,000 values are missing, the rows are left out" in rows.report
+
+
+def test_a_column_that_looks_like_an_identifier_can_be_kept():
+    table = frame()
+    table["day"] = np.arange(NUM_ROWS)
+    rows = read_table(table, "y")
+    assert rows.names == NAMES
+    assert "day: left out, numbers the rows" in rows.report
+    assert read_table(table, "y", keep=["day"]).names == (*NAMES, "day")

@@ -40,16 +40,16 @@ def imported(folder):
 REQUIRED = declared(PROJECT["dependencies"])
 EXAMPLES = REQUIRED | declared(PROJECT["optional-dependencies"]["examples"])
 REPORT = declared(PROJECT["optional-dependencies"]["report"])
-TABLES = declared(PROJECT["optional-dependencies"]["tables"])
-TEST = EXAMPLES | REPORT | TABLES | declared(PROJECT["optional-dependencies"]["test"])
+GLM = declared(PROJECT["optional-dependencies"]["glm"])
+TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test"])
 
 
 @pytest.mark.parametrize(
     ("folder", "available"),
     [
         # imported when a picture or a progress bar is drawn, a report is asked for as a
-        # DataFrame, or a table is read
-        ("pyro_kl", REQUIRED | REPORT | TABLES | {"matplotlib", "tqdm"}),
+        # DataFrame, a table is read, or a posterior is saved
+        ("pyro_kl", REQUIRED | REPORT | GLM | {"matplotlib", "tqdm"}),
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST),

@@ -22,6 +22,7 @@ def read_table(
     *,
     positive: object | None = None,
     drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
     weight: str | None = None,
     impute: bool = False,
     standardise: bool = False,
@@ -49,6 +50,7 @@ def read_table(
         positive: the value of the target that is 1; None for "yes", "true", "1" and their like,
             else the second in order.
         drop: columns that are not used.
+        keep: columns that are used even if they look like identifiers or have many levels.
         weight: the column of the rows' weights, at least 0.
         impute: whether a missing number becomes the column's mean and a missing text its most
             frequent level; else a row with a missing value is left out.
@@ -75,7 +77,7 @@ def read_table(
         (('x',), tensor([0., 1., 1.], dtype=torch.float64))
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise ImportError("tables are read with pyarrow: pip install 'pyro-kl[tables]'")
+        raise ImportError("tables are read with pyarrow: pip install 'pyro-kl[glm]'")
     from .open_table import open_table
 
     return open_table(
@@ -83,6 +85,7 @@ def read_table(
         target,
         positive=positive,
         drop=drop,
+        keep=keep,
         weight=weight,
         impute=impute,
         standardise=standardise,

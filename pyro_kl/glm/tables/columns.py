@@ -19,7 +19,7 @@ from .words import coded, is_text, numbers
 ID_NAMES = ("id", "index", "rownames", "rowname", "row", "row_id", "unnamed: 0", "column 1")
 #: A column with more distinct numbers than this among its texts is one of numbers.
 FEW_NUMBERS = 20
-#: A column of integers that are all different, in at least this many rows, is told about.
+#: Integers that are all different tell of an identifier in at least this many rows.
 MANY_DISTINCT = 20
 #: Names of levels in a line.
 SHOWN = 5
@@ -32,13 +32,13 @@ class Number:
 
     Attributes:
         column: its name.
-        center: what is subtracted.
+        shift: what is subtracted.
         scale: what it is divided by then.
         fill: the feature of a missing value; nan to leave its row out.
     """
 
     column: str
-    center: float = 0.0
+    shift: float = 0.0
     scale: float = 1.0
     fill: float = np.nan
 
@@ -50,10 +50,10 @@ class Number:
     def write(self, array: pa.Array, out: np.ndarray, missing: Iterable[str]) -> None:
         """Write the feature into ``out``, of shape ``(1, n)``."""
         values = numbers(array, missing)
-        if self.center == 0.0 and self.scale == 1.0:
+        if self.shift == 0.0 and self.scale == 1.0:
             out[0] = values
         else:
-            np.subtract(values, self.center, out=out[0], casting="same_kind")
+            np.subtract(values, self.shift, out=out[0], casting="same_kind")
             out[0] *= 1.0 / self.scale
         if self.fill == self.fill:
             out[0, np.isnan(out[0])] = self.fill
@@ -114,12 +114,14 @@ class Options:
         impute: whether missing values are filled in; else their rows are left out.
         standardise: whether numbers get mean 0 and standard deviation 1.
         max_levels: a text with more levels is left out.
+        keep: columns that are features even if they look like identifiers.
         missing: the words that mean a missing value, in lower case.
     """
 
     impute: bool
     standardise: bool
     max_levels: int
+    keep: frozenset[str]
     missing: tuple[str, ...]
 
 
@@ -164,13 +166,14 @@ def _left_out(summary: Summary, is_whole: bool, options: Options) -> str | None:
         return "a date or time; derive numbers from it where it matters"
     if summary.rows and not summary.present:
         return "all values are missing"
+    keep = summary.name in options.keep
     if is_text(kind) and not summary.is_numeric:
-        return _text_left_out(summary, options)
+        return None if keep else _text_left_out(summary, options)
     if not (is_text(kind) or is_number(kind)):
         return "all values are missing" if pa.types.is_null(kind) else f"of the type {kind}"
     if is_whole and summary.minimum == summary.maximum and summary.infinite is None:
         return "constant"
-    if _numbers_rows(summary):
+    if not keep and _numbers_rows(summary):
         return "numbers the rows"
     return None
 
@@ -195,8 +198,10 @@ def _numbers_rows(summary: Summary) -> bool:
     if summary.rows < 3 or not summary.is_distinct:
         return False
     name = summary.name.lower()
+    if name in ID_NAMES or name.endswith("_id"):
+        return True
     counts = summary.steps or summary.maximum - summary.minimum == summary.present - 1
-    return counts or name in ID_NAMES or name.endswith("_id")
+    return counts and summary.rows >= MANY_DISTINCT
 
 
 def _has_many_numbers(levels: Counter[str]) -> bool:
@@ -226,16 +231,16 @@ def _encoder(batches: Batches, summary: Summary, options: Options) -> tuple[Enco
             "drop the column or mend the row"
         )
     lines = [f"{summary.name}: text that is numbers only"] if is_text(summary.type) else []
-    if summary.rows >= MANY_DISTINCT and summary.is_distinct:
+    if summary.name not in options.keep and summary.rows >= MANY_DISTINCT and summary.is_distinct:
         lines.append(f"{summary.name}: all values differ; drop it if it is an identifier")
     boolean = pa.types.is_boolean(summary.type)
     if boolean:
         lines.append(f"{summary.name}: 1 is true")
-    center, scale = 0.0, 1.0
+    shift, scale = 0.0, 1.0
     if options.standardise and not boolean:
-        center, scale = summary.mean, summary.sd if summary.sd > 0.0 else 1.0
-    fill = (summary.mean - center) / scale if options.impute else np.nan
-    return Number(summary.name, center, scale, fill), lines
+        shift, scale = summary.mean, summary.sd if summary.sd > 0.0 else 1.0
+    fill = (summary.mean - shift) / scale if options.impute else np.nan
+    return Number(summary.name, shift, scale, fill), lines
 
 
 def _levels(source: str, summary: Summary, options: Options) -> tuple[Encoder, list[str]]:
@@ -256,11 +261,11 @@ def _levels(source: str, summary: Summary, options: Options) -> tuple[Encoder, l
 
 
 def scales_of(kept: Sequence[Encoder]) -> tuple[np.ndarray, np.ndarray]:
-    """Return center and scale of each feature; 0 and 1 for levels."""
+    """Return shift and scale of each feature; 0 and 1 for levels."""
     pairs = [
-        (encoder.center, encoder.scale) if isinstance(encoder, Number) else (0.0, 1.0)
+        (encoder.shift, encoder.scale) if isinstance(encoder, Number) else (0.0, 1.0)
         for encoder in kept
         for _ in encoder.names
     ]
-    center, scale = np.array(pairs).T
-    return center, scale
+    shift, scale = np.array(pairs).T
+    return shift, scale

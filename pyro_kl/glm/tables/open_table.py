@@ -29,6 +29,7 @@ def open_table(
     *,
     positive: object | None,
     drop: Sequence[str],
+    keep: Sequence[str],
     weight: str | None,
     impute: bool,
     standardise: bool,
@@ -41,11 +42,11 @@ def open_table(
     """Open a table; `read_table` has the documentation."""
     words = (*MISSING, *(word.strip().lower() for word in missing))
     batches = _batches(source, words, separator, encoding)
-    columns = _feature_columns(batches, target, drop, weight)
+    columns = _feature_columns(batches, target, drop, keep, weight)
     found = _surveyed(batches, columns, target, words)
     if not any(batches.sizes):
         raise TableError(f"{batches.source}: there are no rows")
-    options = Options(impute, standardise, max_levels, words)
+    options = Options(impute, standardise, max_levels, frozenset(keep), words)
     label, lines = find_target(batches.source, target, found.target, positive)
     kept, told = encoders(batches, found, options)
     dtype = dtype or _dtype(batches.schema, kept)
@@ -125,11 +126,11 @@ def _mapped(path: Path) -> pa.Table:
 
 
 def _feature_columns(
-    batches: Batches, target: str, drop: Sequence[str], weight: str | None
+    batches: Batches, target: str, drop: Sequence[str], keep: Sequence[str], weight: str | None
 ) -> list[str]:
     """The columns that may become features, in the order of the table."""
     names = batches.schema.names
-    for name in (target, *drop, *([weight] if weight else [])):
+    for name in (target, *drop, *keep, *([weight] if weight else [])):
         if name not in names:
             known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise TableError(f"{batches.source}: no column {name!r}; the columns are {known}")

@@ -28,8 +28,7 @@ class TableRows:
         names: of the features; fixed when the table is opened.
         dtype: of the features.
         target: the column of the target, and which value is 1.
-        report: one line on each thing that was done to the columns.
-        center: what was subtracted from each feature, shape ``(D,)``.
+        shift: what was subtracted from each feature, shape ``(D,)``.
         scale: what each feature was divided by then, shape ``(D,)``.
     """
 
@@ -45,9 +44,9 @@ class TableRows:
     ) -> None:
         self._batches, self._encoders, self._weight = batches, tuple(encoders), weight
         self._missing = tuple(missing)
-        self.target, self.dtype, self.report = target, dtype, tuple(report)
+        self.target, self.dtype, self._told = target, dtype, tuple(report)
         self.names = tuple(name for encoder in encoders for name in encoder.names)
-        self.center, self.scale = map(torch.from_numpy, scales_of(encoders))
+        self.shift, self.scale = map(torch.from_numpy, scales_of(encoders))
         self._columns = [encoder.column for encoder in encoders] + [target.name]
         self._columns += [weight] if weight else []
         self._left_out: dict[int, int] = {}
@@ -77,6 +76,13 @@ class TableRows:
         if len(self._left_out) < self.num_chunks:
             return None
         return sum(self._left_out.values())
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """A line on each thing that was done to the columns, and on rows that were left out."""
+        if not self.num_left_out:
+            return self._told
+        return (*self._told, f"{self.num_left_out:,} of {self.num_rows:,} rows are left out")
 
     def chunk(self, index: int) -> Chunk:
         """Return one chunk; where chunks are asked for in order, the next one is read meanwhile.
