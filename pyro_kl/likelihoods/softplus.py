@@ -1,0 +1,204 @@
+"""E log(1 + exp(eta)) of a Normal eta, and its derivatives in the mean.
+
+Small scales take a Taylor series in the variance, larger ones a mixture of Normals in the place
+of the logistic distribution. A row's scale decides, so that a row's result does not depend on the
+other rows, except for the length of the series.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+#: The largest scale of the series.
+LARGEST_IN_SERIES = 0.25
+#: How many terms the series has, by the largest scale. `remainder` bounds what it leaves out.
+_ORDERS = ((0.1, 2), (LARGEST_IN_SERIES, 4))
+
+# tools/logistic_mixture.py makes these numbers: the mixture of Normals with mean 0 whose smoothed
+# hinge is closest to softplus. A Normal added to both only averages the error, so that the bounds
+# hold for all means and scales.
+_MIXTURE = (
+    (0.0030184850684899594, 0.7289949709823914),
+    (0.0500052866863379, 0.9397731475236701),
+    (0.19567931543866426, 1.2007739992995548),
+    (0.321987730012868, 1.5388924801435744),
+    (0.27739001863961554, 1.981713603143485),
+    (0.1265037256632425, 2.555858229052425),
+    (0.024348881528161417, 3.293744486503058),
+    (0.0010665569626203358, 4.2800757900750295),
+)
+# The rows of a block: a matrix of all components and these rows stays in the cache.
+_BLOCK = 4096
+#: The largest error of the mixture in E softplus, in its first and in its second derivative.
+MIXTURE_ERRORS = (3.5e-9, 1.2e-8, 1.2e-8)
+
+
+def moments(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """E softplus(eta) - max(loc, 0), E sigmoid(eta) and E sigmoid'(eta), eta ~ Normal(loc, scale).
+
+    Without max(loc, 0) the first keeps its digits where softplus is almost 0 or almost linear.
+    """
+    smallest, largest = _range(scale)
+    if largest <= LARGEST_IN_SERIES:
+        return _series(loc, scale, _order(largest))
+    shape, loc, scale = loc.shape, loc.reshape(-1), scale.reshape(-1)
+    if smallest > LARGEST_IN_SERIES:
+        results = _mixture(loc, scale)
+    else:
+        results = _series(loc, scale.clamp(max=LARGEST_IN_SERIES), _ORDERS[-1][1])
+        rows = (scale > LARGEST_IN_SERIES).nonzero().squeeze(1)
+        for result, large in zip(results, _mixture(loc[rows], scale[rows]), strict=True):
+            result.index_copy_(0, rows, large)
+    excess, sigmoid, slope = (x.reshape(shape) for x in results)
+    return excess, sigmoid, slope
+
+
+def higher(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """E of the second and the third derivative of sigmoid(eta), eta ~ Normal(loc, scale)."""
+    small = scale <= LARGEST_IN_SERIES
+    by_series = _higher_series(loc, torch.where(small, scale, 0.0))
+    by_mixture = _higher_mixture(loc, scale)
+    third, fourth = (torch.where(small, a, b) for a, b in zip(by_series, by_mixture, strict=True))
+    return third, fourth
+
+
+def remainder(scale: Tensor) -> Tensor:
+    """A bound of the error of E softplus at each scale.
+
+    After K terms the series leaves out at most sup |f''...'| v^(K+1) / (2^(K+1) (K+1)!), where the
+    derivative is of order 2 K + 2.
+    """
+    order = _order(_range(scale.clamp(max=LARGEST_IN_SERIES))[1])
+    # The even derivatives of softplus are largest at 0.
+    at_zero = sum(c * 0.25 ** (i + 1) for i, c in enumerate(_derivative(2 * order + 2)))
+    bound = abs(at_zero) * (scale.square() / 2) ** (order + 1) / math.factorial(order + 1)
+    return torch.where(scale <= LARGEST_IN_SERIES, bound, MIXTURE_ERRORS[0])
+
+
+def _range(scale: Tensor) -> tuple[float, float]:
+    """The smallest and the largest scale; both are nan if any is."""
+    if not scale.numel():
+        return 0.0, 0.0
+    smallest, largest = torch.aminmax(scale)
+    return smallest.item(), largest.item()
+
+
+def _order(largest: float) -> int:
+    return next((order for bound, order in _ORDERS if largest <= bound), _ORDERS[-1][1])
+
+
+@lru_cache
+def _derivative(order: int) -> tuple[int, ...]:
+    """Coefficients c of a derivative of softplus of order 2 or more: sum_i c_i w^(i+1), times t if
+    the order is odd, where w = sigmoid' = p (1 - p) and t = 1 - 2 p.
+
+    From w' = w t, t' = -2 w and t^2 = 1 - 4 w.
+    """
+    if order == 2:
+        return (1,)
+    before = _derivative(order - 1)
+    if order % 2:
+        return tuple((i + 1) * c for i, c in enumerate(before))
+    after = [0] * (len(before) + 1)
+    for i, c in enumerate(before):
+        after[i] += (i + 1) * c
+        after[i + 1] -= (4 * i + 6) * c
+    return tuple(after)
+
+
+@lru_cache
+def _terms(order: int, first: int, last: int) -> tuple[tuple[float, ...], ...]:
+    """Of E f^(order), the coefficients of v^k / (2^k k!) f^(order + 2 k) for k = first, ..., last;
+    without the factors w and t.
+    """
+    return tuple(
+        tuple(c / (2**k * math.factorial(k)) for c in _derivative(order + 2 * k))
+        for k in range(first, last + 1)
+    )
+
+
+def _polynomial(terms: tuple[tuple[float, ...], ...], w: Tensor, v: Tensor) -> Tensor:
+    """sum_k v^k sum_i terms[k][i] w^i."""
+    total = _in_w(terms[-1], w)
+    for coefficients in reversed(terms[:-1]):
+        total.mul_(v).add_(_in_w(coefficients, w) if len(coefficients) > 1 else coefficients[0])
+    return total
+
+
+def _in_w(coefficients: tuple[float, ...], w: Tensor) -> Tensor:
+    if len(coefficients) == 1:
+        return torch.full_like(w, coefficients[0])
+    total = w * coefficients[-1]
+    for c in coefficients[-2:0:-1]:
+        total.add_(c).mul_(w)
+    return total.add_(coefficients[0])
+
+
+def _series(loc: Tensor, scale: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The Taylor series in v = scale^2: E f(eta) = sum_k v^k / (2^k k!) f^(2k)(loc)."""
+    v = scale.square()
+    p = torch.sigmoid(loc.abs().neg_())  # the smaller of both probabilities keeps its digits
+    sigmoid = torch.sigmoid(loc)
+    w = p.mul(p).neg_().add_(p)
+    wv = w * v
+    excess = torch.log1p(p.neg_()).neg_()
+    excess.addcmul_(wv, _polynomial(_terms(0, 1, order), w, v))
+    odd = _polynomial(_terms(1, 1, order), w, v).mul_(wv)
+    slope = w * _polynomial(_terms(2, 0, order), w, v)
+    odd.addcmul_(odd, sigmoid, value=-2)
+    return excess, sigmoid.add_(odd), slope
+
+
+def _higher_series(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    order, v = _ORDERS[-1][1], scale.square()
+    p = torch.sigmoid(-loc.abs())
+    w = p - p * p
+    third = -torch.tanh(loc / 2) * w * _polynomial(_terms(3, 0, order), w, v)
+    return third, w * _polynomial(_terms(4, 0, order), w, v)
+
+
+@lru_cache
+def _mixture_of(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Weights and variances."""
+    weights, scales = torch.tensor(_MIXTURE, dtype=torch.float64).T
+    return weights.to(device, dtype), scales.square().to(device, dtype)
+
+
+def _mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mixture of Normals, in blocks of rows of one dimension."""
+    if len(loc) <= _BLOCK:
+        return _mixture_block(loc, scale)
+    blocks = map(_mixture_block, loc.split(_BLOCK), scale.split(_BLOCK))
+    excess, sigmoid, slope = (torch.cat(x) for x in zip(*blocks, strict=True))
+    return excess, sigmoid, slope
+
+
+def _mixture_block(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mixture of Normals in the place of the logistic distribution.
+
+    With t^2 = scale^2 + variance of a component, and Q the tail of a Normal beyond |loc| / t,
+    E softplus - max(loc, 0) is the sum over components of t^2 density - |loc| Q.
+    """
+    weights, variances = _mixture_of(loc.dtype, loc.device)
+    v, size = scale.square(), loc.abs()
+    inverse = torch.add(v, variances[:, None]).mul_(2).rsqrt_()  # 1 / (sqrt(2) t)
+    z = size * inverse
+    tail = (weights / 2) @ torch.erfc(z)
+    density = z.square_().neg_().exp_().mul_(inverse)
+    weights = weights / math.sqrt(math.pi)
+    slope, excess = torch.stack((weights, weights * variances)) @ density
+    excess = excess.addcmul(v, slope).addcmul_(size, tail, value=-1)
+    return excess, torch.where(loc >= 0, 1 - tail, tail), slope
+
+
+def _higher_mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    weights, variances = _mixture_of(loc.dtype, loc.device)
+    precision = 1 / (scale.square()[..., None] + variances)
+    z2 = loc.square()[..., None] * precision
+    density = torch.exp(-z2 / 2) * (precision / (2 * math.pi)).sqrt() * precision
+    third = -loc * (density @ weights)
+    return third, (density * (z2 - 1)) @ weights
