@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-#: A chunk's features have about this many bytes: as much as the cache of one core holds.
-CHUNK_BYTES = 1 << 20
+#: A chunk's features have about this many bytes: a copy of them stays in the processor's cache.
+CHUNK_BYTES = 1 << 22
 #: A chunk has at least this many rows: of fewer, the calls cost more than their arithmetic.
 LEAST_ROWS = 2048
 
@@ -38,6 +38,11 @@ class Rows(Protocol):
     dtype: torch.dtype
 
     @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        ...
+
+    @property
     def num_chunks(self) -> int:
         """The number of chunks."""
         ...
@@ -46,11 +51,15 @@ class Rows(Protocol):
         """Return one chunk."""
         ...
 
-    def sample(self, num_rows: int) -> Rows | None:
-        """Return about that many rows of the whole, or None where there are no more.
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether reading a chunk costs nothing."""
+        ...
 
-        The rows are in memory, and their weights are scaled, so that sums over the sample estimate
-        sums over all rows.
+    def sample(self, num_rows: int) -> Rows:
+        """Return about that many rows, spread over the whole, in memory.
+
+        Their weights are scaled, so that sums over the sample estimate sums over all rows.
         """
         ...
 
@@ -84,6 +93,8 @@ class ArrayRows:
         self.dtype = target.dtype
         self._length = chunk_length(num_features, self.dtype)
 
+    is_in_memory = True
+
     @property
     def num_rows(self) -> int:
         """The number of rows."""
@@ -100,16 +111,14 @@ class ArrayRows:
         weight = None if self.weight is None else self.weight[part]
         return Chunk(self.features[part], self.target[part], weight)
 
-    def sample(self, num_rows: int) -> ArrayRows | None:
-        """Return one row of each stratum of equal length; None if that were most of the rows."""
-        if 2 * num_rows > self.num_rows:
-            return None
+    def sample(self, num_rows: int) -> ArrayRows:
+        """Return one row of each stratum of equal length."""
+        share = num_rows / self.num_rows
         generator = torch.Generator().manual_seed(0)
-        strata = torch.linspace(0, self.num_rows, num_rows + 1, dtype=torch.float64)
-        places = torch.rand(num_rows, generator=generator, dtype=torch.float64)
-        index = (strata[:-1] + places * (self.num_rows / num_rows)).long()
-        weight = torch.full((num_rows,), self.num_rows / num_rows, dtype=self.dtype)
+        within = torch.rand(num_rows, generator=generator, dtype=torch.float64)
+        index = ((torch.arange(num_rows) + within) / share).long().clamp(max=self.num_rows - 1)
+        weight = torch.full((num_rows,), 1.0 / share, dtype=self.dtype)
         if self.weight is not None:
-            weight = weight * self.weight[index]
-        picked = index.numpy() if not isinstance(self.features, Tensor) else index
+            weight *= self.weight[index]
+        picked = index if isinstance(self.features, Tensor) else index.numpy()
         return ArrayRows(self.features[picked], self.target[index], weight, self.names)

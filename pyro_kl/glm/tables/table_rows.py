@@ -55,6 +55,8 @@ class TableRows:
         self._ahead: tuple[int, Future[Chunk]] | None = None
         self._last = -2
 
+    is_in_memory = False
+
     @property
     def source(self) -> str:
         """What messages call the table."""
@@ -104,17 +106,14 @@ class TableRows:
             self._last = index
         return future.result()
 
-    def sample(self, num_rows: int) -> ArrayRows | None:
-        """Return about that many rows of the whole; None if that were most of them."""
-        if 2 * num_rows > self.num_rows:
-            return None
+    def sample(self, num_rows: int) -> ArrayRows:
+        """Return about that many rows of the whole."""
         indices = self._batches.spread(SAMPLED_CHUNKS)
         chunks = [self._reader.submit(self._read, index).result() for index in indices]
         step = max(1, sum(len(chunk.target) for chunk in chunks) // num_rows)
         sample = _joined([_every(chunk, step) for chunk in chunks], self.names)
-        if not sample.num_rows:
-            return None
-        weight = torch.full((sample.num_rows,), self.num_rows / sample.num_rows, dtype=self.dtype)
+        each = self.num_rows / max(sample.num_rows, 1)
+        weight = torch.full((sample.num_rows,), each, dtype=self.dtype)
         weight = weight if sample.weight is None else weight * sample.weight
         return ArrayRows(sample.features, sample.target, weight, self.names)
 

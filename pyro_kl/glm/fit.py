@@ -1,0 +1,131 @@
+"""A fit: the optimum of the ELBO over the Gaussians of one family of covariances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..registry.warnings import warn
+from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
+from .fixed_point import Project, ascend
+from .low_rank import project_low_rank
+from .objective import Objective
+from .sweep import DENSE
+from .warm_start import Start, warm_start
+
+COVARIANCES = ("full", "diagonal", "low_rank")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The posterior that a fit has found.
+
+    Attributes:
+        loc: its mean, shape ``(D + 1,)``, the bias first.
+        covariance: of the same coefficients.
+        elbo: nats.
+        expected_log_likelihood: E_q log p(targets | coefficients), nats.
+        kl: KL(q || prior), nats.
+        trace: the ELBO after each accepted step over all rows, nats; it never decreases.
+        num_passes: how often all rows were read, without samples of them.
+        converged: whether the ELBO is closer to its optimum than the tolerance.
+    """
+
+    loc: Tensor
+    covariance: Covariance
+    elbo: float
+    expected_log_likelihood: float
+    kl: float
+    trace: tuple[float, ...]
+    num_passes: int
+    converged: bool
+
+
+def projection(covariance: str, rank: int) -> Project:
+    """Return the map from a precision to a covariance of the family.
+
+    It minimises ``tr(precision S) - log det S`` over the family.
+    """
+
+    def full(precision: Tensor, root: Tensor | None, before: Covariance) -> Covariance:
+        return FullCovariance(_dense(root))
+
+    def diagonal(precision: Tensor, root: Tensor | None, before: Covariance) -> Covariance:
+        of_each = precision if precision.dim() == 1 else precision.diagonal()
+        return DiagonalCovariance(of_each.rsqrt())
+
+    def low_rank(precision: Tensor, root: Tensor | None, before: Covariance) -> Covariance:
+        _dense(root)
+        start = before if isinstance(before, LowRankCovariance) else None
+        return project_low_rank(precision, rank, start)
+
+    families = dict(zip(COVARIANCES, (full, diagonal, low_rank), strict=True))
+    if covariance in families:
+        return families[covariance]
+    raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}")
+
+
+def _dense(root: Tensor | None) -> Tensor:
+    if root is None:
+        raise ValueError(
+            f"A covariance with correlations needs dense features, fewer than {DENSE:,} of them; "
+            "pass covariance='diagonal'."
+        )
+    return root
+
+
+def fit(
+    objective: Objective,
+    project: Project,
+    *,
+    loc: Tensor,
+    covariance: Covariance | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 100,
+) -> Fitted:
+    """Return the Gaussian of a family with the largest ELBO.
+
+    Args:
+        objective: the ELBO.
+        project: from a precision to a covariance of the family, see `projection`.
+        loc: where to start, shape ``(D + 1,)``.
+        covariance: where to start; None for samples of the rows first.
+        tol: how many nats the ELBO may be below its optimum.
+        max_iter: the largest number of passes over the rows.
+
+    Reference: Opper & Archambeau (2009), The Variational Gaussian Approximation Revisited.
+    """
+    with torch.no_grad():
+        start = (
+            warm_start(objective, loc, project) if covariance is None else Start(loc, covariance)
+        )
+        ascent = ascend(
+            objective,
+            start.loc,
+            start.covariance,
+            project,
+            tol=tol / objective.beta,
+            max_iter=max_iter,
+            contraction=start.contraction,
+        )
+        step = ascent.step
+        elbo = ascent.last.elbo + objective.beta * step.gain
+        kl = objective.kl(step.loc, step.covariance)
+    if not ascent.converged:
+        warn(
+            f"The fit stopped after {ascent.num_passes} passes over the rows, about "
+            f"{objective.beta * step.gain:.2g} nats below its optimum (tol={tol:g}). Raise "
+            "max_iter; where data are separable or columns collinear, a narrower prior helps."
+        )
+    return Fitted(
+        step.loc,
+        step.covariance,
+        elbo,
+        elbo + objective.beta * kl,
+        kl,
+        ascent.trace,
+        ascent.num_passes,
+        ascent.converged,
+    )

@@ -1,0 +1,202 @@
+"""The optimum of the ELBO by natural-gradient steps with a safeguard.
+
+At the optimum the precision of a Gaussian q is the expected curvature of the negative log joint
+density (Opper & Archambeau, 2009, The Variational Gaussian Approximation Revisited, eq. 16). A
+step sets the precision to that and makes a Newton step of the mean. A step that would lower the
+ELBO is made shorter, in natural parameters (Khan & Rue, 2023, The Bayesian Learning Rule, sec. 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .covariance import Covariance
+from .newton_cg import newton_move
+from .objective import Objective, Point
+
+#: A step that is shorter than this and still lowers the ELBO ends the ascent.
+SHORTEST = 1e-6
+
+#: From a dense precision (or its diagonal), a root of its inverse (or None) and the covariance
+#: before it to the covariance of a family.
+Project = Callable[[Tensor, Tensor | None, Covariance], Covariance]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step from one Gaussian to the next.
+
+    Attributes:
+        loc: the new mean.
+        covariance: the new covariance.
+        length: 1 for a whole step.
+        gain_of_loc: the increase of the ELBO that a quadratic model promises of a whole step of
+            the mean, nats.
+        gain_of_covariance: that of the covariance.
+    """
+
+    loc: Tensor
+    covariance: Covariance
+    length: float
+    gain_of_loc: float
+    gain_of_covariance: float
+
+    @property
+    def gain(self) -> float:
+        """The sum of both; near the optimum it is the distance to it, nats."""
+        return self.gain_of_loc + self.gain_of_covariance
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Where an ascent ended.
+
+    Attributes:
+        last: the last point at which the ELBO was computed.
+        step: the step from there, whose end is the result.
+        trace: the ELBO after each accepted step, nats; it never decreases.
+        num_passes: how often the rows were read.
+        converged: whether the result is closer to the optimum than the tolerance.
+        contraction: by how much the last whole step reduced the distance to the optimum.
+    """
+
+    last: Point
+    step: Step
+    trace: tuple[float, ...]
+    num_passes: int
+    converged: bool
+    contraction: float
+
+
+def ascend(
+    objective: Objective,
+    loc: Tensor,
+    covariance: Covariance,
+    project: Project,
+    *,
+    tol: float,
+    max_iter: int,
+    contraction: float = math.inf,
+) -> Ascent:
+    """Return the optimum of the ELBO, as far as ``tol`` nats from it.
+
+    Args:
+        objective: the ELBO.
+        loc: where to start, shape ``(D + 1,)``.
+        covariance: where to start.
+        project: from a precision to a covariance of the family.
+        tol: nats.
+        max_iter: the largest number of passes over the rows.
+        contraction: by how much a whole step is known to reduce the distance to the optimum.
+    """
+    point = objective.at(loc, covariance)
+    trace, gains, passes = [point.elbo], list[float](), 1
+    length, is_stuck = 1.0, False
+    while True:
+        step = step_from(objective, point, project, length)
+        gains.append(step.gain if step.length == 1.0 else math.inf)
+        if len(gains) == 1:
+            converged = _first_remaining(step, contraction) <= tol
+        else:
+            contraction = gains[-1] / gains[-2] if gains[-2] < math.inf else math.inf
+            converged = _remaining(gains[-1], contraction) <= tol
+        if converged or is_stuck or passes >= max_iter:
+            return Ascent(point, step, tuple(trace), passes, converged, contraction)
+        new = objective.at(step.loc, step.covariance)
+        passes += 1
+        if new.elbo >= point.elbo:
+            point, length = new, min(1.0, 2.0 * step.length)
+            trace.append(point.elbo)
+        else:
+            gains.pop()
+            length = 0.5 * step.length
+            is_stuck = step.gain <= _rounding(objective, point) or length < SHORTEST
+
+
+def _first_remaining(step: Step, contraction: float) -> float:
+    """Return the same for the first step, by a contraction that a sample of the rows had.
+
+    The covariance that a step sets has the error of the mean before the step, to first order. Its
+    own error enters through the rows' variances only, which is a second contraction.
+    """
+    if contraction < 0.1 and step.length == 1.0:
+        return contraction * (step.gain_of_loc + contraction * step.gain_of_covariance)
+    return 10.0 * step.gain
+
+
+def _remaining(gain: float, contraction: float) -> float:
+    """Return how far from the optimum a whole step ends, if steps contract as they did; nats."""
+    if contraction < 0.5:
+        return gain * contraction / (1.0 - contraction)
+    return 10.0 * gain
+
+
+def _rounding(objective: Objective, point: Point) -> float:
+    """Return the size of the ELBO's rounding error: the errors of N rows add up to sqrt(N)."""
+    of_a_row = torch.finfo(objective.rows.dtype).eps * abs(point.expected_log_likelihood)
+    return 4.0 * of_a_row / max(point.weight, 1.0) ** 0.5
+
+
+def step_from(objective: Objective, point: Point, project: Project, length: float) -> Step:
+    """Return the step from a point; it is shortened until its precision is positive definite."""
+    if point.precision.dim() == 1:
+        return _diagonal_step(objective, point, project, length)
+    while True:
+        precision = _blend(point, length)
+        root = inverse_root(precision)
+        if root is not None:
+            break
+        length *= 0.5
+        if length < SHORTEST:
+            raise ValueError(
+                "The precision of the posterior is not positive definite in float64: are "
+                "columns multiples of one another, with values far above 1? Scale or drop them."
+            )
+    move = root @ (root.mT @ point.gradient)
+    covariance = project(precision, root, point.covariance)
+    gains = 0.5 * float(point.gradient @ move), _gain(point, precision, covariance)
+    return Step(point.loc + length * move, covariance, length, *gains)
+
+
+def _gain(point: Point, precision: Tensor, covariance: Covariance) -> float:
+    """Return what a new covariance adds to the ELBO, if the precision stays."""
+    old = point.covariance
+    traces = old.trace_with(precision) - covariance.trace_with(precision)
+    return 0.5 * float(traces + covariance.log_det - old.log_det)
+
+
+def _blend(point: Point, length: float) -> Tensor:
+    """Return the precision of a step of that length."""
+    if length == 1.0:
+        return point.precision
+    old = point.covariance.precision
+    if old.dim() < point.precision.dim():
+        old = torch.diag(old)
+    return torch.lerp(old, point.precision, length)
+
+
+def inverse_root(precision: Tensor) -> Tensor | None:
+    """Return the lower Cholesky factor of the inverse, or None if there is none.
+
+    The Cholesky factor of the matrix in reversed order has an inverse whose transpose, in reversed
+    order again, is that factor: the inverse itself is never formed.
+    """
+    factor, failed = torch.linalg.cholesky_ex(precision.flip(0, 1))
+    if failed:
+        return None
+    identity = torch.eye(len(precision), dtype=precision.dtype)
+    return torch.linalg.solve_triangular(factor, identity, upper=False).mT.flip(0, 1).contiguous()
+
+
+def _diagonal_step(objective: Objective, point: Point, project: Project, length: float) -> Step:
+    """Return the step where only the precision's diagonal is known."""
+    precision = _blend(point, length)
+    covariance = project(precision, None, point.covariance)
+    move = newton_move(objective, point)
+    gains = 0.5 * float(point.gradient @ move), _gain(point, precision, covariance)
+    return Step(point.loc + length * move, covariance, length, *gains)

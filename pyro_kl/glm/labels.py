@@ -1,0 +1,46 @@
+"""Targets of two values: which of them is 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def two_classes(y: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the two values in order, and where the target has the second.
+
+    Args:
+        y: shape ``(N,)``: numbers, booleans or strings.
+
+    Raises:
+        ValueError: there are not two values, or some are missing.
+    """
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"y must have shape (N,), got {values.shape}")
+    if values.size == 0:
+        raise ValueError("y has no rows")
+    if values.dtype.kind in "fiub":
+        low, high = values.min(), values.max()
+        is_second = values == high
+        if low != low or high != high:
+            raise ValueError("y has missing values (nan); drop those rows")
+        if low != high and bool((is_second | (values == low)).all()):
+            return np.array([low, high]), is_second
+    elif any(value is None or value != value for value in values.tolist()):
+        raise ValueError("y has missing values; drop those rows")
+    classes = np.unique(values)
+    if len(classes) != 2:
+        some = ", ".join(str(value) for value in classes[:4].tolist())
+        more = ", ..." if len(classes) > 4 else ""
+        raise ValueError(
+            f"y must have two classes, got {len(classes)} ({some}{more}); one class says nothing "
+            "about the coefficients, and more need one fit each"
+            if len(classes) != 1
+            else f"y has one class only ({some}); two are needed"
+        )
+    return classes, values == classes[1]

@@ -1,0 +1,62 @@
+"""The Newton step of the mean by conjugate gradients, where the precision is too large to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .design import Design
+from .objective import Objective, Point
+from .rows import Chunk
+from .sweep import expectation, over_chunks
+
+#: The residual of the linear equation, relative to the gradient. The next step corrects the rest.
+RESIDUAL = 1e-3
+MOST_PRODUCTS = 200
+
+
+def newton_move(objective: Objective, point: Point) -> Tensor:
+    """Return the solution of ``precision move = gradient``, shape ``(D + 1,)``.
+
+    The products with the precision are passes over the rows, with each row's curvature kept. The
+    diagonal is the preconditioner.
+
+    Reference: Nocedal & Wright (2006), Numerical Optimization, algorithms 5.3 and 7.1.
+    """
+    curvatures: list[Tensor] = []
+
+    def keep(chunk: Chunk, design: Design) -> Tensor:
+        row = expectation(chunk, design, objective.likelihood, point.loc, point.covariance)
+        curvatures.append(row.curvature)
+        return design.precision_diagonal(row.curvature)
+
+    of_prior = point.precision - over_chunks(objective.rows, keep) / objective.beta
+
+    def times(vector: Tensor) -> Tensor:
+        of_chunks = iter(curvatures)
+
+        def product(chunk: Chunk, design: Design) -> Tensor:
+            return design.gradient(next(of_chunks) * design.mean(vector))
+
+        return over_chunks(objective.rows, product) / objective.beta + of_prior * vector
+
+    return _solve(times, point.gradient, point.precision)
+
+
+def _solve(times: Callable[[Tensor], Tensor], right: Tensor, preconditioner: Tensor) -> Tensor:
+    solution, residual = torch.zeros_like(right), right.clone()
+    direction = scaled = residual / preconditioner
+    size = first = residual @ scaled
+    for _ in range(MOST_PRODUCTS):
+        if size <= RESIDUAL**2 * first:
+            break
+        product = times(direction)
+        length = size / (direction @ product)
+        solution = solution + length * direction
+        residual = residual - length * product
+        scaled = residual / preconditioner
+        size, before = residual @ scaled, size
+        direction = scaled + (size / before) * direction
+    return solution

@@ -1,0 +1,93 @@
+"""One pass over rows: sums of value, gradient and curvature at a Gaussian posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..likelihoods.likelihood import Expectation, Likelihood
+from .covariance import Covariance
+from .design import Design, Memory
+from .rows import Chunk, Rows
+from .statistics import Statistics
+from .tree import PartialSums
+
+#: Of this many coefficients at most is the precision kept as a matrix.
+DENSE = 4096
+
+
+def is_dense(rows: Rows) -> bool:
+    """Whether a pass sums up the whole precision, not its diagonal alone."""
+    return len(rows.names) < DENSE and isinstance(rows.chunk(0).features, Tensor)
+
+
+def sweep(
+    rows: Rows, likelihood: Likelihood, loc: Tensor, covariance: Covariance, is_dense: bool
+) -> Statistics:
+    """Return the statistics of all rows at Normal(loc, covariance).
+
+    Args:
+        rows: where the data are.
+        likelihood: of a target given its linear predictor.
+        loc: shape ``(D + 1,)``, the bias first.
+        covariance: of the same coefficients.
+        is_dense: whether the precision is a matrix, or its diagonal alone.
+    """
+
+    def of_chunk(chunk: Chunk, design: Design) -> Statistics:
+        row = expectation(chunk, design, likelihood, loc, covariance)
+        count = float(len(row.value)) if chunk.weight is None else _sum(chunk.weight)
+        sums = design.precision if is_dense else design.precision_diagonal
+        precision = sums(row.curvature)
+        return Statistics(count, _sum(row.value), design.gradient(row.slope), precision)
+
+    total = over_chunks(rows, of_chunk)
+    if is_dense:
+        upper = total.precision.triu()
+        total.precision = upper + upper.triu(1).mT
+    return total
+
+
+def gradient_at_variance(
+    rows: Rows, likelihood: Likelihood, loc: Tensor, variance: float
+) -> Tensor:
+    """Return the gradient with respect to ``loc`` if every predictor had the same variance.
+
+    The variances of the rows are half of the cost of a pass. Where rows are many, they are small
+    and matter to second order; a gradient with their mean brings ``loc`` close to its optimum.
+    """
+
+    def of_chunk(chunk: Chunk, design: Design) -> Tensor:
+        mean = design.mean(loc)
+        row = likelihood.expected(chunk.target, mean, torch.full_like(mean, variance**0.5))
+        return design.gradient(row.slope if chunk.weight is None else row.slope * chunk.weight)
+
+    return over_chunks(rows, of_chunk)
+
+
+def expectation(
+    chunk: Chunk, design: Design, likelihood: Likelihood, loc: Tensor, covariance: Covariance
+) -> Expectation:
+    """Return each row's expected log likelihood with its derivatives, times the row's weight."""
+    row = likelihood.expected(chunk.target, *design.predictor(loc, covariance))
+    if chunk.weight is None:
+        return row
+    weight = chunk.weight
+    return Expectation(row.value * weight, row.slope * weight, row.curvature * weight)
+
+
+def over_chunks(rows: Rows, of_chunk: Callable[[Chunk, Design], Any]) -> Any:
+    """Return the sum over all chunks, in the order that does not depend on who computes which."""
+    sums: PartialSums[Any] = PartialSums()
+    memory = Memory()
+    for index in range(rows.num_chunks):
+        chunk = rows.chunk(index)
+        sums.add(index, of_chunk(chunk, memory.design(chunk.features)))
+    return sums.total(rows.num_chunks)
+
+
+def _sum(values: Tensor) -> float:
+    return float(values.sum(dtype=torch.float64))

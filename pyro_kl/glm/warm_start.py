@@ -1,0 +1,113 @@
+"""Where a fit of many rows starts: the optimum of a sample, corrected by gradients of all rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .covariance import Covariance, DiagonalCovariance
+from .fixed_point import Project, ascend, inverse_root
+from .objective import Objective, Point
+from .sweep import gradient_at_variance, is_dense, sweep
+
+#: The last sample is this part of the rows, but has so many rows for each coefficient. It is at
+#: most so large a part: a larger one costs more than it spares.
+PART, ROWS_EACH, LARGEST = 1 / 24, 16, 1 / 8
+#: From a sample to the next the number of rows grows so much.
+GROWTH = 8
+#: Gradients of all rows are taken until the distance is this many nats, or for so many passes.
+CLOSE, MOST_GRADIENTS = 0.01, 6
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an ascent starts.
+
+    Attributes:
+        loc: shape ``(D + 1,)``, the bias first.
+        covariance: of the same coefficients.
+        contraction: by how much a step over all rows is expected to reduce the distance to the
+            optimum; inf if that is not known.
+    """
+
+    loc: Tensor
+    covariance: Covariance
+    contraction: float = math.inf
+
+
+def first_start(objective: Objective, loc: Tensor) -> Start:
+    """Return independent coefficients with the curvature that the rows have at ``loc``."""
+    nothing = DiagonalCovariance(torch.zeros_like(loc))
+    sums = sweep(objective.rows, objective.likelihood, loc, nothing, is_dense=False)
+    sd = (sums.precision / objective.beta).rsqrt()
+    sd = torch.where(sd.isfinite(), sd, torch.ones_like(sd))
+    of_prior = objective.prior.expected(loc, DiagonalCovariance(sd)).precision
+    if of_prior.dim() > 1:
+        of_prior = of_prior.diagonal()
+    precision = sums.precision / objective.beta + of_prior.clamp(min=0.0)
+    return Start(loc, DiagonalCovariance(precision.rsqrt()))
+
+
+def warm_start(objective: Objective, loc: Tensor, project: Project) -> Start:
+    """Return the optimum of growing samples, corrected by gradients of all rows."""
+    start, point, rows = None, None, objective.rows
+    for size in _sizes(rows.num_rows, len(loc)):
+        sample = rows.sample(size)
+        share = sample.num_rows / rows.num_rows
+        on_sample = replace(objective, rows=sample)
+        start = start or first_start(on_sample, loc)
+        tol = 0.05 * len(loc) / share
+        ascent = ascend(on_sample, start.loc, start.covariance, project, tol=tol, max_iter=30)
+        step, point = ascent.step, ascent.last
+        start = Start(step.loc, step.covariance, ascent.contraction * share)
+    if start is None or point is None:
+        return first_start(objective, loc)
+    if rows.is_in_memory and is_dense(rows):
+        return _corrected(objective, start, point)
+    return start
+
+
+def _sizes(num_rows: int, num_coefficients: int) -> list[int]:
+    """Return the numbers of rows of the samples, from the smallest on."""
+    size = max(int(PART * num_rows), ROWS_EACH * num_coefficients)
+    sizes: list[int] = []
+    while ROWS_EACH * num_coefficients <= size <= LARGEST * num_rows:
+        sizes.insert(0, size)
+        size //= GROWTH
+    return sizes
+
+
+def _corrected(objective: Objective, start: Start, on_sample: Point) -> Start:
+    """Return a start whose mean is corrected by Newton steps with the sample's precision."""
+    root = inverse_root(on_sample.precision)
+    if root is None:
+        return start
+    variance = _mean_variance(objective, start.covariance, on_sample)
+    loc, before = start.loc, math.inf
+    for _ in range(MOST_GRADIENTS):
+        gradient = gradient_at_variance(objective.rows, objective.likelihood, loc, variance)
+        of_prior = objective.prior.expected(loc, start.covariance).gradient
+        gradient = gradient / objective.beta + of_prior
+        move = root @ (root.mT @ gradient)
+        gain = 0.5 * float(gradient @ move)
+        if not gain < 0.5 * before:
+            break
+        loc, before = loc + move, gain
+        if gain <= CLOSE:
+            break
+    return replace(start, loc=loc)
+
+
+def _mean_variance(objective: Objective, covariance: Covariance, on_sample: Point) -> float:
+    """Return the mean of the rows' variances, weighted by their curvatures.
+
+    It is tr(G S) / sum of the curvatures, and the first element of G = Z' diag(curvature) Z, the
+    precision without the prior, is that sum.
+    """
+    of_prior = objective.prior.expected(on_sample.loc, on_sample.covariance).precision
+    of_bias = of_prior[0] if of_prior.dim() == 1 else of_prior[0, 0]
+    traces = covariance.trace_with(on_sample.precision) - covariance.trace_with(of_prior)
+    return max(float(traces / (on_sample.precision[0, 0] - of_bias)), 0.0)
