@@ -11,7 +11,7 @@ import pyro_kl
 #: How many cases of a parametrised test its short form keeps, at least.
 FEW = 12
 #: Tests that start processes of their own, for minutes: the short form leaves them out.
-PROCESSES = {"test_packages.py", "test_kill.py", "test_checkpoint.py"}
+PROCESSES = {"test_packages.py", "test_kill.py", "test_checkpoint.py", "test_ranks.py"}
 
 
 @pytest.fixture(autouse=True)

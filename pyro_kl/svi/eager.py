@@ -5,42 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyro
 import torch
 from pyro.infer import ELBO
 from pyro.infer.util import torch_item
-from pyro.poutine.messenger import Messenger
-from torch import Tensor
 
 from .optimiser import Optimiser
-
-
-class UsedParameters(Messenger):
-    """The parameters that model and guide read.
-
-    Attributes:
-        leaves: name in the parameter store -> unconstrained leaf. One leaf has two names where
-            two modules share it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.leaves: dict[str, Tensor] = {}
-
-    def _process_message(self, msg: Any) -> None:
-        """Nothing; the methods of `Messenger` look for one of each message's type."""
-
-    def _postprocess_message(self, msg: Any) -> None:
-        if msg["type"] != "param":
-            return
-        unconstrained = getattr(msg["value"], "unconstrained", None)
-        if unconstrained is not None:  # a module that keeps its own declares them without
-            self.leaves[msg["name"]] = unconstrained()
-
-    def distinct(self) -> dict[str, Tensor]:
-        """Each leaf once, with the name that the store has for it."""
-        name_of = pyro.get_param_store().param_name
-        return {name_of(leaf) or name: leaf for name, leaf in self.leaves.items()}
+from .ranks import num_ranks
+from .replicas import Replicas
+from .used_parameters import UsedParameters
 
 
 class Eager:
@@ -54,6 +26,7 @@ class Eager:
         guide: the guide.
         loss_and_grads: adds the gradient of the loss to that of the parameters, and returns it.
         optimiser: the optimiser of all parameters.
+        replicas: takes the means over the ranks, if there are several.
 
     Attributes:
         names: of the parameters that were read in any step.
@@ -67,11 +40,13 @@ class Eager:
         guide: Callable[..., Any],
         loss_and_grads: Callable[..., Any],
         optimiser: Optimiser,
+        replicas: Replicas,
     ) -> None:
         self.model = model
         self.guide = guide
         self.loss_and_grads = loss_and_grads
         self.optimiser = optimiser
+        self.replicas = replicas
         self.names: set[str] = set()
         self.remaining: int | None = None
         self.is_single = True
@@ -95,18 +70,22 @@ class Eager:
         """Nothing to do."""
 
     def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with UsedParameters() as used:
-            loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+        with UsedParameters() as used, self.replicas.running():
+            loss = as_numbers(self.loss_and_grads(self.model, self.guide, *args, **kwargs))
         self.names.update(used.leaves)
+        leaves = used.distinct()
+        if num_ranks() > 1:
+            loss, leaves = self.replicas.mean(loss, leaves)
+            self.names.update(leaves)
         moved = {}
-        for name, leaf in used.distinct().items():
+        for name, leaf in leaves.items():
             if leaf.grad is None:
                 if name not in self.optimiser.names:
                     continue
                 leaf.grad = torch.zeros_like(leaf)  # it moves by its momentum
             moved[name] = leaf
         self.optimiser.step(moved)
-        return as_numbers(loss)
+        return loss
 
 
 def as_numbers(loss: Any) -> Any:

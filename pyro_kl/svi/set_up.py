@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
-from .eager import UsedParameters
+from .used_parameters import UsedParameters
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from ..elbo.report import KLReport
 from ..elbo.state import elbo_state, load_elbo_state
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
+from ..registry.warnings import warn
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
 from .eager import Eager, as_numbers, loss_functions
@@ -23,6 +25,8 @@ from .pace import Pace
 from .parameters import leaf, saved_parameters
 from .progress import Progress
 from .random_state import random_state, set_random_state
+from .ranks import any_rank, num_ranks, this_rank, warn_if_alone
+from .replicas import Replicas
 from .result import SVIResult
 from .resume import Resume, buffers_of
 from .shown_averages import ShownAverages
@@ -59,18 +63,6 @@ class SVI:
         average: "polyak" for the mean of the parameters over all steps, or the decay of an
             exponential average. `run` leaves the averages in the parameter store; the next step
             goes on from where the last one ended, not from them.
-        compile: None runs model and guide in each step. The other modes record the first step
-            and take the others by the record, with the same draws for the same seed: "fx" runs
-            its operations one by one; "aot" compiles them, gradient and optimiser included, which
-            takes a minute and is kept in a cache folder (`PYRO_KL_CACHE`); "auto" starts with "fx"
-            and compiles in the background if the steps still to come pay for it. It needs a
-            TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO. What the model reads from Python is
-            compared before each step; where it has changed, a step is recorded again. Models that
-            cannot be recorded run as usual, and a warning says why. The model's Python code does
-            not run any more: it prints nothing, and values that are not in the support of a
-            distribution are not refused after the first step.
-        steps_per_call: the most steps that `run` takes in one call of compiled code; the results
-            do not depend on it.
         compile: how a step of TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO is taken. None runs
             model and guide each time. All others run them once, at the first step, and again
             when the arguments change their form or what they read from Python has changed:
@@ -78,13 +70,30 @@ class SVI:
             code from them, which the first step waits for, and keeps it in a cache folder;
             "auto" is "fx" with such a package built in the background, if the steps that are
             left pay for it. What cannot be recorded or built is taken as usual, with a warning
-            that says why. The draws are those of None.
+            that says why. The draws are those of None. The model's Python code does not run in
+            the other steps: it prints nothing, and values outside of a distribution's support
+            are not refused. Several ranks take no recorded steps.
         steps_per_call: how many steps a package takes in one call; callbacks are called after
             each call. The results do not depend on it. Without `compile` it is 1.
+        sharded: names of the plates of which each rank holds a part of the rows. In the model
+            their size is that part's, so that a model with `pyro.plate("data", len(x))` needs no
+            change; the parts may have different sizes, and the plate may draw subsamples of its
+            part. The latents of such a plate need an amortised guide.
+
+    Under `torchrun` a script calls `torch.distributed.init_process_group` before the first step,
+    and each process `step` or `run` with rows of its own. Loss and gradient are the means over
+    the ranks, so that each rank's loss has to be an estimate of that of all data: a plate has the
+    size of all data and this rank's minibatch as its subsample, as in Pyro, or it is `sharded`.
+    The KL is counted once. All ranks start from the parameters of rank 0 and stay equal to it to
+    the last bit. Each rank has draws of its own, as if the others were further particles: the
+    gradient is unbiased either way, and its variance is smaller than with the same draws for all.
+    Buffers, `elbo.report` and `evaluate_loss` are those of each rank's own rows. Rank 0 shows
+    progress and writes checkpoints, which any number of ranks may load.
 
     Raises:
         TypeError: `optim` or `loss` is none of these.
-        ValueError: an option has a value that is not allowed.
+        ValueError: an option has a value that is not allowed. At the first step on several ranks:
+            they have different models or guides, or their plates do not make one data set.
 
     Attributes:
         step_count: steps taken so far, those before a loaded checkpoint included.
@@ -118,6 +127,7 @@ class SVI:
         average: str | float | None = None,
         compile: str | None = None,
         steps_per_call: int = 1,
+        sharded: Collection[str] = (),
     ) -> None:
         self.model = model
         self.guide = guide
@@ -134,7 +144,10 @@ class SVI:
         self.result: SVIResult | None = None
         self._loss, gradient = loss_functions(loss, loss_and_grads)
         self._is_compiled, self._steps_per_call = compile is not None, 1
-        self._stepper: Eager | Compiled = Eager(model, guide, gradient, self.optimiser)
+        self._replicas = Replicas(sharded)
+        self._stepper: Eager | Compiled = Eager(
+            model, guide, gradient, self.optimiser, self._replicas
+        )
         if compile is not None:
             from .compiled import Compiled  # who takes no compiled steps need not wait for it
 
@@ -176,13 +189,17 @@ class SVI:
 
     def _evaluate(self, args: Arguments, kwargs: dict[str, Any]) -> Any:
         self._is_started = True
-        with torch.no_grad():
+        with torch.no_grad(), self._replicas.running():
             return as_numbers(self._loss(self.model, self.guide, *args, **kwargs))
 
     def _take(self, count: int, args: Arguments, kwargs: dict[str, Any]) -> list[Any]:
         """Take steps with the same arguments; their losses."""
         self._set_up(args, kwargs)
         self._averages.hide()
+        if num_ranks() > 1:
+            self._meet_ranks(args, kwargs)
+        elif not self._is_started:
+            warn_if_alone()
         self._is_started = True
         if self._resume is None:
             losses = self._stepper.take(count, args, kwargs)
@@ -193,6 +210,25 @@ class SVI:
                 self._resume = None
         self.step_count += count
         return losses
+
+    def _meet_ranks(self, args: Arguments, kwargs: dict[str, Any]) -> None:
+        """Before a step of several ranks: let them start from the same parameters."""
+        self._leave_records()
+        if not self._replicas.is_set_up:
+            evaluate = partial(self._evaluate, args, kwargs)
+            with self._resume.restore if self._resume else nullcontext():
+                self._replicas.set_up(evaluate, self.guide, self.step_count, args, kwargs)
+
+    def _leave_records(self) -> None:
+        """Take the steps of several ranks as usual, and say so."""
+        if num_ranks() == 1 or isinstance(self._stepper, Eager):
+            return
+        warn(
+            f"compile={self._stepper.mode!r} is left out: the steps of several ranks are not "
+            "recorded, since the ranks exchange their gradients."
+        )
+        self._stepper.settle()
+        self._stepper, self._is_compiled = self._stepper.eager, False
 
     # --- many steps ---------------------------------------------------------------------------
 
@@ -240,17 +276,18 @@ class SVI:
         num_steps = operator.index(num_steps)
         files.check_target(checkpoint, every)
         arguments = arguments_by_step(args, batches)
+        self._leave_records()
         losses: list[Any] = []
         stopped: str | None = "error"
-        bar = Progress(num_steps, progress)
+        bar = Progress(num_steps, progress if this_rank() == 0 else False)
         pace = Pace(self._steps_per_call, is_free=self._is_compiled and not callbacks)
         if num_steps <= 0:
             self._set_up(arguments(self.step_count), kwargs)
         self._stepper.is_single = batches is not None
         try:
             with InterruptBetweenSteps() as interrupt:
-                ended = False
-                while len(losses) < num_steps and not ended and not interrupt.came:
+                ended = interrupted = False
+                while len(losses) < num_steps and not (ended or interrupted):
                     left = self._stepper.remaining = num_steps - len(losses)
                     until_checkpoint = every - self.step_count % every if every else left
                     count = 1 if batches is not None else min(pace.count, left, until_checkpoint)
@@ -262,7 +299,8 @@ class SVI:
                     ended = self._tell(callbacks, taken)
                     if checkpoint is not None and every and self.step_count % every == 0:
                         self.save(checkpoint)
-            stopped = "interrupt" if interrupt.came else "callback" if ended else None
+                    ended, interrupted = any_rank(ended, interrupt.came)
+            stopped = "interrupt" if interrupted else "callback" if ended else None
         finally:
             self._stepper.remaining, self._stepper.is_single = None, True
             self._stepper.settle()
@@ -324,6 +362,9 @@ class SVI:
             RuntimeError: parameters are not in Pyro's store, but local to their modules.
         """
         self._stepper.settle()
+        if this_rank() > 0:
+            self._replicas.draw_apart(self.step_count)
+            return
         parameters = saved_parameters(self._stepper.names)
         for name, value in self._averages.iterates.items():
             parameters[name]["value"] = value
@@ -341,6 +382,7 @@ class SVI:
             "elbo": elbo_state(self.elbo),
             "stepper": self._stepper.state_dict(),
             "random": random_state(),
+            "seed": self._replicas.seed,
         }
         files.write(path, state)
 
@@ -378,6 +420,7 @@ class SVI:
         self._stepper.load_state_dict(state["stepper"])
         self.step_count = state["step_count"]
         set_random_state(state["random"])
+        self._replicas.seed, self._replicas.is_set_up = state.get("seed"), False
         if args or kwargs or (self._is_started and not self._resume.restore.waiting):
             self._set_up(args, kwargs)
 
