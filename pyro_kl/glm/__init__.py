@@ -1,1 +1,13 @@
 """Exact variational inference for generalised linear models, deterministic."""
+
+from .logistic import LogisticRegression, ProbitRegression
+from .poisson import PoissonRegression
+from .tables import TableError, read_table
+
+__all__ = [
+    "LogisticRegression",
+    "PoissonRegression",
+    "ProbitRegression",
+    "TableError",
+    "read_table",
+]

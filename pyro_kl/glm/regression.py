@@ -1,0 +1,234 @@
+"""What all estimators share: their parameters, the fit and its results."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..likelihoods.likelihood import Likelihood
+from .arrays import as_features, as_weight
+from .covariance import FullCovariance
+from .design import Memory
+from .fit import Fitted, fit, projection
+from .objective import Objective
+from .prior import GaussianPrior, NormalPrior, Prior
+from .rows import ArrayRows, Rows
+from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+
+Estimator = TypeVar("Estimator", bound="Regression")
+
+PRIORS: dict[str, Callable[[Tensor], Prior]] = {
+    "normal": NormalPrior,
+    "laplace": LaplacePrior,
+    "studentt": StudentTPrior,
+    "horseshoe": HorseshoePrior,
+}
+
+
+class Regression:
+    """A generalised linear model with a Gaussian posterior: the one with the largest ELBO.
+
+    The conventions are scikit-learn's: parameters are attributes of the same name, results end in
+    an underscore, `fit` returns the estimator.
+    """
+
+    likelihood: ClassVar[Likelihood]
+
+    def __init__(
+        self,
+        prior_scale: Any = 1.0,
+        *,
+        bias_scale: float = 5.0,
+        prior: str = "normal",
+        covariance: str = "full",
+        rank: int = 10,
+        beta: float = 1.0,
+        tol: float = 1e-4,
+        max_iter: int = 100,
+    ) -> None:
+        self.prior_scale = prior_scale
+        self.bias_scale = bias_scale
+        self.prior = prior
+        self.covariance = covariance
+        self.rank = rank
+        self.beta = beta
+        self.tol = tol
+        self.max_iter = max_iter
+
+    # --- the fit --------------------------------------------------------------------------------
+
+    def fit(
+        self: Estimator,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        prior: Any = None,
+    ) -> Estimator:
+        """Find the posterior.
+
+        Args:
+            X: the features, shape ``(N, D)``: an array of numpy, a data frame of pandas, a tensor
+                or a sparse matrix of scipy (with covariance="diagonal"); or the rows of a table,
+                see `pyro_kl.glm.read_table`. float32 is fitted in float32.
+            y: the targets, shape ``(N,)``; None if X is the rows of a table.
+            sample_weight: how often each row counts, shape ``(N,)``, at least 0.
+            prior: the posterior of earlier data, in the place of the prior of the parameters.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: an argument cannot be used; one line that says why.
+        """
+        self._check_parameters()
+        rows = self._rows(X, y, sample_weight)
+        size = len(rows.names) + 1
+        used = self._prior(size - 1) if prior is None else _gaussian(prior, rows.names)
+        objective = Objective(rows, self.likelihood, used, float(self.beta))
+        start = torch.zeros(size, dtype=torch.float64)
+        start[0] = self._start_of_bias(rows)
+        fitted = fit(
+            objective,
+            projection(self.covariance, self.rank),
+            loc=start if prior is None else used.distribution().mean.double(),
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
+        self._keep(rows, used, fitted)
+        return self
+
+    def _keep(self, rows: Rows, prior: Prior, fitted: Fitted) -> None:
+        """Set the attributes that scikit-learn's conventions ask for."""
+        self.n_features_in_ = len(rows.names)
+        self.feature_names_in_ = np.array(rows.names, dtype=object)
+        self.loc_ = fitted.loc.numpy()
+        self.covariance_ = fitted.covariance
+        self.scale_ = fitted.covariance.marginal_scale.numpy()
+        if isinstance(fitted.covariance, FullCovariance):
+            self.scale_tril_ = fitted.covariance.scale_tril.numpy()
+        self.elbo_ = fitted.elbo
+        self.expected_log_likelihood_ = fitted.expected_log_likelihood
+        self.kl_ = fitted.kl
+        self.trace_ = np.array(fitted.trace)
+        self.n_iter_ = fitted.num_passes
+        self.converged_ = fitted.converged
+        self.prior_ = prior
+
+    # --- what fit needs -------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        for name in ("bias_scale", "beta", "tol"):
+            value = getattr(self, name)
+            if not (isinstance(value, numbers.Real) and 0.0 < float(value) < math.inf):
+                raise ValueError(f"{name} must be a positive number, got {value!r}")
+        for name in ("rank", "max_iter"):
+            value = getattr(self, name)
+            if not (isinstance(value, numbers.Integral) and int(value) >= 1):
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}")
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any) -> Rows:
+        if hasattr(X, "num_chunks"):
+            if y is not None or sample_weight is not None:
+                raise ValueError("the rows of a table have their targets and weights in them")
+            self._take_target_of(X)
+            return X
+        if y is None:
+            raise ValueError("y, the targets, is missing")
+        features, names = as_features(X)
+        dtype = torch.float32 if str(features.dtype).endswith("float32") else torch.float64
+        target = self._target(y, features.shape[0], dtype)
+        weight = as_weight(sample_weight, features.shape[0], dtype)
+        return ArrayRows(features, target, weight, names)
+
+    def _target(self, y: Any, num_rows: int, dtype: torch.dtype) -> Tensor:
+        """Return the targets in the likelihood's terms."""
+        raise NotImplementedError
+
+    def _take_target_of(self, rows: Any) -> None:
+        """Keep what a table says about its target."""
+
+    def _start_of_bias(self, rows: Rows) -> float:
+        """Return a bias to start with."""
+        return 0.0
+
+    def _prior(self, num_features: int) -> Prior:
+        """Return the prior that the parameters declare."""
+        scale = torch.as_tensor(self.prior_scale, dtype=torch.float64)
+        if scale.dim() > 1 or (scale.dim() == 1 and len(scale) != num_features):
+            raise ValueError(
+                f"prior_scale must be a number or one for each of {num_features} features, got "
+                f"shape {tuple(scale.shape)}"
+            )
+        if not bool(((scale > 0) & torch.isfinite(scale)).all()):
+            raise ValueError(f"prior_scale must be positive, got {self.prior_scale!r}")
+        bias = torch.tensor([float(self.bias_scale)], dtype=torch.float64)
+        return PRIORS[self.prior](torch.cat([bias, scale.expand(num_features)]))
+
+    # --- predictions ----------------------------------------------------------------------------
+
+    def _predicted(self, X: Any) -> NDArray[Any]:
+        """Return the mean response of each row, with the posterior integrated out."""
+        if not hasattr(self, "loc_"):
+            raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit first")
+        features, names = as_features(X)
+        if features.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {features.shape[1]} features, but {type(self).__name__} was fitted with "
+                f"{self.n_features_in_}"
+            )
+        if names and list(names) != list(self.feature_names_in_):
+            raise ValueError(
+                f"the columns of X are {', '.join(names[:4])}, ...; the fit had "
+                f"{', '.join(self.feature_names_in_[:4])}, ...: give them in that order"
+            )
+        loc = torch.from_numpy(self.loc_)
+        with torch.no_grad():
+            mean, sd = Memory().design(features).predictor(loc, self.covariance_)
+            return self.likelihood.predict(mean, sd).numpy()
+
+    # --- scikit-learn's conventions -------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name."""
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self: Estimator, **parameters: Any) -> Estimator:
+        """Set parameters by name."""
+        known = self.get_params()
+        for name, value in parameters.items():
+            if name not in known:
+                raise ValueError(f"{name!r} is not a parameter; there are {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        """The parameters that are not the defaults."""
+        defaults = inspect.signature(type(self).__init__).parameters
+        shown = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name].default and value != defaults[name].default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _gaussian(posterior: Any, names: tuple[str, ...]) -> GaussianPrior:
+    """Return a posterior of earlier data as a prior."""
+    if tuple(posterior.names) != tuple(names):
+        raise ValueError(
+            f"the prior is a posterior of the features {', '.join(posterior.names[:4])}, ...; the "
+            f"rows have {', '.join(names[:4])}, ..."
+        )
+    return GaussianPrior(posterior.loc, posterior.covariance)
