@@ -71,6 +71,11 @@ class Summary:
         return math.sqrt(self.squares / self.present) if self.present else 0.0
 
     @property
+    def is_known(self) -> bool:
+        """Whether more rows would tell nothing: it is a text of very many levels."""
+        return not (self.counted or self.is_numeric)
+
+    @property
     def is_distinct(self) -> bool:
         """Whether the values are integers that are all different."""
         return self.distinct is not None and (
@@ -172,8 +177,9 @@ def survey(
     found = {name: Summary(name, kinds[name]) for name in columns}
     values: Counter[object] = Counter()
     for index in range(len(sizes)):
-        batch = batches.read(index, [*(columns if is_whole else texts), target])
-        for name in columns if is_whole else texts:
+        wanted = [name for name in (columns if is_whole else texts) if not found[name].is_known]
+        batch = batches.read(index, [*wanted, target])
+        for name in wanted:
             found[name].add(batch.column(name), missing)
         _count(values, batch.column(target), missing)
     if not is_whole:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..rows import ArrayRows, Chunk
-from .batches import Batches
+from .batches import ROWS, Batches
 from .columns import Encoder, scales_of
 from .errors import TableError
 from .target import Target
 from .words import numbers
 
-#: Chunks that a sample takes rows from, at most.
+#: Chunks that a sample takes rows from, at least.
 SAMPLED_CHUNKS = 16
 
 
@@ -106,12 +106,20 @@ class TableRows:
             self._last = index
         return future.result()
 
+    @property
+    def classes(self) -> tuple[object, object]:
+        """The values of the target that are 0 and 1."""
+        return self.target.zero, self.target.one
+
     def sample(self, num_rows: int) -> ArrayRows:
-        """Return about that many rows of the whole."""
-        indices = self._batches.spread(SAMPLED_CHUNKS)
-        chunks = [self._reader.submit(self._read, index).result() for index in indices]
-        step = max(1, sum(len(chunk.target) for chunk in chunks) // num_rows)
-        sample = _joined([_every(chunk, step) for chunk in chunks], self.names)
+        """Return about that many rows, from chunks that are spread over the table."""
+        indices = self._batches.spread(max(SAMPLED_CHUNKS, 2 * num_rows // ROWS))
+        parts = []
+        for index in indices:
+            chunk = self._reader.submit(self._read, index).result()
+            step = max(1, len(chunk.target) * len(indices) // num_rows)
+            parts.append(_every(chunk, step))
+        sample = joined(parts, self.names)
         each = self.num_rows / max(sample.num_rows, 1)
         weight = torch.full((sample.num_rows,), each, dtype=self.dtype)
         weight = weight if sample.weight is None else weight * sample.weight
@@ -119,7 +127,7 @@ class TableRows:
 
     def in_memory(self) -> ArrayRows:
         """Return all rows, in memory."""
-        return _joined([self.chunk(index) for index in range(self.num_chunks)], self.names)
+        return joined([self.chunk(index) for index in range(self.num_chunks)], self.names)
 
     def _read(self, index: int) -> Chunk:
         batch = self._batches.read(index, self._columns)
@@ -137,6 +145,11 @@ class TableRows:
             columns.append(weights.astype(np.float64)[None])
         keep = self._complete(index, columns)
         self._left_out[index] = 0 if keep is None else num_rows - int(keep.sum())
+        if self.num_left_out == self.num_rows:
+            raise TableError(
+                f"{self.source}: every row has a missing value; fill values in (impute), or drop "
+                "the columns that lack most"
+            )
         if keep is not None:
             columns = [part[:, keep] for part in columns]
         features, *others = [torch.from_numpy(np.ascontiguousarray(part)) for part in columns]
@@ -181,7 +194,8 @@ def _every(chunk: Chunk, step: int) -> Chunk:
     return Chunk(chunk.features[::step], chunk.target[::step], weight)
 
 
-def _joined(chunks: Sequence[Chunk], names: Sequence[str]) -> ArrayRows:
+def joined(chunks: Sequence[Chunk], names: Sequence[str]) -> ArrayRows:
+    """Return chunks as one array."""
     weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
     features: Tensor = torch.cat([chunk.features for chunk in chunks]).contiguous()
     return ArrayRows(

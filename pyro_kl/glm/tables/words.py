@@ -29,6 +29,8 @@ def cleaned(array: pa.Array, missing: Iterable[str]) -> pa.Array:
 
 def coded(array: pa.Array, missing: Iterable[str]) -> tuple[list[str | None], np.ndarray]:
     """Return the distinct texts of a column, and which of them each row has (-1: missing)."""
+    if pa.types.is_dictionary(array.type) and len(array.dictionary) > len(array):
+        array = array.dictionary_decode()  # most of its texts are those of other chunks
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     texts = cleaned(array.dictionary, missing).to_pylist()

@@ -230,6 +230,16 @@ TABLES = {
         "sex: 2 of 60 values are missing, the rows are left out",
         left_out=3,
     ),
+    "no row without a missing value": Awkward(
+        table(
+            columns(
+                c=with_holes(PLAIN["a"], list(range(0, NUM_ROWS, 2))),
+                d=with_holes(PLAIN["a"], list(range(1, NUM_ROWS, 2))),
+            )
+        ),
+        None,
+        "every row has a missing value; fill values in (impute), or drop",
+    ),
     "missing values filled in": Awkward(
         table(columns(sex=with_holes(spread(["m", "f", "m"]), [0, 5], "NaN"))),
         ("sex=f", "a", "b"),
