@@ -163,7 +163,10 @@ class TableRows:
             TableError: a feature is infinite, or a weight negative.
         """
         features, target, *weights = columns
-        if all(np.isfinite(part.sum(axis=1)).all() for part in columns):
+        ones = np.ones(features.shape[1], features.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_complete = all(np.isfinite(part @ ones).all() for part in columns)
+        if is_complete:
             keep = None  # a sum is finite only if all values are
         else:
             infinite = np.argwhere(np.isinf(features))

@@ -46,11 +46,13 @@ class Target:
             table = np.array([self._number(text) for text in [*texts, None]])
             return table[codes]
         values = numbers(array)
-        ones, zeros = values == self.one, values == self.zero
-        out = np.where(ones, 1.0, np.where(zeros, 0.0, np.nan))
-        other = ~(ones | zeros | np.isnan(values))
+        out = (values == self.one).astype(np.float64)
+        other = (values != self.one) & (values != self.zero)
         if other.any():
-            self._refuse(values[other][0].item())
+            out[other] = np.nan
+            present = values[other & ~np.isnan(values)]
+            if len(present):
+                self._refuse(present[0].item())
         return out
 
     def _number(self, text: str | None) -> float:
