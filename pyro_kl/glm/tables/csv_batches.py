@@ -26,7 +26,7 @@ class TypesChanged(Exception):
 
 
 class CSVBatches:
-    """A CSV file with a header line; a chunk is about 65,536 rows.
+    """A CSV file with a header line; a chunk is about 32,768 rows.
 
     Args:
         path: the file.
