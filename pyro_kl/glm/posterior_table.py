@@ -1,0 +1,87 @@
+"""The printed form of a posterior: a line for each coefficient, and the terms of the ELBO."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from ..elbo.report import html_table, table
+from .coefficients import marginals
+
+if TYPE_CHECKING:
+    from .posterior import Posterior
+
+#: So many coefficients are printed at most: the bias and those of the largest KL.
+PRINTED = 40
+#: The length of a line, and what the columns of numbers leave of it for the name.
+WIDTH, NAME = 80, 26
+#: The quantile of the standard Normal for intervals of 95 %.
+NORMAL_975 = 1.959963984540054
+
+HEADER = ["coefficient", "prior sd", "mean", "sd", "2.5 %", "97.5 %", "KL"]
+
+
+def rows(posterior: Posterior) -> list[dict[str, Any]]:
+    """One dictionary for each coefficient, the bias first."""
+    mean, sd = posterior.loc, posterior.covariance.marginal_scale
+    columns = {
+        "prior_sd": marginals(posterior.prior.distribution()).stddev,
+        "mean": mean,
+        "sd": sd,
+        "lower": mean - NORMAL_975 * sd,
+        "upper": mean + NORMAL_975 * sd,
+        "kl": posterior.coefficient_kls.value,
+    }
+    numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        {"coefficient": name, **dict(zip(columns, row, strict=True))}
+        for name, row in zip(("bias", *posterior.names), numbers, strict=True)
+    ]
+
+
+def text(posterior: Posterior) -> str:
+    """The table, 80 columns wide."""
+    lines = table(HEADER, _cells(posterior), "lrrrrrr")
+    for note in _summary(posterior):
+        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def as_html(posterior: Posterior) -> str:
+    """The table for notebooks."""
+    notes = "<br>".join(map(html.escape, _summary(posterior)))
+    return f"{html_table(HEADER, _cells(posterior))}<p>{notes}</p>"
+
+
+def _cells(posterior: Posterior) -> list[list[str]]:
+    every = rows(posterior)
+    largest = sorted(range(1, len(every)), key=lambda i: -every[i]["kl"])[: PRINTED - 1]
+    return [
+        [_short(every[i]["coefficient"]), *(_number(x) for x in list(every[i].values())[1:])]
+        for i in sorted([0, *largest])
+    ]
+
+
+def _summary(posterior: Posterior) -> list[str]:
+    joint, each = posterior.kl, posterior.coefficient_kls
+    hidden = len(posterior.names) + 1 - PRINTED
+    beta = "" if posterior.beta == 1 else f"; beta {posterior.beta:g}"
+    return [
+        *([f"... and {hidden:,} coefficients of smaller KL"] if hidden > 0 else []),
+        f"ELBO {posterior.elbo:.4f} = log likelihood {posterior.expected_log_likelihood:.4f} "
+        f"- KL {float(joint):.4f}; nats{beta}",
+        f"KLs by {each.method}, joint by {joint.method}; those of the coefficients add up to "
+        f"{float(each.value.sum()):.4f}",
+        f"{posterior.num_rows:,} rows; likelihood {posterior.likelihood}; prior "
+        f"{type(posterior.prior).__name__}; {type(posterior.covariance).__name__}",
+    ]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else name[: NAME - 3] + "..."
+
+
+def _number(x: float) -> str:
+    """Eight characters at most."""
+    return f"{x:.3f}" if x == 0 or 1e-3 <= abs(x) < 1e3 else f"{x:.1e}"
