@@ -12,8 +12,9 @@ import argparse
 import copy
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,29 @@ def log_prob(model: Language, prompt: Tensor, words: Tensor) -> Tensor:
     return log_p.gather(-1, words.unsqueeze(-1)).squeeze(-1)
 
 
+def log_prob_of_all(model: Language) -> Tensor:
+    """Log pi of every sentence, shape ``(N,)``, in the order of `sentences`.
+
+    Sentences with the same beginning share its logits: a step of the GRU for each beginning, not
+    for each word of each sentence.
+    """
+    followers = ALLOWED.nonzero()[:, 1].view(WORDS, FOLLOWERS)
+    prompt = torch.arange(PROMPTS)
+    state, last, total = model.start.expand(PROMPTS, -1), prompt + WORDS, torch.zeros(PROMPTS)
+    for _ in range(LENGTH):
+        logits, state = model.step(last, state)
+        choice = followers[last % WORDS]
+        log_p = logits.log_softmax(-1).gather(-1, choice)
+        total = (total.unsqueeze(-1) + log_p).reshape(-1)
+        last, state = choice.reshape(-1), state.repeat_interleave(FOLLOWERS, 0)
+    return total
+
+
 @dataclass(frozen=True)
 class Task:
     """The reference, every sentence, and their whitened rewards (statistics frozen under pi_0)."""
 
     reference: Language
-    prompt: Tensor
     words: Tensor
     reward: Tensor
     log_reference: Tensor
@@ -118,7 +136,7 @@ class Task:
     def exact(self, model: Language) -> tuple[float, float]:
         """E[R] and KL(pi || pi_0), averaged over the prompts, by enumeration."""
         with torch.no_grad():
-            log_p = log_prob(model, self.prompt, self.words).sum(-1).double()
+            log_p = log_prob_of_all(model).double()
         p = log_p.exp() / PROMPTS
         kl = (p * (log_p - self.log_reference)).sum()
         return float((p * self.reward).sum()), float(kl)
@@ -142,7 +160,7 @@ def make_task(seed: int, steps: int) -> Task:
         source.out.weight.mul_(6)
     prompt, words = sentences()
     with torch.no_grad():
-        weight = log_prob(source, prompt, words).sum(-1).exp()
+        weight = log_prob_of_all(source).exp()
     optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
     for _ in range(steps):
         rows = torch.multinomial(weight, 256, replacement=True)
@@ -150,25 +168,25 @@ def make_task(seed: int, steps: int) -> Task:
         (-log_prob(reference, prompt[rows], words[rows]).sum(-1).mean()).backward()
         optimizer.step()
     with torch.no_grad():
-        log_reference = log_prob(reference, prompt, words).sum(-1).double()
+        log_reference = log_prob_of_all(reference).double()
     safety, helpfulness = reward_models(words)
     is_safety = torch.isin(prompt, torch.tensor(SAFETY_PROMPTS))
     score = rlhf.logit(rlhf.gate(safety, helpfulness, is_safety))
     calibration = torch.multinomial(log_reference.exp(), 4096, replacement=True)
     reward = rlhf.whiten(score, rlhf.moments(score[calibration]))
-    return Task(reference, prompt, words, reward, log_reference)
+    return Task(reference, words, reward, log_reference)
 
 
-@torch.no_grad()
-def sample(model: Language, n: int) -> tuple[Tensor, Tensor]:
-    """Sentences of the policy: the prompts and the words."""
+def sample(model: Language, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sentences of the policy: the prompts, the words, and the logits that drew them."""
     prompt = torch.arange(n) % PROMPTS
-    state, last, words = model.start.expand(n, -1), prompt + WORDS, []
+    state, last, words, found = model.start.expand(n, -1), prompt + WORDS, [], []
     for _ in range(LENGTH):
         logits, state = model.step(last, state)
-        last = torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+        last = torch.multinomial(logits.detach().softmax(-1), 1).squeeze(-1)
         words.append(last)
-    return prompt, torch.stack(words, 1)
+        found.append(logits)
+    return prompt, torch.stack(words, 1), torch.stack(found, 1)
 
 
 def rows_of(words: Tensor, prompt: Tensor) -> Tensor:
@@ -191,9 +209,8 @@ def fine_tune(
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     record = [(0, *task.exact(model), controller.beta)]
     for step in range(1, steps + 1):
-        prompt, words = sample(model, 256)
+        prompt, words, logits = sample(model, 256)
         reward = task.reward[rows_of(words, prompt)].float()
-        logits = model.logits(prompt, words)
         with torch.no_grad():
             other = task.reference.logits(prompt, words)
         pick = words.unsqueeze(-1)
@@ -226,40 +243,48 @@ def name(way: tuple[str, str, str]) -> str:
     return f"{way[1]} in the {way[0]}"
 
 
+#: Each line is there when it is known, also where standard output is no terminal.
+say = partial(print, flush=True)
+
+
 def run(args: argparse.Namespace) -> int:
     """Train, print, draw."""
     steps, every = (20, 10) if args.smoke else (150, 15)
     beta, betas = 0.3, (0.15, 0.3, 0.6, 1.2)
+    say("Training the reference on sentences of a random source ...")
     task = make_task(args.seed, 60 if args.smoke else 250)
     size = sum(p.numel() for p in task.reference.parameters())
-    print(f"A GRU of {size:,} parameters; {len(task.words):,} sentences, all enumerated.")
-    print(f"\nWhere each penalty leads, beta = {beta}, after {steps} steps (exact numbers)")
-    print(f"{'penalty':<22}{'E[R]':>8}{'KL':>8}{'J':>8}")
-    runs = {name(way): fine_tune(task, rlhf.FixedBeta(beta), way, steps, every)[1] for way in WAYS}
-    for label, record in runs.items():
-        _, reward, kl, _ = record[-1]
-        print(f"{label:<22}{reward:8.3f}{kl:8.3f}{reward - beta * kl:8.3f}")
+    say(f"A GRU of {size:,} parameters; {len(task.words):,} sentences, all enumerated.")
+    say(f"\nWhere each penalty leads, beta = {beta}, after {steps} steps (exact numbers)")
+    say(f"{'penalty':<22}{'E[R]':>8}{'KL':>8}{'J':>8}")
+    runs = {}
+    for way in WAYS:
+        runs[name(way)] = fine_tune(task, rlhf.FixedBeta(beta), way, steps, every)[1]
+        _, reward, kl, _ = runs[name(way)][-1]
+        say(f"{name(way):<22}{reward:8.3f}{kl:8.3f}{reward - beta * kl:8.3f}")
     best = {b: task.best(b) for b in betas}
-    print(f"{'optimum pi*':<22}{best[beta][0]:8.3f}{best[beta][1]:8.3f}{best[beta][2]:8.3f}")
+    say(f"{'optimum pi*':<22}{best[beta][0]:8.3f}{best[beta][1]:8.3f}{best[beta][2]:8.3f}")
     controller = rlhf.AdaptiveBeta(beta, target=1.0, horizon=2560)
     _, adaptive = fine_tune(task, controller, WAYS[0], steps, every)
-    print(f"\nAdaptive beta, target 1 nat per sentence: KL {adaptive[-1][2]:.3f}, "
-          f"beta {adaptive[-1][3]:.3f}")  # fmt: skip
-    ends = {b: runs[name(WAYS[0])][-1] if b == beta
-            else fine_tune(task, rlhf.FixedBeta(b), WAYS[0], steps, steps)[1][-1]
-            for b in betas}  # fmt: skip
-    print(f"\n{'beta':>6}{'E[R]':>8}{'KL':>8}{'J':>8}{'beta log Z':>12}")
-    for b, (_, reward, kl, _) in ends.items():
-        print(f"{b:6.2f}{reward:8.3f}{kl:8.3f}{reward - b * kl:8.3f}{best[b][2]:12.3f}")
+    say(f"\nAdaptive beta, target 1 nat per sentence: KL {adaptive[-1][2]:.3f}, "
+        f"beta {adaptive[-1][3]:.3f}")  # fmt: skip
+    say(f"\n{'beta':>6}{'E[R]':>8}{'KL':>8}{'J':>8}{'beta log Z':>12}")
+    ends = {}
+    for b in betas:
+        record = runs[name(WAYS[0])]
+        if b != beta:
+            record = fine_tune(task, rlhf.FixedBeta(b), WAYS[0], steps, steps)[1]
+        _, reward, kl, _ = ends[b] = record[-1]
+        say(f"{b:6.2f}{reward:8.3f}{kl:8.3f}{reward - b * kl:8.3f}{best[b][2]:12.3f}")
     for path in draw(args.out, task, runs, adaptive, ends, best, beta):
-        print(f"Written: {path}")
+        say(f"Written: {path}")
     return 0
 
 
 def draw(
     out: Path, task: Task, runs: dict[str, Any], adaptive: Any, ends: Any, best: Any, beta: float
-) -> list[Path]:
-    """The three pictures; dotted lines are the exact optimum."""
+) -> Iterator[Path]:
+    """The three pictures, one after another; dotted lines are the exact optimum."""
     from matplotlib.figure import Figure
 
     paths = [out / picture for picture in PICTURES]
@@ -276,6 +301,7 @@ def draw(
         axes.legend(frameon=False)
     axes.set_xlabel("steps")
     figure.savefig(paths[0])
+    yield paths[0]
     figure = Figure((7, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
     curve = [task.best(float(b)) for b in torch.logspace(-1.2, 1.2, 40)]
@@ -286,6 +312,7 @@ def draw(
     axes.set_title("Reward against KL", loc="left")
     axes.legend(frameon=False)
     figure.savefig(paths[1])
+    yield paths[1]
     figure = Figure((8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
     for label, record in runs.items():
@@ -295,7 +322,7 @@ def draw(
     axes.set_title(f"Where each estimator's gradient leads, beta = {beta}", loc="left")
     axes.legend(frameon=False)
     figure.savefig(paths[2])
-    return paths
+    yield paths[2]
 
 
 def run_model(path: Path, seed: int) -> int:

@@ -21,8 +21,10 @@ def test_every_sentence_is_enumerated_once_and_found_again():
     torch.manual_seed(0)
     model = example.Language()
     with torch.no_grad():
-        total = example.log_prob(model, prompt, words).sum(-1).double().exp().view(4, -1).sum(-1)
-    assert (total - 1).abs().max() < 1e-5
+        each = example.log_prob_of_all(model)
+        word_by_word = example.log_prob(model, prompt, words).sum(-1)
+    torch.testing.assert_close(each, word_by_word, rtol=0, atol=1e-5)
+    assert (each.double().exp().view(4, -1).sum(-1) - 1).abs().max() < 1e-5
 
 
 def test_smoke(tmp_path, capsys):
