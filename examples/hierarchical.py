@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,12 +119,10 @@ def fit(name: str, steps: int, draws: int) -> Fit:
     particles = dict(num_particles=8, vectorize_particles=True, max_plate_nesting=1)
     elbo = pyro_kl.TraceKL_ELBO(**particles)
     decay = {"lr": 0.05, "lrd": 0.1 ** (1 / steps)}
-    svi = pyro_kl.SVI(model, guide, pyro.optim.ClippedAdam(decay), elbo)
+    svi = pyro_kl.SVI(model, guide, pyro.optim.ClippedAdam(decay), elbo, compile="fx")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        svi.step()
-        with pyro.validation_enabled(False):  # the first step has passed Pyro's checks
-            svi.run(steps - 1, progress=True)
+        svi.run(steps, progress=True)
         report = elbo.evaluate(model, guide, num_particles=draws)
         comparison = pyro_kl.compare_sites(
             model, guide, num_particles=draws, vectorize_particles=True, max_plate_nesting=1
@@ -153,28 +152,49 @@ def _schools(guide: Any, draws: int) -> tuple[Tensor, Tensor]:
 # --------------------------------------------------------------------------------------
 
 
-def page(fits: Sequence[Fit], steps: int) -> str:
-    """Return the whole report."""
-    title = "Eight schools: the KL of every site, and how it was made"
-    lines = [title, "=" * len(title), f"Each guide fitted by SVI for {steps} steps. Nats."]
-    for one in fits:
-        lines += ["", one.name, "-" * len(one.name), GUIDES[one.name][1], ""]
-        lines += [str(one.report), "", "Exact against sampled, over the same draws:"]
-        lines += [str(one.comparison)]
-        lines += ["The ELBO told:", *(f"  {line}" for m in one.told for line in m.splitlines())][
-            : None if one.told else 0
-        ]
-        ours, theirs = one.noise
-        lines += [
-            f"One draw's loss has sd {ours:.2f} with TraceKL_ELBO, {theirs:.2f} with Trace_ELBO."
-        ]
-    lines += ["", "Effects, mean +- sd", "-" * 19]
-    lines += [f"{'school':<8}{'measured':>14}" + "".join(f"{one.name:>24}" for one in fits)]
+def heading(title: str, line: str = "-") -> str:
+    """Return a title and a line under it."""
+    return f"{title}\n{line * len(title)}\n"
+
+
+def section(one: Fit) -> str:
+    """Return what the report says of one guide."""
+    ours, theirs = one.noise
+    told = [f"  {line}" for message in one.told for line in message.splitlines()]
+    lines = [
+        GUIDES[one.name][1],
+        "",
+        str(one.report),
+        "",
+        "Exact against sampled, over the same draws:",
+        str(one.comparison),
+        *(["The ELBO told:", *told] if told else []),
+        f"One draw's loss has sd {ours:.2f} with TraceKL_ELBO, {theirs:.2f} with Trace_ELBO.",
+        "",
+    ]
+    return "".join(f"{line}\n" for part in lines for line in wrap(part))
+
+
+def effects(fits: Sequence[Fit]) -> str:
+    """Return the table of schools under each guide."""
+    widths = [max(len(one.name), len("-00.0 +- 0.0")) + 2 for one in fits]
+    names = [one.name.rjust(width) for one, width in zip(fits, widths, strict=True)]
+    lines = [f"{'school':<8}{'measured':>14}{''.join(names)}"]
     for i, school in enumerate(SCHOOLS):
         cells = [f"{one.schools[0][i]:.1f} +- {one.schools[1][i]:.1f}" for one in fits]
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
         measured = f"{EFFECT[i]:.0f} +- {ERROR[i]:.0f}"
-        lines += [f"{school:<8}{measured:>14}" + "".join(f"{cell:>24}" for cell in cells)]
-    return "\n".join(lines) + "\n"
+        lines += [f"{school:<8}{measured:>14}{''.join(padded)}"]
+    return heading("Effects, mean +- sd") + "\n".join(lines) + "\n"
+
+
+def wrap(text: str) -> list[str]:
+    """Return the lines of a text, none longer than 80 characters."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(line, 80, subsequent_indent=indent) or [""]
+    return lines
 
 
 def draw(fits: Sequence[Fit]) -> Any:
@@ -214,13 +234,24 @@ def run(args: argparse.Namespace) -> int:
     steps = args.steps or (100 if args.smoke else 2000)
     draws = 300 if args.smoke else 4000
     pyro.set_rng_seed(args.seed)
-    fits = [fit(name, steps, draws) for name in GUIDES]
-    text = page(fits, steps)
-    print(text)
+    fits, text = [], ""
+
+    def say(part: str) -> None:  # each part is printed when it is known
+        nonlocal text
+        print(part, end="", flush=True)
+        text += part
+
+    say(heading("Eight schools: the KL of every site, and how it was made", "="))
+    say(f"Each guide fitted by SVI for {steps} steps. Nats.\n\n")
+    for name in GUIDES:
+        say(heading(name))
+        fits.append(fit(name, steps, draws))
+        say(section(fits[-1]))
+    say(effects(fits))
     (args.out / REPORT).write_text(text, encoding="utf-8")
     (args.out / DATA).write_text("".join(one.report.to_json_lines() for one in fits))
     draw(fits).savefig(args.out / PICTURE)
-    print("Written:", *[f"  {args.out / name}" for name in (REPORT, DATA, PICTURE)], sep="\n")
+    print("\nWritten:", *[f"  {args.out / name}" for name in (REPORT, DATA, PICTURE)], sep="\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,23 +74,27 @@ class SiteComparisons:
             [
                 row.site, _or_dash(row.exact, ".4f"), _or_dash(row.exact_error, ".2g"),
                 f"{row.sampled:.4f}", f"{row.sampled_error:.2g}",
-                _or_dash(row.z_score, "+.2f"), row.method, row.reason,
+                _or_dash(row.z_score, "+.2f"), row.method,
             ]
             for row in self.rows
         ]  # fmt: skip
 
+    def _notes(self) -> list[str]:
+        reasons = [f"{row.site}: {row.reason}" for row in self.rows if row.reason]
+        return [f"{self.num_particles:,} draws; nats", *reasons]
+
     def __str__(self) -> str:
-        lines = table(_HEADER, self._cells(), "lrrrrrll")
-        return "\n".join([*lines, f"{self.num_particles:,} draws; nats"])
+        return "\n".join([*table(_HEADER, self._cells(), "lrrrrrl"), *self._notes()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        return html_table(_HEADER, self._cells())
+        notes = "<br>".join(map(html.escape, self._notes()))
+        return f"{html_table(_HEADER, self._cells())}<p>{notes}</p>"
 
 
-_HEADER = ["site", "exact KL", "+- s.e.", "sampled KL", "+- s.e.", "z", "method", "why"]
+_HEADER = ["site", "exact KL", "+- s.e.", "sampled KL", "+- s.e.", "z", "method"]
 
 
 def _or_dash(value: float, form: str) -> str:
