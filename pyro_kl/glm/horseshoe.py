@@ -72,6 +72,16 @@ class Horseshoe(TorchDistribution):
         self.scale = torch.as_tensor(scale)
         super().__init__(self.scale.shape, validate_args=validate_args)
 
+    @property
+    def mean(self) -> Tensor:
+        """There is none: nan, as of a Cauchy distribution."""
+        return torch.full_like(self.scale, torch.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        """Infinite, as of a Cauchy distribution."""
+        return torch.full_like(self.scale, torch.inf)
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Horseshoe:
         """Return the same distribution with a larger batch shape."""
         return Horseshoe(self.scale.expand(batch_shape), validate_args=False)

@@ -13,7 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import covariance, prior
+from .covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
+from .prior import GaussianPrior, NormalPrior
+from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 #: What the header says of our files, and the number of the format.
 KIND, FORMAT = "pyro_kl.glm.Posterior", "1"
@@ -22,11 +24,14 @@ KIND, FORMAT = "pyro_kl.glm.Posterior", "1"
 PARTS = {
     part.__name__: part
     for part in (
-        covariance.DiagonalCovariance,
-        covariance.FullCovariance,
-        covariance.LowRankCovariance,
-        prior.GaussianPrior,
-        prior.NormalPrior,
+        DiagonalCovariance,
+        FullCovariance,
+        LowRankCovariance,
+        GaussianPrior,
+        NormalPrior,
+        LaplacePrior,
+        StudentTPrior,
+        HorseshoePrior,
     )
 }
 

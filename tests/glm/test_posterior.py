@@ -15,6 +15,7 @@ import pyro_kl
 from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
 from pyro_kl.glm.posterior import Posterior
 from pyro_kl.glm.prior import GaussianPrior, NormalPrior
+from pyro_kl.glm.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 NAMES = ("age", "blood pressure", "body mass index of the patient, kg / m^2")
 D = len(NAMES) + 1
@@ -38,7 +39,11 @@ PRIORS = {
     "normal": NormalPrior(torch.tensor([5.0, 1.0, 1.0, 1.0]).double()),
     "yesterday": GaussianPrior(normal(D, seed=6), covariance("full")),
     "yesterday, low rank": GaussianPrior(normal(D, seed=6), covariance("low rank")),
+    "laplace": LaplacePrior(torch.tensor([5.0, 1.0, 1.0, 1.0]).double()),
+    "studentt": StudentTPrior(torch.tensor([5.0, 1.0, 1.0, 1.0]).double(), df=3.0),
+    "horseshoe": HorseshoePrior(torch.tensor([5.0, 1.0, 1.0, 1.0]).double()),
 }
+GAUSSIAN = list(PRIORS)[:3]
 KINDS = ("full", "diagonal", "low rank")
 
 
@@ -65,7 +70,7 @@ def data(n=20):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior", GAUSSIAN)
 def test_the_joint_kl_is_that_of_two_gaussians(kind, prior):
     p = posterior(kind, prior)
     joint, other = p.joint(), p.prior.distribution()
@@ -75,6 +80,15 @@ def test_the_joint_kl_is_that_of_two_gaussians(kind, prior):
     )
     assert float(p.kl) == pytest.approx(float(expected), rel=1e-10)
     assert p.kl.method == "closed form"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prior", ["laplace", "studentt", "horseshoe"])
+def test_the_joint_kl_agrees_with_what_the_prior_tells_a_fit(kind, prior):
+    p = posterior(kind, prior)
+    terms = p.prior.expected(p.loc, p.covariance)
+    assert float(p.kl) == pytest.approx(-float(p.joint().entropy()) - terms.value, rel=1e-8)
+    assert p.kl.method == ("closed form" if prior == "laplace" else "quadrature")
 
 
 def _matrix(gaussian):
@@ -333,6 +347,11 @@ def test_the_printed_form():
     ]
     assert numbers == pytest.approx(expected, abs=2e-3)
     assert f"KL {float(p.kl):.4f}" in str(p)
+
+
+def test_the_horseshoe_has_no_sd():
+    first = str(posterior(prior="horseshoe")).splitlines()[1]
+    assert first.split()[1] == "inf"
 
 
 def test_long_tables_show_the_largest_kls_in_order():
