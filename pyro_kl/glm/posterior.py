@@ -36,7 +36,7 @@ class Posterior:
         covariance: of all coefficients: full, diagonal or of low rank.
         names: of the D features.
         prior: of all coefficients, its learned scales included.
-        likelihood: name of the likelihood: "bernoulli_logit", "poisson", ...
+        likelihood: name of the likelihood: "bernoulli", "bernoulli probit" or "poisson".
         elbo: nats, over the rows of the fit.
         expected_log_likelihood: nats, over the rows of the fit.
         num_rows: how many rows the fit saw.
@@ -112,7 +112,8 @@ class Posterior:
         Returns:
             Shape (N,): the probability of the second class, or the expected count.
         """
-        return LIKELIHOODS[self.likelihood].predict(*self.predictor(features))
+        (likelihood,) = (each for each in LIKELIHOODS if each.name == self.likelihood)
+        return likelihood.predict(*self.predictor(features))
 
     def predict_proba(self, features: Any) -> Tensor:
         """The probability of both classes, with the posterior integrated out.
@@ -176,8 +177,7 @@ class Posterior:
             sites: as of `guide`.
         """
         sites = (sites,) if isinstance(sites, str) else sites
-        likelihood = LIKELIHOODS[self.likelihood]
-        return RegressionModel(self.prior, likelihood, sites, self._fitted_units)
+        return RegressionModel(self.prior, self.likelihood, sites, self._fitted_units)
 
     # --- files ----------------------------------------------------------------------------------
 

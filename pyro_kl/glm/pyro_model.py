@@ -6,12 +6,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
+import torch
 from torch import Tensor
 
-from ..likelihoods import Likelihood
+from ..likelihoods import BERNOULLI_LOGIT, BERNOULLI_PROBIT, POISSON
 from .coefficients import marginals, select
 from .guide import GUIDES
 from .prior import GaussianPrior, Prior
+
+
+def _probit(predictor: Tensor) -> dist.TorchDistribution:
+    """A Bernoulli of probability Phi(predictor), by its logit, which keeps the tails."""
+    log_ndtr = torch.special.log_ndtr
+    return dist.Bernoulli(logits=log_ndtr(predictor) - log_ndtr(-predictor))
+
+
+#: By the likelihood's name: the distribution of a target, given its linear predictor.
+TARGETS: dict[str, Callable[[Tensor], dist.TorchDistribution]] = {
+    BERNOULLI_LOGIT.name: lambda predictor: dist.Bernoulli(logits=predictor),
+    BERNOULLI_PROBIT.name: _probit,
+    POISSON.name: lambda predictor: dist.Poisson(predictor.exp()),
+}
 
 
 class RegressionModel:
@@ -19,7 +35,7 @@ class RegressionModel:
 
     Args:
         prior: of all coefficients, the bias first.
-        likelihood: of a target given its linear predictor.
+        likelihood: name of the likelihood of a target given its linear predictor.
         sites: names of the sites of bias and weights, or one name for all coefficients jointly.
         units: what turns features into those that the coefficients belong to.
     """
@@ -27,7 +43,7 @@ class RegressionModel:
     def __init__(
         self,
         prior: Prior,
-        likelihood: Likelihood,
+        likelihood: str,
         sites: Sequence[str],
         units: Callable[[Any], Tensor],
     ) -> None:
@@ -52,7 +68,7 @@ class RegressionModel:
             predictor = predictor.squeeze(-2)
         predictor = predictor + bias
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("obs", self.likelihood.distribution(predictor), obs=target)
+            pyro.sample("obs", TARGETS[self.likelihood](predictor), obs=target)
         return predictor
 
     def _coefficients(self) -> tuple[Tensor, Tensor]:

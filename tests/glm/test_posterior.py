@@ -16,6 +16,7 @@ from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance, LowRankCo
 from pyro_kl.glm.posterior import Posterior
 from pyro_kl.glm.prior import GaussianPrior, NormalPrior
 from pyro_kl.glm.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+from pyro_kl.likelihoods import BERNOULLI_LOGIT, BERNOULLI_PROBIT, POISSON
 
 NAMES = ("age", "blood pressure", "body mass index of the patient, kg / m^2")
 D = len(NAMES) + 1
@@ -53,7 +54,7 @@ def posterior(kind="full", prior="normal", **change):
         "covariance": covariance(kind),
         "names": NAMES,
         "prior": PRIORS[prior] if isinstance(prior, str) else prior,
-        "likelihood": "bernoulli_logit",
+        "likelihood": "bernoulli",
         "elbo": -12.3,
         "expected_log_likelihood": -10.1,
         "num_rows": 20,
@@ -145,6 +146,16 @@ def test_the_elbo_of_model_and_guide_has_the_exact_kl(kind, prior, sites):
     assert all(row.exact for row in report if row.kind != "likelihood")
     if sites == "beta" or (kind == "diagonal" and prior == "normal"):
         assert report.kl == pytest.approx(float(p.kl), rel=1e-10)
+
+
+@pytest.mark.parametrize("likelihood", [BERNOULLI_LOGIT, BERNOULLI_PROBIT, POISSON])
+def test_the_likelihood_of_the_model_is_that_of_the_fit(likelihood):
+    p, (x, y) = posterior(likelihood=likelihood.name), data()
+    trace = poutine.trace(poutine.condition(p.model(), {"obs": y})).get_trace(x)
+    trace.compute_log_prob()
+    predictor = trace.nodes["_RETURN"]["value"]
+    expected = likelihood.expected(y, predictor, torch.zeros_like(predictor)).value
+    torch.testing.assert_close(trace.nodes["obs"]["log_prob"], expected, rtol=1e-6, atol=3e-8)
 
 
 @pytest.mark.parametrize("parallel", [False, True])
