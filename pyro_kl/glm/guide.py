@@ -12,6 +12,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
+from .design import DenseDesign
 
 #: The sites of a guide: the bias, a scalar, and the weights, a vector.
 SITES = ("bias", "weights")
@@ -77,6 +78,10 @@ class GaussianGuide(PyroModule):
     def sd(self) -> Tensor:
         """Return the standard deviation of every coefficient, shape ``(D + 1,)``."""
         return self.covariance().marginal_scale.detach()
+
+    def predictor(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and sd of the linear predictor of rows ``(N, D)``, each ``(N,)``."""
+        return DenseDesign(features).predictor(self.loc, self.covariance())
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Draw the sites; the arguments are the model's, and the guide does not need them."""
