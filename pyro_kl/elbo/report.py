@@ -152,14 +152,7 @@ class KLReport:
         Raises:
             ImportError: pandas is missing: `pip install pandas`.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError(
-                "to_dataframe() needs pandas: pip install 'pyro-kl[report]'; to_dicts() and "
-                "to_json_lines() do without."
-            ) from None
-        return pandas.DataFrame(self.to_dicts()).set_index("site")
+        return dataframe(self.to_dicts(), "site", "to_dicts() and to_json_lines() do without.")
 
 
 _HEADER = ["site", "kind", "nats", "+- s.e.", "weight", "scale", "shape", "method"]
@@ -177,6 +170,26 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for cells in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def dataframe(rows: Sequence[Mapping[str, Any]], index: str, otherwise: str) -> Any:
+    """A `pandas.DataFrame`.
+
+    Args:
+        rows: one dictionary each.
+        index: the column that becomes the index.
+        otherwise: what there is without pandas.
+
+    Raises:
+        ImportError: pandas is missing.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(
+            f"to_dataframe() needs pandas: pip install 'pyro-kl[report]'; {otherwise}"
+        ) from None
+    return pandas.DataFrame(rows).set_index(index)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..divergence.estimate import Estimate
 from ..divergence.kl import kl
+from ..elbo.report import dataframe
 from ..likelihoods import LIKELIHOODS
 from . import posterior_file, posterior_table
 from .coefficients import marginals
@@ -219,14 +220,7 @@ class Posterior:
         Raises:
             ImportError: pandas is missing: `pip install 'pyro-kl[report]'`.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError(
-                "to_dataframe() needs pandas: pip install 'pyro-kl[report]'; to_dicts() does "
-                "without."
-            ) from None
-        return pandas.DataFrame(self.to_dicts()).set_index("coefficient")
+        return dataframe(self.to_dicts(), "coefficient", "to_dicts() does without.")
 
     def __str__(self) -> str:
         return posterior_table.text(self)
