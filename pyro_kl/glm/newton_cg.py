@@ -25,20 +25,22 @@ def newton_move(objective: Objective, point: Point) -> Tensor:
 
     Reference: Nocedal & Wright (2006), Numerical Optimization, algorithms 5.3 and 7.1.
     """
-    curvatures: list[Tensor] = []
+    curvatures: dict[int, Tensor] = {}
 
-    def keep(chunk: Chunk, design: Design) -> Tensor:
-        row = expectation(chunk, design, objective.likelihood, point.loc, point.covariance)
-        curvatures.append(row.curvature)
-        return design.precision_diagonal(row.curvature)
+    def curvature(index: int, chunk: Chunk, design: Design) -> Tensor:
+        if index not in curvatures:
+            row = expectation(chunk, design, objective.likelihood, point.loc, point.covariance)
+            curvatures[index] = row.curvature
+        return curvatures[index]
 
-    of_prior = point.precision - over_chunks(objective.rows, keep) / objective.beta
+    def diagonal(index: int, chunk: Chunk, design: Design) -> Tensor:
+        return design.precision_diagonal(curvature(index, chunk, design))
+
+    of_prior = point.precision - over_chunks(objective.rows, diagonal) / objective.beta
 
     def times(vector: Tensor) -> Tensor:
-        of_chunks = iter(curvatures)
-
-        def product(chunk: Chunk, design: Design) -> Tensor:
-            return design.gradient(next(of_chunks) * design.mean(vector))
+        def product(index: int, chunk: Chunk, design: Design) -> Tensor:
+            return design.gradient(curvature(index, chunk, design) * design.mean(vector))
 
         return over_chunks(objective.rows, product) / objective.beta + of_prior * vector
 

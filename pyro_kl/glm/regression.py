@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..likelihoods.likelihood import Likelihood
 from .arrays import as_features, as_weight
+from .checkpoint import for_ranks
 from .covariance import FullCovariance
 from .design import Memory
 from .fit import Fitted, fit, projection
@@ -72,8 +74,13 @@ class Regression:
         sample_weight: Any = None,
         *,
         prior: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Estimator:
         """Find the posterior.
+
+        Under `torchrun`, after `torch.distributed.init_process_group`, each rank calls this with
+        all rows (a memory map, a table) and reads its own part of them; all of them get the same
+        posterior, which does not depend on how many they are.
 
         Args:
             X: the features, shape ``(N, D)``: an array of numpy, a data frame of pandas, a tensor
@@ -82,6 +89,9 @@ class Regression:
             y: the targets, shape ``(N,)``; None if X is the rows of a table.
             sample_weight: how often each row counts, shape ``(N,)``, at least 0.
             prior: the posterior of earlier data, in the place of the prior of the parameters.
+            checkpoint: a folder in which the sums of each pass over the rows are kept, and those
+                of each block of them. A fit that was interrupted goes on from there, with any
+                number of ranks; the folder belongs to these data and settings.
 
         Returns:
             The estimator itself.
@@ -93,6 +103,8 @@ class Regression:
         rows = self._rows(X, y, sample_weight)
         size = len(rows.names) + 1
         used = self._prior(size - 1) if prior is None else _gaussian(prior, rows.names)
+        settings = {**self.get_params(), "prior": used}
+        rows = for_ranks(rows, checkpoint, self.likelihood, settings)
         objective = Objective(rows, self.likelihood, used, float(self.beta))
         start = torch.zeros(size, dtype=torch.float64)
         start[0] = self._start_of_bias(rows)

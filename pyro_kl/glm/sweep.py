@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..likelihoods.likelihood import Expectation, Likelihood
+from .checkpoint import ResumableRows
 from .covariance import Covariance
 from .design import Design, Memory
+from .distributed import sum_of_chunks
 from .rows import Chunk, Rows
 from .statistics import Statistics
-from .tree import PartialSums
 
 #: Of this many coefficients at most is the precision kept as a matrix.
 DENSE = 4096
@@ -37,7 +38,7 @@ def sweep(
         is_dense: whether the precision is a matrix, or its diagonal alone.
     """
 
-    def of_chunk(chunk: Chunk, design: Design) -> Statistics:
+    def of_chunk(index: int, chunk: Chunk, design: Design) -> Statistics:
         row = expectation(chunk, design, likelihood, loc, covariance)
         count = float(len(row.value)) if chunk.weight is None else _sum(chunk.weight)
         sums = design.precision if is_dense else design.precision_diagonal
@@ -60,7 +61,7 @@ def gradient_at_variance(
     and matter to second order; a gradient with their mean brings ``loc`` close to its optimum.
     """
 
-    def of_chunk(chunk: Chunk, design: Design) -> Tensor:
+    def of_chunk(index: int, chunk: Chunk, design: Design) -> Tensor:
         mean = design.mean(loc)
         row = likelihood.expected(chunk.target, mean, torch.full_like(mean, variance**0.5))
         return design.gradient(row.slope if chunk.weight is None else row.slope * chunk.weight)
@@ -79,14 +80,22 @@ def expectation(
     return Expectation(row.value * weight, row.slope * weight, row.curvature * weight)
 
 
-def over_chunks(rows: Rows, of_chunk: Callable[[Chunk, Design], Any]) -> Any:
-    """Return the sum over all chunks, in the order that does not depend on who computes which."""
-    sums: PartialSums[Any] = PartialSums()
+def over_chunks(rows: Rows, of_chunk: Callable[[int, Chunk, Design], Any]) -> Any:
+    """Return the sum over all chunks, in the order that does not depend on who computes which.
+
+    Args:
+        rows: where the chunks are.
+        of_chunk: from the number of a chunk, its rows and their design to a value. It is called
+            for the chunks of this rank, and not at all if a checkpoint has the sum.
+    """
     memory = Memory()
-    for index in range(rows.num_chunks):
+
+    def value(index: int) -> Any:
         chunk = rows.chunk(index)
-        sums.add(index, of_chunk(chunk, memory.design(chunk.features)))
-    return sums.total(rows.num_chunks)
+        return of_chunk(index, chunk, memory.design(chunk.features))
+
+    add_up = rows.journal.sum_of_chunks if isinstance(rows, ResumableRows) else sum_of_chunks
+    return add_up(rows.num_chunks, value)
 
 
 def _sum(values: Tensor) -> float:

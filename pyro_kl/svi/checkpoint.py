@@ -15,10 +15,11 @@ from torch import Tensor
 #: The number of the format; a file with another one is refused.
 FORMAT = 1
 
-_KIND = "pyro_kl.SVI"
+#: What wrote a file, unless it says otherwise.
+SVI = "pyro_kl.SVI"
 
 
-def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+def write(path: str | os.PathLike[str], state: Mapping[str, Any], kind: str = SVI) -> None:
     """Write a checkpoint, so that at every moment `path` is the old file or the whole new one.
 
     The new file is complete on the disk before it takes the place of the old one. A process that
@@ -27,11 +28,12 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     Args:
         path: the file; its folder exists.
         state: tensors, numbers, texts, None, and lists, tuples and dicts of them.
+        kind: what writes it.
 
     Raises:
         TypeError: there is anything else in it, which `read` would refuse.
     """
-    plain = _plain("", {"kind": _KIND, "format": FORMAT, **state})
+    plain = _plain("", {"kind": kind, "format": FORMAT, **state})
     path = Path(path)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -47,20 +49,20 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
             os.close(folder)
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read(path: str | os.PathLike[str], kind: str = SVI) -> dict[str, Any]:
     """Read a checkpoint; a file from elsewhere can do no harm.
 
     Raises:
-        ValueError: it is no checkpoint of a fit, or one of another format.
+        ValueError: it is no checkpoint of that kind, or one of another format.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # which one depends on the bytes of the other file
-        raise ValueError(f"{path} is no checkpoint of pyro_kl.SVI: {error}") from error
-    if not isinstance(state, dict) or state.get("kind") != _KIND:
-        raise ValueError(f"{path} is no checkpoint of pyro_kl.SVI.")
+        raise ValueError(f"{path} is no checkpoint of {kind}: {error}") from error
+    if not isinstance(state, dict) or state.get("kind") != kind:
+        raise ValueError(f"{path} is no checkpoint of {kind}.")
     if state["format"] != FORMAT:
         raise ValueError(
             f"{path} has format {state['format']}, this version of pyro_kl reads {FORMAT}: load "
