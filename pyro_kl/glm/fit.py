@@ -58,8 +58,10 @@ def projection(covariance: str, rank: int) -> Project:
 
     def low_rank(precision: Tensor, root: Tensor | None, before: Covariance) -> Covariance:
         _dense(root)
-        start = before if isinstance(before, LowRankCovariance) else None
-        return project_low_rank(precision, rank, start)
+        # The problem has several minima: the search starts from the last one and from none.
+        starts = [None, *([before] if isinstance(before, LowRankCovariance) else [])]
+        found = [project_low_rank(precision, rank, start) for start in starts]
+        return min(found, key=lambda s: float(s.trace_with(precision) - s.log_det))
 
     families = dict(zip(COVARIANCES, (full, diagonal, low_rank), strict=True))
     if covariance in families:

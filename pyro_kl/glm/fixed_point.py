@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .covariance import Covariance
+from .anderson import Anderson
+from .covariance import Covariance, LowRankCovariance
 from .newton_cg import newton_move
 from .objective import Objective, Point
 
@@ -96,7 +97,7 @@ def ascend(
     """
     point = objective.at(loc, covariance)
     trace, gains, passes = [point.elbo], list[float](), 1
-    length, is_stuck = 1.0, False
+    length, is_stuck, anderson = 1.0, False, Anderson()
     while True:
         step = step_from(objective, point, project, length)
         gains.append(step.gain if step.length == 1.0 else math.inf)
@@ -107,15 +108,41 @@ def ascend(
             converged = _remaining(gains[-1], contraction) <= tol
         if converged or is_stuck or passes >= max_iter:
             return Ascent(point, step, tuple(trace), passes, converged, contraction)
-        new = objective.at(step.loc, step.covariance)
+        combined = _combined(anderson, point, step, project)
+        loc, covariance = combined or (step.loc, step.covariance)
+        new = objective.at(loc, covariance)
         passes += 1
         if new.elbo >= point.elbo:
             point, length = new, min(1.0, 2.0 * step.length)
             trace.append(point.elbo)
-        else:
-            gains.pop()
+            continue
+        gains.pop()
+        anderson.forget()
+        if combined is None:
             length = 0.5 * step.length
             is_stuck = step.gain <= _rounding(objective, point) or length < SHORTEST
+
+
+def _combined(
+    anderson: Anderson, point: Point, step: Step, project: Project
+) -> tuple[Tensor, Covariance] | None:
+    """Return where the combination of the last steps ends, or None for the plain step."""
+    if step.length < 1.0 or isinstance(step.covariance, LowRankCovariance):
+        anderson.forget()  # a combination of precisions of low rank is none
+        return None
+    before, after = point.covariance.precision, step.covariance.precision
+    if before.dim() < after.dim():
+        before = torch.diag(before)
+    anderson.add(point.loc, step.loc - point.loc, before, after)
+    root = inverse_root(after) if after.dim() == 2 else None
+    combined = anderson.combined(root)
+    if combined is None:
+        return None
+    loc, precision = combined
+    root = inverse_root(precision) if precision.dim() == 2 else None
+    if root is None and (precision.dim() == 2 or not bool((precision > 0).all())):
+        return None
+    return loc, project(precision, root, step.covariance)
 
 
 def _first_remaining(step: Step, contraction: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,17 +39,56 @@ class Start:
     contraction: float = math.inf
 
 
-def first_start(objective: Objective, loc: Tensor) -> Start:
-    """Return independent coefficients with the curvature that the rows have at ``loc``."""
+def first_start(objective: Objective, loc: Tensor, project: Project) -> Start:
+    """Return a start from the curvature that the rows have at ``loc``.
+
+    A Newton step of a likelihood that saturates is too short, where the coefficients are large:
+    the best point on its line is found by gradients of the rows alone.
+    """
+    rows, likelihood, beta = objective.rows, objective.likelihood, objective.beta
     nothing = DiagonalCovariance(torch.zeros_like(loc))
-    sums = sweep(objective.rows, objective.likelihood, loc, nothing, is_dense=False)
-    sd = (sums.precision / objective.beta).rsqrt()
+    dense = is_dense(rows)
+    sums = sweep(rows, likelihood, loc, nothing, dense)
+    diagonal = sums.precision.diagonal() if dense else sums.precision
+    sd = (diagonal / beta).rsqrt()
     sd = torch.where(sd.isfinite(), sd, torch.ones_like(sd))
-    of_prior = objective.prior.expected(loc, DiagonalCovariance(sd)).precision
-    if of_prior.dim() > 1:
-        of_prior = of_prior.diagonal()
-    precision = sums.precision / objective.beta + of_prior.clamp(min=0.0)
-    return Start(loc, DiagonalCovariance(precision.rsqrt()))
+    terms = objective.prior.expected(loc, DiagonalCovariance(sd))
+    of_prior = terms.precision if terms.precision.dim() == 1 else terms.precision.diagonal()
+    precision = diagonal / beta + of_prior.clamp(min=0.0)
+    start = Start(loc, DiagonalCovariance(precision.rsqrt()))
+    if not dense:
+        return start
+    full = sums.precision / beta
+    full.diagonal().add_(of_prior.clamp(min=0.0))
+    root = inverse_root(full)
+    if root is None:
+        return start
+    move = root @ (root.mT @ (sums.gradient / beta + terms.gradient))
+
+    def slope(length: float) -> float:
+        there = loc + length * move
+        gradient = gradient_at_variance(rows, likelihood, there, 0.0) / beta
+        return float(
+            move @ (gradient + objective.prior.expected(there, start.covariance).gradient)
+        )
+
+    return Start(loc + _best_length(slope) * move, project(full, root, start.covariance))
+
+
+def _best_length(slope: Callable[[float], float]) -> float:
+    """Return about where a falling slope is 0, by secants that never go below 0."""
+    before, here = 0.0, 1.0
+    first = value_before = slope(before)
+    for _ in range(MOST_GRADIENTS):
+        value = slope(here)
+        if not abs(value) > 0.02 * abs(first):
+            break
+        steepness = (value_before - value) / (here - before)
+        if not steepness > 0.0:
+            return 0.0
+        before, value_before = here, value
+        here = min(max(here + value / steepness, 0.5 * here), 4.0 * here)
+    return here
 
 
 def warm_start(objective: Objective, loc: Tensor, project: Project) -> Start:
@@ -58,13 +98,13 @@ def warm_start(objective: Objective, loc: Tensor, project: Project) -> Start:
         sample = rows.sample(size)
         share = sample.num_rows / rows.num_rows
         on_sample = replace(objective, rows=sample)
-        start = start or first_start(on_sample, loc)
+        start = start or first_start(on_sample, loc, project)
         tol = 0.05 * len(loc) / share
         ascent = ascend(on_sample, start.loc, start.covariance, project, tol=tol, max_iter=30)
         step, point = ascent.step, ascent.last
         start = Start(step.loc, step.covariance, ascent.contraction * share)
     if start is None or point is None:
-        return first_start(objective, loc)
+        return first_start(objective, loc, project)
     if rows.is_in_memory and is_dense(rows):
         return _corrected(objective, start, point)
     return start
