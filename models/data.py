@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_kl.glm.rows import in_memory
 from pyro_kl.glm.tables import TableError, read_table
 
 
@@ -76,7 +77,7 @@ def load_csv(path: str | Path, target: str) -> Dataset:
     """
     try:
         rows = read_table(path, target, dtype=torch.float64)
-        table = rows.in_memory()
+        table = in_memory(rows)
     except TableError as error:
         raise DataError(error.args[0]) from None
     return Dataset(table.features, table.target, rows.names, rows.target.label, rows.report)

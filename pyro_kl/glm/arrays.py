@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,9 +56,13 @@ def _tensor(values: Any) -> Tensor:
             f"X has values that are no numbers ({error}); encode them, or pass the table to "
             "pyro_kl.glm.read_table, which does"
         ) from None
-    if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if any(stride < 0 for stride in array.strides):
         array = array.copy()
-    return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        # Nothing writes to data: a file that is mapped to be read is used as it is.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _check_finite(total: Tensor, names: Sequence[str] | None, features: Tensor | None) -> None:

@@ -17,7 +17,7 @@ LEAST_ROWS = 2048
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows, in memory.
+    """Some rows, at least one, in memory.
 
     Attributes:
         features: shape ``(n, D)``, without a column for the bias; a dense tensor with any strides,
@@ -29,6 +29,14 @@ class Chunk:
     features: Any
     target: Tensor
     weight: Tensor | None = None
+
+
+def never_empty(chunk: Chunk) -> Chunk:
+    """Return a chunk, with one row of weight 0 in the place of none."""
+    if len(chunk.target):
+        return chunk
+    row = chunk.features.new_zeros(1, chunk.features.shape[1])
+    return Chunk(row, row.new_zeros(1), row.new_zeros(1))
 
 
 class Rows(Protocol):
@@ -122,3 +130,19 @@ class ArrayRows:
             weight *= self.weight[index]
         picked = index if isinstance(self.features, Tensor) else index.numpy()
         return ArrayRows(self.features[picked], self.target[index], weight, self.names)
+
+
+def in_memory(rows: Rows) -> ArrayRows:
+    """Return all rows as one array."""
+    return joined([rows.chunk(index) for index in range(rows.num_chunks)], rows.names)
+
+
+def joined(chunks: Sequence[Chunk], names: Sequence[str]) -> ArrayRows:
+    """Return chunks as one array."""
+    features: Tensor = torch.cat([chunk.features for chunk in chunks]).contiguous()
+    target = torch.cat([chunk.target for chunk in chunks])
+    weight = None
+    if any(chunk.weight is not None for chunk in chunks):
+        weights = [torch.ones_like(c.target) if c.weight is None else c.weight for c in chunks]
+        weight = torch.cat(weights)
+    return ArrayRows(features, target, weight, names)

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pyro_kl.glm import LogisticRegression
+from pyro_kl.glm.rows import in_memory
 from pyro_kl.glm.tables import TableError, batches, csv_batches, parquet, read_table
 
 NUM_ROWS = 1000
@@ -155,7 +157,7 @@ def test_a_sample_is_spread_and_weighs_as_much_as_all_rows(reader, tmp_path):
 def test_numbers_are_standardised_and_levels_are_not(tmp_path):
     table = frame()
     rows = read_table(comma(table, tmp_path), "y", standardise=True)
-    got = rows.in_memory().features.numpy()
+    got = in_memory(rows).features.numpy()
     wanted = expected(table)
     for place in (0, 3):
         wanted[:, place] -= wanted[:, place].mean()
@@ -170,7 +172,7 @@ def test_a_long_table_is_standardised_by_a_part_of_it(tmp_path, monkeypatch, sma
     monkeypatch.setattr("pyro_kl.glm.tables.survey.WHOLE_ROWS", 500)
     rows = read_table(parquet_file(frame(), tmp_path), "y", standardise=True)
     assert "means and standard deviations are those of a part of the rows" in rows.report
-    features = rows.in_memory().features[:, 0]
+    features = in_memory(rows).features[:, 0]
     assert abs(float(features.mean())) < 0.1
     assert float(features.std()) == pytest.approx(1.0, abs=0.1)
 
@@ -191,7 +193,7 @@ def test_a_csv_whose_types_change_late(tmp_path):
     table = frame().astype({"b": "object"})
     table.loc[NUM_ROWS - 1, "b"] = 0.5
     rows = read_table(comma(table, tmp_path), "y")
-    assert rows.in_memory().features[-1, 3] == 0.5
+    assert in_memory(rows).features[-1, 3] == 0.5
     table["b"] = np.arange(NUM_ROWS) % 3
     table = table.astype({"b": "object"})
     table.loc[NUM_ROWS - 1, "b"] = "many"
@@ -206,7 +208,7 @@ def test_a_csv_with_line_ends_in_its_cells(tmp_path):
     rows = read_table(comma(table, tmp_path), "y")
     assert rows.num_rows == NUM_ROWS
     np.testing.assert_array_equal(
-        rows.in_memory().features[:, [0, 3]], expected(frame())[:, [0, 3]]
+        in_memory(rows).features[:, [0, 3]], expected(frame())[:, [0, 3]]
     )
 
 
@@ -235,6 +237,17 @@ def test_a_shard_with_other_types_is_named(tmp_path):
         read_table(tmp_path, "y")
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_a_chunk_whose_rows_are_all_left_out_counts_nothing():
+    table = frame()
+    model = LogisticRegression(tol=1e-8)
+    whole = model.fit(read_table(table[100:], "y")).elbo_
+    table.loc[:99, "a"] = np.nan
+    rows = read_table(table, "y")
+    assert float(rows.chunk(0).weight.sum()) == 0.0
+    assert model.fit(rows).elbo_ == pytest.approx(whole, abs=1e-7)
+
+
 def test_weights_are_read_and_checked():
     table = frame()
     table["w"] = np.arange(NUM_ROWS) % 3
@@ -259,7 +272,7 @@ def test_text_that_only_looks_missing_can_be_said(tmp_path):
     with pytest.raises(TableError, match=r"column 'a' has numbers and text \('not measured'\)"):
         read_table(table, "y")
     rows = read_table(comma(table, tmp_path), "y", missing=["Not measured"])
-    assert rows.in_memory().num_rows == NUM_ROWS * 9 // 10
+    assert in_memory(rows).num_rows == NUM_ROWS * 9 // 10
     assert rows.num_left_out == NUM_ROWS // 10
     assert "a: 100 of 1,000 values are missing, the rows are left out" in rows.report
 

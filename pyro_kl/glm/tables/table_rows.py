@@ -8,9 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..rows import ArrayRows, Chunk
+from ..rows import ArrayRows, Chunk, joined, never_empty
 from .batches import ROWS, Batches
 from .columns import Encoder, scales_of
 from .errors import TableError
@@ -52,7 +51,8 @@ class TableRows:
         self._left_out: dict[int, int] = {}
         self._reader = ThreadPoolExecutor(1, "pyro_kl table")
         self._lock = threading.Lock()
-        self._ahead: tuple[int, Future[Chunk]] | None = None
+        self._current: Future[Chunk] = Future()
+        self._pending: dict[int, Future[Chunk]] = {}
         self._last = -2
 
     is_in_memory = False
@@ -95,28 +95,25 @@ class TableRows:
         if not 0 <= index < self.num_chunks:
             raise IndexError(f"there is no chunk {index} of {self.num_chunks}")
         with self._lock:
-            if self._ahead is not None and self._ahead[0] == index:
-                future = self._ahead[1]
-            else:
-                future = self._reader.submit(self._read, index)
-            self._ahead = None
-            following = index + 1
-            if self._last + 1 == index and following < self.num_chunks:
-                self._ahead = following, self._reader.submit(self._read, following)
-            self._last = index
-        return future.result()
+            is_next = index in (0, self._last + 1)
+            if index != self._last:
+                ahead, self._pending = self._pending, {}
+                self._current = ahead.get(index) or self._submit(index)
+                self._last = index
+            current, following = self._current, index + 1
+            if is_next and following < self.num_chunks and following not in self._pending:
+                self._pending[following] = self._submit(following)
+        return current.result()
 
-    @property
-    def classes(self) -> tuple[object, object]:
-        """The values of the target that are 0 and 1."""
-        return self.target.zero, self.target.one
+    def _submit(self, index: int) -> Future[Chunk]:
+        return self._reader.submit(self._read, index)
 
     def sample(self, num_rows: int) -> ArrayRows:
         """Return about that many rows, from chunks that are spread over the table."""
         indices = self._batches.spread(max(SAMPLED_CHUNKS, 2 * num_rows // ROWS))
         parts = []
         for index in indices:
-            chunk = self._reader.submit(self._read, index).result()
+            chunk = self._submit(index).result()
             step = max(1, len(chunk.target) * len(indices) // num_rows)
             parts.append(_every(chunk, step))
         sample = joined(parts, self.names)
@@ -124,10 +121,6 @@ class TableRows:
         weight = torch.full((sample.num_rows,), each, dtype=self.dtype)
         weight = weight if sample.weight is None else weight * sample.weight
         return ArrayRows(sample.features, sample.target, weight, self.names)
-
-    def in_memory(self) -> ArrayRows:
-        """Return all rows, in memory."""
-        return joined([self.chunk(index) for index in range(self.num_chunks)], self.names)
 
     def _read(self, index: int) -> Chunk:
         batch = self._batches.read(index, self._columns)
@@ -154,7 +147,7 @@ class TableRows:
             columns = [part[:, keep] for part in columns]
         features, *others = [torch.from_numpy(np.ascontiguousarray(part)) for part in columns]
         vectors = [part[0].to(self.dtype) for part in others]
-        return Chunk(features.T, vectors[0], vectors[1] if self._weight else None)
+        return never_empty(Chunk(features.T, vectors[0], vectors[1] if self._weight else None))
 
     def _complete(self, index: int, columns: Sequence[np.ndarray]) -> np.ndarray | None:
         """Which rows have all values; None if all have.
@@ -195,15 +188,3 @@ class TableRows:
 def _every(chunk: Chunk, step: int) -> Chunk:
     weight = None if chunk.weight is None else chunk.weight[::step]
     return Chunk(chunk.features[::step], chunk.target[::step], weight)
-
-
-def joined(chunks: Sequence[Chunk], names: Sequence[str]) -> ArrayRows:
-    """Return chunks as one array."""
-    weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
-    features: Tensor = torch.cat([chunk.features for chunk in chunks]).contiguous()
-    return ArrayRows(
-        features,
-        torch.cat([chunk.target for chunk in chunks]),
-        torch.cat(weights) if weights else None,
-        names,
-    )

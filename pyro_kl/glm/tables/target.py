@@ -31,6 +31,11 @@ class Target:
     one: object
 
     @property
+    def classes(self) -> tuple[object, object]:
+        """The values that are 0 and 1."""
+        return self.zero, self.one
+
+    @property
     def label(self) -> str:
         """What 1 means: "y = yes"."""
         return f"{self.name} = {shown(self.one)}"

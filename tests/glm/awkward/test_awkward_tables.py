@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pyro_kl.glm.rows import in_memory
 from pyro_kl.glm.tables import TableError, read_table
 
 from .files import NUM_ROWS, TABLES
@@ -17,7 +18,7 @@ def read(case, folder):
 def test_a_table_that_cannot_be_used_gets_one_line(name, tmp_path):
     case = TABLES[name]
     with pytest.raises(TableError) as raised:
-        read(case, tmp_path).in_memory()
+        in_memory(read(case, tmp_path))
     assert case.says in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -26,7 +27,7 @@ def test_a_table_that_cannot_be_used_gets_one_line(name, tmp_path):
 def test_an_awkward_table_is_read(name, tmp_path):
     case = TABLES[name]
     rows = read(case, tmp_path)
-    table = rows.in_memory()
+    table = in_memory(rows)
     assert rows.names == case.names
     assert any(case.says in line for line in ("", *rows.report))
     assert rows.num_left_out == case.left_out
