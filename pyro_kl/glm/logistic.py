@@ -78,6 +78,8 @@ class LogisticRegression(BinaryRegression):
         elbo_: nats.
         expected_log_likelihood_: E_q log p(y | coefficients), nats.
         kl_: KL(q || prior) over all coefficients, nats.
+        coefficient_kls_: the KL of each coefficient against its prior, nats, shape ``(D + 1,)``.
+        posterior_: all of this with names: prints a table, saves a file, makes a Pyro guide.
         trace_: the ELBO at each accepted step over all rows, nats; it never decreases.
         converged_: whether ``elbo_`` is closer to the optimum than ``tol``.
         n_iter_: the number of passes over all rows.

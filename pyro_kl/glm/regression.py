@@ -21,6 +21,7 @@ from .covariance import FullCovariance
 from .design import Memory
 from .fit import Fitted, fit, projection
 from .objective import Objective
+from .posterior import Posterior
 from .prior import GaussianPrior, NormalPrior, Prior
 from .rows import ArrayRows, Rows
 from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
@@ -134,6 +135,29 @@ class Regression:
         self.n_iter_ = fitted.num_passes
         self.converged_ = fitted.converged
         self.prior_ = prior
+        self._num_rows = rows.num_rows
+
+    @property
+    def posterior_(self) -> Posterior:
+        """The posterior with the names of its coefficients: its KLs, a Pyro guide, a file."""
+        classes = getattr(self, "classes_", None)
+        return Posterior(
+            torch.from_numpy(self.loc_),
+            self.covariance_,
+            tuple(self.feature_names_in_.tolist()),
+            self.prior_,
+            self.likelihood.name,
+            self.elbo_,
+            self.expected_log_likelihood_,
+            self._num_rows,
+            float(self.beta),
+            None if classes is None else tuple(classes.tolist()),
+        )
+
+    @property
+    def coefficient_kls_(self) -> NDArray[np.float64]:
+        """The KL of each coefficient's marginal against its prior, nats, the bias first."""
+        return self.posterior_.coefficient_kls.value.numpy()
 
     # --- what fit needs -------------------------------------------------------------------------
 
