@@ -1,4 +1,4 @@
-"""Command line: `python -m pyro_kl pairs | classes | explain P Q | compare P Q`."""
+"""Command line: `python -m pyro_kl pairs | classes | explain P Q | compare P Q | fit FILE`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyro.distributions
 import torch
 from torch.distributions import Distribution, Independent
 
-from . import __version__, kl, registered
+from . import __version__, fit_command, kl, registered
 from .divergence.classes import class_rows, members
 from .divergence.compare import compare
 from .registry.pair import Pair, PairTable
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(_COMMANDS[arguments.command](arguments))
         sys.stdout.flush()
-    except (LookupError, NotImplementedError) as error:
+    except (LookupError, NotImplementedError, fit_command.Refused) as error:
         print(error.args[0], file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=purpose)
         command.add_argument("p", help="class of the first argument, e.g. Gamma")
         command.add_argument("q", help="class of the second argument, e.g. LogNormal")
+    fit_command.add_arguments(
+        commands.add_parser("fit", help="a Bayesian logistic regression of a table")
+    )
     return parser
 
 
@@ -254,11 +257,16 @@ def _code_of(term: Callable[..., Any]) -> str:
     return textwrap.indent(textwrap.dedent(code).rstrip(), "    ")
 
 
+def _fit(arguments: argparse.Namespace) -> str:
+    return fit_command.run(arguments, lambda line: print(line, flush=True))
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], str]] = {
     "pairs": _pairs,
     "classes": _classes,
     "explain": _explain,
     "compare": _compare,
+    "fit": _fit,
 }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "elbo_terms", "prior_posterior", "site_kls"]
+__all__ = ["coefficients", "convergence", "elbo_terms", "prior_posterior", "site_kls"]
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
 _DPI = 150
@@ -73,6 +73,39 @@ def elbo_terms(
     lower.set_ylim(bottom=0.0)
     lower.set_xlim(step[0], max(step[-1], 1))
     lower.set_xlabel("gradient steps")
+    return figure
+
+
+def coefficients(
+    names: Sequence[str],
+    mean: Sequence[float],
+    lower: Sequence[float],
+    upper: Sequence[float],
+    title: str = "Posterior means and 95 % intervals",
+) -> Figure:
+    """Draw the interval of each coefficient, the first one at the top.
+
+    Args:
+        names: of the coefficients.
+        mean: posterior means.
+        lower: where the intervals begin.
+        upper: where they end.
+        title: title of the picture.
+
+    Returns:
+        The figure.
+    """
+    figure = _figure(7.0, 1.4 + 0.24 * len(names))
+    axes = figure.subplots()
+    place = range(len(names))
+    axes.axvline(0.0, color=_GREY, lw=1.0)
+    axes.hlines(place, lower, upper, color=_BLUE, lw=2)
+    axes.plot(mean, place, color=_BLUE, ls="", marker="o", ms=5)
+    axes.set_yticks(place, names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("coefficient")
+    axes.set_title(title, loc="left", fontsize=12)
+    _tidy(axes)
     return figure
 
 

@@ -26,7 +26,7 @@ class Progress:
 
     def __init__(self, total: int, show: bool | None) -> None:
         self._total = total
-        self._is_shown = _is_shown(show)
+        self._is_shown = is_shown(show)
         self._bar: Any = None
         self._drawn = 0
         self._start = time.monotonic()
@@ -62,7 +62,7 @@ class Progress:
         self._drawn = len(losses)
 
 
-def _is_shown(show: bool | None) -> bool:
+def is_shown(show: bool | None) -> bool:
     """Whether there is a bar; its absence is warned about if it was asked for."""
     has_tqdm = importlib.util.find_spec("tqdm") is not None
     if show is None:

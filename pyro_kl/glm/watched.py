@@ -1,0 +1,74 @@
+"""Rows with a progress bar: which pass over them it is, and how far it has come."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..svi.progress import DELAY, INTERVAL, is_shown
+from .rows import Chunk, Rows
+
+if TYPE_CHECKING:
+    from .tables.target import Target
+
+
+class WatchedRows:
+    """Rows that show a bar on standard error as their chunks are read.
+
+    It is made by tqdm, and only where reading takes longer than two seconds.
+
+    Args:
+        rows: where the chunks come from.
+        target: what 0 and 1 mean in them.
+        show: True, False, or None for a bar where standard error is a terminal.
+    """
+
+    def __init__(self, rows: Rows, target: Target, show: bool | None = None) -> None:
+        self._rows, self.target = rows, target
+        self.names, self.dtype = rows.names, rows.dtype
+        self._is_shown = is_shown(show)
+        self._bar: Any = None
+        self._pass, self._last = 1, 0
+        self._next = time.monotonic() + DELAY
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return self._rows.num_rows
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks."""
+        return self._rows.num_chunks
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether reading a chunk costs nothing."""
+        return self._rows.is_in_memory
+
+    def chunk(self, index: int) -> Chunk:
+        """Return one chunk."""
+        self._pass += index < self._last
+        self._last = index
+        if self._is_shown and time.monotonic() >= self._next:
+            self._draw(index)
+            self._next = time.monotonic() + INTERVAL
+        return self._rows.chunk(index)
+
+    def sample(self, num_rows: int) -> Rows:
+        """Return about that many rows."""
+        return self._rows.sample(num_rows)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _draw(self, index: int) -> None:
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self.num_chunks, unit="chunk", mininterval=0.0, leave=False)
+        self._bar.set_description(f"pass {self._pass}", refresh=False)
+        self._bar.n = index
+        self._bar.refresh()

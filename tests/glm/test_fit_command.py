@@ -1,0 +1,125 @@
+"""`pyro-kl fit FILE`: what a user reads, what is written, and what bad input gets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_kl.__main__ import main
+from pyro_kl.glm.posterior import Posterior
+
+NUM_ROWS = 300
+
+
+def frame():
+    rng = np.random.default_rng(0)
+    a, b = 5.0 + 2.0 * rng.standard_normal(NUM_ROWS), rng.standard_normal(NUM_ROWS)
+    colour = rng.choice(["red", "green", "blue"], NUM_ROWS, p=[0.2, 0.5, 0.3])
+    slope = (a - 5.0) + 1.5 * (colour == "red")
+    y = np.where(slope + rng.logistic(size=NUM_ROWS) > 0.0, "yes", "no")
+    return pd.DataFrame({"id": range(NUM_ROWS), "a": a, "colour": colour, "b": b, "y": y})
+
+
+@pytest.fixture
+def table(tmp_path):
+    data = frame()
+    data.loc[[3, 5], "b"] = np.nan
+    data.to_csv(tmp_path / "table.csv", index=False, sep=";")
+    return tmp_path / "table.csv"
+
+
+def printed(capsys, *arguments):
+    assert main(["fit", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_table_of_kls_fits_80_columns(table, capsys):
+    text = printed(capsys, table, "--target", "y")
+    for part in (
+        "separator ';'",
+        "target: 1 is 'y = yes'",
+        "id: left out, numbers the rows",
+        "colour: 3 levels; the reference is 'green', features 'blue', 'red'",
+        "b: 2 of 300 values are missing, the rows are left out",
+        "2 of 300 rows are left out",
+        "Fitting 4 features, 298 rows",
+        "bias ",
+        "colour=red ",
+        "ELBO ",
+        "298 rows",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_parquet_and_csv_give_the_same_fit(table, tmp_path, capsys):
+    pd.read_csv(table, sep=";").to_parquet(tmp_path / "t.parquet")
+    tables = [
+        printed(capsys, path, "--target", "y").partition("Fitting")[2]
+        for path in (table, tmp_path / "t.parquet")
+    ]
+    assert tables[0] == tables[1]
+
+
+def test_a_table_that_is_not_kept_in_memory_gives_the_same_fit(table, capsys, monkeypatch):
+    kept = printed(capsys, table, "--target", "y", "--impute").partition("Fitting")[2]
+    monkeypatch.setattr("pyro_kl.fit_command.SMALL", 0)
+    assert printed(capsys, table, "--target", "y", "--impute").partition("Fitting")[2] == kept
+
+
+def test_rows_that_are_held_out_are_scored(table, capsys):
+    text = printed(capsys, table, "--target", "y", "--held-out", "0.3", "--seed", "1")
+    line = next(line for line in text.splitlines() if line.startswith("Held out: "))
+    rows, accuracy = int(line.split()[2]), float(line.split()[5])
+    assert 60 < rows < 120
+    assert 65.0 < accuracy < 95.0
+    assert f"{298 - rows} rows; likelihood" in text
+
+
+def test_the_posterior_and_pictures_are_written(table, tmp_path, capsys):
+    out = tmp_path / "fit.safetensors"
+    text = printed(capsys, table, "--target", "y", "--drop", "colour", "--out", out)
+    for name in ("fit.safetensors", "fit_prior_posterior.png", "fit_coefficients.png"):
+        assert name in text
+        assert (tmp_path / name).stat().st_size > 1000
+    posterior = Posterior.load(out)
+    assert posterior.names == ("a", "b")
+    data = frame().dropna()
+    one = posterior.predict_proba(data[["b", "a"]])[:, 1].numpy()
+    assert posterior.classes == ("no", "yes")
+    assert np.mean((one > 0.5) == (data["y"] == "yes")) > 0.7
+
+
+def test_the_table_is_changed_as_asked(table, capsys):
+    text = printed(capsys, table, "--target", "y", "--positive", "no", "--keep", "id", "--impute")
+    assert "1 is 'y = no'" in text
+    assert "Fitting 5 features" in text
+    assert "300 rows; likelihood" in text
+    text = printed(
+        capsys, table, "--target", "y", "--prior", "laplace", "--covariance", "diagonal",
+        "--prior-scale", "0.5", "--raw", "--drop", "colour", "id",
+    )  # fmt: skip
+    assert "Laplace" in text
+    assert "Diagonal" in text
+    assert "one sd" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("none.csv", "--target", "y"), "error: none.csv: no such file; check the path"),
+        (("table.csv", "--target", "z"), "no column 'z'; the columns are id, a, colour, b, y"),
+        (("table.csv", "--target", "colour"), "not binary: it has 3 distinct values"),
+        (("table.csv", "--target", "y", "--sep", "::"), "a separator is one character"),
+        (("table.csv", "--target", "y", "--drop", "q"), "no column 'q'"),
+        (("table.csv", "--target", "y", "--out", "none/p.safetensors"), "the folder does not"),
+        (("table.csv", "--target", "y", "--prior", "cauchy"), "cauchy"),
+        (("table.csv", "--target", "y", "--covariance", "half"), "half"),
+        (("table.csv", "--target", "y", "--prior-scale", "-1"), "prior_scale"),
+    ],
+)
+def test_bad_input_gets_one_line(table, arguments, says, capsys, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    assert main(["fit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
