@@ -214,7 +214,9 @@ def _pictures(posterior: Posterior) -> dict[str, Any]:
         ),
         "coefficients": plot.coefficients(
             [names[i] for i in sorted(order[:LISTED])],
-            *([row[column] for row in shown] for column in ("mean", "lower", "upper")),
+            [row["mean"] for row in shown],
+            [row["lower"] for row in shown],
+            [row["upper"] for row in shown],
         ),
     }
 
