@@ -52,7 +52,7 @@ TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test
         ("pyro_kl", REQUIRED | REPORT | GLM | {"matplotlib", "tqdm"}),
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
-        ("tests", TEST),
+        ("tests", TEST | {"jax", "numpyro"}),  # these have an environment of their own
     ],
 )
 def test_imports_are_declared(folder, available):
