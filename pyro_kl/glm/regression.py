@@ -20,10 +20,12 @@ from .checkpoint import for_ranks
 from .covariance import FullCovariance
 from .design import Memory
 from .fit import Fitted, fit, projection
+from .linear_response import linear_response_covariance
 from .objective import Objective
 from .posterior import Posterior
 from .prior import GaussianPrior, NormalPrior, Prior
 from .rows import ArrayRows, Rows
+from .sensitivity import Sensitivity, sensitivity
 from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 Estimator = TypeVar("Estimator", bound="Regression")
@@ -211,16 +213,81 @@ class Regression:
         bias = torch.tensor([float(self.bias_scale)], dtype=torch.float64)
         return PRIORS[self.prior](torch.cat([bias, scale.expand(num_features)]))
 
+    # --- what a fit can be asked for ------------------------------------------------------------
+
+    def linear_response_covariance(
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> NDArray[Any]:
+        """Return the covariance of the coefficients, by linear response of a diagonal fit.
+
+        A diagonal posterior has no correlations, and its sds are too small where the coefficients
+        are correlated. Linear response has both right, for one more pass over the data.
+
+        Args:
+            X: the features of the fit.
+            y: the targets of the fit.
+            sample_weight: the weights of the fit.
+
+        Returns:
+            Shape ``(D + 1, D + 1)``, the bias first; the square roots of the diagonal are the sds.
+
+        Raises:
+            ValueError: the fit has another covariance, or stopped too far from its optimum.
+
+        Reference: Giordano, Broderick and Jordan (2018), Covariances, Robustness, and Variational
+        Bayes, Journal of Machine Learning Research 19(51).
+        """
+        objective, loc = self._optimum(X, y, sample_weight)
+        return linear_response_covariance(objective, loc, self.covariance_).numpy()
+
+    def sensitivity(self, X: Any, y: Any = None, sample_weight: Any = None) -> Sensitivity:
+        """Return how posterior means and sds move with ``beta`` and with the prior's scale.
+
+        These are derivatives at the optimum, for a few more passes over the data and no other fit.
+
+        Args:
+            X: the features of the fit.
+            y: the targets of the fit.
+            sample_weight: the weights of the fit.
+
+        Returns:
+            An array for each derivative; printed, a table.
+
+        Raises:
+            ValueError: the covariance is of low rank, or the fit stopped too far from its optimum.
+        """
+        objective, loc = self._optimum(X, y, sample_weight)
+        return sensitivity(objective, loc, self.covariance_, tuple(self.feature_names_in_))
+
+    def _optimum(self, X: Any, y: Any, sample_weight: Any) -> tuple[Objective, Tensor]:
+        """Return the ELBO of the fit, and the mean that the fit has found."""
+        self._check_fitted()
+        rows = self._rows(X, y, sample_weight)
+        named = hasattr(X, "columns") or X is rows
+        self._check_features(len(rows.names), rows.names if named else None)
+        objective = Objective(rows, self.likelihood, self.prior_, float(self.beta))
+        return objective, torch.from_numpy(self.loc_)
+
     # --- predictions ----------------------------------------------------------------------------
 
     def _predicted(self, X: Any) -> NDArray[Any]:
         """Return the mean response of each row, with the posterior integrated out."""
+        self._check_fitted()
+        features, names = as_features(X)
+        self._check_features(features.shape[1], names)
+        loc = torch.from_numpy(self.loc_)
+        with torch.no_grad():
+            mean, sd = Memory().design(features).predictor(loc, self.covariance_)
+            return self.likelihood.predict(mean, sd).numpy()
+
+    def _check_fitted(self) -> None:
         if not hasattr(self, "loc_"):
             raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit first")
-        features, names = as_features(X)
-        if features.shape[1] != self.n_features_in_:
+
+    def _check_features(self, num_features: int, names: Any) -> None:
+        if num_features != self.n_features_in_:
             raise ValueError(
-                f"X has {features.shape[1]} features, but {type(self).__name__} was fitted with "
+                f"X has {num_features} features, but {type(self).__name__} was fitted with "
                 f"{self.n_features_in_}"
             )
         if names and list(names) != list(self.feature_names_in_):
@@ -228,10 +295,6 @@ class Regression:
                 f"the columns of X are {', '.join(names[:4])}, ...; the fit had "
                 f"{', '.join(self.feature_names_in_[:4])}, ...: give them in that order"
             )
-        loc = torch.from_numpy(self.loc_)
-        with torch.no_grad():
-            mean, sd = Memory().design(features).predictor(loc, self.covariance_)
-            return self.likelihood.predict(mean, sd).numpy()
 
     # --- scikit-learn's conventions -------------------------------------------------------------
 
