@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from ..rows import ArrayRows, Chunk, joined, never_empty
+from ..rows import ArrayRows, Chunk, never_empty
 from .batches import ROWS, Batches
 from .columns import Encoder, scales_of
 from .errors import TableError
@@ -111,16 +111,21 @@ class TableRows:
     def sample(self, num_rows: int) -> ArrayRows:
         """Return about that many rows, from chunks that are spread over the table."""
         indices = self._batches.spread(max(SAMPLED_CHUNKS, 2 * num_rows // ROWS))
-        parts = []
+        each = -(-num_rows // len(indices))
+        features = torch.empty(each * len(indices), len(self.names), dtype=self.dtype)
+        target, weight = torch.empty(2, len(features), dtype=self.dtype)
+        stop = 0
         for index in indices:
             chunk = self._submit(index).result()
-            step = max(1, len(chunk.target) * len(indices) // num_rows)
-            parts.append(_every(chunk, step))
-        sample = joined(parts, self.names)
-        each = self.num_rows / max(sample.num_rows, 1)
-        weight = torch.full((sample.num_rows,), each, dtype=self.dtype)
-        weight = weight if sample.weight is None else weight * sample.weight
-        return ArrayRows(sample.features, sample.target, weight, self.names)
+            count = len(chunk.target)
+            taken = min(each, count)
+            picked = torch.arange(taken) * count // taken
+            start, stop = stop, stop + taken
+            features[start:stop] = chunk.features[picked]
+            target[start:stop] = chunk.target[picked]
+            weight[start:stop] = 1.0 if chunk.weight is None else chunk.weight[picked]
+        weight *= self.num_rows / stop
+        return ArrayRows(features[:stop], target[:stop], weight[:stop], self.names)
 
     def _read(self, index: int) -> Chunk:
         batch = self._batches.read(index, self._columns)
@@ -183,8 +188,3 @@ class TableRows:
         """The number of a row, as messages count."""
         before = sum(size or 0 for size in self._batches.sizes[:index])
         return before + place + self._batches.first_row
-
-
-def _every(chunk: Chunk, step: int) -> Chunk:
-    weight = None if chunk.weight is None else chunk.weight[::step]
-    return Chunk(chunk.features[::step], chunk.target[::step], weight)
