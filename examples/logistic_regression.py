@@ -1,4 +1,7 @@
-"""Bayesian logistic regression: fit, report every KL exactly and by sampling, draw pictures.
+"""Bayesian logistic regression: fit exactly, report every KL, see SVI arrive, draw pictures.
+
+`pyro_kl.glm` finds the optimum of the ELBO without sampling. Every KL of the report stands beside
+a sampled one, and the whole fit beside one by SVI, which comes to the same numbers.
 
 Run ``python -m examples.logistic_regression --help`` for the options. Exit codes: 0 for a
 complete fit, 130 for a fit cut short by Ctrl-C (the report of what there is is still printed
@@ -11,6 +14,7 @@ import argparse
 import math
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +36,7 @@ from models.logistic_regression import (
     coefficient_kls,
     elbo_report,
     expected_log_likelihood,
+    fit_exact,
     fit_svi,
     joint_kl,
     predict,
@@ -128,21 +133,19 @@ def data_section(train: Dataset, held_out: Dataset) -> list[str]:
     ]
 
 
-def fit_section(fit: Fit) -> list[str]:
-    """Say which model and guide, and how long they were fitted."""
+def fit_section(fit: Fit, seconds: float) -> list[str]:
+    """Say which model and guide, and what the fit cost."""
     family = {
         "normal": "Normal(0, s)",
         "laplace": "Laplace(0, s)",
         "studentt": f"StudentT({STUDENT_T_DF:g}, 0, s)",
     }[fit.model.prior]
     scales = fit.model.scales
-    lines = [
+    return [
         f"Prior: {family} with s = {scales[0]:g} for the bias, {scales[1]:g} for each weight.",
-        f"Guide: {fit.guide.name}, fitted by SVI for {fit.steps} steps.",
+        f"Guide: {fit.guide.name}, fitted without sampling in {fit.steps} passes over the rows, "
+        f"{seconds:.3f} s.",
     ]
-    if fit.interrupted:
-        lines.append("INTERRUPTED: the fit was stopped early, so these are numbers on the way.")
-    return lines
 
 
 def elbo_section(fit: Fit, train: Dataset, num_samples: int) -> list[str]:
@@ -180,9 +183,9 @@ def kl_line(row: KLRow, prior_sd: float, mean: float, sd: float) -> str:
     z = "-" if row.z is None else f"{row.z:.1f}"
     digits = 3 if max(row.value, row.sampled) < 10 else 2 if row.value < 100 else 1
     sampled = f"{row.sampled:.{digits}f} +-{row.standard_error:.{digits}f}"
-    name = row.name if len(row.name) <= 23 else row.name[:20] + "..."
     return (
-        f"{name:<23} {prior_sd:5.2f} {mean:6.2f} {sd:5.2f} {row.value:6.{digits}f} "
+        f"{_short_name(row.name, 23):<23} {prior_sd:5.2f} {mean:6.2f} {sd:5.2f} "
+        f"{row.value:6.{digits}f} "
         f"{sampled:>13} {z:>4} {short(row.method)}"
     )
 
@@ -265,22 +268,61 @@ def held_out_section(prediction: Prediction) -> list[str]:
     return lines
 
 
-def report(fit: Fit, train: Dataset, held_out: Dataset, samples: int) -> tuple[str, list[KLRow]]:
-    """Return the whole report, and the rows by coefficient for the pictures."""
-    sites = site_kls(fit, samples)
-    rows = coefficient_kls(fit, train.names, samples)
+SVI_HEADER = [
+    "",
+    f"{'':<26} {'exact':>15}   {'SVI':>15}",
+    f"{'coefficient':<26} {'mean':>7} {'sd':>7}   {'mean':>7} {'sd':>7} {'z':>7}",
+]
+
+
+def svi_section(exact: Fit, svi: Fit, train: Dataset, seconds: float) -> list[str]:
+    """The fit by SVI beside the exact one: both terms of the ELBO, and each coefficient."""
+    both = [_terms(fit, train) for fit in (exact, svi)]
+    names = ("E_q[log likelihood]", "KL(q || prior)", "ELBO")
     lines = [
-        "Bayesian logistic regression by variational inference",
-        "=" * 53,
-        *data_section(train, held_out),
-        *fit_section(fit),
-        *elbo_section(fit, train, samples),
-        *site_section(sites),
-        *coefficient_section(fit, rows, total_correlation(fit, samples), sites[-1]),
-        *held_out_section(predict(fit.guide, held_out)),
-        *draws_section(fit, train, samples),
-    ]
-    return "\n".join(lines) + "\n", rows
+        f"{svi.steps} steps of Adam, {seconds:.1f} s.",
+        *(["INTERRUPTED: the fit was stopped early, so these are numbers on the way."]
+          if svi.interrupted else []),
+        "",
+        f"  {'':<20} {'exact':>12} {'SVI':>12}",
+        *(f"  {name:<20} {a:12.4f} {b:12.4f}" for name, a, b in zip(names, *both, strict=True)),
+        f"SVI is {both[0][-1] - both[1][-1]:.3f} nats below the optimum.",
+        *SVI_HEADER,
+    ]  # fmt: skip
+    columns = exact.guide.mean(), exact.guide.sd(), svi.guide.mean(), svi.guide.sd()
+    for name, mean, sd, other, other_sd in zip(
+        ("bias", *train.names), *(column.tolist() for column in columns), strict=True
+    ):
+        z = (other - mean) / sd
+        lines.append(
+            f"{_short_name(name, 26):<26} {mean:7.2f} {sd:7.2f}   {other:7.2f} {other_sd:7.2f} "
+            f"{z:+7.2f}"
+        )
+    return [*lines, "z = (SVI's mean - mean) / sd, in sds of the posterior."]
+
+
+def _terms(fit: Fit, train: Dataset) -> tuple[float, float, float]:
+    """Expected log likelihood, KL and ELBO, without sampling where there is a formula."""
+    likelihood = expected_log_likelihood(fit.guide, train.features, train.labels).value
+    kl = float(joint_kl(fit.guide, fit.model).value)
+    return likelihood, kl, likelihood - fit.model.beta * kl
+
+
+def _short_name(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 3] + "..."
+
+
+class Page:
+    """The report: each part is printed when it is known."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Print some lines and keep them."""
+        part = "".join(f"{line}\n" for line in lines)
+        print(part, end="", flush=True)
+        self.text += part
 
 
 # --------------------------------------------------------------------------------------
@@ -288,13 +330,21 @@ def report(fit: Fit, train: Dataset, held_out: Dataset, samples: int) -> tuple[s
 # --------------------------------------------------------------------------------------
 
 
-def draw(fit: Fit, rows: Sequence[KLRow], out: Path, num_samples: int) -> list[Path]:
+def draw(
+    fit: Fit, svi: Fit, optimum: float, rows: Sequence[KLRow], out: Path, num_samples: int
+) -> list[Path]:
     """Write the three pictures and return their paths."""
     from pyro_kl import plot
 
-    history = fit.history
-    beta = fit.model.beta
-    elbo = plot.elbo_terms(history.step, history.log_likelihood, history.kl, beta)
+    history = svi.history
+    elbo = plot.elbo_terms(
+        history.step,
+        history.log_likelihood,
+        history.kl,
+        fit.model.beta,
+        title="The two terms of the ELBO over the steps of SVI",
+        optimum=optimum,
+    )
     largest = sorted(range(len(rows)), key=lambda i: -rows[i].value)[:6]
     mean, sd, prior = fit.guide.mean(), fit.guide.sd(), fit.model.coefficient_prior()
     densities = plot.prior_posterior(
@@ -340,14 +390,31 @@ def run(args: argparse.Namespace) -> int:
     sampling = Sampling(2_000, 5_000) if args.smoke else Sampling(10_000, 100_000)
     steps = args.steps or (SMOKE_STEPS if args.smoke else 3000)
     model = LogisticRegression(len(train.names), prior=args.prior, beta=args.beta)
-    fit = fit_svi(train, model, args.guide, steps=steps, seed=args.seed)
+    page, samples = Page(), sampling.table
+
+    start = time.process_time()
+    fit = fit_exact(train, model, args.guide)
+    title = "Bayesian logistic regression by variational inference"
+    page.add([title, "=" * len(title), *data_section(train, held_out)])
+    page.add(fit_section(fit, time.process_time() - start))
     pyro.set_rng_seed(args.seed + 1)
-    text, rows = report(fit, train, held_out, sampling.table)
-    print(text)
-    (args.out / REPORT).write_text(text, encoding="utf-8")
-    paths = draw(fit, rows, args.out, sampling.picture)
-    print("Written:", *[f"  {path}" for path in (args.out / REPORT, *paths)], sep="\n")
-    return INTERRUPTED if fit.interrupted else 0
+    page.add(elbo_section(fit, train, samples))
+    sites = site_kls(fit, samples)
+    page.add(site_section(sites))
+    rows = coefficient_kls(fit, train.names, samples)
+    page.add(coefficient_section(fit, rows, total_correlation(fit, samples), sites[-1]))
+    page.add(held_out_section(predict(fit.guide, held_out)))
+    page.add(draws_section(fit, train, samples))
+
+    page.add(rule("The same by SVI: gradients from draws of the guide, KLs exact"))
+    start = time.process_time()
+    svi = fit_svi(train, model, args.guide, steps=steps, seed=args.seed)
+    page.add(svi_section(fit, svi, train, time.process_time() - start))
+
+    (args.out / REPORT).write_text(page.text, encoding="utf-8")
+    paths = draw(fit, svi, _terms(fit, train)[-1], rows, args.out, sampling.picture)
+    print("\nWritten:", *[f"  {path}" for path in (args.out / REPORT, *paths)], sep="\n")
+    return INTERRUPTED if svi.interrupted else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

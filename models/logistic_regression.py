@@ -11,10 +11,11 @@ all their correlations (full-rank). Variational inference maximises the evidence
 
     ELBO = E_q[log p(y | weights, bias)] - beta * KL(q || prior)          (in nats)
 
-with ``beta = 1`` for the posterior proper. Both terms are computed without sampling when a fit
-is reported: the first by one-dimensional quadrature, the second by `pyro_kl`. The gradients
-come from `pyro_kl.TraceKL_ELBO`, which takes the KL of each site exactly where there is a
-formula, weighs it by ``beta``, and reports it.
+with ``beta = 1`` for the posterior proper. Both terms have values without sampling: the first
+is a sum of integrals over one dimension each, the second a formula. So there are two ways to the
+optimum. `fit_exact` takes the deterministic one, by `pyro_kl.glm`. `fit_svi` takes the way that
+any Pyro model can go: gradients from draws of the guide, by `pyro_kl.TraceKL_ELBO`, which takes
+the KL of each site exactly where there is a formula, weighs it by ``beta``, and reports it.
 
 Wherever all coefficients stand in one vector the order is ``(bias, weights)``.
 
@@ -36,15 +37,16 @@ from typing import Literal
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer import is_validation_enabled
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 import pyro_kl
 from models.data import Dataset
 from models.kl_table import KLRow, coefficient_kls, site_kls, total_correlation
 from models.predictive import CalibrationBin, Prediction, predict
-from models.quadrature import normal_rule
+from pyro_kl import glm
+from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance
+from pyro_kl.glm.guide import DiagonalGuide, FullGuide
+from pyro_kl.likelihoods import BERNOULLI_LOGIT
 
 __all__ = [
     "GUIDES",
@@ -66,6 +68,7 @@ __all__ = [
     "elbo",
     "elbo_report",
     "expected_log_likelihood",
+    "fit_exact",
     "fit_svi",
     "joint_kl",
     "make_guide",
@@ -178,85 +181,13 @@ class LogisticRegression(torch.nn.Module):
 # --------------------------------------------------------------------------------------
 
 
-class Guide(torch.nn.Module):
-    """A Gaussian ``q`` over (bias, weights); it starts with the prior's means and sds.
-
-    The parameters are plain ``torch.nn.Parameter`` s of a plain module, so nothing enters
-    Pyro's global parameter store.
-    """
-
-    name: GuideName
-
-    def __init__(self, model: LogisticRegression) -> None:
-        super().__init__()
-        self.num_features = model.num_features
-        sd = model.prior_sd()
-        self.loc = torch.nn.Parameter(torch.zeros_like(sd))
-        self.log_scale = torch.nn.Parameter(sd.log())
-
-    def joint(self) -> dist.TorchDistribution:
-        """Return ``q`` over all coefficients, event shape ``(D + 1,)``."""
-        raise NotImplementedError
-
-    def weights_given(self, bias: Tensor) -> dist.TorchDistribution:
-        """Return ``q(weights | bias)``, batch shape of ``bias``, event shape ``(D,)``."""
-        raise NotImplementedError
-
-    def scale_tril(self) -> Tensor:
-        """Return the Cholesky factor of the joint covariance, shape ``(D + 1, D + 1)``."""
-        raise NotImplementedError
-
-    def bias(self) -> dist.TorchDistribution:
-        """Return ``q(bias)``, a scalar Normal."""
-        return dist.Normal(self.loc[0], torch.exp(self.log_scale[0]))
-
-    def mean(self) -> Tensor:
-        """Return the posterior mean of every coefficient, shape ``(D + 1,)``."""
-        return self.loc.detach()
-
-    def sd(self) -> Tensor:
-        """Return the posterior sd of every coefficient, shape ``(D + 1,)``."""
-        return self.scale_tril().detach().square().sum(-1).sqrt()
-
-    def marginals(self) -> dist.TorchDistribution:
-        """Return ``q`` of every coefficient on its own, batch shape ``(D + 1,)``."""
-        return dist.Normal(self.mean(), self.sd())
-
-    def logit_moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and sd of every row's logit under ``q``, each of shape ``(N,)``.
-
-        A logit is linear in the coefficients, so under a Gaussian ``q`` it is Normal.
-        """
-        design = torch.cat([torch.ones_like(features[:, :1]), features], dim=-1)
-        mean = design @ self.loc
-        sd = (design @ self.scale_tril()).square().sum(-1).sqrt()
-        return mean.detach(), sd.detach()
-
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> None:
-        """Sample bias, then weights given bias: the order of the model's sites."""
-        bias = pyro.sample("bias", self.bias())
-        pyro.sample("weights", self.weights_given(bias))
-
-
-class MeanFieldGuide(Guide):
+class MeanFieldGuide(DiagonalGuide):
     """Every coefficient Normal and independent of the others: ``2 (D + 1)`` parameters."""
 
     name: GuideName = "mean-field"
 
-    def scale_tril(self) -> Tensor:
-        """Return the diagonal Cholesky factor, shape ``(D + 1, D + 1)``."""
-        return torch.diag(torch.exp(self.log_scale))
 
-    def joint(self) -> dist.TorchDistribution:
-        """Return the product of Normals, event shape ``(D + 1,)``."""
-        return dist.Normal(self.loc, torch.exp(self.log_scale)).to_event(1)
-
-    def weights_given(self, bias: Tensor) -> dist.TorchDistribution:
-        """Return ``q(weights)``, which ignores ``bias``."""
-        return dist.Normal(self.loc[1:], torch.exp(self.log_scale[1:])).to_event(1)
-
-
-class FullRankGuide(Guide):
+class FullRankGuide(FullGuide):
     """All coefficients jointly Gaussian, written by the chain rule.
 
     ``bias`` is Normal and ``weights`` given ``bias`` is multivariate Normal with a mean linear
@@ -267,39 +198,24 @@ class FullRankGuide(Guide):
 
     name: GuideName = "full-rank"
 
-    def __init__(self, model: LogisticRegression) -> None:
-        super().__init__(model)
-        zeros = torch.zeros_like(self.loc.detach()[1:])
-        self.gain = torch.nn.Parameter(zeros)
-        self.free_tril = torch.nn.Parameter(torch.diag(zeros))
 
-    def _weights_scale_tril(self) -> Tensor:
-        lower = torch.tril(self.free_tril, diagonal=-1)
-        return lower + torch.diag(torch.exp(self.log_scale[1:]))
-
-    def scale_tril(self) -> Tensor:
-        """Return the Cholesky factor of the joint covariance, shape ``(D + 1, D + 1)``."""
-        scale = torch.exp(self.log_scale[0])
-        top = torch.cat([scale.reshape(1), torch.zeros_like(self.gain)])
-        below = torch.cat([(self.gain * scale).unsqueeze(-1), self._weights_scale_tril()], -1)
-        return torch.cat([top.unsqueeze(0), below])
-
-    def joint(self) -> dist.TorchDistribution:
-        """Return the multivariate Normal, event shape ``(D + 1,)``."""
-        return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril())
-
-    def weights_given(self, bias: Tensor) -> dist.TorchDistribution:
-        """Return ``q(weights | bias)``, batch shape of ``bias``, event shape ``(D,)``."""
-        loc = self.loc[1:] + self.gain * (bias - self.loc[0]).unsqueeze(-1)
-        return dist.MultivariateNormal(loc, scale_tril=self._weights_scale_tril())
+Guide = MeanFieldGuide | FullRankGuide
 
 
 def make_guide(name: GuideName, model: LogisticRegression) -> Guide:
-    """Return the guide called ``name``, at its starting point."""
-    if name == "mean-field":
-        return MeanFieldGuide(model)
-    if name == "full-rank":
-        return FullRankGuide(model)
+    """Return the guide called ``name``, with the prior's means and standard deviations."""
+    sd = model.prior_sd()
+    loc = torch.zeros_like(sd)
+    guide = _guide_class(name)
+    return guide(
+        loc, DiagonalCovariance(sd) if guide is MeanFieldGuide else FullCovariance(torch.diag(sd))
+    )
+
+
+def _guide_class(name: GuideName) -> type[MeanFieldGuide] | type[FullRankGuide]:
+    for guide in (MeanFieldGuide, FullRankGuide):
+        if guide.name == name:
+            return guide
     raise ValueError(f"guide must be one of {', '.join(GUIDES)}, got {name!r}")
 
 
@@ -314,7 +230,7 @@ class Quadrature:
 
     Attributes:
         value: The number.
-        error: Its numerical error: the change from half the nodes. There is no sampling.
+        error: A bound of its numerical error. There is no sampling.
         method: How it was computed, in words.
     """
 
@@ -323,31 +239,23 @@ class Quadrature:
     method: str
 
 
-def expected_log_likelihood(
-    guide: Guide, features: Tensor, labels: Tensor, nodes: int = 401
-) -> Quadrature:
+def expected_log_likelihood(guide: Guide, features: Tensor, labels: Tensor) -> Quadrature:
     """Return ``E_q[log p(labels | coefficients)]`` in nats, summed over the rows.
 
-    Under a Gaussian guide the logit of row ``i`` is ``N(m_i, s_i^2)``, so the expectation is a
-    sum of ``N`` integrals over one dimension each, done here by the trapezoidal rule.
+    A logit is linear in the coefficients, so under a Gaussian guide that of row ``i`` is
+    ``Normal(m_i, s_i)``, and the expectation is a sum of ``N`` integrals over one dimension each.
     Sampling 31 coefficients to the same accuracy would take millions of draws.
 
     Args:
         guide: The fitted guide.
         features: Shape ``(N, D)``.
         labels: Shape ``(N,)``.
-        nodes: Number of quadrature nodes per row.
     """
-    mean, sd = guide.logit_moments(features)
-    sign = 2.0 * labels - 1.0
-
-    def total(count: int) -> float:
-        x, w = normal_rule(count)
-        logits = mean.unsqueeze(-1) + sd.unsqueeze(-1) * x
-        return float((logsigmoid(sign.unsqueeze(-1) * logits) @ w).sum())
-
-    value = total(nodes)
-    return Quadrature(value, abs(value - total(nodes // 2 + 1)), f"quadrature, {nodes} nodes")
+    with torch.no_grad():
+        logits = guide.predictor(features)
+        value = BERNOULLI_LOGIT.expected(labels, *logits).value.sum()
+        error = BERNOULLI_LOGIT.error(labels, *logits).sum()
+    return Quadrature(float(value), float(error), BERNOULLI_LOGIT.method)
 
 
 def joint_kl(
@@ -394,8 +302,8 @@ class Fit:
     Attributes:
         model: The model, with its prior and beta.
         guide: The fitted guide.
-        history: The ELBO's two terms over the steps.
-        steps: Number of steps done.
+        history: The ELBO's two terms over the steps; empty for a deterministic fit.
+        steps: Number of steps done, or of passes over the rows.
         interrupted: Whether Ctrl-C ended the fit before its time.
     """
 
@@ -427,6 +335,31 @@ class _Average:
         if self.count:
             for mean, parameter in zip(self.mean, self.parameters, strict=True):
                 parameter.copy_(mean)
+
+
+def fit_exact(
+    data: Dataset, model: LogisticRegression, guide: GuideName = "full-rank", tol: float = 1e-4
+) -> Fit:
+    """Fit a guide by `pyro_kl.glm`: no draws, and the same numbers each time.
+
+    Args:
+        data: Training rows, features standardised.
+        model: The model; its ``beta`` weighs the KL.
+        guide: "mean-field" or "full-rank".
+        tol: How many nats the ELBO may be below its optimum.
+    """
+    bias_scale, weight_scale = model.scales[:2].tolist()
+    estimator = glm.LogisticRegression(
+        weight_scale,
+        bias_scale=bias_scale,
+        prior=model.prior,
+        covariance="full" if guide == "full-rank" else "diagonal",
+        beta=model.beta,
+        tol=tol,
+    ).fit(data.features, data.labels)
+    loc = torch.from_numpy(estimator.loc_)
+    q = _guide_class(guide)(loc, estimator.covariance_)
+    return Fit(model, q, History(), estimator.n_iter_, False)
 
 
 def fit_svi(
@@ -476,8 +409,6 @@ def fit_svi(
 
     def after_step(step: int, loss: float, report: object) -> None:
         nonlocal last, done
-        # The first step passes all of Pyro's checks; they cost as much as the step itself.
-        pyro.enable_validation(False)
         if step - 1 >= average_from * steps:
             average.add()
         if step % every == 0 and step < steps:
@@ -486,7 +417,7 @@ def fit_svi(
 
     _record(history, 0, q, model, data)
     # The scope keeps the parameters out of Pyro's global store.
-    with pyro.get_param_store().scope(), pyro.validation_enabled(is_validation_enabled()):
+    with pyro.get_param_store().scope():
         svi = _svi(model, q, steps, learning_rate, num_particles)
         try:
             with _reported():
@@ -536,18 +467,14 @@ def _svi(
     model: LogisticRegression, guide: Guide, steps: int, learning_rate: float, num_particles: int
 ) -> pyro_kl.SVI:
     """Adam with a learning rate that falls along a half cosine."""
-
-    def declared(features: Tensor, labels: Tensor) -> None:
-        pyro.module("guide", guide)
-        guide(features, labels)
-
     return pyro_kl.SVI(
         model,
-        declared,
+        guide,
         torch.optim.Adam,
         elbo(model, num_particles),
         optim_args={"lr": learning_rate},
         schedule=lambda step: 0.5 * (1.0 + math.cos(math.pi * step / steps)),
+        compile="fx",
     )
 
 
@@ -557,7 +484,7 @@ def _record(
     """Add both terms of the ELBO at the guide as it is now, unless this step is there."""
     if history.step and history.step[-1] >= step:
         return
-    likelihood = expected_log_likelihood(guide, data.features, data.labels, nodes=201)
+    likelihood = expected_log_likelihood(guide, data.features, data.labels)
     kl = joint_kl(guide, model, num_samples=1000)
     history.step.append(step)
     history.log_likelihood.append(likelihood.value)

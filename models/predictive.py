@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.distributions import Bernoulli
 
 from models.data import Dataset
-from models.quadrature import normal_rule
+from pyro_kl.likelihoods import BERNOULLI_LOGIT
 
 if TYPE_CHECKING:
     from models.logistic_regression import Guide
@@ -58,21 +58,17 @@ class Prediction:
     bins: tuple[CalibrationBin, ...]
 
 
-def predict(guide: Guide, data: Dataset, num_bins: int = 10, nodes: int = 401) -> Prediction:
+def predict(guide: Guide, data: Dataset, num_bins: int = 10) -> Prediction:
     """Return the posterior predictive of a fitted guide on labelled rows.
 
-    The probability of a row averages the sigmoid over the guide, by the same one-dimensional
-    quadrature as `expected_log_likelihood`.
+    The probability of a row averages the sigmoid over the guide, by quadrature.
 
     Source of the calibration error: Naeini, Cooper and Hauskrecht (2015), Obtaining Well
     Calibrated Probabilities Using Bayesian Binning.
     """
-    mean, sd = guide.logit_moments(data.features)
-    x, w = normal_rule(nodes)
-    logits = mean.unsqueeze(-1) + sd.unsqueeze(-1) * x
-    sign = (2.0 * data.labels - 1.0).unsqueeze(-1)
-    log_score = torch.logsumexp(logsigmoid(sign * logits) + w.log(), dim=-1)
-    probability = torch.sigmoid(logits) @ w
+    with torch.no_grad():
+        probability = BERNOULLI_LOGIT.predict(*guide.predictor(data.features))
+    log_score = Bernoulli(probability).log_prob(data.labels)
     rate = float(data.labels.mean())
     base = -sum(r * math.log(r) for r in (rate, 1.0 - rate) if r > 0)
     bins = _calibration(probability, data.labels, num_bins)

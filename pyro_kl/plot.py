@@ -33,6 +33,7 @@ def elbo_terms(
     kl: Sequence[float],
     beta: float = 1.0,
     title: str = "The two terms of the ELBO over the fit",
+    optimum: float | None = None,
 ) -> Figure:
     """Draw E_q[log likelihood], the KL and the ELBO over the steps of a fit.
 
@@ -45,6 +46,7 @@ def elbo_terms(
         kl: KL(q || prior) at each record, nats.
         beta: weight of the KL in the ELBO.
         title: title of the picture.
+        optimum: the largest ELBO there is, nats, where it is known.
 
     Returns:
         The figure.
@@ -56,6 +58,18 @@ def elbo_terms(
     name = "ELBO" if beta == 1 else f"ELBO (beta = {beta:g})"
     upper.plot(step, elbo, color=_ORANGE, lw=2, ls="--", label=name)
     lower.plot(step, kl, color=_GREEN, lw=2, label="KL(q || prior)")
+    if optimum is not None:
+        upper.axhline(optimum, color=_GREY, lw=1.4, ls=":")
+        upper.text(
+            0.995,
+            optimum,
+            f"largest ELBO {optimum:.2f}",
+            transform=upper.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            fontsize=10,
+            color=_GREY,
+        )
     _zoom(upper, step, [*log_likelihood, *elbo])
     for axes in (upper, lower):
         axes.set_ylabel("nats")
