@@ -388,6 +388,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise DataError(f"--out {args.out}: cannot be made ({error.strerror})") from None
     sampling = Sampling(2_000, 5_000) if args.smoke else Sampling(10_000, 100_000)
+    if args.beta == 0:
+        raise DataError("--beta 0 leaves the prior out: the best guide would be a single point")
     steps = args.steps or (SMOKE_STEPS if args.smoke else 3000)
     model = LogisticRegression(len(train.names), prior=args.prior, beta=args.beta)
     page, samples = Page(), sampling.table

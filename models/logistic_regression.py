@@ -347,6 +347,12 @@ def fit_exact(
         model: The model; its ``beta`` weighs the KL.
         guide: "mean-field" or "full-rank".
         tol: How many nats the ELBO may be below its optimum.
+
+    Returns:
+        The fit, with a guide that has no parameters to train.
+
+    Raises:
+        ValueError: ``beta`` is 0: without a prior the best guide is a single point.
     """
     bias_scale, weight_scale = model.scales[:2].tolist()
     estimator = glm.LogisticRegression(
@@ -357,8 +363,8 @@ def fit_exact(
         beta=model.beta,
         tol=tol,
     ).fit(data.features, data.labels)
-    loc = torch.from_numpy(estimator.loc_)
-    q = _guide_class(guide)(loc, estimator.covariance_)
+    posterior = estimator.posterior_
+    q = _guide_class(guide)(posterior.loc, posterior.covariance, trainable=False)
     return Fit(model, q, History(), estimator.n_iter_, False)
 
 

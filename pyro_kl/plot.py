@@ -58,19 +58,9 @@ def elbo_terms(
     name = "ELBO" if beta == 1 else f"ELBO (beta = {beta:g})"
     upper.plot(step, elbo, color=_ORANGE, lw=2, ls="--", label=name)
     lower.plot(step, kl, color=_GREEN, lw=2, label="KL(q || prior)")
-    if optimum is not None:
-        upper.axhline(optimum, color=_GREY, lw=1.4, ls=":")
-        upper.text(
-            0.995,
-            optimum,
-            f"largest ELBO {optimum:.2f}",
-            transform=upper.get_yaxis_transform(),
-            ha="right",
-            va="bottom",
-            fontsize=10,
-            color=_GREY,
-        )
     _zoom(upper, step, [*log_likelihood, *elbo])
+    if optimum is not None:
+        _draw_optimum(upper, optimum)
     for axes in (upper, lower):
         axes.set_ylabel("nats")
         axes.legend(
@@ -325,6 +315,22 @@ def _figure(width: float, height: float) -> Figure:
     except ImportError:
         raise ImportError("pictures need matplotlib: pip install matplotlib") from None
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def _draw_optimum(axes: Axes, optimum: float) -> None:
+    """Draw the largest ELBO there is as a line with its name."""
+    low, high = axes.get_ylim()
+    margin = 0.1 * (high - low)
+    axes.set_ylim(min(low, optimum - margin), max(high, optimum + margin))
+    axes.axhline(optimum, color=_GREY, lw=1.4, ls=":")
+    axes.annotate(
+        f"largest ELBO {optimum:.2f}",
+        (0.995, optimum),
+        xycoords=axes.get_yaxis_transform(),
+        ha="right",
+        va="bottom",
+        color=_GREY,
+    )
 
 
 def _zoom(axes: Axes, step: Sequence[int], values: Sequence[float]) -> None:

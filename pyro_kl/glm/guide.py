@@ -12,7 +12,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
-from .design import DenseDesign
+from .design import Memory
 
 #: The sites of a guide: the bias, a scalar, and the weights, a vector.
 SITES = ("bias", "weights")
@@ -81,7 +81,7 @@ class GaussianGuide(PyroModule):
 
     def predictor(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and sd of the linear predictor of rows ``(N, D)``, each ``(N,)``."""
-        return DenseDesign(features).predictor(self.loc, self.covariance())
+        return Memory().design(features).predictor(self.loc, self.covariance())
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Draw the sites; the arguments are the model's, and the guide does not need them."""

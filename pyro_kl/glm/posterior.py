@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -18,9 +17,10 @@ from ..divergence.kl import kl
 from ..elbo.report import dataframe
 from ..likelihoods import LIKELIHOODS
 from . import posterior_file, posterior_table
+from .arrays import as_features
 from .coefficients import marginals
 from .covariance import Covariance
-from .design import DenseDesign
+from .design import Memory
 from .guide import GUIDES, SITES, GaussianGuide
 from .prior import Prior
 from .pyro_model import RegressionModel
@@ -45,7 +45,7 @@ class Posterior:
         classes: the labels that stand for 0 and 1 where the target has two values, else None.
         shift: what was subtracted from each feature before the fit, shape (D,), or None.
         scale: what each feature was divided by after that, shape (D,), or None.
-        versions: of the packages that made the fit.
+        versions: of the packages that made the fit; empty before the posterior is saved.
 
     Example:
         >>> fit = pyro_kl.glm.LogisticRegression().fit(X, y)  # doctest: +SKIP
@@ -68,7 +68,7 @@ class Posterior:
     classes: tuple[Any, Any] | None = None
     shift: Tensor | None = None
     scale: Tensor | None = None
-    versions: Mapping[str, str] = field(default_factory=posterior_file.versions)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     # --- the Gaussian and its KLs ---------------------------------------------------------------
 
@@ -96,13 +96,31 @@ class Posterior:
         """Mean and standard deviation of each row's linear predictor under the posterior.
 
         Args:
-            features: shape (N, D), in the units of the data that were fitted: a tensor, an array
-                of numpy, a data frame or a sparse matrix of scipy.
+            features: shape (N, D), in the units of the data: a tensor, an array of numpy, a data
+                frame (its columns are found by name) or a sparse matrix of scipy; or the rows of a
+                table with the same columns, see `pyro_kl.glm.read_table`.
 
         Returns:
             Two tensors of shape (N,).
         """
-        return DenseDesign(self._fitted_units(features)).predictor(self.loc, self.covariance)
+        memory = Memory()
+        with torch.no_grad():
+            parts = [
+                memory.design(part).predictor(self.loc, self.covariance)
+                for part in self._parts(features)
+            ]
+        loc, scale = (torch.cat(part) for part in zip(*parts, strict=True))
+        return loc, scale
+
+    def _parts(self, features: Any) -> Iterator[Any]:
+        """The features in the units of the fit, in one part or chunk by chunk."""
+        if not hasattr(features, "num_chunks"):
+            yield self._fitted_units(features)
+            return
+        if tuple(features.names) != self.names:
+            raise ValueError("X has rows with other columns than those of the posterior")
+        for index in range(features.num_chunks):
+            yield features.chunk(index).features
 
     def predict(self, features: Any) -> Tensor:
         """The mean response of each row, with the posterior integrated out.
@@ -135,22 +153,24 @@ class Posterior:
         second = self.predict(features)
         return torch.stack([1.0 - second, second], dim=-1)
 
-    def _fitted_units(self, features: Any) -> Tensor:
-        """The features as the fit saw them, in float64."""
+    def _fitted_units(self, features: Any) -> Any:
+        """The features as the fit saw them: a dense tensor, or a sparse matrix of scipy."""
         if hasattr(features, "columns"):  # a data frame: its columns may come in another order
-            features = features[list(self.names)]
+            by_name = {str(column): column for column in features.columns}
+            missing = [name for name in self.names if name not in by_name]
+            if missing:
+                raise ValueError(f"X has no column {missing[0]!r}, which the posterior needs")
+            features = features[[by_name[name] for name in self.names]]
         if not isinstance(features, Tensor):
-            array = np.asarray(features, dtype=np.float64)
-            features = torch.from_numpy(array if array.flags.writeable else array.copy())
-        x = features.double()
-        if x.dim() != 2 or x.shape[1] != len(self.names):
+            features, _ = as_features(features)
+        if len(features.shape) != 2 or features.shape[1] != len(self.names):
             raise ValueError(
-                f"features have shape {tuple(x.shape)}; the posterior has {len(self.names)} "
-                f"features: (N, {len(self.names)})"
+                f"X has shape {tuple(features.shape)}; the posterior has {len(self.names)} "
+                f"features, so it must be (N, {len(self.names)})"
             )
-        if self.shift is not None and self.scale is not None:
-            x = (x - self.shift) / self.scale
-        return x
+        if self.shift is None or self.scale is None:
+            return features
+        return (features - self.shift) / self.scale
 
     # --- Pyro -----------------------------------------------------------------------------------
 
@@ -192,6 +212,7 @@ class Posterior:
             ImportError: safetensors is not installed: `pip install 'pyro-kl[glm]'`.
         """
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["versions"] = self.versions or posterior_file.versions()
         posterior_file.write(path, values)
 
     @classmethod

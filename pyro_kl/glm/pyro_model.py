@@ -61,7 +61,7 @@ class RegressionModel:
             The linear predictor, shape (..., N).
         """
         bias, weights = self._coefficients()
-        x = self._units(features)
+        x = self._units(features).to(weights.dtype)
         predictor = weights @ x.mT
         if predictor.dim() > 1:
             # A batch of draws has shape (draws, 1): the 1 keeps the place of the data plate.

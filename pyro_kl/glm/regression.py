@@ -18,7 +18,6 @@ from ..likelihoods.likelihood import Likelihood
 from .arrays import as_features, as_weight
 from .checkpoint import for_ranks
 from .covariance import FullCovariance
-from .design import Memory
 from .fit import Fitted, fit, projection
 from .linear_response import linear_response_covariance
 from .objective import Objective
@@ -137,28 +136,25 @@ class Regression:
         self.n_iter_ = fitted.num_passes
         self.converged_ = fitted.converged
         self.prior_ = prior
-        self._num_rows = rows.num_rows
-
-    @property
-    def posterior_(self) -> Posterior:
-        """The posterior with the names of its coefficients: its KLs, a Pyro guide, a file."""
         classes = getattr(self, "classes_", None)
-        return Posterior(
-            torch.from_numpy(self.loc_),
-            self.covariance_,
-            tuple(self.feature_names_in_.tolist()),
-            self.prior_,
+        self.posterior_ = Posterior(
+            fitted.loc,
+            fitted.covariance,
+            rows.names,
+            prior,
             self.likelihood.name,
-            self.elbo_,
-            self.expected_log_likelihood_,
-            self._num_rows,
+            fitted.elbo,
+            fitted.expected_log_likelihood,
+            rows.num_rows,
             float(self.beta),
             None if classes is None else tuple(classes.tolist()),
+            getattr(rows, "shift", None),
+            getattr(rows, "scale", None),
         )
 
     @property
     def coefficient_kls_(self) -> NDArray[np.float64]:
-        """The KL of each coefficient's marginal against its prior, nats, the bias first."""
+        """KL of each coefficient's marginal against its prior, in nats, shape ``(D + 1,)``."""
         return self.posterior_.coefficient_kls.value.numpy()
 
     # --- what fit needs -------------------------------------------------------------------------
@@ -273,12 +269,7 @@ class Regression:
     def _predicted(self, X: Any) -> NDArray[Any]:
         """Return the mean response of each row, with the posterior integrated out."""
         self._check_fitted()
-        features, names = as_features(X)
-        self._check_features(features.shape[1], names)
-        loc = torch.from_numpy(self.loc_)
-        with torch.no_grad():
-            mean, sd = Memory().design(features).predictor(loc, self.covariance_)
-            return self.likelihood.predict(mean, sd).numpy()
+        return self.posterior_.predict(X).numpy()
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "loc_"):

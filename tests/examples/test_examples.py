@@ -80,6 +80,21 @@ def test_every_sampled_kl_of_the_report_agrees_with_the_exact_one(smoke):
     assert max(abs(float(z)) for z in scores) < 4
 
 
+def test_svi_stands_beside_the_exact_fit(smoke):
+    text = (smoke / example.REPORT).read_text()
+    below = float(re.search(r"SVI is ([\d.]+) nats below the optimum", text).group(1))
+    both = re.search(r"  ELBO +(-[\d.]+) +(-[\d.]+)\n", text)
+    exact, svi = map(float, both.groups())
+    assert exact - svi == pytest.approx(below, abs=2e-3)
+    assert below > 0.01  # so few steps do not arrive
+    assert len(re.findall(r"[+-]\d+\.\d\d\n", text)) == 31
+
+
+def test_a_beta_of_zero_is_refused(tmp_path, capsys):
+    assert code_of(["--smoke", "--beta", "0", "--out", tmp_path]) == 2
+    assert "single point" in capsys.readouterr().err
+
+
 def test_threads_are_given_back(tmp_path):
     threads = torch.get_num_threads()
     code_of(["--csv", tmp_path / "none.csv", "--target", "y"])

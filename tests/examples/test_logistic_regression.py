@@ -321,6 +321,43 @@ def test_a_mean_field_fit_is_worse_than_a_full_rank_one(full_rank_fit):
     assert (fit.guide.sd() < full.guide.sd()).all()  # it cannot see the correlations
 
 
+@pytest.mark.parametrize("name", lr.GUIDES)
+def test_the_exact_fit_is_the_best_gaussian(name):
+    (data,) = standardise(load_breast_cancer())
+    fit = lr.fit_exact(data, lr.LogisticRegression(30), name)
+    mean, sd, elbo = best_gaussian(data, full_rank=name == "full-rank")
+    likelihood = lr.expected_log_likelihood(fit.guide, data.features, data.labels)
+    exact = likelihood.value - float(lr.joint_kl(fit.guide, fit.model).value)
+    # L-BFGS and 40 nodes of Gauss-Hermite are themselves off by some 1e-4 nats.
+    assert elbo - 2e-4 < exact < elbo + 1e-3
+    assert ((fit.guide.mean() - mean) / sd).abs().max() < 0.01
+    assert (fit.guide.sd() / sd - 1).abs().max() < 0.01
+    assert not list(fit.guide.parameters())
+
+
+@pytest.mark.parametrize("prior", lr.PRIORS)
+@pytest.mark.parametrize("beta", [0.3, 2.0])
+def test_svi_starts_and_stays_at_the_exact_fit(prior, beta):
+    """The gradient of the ELBO is 0 there, so that its mean over draws is within its error."""
+    data, model = toy(), lr.LogisticRegression(3, prior=prior, beta=beta)
+    exact = lr.fit_exact(data, model, "full-rank", tol=1e-10).guide
+    guide = lr.FullRankGuide(exact.loc, exact.covariance())
+    pyro.set_rng_seed(0)
+    elbo, gradients = lr.elbo(model, num_particles=500), []
+    for _ in range(30):
+        guide.zero_grad()
+        elbo.differentiable_loss(model, guide, data.features, data.labels).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in guide.parameters()]))
+    gradients = torch.stack(gradients)
+    error = gradients.std(0) / math.sqrt(len(gradients))
+    assert (gradients.mean(0).abs() <= 4.5 * error + 1e-6).all()
+
+
+def test_an_exact_fit_refuses_a_beta_of_zero():
+    with pytest.raises(ValueError, match="beta must be"):
+        lr.fit_exact(toy(), lr.LogisticRegression(3, beta=0.0))
+
+
 # --- the KLs of a fit ---------------------------------------------------------------------------
 
 
