@@ -17,6 +17,7 @@ from .elbo.jit import JitTraceKL_ELBO
 from .elbo.report import KLReport, SiteReport
 from .elbo.schedules import Constant, Cyclical, LinearWarmup
 from .elbo.trace_kl_elbo import TraceKL_ELBO
+from .likelihoods.expected_log_likelihood import expected_log_likelihood
 from .registry.family import (
     COUNTS,
     INFINITE,
@@ -75,6 +76,7 @@ __all__ = [
     "compare",
     "compare_sites",
     "declare",
+    "expected_log_likelihood",
     "formula",
     "kl",
     "monte_carlo",

@@ -13,20 +13,20 @@ from .likelihood import Expectation, Likelihood, is_zero_or_one
 
 def expected(y: Tensor, loc: Tensor, scale: Tensor) -> Expectation:
     """E log p(y | eta) = y loc - E softplus(eta)."""
-    excess, mean, curvature = softplus.moments(loc, scale)
+    excess, mean, curvature = softplus.expectations(loc, scale)
     value = (y * loc).sub_(loc.clamp(min=0)).sub_(excess)
     return Expectation(value, y - mean, curvature)
 
 
 def higher(y: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the third and the fourth derivative of E softplus; y has no part in them."""
-    third, fourth = softplus.higher(loc, scale)
+    third, fourth = softplus.expectations.higher(loc, scale)
     return -third, -fourth
 
 
 def predict(loc: Tensor, scale: Tensor) -> Tensor:
     """P(y = 1) = E sigmoid(eta)."""
-    return softplus.moments(loc, scale)[1]
+    return softplus.expectations(loc, scale)[1]
 
 
 def error(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -40,10 +40,10 @@ def log_likelihood(mp: Any, y: Any, eta: Any) -> Any:
 BERNOULLI_LOGIT = Likelihood(
     name="bernoulli",
     distribution=Bernoulli,
-    link="logits",
+    link="logit",
     method="quadrature",
-    reference="Monahan & Stefanski (1992), in Balakrishnan (ed.), Handbook of the Logistic "
-    "Distribution, ch. 23",
+    reference="Monahan & Stefanski (1992), Normal scale mixture approximations to F*(z) and "
+    "computation of the logistic-normal integral; the constants are of tools/logistic_mixture.py",
     expected=expected,
     higher=higher,
     predict=predict,

@@ -19,13 +19,13 @@ def _sign(y: Tensor) -> Tensor:
 
 def expected(y: Tensor, loc: Tensor, scale: Tensor) -> Expectation:
     sign = _sign(y)
-    value, slope, curvature = log_ndtr.moments(sign * loc, scale)
-    return Expectation(value, sign * slope, curvature)
+    value, slope, second = log_ndtr.expectations(sign * loc, scale)
+    return Expectation(value, sign * slope, -second)
 
 
 def higher(y: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     sign = _sign(y)
-    third, fourth = log_ndtr.higher(sign * loc, scale)
+    third, fourth = log_ndtr.expectations.higher(sign * loc, scale)
     return sign * third, fourth
 
 
@@ -45,7 +45,7 @@ def log_likelihood(mp: Any, y: Any, eta: Any) -> Any:
 BERNOULLI_PROBIT = Likelihood(
     name="bernoulli probit",
     distribution=Bernoulli,
-    link="Phi^-1(probs)",
+    link="probit",
     method="quadrature",
     reference="Trefethen & Weideman (2014), SIAM Review 56: The exponentially convergent "
     "trapezoidal rule",

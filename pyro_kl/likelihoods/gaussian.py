@@ -33,7 +33,7 @@ def predict(loc: Tensor, scale: Tensor, *, noise: Tensor) -> Tensor:
     return loc
 
 
-def is_possible(y: Tensor, *, noise: Tensor) -> Tensor:
+def is_possible(y: Tensor, loc: Tensor, *, noise: Tensor) -> Tensor:
     return torch.isfinite(y)
 
 
@@ -44,7 +44,7 @@ def log_likelihood(mp: Any, y: Any, eta: Any, *, noise: Any) -> Any:
 GAUSSIAN = Likelihood(
     name="gaussian",
     distribution=Normal,
-    link="loc",
+    link="identity",
     method="closed form",
     reference="derived in the docstring of `expected`",
     expected=expected,

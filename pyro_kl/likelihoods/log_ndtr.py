@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .differentiable import Rule
 
 # The number of nodes of Gauss and Hermite's rule, by the largest scale.
 _GAUSS = {0.0: 1, 0.1: 4, 0.25: 6}
@@ -32,20 +34,10 @@ _BLOCK = 1 << 15
 ERRORS = (1e-9, 1e-6)
 
 
-def moments(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-    """E f(eta), E f'(eta) and -E f''(eta) of f = log Phi, eta ~ Normal(loc, scale)."""
-    return _expectations(_value_and_slopes, loc, scale)
-
-
-def higher(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-    """E of the third and of the fourth derivative of log Phi."""
-    return _expectations(_higher, loc, scale)
-
-
 def remainder(loc: Tensor, scale: Tensor) -> Tensor:
     """A bound of the error of E log Phi, measured against 40 digits; 0 where the scale is 0."""
     relative = torch.where(scale <= _TRAPEZOIDAL[-1], *ERRORS)
-    return torch.where(scale > 0, relative * (1 + moments(loc, scale)[0].abs()), 0.0)
+    return torch.where(scale > 0, relative * (1 + expectations(loc, scale)[0].abs()), 0.0)
 
 
 def _inverse_mills_ratio(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +50,7 @@ def _value_and_slopes(x: Tensor) -> tuple[Tensor, ...]:
     ratio, scaled = _inverse_mills_ratio(x)
     above = torch.log1p(torch.erfc(x * math.sqrt(0.5)) / -2)
     value = torch.where(x < -1, torch.log(scaled / 2) - x.square() / 2, above)
-    return value, ratio, ratio * (x + ratio)
+    return value, ratio, -ratio * (x + ratio)
 
 
 def _higher(x: Tensor) -> tuple[Tensor, ...]:
@@ -83,18 +75,23 @@ def _rule(bound: float) -> tuple[Tensor, Tensor]:
     return z, weights / weights.sum()
 
 
-def _expectations(
+def _mean(
     function: Callable[[Tensor], tuple[Tensor, ...]], loc: Tensor, scale: Tensor
 ) -> tuple[Tensor, ...]:
     """The expectations of some functions; rows of similar scale are computed together."""
     m, s = loc.to(torch.float64).reshape(-1), scale.to(torch.float64).reshape(-1)
-    group = torch.bucketize(s, torch.tensor(_BOUNDS, dtype=torch.float64, device=s.device))
-    results: tuple[Tensor, ...] = ()
+    group = torch.bucketize(
+        s.contiguous(), torch.tensor(_BOUNDS, dtype=torch.float64, device=s.device)
+    )
+    results = tuple(torch.empty_like(m) for _ in function(m[:0]))
     for i in group.unique().tolist():
         z, weights = (x.to(m.device) for x in _rule(_BOUNDS[min(i, len(_BOUNDS) - 1)]))
         for rows in (group == i).nonzero().squeeze(1).split(max(1, _BLOCK // len(z))):
             parts = [weights @ x for x in function(torch.addcmul(m[rows], s[rows], z[:, None]))]
-            results = results or tuple(torch.empty_like(m) for _ in parts)
             for result, part in zip(results, parts, strict=True):
                 result[rows] = part
     return tuple(x.to(loc.dtype).reshape(loc.shape) for x in results)
+
+
+#: E f(eta), E f'(eta) and E f''(eta) of f = log Phi, eta ~ Normal(loc, scale^2).
+expectations = Rule(partial(_mean, _value_and_slopes), partial(_mean, _higher))

@@ -36,10 +36,9 @@ def log_likelihood(mp: Any, y: Any, eta: Any) -> Any:
 POISSON = Likelihood(
     name="poisson",
     distribution=Poisson,
-    link="log(rate)",
+    link="log",
     method="closed form",
-    reference="Challis & Barber (2013), JMLR 14: Gaussian Kullback-Leibler approximate "
-    "inference, section 2",
+    reference="derived in the docstring of `expected`, by the mean of a LogNormal",
     expected=expected,
     higher=higher,
     predict=predict,

@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .differentiable import Rule
+
 #: The largest scale of the series.
 LARGEST_IN_SERIES = 0.25
 #: How many terms the series has, by the largest scale. `remainder` bounds what it leaves out.
@@ -22,26 +24,23 @@ _ORDERS = ((0.1, 2), (LARGEST_IN_SERIES, 4))
 # hinge is closest to softplus. A Normal added to both only averages the error, so that the bounds
 # hold for all means and scales.
 _MIXTURE = (
-    (0.0030184850684899594, 0.7289949709823914),
-    (0.0500052866863379, 0.9397731475236701),
-    (0.19567931543866426, 1.2007739992995548),
-    (0.321987730012868, 1.5388924801435744),
-    (0.27739001863961554, 1.981713603143485),
-    (0.1265037256632425, 2.555858229052425),
-    (0.024348881528161417, 3.293744486503058),
-    (0.0010665569626203358, 4.2800757900750295),
+    (0.0030187357561346465, 0.7289986126027385),
+    (0.05000819581925671, 0.9397792811332565),
+    (0.1956858451292161, 1.2007835645026252),
+    (0.32199045069736343, 1.5389065077626436),
+    (0.27738528790365236, 1.9817326615594086),
+    (0.1264980337142592, 2.5558817463513286),
+    (0.02434701353380775, 3.2937710007402714),
+    (0.0010664374463098202, 4.280103544040314),
 )
 # The rows of a block: a matrix of all components and these rows stays in the cache.
 _BLOCK = 4096
-#: The largest error of the mixture in E softplus, in its first and in its second derivative.
-MIXTURE_ERRORS = (3.5e-9, 1.2e-8, 1.2e-8)
+# The largest error of the mixture in E softplus; in its first two derivatives it is 1.2e-8.
+_MIXTURE_ERROR = 3.5e-9
 
 
-def moments(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """E softplus(eta) - max(loc, 0), E sigmoid(eta) and E sigmoid'(eta), eta ~ Normal(loc, scale).
-
-    Without max(loc, 0) the first keeps its digits where softplus is almost 0 or almost linear.
-    """
+def _first(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    """E softplus(eta) - max(loc, 0), E sigmoid(eta) and E sigmoid'(eta)."""
     smallest, largest = _range(scale)
     if largest <= LARGEST_IN_SERIES:
         return _series(loc, scale, _order(largest))
@@ -53,17 +52,25 @@ def moments(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = (scale > LARGEST_IN_SERIES).nonzero().squeeze(1)
         for result, large in zip(results, _mixture(loc[rows], scale[rows]), strict=True):
             result.index_copy_(0, rows, large)
-    excess, sigmoid, slope = (x.reshape(shape) for x in results)
-    return excess, sigmoid, slope
+    return tuple(x.reshape(shape) for x in results)
 
 
-def higher(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """E of the second and the third derivative of sigmoid(eta), eta ~ Normal(loc, scale)."""
+def _higher(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    """E of the second and of the third derivative of sigmoid(eta)."""
     small = scale <= LARGEST_IN_SERIES
     by_series = _higher_series(loc, torch.where(small, scale, 0.0))
     by_mixture = _higher_mixture(loc, scale)
-    third, fourth = (torch.where(small, a, b) for a, b in zip(by_series, by_mixture, strict=True))
-    return third, fourth
+    return tuple(torch.where(small, a, b) for a, b in zip(by_series, by_mixture, strict=True))
+
+
+def _step(loc: Tensor) -> Tensor:
+    """The derivative of max(loc, 0)."""
+    return (loc >= 0).to(loc.dtype)
+
+
+#: E softplus(eta) - max(loc, 0), E sigmoid(eta) and E sigmoid'(eta), eta ~ Normal(loc, scale^2).
+#: Without max(loc, 0) the first keeps its digits where softplus is almost 0 or almost linear.
+expectations = Rule(_first, _higher, _step)
 
 
 def remainder(scale: Tensor) -> Tensor:
@@ -76,7 +83,7 @@ def remainder(scale: Tensor) -> Tensor:
     # The even derivatives of softplus are largest at 0.
     at_zero = sum(c * 0.25 ** (i + 1) for i, c in enumerate(_derivative(2 * order + 2)))
     bound = abs(at_zero) * (scale.square() / 2) ** (order + 1) / math.factorial(order + 1)
-    return torch.where(scale <= LARGEST_IN_SERIES, bound, MIXTURE_ERRORS[0])
+    return torch.where(scale <= LARGEST_IN_SERIES, bound, _MIXTURE_ERROR)
 
 
 def _range(scale: Tensor) -> tuple[float, float]:
@@ -138,7 +145,7 @@ def _in_w(coefficients: tuple[float, ...], w: Tensor) -> Tensor:
     return total.add_(coefficients[0])
 
 
-def _series(loc: Tensor, scale: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
+def _series(loc: Tensor, scale: Tensor, order: int) -> tuple[Tensor, ...]:
     """The Taylor series in v = scale^2: E f(eta) = sum_k v^k / (2^k k!) f^(2k)(loc)."""
     v = scale.square()
     p = torch.sigmoid(loc.abs().neg_())  # the smaller of both probabilities keeps its digits
@@ -153,7 +160,7 @@ def _series(loc: Tensor, scale: Tensor, order: int) -> tuple[Tensor, Tensor, Ten
     return excess, sigmoid.add_(odd), slope
 
 
-def _higher_series(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def _higher_series(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
     order, v = _ORDERS[-1][1], scale.square()
     p = torch.sigmoid(-loc.abs())
     w = p - p * p
@@ -162,42 +169,42 @@ def _higher_series(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache
-def _mixture_of(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Weights and variances."""
+def _mixture_of(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Twice the variances as a column, half of the weights, and the factors of densities."""
     weights, scales = torch.tensor(_MIXTURE, dtype=torch.float64).T
-    return weights.to(device, dtype), scales.square().to(device, dtype)
+    variances = scales.square()
+    factors = torch.stack((weights, weights * variances)) / math.sqrt(math.pi)
+    each = (2 * variances[:, None], weights / 2, factors)
+    return tuple(x.to(device, dtype) for x in each)
 
 
-def _mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
     """The mixture of Normals, in blocks of rows of one dimension."""
     if len(loc) <= _BLOCK:
         return _mixture_block(loc, scale)
     blocks = map(_mixture_block, loc.split(_BLOCK), scale.split(_BLOCK))
-    excess, sigmoid, slope = (torch.cat(x) for x in zip(*blocks, strict=True))
-    return excess, sigmoid, slope
+    return tuple(torch.cat(x) for x in zip(*blocks, strict=True))
 
 
-def _mixture_block(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _mixture_block(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
     """The mixture of Normals in the place of the logistic distribution.
 
     With t^2 = scale^2 + variance of a component, and Q the tail of a Normal beyond |loc| / t,
     E softplus - max(loc, 0) is the sum over components of t^2 density - |loc| Q.
     """
-    weights, variances = _mixture_of(loc.dtype, loc.device)
+    variances2, half_weights, factors = _mixture_of(loc.dtype, loc.device)
     v, size = scale.square(), loc.abs()
-    inverse = torch.add(v, variances[:, None]).mul_(2).rsqrt_()  # 1 / (sqrt(2) t)
+    inverse = torch.add(variances2, v, alpha=2).rsqrt_()  # 1 / (sqrt(2) t)
     z = size * inverse
-    tail = (weights / 2) @ torch.erfc(z)
-    density = z.square_().neg_().exp_().mul_(inverse)
-    weights = weights / math.sqrt(math.pi)
-    slope, excess = torch.stack((weights, weights * variances)) @ density
+    tail = half_weights @ torch.erfc(z)
+    slope, excess = factors @ z.square_().neg_().exp_().mul_(inverse)
     excess = excess.addcmul(v, slope).addcmul_(size, tail, value=-1)
     return excess, torch.where(loc >= 0, 1 - tail, tail), slope
 
 
-def _higher_mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    weights, variances = _mixture_of(loc.dtype, loc.device)
-    precision = 1 / (scale.square()[..., None] + variances)
+def _higher_mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    weights, scales = torch.tensor(_MIXTURE, dtype=loc.dtype, device=loc.device).T
+    precision = 1 / (scale.square()[..., None] + scales.square())
     z2 = loc.square()[..., None] * precision
     density = torch.exp(-z2 / 2) * (precision / (2 * math.pi)).sqrt() * precision
     third = -loc * (density @ weights)
