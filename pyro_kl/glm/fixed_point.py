@@ -9,8 +9,9 @@ ELBO is made shorter, in natural parameters (Khan & Rue, 2023, The Bayesian Lear
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from .objective import Objective, Point
 
 #: A step that is shorter than this and still lowers the ELBO ends the ascent.
 SHORTEST = 1e-6
+#: An ascent ends by the worst contraction of so many steps.
+_RATIOS = 3
 
 #: From a dense precision (or its diagonal), a root of its inverse (or None) and the covariance
 #: before it to the covariance of a family.
@@ -104,8 +107,9 @@ def ascend(
         if len(gains) == 1:
             converged = _first_remaining(step, contraction) <= tol
         else:
-            contraction = gains[-1] / gains[-2] if gains[-2] < math.inf else math.inf
-            converged = _remaining(gains[-1], contraction) <= tol
+            ratios = _ratios(gains)
+            contraction = ratios[-1]
+            converged = _remaining(gains[-1], max(ratios)) <= tol
         if converged or is_stuck or passes >= max_iter:
             return Ascent(point, step, tuple(trace), passes, converged, contraction)
         combined = _combined(anderson, point, step, project)
@@ -154,6 +158,16 @@ def _first_remaining(step: Step, contraction: float) -> float:
     if contraction < 0.1 and step.length == 1.0:
         return contraction * (step.gain_of_loc + contraction * step.gain_of_covariance)
     return 10.0 * step.gain
+
+
+def _ratios(gains: Sequence[float]) -> list[float]:
+    """Return the last ratios of gains, inf where a step was no whole one.
+
+    A step that combines others may gain much less than the one before it by chance: the last ratio
+    alone would end an ascent too early, by up to sixty times the tolerance.
+    """
+    last = gains[-_RATIOS - 1 :]
+    return [b / a if a < math.inf else math.inf for a, b in pairwise(last)]
 
 
 def _remaining(gain: float, contraction: float) -> float:
