@@ -139,8 +139,10 @@ def find_format(source: str, path: Path, encoding: str | None, separator: str | 
     header, rows = records[0], records[1:]
     if not rows:
         raise TableError(f"{source}: a header line but no rows")
-    if all(len(row) == len(header) + 1 and not row[-1].strip() for row in rows):
-        header = [*header, ""]  # a separator at the end of each row
+    if all(len(row) == len(header) + 1 for row in rows):
+        ends_empty = all(not row[-1].strip() for row in rows)  # a separator at the end of each row
+        header = [*header, ""] if ends_empty else ["", *header]
+        lines += [] if ends_empty else ["the header names all columns but the first"]
     names = tuple(name.strip() or f"column {i}" for i, name in enumerate(header, start=1))
     check_names(source, names)
     decimal = "," if found != "," and _has_decimal_commas(rows) else "."

@@ -147,6 +147,11 @@ TABLES = {
     "row names without a header": Awkward(
         text(PLAIN.to_csv(index=True)), AB, "column 1: left out, numbers the rows"
     ),
+    "row names as R writes them": Awkward(
+        text(PLAIN.to_csv(index=True, sep="\t").removeprefix("\t")),
+        AB,
+        "the header names all columns but the first",
+    ),
     # --- files that are none
     "empty": Awkward(text(""), None, "table.csv: the file is empty; it needs a header line"),
     "header only": Awkward(text("a,b,y\n"), None, "table.csv: a header line but no rows"),
