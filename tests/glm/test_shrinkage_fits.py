@@ -11,7 +11,9 @@ from torch.nn.functional import logsigmoid
 from pyro_kl.glm import LogisticRegression
 from pyro_kl.glm.horseshoe import Horseshoe
 
-NODES, WEIGHTS = (torch.tensor(x) for x in np.polynomial.hermite_e.hermegauss(100))
+#: The trapezoidal rule for a standard normal variable.
+NODES = torch.linspace(-9.0, 9.0, 601, dtype=torch.float64)
+WEIGHTS = torch.exp(-0.5 * NODES.square()) / torch.exp(-0.5 * NODES.square()).sum()
 #: A grid in the logarithm of |x|, on which the horseshoe's pole at 0 is no pole.
 GRID = torch.linspace(-30.0, 6.0, 9001, dtype=torch.float64)
 
@@ -47,7 +49,7 @@ def elbo(x, y, prior, loc, root):
     sign = 2.0 * torch.tensor(y, dtype=torch.float64) - 1.0
     mean, sd = z @ loc, (z @ root).square().sum(-1).sqrt()
     eta = mean.unsqueeze(-1) + sd.unsqueeze(-1) * NODES
-    likelihood = (logsigmoid(sign.unsqueeze(-1) * eta) @ (WEIGHTS / WEIGHTS.sum())).sum()
+    likelihood = (logsigmoid(sign.unsqueeze(-1) * eta) @ WEIGHTS).sum()
     entropy = 0.5 * torch.logdet(root @ root.mT) + 0.5 * len(loc) * math.log(2 * math.pi * math.e)
     marginal = root.square().sum(-1).sqrt()
     return likelihood + expected_log_prior(prior, loc, marginal) + entropy
@@ -90,12 +92,12 @@ def test_the_fit_is_a_stationary_point_and_its_elbo_is_right(name, covariance):
 @pytest.mark.parametrize("name", PRIORS)
 def test_a_fit_ends_within_twice_its_tolerance(name, scale, covariance):
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(300, 40))
-    y = rng.random(300) < 1 / (1 + np.exp(-2.0 * x[:, :4].sum(1)))
+    x = rng.normal(size=(60, 100))  # more features than rows: steps contract slowly
+    y = x[:, 0] + x[:, 1] > 0
     settings = {"prior": name, "covariance": covariance, "max_iter": 2000}
     tight = LogisticRegression(scale, tol=1e-9, **settings).fit(x, y)
     loose = LogisticRegression(scale, tol=1e-4, **settings).fit(x, y)
-    scales = torch.tensor([5.0] + 40 * [scale], dtype=torch.float64)
+    scales = torch.tensor([5.0] + 100 * [scale], dtype=torch.float64)
     root = torch.tensor(np.diag(loose.scale_) if covariance == "diagonal" else loose.scale_tril_)
     with torch.no_grad():
         reached = elbo(x, y, PRIORS[name](scales), torch.tensor(loose.loc_), root).item()
