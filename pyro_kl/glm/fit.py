@@ -15,7 +15,11 @@ from .objective import Objective
 from .sweep import DENSE
 from .warm_start import Start, warm_start
 
-COVARIANCES = ("full", "diagonal", "low_rank")
+COVARIANCES: dict[str, type[Covariance]] = {
+    "full": FullCovariance,
+    "diagonal": DiagonalCovariance,
+    "low_rank": LowRankCovariance,
+}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class PoissonRegression(Regression):
 
     def _target(self, y: Any, num_rows: int, dtype: torch.dtype) -> Tensor:
         counts = as_vector("y", y, num_rows, dtype)
-        if not bool(self.likelihood.is_possible(counts).all()):
+        if not bool(self.likelihood.is_possible(counts, torch.zeros_like(counts)).all()):
             raise ValueError(f"y must have counts: {self.likelihood.possible}")
         return counts
 

@@ -1,8 +1,7 @@
-"""What all estimators share: their parameters, the fit and its results."""
+"""What all estimators share: the fit and its results."""
 
 from __future__ import annotations
 
-import inspect
 import math
 import numbers
 import os
@@ -17,10 +16,11 @@ from torch import Tensor
 from ..likelihoods.likelihood import Likelihood
 from .arrays import as_features, as_weight
 from .checkpoint import for_ranks
-from .covariance import FullCovariance
-from .fit import Fitted, fit, projection
+from .covariance import Covariance, FullCovariance
+from .fit import COVARIANCES, Fitted, fit, projection
 from .linear_response import linear_response_covariance
 from .objective import Objective
+from .parameters import Parameters
 from .posterior import Posterior
 from .prior import GaussianPrior, NormalPrior, Prior
 from .rows import ArrayRows, Rows
@@ -37,11 +37,10 @@ PRIORS: dict[str, Callable[[Tensor], Prior]] = {
 }
 
 
-class Regression:
+class Regression(Parameters):
     """A generalised linear model with a Gaussian posterior: the one with the largest ELBO.
 
-    The conventions are scikit-learn's: parameters are attributes of the same name, results end in
-    an underscore, `fit` returns the estimator.
+    The conventions are scikit-learn's: results end in an underscore, `fit` returns the estimator.
     """
 
     likelihood: ClassVar[Likelihood]
@@ -103,17 +102,17 @@ class Regression:
         """
         self._check_parameters()
         rows = self._rows(X, y, sample_weight)
-        size = len(rows.names) + 1
-        used = self._prior(size - 1) if prior is None else _gaussian(prior, rows.names)
+        used = self._prior(len(rows.names)) if prior is None else _gaussian(prior, rows.names)
         settings = {**self.get_params(), "prior": used}
         rows = for_ranks(rows, checkpoint, self.likelihood, settings)
         objective = Objective(rows, self.likelihood, used, float(self.beta))
-        start = torch.zeros(size, dtype=torch.float64)
-        start[0] = self._start_of_bias(rows)
+        project = projection(self.covariance, self.rank)
+        loc, covariance = self._start(rows, used)
         fitted = fit(
             objective,
-            projection(self.covariance, self.rank),
-            loc=start if prior is None else used.distribution().mean.double(),
+            project,
+            loc=loc,
+            covariance=covariance,
             tol=self.tol,
             max_iter=self.max_iter,
         )
@@ -191,6 +190,15 @@ class Regression:
 
     def _take_target_of(self, rows: Any) -> None:
         """Keep what a table says about its target."""
+
+    def _start(self, rows: Rows, prior: Prior) -> tuple[Tensor, Covariance | None]:
+        """Return a mean to start with; a posterior of earlier data has a covariance too."""
+        if isinstance(prior, GaussianPrior):
+            same = isinstance(prior.covariance, COVARIANCES[self.covariance])
+            return prior.loc, prior.covariance if same else None
+        loc = torch.zeros(len(rows.names) + 1, dtype=torch.float64)
+        loc[0] = self._start_of_bias(rows)
+        return loc, None
 
     def _start_of_bias(self, rows: Rows) -> float:
         """Return a bias to start with."""
@@ -286,32 +294,6 @@ class Regression:
                 f"the columns of X are {', '.join(names[:4])}, ...; the fit had "
                 f"{', '.join(self.feature_names_in_[:4])}, ...: give them in that order"
             )
-
-    # --- scikit-learn's conventions -------------------------------------------------------------
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return {name: getattr(self, name) for name in names}
-
-    def set_params(self: Estimator, **parameters: Any) -> Estimator:
-        """Set parameters by name."""
-        known = self.get_params()
-        for name, value in parameters.items():
-            if name not in known:
-                raise ValueError(f"{name!r} is not a parameter; there are {', '.join(known)}")
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        """The parameters that are not the defaults."""
-        defaults = inspect.signature(type(self).__init__).parameters
-        shown = [
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if value is not defaults[name].default and value != defaults[name].default
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _gaussian(posterior: Any, names: tuple[str, ...]) -> GaussianPrior:
