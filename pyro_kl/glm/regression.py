@@ -104,10 +104,10 @@ class Regression(Parameters):
         rows = self._rows(X, y, sample_weight)
         used = self._prior(len(rows.names)) if prior is None else _gaussian(prior, rows.names)
         settings = {**self.get_params(), "prior": used}
-        rows = for_ranks(rows, checkpoint, self.likelihood, settings)
-        objective = Objective(rows, self.likelihood, used, float(self.beta))
+        read = for_ranks(rows, checkpoint, self.likelihood, settings)
+        objective = Objective(read, self.likelihood, used, float(self.beta))
         project = projection(self.covariance, self.rank)
-        loc, covariance = self._start(rows, used)
+        loc, covariance = self._start(read, used)
         fitted = fit(
             objective,
             project,
@@ -144,7 +144,7 @@ class Regression(Parameters):
             self.likelihood.name,
             fitted.elbo,
             fitted.expected_log_likelihood,
-            rows.num_rows,
+            rows.num_rows - (getattr(rows, "num_left_out", None) or 0),
             float(self.beta),
             None if classes is None else tuple(classes.tolist()),
             getattr(rows, "shift", None),

@@ -168,6 +168,20 @@ def test_numbers_are_standardised_and_levels_are_not(tmp_path):
     )
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_posterior_predicts_in_the_units_of_the_table(tmp_path, checkpoint):
+    table = frame()
+    table.loc[:9, "a"] = np.nan
+    rows = read_table(table, "y", standardise=True)
+    folder = tmp_path / "sums" if checkpoint else None
+    posterior = LogisticRegression().fit(rows, checkpoint=folder).posterior_
+    assert posterior.num_rows == NUM_ROWS - 10
+    assert posterior.classes == ("no", "yes")
+    wanted = np.asarray(posterior.predictor(expected(table)[10:])[0])
+    got = in_memory(rows).features.numpy() @ posterior.loc[1:].numpy() + float(posterior.loc[0])
+    np.testing.assert_allclose(got, wanted, rtol=1e-10)
+
+
 def test_a_long_table_is_standardised_by_a_part_of_it(tmp_path, monkeypatch, small_chunks):
     monkeypatch.setattr("pyro_kl.glm.tables.survey.WHOLE_ROWS", 500)
     rows = read_table(parquet_file(frame(), tmp_path), "y", standardise=True)
