@@ -114,7 +114,6 @@ def fit(
             project,
             tol=tol / objective.beta,
             max_iter=max_iter,
-            contraction=start.contraction,
         )
         step = ascent.step
         elbo = ascent.last.elbo + objective.beta * step.gain

@@ -25,6 +25,8 @@ from .objective import Objective, Point
 SHORTEST = 1e-6
 #: An ascent ends by the worst contraction of so many steps.
 _RATIOS = 3
+#: Up to this mean variance of the rows' predictors a step is nearly that of Newton.
+SMALL_VARIANCE = 0.05
 
 #: From a dense precision (or its diagonal), a root of its inverse (or None) and the covariance
 #: before it to the covariance of a family.
@@ -66,7 +68,6 @@ class Ascent:
         trace: the ELBO after each accepted step, nats; it never decreases.
         num_passes: how often the rows were read.
         converged: whether the result is closer to the optimum than the tolerance.
-        contraction: by how much the last whole step reduced the distance to the optimum.
     """
 
     last: Point
@@ -74,7 +75,6 @@ class Ascent:
     trace: tuple[float, ...]
     num_passes: int
     converged: bool
-    contraction: float
 
 
 def ascend(
@@ -85,7 +85,6 @@ def ascend(
     *,
     tol: float,
     max_iter: int,
-    contraction: float = math.inf,
 ) -> Ascent:
     """Return the optimum of the ELBO, as far as ``tol`` nats from it.
 
@@ -96,7 +95,6 @@ def ascend(
         project: from a precision to a covariance of the family.
         tol: nats.
         max_iter: the largest number of passes over the rows.
-        contraction: by how much a whole step is known to reduce the distance to the optimum.
     """
     point = objective.at(loc, covariance)
     trace, gains, passes = [point.elbo], list[float](), 1
@@ -104,14 +102,10 @@ def ascend(
     while True:
         step = step_from(objective, point, project, length)
         gains.append(step.gain if step.length == 1.0 else math.inf)
-        if len(gains) == 1:
-            converged = _first_remaining(step, contraction) <= tol
-        else:
-            ratios = _ratios(gains)
-            contraction = ratios[-1]
-            converged = _remaining(gains[-1], max(ratios)) <= tol
+        contraction = max(_ratios(gains), default=math.inf)
+        converged = _remaining(point, step, contraction) <= tol
         if converged or is_stuck or passes >= max_iter:
-            return Ascent(point, step, tuple(trace), passes, converged, contraction)
+            return Ascent(point, step, tuple(trace), passes, converged)
         combined = _combined(anderson, point, step, project)
         loc, covariance = combined or (step.loc, step.covariance)
         new = objective.at(loc, covariance)
@@ -149,14 +143,25 @@ def _combined(
     return loc, project(precision, root, step.covariance)
 
 
-def _first_remaining(step: Step, contraction: float) -> float:
-    """Return the same for the first step, by a contraction that a sample of the rows had.
+def _remaining(point: Point, step: Step, contraction: float) -> float:
+    """Return how far from the optimum a step ends, nats.
 
-    The covariance that a step sets has the error of the mean before the step, to first order. Its
-    own error enters through the rows' variances only, which is a second contraction.
+    A step sets the precision that belongs to the mean before it, and the mean that belongs to the
+    covariance before it. If the predictors of the rows change by d, their curvatures change by the
+    part |d| at most (for a logit, probit or log link). A relative change of precisions by e costs
+    e^2 / 4 nats a coefficient, and one of the variances v enters the slopes by v e / 2: together
+    the distance shrinks to v / 2 times its value, v being the mean variance. Of the covariance the
+    changes of its diagonal count, since those of the correlations cancel in the sum over rows.
+    Where v is not small, the last steps tell how the distance shrinks.
     """
-    if contraction < 0.1 and step.length == 1.0:
-        return contraction * (step.gain_of_loc + contraction * step.gain_of_covariance)
+    variance = point.spread(step.covariance) / point.curvature
+    change = 2.0 * step.gain_of_loc / point.curvature
+    if step.length == 1.0 and variance + change < SMALL_VARIANCE:
+        ratio = point.covariance.marginal_scale / step.covariance.marginal_scale
+        of_covariance = 0.25 * float((ratio.square() - 1.0).square().sum())
+        return 0.5 * (variance + change) * (step.gain_of_loc + of_covariance)
+    if contraction < 0.5:
+        return step.gain * contraction / (1.0 - contraction)
     return 10.0 * step.gain
 
 
@@ -168,13 +173,6 @@ def _ratios(gains: Sequence[float]) -> list[float]:
     """
     last = gains[-_RATIOS - 1 :]
     return [b / a if a < math.inf else math.inf for a, b in pairwise(last)]
-
-
-def _remaining(gain: float, contraction: float) -> float:
-    """Return how far from the optimum a whole step ends, if steps contract as they did; nats."""
-    if contraction < 0.5:
-        return gain * contraction / (1.0 - contraction)
-    return 10.0 * gain
 
 
 def _rounding(objective: Objective, point: Point) -> float:

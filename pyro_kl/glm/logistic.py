@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..likelihoods.bernoulli_logit import BERNOULLI_LOGIT
 from ..likelihoods.bernoulli_probit import BERNOULLI_PROBIT
-from .arrays import as_vector
 from .labels import two_classes
 from .regression import Regression
 
@@ -23,7 +22,9 @@ class BinaryRegression(Regression):
 
     def _target(self, y: Any, num_rows: int, dtype: torch.dtype) -> Tensor:
         self.classes_, is_second = two_classes(y.numpy() if isinstance(y, Tensor) else y)
-        return as_vector("y", is_second, num_rows, dtype)
+        if is_second.shape != (num_rows,):
+            raise ValueError(f"y must have shape ({num_rows},) like X, got {is_second.shape}")
+        return torch.from_numpy(is_second)
 
     def _take_target_of(self, rows: Any) -> None:
         self.classes_ = np.array(rows.target.classes, dtype=object)

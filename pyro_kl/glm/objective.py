@@ -29,6 +29,8 @@ class Point:
         gradient: of the ELBO with respect to ``loc``, divided by beta.
         precision: -2 times the derivative of E_q log p(targets, coefficients) with respect to the
             covariance, divided by beta: a matrix, or its diagonal.
+        prior_precision: the part of the prior in that.
+        curvature: the sum of the rows' curvatures, divided by beta.
         weight: the sum of the rows' weights.
     """
 
@@ -39,7 +41,16 @@ class Point:
     elbo: float
     gradient: Tensor
     precision: Tensor
+    prior_precision: Tensor
+    curvature: float
     weight: float
+
+    def spread(self, covariance: Covariance) -> float:
+        """Return the sum of the rows' variances under a covariance, times their curvatures."""
+        traces = covariance.trace_with(self.precision) - covariance.trace_with(
+            self.prior_precision
+        )
+        return max(float(traces), 0.0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class Objective:
         terms = self.prior.expected(loc, covariance)
         kl = -entropy(covariance, len(loc)) - terms.value
         precision = sums.precision / self.beta
+        curvature = float(precision.flatten()[0])  # the bias multiplies 1 in each row
         if terms.precision.dim() == precision.dim():
             precision += terms.precision
         elif dense:
@@ -79,6 +91,8 @@ class Objective:
             sums.log_likelihood - self.beta * kl,
             sums.gradient / self.beta + terms.gradient,
             precision,
+            terms.precision,
+            curvature,
             sums.weight,
         )
 

@@ -83,7 +83,7 @@ class ArrayRows:
 
     Args:
         features: shape ``(N, D)``, a dense tensor or a sparse matrix of scipy in rows (CSR).
-        target: shape ``(N,)``.
+        target: shape ``(N,)``, of any dtype; a chunk has it in that of the features.
         weight: shape ``(N,)`` or None.
         names: of the features.
     """
@@ -98,7 +98,8 @@ class ArrayRows:
         self.features, self.target, self.weight = features, target, weight
         num_features = features.shape[1]
         self.names = tuple(names) if names else tuple(f"x{j}" for j in range(num_features))
-        self.dtype = target.dtype
+        is_single = str(features.dtype).endswith("float32")
+        self.dtype = torch.float32 if is_single else torch.float64
         self._length = chunk_length(num_features, self.dtype)
 
     is_in_memory = True
@@ -117,7 +118,7 @@ class ArrayRows:
         """Return one chunk: views of the arrays."""
         part = slice(index * self._length, (index + 1) * self._length)
         weight = None if self.weight is None else self.weight[part]
-        return Chunk(self.features[part], self.target[part], weight)
+        return Chunk(self.features[part], self.target[part].to(self.dtype), weight)
 
     def sample(self, num_rows: int) -> ArrayRows:
         """Return one row of each stratum of equal length."""

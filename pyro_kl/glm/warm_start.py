@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance
+from .covariance import Covariance, DiagonalCovariance, FullCovariance
 from .fixed_point import Project, ascend, inverse_root
 from .objective import Objective, Point
 from .sweep import gradient_at_variance, is_dense, sweep
 
 #: The last sample is this part of the rows, but has so many rows for each coefficient. It is at
 #: most so large a part: a larger one costs more than it spares.
-PART, ROWS_EACH, LARGEST = 1 / 24, 16, 1 / 8
+PART, ROWS_EACH, LARGEST = 1 / 20, 16, 1 / 8
+#: It needs no more rows for each coefficient.
+ENOUGH_EACH = 4096
 #: From a sample to the next the number of rows grows so much.
 GROWTH = 8
 #: Gradients of all rows are taken until the distance is this many nats, or for so many passes.
@@ -30,13 +32,10 @@ class Start:
     Attributes:
         loc: shape ``(D + 1,)``, the bias first.
         covariance: of the same coefficients.
-        contraction: by how much a step over all rows is expected to reduce the distance to the
-            optimum; inf if that is not known.
     """
 
     loc: Tensor
     covariance: Covariance
-    contraction: float = math.inf
 
 
 def first_start(objective: Objective, loc: Tensor, project: Project) -> Start:
@@ -102,7 +101,7 @@ def warm_start(objective: Objective, loc: Tensor, project: Project) -> Start:
         tol = 0.05 * len(loc) / share
         ascent = ascend(on_sample, start.loc, start.covariance, project, tol=tol, max_iter=30)
         step, point = ascent.step, ascent.last
-        start = Start(step.loc, step.covariance, ascent.contraction * share)
+        start = Start(step.loc, _unbiased(step.covariance, sample.num_rows))
     if start is None or point is None:
         return first_start(objective, loc, project)
     if rows.is_in_memory and is_dense(rows):
@@ -113,6 +112,7 @@ def warm_start(objective: Objective, loc: Tensor, project: Project) -> Start:
 def _sizes(num_rows: int, num_coefficients: int) -> list[int]:
     """Return the numbers of rows of the samples, from the smallest on."""
     size = max(int(PART * num_rows), ROWS_EACH * num_coefficients)
+    size = min(size, ENOUGH_EACH * num_coefficients)
     sizes: list[int] = []
     while ROWS_EACH * num_coefficients <= size <= LARGEST * num_rows:
         sizes.insert(0, size)
@@ -125,29 +125,39 @@ def _corrected(objective: Objective, start: Start, on_sample: Point) -> Start:
     root = inverse_root(on_sample.precision)
     if root is None:
         return start
-    variance = _mean_variance(objective, start.covariance, on_sample)
-    loc, before = start.loc, math.inf
+    variance = on_sample.spread(start.covariance) / on_sample.curvature
+    loc, best, smallest = start.loc, start.loc, math.inf
+    last: tuple[Tensor, Tensor, Tensor] | None = None
     for _ in range(MOST_GRADIENTS):
         gradient = gradient_at_variance(objective.rows, objective.likelihood, loc, variance)
         of_prior = objective.prior.expected(loc, start.covariance).gradient
         gradient = gradient / objective.beta + of_prior
         move = root @ (root.mT @ gradient)
         gain = 0.5 * float(gradient @ move)
-        if not gain < 0.5 * before:
+        if not gain < 0.5 * smallest:
             break
-        loc, before = loc + move, gain
+        end = best = loc + move
+        smallest = gain
         if gain <= CLOSE:
             break
-    return replace(start, loc=loc)
+        if last is not None:
+            # The combination of the last two steps whose residual is the shortest, as in Anderson.
+            gradient_before, move_before, end_before = last
+            change = gradient - gradient_before
+            share = (move @ change) / ((move - move_before) @ change)
+            best = end + share * (end_before - end)
+        last, loc = (gradient, move, end), best
+    return replace(start, loc=best)
 
 
-def _mean_variance(objective: Objective, covariance: Covariance, on_sample: Point) -> float:
-    """Return the mean of the rows' variances, weighted by their curvatures.
+def _unbiased(covariance: Covariance, num_rows: int) -> Covariance:
+    """Return a covariance without the bias of a sample.
 
-    It is tr(G S) / sum of the curvatures, and the first element of G = Z' diag(curvature) Z, the
-    precision without the prior, is that sum.
+    The inverse of a precision that is summed over n rows is on average larger by n / (n - D - 1)
+    than that of the mean precision (Anderson, 2003, An Introduction to Multivariate Statistical
+    Analysis, lemma 7.7.1, for Normal rows).
     """
-    of_prior = objective.prior.expected(on_sample.loc, on_sample.covariance).precision
-    of_bias = of_prior[0] if of_prior.dim() == 1 else of_prior[0, 0]
-    traces = covariance.trace_with(on_sample.precision) - covariance.trace_with(of_prior)
-    return max(float(traces / (on_sample.precision[0, 0] - of_bias)), 0.0)
+    if not isinstance(covariance, FullCovariance):
+        return covariance
+    ratio = 1.0 - len(covariance.scale_tril) / num_rows
+    return FullCovariance(covariance.scale_tril * ratio**0.5)
