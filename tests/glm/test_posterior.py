@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
 
 import pyro_kl
-from pyro_kl.glm import LogisticRegression
+from pyro_kl.glm import LogisticRegression, read_table
 from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
 from pyro_kl.glm.posterior import Posterior
 from pyro_kl.glm.prior import GaussianPrior, NormalPrior
@@ -434,3 +434,13 @@ def test_a_posterior_of_float32_and_of_sparse_rows():
     assert single.posterior_.loc.dtype == torch.float64
     trace = poutine.trace(single.posterior_.model()).get_trace(x.float(), y)
     assert trace.nodes["_RETURN"]["value"].dtype == torch.float64
+
+
+def test_a_posterior_of_a_table_predicts_from_rows_and_from_its_units(tmp_path):
+    x, y = data(60)
+    frame = pandas.DataFrame(x.numpy() * [5.0, 9.0, 3.0] + [10.0, 120.0, 25.0], columns=NAMES)
+    frame.assign(ill=y.numpy()).to_csv(tmp_path / "t.csv", index=False)
+    rows = read_table(tmp_path / "t.csv", "ill", standardise=True)
+    p = LogisticRegression().fit(rows).posterior_
+    assert p.predict(rows).shape == (60,)
+    torch.testing.assert_close(p.predict(rows).double(), p.predict(frame), rtol=0, atol=1e-5)
