@@ -46,7 +46,6 @@ from models.predictive import CalibrationBin, Prediction, predict
 from pyro_kl import glm
 from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance
 from pyro_kl.glm.guide import DiagonalGuide, FullGuide
-from pyro_kl.likelihoods import BERNOULLI_LOGIT
 
 __all__ = [
     "GUIDES",
@@ -252,10 +251,9 @@ def expected_log_likelihood(guide: Guide, features: Tensor, labels: Tensor) -> Q
         labels: Shape ``(N,)``.
     """
     with torch.no_grad():
-        logits = guide.predictor(features)
-        value = BERNOULLI_LOGIT.expected(labels, *logits).value.sum()
-        error = BERNOULLI_LOGIT.error(labels, *logits).sum()
-    return Quadrature(float(value), float(error), BERNOULLI_LOGIT.method)
+        rows = pyro_kl.expected_log_likelihood("bernoulli", labels, *guide.predictor(features))
+    assert rows.error is not None
+    return Quadrature(float(rows.value.sum()), float(rows.error.sum()), rows.method)
 
 
 def joint_kl(
