@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from .covariance import FullCovariance
+from .distributed import sum_of_chunks
 from .linear_response import NO_MAXIMUM
 from .objective import Objective
 from .prior import Prior, PriorTerms
 from .row_derivatives import dense_rows, row_derivatives
-from .tree import PartialSums
 
 ROOT_TWO = math.sqrt(2.0)
 #: The residual of a solution over that of zero.
@@ -104,14 +104,17 @@ def minus_hessian_times(
     objective: Objective, loc: Tensor, tril: Tensor, direction: Tensor
 ) -> Tensor:
     """Return the product of minus the ELBO's Hessian and each direction, in one pass."""
-    sums: PartialSums[Tensor] = PartialSums()
-    for index in range(objective.rows.num_chunks):
-        rows = dense_rows(chunk := objective.rows.chunk(index))
+
+    def of_chunk(index: int) -> Tensor:
+        chunk = objective.rows.chunk(index)
+        rows = dense_rows(chunk)
         mean, rows = rows @ loc, rows @ tril
         scale = torch.linalg.vector_norm(rows, dim=-1)
-        derivatives = row_derivatives(objective.likelihood, chunk, mean, scale)
-        sums.add(index, _rows_times(rows, derivatives, direction))
-    of_rows = sums.total(objective.rows.num_chunks)
+        return _rows_times(
+            rows, row_derivatives(objective.likelihood, chunk, mean, scale), direction
+        )
+
+    of_rows = sum_of_chunks(objective.rows.num_chunks, of_chunk)
     of_prior = torch.stack([_prior_times(objective.prior, loc, tril, one) for one in direction])
     entropy = direction.clone()
     entropy[..., 0] = 0.0

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from .covariance import Covariance, DiagonalCovariance
+from .distributed import sum_of_chunks
 from .objective import Objective
 from .prior import Prior
 from .row_derivatives import dense_rows, row_derivatives
-from .tree import PartialSums
 
 #: Of an error.
 NO_MAXIMUM = "The ELBO has no strict maximum at this posterior: fit with a smaller tol first."
@@ -88,8 +88,8 @@ def minus_hessian(objective: Objective, loc: Tensor, covariance: DiagonalCovaria
 
 def _of_rows(objective: Objective, loc: Tensor, variance: Tensor) -> Tensor:
     """Minus the Hessian of the expected log likelihood, in one pass over the rows."""
-    sums: PartialSums[Tensor] = PartialSums()
-    for index in range(objective.rows.num_chunks):
+
+    def of_chunk(index: int) -> Tensor:
         chunk = objective.rows.chunk(index)
         rows = dense_rows(chunk)
         squares = rows.square()
@@ -102,8 +102,9 @@ def _of_rows(objective: Objective, loc: Tensor, variance: Tensor) -> Tensor:
         variance_variance = squares.mT @ (squares * (-0.25 * fourth).unsqueeze(-1))
         upper = torch.cat([loc_loc, loc_variance], dim=-1)
         lower = torch.cat([loc_variance.mT, variance_variance], dim=-1)
-        sums.add(index, torch.cat([upper, lower]))
-    return sums.total(objective.rows.num_chunks)
+        return torch.cat([upper, lower])
+
+    return sum_of_chunks(objective.rows.num_chunks, of_chunk)
 
 
 def _of_prior(prior: Prior, loc: Tensor, scale: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ..likelihoods.likelihood import Likelihood
 from .arrays import as_features, as_weight
 from .checkpoint import for_ranks
 from .covariance import Covariance, FullCovariance
+from .earlier_posterior import prior_from
 from .fit import COVARIANCES, Fitted, fit, projection
 from .linear_response import linear_response_covariance
 from .objective import Objective
@@ -89,7 +90,8 @@ class Regression(Parameters):
                 see `pyro_kl.glm.read_table`. float32 is fitted in float32.
             y: the targets, shape ``(N,)``; None if X is the rows of a table.
             sample_weight: how often each row counts, shape ``(N,)``, at least 0.
-            prior: the posterior of earlier data, in the place of the prior of the parameters.
+            prior: ``posterior_`` of a fit of earlier data, in the place of the prior of the
+                parameters. It may be of features that were standardised in another way.
             checkpoint: a folder in which the sums of each pass over the rows are kept, and those
                 of each block of them. A fit that was interrupted goes on from there, with any
                 number of ranks; the folder belongs to these data and settings.
@@ -102,7 +104,8 @@ class Regression(Parameters):
         """
         self._check_parameters()
         rows = self._rows(X, y, sample_weight)
-        used = self._prior(len(rows.names)) if prior is None else _gaussian(prior, rows.names)
+        classes = tuple(getattr(self, "classes_", ())) or None
+        used = self._prior(len(rows.names)) if prior is None else prior_from(prior, rows, classes)
         settings = {**self.get_params(), "prior": used}
         read = for_ranks(rows, checkpoint, self.likelihood, settings)
         objective = Objective(read, self.likelihood, used, float(self.beta))
@@ -294,13 +297,3 @@ class Regression(Parameters):
                 f"the columns of X are {', '.join(names[:4])}, ...; the fit had "
                 f"{', '.join(self.feature_names_in_[:4])}, ...: give them in that order"
             )
-
-
-def _gaussian(posterior: Any, names: tuple[str, ...]) -> GaussianPrior:
-    """Return a posterior of earlier data as a prior."""
-    if tuple(posterior.names) != tuple(names):
-        raise ValueError(
-            f"the prior is a posterior of the features {', '.join(posterior.names[:4])}, ...; the "
-            f"rows have {', '.join(names[:4])}, ..."
-        )
-    return GaussianPrior(posterior.loc, posterior.covariance)
