@@ -14,6 +14,8 @@ Journal of Machine Learning Research 19(51).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,10 @@ from .prior import Prior
 from .row_derivatives import dense_rows, row_derivatives
 
 #: Of an error.
-NO_MAXIMUM = "The ELBO has no strict maximum at this posterior: fit with a smaller tol first."
+NO_MAXIMUM = (
+    "The ELBO has no strict maximum at this posterior. Fit with a smaller tol; under a prior with "
+    "heavy tails the fit may be at a saddle point, where there is no linear response."
+)
 #: The Hessian has 4 (D + 1)^2 numbers: 3.2 GB for this many coefficients.
 MOST_COEFFICIENTS = 10_000
 #: A prior's second derivatives are differences over this part of a posterior sd: their error is
@@ -108,19 +113,24 @@ def _of_rows(objective: Objective, loc: Tensor, variance: Tensor) -> Tensor:
 
 
 def _of_prior(prior: Prior, loc: Tensor, scale: Tensor) -> Tensor:
-    """The Hessian of the expected log prior, column by column as central differences."""
+    """The Hessian of the expected log prior.
 
-    def gradient(means_and_variances: Tensor) -> Tensor:
-        mean, variance = means_and_variances.chunk(2)
-        terms = prior.expected(mean, DiagonalCovariance(variance.sqrt()))
-        precision = terms.precision
-        precision = precision if precision.dim() == 1 else precision.diagonal()
-        return torch.cat([terms.gradient, -0.5 * precision])
+    With the precision of `PriorTerms`, the derivative in a variance is -precision / 2, and the
+    second one in the means is -precision. The coefficients are independent, unless the prior is
+    Gaussian, whose precision is constant.
+    """
 
-    here = torch.cat([loc, scale.square()])
-    steps = STEP * torch.cat([scale, scale.square()])
-    columns = [
-        (gradient(here + step) - gradient(here - step)) / (2.0 * size)
-        for step, size in zip(torch.diag(steps), steps, strict=True)
-    ]
-    return torch.stack(columns, dim=-1)
+    def precision(shift: float, stretch: float) -> Tensor:
+        there = DiagonalCovariance(scale * math.sqrt(1.0 + stretch))
+        return prior.expected(loc + shift * scale, there).precision
+
+    def rate(shift: float, stretch: float) -> Tensor:
+        change = precision(shift, stretch) - precision(-shift, -stretch)
+        return torch.diag(change if change.dim() == 1 else change.diagonal()) / (2.0 * STEP)
+
+    here = precision(0.0, 0.0)
+    loc_loc = -here if here.dim() == 2 else -torch.diag(here)
+    loc_variance = -0.5 * rate(STEP, 0.0) / scale
+    variance_variance = -0.5 * rate(0.0, STEP) / scale.square()
+    upper = torch.cat([loc_loc, loc_variance], dim=-1)
+    return torch.cat([upper, torch.cat([loc_variance, variance_variance], dim=-1)])

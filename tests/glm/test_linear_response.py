@@ -44,6 +44,18 @@ def test_weights_repeat_rows_and_float32_and_sparse_rows_are_accepted():
     np.testing.assert_allclose(in_single, weighted, rtol=1e-4, atol=1e-7)
 
 
+def test_correlations_of_an_earlier_posterior_count():
+    table, _ = fitted("breast_cancer_means")
+    x, y = table.features, table.target
+    yesterday = LogisticRegression().fit(x[:300], y[:300]).posterior_
+    full = LogisticRegression(tol=1e-9).fit(x[300:], y[300:], prior=yesterday)
+    model = LogisticRegression(covariance="diagonal", tol=1e-9, max_iter=500)
+    model.fit(x[300:], y[300:], prior=yesterday)
+    covariance = model.linear_response_covariance(x[300:], y[300:])
+    np.testing.assert_allclose(np.sqrt(covariance.diagonal()), full.scale_, rtol=0.05)
+    assert (model.scale_ / full.scale_).min() < 0.5
+
+
 def test_full_posterior_is_refused():
     table, model = fitted("spector")
     with pytest.raises(ValueError, match="is for a diagonal posterior, and this one is FullCov"):
