@@ -15,6 +15,7 @@ from torch import Tensor
 from ..numerics.concrete import is_recorded, is_step_recorded
 from ..wrappers.masked import unmasked
 from .balance import balanced, check_no_scores, stopped
+from .expected_likelihood import METHOD, REASON
 from .guides.mean_field import OwnDistribution
 from .guides.plan import Decision, Plan
 from .objective import Objective
@@ -82,8 +83,8 @@ def collect(
     terms: list[Term] = []
     for name in plan.observed:
         node = traces.model.nodes[name]
-        method = _method_of_density(node)
-        terms.append(Term.of(node, "likelihood", node["log_prob"], method=method))
+        method, reason = node.get(METHOD) or _method_of_density(node), node.get(REASON, "")
+        terms.append(Term.of(node, "likelihood", node["log_prob"], method=method, reason=reason))
     pairs: list[PairAndMember] = []
     may_batch = not tracing or is_step_recorded()
     for name, how in plan.decisions.items():

@@ -44,6 +44,8 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         super().__init__(*args, **kwargs)
         if self.control_variate is not None:
             raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
+        if self.likelihood == "exact":
+            raise ValueError('JitTraceKL_ELBO has no likelihood="exact"; use TraceKL_ELBO.')
         if self._has_hook:
             raise ValueError(
                 f"{type(self).__name__} overrides _differentiable_loss_particle, which "

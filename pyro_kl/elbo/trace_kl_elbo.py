@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..numerics.concrete import is_recorded, is_step_recorded
 from .baselines import Baselines
 from .collect import collect
 from .control_variate import ControlVariate
+from .expected_likelihood import integrate_likelihoods
 from .guides.plan import Plans, Run
 from .guides.validity import Watch
 from .loss import ElboTerms, Particle, loss_of
@@ -27,7 +29,7 @@ from .report import KLReport
 from .snapshot import Snapshot
 from .trace_checks import TraceChecks
 from .traces import Traces, compute_all, paired_traces
-from .warnings import DIFFER, INFINITE, warn_of, warn_of_sites
+from .warnings import DIFFER, INFINITE, warn_of, warn_of_likelihoods, warn_of_sites
 
 _MODES = ("check", "assume", "never")
 
@@ -79,6 +81,13 @@ class TraceKL_ELBO(Trace_ELBO):
         control_variate: whether to add to the gradient a running multiple of the gradient of
             (sampled - exact KL), whose mean is zero: less variance for a second backward pass.
             The returned loss does not change.
+        likelihood: "sampled" takes the log likelihood at the draw. "exact" takes its expectation
+            wherever the guide's Normal draws enter a Bernoulli, Binomial, NegativeBinomial
+            (by logits), Poisson (by the logarithm of its rate) or Normal linearly, as in a
+            generalised linear model: value and gradient then have no noise. That the predictor is
+            linear is read from autograd's graph, which shows neither `detach()` nor a branch of
+            Python; where it is not, the site is sampled, with a warning that says why. The step
+            multiplies the predictor's derivative by the factor of the guide's covariance.
         *args: as for `pyro.infer.Trace_ELBO`, in its order: num_particles, max_plate_nesting, ...
         **kwargs: as for `pyro.infer.Trace_ELBO`: vectorize_particles, retain_graph, ...
 
@@ -112,6 +121,7 @@ class TraceKL_ELBO(Trace_ELBO):
         exact: Mapping[str, bool] = MappingProxyType({}),
         infinite: str = "keep",
         control_variate: bool = False,
+        likelihood: str = "sampled",
         **kwargs: Any,
     ) -> None:
         if mean_field not in _MODES:
@@ -120,7 +130,10 @@ class TraceKL_ELBO(Trace_ELBO):
             raise ValueError(f"exact must be {{site: False or True}}, got {exact!r}")
         if infinite not in ("keep", "sample"):
             raise ValueError(f"infinite must be one of keep, sample, got {infinite!r}")
+        if likelihood not in ("sampled", "exact"):
+            raise ValueError(f"likelihood must be one of sampled, exact, got {likelihood!r}")
         super().__init__(*args, **kwargs)
+        self.likelihood = likelihood
         self.objective = Objective(
             beta, free_bits, capacity, free_bits_per, capacity_per, kl_balance
         )
@@ -154,7 +167,8 @@ class TraceKL_ELBO(Trace_ELBO):
     ) -> Traces:
         watch = Watch() if self._plans.watches else None
         nesting = self.max_plate_nesting
-        traces = paired_traces(model, guide, args, kwargs, nesting, self._checks, watch)
+        with torch.enable_grad() if self.likelihood == "exact" else nullcontext():
+            traces = paired_traces(model, guide, args, kwargs, nesting, self._checks, watch)
         if self._hooked is not None:  # a subclass may read any density
             compute_all(traces)
         return traces
@@ -192,6 +206,9 @@ class TraceKL_ELBO(Trace_ELBO):
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
             warn_of(plan, self._warned)
+        if self.likelihood == "exact":
+            refused = integrate_likelihoods(plan, traces, self._vectorized)
+            warn_of_likelihoods(refused, self._warned)
         collected = collect(plan, traces, every_density, self.objective)
         return Particle(collected, plan, traces)
 
@@ -224,6 +241,8 @@ class TraceKL_ELBO(Trace_ELBO):
         """Why a step of this ELBO cannot be recorded and run again; empty if it can."""
         if self._has_hook:
             return f"{type(self).__name__} overrides _differentiable_loss_particle"
+        if self.likelihood == "exact":
+            return 'likelihood="exact" reads autograd\'s graph in each step'
         if self.control_variate is not None:
             return "control_variate=True decides in each step from the gradients before it"
         return ""

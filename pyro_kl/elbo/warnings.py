@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..registry.warnings import warn
 from .guides.plan import Plan
 
@@ -60,3 +62,12 @@ def warn_of_sites(names: list[str], warned: set[str], message: str) -> None:
     if new:
         warned.update(f"{message}{name}" for name in new)
         warn(message.format(", ".join(new)))
+
+
+def warn_of_likelihoods(reasons: Mapping[str, str], warned: set[str]) -> None:
+    """One warning for the sites whose log likelihood stays that of the draw, against the wish."""
+    new = {name: why for name, why in reasons.items() if f"likelihood {name}" not in warned}
+    if new:
+        warned.update(f"likelihood {name}" for name in new)
+        lines = "".join(f"\n  {name}: {why}" for name, why in new.items())
+        warn(f"The log likelihood of these sites is sampled, as without likelihood=exact:{lines}")
