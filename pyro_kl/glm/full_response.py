@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .covariance import FullCovariance
 from .distributed import sum_of_chunks
-from .linear_response import NO_MAXIMUM
+from .linear_response import NO_MAXIMUM, STEP
 from .objective import Objective
 from .prior import Prior, PriorTerms
 from .row_derivatives import dense_rows, row_derivatives
@@ -31,9 +31,6 @@ ROOT_TWO = math.sqrt(2.0)
 TOLERANCE = 1e-8
 #: Products with the Hessian, a pass over the data each.
 MOST_PRODUCTS = 500
-#: A prior's second derivatives are differences over this part of a posterior sd: their error is
-#: about its square, and the rounding error divided by it.
-STEP = 1e-5
 
 
 def full_response(

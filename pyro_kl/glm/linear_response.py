@@ -1,12 +1,13 @@
 r"""Covariances that a diagonal posterior leaves out, by linear response.
 
-A tilt ``t' beta`` of the log posterior moves the exact posterior mean at the rate of the
-posterior covariance. The mean ``m`` of the variational posterior moves too, and its rate
+Where a linear function ``t' w`` of the coefficients ``w`` is added to the log posterior, the exact
+posterior mean moves at the rate of the posterior covariance. The mean ``m`` of the variational
+posterior moves too, and its rate
 
-    dm / dt' = beta_kl [-H^-1]_mm,    H the Hessian of the ELBO in (m, v), v the variances,
+    dm / dt' = beta [-H^-1]_mm,    H the Hessian of the ELBO in (m, v), v the variances,
 
-is an estimate of that covariance: exact for a Gaussian posterior, and with all correlations,
-although the family has none.
+with the weight beta of the KL, is an estimate of that covariance: exact for a Gaussian posterior,
+and with all correlations, although the family has none.
 
 Reference: Giordano, Broderick and Jordan (2018), Covariances, Robustness, and Variational Bayes,
 Journal of Machine Learning Research 19(51).

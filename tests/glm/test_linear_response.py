@@ -1,9 +1,10 @@
 """Linear response is the rate of the posterior mean when the log posterior is tilted."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from pyro_kl.glm import LogisticRegression
+from pyro_kl.glm import LogisticRegression, read_table
 from tests.glm.reference.by_gradient import optimum
 from tests.glm.reference.estimators import fitted, prior_scale
 
@@ -42,6 +43,17 @@ def test_weights_repeat_rows_and_float32_and_sparse_rows_are_accepted():
     np.testing.assert_allclose(repeated, weighted, rtol=1e-9, atol=1e-14)
     np.testing.assert_allclose(in_sparse, weighted, rtol=1e-9, atol=1e-14)
     np.testing.assert_allclose(in_single, weighted, rtol=1e-4, atol=1e-7)
+
+
+def test_rows_of_a_table_are_accepted():
+    table, model = fitted("spector", covariance="diagonal")
+    frame = pd.DataFrame(table.features, columns=list(table.names))
+    rows = read_table(frame.assign(grade=table.target), "grade")
+    np.testing.assert_allclose(
+        model.linear_response_covariance(rows),
+        model.linear_response_covariance(frame, table.target),
+        rtol=1e-12,
+    )
 
 
 def test_correlations_of_an_earlier_posterior_count():
