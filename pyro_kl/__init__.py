@@ -4,6 +4,9 @@
 else.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from . import families, policy, structured, wrappers  # noqa: F401  importing registers
 from .divergence.bounds import Bounds, bounds
 from .divergence.check import check
@@ -86,6 +89,13 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> ModuleType:
+    """Import `pyro_kl.glm` when it is asked for: models that do without it do not wait for it."""
+    if name == "glm":
+        return import_module(".glm", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def __dir__() -> list[str]:
     """The public names alone: `dir` and tab completion leave out the rooms of the package."""
-    return [*__all__, "__version__"]
+    return [*__all__, "__version__", "glm"]
