@@ -232,7 +232,8 @@ def fine_tune(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        controller.update(rlhf.exact_kl(logits.detach(), other))
+        if not isinstance(controller, rlhf.FixedBeta):  # which does not need the KL
+            controller.update(rlhf.exact_kl(logits.detach(), other))
         if step % every == 0 or step == steps:
             record.append((step, *task.exact(model), controller.beta))
     return model, record
