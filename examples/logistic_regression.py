@@ -394,10 +394,10 @@ def run(args: argparse.Namespace) -> int:
     model = LogisticRegression(len(train.names), prior=args.prior, beta=args.beta)
     page, samples = Page(), sampling.table
 
-    start = time.process_time()
-    fit = fit_exact(train, model, args.guide)
     title = "Bayesian logistic regression by variational inference"
     page.add([title, "=" * len(title), *data_section(train, held_out)])
+    start = time.process_time()
+    fit = fit_exact(train, model, args.guide)
     page.add(fit_section(fit, time.process_time() - start))
     pyro.set_rng_seed(args.seed + 1)
     page.add(elbo_section(fit, train, samples))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -65,17 +66,24 @@ def _cells(posterior: Posterior) -> list[list[str]]:
 
 def _summary(posterior: Posterior) -> list[str]:
     joint, each = posterior.kl, posterior.coefficient_kls
+    classes = posterior.classes
     hidden = len(posterior.names) + 1 - PRINTED
     beta = "" if posterior.beta == 1 else f"; beta {posterior.beta:g}"
     return [
         *([f"... and {hidden:,} coefficients of smaller KL"] if hidden > 0 else []),
         f"ELBO {posterior.elbo:.4f} = log likelihood {posterior.expected_log_likelihood:.4f} "
         f"- KL {float(joint):.4f}; nats{beta}",
-        f"KLs by {each.method}, joint by {joint.method}; those of the coefficients add up to "
-        f"{float(each.value.sum()):.4f}",
-        f"{posterior.num_rows:,} rows; likelihood {posterior.likelihood}; prior "
-        f"{type(posterior.prior).__name__}; {type(posterior.covariance).__name__}",
+        f"KL of the coefficients one by one: {float(each.value.sum()):.4f} together, "
+        f"{each.method}; of all jointly: {joint.method}",
+        f"{posterior.num_rows:,} rows; {posterior.likelihood} likelihood; "
+        f"{_words(posterior.prior)}; {_words(posterior.covariance)}",
+        *([] if classes is None else [f"1 stands for {classes[1]!r}, 0 for {classes[0]!r}"]),
     ]
+
+
+def _words(part: object) -> str:
+    """The name of a class as words: "low rank covariance"."""
+    return re.sub("(?<=.)(?=[A-Z])", " ", type(part).__name__).lower()
 
 
 def _short(name: str) -> str:

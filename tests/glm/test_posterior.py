@@ -364,6 +364,8 @@ def test_the_printed_form():
     ]
     assert numbers == pytest.approx(expected, abs=2e-3)
     assert f"KL {float(p.kl):.4f}" in str(p)
+    assert "20 rows; bernoulli likelihood; normal prior; full covariance" in lines
+    assert "1 stands for 'yes', 0 for 'no'" in lines
 
 
 def test_the_horseshoe_has_no_sd():
