@@ -72,7 +72,7 @@ def test_rows_that_are_held_out_are_scored(table, capsys):
     rows, accuracy = int(line.split()[2]), float(line.split()[5])
     assert 60 < rows < 120
     assert 65.0 < accuracy < 95.0
-    assert f"{298 - rows} rows; likelihood" in text
+    assert f"{298 - rows} rows; bernoulli likelihood" in text
 
 
 def test_the_posterior_and_pictures_are_written(table, tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_the_table_is_changed_as_asked(table, capsys):
     text = printed(capsys, table, "--target", "y", "--positive", "no", "--keep", "id", "--impute")
     assert "1 is 'y = no'" in text
     assert "Fitting 5 features" in text
-    assert "300 rows; likelihood" in text
+    assert "300 rows; bernoulli likelihood" in text
     text = printed(
         capsys, table, "--target", "y", "--prior", "laplace", "--covariance", "diagonal",
         "--prior-scale", "0.5", "--raw", "--drop", "colour", "id",
