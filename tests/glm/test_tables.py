@@ -273,6 +273,43 @@ def test_weights_are_read_and_checked():
         read_table(table, "y", weight="w").chunk(0)
 
 
+def test_a_late_weight_that_is_no_number_is_found(tmp_path, small_chunks):
+    table = frame()
+    table["w"] = 1
+    path = comma(table.astype({"w": "object"}), tmp_path)
+    path.write_text(path.read_text() + "1,red,2,yes,0.5\n")
+    assert float(in_memory(read_table(path, "y", weight="w")).weight[-1]) == 0.5
+    path.write_text(path.read_text() + "1,red,2,yes,heavy\n")
+    with pytest.raises(TableError, match="the weight 'w' has values that are no numbers"):
+        read_table(path, "y", weight="w")
+
+
+def test_an_infinite_number_of_a_long_table_is_found_when_it_is_read(
+    tmp_path, monkeypatch, small_chunks
+):
+    monkeypatch.setattr("pyro_kl.glm.tables.survey.WHOLE_ROWS", 500)
+    table = frame()
+    table.loc[700, "a"] = np.inf
+    rows = read_table(parquet_file(table, tmp_path), "y")
+    with pytest.raises(TableError, match=r"row 701, column 'a': not finite"):
+        in_memory(rows)
+
+
+def test_a_level_that_comes_later_is_an_error(tmp_path):
+    rows = read_table(comma(frame(), tmp_path), "y")
+    comma(frame().replace("red", "rot"), tmp_path)
+    with pytest.raises(TableError, match="'colour' has the level 'rot', which it did not have"):
+        rows.chunk(0)
+
+
+def test_a_table_of_another_library_comes_by_the_stream_of_arrow():
+    class Polars:
+        def __arrow_c_stream__(self, requested_schema=None):
+            return pa.Table.from_pandas(frame()).__arrow_c_stream__(requested_schema)
+
+    np.testing.assert_array_equal(in_memory(read_table(Polars(), "y")).features, expected(frame()))
+
+
 def test_an_order_of_a_data_set_is_not_lost():
     data = HuggingFace(frame())
     data._indices = object()

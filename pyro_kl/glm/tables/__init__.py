@@ -44,8 +44,8 @@ def read_table(
 
     Args:
         source: the path of a Parquet, Arrow or CSV file or of a folder of Parquet files; a list of
-            paths of Parquet files; a table or data set of Arrow, a DataFrame of pandas, or a data
-            set of Hugging Face.
+            paths of Parquet files; a table or data set of Arrow, a DataFrame of pandas or polars,
+            or a data set of Hugging Face.
         target: the column to predict; it has two values.
         positive: the value of the target that is 1; None for "yes", "true", "1" and their like,
             else the second in order.

@@ -138,7 +138,13 @@ def encoders(batches: Batches, found: Survey, options: Options) -> tuple[list[En
         if why_not:
             lines.append(f"{summary.name}: left out, {why_not}")
             continue
-        encoder, told = _encoder(batches, summary, options)
+        if summary.infinite is not None and found.is_whole:
+            row = summary.infinite + batches.first_row
+            raise TableError(
+                f"{batches.source}: row {row}, column {summary.name!r}: not finite; drop the "
+                "column or mend the row"
+            )
+        encoder, told = _encoder(batches.source, summary, options)
         kept.append(encoder)
         lines += told
         if summary.missing:
@@ -197,11 +203,14 @@ def _numbers_rows(summary: Summary) -> bool:
     """Whether a column of integers is an identifier: it counts the rows, or its name says so."""
     if summary.rows < 3 or not summary.is_distinct:
         return False
-    name = summary.name.lower()
-    if name in ID_NAMES or name.endswith("_id"):
+    if _is_named_id(summary.name):
         return True
     counts = summary.steps or summary.maximum - summary.minimum == summary.present - 1
     return counts and summary.rows >= MANY_DISTINCT
+
+
+def _is_named_id(name: str) -> bool:
+    return name.lower() in ID_NAMES or name.lower().endswith("_id")
 
 
 def _has_many_numbers(levels: Counter[str]) -> bool:
@@ -220,19 +229,16 @@ def _is_numeric(text: str) -> bool:
     return True
 
 
-def _encoder(batches: Batches, summary: Summary, options: Options) -> tuple[Encoder, list[str]]:
+def _encoder(source: str, summary: Summary, options: Options) -> tuple[Encoder, list[str]]:
     """The encoder of a column that can be a feature, and the lines to tell about it."""
     if is_text(summary.type) and not summary.is_numeric:
-        return _levels(batches.source, summary, options)
-    if summary.infinite is not None:
-        row = summary.infinite + batches.first_row
-        raise TableError(
-            f"{batches.source}: row {row}, column {summary.name!r}: not finite; "
-            "drop the column or mend the row"
-        )
+        return _levels(source, summary, options)
     lines = [f"{summary.name}: text that is numbers only"] if is_text(summary.type) else []
-    if summary.name not in options.keep and summary.rows >= MANY_DISTINCT and summary.is_distinct:
-        lines.append(f"{summary.name}: all values differ; drop it if it is an identifier")
+    if summary.name not in options.keep:
+        if _is_named_id(summary.name):
+            lines.append(f"{summary.name}: used as a number; drop it if it is an identifier")
+        elif summary.rows >= MANY_DISTINCT and summary.is_distinct:
+            lines.append(f"{summary.name}: all values differ; drop it if it is an identifier")
     boolean = pa.types.is_boolean(summary.type)
     if boolean:
         lines.append(f"{summary.name}: 1 is true")
@@ -255,9 +261,8 @@ def _levels(source: str, summary: Summary, options: Options) -> tuple[Encoder, l
     reference, *others = sorted(counts, key=lambda level: (-counts[level], level))
     few = ", ".join(map(repr, others[:SHOWN])) + (", ..." if len(others) > SHOWN else "")
     line = f"{summary.name}: {len(counts)} levels; the reference is {reference!r}, features {few}"
-    return Levels(summary.name, reference, tuple(others), 0.0 if options.impute else np.nan), [
-        line
-    ]
+    fill = 0.0 if options.impute else np.nan
+    return Levels(summary.name, reference, tuple(others), fill), [line]
 
 
 def scales_of(kept: Sequence[Encoder]) -> tuple[np.ndarray, np.ndarray]:

@@ -78,9 +78,13 @@ class CSVBatches:
         """
         try:
             table = self._parsed(index, columns, self._types)
-        except pa.ArrowInvalid:
+        except pa.ArrowInvalid as error:
+            before = dict(self._types)
             self._widen(self._parsed(index, None, None).schema)
-            raise TypesChanged from None
+            if self._types != before:
+                raise TypesChanged from None
+            reason = str(error).splitlines()[0]
+            raise TableError(f"{self.source}: cannot be read ({reason})") from None
         self.sizes[index] = table.num_rows
         return one_batch(table)
 
@@ -113,9 +117,12 @@ class CSVBatches:
         with self._path.open("rb") as file:
             file.seek(self._starts[index])
             data = file.read(self._starts[index + 1] - self._starts[index])
-        if self.format.encoding in ("utf-8", "utf-8-sig", "ascii"):
+        if self.format.encoding == "utf-8":
             return data
-        return data.decode(self.format.encoding).encode()
+        try:
+            return data.decode(self.format.encoding).encode()
+        except UnicodeDecodeError as error:
+            raise TableError(f"{self.source}: not {self.format.encoding} text ({error})") from None
 
     def _parsed(
         self, index: int, columns: Sequence[str] | None, types: dict[str, pa.DataType] | None
@@ -140,7 +147,7 @@ class CSVBatches:
                 ),
             )
         except pa.ArrowInvalid as error:
-            if "parse error" in str(error) or "columns" in str(error):
+            if "parse error" in str(error) or types is None:
                 self._say_which_line(index, data, error)
             raise
 
@@ -149,15 +156,19 @@ class CSVBatches:
         with self._path.open("rb") as file:
             before = file.read(self._starts[index]).count(b"\n")
         width = len(self.format.names)
-        text = io.StringIO(data.decode(), newline="")
+        text = io.StringIO(data.decode(errors="replace"), newline="")
         reader = csv.reader(text, delimiter=self.format.separator)
         line = before + 1
-        for row in reader:
-            if row and len(row) != width:
-                raise TableError(
-                    f"{self.source}: line {line} has {len(row)} cells where the header has {width}"
-                )
-            line = before + reader.line_num + 1
+        try:
+            for row in reader:
+                if row and len(row) != width:
+                    raise TableError(
+                        f"{self.source}: line {line} has {len(row)} cells where the header has "
+                        f"{width}"
+                    )
+                line = before + reader.line_num + 1
+        except csv.Error:
+            raise TableError(f"{self.source}: line {line} has a quote that ends nowhere") from None
         raise TableError(f"{self.source}: not a CSV file ({str(error).splitlines()[0]})")
 
     def _widen(self, schema: pa.Schema) -> None:

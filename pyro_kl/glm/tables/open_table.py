@@ -14,10 +14,10 @@ from .columns import Encoder, Number, Options, encoders
 from .csv_batches import CSVBatches, TypesChanged
 from .errors import TableError
 from .parquet import ParquetBatches
-from .survey import Survey, is_number, survey
+from .survey import Summary, Survey, is_number, survey
 from .table_rows import TableRows
 from .target import find_target
-from .words import MISSING
+from .words import MISSING, is_text
 
 PARQUET = (".parquet", ".pq", ".parq")
 ARROW = (".arrow", ".feather", ".ipc")
@@ -43,11 +43,13 @@ def open_table(
     words = (*MISSING, *(word.strip().lower() for word in missing))
     batches = _batches(source, words, separator, encoding)
     columns = _feature_columns(batches, target, drop, keep, weight)
-    found = _surveyed(batches, columns, target, words)
+    surveyed = [*columns, weight] if weight else columns
+    found = _surveyed(batches, surveyed, target, words)
     if not any(batches.sizes):
         raise TableError(f"{batches.source}: there are no rows")
     options = Options(impute, standardise, max_levels, frozenset(keep), words)
     label, lines = find_target(batches.source, target, found.target, positive)
+    lines += _checked_weight(batches.source, found.columns.pop(weight)) if weight else []
     kept, told = encoders(batches, found, options)
     dtype = dtype or _dtype(batches.schema, kept)
     report = [*getattr(batches, "lines", ()), *lines, *told]
@@ -89,6 +91,8 @@ def _as_arrow(source: Any) -> pa.Table:
         return table
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         return _from_pandas(source)
+    if hasattr(source, "__arrow_c_stream__"):  # of polars, DuckDB and others
+        return pa.table(source)
     raise TableError(f"a table is a path, a table of Arrow or of pandas, not {type(source)}")
 
 
@@ -139,6 +143,15 @@ def _feature_columns(
     if not columns:
         raise TableError(f"{batches.source}: no feature columns besides the target {target!r}")
     return columns
+
+
+def _checked_weight(source: str, summary: Summary) -> list[str]:
+    """Raise a TableError if a column has no weights; a line if some are missing."""
+    if not (is_number(summary.type) or (is_text(summary.type) and summary.is_numeric)):
+        raise TableError(f"{source}: the weight {summary.name!r} has values that are no numbers")
+    if not summary.missing:
+        return []
+    return [f"{summary.name}: {summary.missing:,} rows without a weight are left out"]
 
 
 def _surveyed(

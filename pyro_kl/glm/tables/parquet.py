@@ -51,8 +51,10 @@ class ParquetBatches:
     def __init__(self, paths: Sequence[str]) -> None:
         self.source = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self._blocks: list[_Block] = []
+        self._metadata: dict[str, pq.FileMetaData] = {}
         for path in paths:
             with _opened(path) as file:
+                self._metadata[path] = file.metadata
                 self._blocks += _blocks_of(path, file.metadata)
                 schema = file.schema_arrow
             check_names(path, schema.names)
@@ -93,8 +95,10 @@ class ParquetBatches:
 
     def _batches(self, block: _Block, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         texts = [name for name in self._texts if name in columns]
-        with pq.ParquetFile(block.path, memory_map=True, read_dictionary=texts) as file:
-            groups = list(block.groups)
+        groups, metadata = list(block.groups), self._metadata[block.path]
+        with pq.ParquetFile(
+            block.path, metadata=metadata, memory_map=True, read_dictionary=texts
+        ) as file:
             yield from _of_equal_length(file.iter_batches(ROWS, groups, list(columns)))
 
     def spread(self, count: int) -> list[int]:

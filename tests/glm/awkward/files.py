@@ -126,6 +126,12 @@ TABLES = {
         "table.csv: not utf-8 text",
         options={"encoding": "utf-8"},
     ),
+    "the wrong encoding asked for, found late": Awkward(
+        text(comma(PLAIN).encode() * 400 + b"1,\xff,yes\n"),
+        None,
+        "invalid UTF8",
+        options={"encoding": "utf-8"},
+    ),
     "ends of lines of Windows": Awkward(table(PLAIN, lineterminator="\r\n"), AB),
     "no end of the last line": Awkward(text(comma(PLAIN).rstrip("\n")), AB),
     "blank lines": Awkward(text("\n" + comma(PLAIN).replace("\n", "\n\n")), AB),
@@ -166,6 +172,10 @@ TABLES = {
     "a quote that is never closed": Awkward(
         text(comma(PLAIN) + '1,"2,yes\n3,4,no\n'), None, "line 62 has 2 cells"
     ),
+    "a long cell that ends nowhere": Awkward(
+        text(comma(PLAIN) + '1,"' + "2" * 200_000), None, "line 62 has a quote that ends nowhere"
+    ),
+    "no rows in memory": Awkward(frame(PLAIN.head(0)), None, "the table: there are no rows"),
     # --- the target
     "no target": Awkward(
         table(PLAIN), None, "no column 'z'; the columns are a, b, y", options={"target": "z"}
@@ -258,6 +268,11 @@ TABLES = {
         table(columns(id=range(100, 100 + NUM_ROWS), key=[f"k{i}" for i in range(NUM_ROWS)])),
         AB,
         "key: left out, an identifier: each value is there once",
+    ),
+    "repeated identifiers": Awkward(
+        table(columns(patient_id=spread([7, 9, 4]))),
+        ("patient_id", "a", "b"),
+        "patient_id: used as a number; drop it if it is an identifier",
     ),
     "integers that all differ": Awkward(
         table(columns(income=[(7 * i) % 61 * 1000 for i in range(1, NUM_ROWS + 1)])),
