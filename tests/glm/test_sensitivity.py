@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pyro_kl.glm import LogisticRegression
+from pyro_kl.glm import LogisticRegression, ProbitRegression
 from tests.glm.reference.by_gradient import optimum
 from tests.glm.reference.data_sets import TABLES
 from tests.glm.reference.estimators import fitted, prior_scale
@@ -46,13 +46,21 @@ def test_are_differences_between_optima(name, beta, covariance):
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
-@pytest.mark.parametrize("prior", ["laplace", "studentt", "horseshoe"])
-def test_of_other_priors(prior, covariance):
+@pytest.mark.parametrize(
+    ("estimator", "prior"),
+    [
+        (LogisticRegression, "laplace"),
+        (LogisticRegression, "studentt"),
+        (LogisticRegression, "horseshoe"),
+        (ProbitRegression, "normal"),
+    ],
+)
+def test_are_differences_between_fits(estimator, prior, covariance):
     table = TABLES["spector"]()
     settings = {"prior": prior, "covariance": covariance, "tol": 1e-12}
 
     def fit(scale=1.0, beta=1.0):
-        model = LogisticRegression(scale, beta=beta, **settings)
+        model = estimator(scale, beta=beta, **settings)
         return model.fit(table.features, table.target)
 
     def at(*arguments):

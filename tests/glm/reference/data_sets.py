@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import statsmodels.api as sm
 from sklearn import datasets
+from statsmodels.datasets import anes96, cpunish, fair, randhie
+from statsmodels.datasets import spector as grades
 
 
 @dataclass(frozen=True)
@@ -79,37 +80,37 @@ def wine() -> Table:
 
 def vote() -> Table:
     """944 voters of 1996 by five answers: who voted for Dole (statsmodels' anes96)."""
-    data = sm.datasets.anes96.load_pandas()
+    data = anes96.load_pandas()
     return _table(data.exog, data.data["vote"])
 
 
 def affairs() -> Table:
     """6,366 women by eight answers: who had an affair (statsmodels' fair)."""
-    data = sm.datasets.fair.load_pandas()
+    data = fair.load_pandas()
     return _table(data.exog, data.endog > 0)
 
 
 def spector() -> Table:
     """32 students by three measurements: whose grade was an A (statsmodels' spector)."""
-    data = sm.datasets.spector.load_pandas()
+    data = grades.load_pandas()
     return _table(data.exog, data.endog)
 
 
 def doctor() -> Table:
     """20,190 people by nine answers: who saw a doctor (statsmodels' randhie)."""
-    data = sm.datasets.randhie.load_pandas()
+    data = randhie.load_pandas()
     return _table(data.exog, data.endog > 0)
 
 
 def visits() -> Table:
     """20,190 people by nine answers: how often each saw a doctor (statsmodels' randhie)."""
-    data = sm.datasets.randhie.load_pandas()
+    data = randhie.load_pandas()
     return _table(data.exog, data.endog, "poisson")
 
 
 def executions() -> Table:
     """17 states by six numbers: how many people each executed (statsmodels' cpunish)."""
-    data = sm.datasets.cpunish.load_pandas()
+    data = cpunish.load_pandas()
     return _table(data.exog, data.endog, "poisson")
 
 
