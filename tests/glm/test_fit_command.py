@@ -98,8 +98,8 @@ def test_the_table_is_changed_as_asked(table, capsys):
         capsys, table, "--target", "y", "--prior", "laplace", "--covariance", "diagonal",
         "--prior-scale", "0.5", "--raw", "--drop", "colour", "id",
     )  # fmt: skip
-    assert "Laplace" in text
-    assert "Diagonal" in text
+    assert "laplace prior" in text
+    assert "diagonal covariance" in text
     assert "one sd" not in text
 
 
