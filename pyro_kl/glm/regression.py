@@ -6,6 +6,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable
+from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -269,7 +270,11 @@ class Regression(Parameters):
     def _optimum(self, X: Any, y: Any, sample_weight: Any) -> tuple[Objective, Tensor]:
         """Return the ELBO of the fit, and the mean that the fit has found."""
         self._check_fitted()
-        rows = self._rows(X, y, sample_weight)
+        other = copy(self)
+        rows = other._rows(X, y, sample_weight)
+        classes, before = (list(getattr(model, "classes_", ())) for model in (other, self))
+        if classes != before:
+            raise ValueError(f"y has the classes {classes}; the fit had {before}")
         named = hasattr(X, "columns") or X is rows
         self._check_features(len(rows.names), rows.names if named else None)
         objective = Objective(rows, self.likelihood, self.prior_, float(self.beta))

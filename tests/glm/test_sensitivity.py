@@ -76,6 +76,24 @@ def test_are_differences_between_fits(estimator, prior, covariance):
     assert_close(found.scale_by_prior_scale, scale_rate)
 
 
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_posterior_of_rows_of_no_weight_is_the_prior(covariance):
+    rows = ([[1.0], [1.0]], [0, 1], [1e-30, 1e-30])
+    model = LogisticRegression(2.0, bias_scale=4.0, covariance=covariance).fit(*rows)
+    found = model.sensitivity(*rows)
+    for zero in (found.loc_by_beta, found.scale_by_beta, found.loc_by_prior_scale):
+        np.testing.assert_allclose(zero, 0.0, atol=1e-9)
+    np.testing.assert_allclose(found.scale_by_prior_scale, [0.0, 2.0], atol=1e-8)
+
+
+def test_other_classes_are_refused_and_forgotten():
+    table, model = fitted("spector")
+    words = np.where(table.target, "A", "below A")
+    with pytest.raises(ValueError, match=r"y has the classes .*; the fit had"):
+        model.sensitivity(table.features, words)
+    assert model.classes_.tolist() == [0.0, 1.0]
+
+
 def test_printed_is_a_table():
     table, model = fitted("spector")
     lines = str(model.sensitivity(table.features, table.target)).splitlines()
