@@ -123,7 +123,9 @@ def _fitted(arguments: argparse.Namespace, tell: Tell) -> str:
     )
     lines = [str(posterior)]
     if not arguments.raw:
-        lines.append("Numbers have mean 0 and sd 1: a coefficient is the effect of one sd.")
+        lines.append(
+            "Numbers are standardised: a coefficient is the effect of one sd (--raw: of 1)."
+        )
     if held_out is not None:
         lines.append(_held_out_line(estimator, held_out))
     if arguments.out is not None:

@@ -81,10 +81,10 @@ class CSVBatches:
         except pa.ArrowInvalid as error:
             before = dict(self._types)
             self._widen(self._parsed(index, None, None).schema)
-            if self._types != before:
-                raise TypesChanged from None
-            reason = str(error).splitlines()[0]
-            raise TableError(f"{self.source}: cannot be read ({reason})") from None
+            if self._types == before:
+                reason = str(error).splitlines()[0]
+                raise TableError(f"{self.source}: cannot be read ({reason})") from None
+            raise TypesChanged from None
         self.sizes[index] = table.num_rows
         return one_batch(table)
 
@@ -174,6 +174,11 @@ class CSVBatches:
     def _widen(self, schema: pa.Schema) -> None:
         """Let the types hold what another chunk has."""
         for field in schema:
+            if pa.types.is_binary(field.type):
+                raise TableError(
+                    f"{self.source}: column {field.name!r} is not {self.format.encoding} text; "
+                    "leave the encoding out, and it is found"
+                )
             self._types[field.name] = _wider(self._types[field.name], field.type)
 
 

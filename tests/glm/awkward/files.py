@@ -127,9 +127,9 @@ TABLES = {
         options={"encoding": "utf-8"},
     ),
     "the wrong encoding asked for, found late": Awkward(
-        text(comma(PLAIN).encode() * 400 + b"1,\xff,yes\n"),
+        text((comma(PLAIN) + comma(PLAIN, header=False) * 400).encode() + b"1,\xff,yes\n"),
         None,
-        "invalid UTF8",
+        "column 'b' is not utf-8 text",
         options={"encoding": "utf-8"},
     ),
     "ends of lines of Windows": Awkward(table(PLAIN, lineterminator="\r\n"), AB),
