@@ -2,6 +2,7 @@
 
 python -m tools.tables pairs > docs/pairs.md
 python -m tools.tables classes > docs/classes.md
+python -m tools.tables likelihoods
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypedDict
 
+import torch
+
 from pyro_kl import Pair, registered
 from pyro_kl.divergence.classes import class_rows
+from pyro_kl.likelihoods import LIKELIHOODS, Likelihood
 
 #: The largest relative error of each pair; `python -m tools.accuracy --write` writes it.
 ACCURACY = Path(__file__).with_name("accuracy.json")
@@ -80,6 +84,39 @@ def classes_in_markdown() -> str:
     return "\n\n".join([*head, table(("class", "method", "where, or why not"), cells)]) + "\n"
 
 
+def likelihoods_in_markdown() -> str:
+    """The likelihoods of which `pyro_kl.expected_log_likelihood` knows the expectation."""
+    rows = [
+        (
+            each.name,
+            each.distribution.__name__,
+            each.link,
+            ", ".join(each.parameters),
+            each.possible,
+            each.method,
+            _largest_error(each),
+            each.reference,
+        )
+        for each in LIKELIHOODS
+    ]
+    return table(
+        ("name", "class", "link", "parameters", "y", "method", "error", "reference"), rows
+    )
+
+
+def _largest_error(likelihood: Likelihood) -> str:
+    """The bound of the error in nats, the largest of some scales up to 10, at a mean of 0."""
+    if likelihood.method != "quadrature" or likelihood.error is None:
+        return ""
+    zero = torch.zeros(1, dtype=torch.float64)
+    y, *own = (zero + x for x in likelihood.examples[0].values())
+    parameters = dict(zip(likelihood.parameters, own, strict=True))
+    scales = (0.02, 0.1, 0.17, 0.25, 1.0, 10.0)  # each rule of E softplus is worst at its end
+    bound = max(likelihood.error(y, zero, zero + x, **parameters).item() for x in scales)
+    of = "".join(f", {name} {likelihood.examples[0][name]:g}" for name in likelihood.parameters)
+    return f"{bound:.0e}{of}"
+
+
 def _section(name: str, pairs: Sequence[Pair]) -> str:
     """All pairs of one p: a row for each that can be finite, a line for those that cannot."""
     rows = [
@@ -102,4 +139,9 @@ def _error(pair: Pair) -> str:
 
 
 if __name__ == "__main__":
-    print({"pairs": pairs_in_markdown, "classes": classes_in_markdown}[sys.argv[1]]())
+    tables = {
+        "pairs": pairs_in_markdown,
+        "classes": classes_in_markdown,
+        "likelihoods": likelihoods_in_markdown,
+    }
+    print(tables[sys.argv[1]]())

@@ -20,7 +20,7 @@ from torch import Tensor
 from .differentiable import Rule
 
 # The number of nodes of Gauss and Hermite's rule, by the largest scale.
-_GAUSS = {0.0: 1, 0.1: 4, 0.25: 6}
+_GAUSS = {0.0: 1, 0.05: 3, 0.12: 4, 0.25: 6}
 # The scales at which the step of the trapezoidal rule changes. Beyond the last one it stays.
 _TRAPEZOIDAL = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _STEP_TIMES_SCALE, _LARGEST_STEP = 0.6, 0.9

@@ -18,7 +18,7 @@ from .differentiable import Rule
 #: The largest scale of the series.
 LARGEST_IN_SERIES = 0.25
 #: How many terms the series has, by the largest scale. `remainder` bounds what it leaves out.
-_ORDERS = ((0.1, 2), (LARGEST_IN_SERIES, 4))
+_ORDERS = ((0.02, 1), (0.1, 2), (0.17, 3), (LARGEST_IN_SERIES, 4))
 
 # tools/logistic_mixture.py makes these numbers: the mixture of Normals with mean 0 whose smoothed
 # hinge is closest to softplus. A Normal added to both only averages the error, so that the bounds

@@ -116,7 +116,7 @@ def test_bernoulli_between_the_stored_rows():
     assert (found.curvature - curvature).abs().max() <= 2.5e-8
 
 
-@pytest.mark.parametrize("largest", [0.05, 0.2])
+@pytest.mark.parametrize("largest", [0.015, 0.05, 0.16, 0.2])
 def test_the_series_keeps_the_bound_that_it_states(largest):
     loc = torch.linspace(-12, 12, 2001, dtype=D)
     scale = torch.full_like(loc, largest)
