@@ -10,8 +10,11 @@ from torch import Tensor
 from ..registry.warnings import warn
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
 from .fixed_point import Project, ascend
+from .learn_scale import learn_scales, warn_of_limits
 from .low_rank import project_low_rank
 from .objective import Objective
+from .prior import Prior
+from .scale_equation import ScaledPrior
 from .sweep import DENSE
 from .warm_start import Start, warm_start
 
@@ -35,6 +38,7 @@ class Fitted:
         trace: the ELBO after each accepted step over all rows, nats; it never decreases.
         num_passes: how often all rows were read, without samples of them.
         converged: whether the ELBO is closer to its optimum than the tolerance.
+        prior: with its learnt scales.
     """
 
     loc: Tensor
@@ -45,6 +49,7 @@ class Fitted:
     trace: tuple[float, ...]
     num_passes: int
     converged: bool
+    prior: Prior
 
 
 def projection(covariance: str, rank: int) -> Project:
@@ -88,6 +93,7 @@ def fit(
     *,
     loc: Tensor,
     covariance: Covariance | None = None,
+    scaled: ScaledPrior | None = None,
     tol: float = 1e-4,
     max_iter: int = 100,
 ) -> Fitted:
@@ -98,6 +104,7 @@ def fit(
         project: from a precision to a covariance of the family, see `projection`.
         loc: where to start, shape ``(D + 1,)``.
         covariance: where to start; None for samples of the rows first.
+        scaled: the objective's prior, if some of its scales are learnt.
         tol: how many nats the ELBO may be below its optimum.
         max_iter: the largest number of passes over the rows.
 
@@ -115,6 +122,12 @@ def fit(
             tol=tol / objective.beta,
             max_iter=max_iter,
         )
+        if scaled is not None and scaled.labels:
+            learnt = learn_scales(
+                objective, scaled, ascent, project, tol=tol / objective.beta, max_iter=max_iter
+            )
+            objective, ascent = learnt.objective, learnt.ascent
+            warn_of_limits(learnt)
         step = ascent.step
         elbo = ascent.last.elbo + objective.beta * step.gain
         kl = objective.kl(step.loc, step.covariance)
@@ -133,4 +146,5 @@ def fit(
         ascent.trace,
         ascent.num_passes,
         ascent.converged,
+        objective.prior,
     )

@@ -62,7 +62,11 @@ class LogisticRegression(BinaryRegression):
     Features should be of the size of 1, since the prior is: standardise them.
 
     Args:
-        prior_scale: the scale of the weights' prior: a number, or one for each feature.
+        prior_scale: the scale of the weights' prior: a number, or one for each feature; "learn"
+            takes the scale with the largest ELBO. With ``groups`` a dict from each label to a
+            number or "learn".
+        groups: a label for each feature (of a table, for each column once texts are encoded). With
+            prior_scale="learn" the features of a group share a scale of their own.
         bias_scale: the scale of the bias's prior.
         prior: "normal", "laplace", "studentt" (4 degrees of freedom) or "horseshoe".
         covariance: "full", "diagonal", or "low_rank" (a diagonal and ``rank`` factors).
@@ -76,6 +80,8 @@ class LogisticRegression(BinaryRegression):
         scale_: posterior standard deviations, shape ``(D + 1,)``.
         scale_tril_: of a full covariance, its Cholesky factor.
         covariance_: the covariance, an object of its family.
+        prior_scale_: the scale of the weights' prior, learnt or given: a number, one for each
+            feature, or a dict by the labels of ``groups``.
         elbo_: nats.
         expected_log_likelihood_: E_q log p(y | coefficients), nats.
         kl_: KL(q || prior) over all coefficients, nats.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Callable
 from copy import copy
 from typing import Any, ClassVar, TypeVar
 
@@ -24,19 +23,12 @@ from .linear_response import linear_response_covariance
 from .objective import Objective
 from .parameters import Parameters
 from .posterior import Posterior
-from .prior import GaussianPrior, NormalPrior, Prior
+from .prior import GaussianPrior, Prior
+from .prior_scale import declared_prior, scales_by_name
 from .rows import ArrayRows, Rows
 from .sensitivity import Sensitivity, sensitivity
-from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 Estimator = TypeVar("Estimator", bound="Regression")
-
-PRIORS: dict[str, Callable[[Tensor], Prior]] = {
-    "normal": NormalPrior,
-    "laplace": LaplacePrior,
-    "studentt": StudentTPrior,
-    "horseshoe": HorseshoePrior,
-}
 
 
 class Regression(Parameters):
@@ -51,6 +43,7 @@ class Regression(Parameters):
         self,
         prior_scale: Any = 1.0,
         *,
+        groups: Any = None,
         bias_scale: float = 5.0,
         prior: str = "normal",
         covariance: str = "full",
@@ -60,6 +53,7 @@ class Regression(Parameters):
         max_iter: int = 100,
     ) -> None:
         self.prior_scale = prior_scale
+        self.groups = groups
         self.bias_scale = bias_scale
         self.prior = prior
         self.covariance = covariance
@@ -105,9 +99,14 @@ class Regression(Parameters):
         """
         self._check_parameters()
         rows = self._rows(X, y, sample_weight)
+        scaled = None
+        if prior is None:
+            scaled = declared_prior(
+                self.prior, self.prior_scale, self.groups, self.bias_scale, len(rows.names)
+            )
         classes = tuple(getattr(self, "classes_", ())) or None
-        used = self._prior(len(rows.names)) if prior is None else prior_from(prior, rows, classes)
-        settings = {**self.get_params(), "prior": used}
+        used = prior_from(prior, rows, classes) if scaled is None else scaled.prior
+        settings = {**self.get_params(), "prior": scaled or used}
         read = for_ranks(rows, checkpoint, self.likelihood, settings)
         objective = Objective(read, self.likelihood, used, float(self.beta))
         project = projection(self.covariance, self.rank)
@@ -117,13 +116,16 @@ class Regression(Parameters):
             project,
             loc=loc,
             covariance=covariance,
+            scaled=scaled,
             tol=self.tol,
             max_iter=self.max_iter,
         )
-        self._keep(rows, used, fitted)
+        if scaled is not None:
+            self.prior_scale_ = scales_by_name(fitted.prior, self.groups)
+        self._keep(rows, fitted)
         return self
 
-    def _keep(self, rows: Rows, prior: Prior, fitted: Fitted) -> None:
+    def _keep(self, rows: Rows, fitted: Fitted) -> None:
         """Set the attributes that scikit-learn's conventions ask for."""
         self.n_features_in_ = len(rows.names)
         self.feature_names_in_ = np.array(rows.names, dtype=object)
@@ -138,13 +140,13 @@ class Regression(Parameters):
         self.trace_ = np.array(fitted.trace)
         self.n_iter_ = fitted.num_passes
         self.converged_ = fitted.converged
-        self.prior_ = prior
+        self.prior_ = fitted.prior
         classes = getattr(self, "classes_", None)
         self.posterior_ = Posterior(
             fitted.loc,
             fitted.covariance,
             rows.names,
-            prior,
+            fitted.prior,
             self.likelihood.name,
             fitted.elbo,
             fitted.expected_log_likelihood,
@@ -171,8 +173,6 @@ class Regression(Parameters):
             value = getattr(self, name)
             if not (isinstance(value, numbers.Integral) and int(value) >= 1):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if self.prior not in PRIORS:
-            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}")
 
     def _rows(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         if hasattr(X, "num_chunks"):
@@ -207,19 +207,6 @@ class Regression(Parameters):
     def _start_of_bias(self, rows: Rows) -> float:
         """Return a bias to start with."""
         return 0.0
-
-    def _prior(self, num_features: int) -> Prior:
-        """Return the prior that the parameters declare."""
-        scale = torch.as_tensor(self.prior_scale, dtype=torch.float64)
-        if scale.dim() > 1 or (scale.dim() == 1 and len(scale) != num_features):
-            raise ValueError(
-                f"prior_scale must be a number or one for each of {num_features} features, got "
-                f"shape {tuple(scale.shape)}"
-            )
-        if not bool(((scale > 0) & torch.isfinite(scale)).all()):
-            raise ValueError(f"prior_scale must be positive, got {self.prior_scale!r}")
-        bias = torch.tensor([float(self.bias_scale)], dtype=torch.float64)
-        return PRIORS[self.prior](torch.cat([bias, scale.expand(num_features)]))
 
     # --- what a fit can be asked for ------------------------------------------------------------
 
