@@ -18,16 +18,21 @@ from torch import Tensor
 
 from .anderson import Anderson
 from .covariance import Covariance, LowRankCovariance
+from .local_model import LocalModel, local_model
 from .newton_cg import newton_move
 from .objective import Objective, Point
+from .prior import GaussianPrior, NormalPrior
 
 #: A step that is shorter than this and still lowers the ELBO ends the ascent.
 SHORTEST = 1e-6
+#: An optimum of the local model is this part of the tolerance accurate, or has so many steps.
+MODEL_PART, MODEL_ITER = 0.1, 100
 #: An ascent ends by the worst contraction of so many steps.
 _RATIOS = 3
 #: Up to this mean variance of the rows' predictors a step is nearly that of Newton.
 SMALL_VARIANCE = 0.05
 
+GAUSSIAN_PRIORS = NormalPrior, GaussianPrior
 #: From a dense precision (or its diagonal), a root of its inverse (or None) and the covariance
 #: before it to the covariance of a family.
 Project = Callable[[Tensor, Tensor | None, Covariance], Covariance]
@@ -101,9 +106,12 @@ def ascend(
     length, is_stuck, anderson = 1.0, False, Anderson()
     while True:
         step = step_from(objective, point, project, length)
+        is_exact = isinstance(objective.prior, GAUSSIAN_PRIORS)
+        if not is_exact and _has_model(objective, point, step):
+            step, is_exact = _with_exact_prior(objective, point, step, project, tol), True
         gains.append(step.gain if step.length == 1.0 else math.inf)
         contraction = max(_ratios(gains), default=math.inf)
-        converged = _remaining(point, step, contraction) <= tol
+        converged = _remaining(point, step, contraction, is_exact) <= tol
         if converged or is_stuck or passes >= max_iter:
             return Ascent(point, step, tuple(trace), passes, converged)
         combined = _combined(anderson, point, step, project)
@@ -119,6 +127,35 @@ def ascend(
         if combined is None:
             length = 0.5 * step.length
             is_stuck = step.gain <= _rounding(objective, point) or length < SHORTEST
+
+
+def _has_model(objective: Objective, point: Point, step: Step) -> bool:
+    """Return whether a whole step can be that of the local model; a model itself has none."""
+    is_dense = point.precision.dim() == 2
+    return is_dense and step.length == 1.0 and not isinstance(objective, LocalModel)
+
+
+def _with_exact_prior(
+    objective: Objective, point: Point, step: Step, project: Project, tol: float
+) -> Step:
+    """Return the step to the optimum of the local model, in which the prior is exact.
+
+    The curvature of a prior that is no Gaussian follows q, and the plain step takes it from before
+    the step. The model knows better, without a pass over the rows.
+    """
+    found = ascend(
+        local_model(objective, point),
+        step.loc,
+        step.covariance,
+        project,
+        tol=MODEL_PART * tol,
+        max_iter=MODEL_ITER,
+    )
+    end = found.step
+    move = end.loc - point.loc
+    gain_of_loc = 0.5 * float(move @ found.last.precision @ move)
+    gain = (found.last.elbo - point.elbo) / objective.beta + end.gain
+    return Step(end.loc, end.covariance, 1.0, gain_of_loc, max(gain - gain_of_loc, 0.0))
 
 
 def _combined(
@@ -143,7 +180,7 @@ def _combined(
     return loc, project(precision, root, step.covariance)
 
 
-def _remaining(point: Point, step: Step, contraction: float) -> float:
+def _remaining(point: Point, step: Step, contraction: float, is_exact: bool) -> float:
     """Return how far from the optimum a step ends, nats.
 
     A step sets the precision that belongs to the mean before it, and the mean that belongs to the
@@ -152,11 +189,12 @@ def _remaining(point: Point, step: Step, contraction: float) -> float:
     e^2 / 4 nats a coefficient, and one of the variances v enters the slopes by v e / 2: together
     the distance shrinks to v / 2 times its value, v being the mean variance. Of the covariance the
     changes of its diagonal count, since those of the correlations cancel in the sum over rows.
-    Where v is not small, the last steps tell how the distance shrinks.
+    Where v is not small, or the step knows the curvature of the prior before it alone, the last
+    steps tell how the distance shrinks.
     """
     variance = point.spread(step.covariance) / point.curvature
     change = 2.0 * step.gain_of_loc / point.curvature
-    if step.length == 1.0 and variance + change < SMALL_VARIANCE:
+    if is_exact and step.length == 1.0 and variance + change < SMALL_VARIANCE:
         ratio = point.covariance.marginal_scale / step.covariance.marginal_scale
         of_covariance = 0.25 * float((ratio.square() - 1.0).square().sum())
         return 0.5 * (variance + change) * (step.gain_of_loc + of_covariance)

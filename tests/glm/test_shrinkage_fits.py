@@ -87,18 +87,31 @@ def test_the_fit_is_a_stationary_point_and_its_elbo_is_right(name, covariance):
         assert per_sd.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal"])
-@pytest.mark.parametrize("scale", [0.05, 1.0])
-@pytest.mark.parametrize("name", PRIORS)
-def test_a_fit_ends_within_twice_its_tolerance(name, scale, covariance):
+def wide():
+    """More features than rows: steps contract slowly."""
+    x = np.random.default_rng(1).normal(size=(60, 100))
+    return x, x[:, 0] + x[:, 1] > 0
+
+
+def long():
+    """Many rows for each feature: steps contract as slowly as the prior's curvature changes."""
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(60, 100))  # more features than rows: steps contract slowly
-    y = x[:, 0] + x[:, 1] > 0
+    x = rng.normal(size=(2000, 10))
+    weights = np.array([2.0, -1.0, 0.1, 0.03] + 6 * [0.0])
+    return x, rng.random(2000) < 1 / (1 + np.exp(-x @ weights))
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize("scale", [0.02, 1.0])
+@pytest.mark.parametrize("shape", [wide, long])
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_fit_ends_within_three_times_its_tolerance(name, shape, scale, covariance):
+    x, y = shape()
     settings = {"prior": name, "covariance": covariance, "max_iter": 2000}
-    tight = LogisticRegression(scale, tol=1e-9, **settings).fit(x, y)
+    tight = LogisticRegression(scale, tol=1e-7, **settings).fit(x, y)
     loose = LogisticRegression(scale, tol=1e-4, **settings).fit(x, y)
-    scales = torch.tensor([5.0] + 100 * [scale], dtype=torch.float64)
+    scales = torch.tensor([5.0] + x.shape[1] * [scale], dtype=torch.float64)
     root = torch.tensor(np.diag(loose.scale_) if covariance == "diagonal" else loose.scale_tril_)
     with torch.no_grad():
         reached = elbo(x, y, PRIORS[name](scales), torch.tensor(loose.loc_), root).item()
-    assert -1e-6 < tight.elbo_ - reached < 2e-4
+    assert -1e-6 < tight.elbo_ - reached < 3e-4
