@@ -8,7 +8,9 @@ there. Nothing else has to be kept and put back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,19 @@ from .distributed import check_same, sent, share, total_of_ranks
 from .fingerprint import fingerprint
 from .rows import Chunk, Rows
 from .statistics import Statistics
-from .tree import Node, PartialSums
+from .tree import PartialSums
 
 _KIND = "pyro_kl.glm"
-#: A pass over the data has at most this many blocks; a process that is killed costs one of them.
-NUM_BLOCKS = 32
+#: A rank computes for so many times as long as a write takes before it writes the next block.
+WAIT = 20.0
 
 
 class Journal:
     """The sums of a fit in a folder, from which any number of ranks can go on.
 
-    A block is a subtree of chunks. A rank writes each block that it has finished, and rank 0 the
-    total of each pass, after which the blocks of the pass are removed. A process that is killed
-    costs the blocks that the ranks were at.
+    A block has the chunks that a rank has computed one after another between two writes, added up
+    to complete subtrees. Rank 0 writes the total of each pass, after which the blocks of the pass
+    are removed. A process that is killed costs the blocks that the ranks were at.
 
     The folder may be on a disk that all machines share. If each machine has one of its own, the
     blocks are where the ranks were that have written them, and the totals where rank 0 was.
@@ -50,6 +52,7 @@ class Journal:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pass = 0
+        self._last_write, self._seconds = time.monotonic(), 0.0
         refused = sent(self._open(dict(fit)) if this_rank() == 0 else "", rank=0)
         if refused:
             raise ValueError(refused)
@@ -60,7 +63,7 @@ class Journal:
         if not path.exists():
             files.write(path, {"fit": fit}, _KIND)
         there = files.read(path, _KIND)["fit"]
-        for name in sorted(fit.keys() | there.keys()):
+        for name in {**fit, **there}:
             if fit.get(name) != there.get(name):
                 return (
                     f"The checkpoint in {self.folder} is of another fit: {name} {there.get(name)} "
@@ -80,23 +83,36 @@ class Journal:
         total = sent(self._read_total() if this_rank() == 0 else None, rank=0)
         if total is not None:
             return total
-        level = max(0, (count - 1) // NUM_BLOCKS).bit_length()
-        holders = self._holders(level)
         own: PartialSums[Any] = PartialSums()
-        for position, rank in holders.items():
-            if rank == this_rank():
-                _add(own, self._read_block(Node(level, position)))
-        left = [place for place in range(-(-count >> level)) if place not in holders]
-        for position in share(left):
-            block = Node(level, position)
-            part: PartialSums[Any] = PartialSums()
-            for index in range(block.start, min(block.stop, count)):
-                part.add(index, value_of(index))
-            self._write_block(block, part)
-            _add(own, part)
+        left = set(range(count))
+        for block, rank in self._blocks().items():
+            if left.issuperset(block):  # a disk of another machine may have an older block, too
+                left.difference_update(block)
+                if rank == this_rank():
+                    _add(own, self._read_block(block))
+        self._compute(share(sorted(left)), value_of, own)
         total = total_of_ranks(own, count)
         self._write_total(total)
         return total
+
+    def _compute(
+        self, indices: Sequence[int], value_of: Callable[[int], Any], own: PartialSums[Any]
+    ) -> None:
+        """Add the values of some chunks to the sums of this rank, and write them in blocks."""
+        block: PartialSums[Any] = PartialSums()
+        first = indices[0] if indices else 0
+        for index, following in zip_longest(indices, indices[1:]):
+            block.add(index, value_of(index))
+            if following != index + 1 or self._is_due(block):
+                if following is not None or num_ranks() > 1:  # one rank has the total at once
+                    self._write_block(range(first, index + 1), block)
+                _add(own, block)
+                block, first = PartialSums(), following
+
+    def _is_due(self, block: PartialSums[Any]) -> bool:
+        """Whether a block is worth its write: long in the making, and a file of a few subtrees."""
+        elapsed = time.monotonic() - self._last_write
+        return elapsed >= WAIT * self._seconds and len(block.subtrees) <= 2
 
     # --- files --------------------------------------------------------------------------------
 
@@ -113,25 +129,32 @@ class Journal:
         for path in self.folder.glob(f"pass-{self._pass:05d}.*"):
             path.unlink(missing_ok=True)
 
-    def _holders(self, level: int) -> dict[int, int]:
-        """The blocks of this pass that are there: position -> the rank that reads it."""
-        paths = self.folder.glob(f"pass-{self._pass:05d}.block-{level}-*[0-9]")
-        there = [int(path.name.rpartition("-")[2]) for path in paths]
-        ranks = gather(there) if num_ranks() > 1 else [there]
-        return {place: rank for rank, places in enumerate(ranks) for place in places}
+    def _blocks(self) -> dict[range, int]:
+        """The blocks of this pass that are there: their chunks -> the rank that reads them."""
+        names = [path.name for path in self.folder.glob(f"pass-{self._pass:05d}.*-*[0-9]")]
+        ranks = gather(names) if num_ranks() > 1 else [names]
+        blocks = {}
+        for number, name in enumerate(sorted(set().union(*ranks))):
+            readers = [rank for rank, there in enumerate(ranks) if name in there]
+            first, last = map(int, name.partition(".")[2].split("-"))
+            blocks[range(first, last + 1)] = readers[number % len(readers)]
+        return blocks
 
-    def _path(self, block: Node) -> Path:
-        return self.folder / f"pass-{self._pass:05d}.block-{block.level}-{block.position}"
+    def _path(self, block: range) -> Path:
+        return self.folder / f"pass-{self._pass:05d}.{block[0]:07d}-{block[-1]:07d}"
 
-    def _write_block(self, block: Node, part: PartialSums[Any]) -> None:
-        subtrees = [[*node, _plain(value)] for node, value in part.subtrees.items()]
+    def _write_block(self, block: range, sums: PartialSums[Any]) -> None:
+        start = time.monotonic()
+        subtrees = [[*node, _plain(value)] for node, value in sums.subtrees.items()]
         files.write(self._path(block), {"subtrees": subtrees}, _KIND)
+        self._last_write = time.monotonic()
+        self._seconds = self._last_write - start
 
-    def _read_block(self, block: Node) -> PartialSums[Any]:
-        part: PartialSums[Any] = PartialSums()
+    def _read_block(self, block: range) -> PartialSums[Any]:
+        sums: PartialSums[Any] = PartialSums()
         for level, position, value in files.read(self._path(block), _KIND)["subtrees"]:
-            part.add(position, _value(value), level)
-        return part
+            sums.add(position, _value(value), level)
+        return sums
 
 
 class ResumableRows:

@@ -17,14 +17,17 @@ def fingerprint(rows: Rows, likelihood: Likelihood, settings: Mapping[str, Any])
     """Return a line for each thing that the sums of a fit depend on.
 
     Of the data, these are the names of the columns, the number of chunks, and the sums of the
-    first chunk and the last one; reading all would cost a pass.
+    first chunk and the last one: reading all would cost a pass. Of the program it is the version.
 
     Args:
         rows: the data.
         likelihood: of a target.
         settings: numbers, texts, tensors and dataclasses of them by name.
     """
+    from .. import __version__  # the package is complete when a fit starts
+
     return {
+        "version": __version__,
         "columns": f"{len(rows.names)} ({_checksum(repr(rows.names).encode())})",
         "dtype": str(rows.dtype).removeprefix("torch."),
         "number of chunks": str(rows.num_chunks),
