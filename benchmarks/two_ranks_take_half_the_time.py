@@ -56,6 +56,7 @@ def fit(folder):
         result = {"seconds": min(seconds[1:]), "loc": fitted.loc_.tolist()}
         (folder / "result.json").write_text(json.dumps(result))
     distributed.destroy_process_group()
+    time.sleep(0.2)  # a thread of gloo needs the interpreter for a moment after a message
 
 
 def turn(folder, ranks):

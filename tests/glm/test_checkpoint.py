@@ -1,14 +1,12 @@
 """Checkpoints of a fit: it goes on from the sums in a folder, and refuses those of another fit."""
 
 import os
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pyro_kl.glm import checkpoint
 from pyro_kl.glm import rows as chunks
-from pyro_kl.glm.covariance import DiagonalCovariance
 from pyro_kl.glm.logistic import LogisticRegression
 from pyro_kl.glm.poisson import PoissonRegression
 
@@ -132,12 +130,7 @@ def test_the_sums_of_another_likelihood_are_refused(table, tmp_path):
 
 def test_a_posterior_as_prior_is_part_of_the_fit(table, tmp_path):
     first, second = (
-        SimpleNamespace(
-            names=("x0", "x1", "x2"),
-            loc=table[0].new_zeros(4),
-            covariance=DiagonalCovariance(table[0].new_full((4,), scale)),
-        )
-        for scale in (1.0, 2.0)
+        PoissonRegression(prior_scale=scale).fit(*table).posterior_ for scale in (1.0, 2.0)
     )
     PoissonRegression().fit(*table, prior=first, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="is of another fit: prior GaussianPrior"):

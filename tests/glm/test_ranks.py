@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 FITS = ["full", "few", "sparse"]
 
 
-#: After a restart torch 2.13 connects processes by the addresses of those before them, and they wait
-#: in vain, unless the store of the addresses is made anew.
+#: After a restart torch 2.13 connects processes by the addresses of those before, and they wait in
+#: vain, unless the store of the addresses is made anew.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
