@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from pyro_kl.__main__ import main
+from pyro_kl.glm import LogisticRegression, read_table
 from pyro_kl.glm.posterior import Posterior
+from pyro_kl.glm.watched import WatchedRows
 
 NUM_ROWS = 300
 
@@ -123,3 +125,21 @@ def test_bad_input_gets_one_line(table, arguments, says, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_a_bar_tells_which_pass_it_is(capfd, monkeypatch):
+    for name in ("DELAY", "INTERVAL"):
+        monkeypatch.setattr(f"pyro_kl.glm.watched.{name}", 0.0)
+    monkeypatch.setattr("pyro_kl.glm.tables.batches.ROWS", 100)
+    rows = read_table(frame(), "y")
+    watched = WatchedRows(rows, rows.target, show=True)
+    fitted = LogisticRegression().fit(watched)
+    watched.close()
+    bars = capfd.readouterr().err
+    assert "pass 1:" in bars
+    assert f"pass {fitted.n_iter_}:" in bars
+    assert " 2/3 " in bars
+    assert fitted.elbo_ == LogisticRegression().fit(rows).elbo_
+    quiet = WatchedRows(rows, rows.target, show=False)
+    LogisticRegression().fit(quiet)
+    assert capfd.readouterr().err == ""

@@ -335,3 +335,9 @@ def test_a_column_that_looks_like_an_identifier_can_be_kept():
     assert rows.names == NAMES
     assert "day: left out, numbers the rows" in rows.report
     assert read_table(table, "y", keep=["day"]).names == (*NAMES, "day")
+
+
+def test_without_pyarrow_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'pyro-kl\[glm\]'"):
+        read_table(frame(), "y")
