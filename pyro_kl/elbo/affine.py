@@ -6,6 +6,7 @@ it is linear, and each product has one factor that does not depend on them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
+# The factor of a draw's covariance is a matrix with this many rows and columns at most.
+_MOST_COORDINATES = 4096
+
+
 class NotAffineError(Exception):
     """Why a tensor is not known to be affine in Normal draws."""
 
@@ -49,43 +54,53 @@ class NormalDraw:
     Attributes:
         name: of the guide's site.
         value: the draw.
-        loc: its mean.
-        columns: of the factor of its covariance, each of the value's shape, along a new first dim.
-        parameters: of its distribution.
+        distribution: a Normal, a MultivariateNormal or a LowRankMultivariateNormal.
     """
 
     name: str
     value: Tensor
-    loc: Tensor
-    columns: Tensor
-    parameters: tuple[Tensor, ...]
+    distribution: Any
 
     @classmethod
     def of(cls, name: str, distribution: Distribution, value: Tensor) -> NormalDraw | None:
         """The draw of a Normal that has a gradient, or None."""
-        if value.grad_fn is None:
-            return None
         while is_a(distribution, Independent):
             distribution = distribution.base_dist
-        if is_a(distribution, Normal):
-            loc, scale = distribution.loc, distribution.scale
-            columns = torch.diag(scale.expand(value.shape).reshape(-1))
-            parameters: tuple[Tensor, ...] = (loc, scale)
-        elif value.numel() != value.shape[-1:].numel():
-            return None  # a plate of vectors
-        elif is_a(distribution, MultivariateNormal):
-            loc = distribution.loc
-            columns = distribution._unbroadcasted_scale_tril.mT
-            parameters = (loc, columns)
-        elif is_a(distribution, LowRankMultivariateNormal):
-            loc = distribution.loc
-            factor = distribution._unbroadcasted_cov_factor
-            diagonal = distribution._unbroadcasted_cov_diag
-            columns = torch.cat([factor.mT, torch.diag_embed(diagonal.sqrt())], -2)
-            parameters = (loc, factor, diagonal)
+        of_vectors = is_a(distribution, (MultivariateNormal, LowRankMultivariateNormal))
+        one_vector = of_vectors and value.numel() == value.shape[-1]
+        if value.grad_fn is not None and (one_vector or is_a(distribution, Normal)):
+            return cls(name, value, distribution)
+        return None
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The mean, and what the covariance is made of."""
+        q = self.distribution
+        if is_a(q, Normal):
+            return q.loc, q.scale
+        if is_a(q, MultivariateNormal):
+            return q.loc, q._unbroadcasted_scale_tril
+        return q.loc, q._unbroadcasted_cov_factor, q._unbroadcasted_cov_diag
+
+    def columns(self) -> Tensor:
+        """A factor of the covariance: columns of the value's shape, along a new first dim.
+
+        Raises:
+            NotAffineError: the draw has too many coordinates for a matrix.
+        """
+        if self.value.numel() > _MOST_COORDINATES:
+            raise NotAffineError(
+                f"the guide's {self.name} has {self.value.numel()} coordinates, and more than "
+                f"{_MOST_COORDINATES} are too many"
+            )
+        _, *parts = self.parameters
+        if is_a(self.distribution, Normal):
+            columns = torch.diag(parts[0].expand(self.value.shape).reshape(-1))
+        elif is_a(self.distribution, MultivariateNormal):
+            columns = parts[0].mT
         else:
-            return None
-        return cls(name, value, loc, columns.reshape(-1, *value.shape), parameters)
+            columns = torch.cat([parts[0].mT, torch.diag_embed(parts[1].sqrt())], -2)
+        return columns.reshape(-1, *self.value.shape)
 
 
 def affine_in(start: _Edge, draws: Collection[NormalDraw]) -> list[NormalDraw]:
@@ -121,8 +136,9 @@ def _edge(x: Tensor) -> _Edge:
 
 
 def operation(node: Any) -> str:
-    """The name of a node's operation."""
-    return str(node.name()).rstrip("0123456789").removesuffix("Backward")
+    """The name of a node's operation; the whole name of one that is not torch's own."""
+    named = re.fullmatch(r"(\w+)Backward\d+", node.name())
+    return named[1] if named else str(node.name())
 
 
 def _check_linear(node: Any, depends: Sequence[bool]) -> None:
@@ -170,12 +186,12 @@ def mean_and_scale(x: Tensor, draws: Sequence[NormalDraw]) -> tuple[Tensor, Tens
     v = torch.zeros_like(x, requires_grad=True)
     values = [draw.value for draw in draws]
     pulled = torch.autograd.grad(x, values, v, create_graph=True)
-    gaps = [draw.value - draw.loc for draw in draws]
+    gaps = [draw.value - draw.distribution.loc for draw in draws]
     (gap,) = torch.autograd.grad(pulled, v, gaps, create_graph=True)
     variance: Any = 0.0
     for part, draw in zip(pulled, draws, strict=True):
         (columns,) = torch.autograd.grad(
-            part, v, draw.columns, create_graph=True, is_grads_batched=True
+            part, v, draw.columns(), create_graph=True, is_grads_batched=True
         )
         variance = variance + columns.square().sum(0)
     # The root of 0 has no derivative; the derivative of an expectation in it is 0.

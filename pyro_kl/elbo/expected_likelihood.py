@@ -100,10 +100,10 @@ def _integrate(node: Site, draws: list[NormalDraw]) -> None:
     found = _predictor(distribution)
     used = affine_in(found.start, draws)
     if not used:
-        raise NotAffineError("its predictor does not depend on a Normal draw of the guide")
+        raise NotAffineError("no Normal draw of the guide that has a gradient is in its predictor")
     check_independent(used)
-    for name, parameter in found.parameters.items():
-        if depends_on(parameter, used):
+    for name, part in {**found.parameters, "value": node["value"], "scale": node["scale"]}.items():
+        if isinstance(part, Tensor) and depends_on(part, used):
             raise NotAffineError(f"its {name} depends on the guide's draws")
     loc, scale = mean_and_scale(found.value, used)
     y, loc, scale, *own = torch.broadcast_tensors(
@@ -116,7 +116,8 @@ def _integrate(node: Site, draws: list[NormalDraw]) -> None:
     node["log_prob"] = scale_and_mask(value, node["scale"], node["mask"])
     node["log_prob_sum"] = node["log_prob"].sum()
     node[METHOD] = found.likelihood.method
-    node[REASON] = "the predictor is affine in " + ", ".join(draw.name for draw in used)
+    names = ", ".join(draw.name for draw in used)
+    node[REASON] = f"the expectation over {names}, in which the predictor is affine"
 
 
 def _predictor(distribution: Distribution) -> _Predictor:

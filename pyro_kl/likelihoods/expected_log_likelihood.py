@@ -8,6 +8,7 @@ from torch.distributions import Distribution
 
 from ..divergence.estimate import Estimate
 from ..numerics.dtypes import promoted
+from ..registry.subclasses import keeps_density
 from . import LIKELIHOODS
 from .likelihood import Likelihood
 
@@ -86,7 +87,10 @@ def _find(asked: str | type[Distribution] | Likelihood, link: str | None) -> Lik
 def _is_asked(likelihood: Likelihood, asked: object) -> bool:
     if isinstance(asked, str):
         return asked.lower() in (likelihood.name, likelihood.distribution.__name__.lower())
-    return isinstance(asked, type) and issubclass(asked, likelihood.distribution)
+    declared = likelihood.distribution
+    return (
+        isinstance(asked, type) and issubclass(asked, declared) and keeps_density(asked, declared)
+    )
 
 
 def _check_parameters(likelihood: Likelihood, given: dict[str, Tensor | float]) -> None:

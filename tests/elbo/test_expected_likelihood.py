@@ -63,7 +63,7 @@ def test_it_is_the_mean_over_draws_and_has_no_noise(family, guide_class):
     assert first == pytest.approx(second, rel=1e-5)
     row = elbo.report["y"]
     assert row.method == ("closed form" if family in CLOSED else "quadrature")
-    assert "affine in" in row.reason
+    assert "in which the predictor is affine" in row.reason
     sampled = pyro_kl.TraceKL_ELBO().evaluate(model, guide, num_particles=200)
     assert abs(first - sampled.loss) < 5 * sampled["y"].standard_error
 
@@ -135,6 +135,24 @@ def test_a_hierarchical_prior_may_have_any_latents_above_the_predictor():
         assert elbo.report["y"].method == "quadrature"
 
 
+def test_an_unknown_noise_is_sampled_apart_from_the_predictor():
+    def model():
+        noise = pyro.sample("noise", dist.LogNormal(0.0, 1.0))
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", 8):
+            pyro.sample("y", dist.Normal(X @ w, noise), obs=torch.linspace(-1, 1, 8))
+
+    guide = made(autoguide.AutoNormal, model)
+    elbo = pyro_kl.TraceKL_ELBO(likelihood="exact")
+    row = elbo.evaluate(model, guide, num_particles=200)["y"]
+    assert row.method == "closed form"
+    sampled = pyro_kl.TraceKL_ELBO().evaluate(model, guide, num_particles=200)["y"]
+    assert 0 < row.standard_error < sampled.standard_error
+    assert abs(row.nats - sampled.nats) < 5 * sampled.standard_error
+    with pytest.warns(UserWarning, match="y: its noise depends on the guide's draws"):
+        elbo.loss(model, made(autoguide.AutoMultivariateNormal, model))
+
+
 def hand_written(dependent):
     def guide():
         loc = pyro.param("loc", torch.tensor(0.3))
@@ -166,7 +184,7 @@ REFUSED = {
     "a square": (lambda b, w: b + X @ w.square(), None, "Pow is between"),
     "a hinge": (lambda b, w: torch.relu(b + X @ w), None, "Relu is between"),
     "a choice": (lambda b, w: torch.where(X @ w > 0, X @ w, b), None, "Where is between"),
-    "no draw": (lambda b, w: OFFSET, None, "does not depend on a Normal draw"),
+    "no draw": (lambda b, w: OFFSET, None, "no Normal draw of the guide"),
     "a guide with an order": (None, hand_written(True), "guide's w depends on another draw"),
     "score functions": (None, not_reparametrised, "bias is not reparametrised"),
 }
@@ -212,6 +230,38 @@ def test_each_site_is_decided_on_its_own():
         assert line in message
     methods = {name: elbo.report[name].method for name in "ytnz"}
     assert methods == {"y": "observed", "t": "observed", "n": "observed", "z": "closed form"}
+
+
+class Sum(torch.autograd.Function):
+    """No sum: its name alone is that of a linear operation."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.abs()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+@pytest.mark.parametrize(
+    ("size", "predictor", "why"),
+    [
+        (3, lambda w: Sum.apply(X @ w), "SumBackward is between"),
+        (5000, lambda w: w[:8], "5000 coordinates, and more than 4096 are too many"),
+    ],
+)
+def test_operations_of_others_and_long_draws_are_refused(size, predictor, why):
+    def model():
+        w = pyro.sample("w", dist.Normal(torch.zeros(size), 1.0).to_event(1))
+        with pyro.plate("data", 8):
+            pyro.sample("y", dist.Bernoulli(logits=predictor(w)), obs=torch.ones(8))
+
+    guide = made(autoguide.AutoNormal, model)
+    elbo = pyro_kl.TraceKL_ELBO(likelihood="exact")
+    with pytest.warns(UserWarning, match=why):
+        elbo.loss(model, guide)
+    assert elbo.report["y"].method == "observed"
 
 
 def test_particles_in_one_tensor_are_refused():

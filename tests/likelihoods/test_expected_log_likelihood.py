@@ -125,6 +125,13 @@ def test_the_bound_of_a_categorical_is_below_and_close():
     assert ((found.value - sampled.mean(1)) < 5 * sampled.std(1) / math.sqrt(4000)).all()
 
 
+class OtherBernoulli(dist.Bernoulli):
+    """A subclass with another density."""
+
+    def log_prob(self, value):
+        return super().log_prob(1 - value)
+
+
 ERRORS = (
     (("poisson", -1, 0.0, 1.0), {}, r"poisson\" has y in 0, 1, 2, .*; 1 of 1 .* first of them -1"),
     (("bernoulli", 0.5, 0.0, 1.0), {}, "has y in 0 and 1"),
@@ -137,6 +144,7 @@ ERRORS = (
     (("gamma", 1, 0.0, 1.0), {}, r"declared for gamma\. There are \"bernoulli\""),
     (("poisson", 1, 0.0, 1.0), {"link": "probit"}, 'poisson with link "probit"'),
     ((dist.Gamma, 1, 0.0, 1.0), {}, "declared for Gamma"),
+    ((OtherBernoulli, 1, 0.0, 1.0), {}, "declared for OtherBernoulli"),
 )
 
 
