@@ -25,6 +25,23 @@ class Parameters:
             setattr(self, name, value)
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` has been called."""
+        return hasattr(self, "loc_")
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's pipelines and searches ask an estimator."""
+        from sklearn import utils
+
+        is_classifier = hasattr(self, "predict_proba")
+        return utils.Tags(
+            estimator_type="classifier" if is_classifier else "regressor",
+            target_tags=utils.TargetTags(required=True),
+            classifier_tags=utils.ClassifierTags(multi_class=False) if is_classifier else None,
+            regressor_tags=None if is_classifier else utils.RegressorTags(),
+            input_tags=utils.InputTags(sparse=True),
+        )
+
     def __repr__(self) -> str:
         """The parameters that are not the defaults."""
         defaults = inspect.signature(type(self).__init__).parameters
