@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..svi.checkpoint import replacing
 from .covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
 from .prior import GaussianPrior, NormalPrior
 from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
@@ -66,9 +67,8 @@ def write(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
             header[name] = json.dumps(_plain(name, value, tensors))
         except TypeError as error:
             raise TypeError(f"{name} of the posterior cannot be saved: {error}") from None
-    part = Path(path).with_name(Path(path).name + ".part")
-    save_file(tensors, part, metadata=header)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata=header)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,6 @@ SVI = "pyro_kl.SVI"
 def write(path: str | os.PathLike[str], state: Mapping[str, Any], kind: str = SVI) -> None:
     """Write a checkpoint, so that at every moment `path` is the old file or the whole new one.
 
-    The new file is complete on the disk before it takes the place of the old one. A process that
-    is killed before that leaves a file with the ending `.part`, which the next one overwrites.
-
     Args:
         path: the file; its folder exists.
         state: tensors, numbers, texts, None, and lists, tuples and dicts of them.
@@ -34,11 +32,22 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any], kind: str = SV
         TypeError: there is anything else in it, which `read` would refuse.
     """
     plain = _plain("", {"kind": kind, "format": FORMAT, **state})
+    with replacing(path) as part, part.open("wb") as file:
+        torch.save(plain, file)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Replace a file: at every moment `path` is the old file or the whole new one.
+
+    The context has the path of a file to write. It is complete on the disk before it takes the
+    place of the old one. A process that is killed before that leaves a file with the ending
+    `.part`, which the next one overwrites.
+    """
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save(plain, file)
-        file.flush()
+    yield part
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
     if os.name != "nt":  # the new name, too, has to reach the disk

@@ -251,6 +251,18 @@ def test_a_label_that_json_cannot_hold_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_replaced_by_a_whole_one_only(tmp_path, monkeypatch):
+    def full_disk(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    posterior().save(tmp_path / "p")
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        posterior(loc=torch.zeros(D).double()).save(tmp_path / "p")
+    assert torch.equal(Posterior.load(tmp_path / "p").loc, posterior().loc)
+
+
 def foreign(path):
     save_file({"loc": torch.zeros(2)}, path)
 
