@@ -27,6 +27,8 @@ class BinaryRegression(Regression):
         return torch.from_numpy(is_second)
 
     def _take_target_of(self, rows: Any) -> None:
+        if rows.target.classes is None:
+            raise ValueError("the target of the table has counts; read it without counts=True")
         self.classes_ = np.array(rows.target.classes, dtype=object)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:

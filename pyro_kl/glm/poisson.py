@@ -31,6 +31,10 @@ class PoissonRegression(Regression):
             raise ValueError(f"y must have counts: {self.likelihood.possible}")
         return counts
 
+    def _take_target_of(self, rows: Any) -> None:
+        if rows.target.classes is not None:
+            raise ValueError("the target of the table has two classes; read it with counts=True")
+
     def _start_of_bias(self, rows: Rows) -> float:
         """Return the log of the mean count of some rows, where the rates do not overflow."""
         chunk = rows.chunk(0)

@@ -9,7 +9,7 @@ from ..svi.progress import DELAY, INTERVAL, is_shown
 from .rows import Chunk, Rows
 
 if TYPE_CHECKING:
-    from .tables.target import Target
+    from .tables.target import Count, Target
 
 
 class WatchedRows:
@@ -23,7 +23,7 @@ class WatchedRows:
         show: True, False, or None for a bar where standard error is a terminal.
     """
 
-    def __init__(self, rows: Rows, target: Target, show: bool | None = None) -> None:
+    def __init__(self, rows: Rows, target: Target | Count, show: bool | None = None) -> None:
         self._rows, self.target = rows, target
         self.names, self.dtype = rows.names, rows.dtype
         self._is_shown = is_shown(show)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pyro_kl.glm import LogisticRegression
+from pyro_kl.glm import LogisticRegression, PoissonRegression
 from pyro_kl.glm.rows import in_memory
 from pyro_kl.glm.tables import TableError, batches, csv_batches, parquet, read_table
 
@@ -271,6 +271,27 @@ def test_weights_are_read_and_checked():
     table.loc[5, "w"] = -1
     with pytest.raises(TableError, match="row 6: the weight 'w' is negative"):
         read_table(table, "y", weight="w").chunk(0)
+
+
+def test_a_target_of_counts(tmp_path):
+    table = frame().assign(y=np.random.default_rng(3).poisson(2.0, NUM_ROWS))
+    table.loc[3, "y"] = -1
+    path = comma(table, tmp_path)
+    with pytest.raises(TableError, match="the target 'y' has the value -1, which is no count"):
+        in_memory(read_table(path, "y", counts=True))
+    path = comma(table.drop(index=3), tmp_path)
+    rows = read_table(path, "y", counts=True)
+    fit = PoissonRegression(tol=1e-8).fit(rows)
+    features = expected(table.drop(index=3))
+    same = PoissonRegression(tol=1e-8).fit(features, table["y"].drop(index=3).to_numpy())
+    assert fit.elbo_ == pytest.approx(same.elbo_, abs=1e-6)
+    assert fit.posterior_.classes is None
+    with pytest.raises(ValueError, match="without counts=True"):
+        LogisticRegression().fit(rows)
+    with pytest.raises(ValueError, match="with counts=True"):
+        PoissonRegression().fit(read_table(frame(), "y"))
+    with pytest.raises(TableError, match="the target 'y' is no count"):
+        read_table(frame(), "y", counts=True)
 
 
 def test_a_late_weight_that_is_no_number_is_found(tmp_path, small_chunks):

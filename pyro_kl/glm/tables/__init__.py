@@ -20,6 +20,7 @@ def read_table(
     source: Any,
     target: str,
     *,
+    counts: bool = False,
     positive: object | None = None,
     drop: Sequence[str] = (),
     keep: Sequence[str] = (),
@@ -46,7 +47,8 @@ def read_table(
         source: the path of a Parquet, Arrow or CSV file or of a folder of Parquet files; a list of
             paths of Parquet files; a table or data set of Arrow, a DataFrame of pandas or polars,
             or a data set of Hugging Face.
-        target: the column to predict; it has two values.
+        target: the column to predict; it has two values, or counts.
+        counts: whether it has counts, for `PoissonRegression`.
         positive: the value of the target that is 1; None for "yes", "true", "1" and their like,
             else the second in order.
         drop: columns that are not used.
@@ -83,6 +85,7 @@ def read_table(
     return open_table(
         source,
         target,
+        counts=counts,
         positive=positive,
         drop=drop,
         keep=keep,

@@ -16,7 +16,7 @@ from .errors import TableError
 from .parquet import ParquetBatches
 from .survey import Summary, Survey, is_number, survey
 from .table_rows import TableRows
-from .target import find_target
+from .target import Count, Target, find_count, find_target
 from .words import MISSING, is_text
 
 PARQUET = (".parquet", ".pq", ".parq")
@@ -27,6 +27,7 @@ def open_table(
     source: Any,
     target: str,
     *,
+    counts: bool,
     positive: object | None,
     drop: Sequence[str],
     keep: Sequence[str],
@@ -48,7 +49,11 @@ def open_table(
     if not any(batches.sizes):
         raise TableError(f"{batches.source}: there are no rows")
     options = Options(impute, standardise, max_levels, frozenset(keep), words)
-    label, lines = find_target(batches.source, target, found.target, positive)
+    label: Target | Count
+    if counts:
+        label, lines = find_count(batches.source, target, found.target)
+    else:
+        label, lines = find_target(batches.source, target, found.target, positive)
     lines += _checked_weight(batches.source, found.columns.pop(weight)) if weight else []
     kept, told = encoders(batches, found, options)
     dtype = dtype or _dtype(batches.schema, kept)

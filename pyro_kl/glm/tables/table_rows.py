@@ -13,7 +13,7 @@ from ..rows import ArrayRows, Chunk, never_empty
 from .batches import ROWS, Batches
 from .columns import Encoder, scales_of
 from .errors import TableError
-from .target import Target
+from .target import Count, Target
 from .words import numbers
 
 #: Chunks that a sample takes rows from, at least.
@@ -26,7 +26,7 @@ class TableRows:
     Attributes:
         names: of the features; fixed when the table is opened.
         dtype: of the features.
-        target: the column of the target, and which value is 1.
+        target: the column of the target, and what its numbers mean.
         shift: what was subtracted from each feature, shape ``(D,)``.
         scale: what each feature was divided by then, shape ``(D,)``.
     """
@@ -35,7 +35,7 @@ class TableRows:
         self,
         batches: Batches,
         encoders: Sequence[Encoder],
-        target: Target,
+        target: Target | Count,
         weight: str | None,
         missing: Sequence[str],
         dtype: torch.dtype,

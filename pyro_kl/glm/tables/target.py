@@ -1,4 +1,4 @@
-"""The target of a table: which of its two values is 1."""
+"""The target of a table: which of its two values is 1, or a count."""
 
 from __future__ import annotations
 
@@ -72,6 +72,32 @@ class Target:
         raise TableError(f"the target {self.name!r} is {shown(value)}; its values were {known}")
 
 
+@dataclass(frozen=True)
+class Count:
+    """A column of counts.
+
+    Attributes:
+        name: of the column.
+    """
+
+    name: str
+    classes: None = None
+
+    def encode(self, array: pa.Array, missing: Sequence[str]) -> np.ndarray:
+        """Return the counts, and nan where one is missing.
+
+        Raises:
+            TableError: a value is no count.
+        """
+        values = numbers(array, missing).astype(np.float64)
+        wrong = (values < 0.0) | (values != np.floor(values)) | np.isinf(values)
+        wrong &= ~np.isnan(values)
+        if wrong.any():
+            value = shown(values[wrong][0].item())
+            raise TableError(f"the target {self.name!r} has the value {value}, which is no count")
+        return values
+
+
 def shown(value: object) -> str:
     """A value as the file has it: 1 for 1.0, true for True."""
     if isinstance(value, bool):
@@ -114,9 +140,29 @@ def find_target(
     zero = values[0] if one is values[1] else values[1]
     target = Target(name, zero, one)
     lines = [f"target: 1 is {target.label!r} ({counts[one]:,} rows), 0 is {shown(zero)!r}"]
-    if counts[None]:
-        lines.append(f"{name}: {counts[None]:,} rows without a target are left out")
-    return target, lines
+    return target, lines + _missing_line(name, counts)
+
+
+def find_count(source: str, name: str, counts: Counter[object]) -> tuple[Count, list[str]]:
+    """Return a target of counts, and the lines to tell about it.
+
+    Args:
+        source: what messages call the table.
+        name: of the column.
+        counts: rows of each value; None counts the missing ones.
+
+    Raises:
+        TableError: it is text.
+    """
+    if any(isinstance(value, (str, bool)) for value in counts):
+        raise TableError(f"{source}: the target {name!r} is no count")
+    return Count(name), _missing_line(name, counts)
+
+
+def _missing_line(name: str, counts: Counter[object]) -> list[str]:
+    if not counts[None]:
+        return []
+    return [f"{name}: {counts[None]:,} rows without a target are left out"]
 
 
 def _sorted(values: list[object]) -> list[object]:
