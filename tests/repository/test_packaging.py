@@ -48,8 +48,8 @@ TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test
     ("folder", "available"),
     [
         # imported when a picture or a progress bar is drawn, a report is asked for as a
-        # DataFrame, a table is read, or a posterior is saved
-        ("pyro_kl", REQUIRED | REPORT | GLM | {"matplotlib", "tqdm"}),
+        # DataFrame, a table is read, a posterior is saved, or scikit-learn asks for its tags
+        ("pyro_kl", REQUIRED | REPORT | GLM | {"matplotlib", "tqdm", "sklearn"}),
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST | {"jax", "numpyro"}),  # these have an environment of their own
