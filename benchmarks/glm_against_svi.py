@@ -113,8 +113,8 @@ class Problem:
 
     def gap(self, guide: lr.Guide) -> float:
         """Nats between the ELBO of a guide and the optimum."""
-        exact = lr.expected_log_likelihood(guide, self.data.features, self.data.labels).value
-        return self.optimum - (exact - float(lr.joint_kl(guide, self.model).value))
+        exact = lr.expected_log_likelihood(guide, self.data.features, self.data.labels)
+        return self.optimum - (float(exact) - float(lr.joint_kl(guide, self.model).value))
 
     def guide(self, setting: Setting) -> tuple[Callable, Callable[[], lr.Guide]]:
         """A new guide, and what returns it as one whose ELBO can be computed."""

@@ -154,14 +154,14 @@ def elbo_section(fit: Fit, train: Dataset, num_samples: int) -> list[str]:
     kl = joint_kl(fit.guide, fit.model, num_samples)
     value, error = float(kl.value), float(torch.as_tensor(kl.standard_error))
     beta = fit.model.beta
-    elbo, off = likelihood.value - beta * value, max(likelihood.error, 1e-9)
+    elbo, off = float(likelihood) - beta * value, max(float(likelihood.error), 1e-9)
     kl_error = f" +- {error:.4f}" if error > 0 else ""
     return [
         *rule("ELBO = E_q[log likelihood] - beta * KL(q || prior), training rows, nats"),
-        f"  E_q[log likelihood]  {likelihood.value:12.4f}  {likelihood.method}",
+        f"  E_q[log likelihood]  {likelihood:12.4f}  {likelihood.method}",
         f"  KL(q || prior)       {value:12.4f}{kl_error}  {kl.method}",
         f"  beta                 {beta:12g}",
-        f"  ELBO                 {elbo:12.4f}  = {likelihood.value:.4f} - {beta:g} * {value:.4f}",
+        f"  ELBO                 {elbo:12.4f}  = {likelihood:.4f} - {beta:g} * {value:.4f}",
         f"The quadrature is off by less than {off:.0e} nats; it draws no samples.",
         *(
             ["The KL is sampled: there is no formula for this prior and guide."]
@@ -303,7 +303,7 @@ def svi_section(exact: Fit, svi: Fit, train: Dataset, seconds: float) -> list[st
 
 def _terms(fit: Fit, train: Dataset) -> tuple[float, float, float]:
     """Expected log likelihood, KL and ELBO, without sampling where there is a formula."""
-    likelihood = expected_log_likelihood(fit.guide, train.features, train.labels).value
+    likelihood = float(expected_log_likelihood(fit.guide, train.features, train.labels))
     kl = float(joint_kl(fit.guide, fit.model).value)
     return likelihood, kl, likelihood - fit.model.beta * kl
 

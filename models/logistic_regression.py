@@ -62,7 +62,6 @@ __all__ = [
     "MeanFieldGuide",
     "Prediction",
     "PriorName",
-    "Quadrature",
     "coefficient_kls",
     "elbo",
     "elbo_report",
@@ -223,22 +222,7 @@ def _guide_class(name: GuideName) -> type[MeanFieldGuide] | type[FullRankGuide]:
 # --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Quadrature:
-    """A number computed by quadrature.
-
-    Attributes:
-        value: The number.
-        error: A bound of its numerical error. There is no sampling.
-        method: How it was computed, in words.
-    """
-
-    value: float
-    error: float
-    method: str
-
-
-def expected_log_likelihood(guide: Guide, features: Tensor, labels: Tensor) -> Quadrature:
+def expected_log_likelihood(guide: Guide, features: Tensor, labels: Tensor) -> pyro_kl.Estimate:
     """Return ``E_q[log p(labels | coefficients)]`` in nats, summed over the rows.
 
     A logit is linear in the coefficients, so under a Gaussian guide that of row ``i`` is
@@ -253,7 +237,8 @@ def expected_log_likelihood(guide: Guide, features: Tensor, labels: Tensor) -> Q
     with torch.no_grad():
         rows = pyro_kl.expected_log_likelihood("bernoulli", labels, *guide.predictor(features))
     assert rows.error is not None
-    return Quadrature(float(rows.value.sum()), float(rows.error.sum()), rows.method)
+    total, error = rows.value.sum(), rows.error.sum()
+    return pyro_kl.Estimate(total, torch.zeros_like(total), rows.method, error=error)
 
 
 def joint_kl(
@@ -491,5 +476,5 @@ def _record(
     likelihood = expected_log_likelihood(guide, data.features, data.labels)
     kl = joint_kl(guide, model, num_samples=1000)
     history.step.append(step)
-    history.log_likelihood.append(likelihood.value)
+    history.log_likelihood.append(float(likelihood))
     history.kl.append(float(kl.value))

@@ -21,8 +21,9 @@ from .arrays import as_features
 from .coefficients import marginals
 from .covariance import Covariance
 from .design import Memory
+from .earlier_posterior import prior_from
 from .guide import GUIDES, SITES, GaussianGuide
-from .prior import Prior
+from .prior import GaussianPrior, Prior
 from .pyro_model import RegressionModel
 
 
@@ -103,24 +104,20 @@ class Posterior:
         Returns:
             Two tensors of shape (N,).
         """
+        here = GaussianPrior(self.loc, self.covariance)
+        parts: Iterator[Any]
+        if hasattr(features, "num_chunks"):
+            if tuple(features.names) != self.names:
+                raise ValueError("X has rows with other columns than those of the posterior")
+            here = prior_from(self, features)  # the same Gaussian in the units of these rows
+            parts = (features.chunk(index).features for index in range(features.num_chunks))
+        else:
+            parts = iter([self._fitted_units(features)])
         memory = Memory()
         with torch.no_grad():
-            parts = [
-                memory.design(part).predictor(self.loc, self.covariance)
-                for part in self._parts(features)
-            ]
-        loc, scale = (torch.cat(part) for part in zip(*parts, strict=True))
+            moments = [memory.design(part).predictor(here.loc, here.covariance) for part in parts]
+        loc, scale = (torch.cat(column) for column in zip(*moments, strict=True))
         return loc, scale
-
-    def _parts(self, features: Any) -> Iterator[Any]:
-        """The features in the units of the fit, in one part or chunk by chunk."""
-        if not hasattr(features, "num_chunks"):
-            yield self._fitted_units(features)
-            return
-        if tuple(features.names) != self.names:
-            raise ValueError("X has rows with other columns than those of the posterior")
-        for index in range(features.num_chunks):
-            yield features.chunk(index).features
 
     def predict(self, features: Any) -> Tensor:
         """The mean response of each row, with the posterior integrated out.

@@ -458,3 +458,10 @@ def test_a_posterior_of_a_table_predicts_from_rows_and_from_its_units(tmp_path):
     p = LogisticRegression().fit(rows).posterior_
     assert p.predict(rows).shape == (60,)
     torch.testing.assert_close(p.predict(rows).double(), p.predict(frame), rtol=0, atol=1e-5)
+    later = frame.iloc[:40] * 2.0 + 1.0  # is standardised by its own means and sds
+    later.assign(ill=y.numpy()[:40]).to_csv(tmp_path / "later.csv", index=False)
+    rows = read_table(tmp_path / "later.csv", "ill", standardise=True)
+    torch.testing.assert_close(p.predict(rows).double(), p.predict(later), rtol=0, atol=1e-5)
+    other = read_table(tmp_path / "later.csv", "ill", drop=["age"])
+    with pytest.raises(ValueError, match="other columns"):
+        p.predict(other)
