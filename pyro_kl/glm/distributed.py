@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from torch import distributed
+import torch
+from torch import Tensor, distributed
 
-from ..svi.ranks import gather, num_ranks, this_rank
+from ..svi.ranks import device_of_group, gather, num_ranks, this_rank
+from .message import Layout, vector_of
 from .tree import PartialSums
 
 Item = TypeVar("Item")
+#: A message has about this many elements at most, 32 MB, or one subtree.
+MESSAGE = 1 << 22
 
 
 def sum_of_chunks(count: int, value_of: Callable[[int], Any]) -> Any:
@@ -20,6 +24,8 @@ def sum_of_chunks(count: int, value_of: Callable[[int], Any]) -> Any:
         count: the number of chunks.
         value_of: from the number of a chunk to its value. All ranks have the same one.
     """
+    if count == 1:  # sooner computed than sent
+        return value_of(0)
     own: PartialSums[Any] = PartialSums()
     for index in share(range(count)):
         own.add(index, value_of(index))
@@ -45,10 +51,25 @@ def total_of_ranks(own: PartialSums[Any], count: int) -> Any:
     if num_ranks() == 1:
         return own.total(count)
     sums: PartialSums[Any] = PartialSums()
-    for rank, nodes in enumerate(gather(sorted(own.subtrees))):
-        for node in nodes:
-            sums.add(node.position, sent(own.subtrees.pop(node, None), rank), node.level)
+    layout = Layout.of(next(iter(own.subtrees.values()))) if own.subtrees else None
+    for rank, (nodes, of) in enumerate(gather((sorted(own.subtrees), layout))):
+        together = max(1, MESSAGE // of.length) if nodes else 1
+        for first in range(0, len(nodes), together):
+            some = nodes[first : first + together]
+            vector = torch.empty(len(some) * of.length, dtype=of.dtype)
+            if rank == this_rank():
+                torch.cat([vector_of(own.subtrees.pop(node)) for node in some], out=vector)
+            parts = _sent(vector, rank).split(of.length)
+            for node, part in zip(some, parts, strict=True):
+                sums.add(node.position, of.value(part), node.level)
     return sums.total(count)
+
+
+def _sent(vector: Tensor, rank: int) -> Tensor:
+    """Return the vector that one of the ranks has filled, where they are all computed."""
+    message = vector.to(device_of_group())
+    distributed.broadcast(message, src=rank)
+    return message.cpu()
 
 
 def sent(value: Any, rank: int) -> Any:

@@ -45,7 +45,7 @@ def warn_if_alone() -> None:
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:
     """The sums of some numbers over all ranks; the same bits on each of them."""
-    total = torch.tensor(values, dtype=torch.float64, device=_device())
+    total = torch.tensor(values, dtype=torch.float64, device=device_of_group())
     distributed.all_reduce(total)
     return total.tolist()
 
@@ -88,8 +88,8 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(message)
 
 
-def _device() -> torch.device:
-    """Where the group can exchange numbers that are not on a device yet."""
+def device_of_group() -> torch.device:
+    """Where tensors have to be to be sent, if they are on no GPU yet."""
     if distributed.get_backend() == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
