@@ -326,6 +326,7 @@ def test_eight_schools_shows_three_kinds_of_sites(schools):
     text = (schools / hierarchical.REPORT).read_text()
     assert "exact marginal of the joint guide" in text
     assert "Rao-Blackwellised" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert "theta: its prior depends on mu, tau" in text
     assert (schools / hierarchical.PICTURE).read_bytes()[:4] == b"\x89PNG"
     rows = [json.loads(line) for line in (schools / hierarchical.DATA).read_text().splitlines()]

@@ -31,6 +31,7 @@ def test_smoke(tmp_path, capsys):
     assert example.main(["--smoke", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "26,244 sentences, all enumerated" in text
+    assert max(map(len, text.splitlines())) <= 80
     for picture in example.PICTURES:
         assert (tmp_path / picture).stat().st_size > 20_000
     rows = [line.split() for line in text.splitlines() if line.startswith("  ") and "." in line]
