@@ -102,10 +102,12 @@ def _matrix(gaussian):
     return gaussian.covariance_matrix
 
 
-def test_the_kls_of_the_marginals_are_those_of_univariate_normals():
-    p = posterior("full")
-    sd, scale = p.joint().stddev, p.prior.scale
-    expected = scale.log() - sd.log() + (sd**2 + p.loc**2) / (2 * scale**2) - 0.5
+@pytest.mark.parametrize("prior", GAUSSIAN)
+def test_the_kls_of_the_marginals_are_those_of_univariate_normals(prior):
+    p = posterior("full", prior)
+    sd, other = p.joint().stddev, p.prior.distribution()
+    scale, away = other.variance.sqrt(), p.loc - other.mean
+    expected = scale.log() - sd.log() + (sd**2 + away**2) / (2 * scale**2) - 0.5
     torch.testing.assert_close(p.coefficient_kls.value, expected)
 
 
