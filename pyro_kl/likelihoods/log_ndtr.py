@@ -1,10 +1,11 @@
 """E log Phi(eta) of a Normal eta, and its derivatives in the mean, where Phi is the Normal CDF.
 
-The rule depends on the row's scale: Gauss and Hermite's with few nodes where it is small, the
-trapezoidal rule otherwise. log Phi is analytic within 2.8 of the real line (the zeros of Phi that
-are closest to it are 1.92 +- 2.82 i): the error of the trapezoidal rule decreases like
-exp(-17.7 / (step scale)). All is computed in float64, because x + phi(x) / Phi(x) loses x^2 units
-of its last digit where x is far below 0.
+Where all scales are small, it is a Taylor series in the variance. Otherwise the rule depends on
+the row's scale: Gauss and Hermite's with few nodes up to 0.25, the trapezoidal rule beyond.
+log Phi is analytic within 2.8 of the real line (the zeros of Phi that are closest to it are
+1.92 +- 2.82 i): the error of the trapezoidal rule decreases like exp(-17.7 / (step scale)). All
+is computed in float64, because x + phi(x) / Phi(x) loses x^2 units of its last digit where x is
+far below 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from torch import Tensor
 
 from .differentiable import Rule
 
+# The largest scale of the series, where four terms leave out 3e-10, and the smallest mean: each
+# coefficient loses |x| more units of the last digit where x is far below 0.
+_LARGEST_IN_SERIES, _SMALLEST_MEAN = 0.12, -50.0
 # The number of nodes of Gauss and Hermite's rule, by the largest scale.
 _GAUSS = {0.0: 1, 0.05: 3, 0.12: 4, 0.25: 6}
 # The scales at which the step of the trapezoidal rule changes. Beyond the last one it stays.
@@ -61,6 +65,31 @@ def _higher(x: Tensor) -> tuple[Tensor, ...]:
     return third, ratio * (2 * total * (1 - curvature) - third) - third * total
 
 
+def _series(x: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    """E f(eta) and of its derivatives by four terms: E (eta - x)^2k = (2k - 1)!! scale^2k.
+
+    f' has the Taylor coefficients t of ratio, from ratio' = -ratio (x + ratio).
+    """
+    value, ratio, second = _value_and_slopes(x)
+    slope, t = ratio.clone(), [ratio]
+    for j in range(7):
+        product = x * t[j]
+        if j:
+            product.add_(t[j - 1])
+        for i in range(j + 1):
+            product.addcmul_(t[i], t[j - i])
+        t.append(product.mul_(-1 / (j + 1)))
+    v = scale.square()
+    power, moment = v.clone(), 1
+    for k in (1, 2, 3):
+        moment *= 2 * k - 1
+        value.addcmul_(power, t[2 * k - 1], value=moment / (2 * k))
+        slope.addcmul_(power, t[2 * k], value=moment)
+        second.addcmul_(power, t[2 * k + 1], value=moment * (2 * k + 1))
+        power.mul_(v)
+    return value, slope, second
+
+
 @lru_cache
 def _rule(bound: float) -> tuple[Tensor, Tensor]:
     """Nodes and weights for a standard Normal."""
@@ -93,5 +122,13 @@ def _mean(
     return tuple(x.to(loc.dtype).reshape(loc.shape) for x in results)
 
 
+def _first(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    """E f(eta), E f'(eta) and E f''(eta) of f = log Phi."""
+    if scale.numel() and (scale.max() > _LARGEST_IN_SERIES or loc.min() < _SMALLEST_MEAN):
+        return _mean(_value_and_slopes, loc, scale)
+    series = _series(loc.to(torch.float64), scale.to(torch.float64))
+    return tuple(x.to(loc.dtype) for x in series)
+
+
 #: E f(eta), E f'(eta) and E f''(eta) of f = log Phi, eta ~ Normal(loc, scale^2).
-expectations = Rule(partial(_mean, _value_and_slopes), partial(_mean, _higher))
+expectations = Rule(_first, partial(_mean, _higher))

@@ -158,6 +158,18 @@ def test_huge_scales_and_means(dtype):
     torch.testing.assert_close(probit.value.to(D), wanted, rtol=2e-5, atol=0)
 
 
+@pytest.mark.parametrize("scale", [0.02, 0.12, 0.2])
+def test_a_probit_row_far_below_0_is_almost_quadratic(scale):
+    x = torch.tensor([-50.0, -200.0, -1000.0], dtype=D)
+    for rows in (x, x[:1]):
+        found = BERNOULLI_PROBIT.expected(
+            torch.ones_like(rows), rows, torch.full_like(rows, scale)
+        )
+        # log Phi(x) = -x^2 / 2 - log(-x sqrt(2 pi)) + log(1 - 1 / x^2 + 3 / x^4 - ...)
+        torch.testing.assert_close(found.slope, -rows - 1 / rows, rtol=0, atol=2e-5)
+        torch.testing.assert_close(found.curvature, 1 - 1 / rows**2, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("likelihood", SCALAR, ids=lambda each: each.name)
 def test_nothing_and_nan(likelihood):
     own = {name: torch.tensor(2.0, dtype=D) for name in likelihood.parameters}
