@@ -62,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("p", help="class of the first argument, e.g. Gamma")
         command.add_argument("q", help="class of the second argument, e.g. LogNormal")
     fit_command.add_arguments(
-        commands.add_parser("fit", help="a Bayesian logistic regression of a table")
+        commands.add_parser(
+            "fit",
+            help="a Bayesian logistic regression of a table",
+            usage=f"{parser.prog} fit FILE --target COLUMN [options]",
+        )
     )
     return parser
 

@@ -105,6 +105,13 @@ def test_the_table_is_changed_as_asked(table, capsys):
     assert "one sd" not in text
 
 
+def test_the_scale_of_the_prior_is_learnt(table, capsys):
+    text = printed(capsys, table, "--target", "y", "--prior-scale", "learn")
+    scales = {line.split()[1] for line in text.splitlines() if line.startswith(("a ", "b "))}
+    assert len(scales) == 1
+    assert scales != {"1.000"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -117,6 +124,7 @@ def test_the_table_is_changed_as_asked(table, capsys):
         (("table.csv", "--target", "y", "--prior", "cauchy"), "cauchy"),
         (("table.csv", "--target", "y", "--covariance", "half"), "half"),
         (("table.csv", "--target", "y", "--prior-scale", "-1"), "prior_scale"),
+        (("table.csv", "--target", "y", "--held-out", "0.0001"), "no rows are held out"),
     ],
 )
 def test_bad_input_gets_one_line(table, arguments, says, capsys, monkeypatch):
