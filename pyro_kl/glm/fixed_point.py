@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .anderson import Anderson
-from .covariance import Covariance, LowRankCovariance
+from .covariance import Covariance, FullCovariance, LowRankCovariance
 from .local_model import LocalModel, local_model
 from .newton_cg import newton_move
 from .objective import Objective, Point
@@ -29,7 +29,7 @@ SHORTEST = 1e-6
 MODEL_PART, MODEL_ITER = 0.1, 100
 #: An ascent ends by the worst contraction of so many steps.
 _RATIOS = 3
-#: Up to this mean variance of the rows' predictors a step is nearly that of Newton.
+#: Up to this largest variance of the rows' predictors a step is nearly that of Newton.
 SMALL_VARIANCE = 0.05
 
 GAUSSIAN_PRIORS = NormalPrior, GaussianPrior
@@ -187,20 +187,26 @@ def _remaining(point: Point, step: Step, contraction: float, is_exact: bool) -> 
     covariance before it. If the predictors of the rows change by d, their curvatures change by the
     part |d| at most (for a logit, probit or log link). A relative change of precisions by e costs
     e^2 / 4 nats a coefficient, and one of the variances v enters the slopes by v e / 2: together
-    the distance shrinks to v / 2 times its value, v being the mean variance. Of the covariance the
-    changes of its diagonal count, since those of the correlations cancel in the sum over rows.
-    Where v is not small, or the step knows the curvature of the prior before it alone, the last
-    steps tell how the distance shrinks.
+    the distance shrinks to v / 2 times its value. Here v is the largest variance, since all that
+    is known of a coefficient may come from a few rows; d^2 is at most 2 v times the gain of the
+    mean (Cauchy and Schwarz). Of the covariance the changes of its diagonal count, since those of
+    the correlations cancel in the sum over rows.
+
+    Where v is not small, where covariances lack the correlations of rows, and where the step
+    knows the curvature of the prior before it alone, the last steps tell how the distance shrinks. The first ones shrink
+    it more than later ones: none is trusted to halve it twice.
     """
-    variance = point.spread(step.covariance) / point.curvature
-    change = 2.0 * step.gain_of_loc / point.curvature
-    if is_exact and step.length == 1.0 and variance + change < SMALL_VARIANCE:
+    is_full = isinstance(step.covariance, FullCovariance)
+    if is_exact and is_full and step.length == 1.0:
         ratio = point.covariance.marginal_scale / step.covariance.marginal_scale
-        of_covariance = 0.25 * float((ratio.square() - 1.0).square().sum())
-        return 0.5 * (variance + change) * (step.gain_of_loc + of_covariance)
-    if contraction < 0.5:
-        return step.gain * contraction / (1.0 - contraction)
-    return 10.0 * step.gain
+        variance = point.largest_variance / min(float(ratio.min()), 1.0) ** 2
+        variance += 2.0 * step.gain_of_loc * variance
+        if variance < SMALL_VARIANCE:
+            of_covariance = 0.25 * float((ratio.square() - 1.0).square().sum())
+            return 0.5 * variance * (step.gain_of_loc + of_covariance)
+    if contraction < 1.0:
+        return step.gain * max(contraction / (1.0 - contraction), 1.0)
+    return 100.0 * step.gain
 
 
 def _ratios(gains: Sequence[float]) -> list[float]:

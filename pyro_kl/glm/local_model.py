@@ -50,6 +50,7 @@ class LocalModel(Objective):
             terms.precision,
             float(self.precision[0, 0]),
             centre.weight,
+            0.0,  # the curvature of the model is the same everywhere
         )
 
 

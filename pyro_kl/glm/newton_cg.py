@@ -29,7 +29,8 @@ def newton_move(objective: Objective, point: Point) -> Tensor:
 
     def curvature(index: int, chunk: Chunk, design: Design) -> Tensor:
         if index not in curvatures:
-            row = expectation(chunk, design, objective.likelihood, point.loc, point.covariance)
+            mean, scale = design.predictor(point.loc, point.covariance)
+            row = expectation(chunk, objective.likelihood, mean, scale)
             curvatures[index] = row.curvature
         return curvatures[index]
 

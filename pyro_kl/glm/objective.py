@@ -32,6 +32,7 @@ class Point:
         prior_precision: the part of the prior in that.
         curvature: the sum of the rows' curvatures, divided by beta.
         weight: the sum of the rows' weights.
+        largest_variance: of the rows' predictors.
     """
 
     loc: Tensor
@@ -44,6 +45,7 @@ class Point:
     prior_precision: Tensor
     curvature: float
     weight: float
+    largest_variance: float
 
     def spread(self, covariance: Covariance) -> float:
         """Return the sum of the rows' variances under a covariance, times their curvatures."""
@@ -94,6 +96,7 @@ class Objective:
             terms.precision,
             curvature,
             sums.weight,
+            sums.largest_variance,
         )
 
     def kl(self, loc: Tensor, covariance: Covariance) -> float:

@@ -17,12 +17,14 @@ class Statistics:
         gradient: of the weighted slopes times the rows, shape ``(D + 1,)``.
         precision: of the weighted curvatures times the rows' outer products, shape
             ``(D + 1, D + 1)``, of which the upper triangle counts; or its diagonal, ``(D + 1,)``.
+        largest_variance: no sum, but the largest variance of the predictors of these rows.
     """
 
     weight: float
     log_likelihood: float
     gradient: Tensor
     precision: Tensor
+    largest_variance: float
 
     def __iadd__(self, other: Statistics) -> Statistics:
         """Add the sums over other rows in place, which spares a copy of the precision."""
@@ -30,6 +32,7 @@ class Statistics:
         self.log_likelihood += other.log_likelihood
         self.gradient += other.gradient
         self.precision += other.precision
+        self.largest_variance = max(self.largest_variance, other.largest_variance)
         return self
 
     def __add__(self, other: Statistics) -> Statistics:
@@ -39,4 +42,5 @@ class Statistics:
             self.log_likelihood + other.log_likelihood,
             self.gradient + other.gradient,
             self.precision + other.precision,
+            max(self.largest_variance, other.largest_variance),
         )

@@ -39,11 +39,14 @@ def sweep(
     """
 
     def of_chunk(index: int, chunk: Chunk, design: Design) -> Statistics:
-        row = expectation(chunk, design, likelihood, loc, covariance)
+        mean, scale = design.predictor(loc, covariance)
+        used = scale if chunk.weight is None else scale * (chunk.weight > 0)
+        largest = float(used.max()) ** 2
+        row = expectation(chunk, likelihood, mean, scale)
         count = float(len(row.value)) if chunk.weight is None else _sum(chunk.weight)
         sums = design.precision if is_dense else design.precision_diagonal
         precision = sums(row.curvature)
-        return Statistics(count, _sum(row.value), design.gradient(row.slope), precision)
+        return Statistics(count, _sum(row.value), design.gradient(row.slope), precision, largest)
 
     total = over_chunks(rows, of_chunk)
     if is_dense:
@@ -70,10 +73,10 @@ def gradient_at_variance(
 
 
 def expectation(
-    chunk: Chunk, design: Design, likelihood: Likelihood, loc: Tensor, covariance: Covariance
+    chunk: Chunk, likelihood: Likelihood, mean: Tensor, scale: Tensor
 ) -> Expectation:
     """Return each row's expected log likelihood with its derivatives, times the row's weight."""
-    row = likelihood.expected(chunk.target, *design.predictor(loc, covariance))
+    row = likelihood.expected(chunk.target, mean, scale)
     if chunk.weight is None:
         return row
     weight = chunk.weight
