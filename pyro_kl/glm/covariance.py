@@ -37,6 +37,10 @@ class Covariance(Protocol):
         """Return ``tr(precision S)``; a precision of shape ``(D + 1,)`` is diagonal."""
         ...
 
+    def times(self, factor: float) -> Covariance:
+        """Return the covariance times a positive number."""
+        ...
+
     def distribution(self, loc: Tensor) -> dist.TorchDistribution:
         """Return the Gaussian with this covariance, event shape ``(D + 1,)``."""
         ...
@@ -78,6 +82,10 @@ class FullCovariance:
             return precision @ self.scale_tril.square().sum(-1)
         return (self.scale_tril * (precision @ self.scale_tril)).sum()
 
+    def times(self, factor: float) -> Covariance:
+        """Return the covariance times a positive number."""
+        return FullCovariance(self.scale_tril * factor**0.5)
+
     def distribution(self, loc: Tensor) -> dist.TorchDistribution:
         """Return the multivariate Normal."""
         return dist.MultivariateNormal(loc, scale_tril=self.scale_tril)
@@ -117,6 +125,10 @@ class DiagonalCovariance:
         """Return ``tr(precision S)``."""
         diagonal = precision if precision.dim() == 1 else precision.diagonal()
         return diagonal @ self.scale.square()
+
+    def times(self, factor: float) -> Covariance:
+        """Return the covariance times a positive number."""
+        return DiagonalCovariance(self.scale * factor**0.5)
 
     def distribution(self, loc: Tensor) -> dist.TorchDistribution:
         """Return the product of Normals."""
@@ -164,6 +176,10 @@ class LowRankCovariance:
             return precision @ self.marginal_scale.square()
         cross = (self.factor * (precision @ self.factor)).sum()
         return cross + precision.diagonal() @ self.scale.square()
+
+    def times(self, factor: float) -> Covariance:
+        """Return the covariance times a positive number."""
+        return LowRankCovariance(self.factor * factor**0.5, self.scale * factor**0.5)
 
     def distribution(self, loc: Tensor) -> dist.TorchDistribution:
         """Return the multivariate Normal of low rank."""

@@ -57,24 +57,29 @@ def sweep(
 
 def gradient_at_variance(
     rows: Rows, likelihood: Likelihood, loc: Tensor, variance: float
-) -> Tensor:
+) -> tuple[Tensor, float]:
     """Return the gradient with respect to ``loc`` if every predictor had the same variance.
 
     The variances of the rows are half of the cost of a pass. Where rows are many, they are small
     and matter to second order; a gradient with their mean brings ``loc`` close to its optimum.
+
+    Returns:
+        The gradient, shape ``(D + 1,)``, and the sum of the rows' curvatures.
     """
 
     def of_chunk(index: int, chunk: Chunk, design: Design) -> Tensor:
         mean = design.mean(loc)
         row = likelihood.expected(chunk.target, mean, torch.full_like(mean, variance**0.5))
-        return design.gradient(row.slope if chunk.weight is None else row.slope * chunk.weight)
+        slope, curvature = row.slope, row.curvature
+        if chunk.weight is not None:
+            slope, curvature = slope * chunk.weight, curvature * chunk.weight
+        return torch.cat([design.gradient(slope), curvature.sum().reshape(1).double().cpu()])
 
-    return over_chunks(rows, of_chunk)
+    total = over_chunks(rows, of_chunk)
+    return total[:-1], float(total[-1])
 
 
-def expectation(
-    chunk: Chunk, likelihood: Likelihood, mean: Tensor, scale: Tensor
-) -> Expectation:
+def expectation(chunk: Chunk, likelihood: Likelihood, mean: Tensor, scale: Tensor) -> Expectation:
     """Return each row's expected log likelihood with its derivatives, times the row's weight."""
     row = likelihood.expected(chunk.target, mean, scale)
     if chunk.weight is None:

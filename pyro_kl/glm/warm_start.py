@@ -16,7 +16,7 @@ from .sweep import gradient_at_variance, is_dense, sweep
 
 #: The last sample is this part of the rows, but has so many rows for each coefficient. It is at
 #: most so large a part: a larger one costs more than it spares.
-PART, ROWS_EACH, LARGEST = 1 / 20, 16, 1 / 8
+PART, ROWS_EACH, LARGEST = 1 / 16, 16, 1 / 8
 #: It needs no more rows for each coefficient.
 ENOUGH_EACH = 4096
 #: From a sample to the next the number of rows grows so much.
@@ -66,7 +66,7 @@ def first_start(objective: Objective, loc: Tensor, project: Project) -> Start:
 
     def slope(length: float) -> float:
         there = loc + length * move
-        gradient = gradient_at_variance(rows, likelihood, there, 0.0) / beta
+        gradient = gradient_at_variance(rows, likelihood, there, 0.0)[0] / beta
         return float(
             move @ (gradient + objective.prior.expected(there, start.covariance).gradient)
         )
@@ -126,18 +126,18 @@ def _corrected(objective: Objective, start: Start, on_sample: Point) -> Start:
     if root is None:
         return start
     variance = on_sample.spread(start.covariance) / on_sample.curvature
-    loc, best, smallest = start.loc, start.loc, math.inf
+    loc, best, smallest, curvature = start.loc, start.loc, math.inf, on_sample.curvature
     last: tuple[Tensor, Tensor, Tensor] | None = None
     for _ in range(MOST_GRADIENTS):
-        gradient = gradient_at_variance(objective.rows, objective.likelihood, loc, variance)
+        of_rows, of_all = gradient_at_variance(objective.rows, objective.likelihood, loc, variance)
         of_prior = objective.prior.expected(loc, start.covariance).gradient
-        gradient = gradient / objective.beta + of_prior
+        gradient = of_rows / objective.beta + of_prior
         move = root @ (root.mT @ gradient)
         gain = 0.5 * float(gradient @ move)
         if not gain < 0.5 * smallest:
             break
         end = best = loc + move
-        smallest = gain
+        smallest, curvature = gain, of_all / objective.beta
         if gain <= CLOSE:
             break
         if last is not None:
@@ -147,7 +147,8 @@ def _corrected(objective: Objective, start: Start, on_sample: Point) -> Start:
             share = (move @ change) / ((move - move_before) @ change)
             best = end + share * (end_before - end)
         last, loc = (gradient, move, end), best
-    return replace(start, loc=best)
+    # The sample's mean is too large, for it fits the sample: its curvatures are too small.
+    return Start(best, start.covariance.times(on_sample.curvature / curvature))
 
 
 def _unbiased(covariance: Covariance, num_rows: int) -> Covariance:
@@ -159,5 +160,4 @@ def _unbiased(covariance: Covariance, num_rows: int) -> Covariance:
     """
     if not isinstance(covariance, FullCovariance):
         return covariance
-    ratio = 1.0 - len(covariance.scale_tril) / num_rows
-    return FullCovariance(covariance.scale_tril * ratio**0.5)
+    return covariance.times(1.0 - len(covariance.scale_tril) / num_rows)
