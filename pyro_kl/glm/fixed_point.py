@@ -193,8 +193,8 @@ def _remaining(point: Point, step: Step, contraction: float, is_exact: bool) -> 
     the correlations cancel in the sum over rows.
 
     Where v is not small, where covariances lack the correlations of rows, and where the step
-    knows the curvature of the prior before it alone, the last steps tell how the distance shrinks. The first ones shrink
-    it more than later ones: none is trusted to halve it twice.
+    knows the curvature of the prior before it alone, the last steps tell how the distance shrinks.
+    The first ones shrink it more than later ones: what is left counts as no less than the gain.
     """
     is_full = isinstance(step.covariance, FullCovariance)
     if is_exact and is_full and step.length == 1.0:
