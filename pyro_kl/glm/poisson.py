@@ -32,7 +32,8 @@ class PoissonRegression(Regression):
         return counts
 
     def _take_target_of(self, rows: Any) -> None:
-        if rows.target.classes is not None:
+        target = getattr(rows, "target", None)  # rows need not tell anything of it
+        if getattr(target, "classes", None) is not None:
             raise ValueError("the target of the table has two classes; read it with counts=True")
 
     def _start_of_bias(self, rows: Rows) -> float:
