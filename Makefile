@@ -18,6 +18,7 @@ PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
+demo: export OMP_NUM_THREADS = $(THREADS)
 demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised policy
 	$(BIN)/python -m examples.kl_by_hand
 	$(BIN)/python -m examples.logistic_regression $(DEMO_ARGS)

@@ -53,6 +53,7 @@ def watch(command: list[str]) -> tuple[float, float, int]:
 
 
 def main() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the Makefile does
     total, longest = 0.0, 0.0
     print(f"{'command':<40}{'seconds':>9}{'silent':>9}{'columns':>9}")
     for command in commands():
