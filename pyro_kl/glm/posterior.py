@@ -49,12 +49,21 @@ class Posterior:
         versions: of the packages that made the fit; empty before the posterior is saved.
 
     Example:
-        >>> fit = pyro_kl.glm.LogisticRegression().fit(X, y)  # doctest: +SKIP
-        >>> posterior = fit.posterior_  # doctest: +SKIP
-        >>> print(posterior)  # doctest: +SKIP
-        >>> posterior.save("posterior.safetensors")  # doctest: +SKIP
-        >>> model, guide = posterior.model(), posterior.guide()  # doctest: +SKIP
-        >>> Predictive(model, guide=guide, num_samples=1000)(X)  # doctest: +SKIP
+        >>> x = torch.tensor([[-2.0], [-1.0], [1.0], [3.0]]).double()
+        >>> fit = pyro_kl.glm.LogisticRegression(tol=1e-8).fit(x, ["no", "no", "yes", "yes"])
+        >>> posterior = fit.posterior_
+        >>> print(posterior)
+        coefficient  prior sd    mean     sd   2.5 %  97.5 %     KL
+        bias            5.000  -0.134  1.431  -2.938   2.670  0.793
+        x0              1.000   1.252  0.670  -0.061   2.566  0.909
+        ELBO -3.0142 = log likelihood -1.3126 - KL 1.7017; nats
+        KL by closed form; those of single coefficients add up to 1.7015
+        4 rows; bernoulli likelihood; normal prior; full covariance
+        1 stands for 'yes', 0 for 'no'
+        >>> model, guide = posterior.model(), posterior.guide()
+        >>> draws = pyro.infer.Predictive(model, guide=guide, num_samples=100)(x)
+        >>> draws["obs"].shape
+        torch.Size([100, 4])
     """
 
     loc: Tensor

@@ -66,6 +66,7 @@ def _cells(posterior: Posterior) -> list[list[str]]:
 
 def _summary(posterior: Posterior) -> list[str]:
     joint, each = posterior.kl, posterior.coefficient_kls
+    how = joint.method if joint.method == each.method else f"{joint.method}, {each.method}"
     classes = posterior.classes
     hidden = len(posterior.names) + 1 - PRINTED
     beta = "" if posterior.beta == 1 else f"; beta {posterior.beta:g}"
@@ -73,8 +74,7 @@ def _summary(posterior: Posterior) -> list[str]:
         *([f"... and {hidden:,} coefficients of smaller KL"] if hidden > 0 else []),
         f"ELBO {posterior.elbo:.4f} = log likelihood {posterior.expected_log_likelihood:.4f} "
         f"- KL {float(joint):.4f}; nats{beta}",
-        f"KL of the coefficients one by one: {float(each.value.sum()):.4f} together, "
-        f"{each.method}; of all jointly: {joint.method}",
+        f"KL by {how}; those of single coefficients add up to {float(each.value.sum()):.4f}",
         f"{posterior.num_rows:,} rows; {posterior.likelihood} likelihood; "
         f"{_words(posterior.prior)}; {_words(posterior.covariance)}",
         *([] if classes is None else [f"1 stands for {classes[1]!r}, 0 for {classes[0]!r}"]),
