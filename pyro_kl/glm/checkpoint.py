@@ -21,7 +21,7 @@ from ..svi import checkpoint as files
 from ..svi.ranks import gather, num_ranks, this_rank, warn_if_alone
 from .distributed import check_same, sent, share, total_of_ranks
 from .fingerprint import fingerprint
-from .rows import Chunk, Rows
+from .rows import Rows, RowsOf
 from .statistics import Statistics
 from .tree import PartialSums
 
@@ -157,7 +157,7 @@ class Journal:
         return sums
 
 
-class ResumableRows:
+class ResumableRows(RowsOf):
     """Rows whose sums are kept; those of samples, which take little time, are computed again.
 
     Args:
@@ -166,32 +166,8 @@ class ResumableRows:
     """
 
     def __init__(self, rows: Rows, journal: Journal) -> None:
+        super().__init__(rows)
         self.journal = journal
-        self.names, self.dtype = rows.names, rows.dtype
-        self._rows = rows
-
-    @property
-    def num_rows(self) -> int:
-        """The number of rows."""
-        return self._rows.num_rows
-
-    @property
-    def num_chunks(self) -> int:
-        """The number of chunks."""
-        return self._rows.num_chunks
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether reading a chunk costs nothing."""
-        return self._rows.is_in_memory
-
-    def chunk(self, index: int) -> Chunk:
-        """Return one chunk."""
-        return self._rows.chunk(index)
-
-    def sample(self, num_rows: int) -> Rows:
-        """Return about that many rows, without a journal."""
-        return self._rows.sample(num_rows)
 
 
 def for_ranks(

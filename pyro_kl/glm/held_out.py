@@ -11,10 +11,10 @@ import torch
 from ..likelihoods.likelihood import Likelihood
 from .design import Memory
 from .posterior import Posterior
-from .rows import Chunk, Rows, never_empty
+from .rows import Chunk, Rows, RowsOf, never_empty
 
 
-class RandomPart:
+class RandomPart(RowsOf):
     """The rows of a random part, or all others; chunk by chunk, so that any table has parts.
 
     Args:
@@ -29,19 +29,16 @@ class RandomPart:
     ) -> None:
         if not 0.0 < fraction < 1.0:
             raise ValueError(f"the fraction must be between 0 and 1, got {fraction}")
-        self._rows, self._fraction, self._seed, self._others = rows, fraction, seed, others
-        self.names, self.dtype = rows.names, rows.dtype
+        super().__init__(rows)
+        self._fraction, self._seed, self._others = fraction, seed, others
+
+    is_in_memory = False  # a chunk is copied when it is read
 
     @property
     def num_rows(self) -> int:
         """About the number of rows: what is expected of the draw."""
         share = 1.0 - self._fraction if self._others else self._fraction
         return round(share * self._rows.num_rows)
-
-    @property
-    def num_chunks(self) -> int:
-        """The number of chunks."""
-        return self._rows.num_chunks
 
     def chunk(self, index: int) -> Chunk:
         """Return what of one chunk is in the part."""
@@ -51,15 +48,6 @@ class RandomPart:
         features = whole.features.T[:, inside].T  # the columns stay contiguous
         weight = None if whole.weight is None else whole.weight[inside]
         return never_empty(Chunk(features, whole.target[inside], weight))
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether reading a chunk costs nothing."""
-        return False
-
-    def sample(self, num_rows: int) -> Rows:
-        """Return about that many rows of the whole: they decide only where a fit starts."""
-        return self._rows.sample(num_rows)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .statistics import Statistics
 
+#: The fields of statistics that are numbers.
+NUMBERS = ("weight", "log_likelihood", "largest_variance")
+
 
 class Layout(NamedTuple):
     """How a value is laid out in its vector.
@@ -17,7 +20,7 @@ class Layout(NamedTuple):
     Attributes:
         shape: of the tensor, or of the precision of statistics.
         dtype: of the vector.
-        is_statistics: whether the vector starts with two sums and a gradient.
+        is_statistics: whether the vector starts with numbers and a gradient.
     """
 
     shape: tuple[int, ...]
@@ -33,21 +36,22 @@ class Layout(NamedTuple):
     @property
     def length(self) -> int:
         """The number of elements of the vector."""
-        start = 2 + self.shape[0] if self.is_statistics else 0
+        start = len(NUMBERS) + self.shape[0] if self.is_statistics else 0
         return start + math.prod(self.shape)
 
     def value(self, vector: Tensor) -> Tensor | Statistics:
         """The value that a vector holds; its tensors are views."""
         if not self.is_statistics:
             return vector.view(self.shape)
-        start = 2 + self.shape[0]
-        weight, log_likelihood = vector[:2].tolist()
-        return Statistics(weight, log_likelihood, vector[2:start], vector[start:].view(self.shape))
+        first, start = len(NUMBERS), len(NUMBERS) + self.shape[0]
+        numbers = dict(zip(NUMBERS, vector[:first].tolist(), strict=True))
+        precision = vector[start:].view(self.shape)
+        return Statistics(gradient=vector[first:start], precision=precision, **numbers)
 
 
 def vector_of(value: Tensor | Statistics) -> Tensor:
     """The vector of a value."""
     if isinstance(value, Tensor):
         return value.reshape(-1)
-    sums = value.gradient.new_tensor([value.weight, value.log_likelihood])
-    return torch.cat([sums, value.gradient, value.precision.reshape(-1)])
+    numbers = value.gradient.new_tensor([getattr(value, name) for name in NUMBERS])
+    return torch.cat([numbers, value.gradient, value.precision.reshape(-1)])

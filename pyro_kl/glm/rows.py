@@ -64,12 +64,57 @@ class Rows(Protocol):
         """Whether reading a chunk costs nothing."""
         ...
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether features are a sparse matrix."""
+        ...
+
     def sample(self, num_rows: int) -> Rows:
         """Return about that many rows, spread over the whole, in memory.
 
         Their weights are scaled, so that sums over the sample estimate sums over all rows.
         """
         ...
+
+
+class RowsOf:
+    """The rows of another source; a subclass adds to what is done when a chunk is read.
+
+    Args:
+        rows: where the chunks come from.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.names, self.dtype = rows.names, rows.dtype
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return self._rows.num_rows
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks."""
+        return self._rows.num_chunks
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether reading a chunk costs nothing."""
+        return self._rows.is_in_memory
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether features are a sparse matrix."""
+        return self._rows.is_sparse
+
+    def chunk(self, index: int) -> Chunk:
+        """Return one chunk."""
+        return self._rows.chunk(index)
+
+    def sample(self, num_rows: int) -> Rows:
+        """Return about that many rows, spread over the whole, in memory."""
+        return self._rows.sample(num_rows)
 
 
 def chunk_length(num_features: int, dtype: torch.dtype) -> int:
@@ -103,6 +148,11 @@ class ArrayRows:
         self._length = chunk_length(num_features, self.dtype)
 
     is_in_memory = True
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether features are a sparse matrix."""
+        return not isinstance(self.features, Tensor)
 
     @property
     def num_rows(self) -> int:

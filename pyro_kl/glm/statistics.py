@@ -34,13 +34,3 @@ class Statistics:
         self.precision += other.precision
         self.largest_variance = max(self.largest_variance, other.largest_variance)
         return self
-
-    def __add__(self, other: Statistics) -> Statistics:
-        """The sums over the rows of both."""
-        return Statistics(
-            self.weight + other.weight,
-            self.log_likelihood + other.log_likelihood,
-            self.gradient + other.gradient,
-            self.precision + other.precision,
-            max(self.largest_variance, other.largest_variance),
-        )

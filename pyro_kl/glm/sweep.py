@@ -22,7 +22,7 @@ DENSE = 4096
 
 def is_dense(rows: Rows) -> bool:
     """Whether a pass sums up the whole precision, not its diagonal alone."""
-    return len(rows.names) < DENSE and isinstance(rows.chunk(0).features, Tensor)
+    return len(rows.names) < DENSE and not rows.is_sparse
 
 
 def sweep(

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..svi.progress import DELAY, INTERVAL, is_shown
-from .rows import Chunk, Rows
+from .rows import Chunk, Rows, RowsOf
 
 if TYPE_CHECKING:
     from .tables.target import Count, Target
 
 
-class WatchedRows:
+class WatchedRows(RowsOf):
     """Rows that show a bar on standard error as their chunks are read.
 
     It is made by tqdm, and only where reading takes longer than two seconds.
@@ -24,27 +24,12 @@ class WatchedRows:
     """
 
     def __init__(self, rows: Rows, target: Target | Count, show: bool | None = None) -> None:
-        self._rows, self.target = rows, target
-        self.names, self.dtype = rows.names, rows.dtype
+        super().__init__(rows)
+        self.target = target
         self._is_shown = is_shown(show)
         self._bar: Any = None
         self._pass, self._last = 1, 0
         self._next = time.monotonic() + DELAY
-
-    @property
-    def num_rows(self) -> int:
-        """The number of rows."""
-        return self._rows.num_rows
-
-    @property
-    def num_chunks(self) -> int:
-        """The number of chunks."""
-        return self._rows.num_chunks
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether reading a chunk costs nothing."""
-        return self._rows.is_in_memory
 
     def chunk(self, index: int) -> Chunk:
         """Return one chunk."""
@@ -53,11 +38,7 @@ class WatchedRows:
         if self._is_shown and time.monotonic() >= self._next:
             self._draw(index)
             self._next = time.monotonic() + INTERVAL
-        return self._rows.chunk(index)
-
-    def sample(self, num_rows: int) -> Rows:
-        """Return about that many rows."""
-        return self._rows.sample(num_rows)
+        return super().chunk(index)
 
     def close(self) -> None:
         """Remove the bar."""

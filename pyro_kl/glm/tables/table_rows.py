@@ -56,6 +56,7 @@ class TableRows:
         self._last = -2
 
     is_in_memory = False
+    is_sparse = False
 
     @property
     def source(self) -> str:
