@@ -50,7 +50,8 @@ def test_the_table_of_kls_fits_80_columns(table, capsys):
         "298 rows",
     ):
         assert part in text
-    assert max(map(len, text.splitlines())) <= 80
+    _, *lines = text.splitlines()  # the first has the path, which may be long
+    assert max(map(len, lines)) <= 80
 
 
 def test_parquet_and_csv_give_the_same_fit(table, tmp_path, capsys):
