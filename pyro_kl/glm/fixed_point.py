@@ -25,6 +25,8 @@ from .prior import GaussianPrior, NormalPrior
 
 #: A step that is shorter than this and still lowers the ELBO ends the ascent.
 SHORTEST = 1e-6
+#: So many steps may be taken whose gain is less than the rounding error of the ELBO.
+MOST_HIDDEN = 3
 #: An optimum of the local model is this part of the tolerance accurate, or has so many steps.
 MODEL_PART, MODEL_ITER = 0.1, 100
 #: An ascent ends by the worst contraction of so many steps.
@@ -103,7 +105,7 @@ def ascend(
     """
     point = objective.at(loc, covariance)
     trace, gains, passes = [point.elbo], list[float](), 1
-    length, is_stuck, anderson = 1.0, False, Anderson()
+    length, is_stuck, num_hidden, anderson = 1.0, False, 0, Anderson()
     while True:
         step = step_from(objective, point, project, length)
         is_exact = isinstance(objective.prior, GAUSSIAN_PRIORS)
@@ -118,15 +120,19 @@ def ascend(
         loc, covariance = combined or (step.loc, step.covariance)
         new = objective.at(loc, covariance)
         passes += 1
-        if new.elbo >= point.elbo:
+        rounding = _rounding(objective, point)
+        is_hidden = abs(step.gain) <= rounding and new.elbo >= point.elbo - rounding
+        if new.elbo >= point.elbo or (is_hidden and num_hidden < MOST_HIDDEN):
             point, length = new, min(1.0, 2.0 * step.length)
-            trace.append(point.elbo)
+            num_hidden += is_hidden
+            if point.elbo >= trace[-1]:
+                trace.append(point.elbo)
             continue
         gains.pop()
         anderson.forget()
         if combined is None:
             length = 0.5 * step.length
-            is_stuck = step.gain <= _rounding(objective, point) or length < SHORTEST
+            is_stuck = is_hidden or length < SHORTEST
 
 
 def _has_model(objective: Objective, point: Point, step: Step) -> bool:
@@ -194,7 +200,8 @@ def _remaining(point: Point, step: Step, contraction: float, is_exact: bool) -> 
 
     Where v is not small, where covariances lack the correlations of rows, and where the step
     knows the curvature of the prior before it alone, the last steps tell how the distance shrinks.
-    The first ones shrink it more than later ones: what is left counts as no less than the gain.
+    The first ones shrink it more than later ones: what is left counts as no less than twice the
+    gain. A gain may be negative, where rounding makes a precision indefinite.
     """
     is_full = isinstance(step.covariance, FullCovariance)
     if is_exact and is_full and step.length == 1.0:
@@ -205,8 +212,8 @@ def _remaining(point: Point, step: Step, contraction: float, is_exact: bool) -> 
             of_covariance = 0.25 * float((ratio.square() - 1.0).square().sum())
             return 0.5 * variance * (step.gain_of_loc + of_covariance)
     if contraction < 1.0:
-        return step.gain * max(contraction / (1.0 - contraction), 1.0)
-    return 100.0 * step.gain
+        return 2.0 * abs(step.gain) * max(contraction / (1.0 - contraction), 1.0)
+    return 100.0 * abs(step.gain)
 
 
 def _ratios(gains: Sequence[float]) -> list[float]:
@@ -216,13 +223,15 @@ def _ratios(gains: Sequence[float]) -> list[float]:
     alone would end an ascent too early, by up to sixty times the tolerance.
     """
     last = gains[-_RATIOS - 1 :]
-    return [b / a if a < math.inf else math.inf for a, b in pairwise(last)]
+    return [abs(b / a) if 0.0 != a < math.inf else math.inf for a, b in pairwise(last)]
 
 
 def _rounding(objective: Objective, point: Point) -> float:
-    """Return the size of the ELBO's rounding error: the errors of N rows add up to sqrt(N)."""
-    of_a_row = torch.finfo(objective.rows.dtype).eps * abs(point.expected_log_likelihood)
-    return 4.0 * of_a_row / max(point.weight, 1.0) ** 0.5
+    """Return the size of the ELBO's rounding error.
+
+    Rows that are the same have the same error: it grows like their number.
+    """
+    return torch.finfo(objective.rows.dtype).eps * abs(point.expected_log_likelihood)
 
 
 def step_from(objective: Objective, point: Point, project: Project, length: float) -> Step:

@@ -82,6 +82,8 @@ def _best_length(slope: Callable[[float], float]) -> float:
         value = slope(here)
         if not abs(value) > 0.02 * abs(first):
             break
+        if here == before or not math.isfinite(value):
+            return 0.0
         steepness = (value_before - value) / (here - before)
         if not steepness > 0.0:
             return 0.0
