@@ -3,55 +3,65 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .statistics import Statistics
 
-#: The fields of statistics that are numbers.
-NUMBERS = ("weight", "log_likelihood", "largest_variance")
-
 
 class Layout(NamedTuple):
     """How a value is laid out in its vector.
 
     Attributes:
-        shape: of the tensor, or of the precision of statistics.
+        shapes: name -> shape of each field of statistics, None for a number; of a tensor, which
+            has no fields, the name is empty.
         dtype: of the vector.
-        is_statistics: whether the vector starts with numbers and a gradient.
     """
 
-    shape: tuple[int, ...]
+    shapes: dict[str, tuple[int, ...] | None]
     dtype: torch.dtype
-    is_statistics: bool
 
     @classmethod
     def of(cls, value: Tensor | Statistics) -> Layout:
         """The layout of a value."""
-        tensor = value if isinstance(value, Tensor) else value.precision
-        return cls(tuple(tensor.shape), tensor.dtype, tensor is not value)
+        shapes = {
+            name: tuple(field.shape) if isinstance(field, Tensor) else None
+            for name, field in fields_of(value).items()
+        }
+        return cls(shapes, _dtype(value))
 
     @property
     def length(self) -> int:
         """The number of elements of the vector."""
-        start = len(NUMBERS) + self.shape[0] if self.is_statistics else 0
-        return start + math.prod(self.shape)
+        return sum(self._sizes)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [math.prod(shape or ()) for shape in self.shapes.values()]
 
     def value(self, vector: Tensor) -> Tensor | Statistics:
         """The value that a vector holds; its tensors are views."""
-        if not self.is_statistics:
-            return vector.view(self.shape)
-        first, start = len(NUMBERS), len(NUMBERS) + self.shape[0]
-        numbers = dict(zip(NUMBERS, vector[:first].tolist(), strict=True))
-        precision = vector[start:].view(self.shape)
-        return Statistics(gradient=vector[first:start], precision=precision, **numbers)
+        parts = zip(self.shapes.items(), vector.split(self._sizes), strict=True)
+        fields = {
+            name: part.item() if shape is None else part.view(shape)
+            for (name, shape), part in parts
+        }
+        return fields[""] if "" in fields else Statistics(**fields)
+
+
+def fields_of(value: Tensor | Statistics) -> dict[str, Any]:
+    """The numbers and tensors that a value consists of, by name."""
+    return {"": value} if isinstance(value, Tensor) else vars(value)
 
 
 def vector_of(value: Tensor | Statistics) -> Tensor:
     """The vector of a value."""
-    if isinstance(value, Tensor):
-        return value.reshape(-1)
-    numbers = value.gradient.new_tensor([getattr(value, name) for name in NUMBERS])
-    return torch.cat([numbers, value.gradient, value.precision.reshape(-1)])
+    dtype = _dtype(value)
+    fields = fields_of(value).values()
+    return torch.cat([torch.as_tensor(field, dtype=dtype).reshape(-1) for field in fields])
+
+
+def _dtype(value: Tensor | Statistics) -> torch.dtype:
+    return value.dtype if isinstance(value, Tensor) else value.gradient.dtype

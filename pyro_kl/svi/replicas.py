@@ -83,22 +83,8 @@ class Replicas:
         leaves = used.distinct()
         self._leaves = {name: leaves[name] for name in sorted(leaves)}
         self._check_local(survey, guide)
-        shared = survey.sizes.keys() - self.shards.plates
-        here = _Rank(
-            {"steps": str(step)},
-            {name: f"{leaf.dtype} {tuple(leaf.shape)}" for name, leaf in self._leaves.items()},
-            {name: f"of {survey.sizes[name]} rows" for name in sorted(shared)},
-            [
-                _fingerprint(tensor)
-                for tensor in (*args, *kwargs.values())
-                if torch.is_tensor(tensor)
-            ],
-            survey.is_scaled,
-            zlib.crc32(torch.get_rng_state().numpy().tobytes())
-            if self.seed is None
-            else self.seed,
-        )
-        ranks: list[_Rank] = gather(here)
+        arguments = [of for of in (*args, *kwargs.values()) if torch.is_tensor(of)]
+        ranks: list[_Rank] = gather(self._told(survey, step, arguments))
         self.seed = ranks[0].seed
         _check_same("number of", [rank.steps for rank in ranks], "load the same checkpoint on all")
         _check_same(
@@ -113,6 +99,19 @@ class Replicas:
         broadcast(self._leaves.values())
         self.draw_apart(step)
         self.is_set_up = True
+
+    def _told(self, survey: Survey, step: int, arguments: Sequence[Tensor]) -> _Rank:
+        """What this rank tells the others."""
+        seed = zlib.crc32(torch.get_rng_state().numpy().tobytes())
+        shared = sorted(survey.sizes.keys() - self.shards.plates)
+        return _Rank(
+            {"steps": str(step)},
+            {name: f"{leaf.dtype} {tuple(leaf.shape)}" for name, leaf in self._leaves.items()},
+            {name: f"of {survey.sizes[name]} rows" for name in shared},
+            [_fingerprint(tensor) for tensor in arguments],
+            survey.is_scaled,
+            seed if self.seed is None else self.seed,
+        )
 
     def _check_local(self, survey: Survey, guide: Any) -> None:
         """Refuse plates that are not there, and parameters of rows that one rank alone holds."""
@@ -210,10 +209,6 @@ def _check_same(kind: str, ranks: Sequence[Mapping[str, str]], advice: str) -> N
                 raise ValueError(
                     f"The {kind} {name} is {first} on rank 0 and {other} on rank {rank}: {advice}."
                 )
-
-
-def _checksum(state: Tensor) -> int:
-    return zlib.crc32(state.numpy().tobytes())
 
 
 def _fingerprint(tensor: Tensor) -> str:
