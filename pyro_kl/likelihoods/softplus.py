@@ -8,7 +8,8 @@ other rows, except for the length of the series.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -34,7 +35,9 @@ _MIXTURE = (
     (0.0010664374463098202, 4.280103544040314),
 )
 # The rows of a block: a matrix of all components and these rows stays in the cache.
-_BLOCK = 4096
+_MIXTURE_ROWS = 4096
+# The bytes of a block of rows: malloc asks the system for new pages for each larger tensor.
+_SERIES_BYTES = 1 << 17
 # The largest error of the mixture in E softplus; in its first two derivatives it is 1.2e-8.
 _MIXTURE_ERROR = 3.5e-9
 
@@ -42,17 +45,30 @@ _MIXTURE_ERROR = 3.5e-9
 def _first(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
     """E softplus(eta) - max(loc, 0), E sigmoid(eta) and E sigmoid'(eta)."""
     smallest, largest = _range(scale)
-    if largest <= LARGEST_IN_SERIES:
-        return _series(loc, scale, _order(largest))
+    order = _order(largest)
     shape, loc, scale = loc.shape, loc.reshape(-1), scale.reshape(-1)
-    if smallest > LARGEST_IN_SERIES:
-        results = _mixture(loc, scale)
+    if largest <= LARGEST_IN_SERIES:
+        size = _SERIES_BYTES // loc.element_size()
+        results = _in_blocks(partial(_series, order=order), size, loc, scale)
+    elif smallest > LARGEST_IN_SERIES:
+        results = _in_blocks(_mixture, _MIXTURE_ROWS, loc, scale)
     else:
-        results = _series(loc, scale.clamp(max=LARGEST_IN_SERIES), _ORDERS[-1][1])
+        results = _series(loc, scale.clamp(max=LARGEST_IN_SERIES), order)
         rows = (scale > LARGEST_IN_SERIES).nonzero().squeeze(1)
-        for result, large in zip(results, _mixture(loc[rows], scale[rows]), strict=True):
+        mixed = _in_blocks(_mixture, _MIXTURE_ROWS, loc[rows], scale[rows])
+        for result, large in zip(results, mixed, strict=True):
             result.index_copy_(0, rows, large)
     return tuple(x.reshape(shape) for x in results)
+
+
+def _in_blocks(
+    function: Callable[[Tensor, Tensor], tuple[Tensor, ...]], size: int, loc: Tensor, scale: Tensor
+) -> tuple[Tensor, ...]:
+    """The results of a function of rows, so many rows at a time."""
+    if len(loc) <= size:
+        return function(loc, scale)
+    blocks = map(function, loc.split(size), scale.split(size))
+    return tuple(torch.cat(x) for x in zip(*blocks, strict=True))
 
 
 def _higher(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
@@ -179,14 +195,6 @@ def _mixture_of(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
 
 
 def _mixture(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-    """The mixture of Normals, in blocks of rows of one dimension."""
-    if len(loc) <= _BLOCK:
-        return _mixture_block(loc, scale)
-    blocks = map(_mixture_block, loc.split(_BLOCK), scale.split(_BLOCK))
-    return tuple(torch.cat(x) for x in zip(*blocks, strict=True))
-
-
-def _mixture_block(loc: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
     """The mixture of Normals in the place of the logistic distribution.
 
     With t^2 = scale^2 + variance of a component, and Q the tail of a Normal beyond |loc| / t,
