@@ -300,6 +300,7 @@ class SVI:
                     if checkpoint is not None and every and self.step_count % every == 0:
                         self.save(checkpoint)
                     ended, interrupted = any_rank(ended, interrupt.came)
+            interrupted |= interrupt.came  # after the last step, too
             stopped = "interrupt" if interrupted else "callback" if ended else None
         finally:
             self._stepper.remaining, self._stepper.is_single = None, True
