@@ -32,6 +32,10 @@ def as_features(X: Any) -> tuple[Any, tuple[str, ...] | None]:
             matrix = matrix.astype(np.float64)
         _check_finite(torch.from_numpy(matrix.data).sum(), names, None)
         return matrix, names
+    if isinstance(X, Tensor) and X.layout != torch.strided:
+        raise ValueError("X is a sparse tensor; give a sparse matrix of scipy, or X.to_dense()")
+    if np.ma.is_masked(X):
+        raise ValueError("X has masked values; drop or impute them")
     features = X.detach() if isinstance(X, Tensor) else _tensor(X)
     if features.dtype not in (torch.float32, torch.float64):
         features = features.double()
@@ -49,7 +53,9 @@ def as_features(X: Any) -> tuple[Any, tuple[str, ...] | None]:
 def _tensor(values: Any) -> Tensor:
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        if array.dtype.kind not in "fiub" or array.dtype == np.longdouble:
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -31,9 +31,13 @@ def two_classes(y: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             raise ValueError("y has missing values (nan); drop those rows")
         if low != high and bool((is_second | (values == low)).all()):
             return np.array([low, high]), is_second
-    elif any(value is None or value != value for value in values.tolist()):
+    elif any(map(_is_missing, values.tolist())):
         raise ValueError("y has missing values; drop those rows")
-    classes = np.unique(values)
+    try:
+        classes = np.unique(values)
+    except TypeError:
+        kinds = ", ".join(sorted({type(value).__name__ for value in values.tolist()}))
+        raise ValueError(f"y mixes values of different types ({kinds}); give one type") from None
     if len(classes) != 2:
         some = ", ".join(str(value) for value in classes[:4].tolist())
         more = ", ..." if len(classes) > 4 else ""
@@ -44,3 +48,9 @@ def two_classes(y: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             else f"y has one class only ({some}); two are needed"
         )
     return classes, values == classes[1]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, nan, or pandas' NA, whose comparisons are no booleans."""
+    is_same = value == value
+    return value is None or not isinstance(is_same, bool | np.bool_) or not is_same

@@ -21,7 +21,9 @@ class BinaryRegression(Regression):
     classes_: NDArray[Any]
 
     def _target(self, y: Any, num_rows: int, dtype: torch.dtype) -> Tensor:
-        self.classes_, is_second = two_classes(y.numpy() if isinstance(y, Tensor) else y)
+        self.classes_, is_second = two_classes(
+            y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+        )
         if is_second.shape != (num_rows,):
             raise ValueError(f"y must have shape ({num_rows},) like X, got {is_second.shape}")
         return torch.from_numpy(is_second)
@@ -45,7 +47,8 @@ class BinaryRegression(Regression):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the likelier class of each row, shape ``(N,)``."""
-        return self.classes_[(self._predicted(X) > 0.5).astype(int)]
+        is_second = self._predicted(X) > 0.5
+        return self.classes_[is_second.astype(int)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the part of the rows whose likelier class is right."""

@@ -167,7 +167,7 @@ class Posterior:
             if missing:
                 raise ValueError(f"X has no column {missing[0]!r}, which the posterior needs")
             features = features[[by_name[name] for name in self.names]]
-        if not isinstance(features, Tensor):
+        if not isinstance(features, Tensor) or not features.is_floating_point():
             features, _ = as_features(features)
         if len(features.shape) != 2 or features.shape[1] != len(self.names):
             raise ValueError(
