@@ -21,8 +21,13 @@ def prior_from(posterior: Any, rows: Rows, classes: Any = None) -> GaussianPrior
         classes: the labels of 0 and 1 in the later data; None where the target has no classes.
 
     Raises:
-        ValueError: the features have other names, or the target has other classes.
+        ValueError: it is no posterior, or has features of other names or other classes.
     """
+    if not hasattr(posterior, "names"):
+        raise ValueError(
+            "prior must be a posterior, the `posterior_` of a fit, got "
+            f"{type(posterior).__name__}; the name of a family of priors goes to the constructor"
+        )
     if tuple(posterior.names) != tuple(rows.names):
         raise ValueError(
             f"the prior is a posterior of the features {', '.join(posterior.names[:4])}, ...; the "

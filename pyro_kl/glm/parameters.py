@@ -48,6 +48,6 @@ class Parameters:
         shown = [
             f"{name}={value!r}"
             for name, value in self.get_params().items()
-            if value is not defaults[name].default and value != defaults[name].default
+            if repr(value) != repr(defaults[name].default)  # arrays have no truth value
         ]
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -57,3 +57,13 @@ def test_tensors_with_gradients_integers_and_long_doubles():
 def test_an_estimator_that_is_not_fitted_says_so():
     with pytest.raises(ValueError, match="not fitted"):
         LogisticRegression().predict(X)
+
+
+def test_prior_scales_of_an_array_are_printed():
+    assert "prior_scale=array" in repr(LogisticRegression(prior_scale=np.ones(2)))
+
+
+@pytest.mark.parametrize("prior", ["laplace", LogisticRegression()])
+def test_a_prior_that_is_no_posterior(prior):
+    with pytest.raises(ValueError, match="prior must be a posterior"):
+        LogisticRegression().fit(X, Y, prior=prior)
