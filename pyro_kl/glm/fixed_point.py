@@ -28,7 +28,7 @@ SHORTEST = 1e-6
 #: So many steps may be taken whose gain is less than the rounding error of the ELBO.
 MOST_HIDDEN = 3
 #: An optimum of the local model is this part of the tolerance accurate, or has so many steps.
-MODEL_PART, MODEL_ITER = 0.1, 100
+MODEL_PART, MODEL_ITER = 0.1, 25
 #: An ascent ends by the worst contraction of so many steps.
 _RATIOS = 3
 #: Up to this largest variance of the rows' predictors a step is nearly that of Newton.
@@ -110,7 +110,7 @@ def ascend(
         step = step_from(objective, point, project, length)
         is_exact = isinstance(objective.prior, GAUSSIAN_PRIORS)
         if not is_exact and _has_model(objective, point, step):
-            step, is_exact = _with_exact_prior(objective, point, step, project, tol), True
+            step, is_exact = _with_exact_prior(objective, point, step, project, tol)
         gains.append(step.gain if step.length == 1.0 else math.inf)
         contraction = max(_ratios(gains), default=math.inf)
         converged = _remaining(point, step, contraction, is_exact) <= tol
@@ -136,18 +136,23 @@ def ascend(
 
 
 def _has_model(objective: Objective, point: Point, step: Step) -> bool:
-    """Return whether a whole step can be that of the local model; a model itself has none."""
-    is_dense = point.precision.dim() == 2
-    return is_dense and step.length == 1.0 and not isinstance(objective, LocalModel)
+    """Return whether a whole step can be that of the local model; a model itself has none.
+
+    Each step of a covariance of low rank is a search: those of the model would take longer than
+    the passes over the rows that they spare.
+    """
+    if isinstance(objective, LocalModel) or isinstance(step.covariance, LowRankCovariance):
+        return False
+    return point.precision.dim() == 2 and step.length == 1.0
 
 
 def _with_exact_prior(
     objective: Objective, point: Point, step: Step, project: Project, tol: float
-) -> Step:
-    """Return the step to the optimum of the local model, in which the prior is exact.
+) -> tuple[Step, bool]:
+    """Return the step to the optimum of the local model, and whether it has arrived there.
 
     The curvature of a prior that is no Gaussian follows q, and the plain step takes it from before
-    the step. The model knows better, without a pass over the rows.
+    the step. In the model the prior is exact, without a pass over the rows.
     """
     found = ascend(
         local_model(objective, point),
@@ -161,7 +166,8 @@ def _with_exact_prior(
     move = end.loc - point.loc
     gain_of_loc = 0.5 * float(move @ found.last.precision @ move)
     gain = (found.last.elbo - point.elbo) / objective.beta + end.gain
-    return Step(end.loc, end.covariance, 1.0, gain_of_loc, max(gain - gain_of_loc, 0.0))
+    whole = Step(end.loc, end.covariance, 1.0, gain_of_loc, max(gain - gain_of_loc, 0.0))
+    return whole, found.converged
 
 
 def _combined(
