@@ -114,6 +114,8 @@ def ascend(
         gains.append(step.gain if step.length == 1.0 else math.inf)
         contraction = max(_ratios(gains), default=math.inf)
         converged = _remaining(point, step, contraction, is_exact) <= tol
+        # Where rounding ends an ascent, there are no steps left whose lengths could tell more.
+        converged = converged or (is_stuck and step.gain <= tol)
         if converged or is_stuck or passes >= max_iter:
             return Ascent(point, step, tuple(trace), passes, converged)
         combined = _combined(anderson, point, step, project)

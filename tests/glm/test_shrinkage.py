@@ -182,3 +182,7 @@ def test_the_kl_from_the_horseshoe_is_differentiable_twice_and_keeps_the_dtype()
     assert found[1] == pytest.approx(1.93609, rel=1e-5)
     empty = torch.distributions.Normal(torch.zeros(0), torch.ones(0))
     assert torch.distributions.kl_divergence(empty, Horseshoe(torch.tensor(1.0))).shape == (0,)
+
+
+def test_the_kl_from_the_horseshoe_passes_the_checks_of_any_pair():
+    assert pyro_kl.check(torch.distributions.Normal, Horseshoe).ok
