@@ -246,6 +246,11 @@ def step_from(objective: Objective, point: Point, project: Project, length: floa
     """Return the step from a point; it is shortened until its precision is positive definite."""
     if point.precision.dim() == 1:
         return _diagonal_step(objective, point, project, length)
+    if not bool(torch.isfinite(point.precision).all()):
+        raise ValueError(
+            "The ELBO is not finite where the fit starts: expected rates or squares of features "
+            "overflow. Standardise the features, or leave out columns with far outliers."
+        )
     while True:
         precision = _blend(point, length)
         root = inverse_root(precision)

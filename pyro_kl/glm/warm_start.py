@@ -19,6 +19,10 @@ from .sweep import gradient_at_variance, is_dense, sweep
 PART, ROWS_EACH, LARGEST = 1 / 16, 16, 1 / 8
 #: It needs no more rows for each coefficient.
 ENOUGH_EACH = 4096
+#: A last sample of fewer rows spares nothing, and may have no row with a rare feature.
+LEAST_ROWS = 1024
+#: A sample whose optimum is so many times farther away than it should be is not used.
+UNLIKELY = 20.0
 #: From a sample to the next the number of rows grows so much.
 GROWTH = 8
 #: Gradients of all rows are taken until the distance is this many nats, or for so many passes.
@@ -107,7 +111,8 @@ def warm_start(objective: Objective, loc: Tensor, project: Project) -> Start:
     if start is None or point is None:
         return first_start(objective, loc, project)
     if rows.is_in_memory and is_dense(rows):
-        return _corrected(objective, start, point)
+        corrected = _corrected(objective, start, point, share)
+        return corrected or first_start(objective, loc, project)
     return start
 
 
@@ -116,19 +121,26 @@ def _sizes(num_rows: int, num_coefficients: int) -> list[int]:
     size = max(int(PART * num_rows), ROWS_EACH * num_coefficients)
     size = min(size, ENOUGH_EACH * num_coefficients)
     sizes: list[int] = []
+    if size < LEAST_ROWS:
+        return sizes
     while ROWS_EACH * num_coefficients <= size <= LARGEST * num_rows:
         sizes.insert(0, size)
         size //= GROWTH
     return sizes
 
 
-def _corrected(objective: Objective, start: Start, on_sample: Point) -> Start:
-    """Return a start whose mean is corrected by Newton steps with the sample's precision."""
+def _corrected(objective: Objective, start: Start, on_sample: Point, share: float) -> Start | None:
+    """Return a start whose mean is corrected by Newton steps with the sample's precision.
+
+    The optimum of a sample is on average D / (2 share) nats below that of all rows. If it is much
+    lower, the sample tells nothing of a coefficient, and None is returned.
+    """
     root = inverse_root(on_sample.precision)
     if root is None:
         return start
     variance = on_sample.spread(start.covariance) / on_sample.curvature
-    loc, best, smallest, curvature = start.loc, start.loc, math.inf, on_sample.curvature
+    loc = best = verified = start.loc
+    smallest, curvature = math.inf, on_sample.curvature
     last: tuple[Tensor, Tensor, Tensor] | None = None
     for _ in range(MOST_GRADIENTS):
         of_rows, of_all = gradient_at_variance(objective.rows, objective.likelihood, loc, variance)
@@ -136,9 +148,13 @@ def _corrected(objective: Objective, start: Start, on_sample: Point) -> Start:
         gradient = of_rows / objective.beta + of_prior
         move = root @ (root.mT @ gradient)
         gain = 0.5 * float(gradient @ move)
+        if not gain < UNLIKELY * len(loc) / share:
+            return None
         if not gain < 0.5 * smallest:
+            best = verified  # the last move was too long
             break
-        end = best = loc + move
+        verified, end = loc, loc + move
+        best = end
         smallest, curvature = gain, of_all / objective.beta
         if gain <= CLOSE:
             break

@@ -122,7 +122,7 @@ def test_within_the_tolerance_where_few_rows_tell_a_coefficient(model, covarianc
     y = (rng.random(3000) < 0.3).astype(float)
     y[x[:, 0] == 1] = 0.0  # no finite maximum of the likelihood
     tight = model(5.0, covariance=covariance, tol=1e-6, max_iter=300).fit(x, y)
-    loose = model(5.0, covariance=covariance).fit(x, y)
+    loose = model(5.0, covariance=covariance, max_iter=1000).fit(x, y)
     assert loose.converged_
     log_sd, below = np.log(loose.scale_), []
     if covariance == "full":
@@ -143,3 +143,14 @@ def test_rows_that_repeat_round_alike():
     fitted = LogisticRegression().fit(x, y)
     assert fitted.converged_
     assert fitted.n_iter_ < 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_with_a_feature_that_a_sample_does_not_have(seed):
+    rng = np.random.default_rng(seed)
+    x = 10.0 * (rng.random((30_000, 1)) < 0.0004)
+    y = rng.poisson(np.exp(0.2 * x[:, 0]))
+    fitted = PoissonRegression().fit(x, y)
+    assert fitted.converged_
+    assert (np.diff(fitted.trace_) >= 0).all()
+    assert abs(fitted.loc_[1] - 0.2) < 4 * fitted.scale_[1]
