@@ -26,7 +26,7 @@ from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal
 from models import logistic_regression as lr
 from models.data import load_breast_cancer, standardise
 from pyro_kl.glm import LogisticRegression
-from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance
+from pyro_kl.glm.covariances.covariance import DiagonalCovariance, FullCovariance
 
 from .timing import seconds
 

@@ -29,8 +29,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression as PointEstimate
 
 from pyro_kl.glm import LogisticRegression
-from pyro_kl.glm.objective import Objective
-from pyro_kl.glm.rows import ArrayRows
+from pyro_kl.glm.optimum.objective import Objective
+from pyro_kl.glm.passes.rows import ArrayRows
 
 from .timing import interleaved, seconds
 

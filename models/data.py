@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_kl.glm.rows import in_memory
+from pyro_kl.glm.passes.rows import in_memory
 from pyro_kl.glm.tables import TableError, read_table
 
 

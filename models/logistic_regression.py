@@ -44,8 +44,8 @@ from models.data import Dataset
 from models.kl_table import KLRow, coefficient_kls, site_kls, total_correlation
 from models.predictive import CalibrationBin, Prediction, predict
 from pyro_kl import glm
-from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance
-from pyro_kl.glm.guide import DiagonalGuide, FullGuide
+from pyro_kl.glm.covariances.covariance import DiagonalCovariance, FullCovariance
+from pyro_kl.glm.posterior.guide import DiagonalGuide, FullGuide
 
 __all__ = [
     "GUIDES",

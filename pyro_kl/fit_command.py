@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .glm import LogisticRegression
-    from .glm.posterior import Posterior
-    from .glm.rows import Rows
+    from .glm.passes.rows import Rows
+    from .glm.posterior.posterior import Posterior
     from .glm.tables.table_rows import TableRows
 
 #: The width of a printed line.
@@ -157,7 +157,7 @@ def _opened(arguments: argparse.Namespace) -> TableRows:
 def _parts(table: TableRows, arguments: argparse.Namespace) -> tuple[Rows, Rows | None]:
     """The rows to fit and those held out; small tables in memory."""
     from .glm.held_out import RandomPart
-    from .glm.rows import in_memory
+    from .glm.passes.rows import in_memory
 
     rows: Rows = table
     if table.num_rows * len(table.names) * table.dtype.itemsize <= SMALL:
@@ -199,7 +199,7 @@ def _written(posterior: Posterior, path: Path) -> list[str]:
 def _pictures(posterior: Posterior) -> dict[str, Any]:
     """Prior against posterior where the KLs are largest, and the intervals of coefficients."""
     from . import plot
-    from .glm.coefficients import marginals, select
+    from .glm.posterior.coefficients import marginals, select
 
     rows = posterior.to_dicts()
     names = [_one_line(row["coefficient"]) for row in rows]

@@ -2,7 +2,7 @@
 
 from .logistic import LogisticRegression, ProbitRegression
 from .poisson import PoissonRegression
-from .posterior import Posterior
+from .posterior.posterior import Posterior
 from .tables import TableError, read_table
 
 __all__ = [

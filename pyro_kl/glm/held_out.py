@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..likelihoods.likelihood import Likelihood
-from .design import Memory
-from .posterior import Posterior
-from .rows import Chunk, Rows, RowsOf, never_empty
+from .passes.design import Memory
+from .passes.rows import Chunk, Rows, RowsOf, never_empty
+from .posterior.posterior import Posterior
 
 
 class RandomPart(RowsOf):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..likelihoods.poisson import POISSON
 from .arrays import as_vector
+from .passes.rows import Rows
 from .regression import Regression
-from .rows import Rows
 
 
 class PoissonRegression(Regression):

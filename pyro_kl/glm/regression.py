@@ -15,18 +15,18 @@ from torch import Tensor
 
 from ..likelihoods.likelihood import Likelihood
 from .arrays import as_features, as_weight
-from .checkpoint import for_ranks
-from .covariance import Covariance, FullCovariance
-from .earlier_posterior import prior_from
-from .fit import COVARIANCES, Fitted, fit, projection
-from .linear_response import linear_response_covariance
-from .objective import Objective
+from .covariances.covariance import Covariance, FullCovariance
+from .optimum.fit import COVARIANCES, Fitted, fit, projection
+from .optimum.objective import Objective
 from .parameters import Parameters
-from .posterior import Posterior
-from .prior import GaussianPrior, Prior
-from .prior_scale import declared_prior, scales_by_name
-from .rows import ArrayRows, Rows
-from .sensitivity import Sensitivity, sensitivity
+from .passes.checkpoint import for_ranks
+from .passes.rows import ArrayRows, Rows
+from .posterior.posterior import Posterior
+from .priors.earlier_posterior import prior_from
+from .priors.prior import GaussianPrior, Prior
+from .priors.prior_scale import declared_prior, scales_by_name
+from .response.linear_response import linear_response_covariance
+from .response.sensitivity import Sensitivity, sensitivity
 
 Estimator = TypeVar("Estimator", bound="Regression")
 

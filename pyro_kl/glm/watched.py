@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..svi.progress import DELAY, INTERVAL, is_shown
-from .rows import Chunk, Rows, RowsOf
+from .passes.rows import Chunk, Rows, RowsOf
 
 if TYPE_CHECKING:
     from .tables.target import Count, Target

@@ -16,11 +16,11 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from pyro_kl.glm import checkpoint
-from pyro_kl.glm import rows as chunks
 from pyro_kl.glm.logistic import LogisticRegression
+from pyro_kl.glm.passes import checkpoint
+from pyro_kl.glm.passes import rows as chunks
+from pyro_kl.glm.passes.rows import ArrayRows
 from pyro_kl.glm.poisson import PoissonRegression
-from pyro_kl.glm.rows import ArrayRows
 from pyro_kl.svi.ranks import num_ranks, this_rank
 
 #: Of 2 KiB, so that small tables have many of them; the last one has fewer rows.

@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
-from pyro_kl.glm import checkpoint
-from pyro_kl.glm import rows as chunks
 from pyro_kl.glm.logistic import LogisticRegression
+from pyro_kl.glm.passes import checkpoint
+from pyro_kl.glm.passes import rows as chunks
 from pyro_kl.glm.poisson import PoissonRegression
 
 

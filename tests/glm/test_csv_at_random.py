@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_kl.glm.rows import in_memory
+from pyro_kl.glm.passes.rows import in_memory
 from pyro_kl.glm.tables import batches, csv_batches, read_table
 
 #: Texts with what a reader may stumble over; a file has three of them.

@@ -6,7 +6,7 @@ import pytest
 
 from pyro_kl.__main__ import main
 from pyro_kl.glm import LogisticRegression, read_table
-from pyro_kl.glm.posterior import Posterior
+from pyro_kl.glm.posterior.posterior import Posterior
 from pyro_kl.glm.watched import WatchedRows
 
 NUM_ROWS = 300

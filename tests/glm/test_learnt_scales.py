@@ -9,10 +9,10 @@ import torch
 from scipy import sparse
 
 from pyro_kl.glm import LogisticRegression, PoissonRegression
-from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance
-from pyro_kl.glm.prior import NormalPrior
-from pyro_kl.glm.scale_equation import ScaledPrior, em_step, slope
-from pyro_kl.glm.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+from pyro_kl.glm.covariances.covariance import DiagonalCovariance, FullCovariance
+from pyro_kl.glm.priors.prior import NormalPrior
+from pyro_kl.glm.priors.scale_equation import ScaledPrior, em_step, slope
+from pyro_kl.glm.priors.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 PRIORS = {
     "normal": NormalPrior,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from pyro_kl.glm.low_rank import project_low_rank
+from pyro_kl.glm.covariances.low_rank import project_low_rank
 
 
 def precision_of(dim, seed=0, ridge=1.0):

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from pyro_kl.glm.message import Layout, vector_of
-from pyro_kl.glm.statistics import Statistics
+from pyro_kl.glm.passes.message import Layout, vector_of
+from pyro_kl.glm.passes.statistics import Statistics
 
 
 def statistics(*shape):

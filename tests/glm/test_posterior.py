@@ -16,10 +16,14 @@ from scipy.sparse import csr_matrix
 
 import pyro_kl
 from pyro_kl.glm import LogisticRegression, read_table
-from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
-from pyro_kl.glm.posterior import Posterior
-from pyro_kl.glm.prior import GaussianPrior, NormalPrior
-from pyro_kl.glm.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+from pyro_kl.glm.covariances.covariance import (
+    DiagonalCovariance,
+    FullCovariance,
+    LowRankCovariance,
+)
+from pyro_kl.glm.posterior.posterior import Posterior
+from pyro_kl.glm.priors.prior import GaussianPrior, NormalPrior
+from pyro_kl.glm.priors.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 from pyro_kl.likelihoods import BERNOULLI_LOGIT, BERNOULLI_PROBIT, POISSON
 
 NAMES = ("age", "blood pressure", "body mass index of the patient, kg / m^2")

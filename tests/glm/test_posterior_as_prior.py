@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_kl.glm import LogisticRegression, read_table
-from pyro_kl.glm.covariance import DiagonalCovariance
+from pyro_kl.glm.covariances.covariance import DiagonalCovariance
 from tests.glm.reference.data_sets import TABLES
 from tests.glm.reference.estimators import ESTIMATORS, fitted, prior_scale
 

@@ -9,9 +9,9 @@ import torch
 from scipy.integrate import quad
 
 import pyro_kl
-from pyro_kl.glm.covariance import DiagonalCovariance, FullCovariance
-from pyro_kl.glm.horseshoe import Horseshoe, log_scaled_exp1
-from pyro_kl.glm.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+from pyro_kl.glm.covariances.covariance import DiagonalCovariance, FullCovariance
+from pyro_kl.glm.priors.horseshoe import Horseshoe, log_scaled_exp1
+from pyro_kl.glm.priors.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 PRIORS = {"laplace": LaplacePrior, "studentt": StudentTPrior, "horseshoe": HorseshoePrior}
 LOCS = (0.0, 1e-4, -0.3, 5.0, -1e3)

@@ -9,7 +9,7 @@ from torch.distributions import Laplace, Normal, StudentT
 from torch.nn.functional import logsigmoid
 
 from pyro_kl.glm import LogisticRegression
-from pyro_kl.glm.horseshoe import Horseshoe
+from pyro_kl.glm.priors.horseshoe import Horseshoe
 
 #: The trapezoidal rule for a standard normal variable.
 NODES = torch.linspace(-9.0, 9.0, 601, dtype=torch.float64)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyro_kl.glm import LogisticRegression, PoissonRegression
-from pyro_kl.glm.rows import in_memory
+from pyro_kl.glm.passes.rows import in_memory
 from pyro_kl.glm.tables import TableError, batches, csv_batches, parquet, read_table
 
 NUM_ROWS = 1000

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from pyro_kl.glm.tree import Node, PartialSums, nodes_of
+from pyro_kl.glm.passes.tree import Node, PartialSums, nodes_of
 
 
 def by_definition(values):

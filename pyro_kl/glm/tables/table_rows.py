@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from ..rows import ArrayRows, Chunk, never_empty
+from ..passes.rows import ArrayRows, Chunk, never_empty
 from .batches import ROWS, Batches
 from .columns import Encoder, scales_of
 from .errors import TableError

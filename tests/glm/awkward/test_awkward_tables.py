@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyro_kl.glm.rows import in_memory
+from pyro_kl.glm.passes.rows import in_memory
 from pyro_kl.glm.tables import TableError, read_table
 
 from .files import NUM_ROWS, TABLES

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..elbo.report import table
-from .covariance import Covariance, DiagonalCovariance, FullCovariance
+from ...elbo.report import table
+from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..optimum.objective import Objective
+from ..priors.prior import GaussianPrior
 from .full_response import full_response
 from .linear_response import hessian_factor
-from .objective import Objective
-from .prior import GaussianPrior
 
 #: The prior's gradient is differenced over this step of the logarithm of its scale.
 STEP = 1e-5

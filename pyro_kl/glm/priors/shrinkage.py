@@ -13,8 +13,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ..covariances.covariance import Covariance
 from .bernstein import expected, log1p_weights
-from .covariance import Covariance
 from .horseshoe import Horseshoe, minus_expected_log_density
 from .prior import PriorTerms
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from ..svi.ranks import device_of_group, gather, num_ranks, this_rank
+from ...svi.ranks import device_of_group, gather, num_ranks, this_rank
 from .message import Layout, vector_of
 from .tree import PartialSums
 

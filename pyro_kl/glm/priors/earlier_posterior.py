@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..passes.rows import Rows
 from .prior import GaussianPrior
-from .rows import Rows
 
 
 def prior_from(posterior: Any, rows: Rows, classes: Any = None) -> GaussianPrior:
     """Return a posterior as the prior of other rows, in the units that their features have.
 
     Args:
-        posterior: a `pyro_kl.glm.posterior.Posterior`.
+        posterior: a `pyro_kl.glm.posterior.posterior.Posterior`.
         rows: the later data.
         classes: the labels of 0 and 1 in the later data; None where the target has no classes.
 

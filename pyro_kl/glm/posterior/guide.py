@@ -11,8 +11,13 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
-from .design import Memory
+from ..covariances.covariance import (
+    Covariance,
+    DiagonalCovariance,
+    FullCovariance,
+    LowRankCovariance,
+)
+from ..passes.design import Memory
 
 #: The sites of a guide: the bias, a scalar, and the weights, a vector.
 SITES = ("bias", "weights")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..passes.sweep import gradient_at_variance, is_dense, sweep
 from .fixed_point import Project, ascend, inverse_root
 from .objective import Objective, Point
-from .sweep import gradient_at_variance, is_dense, sweep
 
 #: The last sample is this part of the rows, but has so many rows for each coefficient. It is at
 #: most so large a part: a larger one costs more than it spares.
@@ -162,8 +162,8 @@ def _corrected(objective: Objective, start: Start, on_sample: Point, share: floa
             # The combination of the last two steps whose residual is the shortest, as in Anderson.
             gradient_before, move_before, end_before = last
             change = gradient - gradient_before
-            share = (move @ change) / ((move - move_before) @ change)
-            best = end + share * (end_before - end)
+            part = (move @ change) / ((move - move_before) @ change)
+            best = end + part * (end_before - end)
         last, loc = (gradient, move, end), best
     # The sample's mean is too large, for it fits the sample: its curvatures are too small.
     return Start(best, start.covariance.times(on_sample.curvature / curvature))

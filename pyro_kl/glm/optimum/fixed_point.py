@@ -16,12 +16,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..covariances.covariance import Covariance, FullCovariance, LowRankCovariance
+from ..priors.prior import GaussianPrior, NormalPrior
 from .anderson import Anderson
-from .covariance import Covariance, FullCovariance, LowRankCovariance
 from .local_model import LocalModel, local_model
 from .newton_cg import newton_move
 from .objective import Objective, Point
-from .prior import GaussianPrior, NormalPrior
 
 #: A step that is shorter than this and still lowers the ELBO ends the ascent.
 SHORTEST = 1e-6

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance
+from ..covariances.covariance import Covariance, DiagonalCovariance
 
 #: The step of differences in log tau; their errors are of the order of 1e-8.
 _DIFFERENCE = 1e-4

@@ -7,7 +7,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from ..elbo.report import html_table, table
+from ...elbo.report import html_table, table
 from .coefficients import marginals
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .design import Design
+from ..passes.design import Design
+from ..passes.rows import Chunk
+from ..passes.sweep import expectation, over_chunks
 from .objective import Objective, Point
-from .rows import Chunk
-from .sweep import expectation, over_chunks
 
 #: The residual of the linear equation, relative to the gradient. The next step corrects the rest.
 RESIDUAL = 1e-3

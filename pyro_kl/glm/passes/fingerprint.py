@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..likelihoods.likelihood import Likelihood
+from ...likelihoods.likelihood import Likelihood
 from .rows import Chunk, Rows
 
 
@@ -24,7 +24,7 @@ def fingerprint(rows: Rows, likelihood: Likelihood, settings: Mapping[str, Any])
         likelihood: of a target.
         settings: numbers, texts, tensors and dataclasses of them by name.
     """
-    from .. import __version__  # the package is complete when a fit starts
+    from ... import __version__  # the package is complete when a fit starts
 
     return {
         "version": __version__,

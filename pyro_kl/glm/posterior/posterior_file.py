@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..svi.checkpoint import replacing
-from .covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
-from .prior import GaussianPrior, NormalPrior
-from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+from ...svi.checkpoint import replacing
+from ..covariances.covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
+from ..priors.prior import GaussianPrior, NormalPrior
+from ..priors.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
 
 #: What the header says of our files, and the number of the format.
 KIND, FORMAT = "pyro_kl.glm.Posterior", "1"

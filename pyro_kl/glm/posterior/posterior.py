@@ -12,18 +12,18 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ..divergence.estimate import Estimate
-from ..divergence.kl import kl
-from ..elbo.report import dataframe
-from ..likelihoods import LIKELIHOODS
+from ...divergence.estimate import Estimate
+from ...divergence.kl import kl
+from ...elbo.report import dataframe
+from ...likelihoods import LIKELIHOODS
+from ..arrays import as_features
+from ..covariances.covariance import Covariance
+from ..passes.design import Memory
+from ..priors.earlier_posterior import prior_from
+from ..priors.prior import GaussianPrior, Prior
 from . import posterior_file, posterior_table
-from .arrays import as_features
 from .coefficients import marginals
-from .covariance import Covariance
-from .design import Memory
-from .earlier_posterior import prior_from
 from .guide import GUIDES, SITES, GaussianGuide
-from .prior import GaussianPrior, Prior
 from .pyro_model import RegressionModel
 
 

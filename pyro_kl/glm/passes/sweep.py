@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..likelihoods.likelihood import Expectation, Likelihood
+from ...likelihoods.likelihood import Expectation, Likelihood
+from ..covariances.covariance import Covariance
 from .checkpoint import ResumableRows
-from .covariance import Covariance
 from .design import Design, Memory
 from .distributed import sum_of_chunks
 from .rows import Chunk, Rows

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from .covariance import Covariance
+from ..covariances.covariance import Covariance
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .covariance import Covariance
+from ..covariances.covariance import Covariance
 from .objective import Objective, Point, entropy
 
 

@@ -9,7 +9,12 @@ import torch
 from scipy.linalg import blas
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
+from ..covariances.covariance import (
+    Covariance,
+    DiagonalCovariance,
+    FullCovariance,
+    LowRankCovariance,
+)
 
 
 class Design(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..likelihoods.likelihood import Likelihood
-from .rows import Chunk
+from ...likelihoods.likelihood import Likelihood
+from ..passes.rows import Chunk
 
 
 def dense_rows(chunk: Chunk) -> Tensor:

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..registry.warnings import warn
-from .covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
+from ...registry.warnings import warn
+from ..covariances.covariance import (
+    Covariance,
+    DiagonalCovariance,
+    FullCovariance,
+    LowRankCovariance,
+)
+from ..covariances.low_rank import project_low_rank
+from ..passes.sweep import DENSE
+from ..priors.prior import Prior
+from ..priors.scale_equation import ScaledPrior
 from .fixed_point import Project, ascend
 from .learn_scale import learn_scales, warn_of_limits
-from .low_rank import project_low_rank
 from .objective import Objective
-from .prior import Prior
-from .scale_equation import ScaledPrior
-from .sweep import DENSE
 from .warm_start import Start, warm_start
 
 COVARIANCES: dict[str, type[Covariance]] = {

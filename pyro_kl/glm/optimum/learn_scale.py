@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..registry.warnings import warn
+from ...registry.warnings import warn
+from ..priors.scale_equation import ScaledPrior, accelerated_step, effective_parameters, slope
 from .fixed_point import Ascent, Project, ascend
 from .local_model import local_model
 from .objective import Objective
-from .scale_equation import ScaledPrior, accelerated_step, effective_parameters, slope
 
 #: A step changes no scale by more than this factor's logarithm.
 _FURTHEST = 5.0

@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-from .covariance import Covariance, DiagonalCovariance
-from .distributed import sum_of_chunks
-from .objective import Objective
-from .prior import Prior
+from ..covariances.covariance import Covariance, DiagonalCovariance
+from ..optimum.objective import Objective
+from ..passes.distributed import sum_of_chunks
+from ..priors.prior import Prior
 from .row_derivatives import dense_rows, row_derivatives
 
 #: Of an error.

@@ -10,10 +10,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ..likelihoods import BERNOULLI_LOGIT, BERNOULLI_PROBIT, POISSON
+from ...likelihoods import BERNOULLI_LOGIT, BERNOULLI_PROBIT, POISSON
+from ..priors.prior import GaussianPrior, Prior
 from .coefficients import marginals, select
 from .guide import GUIDES
-from .prior import GaussianPrior, Prior
 
 
 def _probit(predictor: Tensor) -> dist.TorchDistribution:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..likelihoods.likelihood import Likelihood
-from .covariance import Covariance
-from .prior import Prior
-from .rows import Rows
-from .sweep import is_dense, sweep
+from ...likelihoods.likelihood import Likelihood
+from ..covariances.covariance import Covariance
+from ..passes.rows import Rows
+from ..passes.sweep import is_dense, sweep
+from ..priors.prior import Prior
 
 LOG_TWO_PI_E = math.log(2.0 * math.pi * math.e)
 

@@ -10,14 +10,14 @@ from pyro.distributions import HalfCauchy, Normal, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from ..numerics.special.gamma import EULER_GAMMA
-from ..numerics.special.logarithms import HALF_LOG_TAU
-from ..numerics.special.series import horner
-from ..registry.pair import Case
-from ..registry.provenance import Use, home_of, note
-from ..registry.register import register
-from ..registry.shapes import broadcast_batch
-from ..registry.tensors import promoted
+from ...numerics.special.gamma import EULER_GAMMA
+from ...numerics.special.logarithms import HALF_LOG_TAU
+from ...numerics.special.series import horner
+from ...registry.pair import Case
+from ...registry.provenance import Use, home_of, note
+from ...registry.register import register
+from ...registry.shapes import broadcast_batch
+from ...registry.tensors import promoted
 from .bernstein import Expected, expected, log_inverse_exp1_weights
 
 #: p(x) = exp(y) E1(y) / sqrt(2 pi^3) with y = x^2 / 2, for a scale of 1.
@@ -118,7 +118,7 @@ def minus_expected_log_density(loc: Tensor, variance: Tensor) -> Expected:
         Case({"loc": 30.0, "scale": 2.0}, {"scale": 0.5}, 6.750065594169268819278),
         Case({"loc": 0.0, "scale": 0.001}, {"scale": 1.0}, 4.84070649122485018526),
     ],
-    reference="Carvalho, Polson & Scott (2010), theorem 1; the integral of pyro_kl.glm.bernstein",
+    reference="Carvalho, Polson & Scott (2010), theorem 1; the integral of bernstein.py",
     method="quadrature",
 )
 def kl_normal_horseshoe(p: torch.distributions.Normal, q: Horseshoe) -> Tensor:

@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import distributed
 
-from ..likelihoods.likelihood import Likelihood
-from ..svi import checkpoint as files
-from ..svi.ranks import gather, num_ranks, this_rank, warn_if_alone
+from ...likelihoods.likelihood import Likelihood
+from ...svi import checkpoint as files
+from ...svi.ranks import gather, num_ranks, this_rank, warn_if_alone
 from .distributed import check_same, sent, share, total_of_ranks
 from .fingerprint import fingerprint
 from .rows import Rows, RowsOf

@@ -19,11 +19,11 @@ import math
 import torch
 from torch import Tensor
 
-from .covariance import FullCovariance
-from .distributed import sum_of_chunks
+from ..covariances.covariance import FullCovariance
+from ..optimum.objective import Objective
+from ..passes.distributed import sum_of_chunks
+from ..priors.prior import Prior, PriorTerms
 from .linear_response import NO_MAXIMUM, STEP
-from .objective import Objective
-from .prior import Prior, PriorTerms
 from .row_derivatives import dense_rows, row_derivatives
 
 ROOT_TWO = math.sqrt(2.0)

@@ -1,0 +1,1 @@
+"""The optimum of the ELBO over a family of Gaussians."""

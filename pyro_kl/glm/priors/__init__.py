@@ -1,0 +1,1 @@
+"""Priors of the coefficients, their expected log densities and their scales."""

@@ -1,0 +1,1 @@
+"""How a posterior moves with what it depends on."""
