@@ -32,7 +32,7 @@ MODEL_PART, MODEL_ITER = 0.1, 25
 #: An ascent ends by the worst contraction of so many steps.
 _RATIOS = 3
 #: Up to this largest variance of the rows' predictors a step is nearly that of Newton.
-SMALL_VARIANCE = 0.05
+SMALL_VARIANCE = 0.2
 
 GAUSSIAN_PRIORS = NormalPrior, GaussianPrior
 #: From a dense precision (or its diagonal), a root of its inverse (or None) and the covariance

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
+from torch import Tensor, distributed
 
 from ...likelihoods.likelihood import Likelihood
 from ...svi import checkpoint as files
@@ -206,7 +206,9 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _value(plain: dict[str, Any]) -> Any:
-    """The value that `_plain` was given."""
-    if "tensor" in plain:
-        return plain["tensor"]
-    return Statistics(**{name: plain[name] for name in Statistics.__dataclass_fields__})
+    """The value that `_plain` was given, in memory that begins as that of any tensor."""
+    copies = {name: x.clone() if isinstance(x, Tensor) else x for name, x in plain.items()}
+    if "tensor" in copies:
+        return copies["tensor"]
+    fields: dict[str, Any] = {name: copies[name] for name in Statistics.__dataclass_fields__}
+    return Statistics(**fields)

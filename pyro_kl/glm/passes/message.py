@@ -42,10 +42,14 @@ class Layout(NamedTuple):
         return [math.prod(shape or ()) for shape in self.shapes.values()]
 
     def value(self, vector: Tensor) -> Tensor | Statistics:
-        """The value that a vector holds; its tensors are views."""
+        """The value that a vector holds.
+
+        Its tensors are copies: the last bits of a product depend on where in memory a vector
+        begins, and a view begins anywhere.
+        """
         parts = zip(self.shapes.items(), vector.split(self._sizes), strict=True)
         fields = {
-            name: part.item() if shape is None else part.view(shape)
+            name: part.item() if shape is None else part.view(shape).clone()
             for (name, shape), part in parts
         }
         return fields[""] if "" in fields else Statistics(**fields)
