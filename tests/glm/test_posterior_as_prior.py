@@ -63,12 +63,12 @@ def made_up(num_rows, seed):
     return features, random.random(num_rows) < 1.0 / (1.0 + np.exp(-features @ weights))
 
 
-def test_a_small_day_after_much_data_takes_two_passes():
+def test_a_small_day_after_much_data_takes_two_passes_and_one_for_the_elbo():
     yesterday = LogisticRegression().fit(*made_up(40_000, seed=0))
     x, y = made_up(1_000, seed=1)
     today = LogisticRegression().fit(x, y, prior=yesterday.posterior_)
     assert today.converged_
-    assert today.n_iter_ <= 2
+    assert today.n_iter_ <= 3
     exact = LogisticRegression(**TIGHT).fit(x, y, prior=yesterday.posterior_)
     assert max(off(today, exact)) < 1e-4
 
