@@ -142,7 +142,7 @@ def fit(
         kl = objective.kl(end.loc, end.covariance)
     if not ascent.converged:
         warn(
-            f"The fit stopped after {ascent.num_passes} passes over the rows, about "
+            f"The fit stopped after {ascent.num_passes} passes over the rows, at least "
             f"{objective.beta * ascent.step.gain:.2g} nats below its optimum (tol={tol:g}). Raise "
             "max_iter; where data are separable or columns collinear, a narrower prior helps."
         )

@@ -16,6 +16,9 @@ from ..covariances.covariance import (
     LowRankCovariance,
 )
 
+#: Products with fewer multiplications than this are small.
+SMALL = 1 << 22
+
 
 class Design(Protocol):
     """The matrix ``Z = (1, X)`` of a chunk."""
@@ -85,8 +88,8 @@ class DenseDesign:
     def _square_norms(self, lower: Tensor) -> Tensor:
         """Return the squared norms of the rows of ``x lower``, ``lower`` a triangle."""
         x = self.features
-        if x.device.type != "cpu":
-            return torch.mm(x, lower, out=self._copy).square_().sum(-1)
+        if _is_for_torch(x):
+            return (x @ lower).square_().sum(-1)
         copy, array = self._copy.copy_(x), np.asfortranarray(lower.numpy())
         trmm = _BLAS[x.dtype].trmm
         if _by_columns(x):
@@ -115,13 +118,21 @@ class DenseDesign:
         return torch.cat([curvature.sum().reshape(1), sums]).double().cpu()
 
 
+def _is_for_torch(x: Tensor) -> bool:
+    """Whether a product of the features with a square matrix is better done by torch.
+
+    scipy's BLAS has threads of its own: on a busy machine a small product waits for them.
+    """
+    return x.device.type != "cpu" or x.numel() * x.shape[1] < SMALL
+
+
 def _by_columns(x: Tensor) -> bool:
     return x.stride(0) == 1 and x.shape[1] > 1
 
 
 def _outer_sum(x: Tensor) -> Tensor:
     """Return the upper triangle of ``x' x``; BLAS computes half of the product."""
-    if x.device.type != "cpu":
+    if _is_for_torch(x):
         return x.mT @ x
     rank_k, array = _BLAS[x.dtype].rank_k, x.numpy()
     total = rank_k(1.0, array, trans=1) if _by_columns(x) else rank_k(1.0, array.T)
