@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -103,7 +104,22 @@ def over_chunks(rows: Rows, of_chunk: Callable[[int, Chunk, Design], Any]) -> An
         return of_chunk(index, chunk, memory.design(chunk.features))
 
     add_up = rows.journal.sum_of_chunks if isinstance(rows, ResumableRows) else sum_of_chunks
-    return add_up(rows.num_chunks, value)
+    with _threads_for(rows):
+        return add_up(rows.num_chunks, value)
+
+
+@contextmanager
+def _threads_for(rows: Rows) -> Iterator[None]:
+    """One thread of torch where another one reads ahead: more would wait for one another.
+
+    A fit of 5,000,000 x 30 from Parquet on two cores takes 17 s with two threads, 5 s with one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if rows.is_in_memory else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _sum(values: Tensor) -> float:
