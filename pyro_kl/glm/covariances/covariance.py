@@ -9,6 +9,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from .precision import as_diagonal
+
 
 class Covariance(Protocol):
     """The covariance ``S`` of D + 1 coefficients, the bias first; float64."""
@@ -123,8 +125,7 @@ class DiagonalCovariance:
 
     def trace_with(self, precision: Tensor) -> Tensor:
         """Return ``tr(precision S)``."""
-        diagonal = precision if precision.dim() == 1 else precision.diagonal()
-        return diagonal @ self.scale.square()
+        return as_diagonal(precision) @ self.scale.square()
 
     def times(self, factor: float) -> Covariance:
         """Return the covariance times a positive number."""

@@ -16,6 +16,7 @@ from ..covariances.covariance import (
     LowRankCovariance,
 )
 from ..covariances.low_rank import project_low_rank
+from ..covariances.precision import as_diagonal
 from ..passes.sweep import DENSE
 from ..priors.prior import Prior
 from ..priors.scale_equation import ScaledPrior
@@ -72,8 +73,7 @@ def projection(covariance: str, rank: int) -> Project:
         return FullCovariance(_dense(root))
 
     def diagonal(precision: Tensor, root: Tensor | None, before: Covariance) -> Covariance:
-        of_each = precision if precision.dim() == 1 else precision.diagonal()
-        return DiagonalCovariance(of_each.rsqrt())
+        return DiagonalCovariance(as_diagonal(precision).rsqrt())
 
     def low_rank(precision: Tensor, root: Tensor | None, before: Covariance) -> Covariance:
         _dense(root)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..covariances.covariance import Covariance, FullCovariance, LowRankCovariance
+from ..covariances.precision import as_matrix
 from ..priors.prior import GaussianPrior, NormalPrior
 from .anderson import Anderson
 from .local_model import LocalModel, local_model
@@ -180,8 +181,8 @@ def _combined(
         anderson.forget()  # a combination of precisions of low rank is none
         return None
     before, after = point.covariance.precision, step.covariance.precision
-    if before.dim() < after.dim():
-        before = torch.diag(before)
+    if after.dim() == 2:
+        before = as_matrix(before)
     anderson.add(point.loc, step.loc - point.loc, before, after)
     root = inverse_root(after) if after.dim() == 2 else None
     combined = anderson.combined(root)
@@ -280,8 +281,8 @@ def _blend(point: Point, length: float) -> Tensor:
     if length == 1.0:
         return point.precision
     old = point.covariance.precision
-    if old.dim() < point.precision.dim():
-        old = torch.diag(old)
+    if point.precision.dim() == 2:
+        old = as_matrix(old)
     return torch.lerp(old, point.precision, length)
 
 

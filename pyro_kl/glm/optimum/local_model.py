@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..covariances.covariance import Covariance
+from ..covariances.precision import as_matrix
 from .objective import Objective, Point, entropy
 
 
@@ -49,7 +49,6 @@ class LocalModel(Objective):
             self.precision + as_matrix(terms.precision),
             terms.precision,
             float(self.precision[0, 0]),
-            centre.weight,
             0.0,  # the curvature of the model is the same everywhere
         )
 
@@ -66,8 +65,3 @@ def local_model(objective: Objective, centre: Point) -> LocalModel:
         gradient=centre.gradient - of_prior,
         precision=centre.precision - as_matrix(centre.prior_precision),
     )
-
-
-def as_matrix(precision: Tensor) -> Tensor:
-    """Return a precision as a matrix, if it is given as its diagonal."""
-    return torch.diag(precision) if precision.dim() == 1 else precision

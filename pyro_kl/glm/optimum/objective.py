@@ -31,7 +31,6 @@ class Point:
             covariance, divided by beta: a matrix, or its diagonal.
         prior_precision: the part of the prior in that.
         curvature: the sum of the rows' curvatures, divided by beta.
-        weight: the sum of the rows' weights.
         largest_variance: of the rows' predictors.
     """
 
@@ -44,7 +43,6 @@ class Point:
     precision: Tensor
     prior_precision: Tensor
     curvature: float
-    weight: float
     largest_variance: float
 
     def spread(self, covariance: Covariance) -> float:
@@ -95,7 +93,6 @@ class Objective:
             precision,
             terms.precision,
             curvature,
-            sums.weight,
             sums.largest_variance,
         )
 

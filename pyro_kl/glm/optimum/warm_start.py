@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..covariances.precision import as_diagonal
 from ..passes.sweep import gradient_at_variance, is_dense, sweep
 from .fixed_point import Project, ascend, inverse_root
 from .objective import Objective, Point
@@ -56,7 +57,7 @@ def first_start(objective: Objective, loc: Tensor, project: Project) -> Start:
     sd = (diagonal / beta).rsqrt()
     sd = torch.where(sd.isfinite(), sd, torch.ones_like(sd))
     terms = objective.prior.expected(loc, DiagonalCovariance(sd))
-    of_prior = terms.precision if terms.precision.dim() == 1 else terms.precision.diagonal()
+    of_prior = as_diagonal(terms.precision)
     precision = diagonal / beta + of_prior.clamp(min=0.0)
     start = Start(loc, DiagonalCovariance(precision.rsqrt()))
     if not dense:
@@ -68,20 +69,27 @@ def first_start(objective: Objective, loc: Tensor, project: Project) -> Start:
         return start
     move = root @ (root.mT @ (sums.gradient / beta + terms.gradient))
 
-    def slope(length: float) -> float:
+    def slope(there: Tensor, of_rows: Tensor) -> float:
+        of_prior = objective.prior.expected(there, start.covariance).gradient
+        return float(move @ (of_rows / beta + of_prior))
+
+    def slope_at(length: float) -> float:
         there = loc + length * move
-        gradient = gradient_at_variance(rows, likelihood, there, 0.0)[0] / beta
-        return float(
-            move @ (gradient + objective.prior.expected(there, start.covariance).gradient)
-        )
+        return slope(there, gradient_at_variance(rows, likelihood, there, 0.0)[0])
 
-    return Start(loc + _best_length(slope) * move, project(full, root, start.covariance))
+    length = _best_length(slope_at, first=slope(loc, sums.gradient))
+    return Start(loc + length * move, project(full, root, start.covariance))
 
 
-def _best_length(slope: Callable[[float], float]) -> float:
-    """Return about where a falling slope is 0, by secants that never go below 0."""
+def _best_length(slope: Callable[[float], float], first: float) -> float:
+    """Return about where a falling slope is 0, by secants that never go below 0.
+
+    Args:
+        slope: from a length to the slope there.
+        first: the slope at 0.
+    """
     before, here = 0.0, 1.0
-    first = value_before = slope(before)
+    value_before = first
     for _ in range(MOST_GRADIENTS):
         value = slope(here)
         if not abs(value) > 0.02 * abs(first):

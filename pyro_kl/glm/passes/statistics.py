@@ -12,7 +12,6 @@ class Statistics:
     """Sums over some rows, in float64; the bias comes first.
 
     Attributes:
-        weight: the sum of the rows' weights.
         log_likelihood: of the weighted expected log likelihoods, nats.
         gradient: of the weighted slopes times the rows, shape ``(D + 1,)``.
         precision: of the weighted curvatures times the rows' outer products, shape
@@ -20,7 +19,6 @@ class Statistics:
         largest_variance: no sum, but the largest variance of the predictors of these rows.
     """
 
-    weight: float
     log_likelihood: float
     gradient: Tensor
     precision: Tensor
@@ -28,7 +26,6 @@ class Statistics:
 
     def __iadd__(self, other: Statistics) -> Statistics:
         """Add the sums over other rows in place, which spares a copy of the precision."""
-        self.weight += other.weight
         self.log_likelihood += other.log_likelihood
         self.gradient += other.gradient
         self.precision += other.precision

@@ -44,10 +44,10 @@ def sweep(
         used = scale if chunk.weight is None else scale * (chunk.weight > 0)
         largest = float(used.max()) ** 2
         row = expectation(chunk, likelihood, mean, scale)
-        count = float(len(row.value)) if chunk.weight is None else _sum(chunk.weight)
         sums = design.precision if is_dense else design.precision_diagonal
         precision = sums(row.curvature)
-        return Statistics(count, _sum(row.value), design.gradient(row.slope), precision, largest)
+        total = float(row.value.sum(dtype=torch.float64))
+        return Statistics(total, design.gradient(row.slope), precision, largest)
 
     total = over_chunks(rows, of_chunk)
     if is_dense:
@@ -70,11 +70,9 @@ def gradient_at_variance(
 
     def of_chunk(index: int, chunk: Chunk, design: Design) -> Tensor:
         mean = design.mean(loc)
-        row = likelihood.expected(chunk.target, mean, torch.full_like(mean, variance**0.5))
-        slope, curvature = row.slope, row.curvature
-        if chunk.weight is not None:
-            slope, curvature = slope * chunk.weight, curvature * chunk.weight
-        return torch.cat([design.gradient(slope), curvature.sum().reshape(1).double().cpu()])
+        row = expectation(chunk, likelihood, mean, torch.full_like(mean, variance**0.5))
+        curvature = row.curvature.sum().reshape(1).double().cpu()
+        return torch.cat([design.gradient(row.slope), curvature])
 
     total = over_chunks(rows, of_chunk)
     return total[:-1], float(total[-1])
@@ -120,7 +118,3 @@ def _threads_for(rows: Rows) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _sum(values: Tensor) -> float:
-    return float(values.sum(dtype=torch.float64))

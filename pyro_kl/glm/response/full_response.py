@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..covariances.covariance import FullCovariance
+from ..covariances.precision import as_matrix
 from ..optimum.objective import Objective
 from ..passes.distributed import sum_of_chunks
 from ..priors.prior import Prior, PriorTerms
@@ -146,5 +147,5 @@ def _prior_times(prior: Prior, loc: Tensor, tril: Tensor, direction: Tensor) -> 
     ahead, behind = moved(step), moved(-step)
     gradient = (ahead.gradient - behind.gradient) / (2.0 * step)
     precision = (ahead.precision - behind.precision) / (2.0 * step)
-    precision = torch.diag(precision) if precision.dim() == 1 else precision
+    precision = as_matrix(precision)
     return _pack(gradient @ tril, -tril.mT @ precision @ tril / ROOT_TWO)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ...elbo.report import table
 from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
+from ..covariances.precision import as_matrix
 from ..optimum.objective import Objective
 from ..priors.prior import GaussianPrior
 from .full_response import full_response
@@ -107,7 +108,7 @@ def sensitivity(
 def _by_beta(objective: Objective, loc: Tensor, covariance: Covariance) -> tuple[Tensor, Tensor]:
     """The derivative of the ELBO's gradient in beta: minus the gradient of the KL."""
     terms = objective.prior.expected(loc, covariance)
-    of_covariance = 0.5 * (_matrix(covariance.precision) - _matrix(terms.precision))
+    of_covariance = 0.5 * (as_matrix(covariance.precision) - as_matrix(terms.precision))
     return terms.gradient, of_covariance
 
 
@@ -120,7 +121,7 @@ def _by_prior_scale(
         for step in (STEP, -STEP)
     )
     rate = objective.beta / (2.0 * STEP)
-    return rate * (wide.gradient - narrow.gradient), -0.5 * rate * _matrix(
+    return rate * (wide.gradient - narrow.gradient), -0.5 * rate * as_matrix(
         wide.precision - narrow.precision
     )
 
@@ -136,7 +137,3 @@ def rescaled(prior: Any, factor: float) -> Any:
     scale = prior.scale.clone()
     scale[1:] *= factor
     return dataclasses.replace(prior, scale=scale)
-
-
-def _matrix(precision: Tensor) -> Tensor:
-    return torch.diag(precision) if precision.dim() == 1 else precision
