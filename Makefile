@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep conformance accuracy bench lint format reference docs wheel clean
+.PHONY: help demo test sweep conformance accuracy bench lint format reference docs site wheel clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -53,6 +53,10 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 reference: $(VENV)/.test  ## compute the reference values that are missing
 	$(BIN)/python -m tests.conformance.reference --missing
 	$(BIN)/python -m tests.conformance.reference.quadrature_values
+
+site: export OMP_NUM_THREADS = $(THREADS)
+site: $(VENV)/.docs  ## the documentation, in build/site; ONLY=tutorials/vae makes one page
+	$(BIN)/python -m sphinx -W --keep-going -j 2 docs build/site
 
 docs: $(VENV)/.dev  ## make the generated tables of docs/ again
 	$(BIN)/python -m tools.tables pairs > docs/pairs.md

@@ -1,0 +1,101 @@
+"""How Sphinx builds the site; `make site` runs it. No step needs the network."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = str(ROOT)  # the pages' kernels import this working tree
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+
+import pyro_kl  # noqa: E402
+from tools.site import generate  # noqa: E402
+
+project = "pyro_kl"
+author = "The pyro_kl authors"
+version = release = pyro_kl.__version__
+copyright = author
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = [
+    "gallery/*",  # sources of the pages in pictures/
+    "pairs.md",
+    "classes.md",
+    "glm.md",
+    "svi.md",
+    "elbo_variance.md",  # on their way out
+]
+only = os.environ.get("ONLY", "")  # pages to look at while one writes them: tutorials/vae
+if only:
+    include_patterns = ["index.md", *(f"{page}.md" for page in only.split())]
+    suppress_warnings = ["toc.*", "myst.xref_missing", "ref.*", "toc.empty_glob"]
+
+# --- pages with code ----------------------------------------------------------------------------
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 120
+nb_execution_show_tb = True
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # nothing is loaded from another host
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+copybutton_exclude = ".linenos, .gp, .go"
+
+if (ROOT / "docs/gallery").is_dir() and not only:
+    extensions.append("sphinx_gallery.gen_gallery")
+    sphinx_gallery_conf = {
+        "examples_dirs": "gallery",
+        "gallery_dirs": "pictures",
+        "backreferences_dir": "pictures/uses",
+        "doc_module": ("pyro_kl",),
+        "download_all_examples": False,
+        "show_signature": False,
+        "min_reported_time": 10_000,
+    }
+
+# --- reference ----------------------------------------------------------------------------------
+
+default_role = "py:obj"  # `name` in a docstring is code, and a link if there is such an object
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_member_order = "bysource"
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+
+# --- look ---------------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "pyro_kl"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "show_nav_level": 1,
+    "navigation_with_keys": True,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+
+def setup(app: object) -> None:
+    """Write the generated pages before Sphinx looks for sources."""
+    generate.all_pages(ROOT, only=bool(only))
+    app.connect("build-finished", generate.finish)

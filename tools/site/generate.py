@@ -1,0 +1,16 @@
+"""Calls each generator of pages, before Sphinx reads its sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def all_pages(root: Path, *, only: bool) -> None:
+    """Write the generated pages into docs/; none of them if only some pages are built."""
+    if only:
+        return
+
+
+def finish(app: Any, error: Exception | None) -> None:
+    """What is made of the finished site."""
