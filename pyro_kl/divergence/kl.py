@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 from torch.distributions import kl as torch_kl
 
+from ..messages import see, without_link
 from ..numerics.quadrature.integrate import Integral
 from ..numerics.quadrature.integrate import tolerance as relative_tolerance
 from ..registry.provenance import Use, least_exact, recording, total_error
@@ -114,7 +115,10 @@ def _without_formula(
     if num_samples is not None:
         return _sampled(p, q, num_samples, generator)
     if has_bounds(p, q):
-        declined = NotImplementedError(f"{declined} pyro_kl.bounds(p, q) has guaranteed bounds.")
+        declined = NotImplementedError(
+            f"{without_link(declined)} pyro_kl.bounds(p, q) has guaranteed bounds."
+            + see("no-formula")
+        )
     raise declined from None
 
 

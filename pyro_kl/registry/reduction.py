@@ -28,6 +28,7 @@ from torch.distributions import (
     register_kl,
 )
 
+from ..messages import see
 from .provenance import Use, mark, note, rewind
 from .shapes import check_event_shapes, some_tensor
 from .subclasses import is_a, is_upstream, keeps_density
@@ -199,7 +200,7 @@ register_kl(Distribution, Distribution)(by_reduction)
 
 def no_formula(p: Distribution, q: Distribution) -> NotImplementedError:
     """The error for a pair without a formula, with the next step."""
-    return NotImplementedError(no_formula_for(describe(p), describe(q)))
+    return NotImplementedError(no_formula_for(describe(p), describe(q)) + see("no-formula"))
 
 
 def out_of_reach(p: Distribution, q: Distribution) -> OutOfReach:

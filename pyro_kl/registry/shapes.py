@@ -11,6 +11,7 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from ..messages import see
 from .subclasses import is_a
 
 
@@ -20,7 +21,7 @@ def check_event_shapes(p: Distribution, q: Distribution) -> None:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}): event shapes {tuple(p.event_shape)} "
             f"and {tuple(q.event_shape)} differ. Is a `.to_event(n)` or `.expand` missing on one "
-            "side?"
+            "side?" + see("event-shapes")
         )
 
 
@@ -36,7 +37,7 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     except RuntimeError:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
-            f"and {tuple(q.batch_shape)} do not broadcast."
+            f"and {tuple(q.batch_shape)} do not broadcast." + see("batch-shapes")
         ) from None
 
 
