@@ -90,12 +90,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import `pyro_kl.glm` when it is asked for: models that do without it do not wait for it."""
-    if name == "glm":
-        return import_module(".glm", __name__)
+    """Import a module when it is asked for: models that do without it do not wait for it."""
+    if name in ("glm", "loggers"):
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """The public names alone: `dir` and tab completion leave out the rooms of the package."""
-    return [*__all__, "__version__", "glm"]
+    return [*__all__, "__version__", "glm", "loggers"]

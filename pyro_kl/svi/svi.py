@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..elbo.report import KLReport
 from ..elbo.state import elbo_state, load_elbo_state
-from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from ..registry.warnings import warn
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
+from .callbacks import Callback, ReportOfStep
 from .eager import Eager, as_numbers, loss_functions
 from .interrupt import InterruptBetweenSteps
 from .learning_rates import Schedule
@@ -33,10 +32,6 @@ from .shown_averages import ShownAverages
 
 if TYPE_CHECKING:
     from .compiled import Compiled
-
-#: Is called after each step with its number (1, 2, ...), its loss in nats and a function that
-#: returns the ELBO's report; ends the run if it returns True.
-Callback = Callable[[int, Any, Callable[[], KLReport]], Any]
 
 
 class SVI:
@@ -260,7 +255,7 @@ class SVI:
                 on where it was after a checkpoint.
             callbacks: functions that are called after each step with its number (from 1), its
                 loss and a function that returns the ELBO's report. One that returns True ends
-                the run.
+                the run. `pyro_kl.loggers` has some that keep the KL of each site.
             checkpoint: a file for `save` at the end of the run, and after Ctrl-C.
             every: how many steps lie between two checkpoints before the end.
             **kwargs: keyword arguments of both, other than those above.
@@ -322,19 +317,13 @@ class SVI:
             return False
         self._stepper.settle()
         first = self.step_count - len(losses) + 1
+        report = ReportOfStep(self.elbo, self.step_count)
         answers = [
-            callback(step, loss, self._report)
+            callback(step, loss, report)
             for step, loss in enumerate(losses, first)
             for callback in callbacks
         ]
         return any(answer is True for answer in answers)
-
-    def _report(self) -> KLReport:
-        if isinstance(self.elbo, TraceKL_ELBO):
-            return self.elbo.report
-        raise TypeError(
-            f"{type(self.elbo).__name__} has no report: give pyro_kl.TraceKL_ELBO as the loss."
-        )
 
     # --- averages -----------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Callbacks of `SVI.run` that log its steps."""
