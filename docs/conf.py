@@ -1,5 +1,6 @@
 """How Sphinx builds the site; `make site` runs it. No step needs the network."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib.bibtex",
-    "sphinx-mathjax-offline",
+    "sphinx.ext.mathjax",
 ]
 exclude_patterns = [
     "gallery/*",  # sources of the pages in pictures/
@@ -79,7 +80,11 @@ bibtex_reference_style = "author_year"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "pyro_kl"
-html_static_path = ["_static"]
+# The package that has MathJax's files is a Sphinx extension too, which would forbid to read pages
+# in parallel: its files are enough.
+mathjax = importlib.util.find_spec("sphinx-mathjax-offline")
+html_static_path = ["_static", str(Path(mathjax.origin).parent / "static")]
+mathjax_path = "mathjax/tex-chtml.js"
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False

@@ -175,6 +175,9 @@ class Family:
         examples: constructor arguments, as mappings or as rows in the order of `parameters`:
             checks and reference values are made at these members.
         reference: where the entropy and the moments can be looked up.
+        density: the density at x, or the mass at k, as an expression of Python with the functions
+            of SymPy and torch's names of the parameters; z is short for (x - loc) / scale, and
+            odds for probs / (1 - probs). The documentation prints it; no formula uses it.
         log_density: `log_density(mp, x, **parameters)`, the logarithm of the density or mass as
             a book writes it, on mpmath numbers. Tests of the family integrate it for reference
             values; no formula uses it.
@@ -208,6 +211,7 @@ class Family:
     support: Support
     examples: Sequence[Any]
     reference: str
+    density: str = ""
     log_density: Callable[..., Any] | None = None
     kinks: Callable[..., tuple[Any, ...]] | None = None
     entropy: Callable[..., Tensor] | None = None

@@ -45,6 +45,8 @@ affine_beta = declare(
         AffineBeta,
         parameters=("concentration1", "concentration0", "loc", "scale"),
         support=FROM_LOC_TO_END,
+        density="z**(concentration1 - 1) * (1 - z)**(concentration0 - 1) / (scale * "
+        "beta(concentration1, concentration0))",
         examples=((2.0, 3.0, 0.25, 0.5), (1.5, 4.0, -1.0, 4.0), (60.0, 9.0, 2.25, 0.5)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
         entropy=entropy,

@@ -79,6 +79,7 @@ asymmetric_laplace = declare(
         AsymmetricLaplace,
         parameters=("loc", "scale", "asymmetry"),
         support=REAL,
+        density="exp(-asymmetry**sign(z) * Abs(z)) / (scale * (asymmetry + 1 / asymmetry))",
         examples=((0.0, 1.0, 1.5), (1.0, 0.4, 0.7), (-3.0, 4.0, 1.0)),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3",
         kinks=lambda loc, **_: (loc,),

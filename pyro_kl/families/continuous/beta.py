@@ -98,6 +98,8 @@ beta = declare(
         Beta,
         parameters=("concentration1", "concentration0"),
         support=UNIT_INTERVAL,
+        density="x**(concentration1 - 1) * (1 - x)**(concentration0 - 1) / beta(concentration1,"
+        " concentration0)",
         examples=((2.0, 3.0), (0.4, 0.7), (60.0, 9.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 25",
         entropy=entropy,

@@ -21,6 +21,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 cauchy = declare(
     location_scale(
         Cauchy,
+        density="1 / (pi * scale * (1 + z**2))",
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 16",
         entropy=lambda loc, scale: torch.log(4 * math.pi * scale),
         moments={

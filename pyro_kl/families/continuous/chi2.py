@@ -36,6 +36,7 @@ chi2 = declare(
         Chi2,
         parameters=("df",),
         support=POSITIVE,
+        density="x**(df / 2 - 1) * exp(-(x / 2)) / (2**(df / 2) * gamma(df / 2))",
         examples=({"df": 3.0}, {"df": 0.5}, {"df": 90.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 18",
         entropy=of_df(gamma.entropy),

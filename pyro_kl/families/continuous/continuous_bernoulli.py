@@ -111,6 +111,7 @@ continuous_bernoulli = declare(
         ContinuousBernoulli,
         parameters=("probs", "logits"),
         support=UNIT_INTERVAL,
+        density="2 * atanh(1 - 2 * probs) / (1 - 2 * probs) * probs**x * (1 - probs)**(1 - x)",
         examples=({"probs": 0.3}, {"probs": 0.5005}, {"logits": -40.0}, {"logits": 3.0}),
         reference="Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845",
         entropy=entropy,

@@ -39,6 +39,7 @@ exponential = declare(
         Exponential,
         parameters=("rate",),
         support=POSITIVE,
+        density="rate * exp(-rate * x)",
         examples=({"rate": 1.0}, {"rate": 0.05}, {"rate": 8.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 19",
         entropy=lambda rate: 1 - torch.log(rate),

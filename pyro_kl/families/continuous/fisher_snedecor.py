@@ -55,6 +55,8 @@ fisher_snedecor = declare(
         FisherSnedecor,
         parameters=("df1", "df2"),
         support=POSITIVE,
+        density="(df1 / df2)**(df1 / 2) * x**(df1 / 2 - 1) / (beta(df1 / 2, df2 / 2) * (1 + df1"
+        " / df2 * x)**((df1 + df2) / 2))",
         examples=((4.0, 7.0), (1.5, 3.0), (40.0, 90.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 27",
         entropy=entropy,

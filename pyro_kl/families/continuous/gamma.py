@@ -94,6 +94,8 @@ gamma = declare(
         Gamma,
         parameters=("concentration", "rate"),
         support=POSITIVE,
+        density="rate**concentration / gamma(concentration) * x**(concentration - 1) * "
+        "exp(-rate * x)",
         examples=((2.0, 1.0), (0.3, 5.0), (40.0, 0.2)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
         entropy=entropy,

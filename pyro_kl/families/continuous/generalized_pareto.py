@@ -107,6 +107,7 @@ generalized_pareto = declare(
         GeneralizedPareto,
         parameters=("loc", "scale", "concentration"),
         support=FROM_LOC,
+        density="(1 + concentration * z)**(-1 / concentration - 1) / scale",
         examples=((0.0, 1.0, 0.25), (0.125, 0.25, -0.5), (-2.0, 3.0, 0.7), (1.0, 2.0, 0.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
         entropy=lambda loc, scale, concentration: torch.log(scale) + concentration + 1,

@@ -40,6 +40,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 gumbel = declare(
     location_scale(
         Gumbel,
+        density="exp(-z - exp(-z)) / scale",
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 22",
         entropy=lambda loc, scale: torch.log(scale) + (EULER_GAMMA + 1),
         moments={

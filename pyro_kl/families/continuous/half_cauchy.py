@@ -30,6 +30,7 @@ half_cauchy = declare(
         HalfCauchy,
         parameters=("scale",),
         support=POSITIVE,
+        density="2 / (pi * scale * (1 + (x / scale)**2))",
         examples=({"scale": 1.0}, {"scale": 0.2}, {"scale": 15.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 16",
         entropy=lambda scale: torch.log(2 * math.pi * scale),

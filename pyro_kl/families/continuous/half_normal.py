@@ -55,6 +55,7 @@ half_normal = declare(
         HalfNormal,
         parameters=("scale",),
         support=POSITIVE,
+        density="sqrt(2 / pi) / scale * exp(-(x**2 / (2 * scale**2)))",
         examples=({"scale": 1.0}, {"scale": 0.2}, {"scale": 15.0}),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
         entropy=lambda scale: torch.log(scale) + (HALF_LOG_HALF_PI + 0.5),

@@ -64,6 +64,8 @@ inverse_gamma = declare(
         InverseGamma,
         parameters=("concentration", "rate"),
         support=POSITIVE,
+        density="rate**concentration / gamma(concentration) * x**(-concentration - 1) * "
+        "exp(-(rate / x))",
         examples=((3.0, 2.0), (0.6, 0.1), (25.0, 60.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 17",
         entropy=entropy,

@@ -87,6 +87,8 @@ kumaraswamy = declare(
         Kumaraswamy,
         parameters=("concentration1", "concentration0"),
         support=UNIT_INTERVAL,
+        density="concentration1 * concentration0 * x**(concentration1 - 1) * (1 - "
+        "x**concentration1)**(concentration0 - 1)",
         examples=((2.0, 3.0), (0.6, 0.7), (12.0, 5.0)),
         reference="Jones (2009), Statistical Methodology 6",
         entropy=entropy,

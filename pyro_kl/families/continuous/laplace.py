@@ -44,6 +44,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 laplace = declare(
     location_scale(
         Laplace,
+        density="exp(-Abs(z)) / (2 * scale)",
         far=(-30.0, 12.0),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 24",
         kinks=lambda loc, **_: (loc,),

@@ -27,6 +27,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 logistic = declare(
     location_scale(
         Logistic,
+        density="exp(-z) / (scale * (1 + exp(-z))**2)",
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 23",
         entropy=lambda loc, scale: 2 + torch.log(scale),
         moments={

@@ -58,6 +58,7 @@ lognormal = declare(
         LogNormal,
         parameters=("loc", "scale"),
         support=POSITIVE,
+        density="exp(-((log(x) - loc)**2 / (2 * scale**2))) / (x * scale * sqrt(2 * pi))",
         examples=((0.0, 1.0), (1.2, 0.3), (-2.0, 1.7)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 14",
         entropy=entropy,

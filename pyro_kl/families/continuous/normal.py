@@ -46,6 +46,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 normal = declare(
     location_scale(
         Normal,
+        density="exp(-(z**2 / 2)) / (scale * sqrt(2 * pi))",
         far=(-30.0, 12.0),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 13",
         entropy=entropy,

@@ -78,6 +78,7 @@ pareto = declare(
         Pareto,
         parameters=("scale", "alpha"),
         support=FROM_SCALE,
+        density="alpha * scale**alpha / x**(alpha + 1)",
         examples=((1.0, 3.0), (0.5, 1.2), (4.0, 6.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 20",
         entropy=lambda scale, alpha: torch.log(scale / alpha) + 1 / alpha + 1,

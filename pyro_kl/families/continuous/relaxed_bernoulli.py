@@ -46,6 +46,8 @@ relaxed_bernoulli = declare(
         RelaxedBernoulli,
         parameters=("temperature", "probs", "logits"),
         support=UNIT_INTERVAL,
+        density="temperature * odds * (x * (1 - x))**(-temperature - 1) / (odds * "
+        "x**(-temperature) + (1 - x)**(-temperature))**2",
         examples=(
             {"temperature": 1.0, "probs": 0.4},
             {"temperature": 0.5, "logits": 1.0},

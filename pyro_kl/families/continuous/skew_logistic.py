@@ -43,6 +43,7 @@ skew_logistic = declare(
         SkewLogistic,
         parameters=("loc", "scale", "asymmetry"),
         support=REAL,
+        density="asymmetry * exp(-z) / (scale * (1 + exp(-z))**(asymmetry + 1))",
         examples=((0.0, 1.0, 1.5), (1.0, 0.4, 0.6)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 23 (type I generalised logistic)",
         entropy=entropy,

@@ -62,6 +62,10 @@ soft_asymmetric_laplace = declare(
         SoftAsymmetricLaplace,
         parameters=("loc", "scale", "asymmetry", "softness"),
         support=REAL,
+        density="(exp(softness**2 * asymmetry**2 / 2 - asymmetry * z) * erfc((softness * "
+        "asymmetry - z / softness) / sqrt(2)) + exp(softness**2 / (2 * asymmetry**2) + "
+        "z / asymmetry) * erfc((softness / asymmetry + z / softness) / sqrt(2))) / (2 *"
+        " scale * (asymmetry + 1 / asymmetry))",
         examples=((0.0, 1.0, 1.5, 0.5), (1.0, 0.4, 0.7, 2.0), (-3.0, 4.0, 1.0, 1.0)),
         reference="Kotz, Kozubowski & Podgorski (2001), ch. 3, and a Normal",
         moments={

@@ -27,6 +27,7 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
 soft_laplace = declare(
     location_scale(
         SoftLaplace,
+        density="1 / (pi * scale * cosh(z))",
         reference="Johnson, Kotz & Balakrishnan (1995), sec. 23.11 (hyperbolic secant)",
         entropy=lambda loc, scale: torch.log(2 * math.pi * scale),
         moments={

@@ -60,6 +60,8 @@ student_t = declare(
         StudentT,
         parameters=("df", "loc", "scale"),
         support=REAL,
+        density="gamma((df + 1) / 2) / (gamma(df / 2) * sqrt(pi * df) * scale) * (1 + z**2 / "
+        "df)**(-((df + 1) / 2))",
         examples=((5.0, 0.0, 1.0), (1.5, 1.5, 0.4), (60.0, -9.0, 5.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 28",
         entropy=entropy,

@@ -123,6 +123,7 @@ uniform = declare(
         Uniform,
         parameters=("low", "high"),
         support=INTERVAL,
+        density="1 / (high - low)",
         examples=((0.0, 1.0), (0.25, 0.75), (2.0, 3.0), (-4.0, 5.0)),
         reference="Johnson, Kotz & Balakrishnan (1995), ch. 26",
         entropy=entropy,

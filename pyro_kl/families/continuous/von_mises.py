@@ -49,6 +49,7 @@ von_mises = declare(
         VonMises,
         parameters=("loc", "concentration"),
         support=ANGLES,
+        density="exp(concentration * cos(x - loc)) / (2 * pi * besseli(0, concentration))",
         examples=((0.0, 1.0), (2.5, 0.1), (-1.0, 40.0)),
         reference="Mardia & Jupp (2000), ch. 3",
         entropy=entropy,

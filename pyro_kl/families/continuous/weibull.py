@@ -76,6 +76,8 @@ weibull = declare(
         Weibull,
         parameters=("scale", "concentration"),
         support=POSITIVE,
+        density="concentration / scale * (x / scale)**(concentration - 1) * exp(-(x / "
+        "scale)**concentration)",
         examples=((1.0, 1.5), (0.3, 0.8), (20.0, 4.0)),
         reference="Johnson, Kotz & Balakrishnan (1994), ch. 21",
         entropy=entropy,

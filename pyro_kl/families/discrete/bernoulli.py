@@ -26,6 +26,7 @@ bernoulli = declare(
         Bernoulli,
         parameters=("probs", "logits"),
         support=COUNTS,
+        density="probs**k * (1 - probs)**(1 - k)",
         examples=({"probs": 0.5}, {"probs": 0.7}, {"logits": -4.0}, {"probs": 1.0}),
         reference="the definition",
         log_mass=log_mass,

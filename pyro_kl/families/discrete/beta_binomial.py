@@ -43,6 +43,8 @@ beta_binomial = declare(
         BetaBinomial,
         parameters=("concentration1", "concentration0", "total_count"),
         support=COUNTS,
+        density="binomial(total_count, k) * beta(concentration1 + k, concentration0 + "
+        "total_count - k) / beta(concentration1, concentration0)",
         examples=((2.0, 3.0, 5.0), (0.4, 0.7, 3.0), (50.0, 20.0, 40.0), (1.5, 2.5, 1.0)),
         reference="Johnson, Kemp & Kotz (2005), sec. 6.2.2",
         log_mass=log_mass,

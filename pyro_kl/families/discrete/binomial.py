@@ -47,6 +47,7 @@ binomial = declare(
         Binomial,
         parameters=("total_count", "probs", "logits"),
         support=COUNTS,
+        density="binomial(total_count, k) * probs**k * (1 - probs)**(total_count - k)",
         examples=(
             {"total_count": 5.0, "probs": 0.5},
             {"total_count": 3.0, "probs": 0.2},

@@ -40,6 +40,7 @@ categorical = declare(
         Categorical,
         parameters=("probs", "logits"),
         support=COUNTS,
+        density="probs[k]",
         examples=(
             {"probs": [0.2, 0.3, 0.5]},
             {"logits": [0.0, 1.0, -2.0]},

@@ -28,6 +28,8 @@ gamma_poisson = declare(
         GammaPoisson,
         parameters=("concentration", "rate"),
         support=COUNTS,
+        density="gamma(concentration + k) / (gamma(concentration) * factorial(k)) * "
+        "rate**concentration / (1 + rate)**(concentration + k)",
         examples=((3.0, 1.5), (0.5, 0.2), (30.0, 4.0)),
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
         log_mass=log_mass,

@@ -50,6 +50,7 @@ geometric = declare(
         Geometric,
         parameters=("probs", "logits"),
         support=COUNTS,
+        density="probs * (1 - probs)**k",
         examples=({"probs": 0.5}, {"probs": 0.2}, {"logits": 2.0}, {"probs": 1.0}),
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
         log_mass=log_mass,

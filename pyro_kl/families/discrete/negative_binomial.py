@@ -41,6 +41,8 @@ negative_binomial = declare(
         NegativeBinomial,
         parameters=("total_count", "probs", "logits"),
         support=COUNTS,
+        density="gamma(total_count + k) / (gamma(total_count) * factorial(k)) * probs**k * (1 -"
+        " probs)**total_count",
         examples=(
             {"total_count": 3.0, "probs": 0.4},
             {"total_count": 0.5, "probs": 0.8},

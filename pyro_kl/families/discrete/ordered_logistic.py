@@ -30,6 +30,8 @@ ordered_logistic = declare(
         OrderedLogistic,
         parameters=("predictor", "cutpoints"),
         support=COUNTS,
+        density="1 / (1 + exp(predictor - cutpoints[k])) - 1 / (1 + exp(predictor - cutpoints[k"
+        " - 1]))",
         examples=(
             (0.5, [-1.0, 0.5]),
             (-2.0, [-0.5, 3.0]),

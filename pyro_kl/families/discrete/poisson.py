@@ -25,6 +25,7 @@ poisson = declare(
         Poisson,
         parameters=("rate",),
         support=COUNTS,
+        density="rate**k * exp(-rate) / factorial(k)",
         examples=({"rate": 2.0}, {"rate": 0.3}, {"rate": 25.0}, {"rate": 0.0}),
         reference="Johnson, Kemp & Kotz (2005), ch. 4",
         log_mass=log_mass,

@@ -50,6 +50,8 @@ zero_inflated_negative_binomial = declare(
         ZeroInflatedNegativeBinomial,
         parameters=("total_count", "probs", "logits", "gate", "gate_logits"),
         support=COUNTS,
+        density="gate * KroneckerDelta(k, 0) + (1 - gate) * gamma(total_count + k) / "
+        "(gamma(total_count) * factorial(k)) * probs**k * (1 - probs)**total_count",
         examples=(
             {"total_count": 3.0, "probs": 0.4, "gate": 0.3},
             {"total_count": 0.5, "logits": 1.0, "gate_logits": -2.0},

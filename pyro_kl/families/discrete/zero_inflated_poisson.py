@@ -40,6 +40,7 @@ zero_inflated_poisson = declare(
         ZeroInflatedPoisson,
         parameters=("rate", "gate", "gate_logits"),
         support=COUNTS,
+        density="gate * KroneckerDelta(k, 0) + (1 - gate) * rate**k * exp(-rate) / factorial(k)",
         examples=(
             {"rate": 2.0, "gate": 0.3},
             {"rate": 0.4, "gate": 0.0},
