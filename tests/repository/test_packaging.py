@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Where a package's name is not that of its module.
 MODULES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn", "pytest-xdist": "xdist"}
-OURS = {"pyro_kl", "models", "examples", "tests", "tools", "benchmarks"}
+OURS = {"pyro_kl", "pyro_kl_cli", "models", "examples", "tests", "tools", "benchmarks"}
 
 
 def declared(requirements):
@@ -50,6 +50,7 @@ TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test
         # imported when a picture or a progress bar is drawn, a report is asked for as a
         # DataFrame, a table is read, a posterior is saved, or scikit-learn asks for its tags
         ("pyro_kl", REQUIRED | REPORT | GLM | {"matplotlib", "tqdm", "sklearn"}),
+        ("pyro_kl_cli", REQUIRED | {"rich"}),  # for tables where it is there
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST | {"jax", "numpyro"}),  # these have an environment of their own

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .refused import Refused
+
 if TYPE_CHECKING:
-    from .glm import LogisticRegression
-    from .glm.passes.rows import Rows
-    from .glm.posterior.posterior import Posterior
-    from .glm.tables.table_rows import TableRows
+    from pyro_kl.glm import LogisticRegression
+    from pyro_kl.glm.passes.rows import Rows
+    from pyro_kl.glm.posterior.posterior import Posterior
+    from pyro_kl.glm.tables.table_rows import TableRows
 
 #: The width of a printed line.
 WIDTH = 80
@@ -72,22 +74,17 @@ def _fraction(text: str) -> float:
     return value
 
 
-class Refused(Exception):
-    """The table or an option cannot be used; the message is one line that says why."""
-
-
-def run(arguments: argparse.Namespace, tell: Tell) -> str:
+def run(arguments: argparse.Namespace) -> str:
     """Read the table, fit, write what was asked for; return the table of KLs.
 
     Args:
         arguments: as `add_arguments` declares them.
-        tell: prints a line on the way.
 
     Raises:
         Refused: the table or an option cannot be used.
     """
     try:
-        return _fitted(arguments, tell)
+        return _fitted(arguments, lambda line: print(line, flush=True))
     except BrokenPipeError:
         raise
     except (ValueError, ImportError, OSError) as error:
@@ -95,8 +92,8 @@ def run(arguments: argparse.Namespace, tell: Tell) -> str:
 
 
 def _fitted(arguments: argparse.Namespace, tell: Tell) -> str:
-    from .glm import LogisticRegression
-    from .glm.watched import WatchedRows
+    from pyro_kl.glm import LogisticRegression
+    from pyro_kl.glm.watched import WatchedRows
 
     if arguments.out is not None and not arguments.out.parent.is_dir():
         raise ValueError(f"--out {arguments.out}: the folder does not exist; make it first")
@@ -134,7 +131,7 @@ def _fitted(arguments: argparse.Namespace, tell: Tell) -> str:
 
 
 def _opened(arguments: argparse.Namespace) -> TableRows:
-    from .glm.tables import read_table
+    from pyro_kl.glm.tables import read_table
 
     separator = arguments.sep and _SEPARATORS.get(arguments.sep, arguments.sep)
     if separator is not None and len(separator) != 1:
@@ -156,8 +153,8 @@ def _opened(arguments: argparse.Namespace) -> TableRows:
 
 def _parts(table: TableRows, arguments: argparse.Namespace) -> tuple[Rows, Rows | None]:
     """The rows to fit and those held out; small tables in memory."""
-    from .glm.held_out import RandomPart
-    from .glm.passes.rows import in_memory
+    from pyro_kl.glm.held_out import RandomPart
+    from pyro_kl.glm.passes.rows import in_memory
 
     rows: Rows = table
     if table.num_rows * len(table.names) * table.dtype.itemsize <= SMALL:
@@ -172,7 +169,7 @@ def _parts(table: TableRows, arguments: argparse.Namespace) -> tuple[Rows, Rows 
 
 def _held_out_line(estimator: LogisticRegression, rows: Rows) -> str:
     """Accuracy and log loss on the rows that were held out."""
-    from .glm.held_out import score
+    from pyro_kl.glm.held_out import score
 
     result = score(rows, estimator.likelihood, estimator.posterior_)
     return (
@@ -198,8 +195,8 @@ def _written(posterior: Posterior, path: Path) -> list[str]:
 
 def _pictures(posterior: Posterior) -> dict[str, Any]:
     """Prior against posterior where the KLs are largest, and the intervals of coefficients."""
-    from . import plot
-    from .glm.posterior.coefficients import marginals, select
+    from pyro_kl import plot
+    from pyro_kl.glm.posterior.coefficients import marginals, select
 
     rows = posterior.to_dicts()
     names = [_one_line(row["coefficient"]) for row in rows]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_kl.__main__ import main
 from pyro_kl.glm import LogisticRegression, read_table
 from pyro_kl.glm.posterior.posterior import Posterior
 from pyro_kl.glm.watched import WatchedRows
+from pyro_kl_cli.main import main
 
 NUM_ROWS = 300
 
@@ -65,7 +65,7 @@ def test_parquet_and_csv_give_the_same_fit(table, tmp_path, capsys):
 
 def test_a_table_that_is_not_kept_in_memory_gives_the_same_fit(table, capsys, monkeypatch):
     kept = printed(capsys, table, "--target", "y", "--impute").partition("Fitting")[2]
-    monkeypatch.setattr("pyro_kl.fit_command.SMALL", 0)
+    monkeypatch.setattr("pyro_kl_cli.fit.SMALL", 0)
     assert printed(capsys, table, "--target", "y", "--impute").partition("Fitting")[2] == kept
 
 

@@ -1,0 +1,1 @@
+"""The command `pyro-kl`. Nothing here imports torch before a KL is to be computed."""

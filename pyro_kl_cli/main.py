@@ -1,0 +1,60 @@
+"""`pyro-kl`: run one command, and end with its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from .parser import parsed, versions
+from .refused import Refused
+
+#: The module and the function of each command. A module is imported when its command is run: some
+#: import torch.
+_COMMANDS = {
+    "pairs": ("pairs", "run"),
+    "classes": ("pairs", "run_classes"),
+    "explain": ("explain", "run"),
+    "compare": ("answers", "run_compare"),
+    "fit": ("fit", "run"),
+    "help": ("help_pages", "run"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; for a wrong request print one line that says what to do.
+
+    Args:
+        argv: the words after the command's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 for done, 1 for a failed check or a reader that is gone, 2 for a wrong
+        request, 130 for Ctrl-C.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Greek letters
+    try:
+        arguments = parsed(list(sys.argv[1:] if argv is None else argv))
+        print(versions() if arguments.version else _function(arguments)(arguments))
+        sys.stdout.flush()
+    except Refused as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _function(arguments: argparse.Namespace) -> Callable[[argparse.Namespace], str]:
+    module, name = _COMMANDS[arguments.command]
+    return getattr(import_module(f".{module}", __package__), name)
+
+
+def _drop_output() -> None:
+    """The reader, such as `head`, has closed the pipe: what is left to write goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,146 @@
+"""The options of `pyro-kl`, as argparse declares them; importable without torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from . import fit
+from .package import version
+from .refused import did_you_mean
+
+_DESCRIPTION = """\
+KL divergences of torch's and Pyro's distributions: which there are, how they
+are computed, how large they are. Values are in nats, and P comes first, as in
+KL(P || Q).
+"""
+_EPILOG = """\
+examples:
+  pyro-kl pairs Gamma --method quadrature
+  pyro-kl explain Gamma LogNormal
+  pyro-kl compare 'Gamma(2, 1)' 'LogNormal(0, 1)' --samples 100000
+  pyro-kl fit data.csv --target label
+
+exit codes:
+  0    done
+  1    `check` found a failure; or the reader of the output, as `head`, is gone
+  2    the request is wrong, and one line on stderr says why
+  130  stopped by Ctrl-C
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the command's similar words."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (`{self.prog} --help`)\n")
+
+    def check_words(self, words: list[str]) -> None:
+        """End with an error for options that this parser does not know."""
+        if words:
+            word = words[0].partition("=")[0]
+            hint = did_you_mean(word, self._option_string_actions, "")
+            self.error(f"unknown argument {words[0]!r}{hint and '; '}{hint}")
+
+
+def parser() -> Parser:
+    """The parser of all commands."""
+    made = Parser(
+        prog="pyro-kl",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="store_true", help="versions of pyro_kl, torch, pyro")
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, (purpose, add_arguments) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=purpose,
+            description=purpose[0].upper() + purpose[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_arguments(command)
+        command.set_defaults(parser=command)
+    return made
+
+
+def parsed(argv: list[str]) -> argparse.Namespace:
+    """The arguments of one command.
+
+    Raises:
+        SystemExit: help was asked for (code 0), or the arguments are wrong (code 2).
+    """
+    whole = parser()
+    command = next((word for word in argv if not word.startswith("-")), None)
+    if command is not None and command not in _COMMANDS:
+        hint = did_you_mean(command, _COMMANDS, f"there are {', '.join(_COMMANDS)}")
+        whole.error(f"no command {command!r}; {hint}")
+    arguments, unknown = whole.parse_known_args(argv)
+    getattr(arguments, "parser", whole).check_words(unknown)
+    if arguments.command is None and not arguments.version:
+        whole.print_help(sys.stdout)
+        whole.exit(0)
+    return arguments
+
+
+def versions() -> str:
+    """The versions of the package and of what it stands on, read from what is installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    words = [f"pyro_kl {version()}"]
+    for name, distribution in (("torch", "torch"), ("pyro", "pyro-ppl")):
+        try:
+            words.append(f"{name} {installed(distribution)}")
+        except PackageNotFoundError:
+            words.append(f"{name} is not installed")
+    return ", ".join(words)
+
+
+# --- the arguments of each command --------------------------------------------------------------
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON instead")
+
+
+def _pairs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "family",
+        nargs="*",
+        metavar="FAMILY",
+        help="only pairs that have this class on a side; two: only pairs of the two",
+    )
+    command.add_argument("--method", help="only pairs of this method, e.g. quadrature")
+    _json(command)
+
+
+def _two(command: argparse.ArgumentParser) -> None:
+    command.add_argument("p", metavar="P", help="class of the first argument, e.g. Gamma")
+    command.add_argument("q", metavar="Q", help="class of the second argument, e.g. LogNormal")
+
+
+def _explain(command: argparse.ArgumentParser) -> None:
+    _two(command)
+    _json(command)
+
+
+def _help(command: argparse.ArgumentParser) -> None:
+    command.add_argument("kind", nargs="?", metavar="KIND", help="the word that the message has")
+
+
+def _fit(command: argparse.ArgumentParser) -> None:
+    command.usage = "pyro-kl fit FILE --target COLUMN [options]"
+    fit.add_arguments(command)
+
+
+_COMMANDS = {
+    "pairs": ("the registered pairs of classes", _pairs),
+    "classes": ("every class of pyro.distributions, with the method of its KL", _json),
+    "explain": ("formula, condition, error and reference of a pair", _explain),
+    "compare": ("the exact KL beside a sampled one", _two),
+    "fit": ("a Bayesian logistic regression of a table", _fit),
+    "help": ("what an error or a warning means, and what to do", _help),
+}

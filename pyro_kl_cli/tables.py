@@ -1,0 +1,92 @@
+"""Tables at the width of the terminal: by rich where it is installed, plain ones elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+
+_GAP = "  "
+#: Where a cell may be broken: at a space, and within a module's name.
+_BREAKS = re.compile(r"(\s+|(?<=[._])(?=[a-z]))")
+#: The smallest width of a column.
+_LEAST = 12
+#: rich takes 0.4 ms for a row: longer tables are plain ones.
+_LONGEST_OF_RICH = 150
+
+
+def width() -> int | None:
+    """The width of the terminal, or COLUMNS; None for a file or a pipe."""
+    if not _is_terminal() and "COLUMNS" not in os.environ:
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that fits the terminal; one line for each row in a file or a pipe."""
+    if _is_terminal() and len(rows) <= _LONGEST_OF_RICH:
+        try:
+            return _by_rich(header, rows)
+        except ImportError:
+            pass
+    return plain([header, *rows], width())
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _by_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        made.add_column(name, overflow="fold")
+    for row in rows:
+        made.add_row(*map(Text, row))  # a Text, since brackets in a str are rich's markup
+    console = Console(width=width())
+    with console.capture() as captured:
+        console.print(made)
+    return captured.get().rstrip("\n")
+
+
+def plain(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Rows with their cells aligned to the left; cells of the widest columns wrap to fit a width.
+
+    Args:
+        rows: the header first; all of one length.
+        width: the width of a line in characters; None for no limit.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    while width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+        widest = max(widths)
+        if widest <= _LEAST:
+            break
+        widths[widths.index(widest)] -= 1
+    return "\n".join(line for row in rows for line in _lines(row, widths))
+
+
+def _lines(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """One row, on as many lines as its longest cell takes."""
+    cells = [
+        [cell] if len(cell) <= size else _wrapped(cell, size)
+        for cell, size in zip(row, widths, strict=True)
+    ]
+    return [
+        _GAP.join(
+            (cell[i] if i < len(cell) else "").ljust(size)
+            for cell, size in zip(cells, widths, strict=True)
+        ).rstrip()
+        for i in range(max(map(len, cells)))
+    ]
+
+
+def _wrapped(cell: str, size: int) -> list[str]:
+    wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
+    wrapper.wordsep_simple_re = _BREAKS
+    return wrapper.wrap(cell)
