@@ -106,6 +106,7 @@ def answered(p, q):
 
 
 def test_the_table_fits_a_width_and_can_be_filtered(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     wide = printed(capsys, "pairs", "Gamma")
     rows = [line for line in wide.splitlines()[1:] if " || " in line.split("  ")[0]]
     assert all("Gamma" in row.split("  ")[0].split(" || ") for row in rows)
