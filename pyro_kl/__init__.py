@@ -33,7 +33,14 @@ from .registry.family import (
     above,
     below,
 )
-from .registry.line import Line, Point
+from .registry.line import (
+    Line,
+    Point,
+    location_scale_line,
+    positive_line,
+    scale_line,
+    unit_line,
+)
 from .registry.pair import Case, Pair
 from .registry.register import declare, formula, guard_upstream, register, registered
 from .svi.result import SVIResult
@@ -82,10 +89,14 @@ __all__ = [
     "expected_log_likelihood",
     "formula",
     "kl",
+    "location_scale_line",
     "monte_carlo",
     "policy",
+    "positive_line",
     "register",
     "registered",
+    "scale_line",
+    "unit_line",
 ]
 
 
