@@ -1,8 +1,8 @@
-"""Does the exact KL lower the variance of the gradient? Measured, with both signs.
+"""Does the exact KL lower the variance of the gradient? Where it helps, and where it hurts.
 
     python -m benchmarks.elbo_variance [--write]
 
-prints the table of docs/elbo_variance.md, or writes the page.
+prints the table of docs/explanations/elbo_variance.md, or replaces it there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal
 
 from pyro_kl import TraceKL_ELBO
 
-PAGE = Path(__file__).parent.parent / "docs" / "elbo_variance.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanations" / "elbo_variance.md"
 STAGES = {"start": 0, "midway": 150, "converged": 3000}
 
 
@@ -101,33 +101,16 @@ def rows(draws):
                 )
 
 
-HEADER = """# Does the exact KL lower the variance?
-
-Sometimes. An exact KL takes the noise of `log q - log p` out of the loss. Where the KL dominates
-(many weights and few data, local latents with a prior of their own) the gradient gets quieter, down
-to a third of the variance. Where the likelihood dominates it hardly changes, in either direction.
-And near the optimum the sampled KL *cancels* noise of the likelihood: at q = posterior the sampled
-loss is the same for every draw and the exact one is not, so that the loss itself, in the last two
-columns, is then noisier with exact KLs. What they always buy is the value: a KL in nats for each
-site that is no estimate.
-
-`TraceKL_ELBO(control_variate=True)` adds the gradient of `c (KL_sampled - KL_exact)`, whose mean is
-zero, with a running `c` that minimises the summed variance; `c = 1` would be the sampled KL. It
-costs a second backward pass. Its largest gains are where the exact KL alone gains nothing: the
-noise of the prior's log density points where the likelihood's does, and `c` is large and negative.
-
-One draw for each gradient; variances are summed over all coordinates of the parameters, and divided
-by those of `Trace_ELBO`: below 1 is quieter. Printed by `python -m benchmarks.elbo_variance`.
-
+HEADER = """\
 | model | guide | stage | gradient variance, exact KL / sampled | with control variate (c) | sd of loss, Trace_ELBO | sd of loss, TraceKL_ELBO |
 |---|---|---|---|---|---|---|"""  # noqa: E501
 
 
 def main(argv=None):
-    """Print the page or write it."""
+    """Print the table, and replace that of the page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--write", action="store_true", help="write docs/elbo_variance.md")
+    parser.add_argument("--write", action="store_true", help="replace the table of the page")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -138,7 +121,13 @@ def main(argv=None):
             print(line, flush=True)
             lines.append(line)
     if args.write:
-        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        page = PAGE.read_text(encoding="utf-8")
+        before, after = page.split(HEADER)
+        rest = after.splitlines()
+        while rest and (not rest[0] or rest[0].startswith("|")):
+            del rest[0]
+        made = "\n".join([*lines, "", *rest]).rstrip() + "\n"
+        PAGE.write_text(before + made, encoding="utf-8")
 
 
 if __name__ == "__main__":

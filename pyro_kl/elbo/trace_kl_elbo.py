@@ -46,7 +46,7 @@ class TraceKL_ELBO(Trace_ELBO):
     A KL is exact only if that is valid (no parent of the site in the model descends from it in
     the guide) and if model and guide agree on scale and mask; else the site is sampled, with a
     warning that names it. Whether the exact KL also lowers the variance of the gradient depends
-    on the model: see `docs/elbo_variance.md`.
+    on the model: see `docs/explanations/elbo_variance.md`.
 
     Args:
         beta: weight of the KL: a number, a schedule (`LinearWarmup`, `Cyclical`, `Constant`, or
