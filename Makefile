@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep conformance accuracy bench lint format reference docs site wheel clean
+.PHONY: help demo test sweep conformance accuracy bench lint format reference site wheel clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -57,10 +57,6 @@ reference: $(VENV)/.test  ## compute the reference values that are missing
 site: export OMP_NUM_THREADS = $(THREADS)
 site: $(VENV)/.docs  ## the documentation, in build/site; ONLY=tutorials/vae makes one page
 	$(BIN)/python -m sphinx -W --keep-going -j 2 docs build/site
-
-docs: $(VENV)/.dev  ## make the generated tables of docs/ again
-	$(BIN)/python -m tools.tables pairs > docs/pairs.md
-	$(BIN)/python -m tools.tables classes > docs/classes.md
 
 wheel: $(VENV)/.dev  ## build the wheel and say what is in it
 	$(BIN)/python -m build --wheel

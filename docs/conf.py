@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 
 import pyro_kl  # noqa: E402
-from tools.site import generate  # noqa: E402
+from tools.site import docstrings, generate, notebooks, shell  # noqa: E402
 
 project = "pyro_kl"
 author = "The pyro_kl authors"
@@ -28,11 +28,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx.ext.mathjax",
 ]
-exclude_patterns = [
-    "gallery/*",  # sources of the pages in pictures/
-    "pairs.md",
-    "classes.md",
-]
+exclude_patterns = ["gallery/*"]  # sources of the pages in pictures/
 only = os.environ.get("ONLY", "")  # pages to look at while one writes them: tutorials/vae
 if only:
     include_patterns = ["index.md", *(f"{page}.md" for page in only.split())]
@@ -65,6 +61,7 @@ if (ROOT / "docs/gallery").is_dir() and not only:
 
 # --- reference ----------------------------------------------------------------------------------
 
+napoleon_use_ivar = True
 default_role = "py:obj"  # `name` in a docstring is code, and a link if there is such an object
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -83,6 +80,8 @@ mathjax = importlib.util.find_spec("sphinx-mathjax-offline")
 html_static_path = ["_static", str(Path(mathjax.origin).parent / "static")]
 mathjax_path = "mathjax/tex-chtml.js"
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -99,5 +98,9 @@ html_theme_options = {
 
 def setup(app: object) -> None:
     """Write the generated pages before Sphinx looks for sources."""
-    generate.all_pages(ROOT, only=bool(only))
+    if not only:
+        generate.write_pages(ROOT)
+    app.connect("source-read", notebooks.offer_notebook)
+    app.connect("source-read", shell.run_shell_blocks)
+    app.connect("autodoc-process-docstring", docstrings.as_rst)
     app.connect("build-finished", generate.finish)

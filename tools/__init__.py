@@ -1,6 +1,6 @@
-"""Programs that make the tables of docs/ and measure errors; they are not part of the package.
+"""Programs that measure errors and make the documentation; they are not part of the package.
 
-- `tables`: docs/pairs.md and docs/classes.md, from the registry (`make docs`).
+- `site`: the generated pages of the documentation, and a look at all of them in a browser.
 - `accuracy`: the error of every pair against reference values, in tools/accuracy.json.
 - `quadrature_accuracy`: errors of integrals and their gradients at random parameters, by pair.
 - `random_cells`: random parameters over eight decades for every pair, plain or under maps.

@@ -8,7 +8,7 @@ in float64 and float32. Errors above 1e-9 (float64) or 1e-4 (float32) are marked
     python -m tools.accuracy [--only Gamma] [--write]
 
 `--write` puts the errors against the reference values, rounded up, into tools/accuracy.json,
-from which docs/pairs.md is made.
+from which the documentation and the command line have them.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.conformance.cases import DUOS, kl_of, relative_error
 from tests.conformance.close_and_extreme import by_the_book, errors, far_pairs, near_pairs
 from tests.conformance.reference.multiprecision import integrate
 
-from .tables import ACCURACY
+from .measured import ACCURACY
 
 SIZES = (1e-6, 1e-3, 0.3, 1.0, 11.9, 60.0, 1e3, 1e5, 1e7)
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)

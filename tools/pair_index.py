@@ -26,7 +26,7 @@ from pyro_kl import Pair, registered
 from pyro_kl.divergence.classes import class_rows
 from pyro_kl.registry.register import pair_of
 
-from .tables import measured
+from .measured import measured
 
 INDEX = Path(__file__).parents[1] / "pyro_kl_cli" / "index.json"
 

@@ -1,37 +1,18 @@
-"""The documentation's tables are those of the registry."""
+"""What README and documentation say is what the code does."""
 
 from __future__ import annotations
 
 import io
 import re
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from pyro_kl.divergence.classes import NO_KL, class_rows, concrete_classes
-from tools.tables import measured
+from tools.measured import measured
 
 from ..conformance.cases import FINITE, kl_of, over, relative_error
-
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-@pytest.mark.parametrize("command", ["pairs", "classes"])
-def test_table_is_current(command):
-    """A process of its own: other tests declare classes that the table must not have."""
-    made = subprocess.run(
-        [sys.executable, "-m", "tools.tables", command],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=DOCS.parent,
-    ).stdout
-    stored = (DOCS / f"{command}.md").read_text()
-    assert made.rstrip("\n") == stored.rstrip("\n"), "run `make docs`"
-
 
 # --- the README's numbers are printed by the README's code --------------------------------------
 
