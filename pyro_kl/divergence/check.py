@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 
+from ..messages import see, without_link
 from ..registry.family import Family
 from ..registry.pair import Pair
 from ..registry.register import family_of, pair_of, registered
@@ -67,7 +68,9 @@ def _results(subject: Subject) -> Iterator[CheckResult]:
         except Wrong as wrong:
             yield CheckResult(subject.name, name, False, str(wrong))
         except Exception as error:
-            yield CheckResult(subject.name, name, False, f"{type(error).__name__}: {error}")
+            yield CheckResult(
+                subject.name, name, False, f"{type(error).__name__}: {without_link(error)}"
+            )
         else:
             yield CheckResult(subject.name, name, True)
 
@@ -78,7 +81,10 @@ def _subjects(target: Any, q: Any) -> list[Subject]:
     if q is None:
         family = target if isinstance(target, Family) else family_of(_class(target))
         if family is None:
-            raise LookupError(f"{target.__name__} is not declared: give p and q, or a family")
+            raise LookupError(
+                f"{target.__name__} is not declared: give p and q, or a family"
+                + see("no-such-pair")
+            )
         own = family.distribution
         return [Subject(pair, pair.p, pair.q) for pair in registered() if own in (pair.p, pair.q)]
     sides = _class(target), _class(q)
@@ -86,7 +92,7 @@ def _subjects(target: Any, q: Any) -> list[Subject]:
     if pair is None:
         raise LookupError(
             f"no pair KL({sides[0].__name__} || {sides[1].__name__}) is registered: "
-            "@pyro_kl.register it, or declare a family"
+            "@pyro_kl.register it, or declare a family" + see("no-such-pair")
         )
     return [Subject(pair, *sides)]
 
@@ -96,4 +102,7 @@ def _class(side: Any) -> type[Any]:
         return side.distribution
     if isinstance(side, type) and issubclass(side, Distribution):
         return side
-    raise TypeError(f"give a Pair, a declared Family or a class of distributions, not {side!r}")
+    raise TypeError(
+        f"give a Pair, a declared Family or a class of distributions, not {side!r}"
+        + see("no-such-pair")
+    )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence
 
+from ..messages import see
 from ..numerics.quadrature.integrate import tolerance
 from ..registry.pair import Pair
 from ..registry.provenance import recording, total_error
@@ -82,7 +83,7 @@ class Subject:
         if not self.examples:
             raise LookupError(
                 f"KL({self.name}) has no worked case and not two declared families, so there are "
-                "no parameters to try. Register the pair with `cases=[...]`."
+                "no parameters to try. Register the pair with `cases=[...]`." + see("no-such-pair")
             )
         first = self.examples[0]
         self.sides = tuple(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch.distributions import Distribution
 
+from ..messages import without_link
 from ..numerics.quadrature.integrate import tolerance
 from .check_subject import F64, Cell, Check, NotTried, Subject, Wrong, in_words, unvalidated
 from .monte_carlo import monte_carlo
@@ -105,7 +106,7 @@ def _samples(subject: Subject) -> None:
         try:
             sampled = monte_carlo(*subject.made(cell), _SAMPLES)
         except (RuntimeError, ValueError) as why_not:
-            raise NotTried(f"{type(why_not).__name__}: {why_not}") from why_not
+            raise NotTried(f"{type(why_not).__name__}: {without_link(why_not)}") from why_not
         mean, error = float(sampled.value), float(sampled.standard_error)
         if math.isnan(mean):
             raise NotTried("the densities are nan at samples of p")

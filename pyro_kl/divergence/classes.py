@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..messages import see, without_link
 from ..registry.checks import METHODS
 from ..registry.register import family_of, pair_of
 from ..registry.warnings import quiet
@@ -89,7 +90,7 @@ def _row(cls: type[Any]) -> ClassRow:
     except NotImplementedError as missing:
         if has_bounds(p, q):
             return ClassRow(name, "bound and estimate", bounds(p, q).method)
-        return ClassRow(name, "estimate", str(missing).split(". ")[0])
+        return ClassRow(name, "estimate", without_link(missing).split(". ")[0])
     reason = [_without_numbers(found.reason), _OTHERS.get(name)]
     return ClassRow(name, found.method, "; ".join(filter(None, reason)))
 
@@ -106,7 +107,7 @@ def members(cls: type[Any]) -> tuple[Distribution, ...]:
         LookupError: the class has no density, or no example.
     """
     if cls.__name__ in NO_KL:
-        raise LookupError(f"{cls.__name__}: {NO_KL[cls.__name__]}.")
+        raise LookupError(f"{cls.__name__}: {NO_KL[cls.__name__]}." + see("no-such-pair"))
     if cls.__name__ in _EXAMPLES:
         return _EXAMPLES[cls.__name__]()
     family = family_of(cls)
@@ -116,7 +117,10 @@ def members(cls: type[Any]) -> tuple[Distribution, ...]:
     if pair is not None and pair.cases:
         case = next((c for c in pair.cases if dict(c.p) != dict(c.q)), pair.cases[0])
         return _made(pair.make_p or pair.p, case.p), _made(pair.make_q or pair.q, case.q)
-    raise LookupError(f"{cls.__name__} has no example: give one, or a reason, in {__name__}")
+    raise LookupError(
+        f"{cls.__name__} has no example: give one, or a reason, in {__name__}"
+        + see("no-such-pair")
+    )
 
 
 def _made(make: Callable[..., Distribution], parameters: Mapping[str, Any]) -> Distribution:

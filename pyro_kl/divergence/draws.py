@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from ..messages import see
 from ..registry.reduction import canonicalise, describe
 from ..wrappers.circle import ends_of
 
@@ -85,4 +86,5 @@ def _missing(distribution: Distribution, lacks: str) -> Iterator[None]:
         raise NotImplementedError(
             f"{describe(distribution)} has {lacks}. A sampled KL(p || q) needs draws of "
             "p and both log densities there; give the class what it lacks, or take another one."
+            + see("no-sampler")
         ) from missing

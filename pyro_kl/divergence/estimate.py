@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
+
 
 class Record:
     """A frozen dataclass of tensors and strings, equal to another if all fields are equal."""
@@ -77,7 +79,7 @@ class Estimate(Record):
         if self.value.numel() != 1:
             raise ValueError(
                 f"an Estimate of shape {tuple(self.value.shape)} is not one number: index it, or "
-                "use its `value`, a tensor."
+                "use its `value`, a tensor." + see("estimate-of-a-batch")
             )
         return float(self.value)
 
@@ -93,7 +95,10 @@ class Estimate(Record):
 
     def __iter__(self) -> Iterator[Estimate]:
         if not self.value.dim():
-            raise TypeError("an Estimate without batch dimensions has no elements: use float()")
+            raise TypeError(
+                "an Estimate without batch dimensions has no elements: use float()"
+                + see("estimate-of-a-batch")
+            )
         return (self[i] for i in range(len(self.value)))
 
     def __str__(self) -> str:

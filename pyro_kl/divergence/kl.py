@@ -144,7 +144,7 @@ def _integrated(p: Distribution, q: Distribution) -> Estimate | None:
     if found.reason:
         reason = f"{reason}; {found.reason}"
         pair = f"KL({describe(p)} || {describe(q)})"
-        warn_once(f"short {pair}", f"{pair}: {found.reason}.")
+        warn_once(f"short {pair}", f"{pair}: {found.reason}." + see("integral-short-of-tolerance"))
     value, error = (x.to(promoted((p, q))) for x in (found.value, found.error))
     return _deterministic(value, "quadrature", reason, error, found.nodes)
 
@@ -174,7 +174,10 @@ def _sampled(
     p: Distribution, q: Distribution, num_samples: int, generator: torch.Generator | None
 ) -> Estimate:
     pair = f"KL({describe(p)} || {describe(q)})"
-    warn_once(f"sampled {pair}", f"{pair} is estimated by Monte Carlo: no formula for it.")
+    warn_once(
+        f"sampled {pair}",
+        f"{pair} is estimated by Monte Carlo: no formula for it." + see("sampled-kl"),
+    )
     if is_mixture(p) and broadcast_batch(p, q).numel():
         with randomness(generator):
             return stratified(p, q, num_samples)

@@ -22,6 +22,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from ..messages import see
 from ..numerics.special.logarithms import HALF_LOG_TAU
 from ..registry.register import family_of
 from ..registry.subclasses import is_a
@@ -48,11 +49,13 @@ def check_operands(*distributions: object) -> None:
                 if isinstance(distribution, type)
                 else type(distribution).__name__
             )
-            raise TypeError(f"a KL is between two distributions, not {got}")
+            raise TypeError(
+                f"a KL is between two distributions, not {got}" + see("not-a-distribution")
+            )
         if is_mixture(distribution) and not components(distribution)[0].shape[-1]:
             raise ValueError(
                 f"a {type(distribution).__name__} without components is no distribution: give it "
-                "at least one weight"
+                "at least one weight" + see("not-a-distribution")
             )
 
 
@@ -99,6 +102,7 @@ def unsqueezed(distribution: Distribution, dim: int) -> Distribution:
         raise NotImplementedError(
             f"No bounds with a {type(distribution).__name__} as a component: it does not say "
             "what its parameters are. Estimate the KL with pyro_kl.kl(p, q, num_samples=...)."
+            + see("no-formula")
         )
     return build(**given)
 

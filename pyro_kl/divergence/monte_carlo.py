@@ -12,6 +12,7 @@ from pyro.distributions import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, Normal
 
+from ..messages import see
 from ..numerics.special.logarithms import expm1mx
 from ..registry.shapes import broadcast_batch, some_tensor
 from ..registry.subclasses import is_a
@@ -80,7 +81,9 @@ def monte_carlo(
         tensor(True)
     """
     if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}: {estimator!r}")
+        raise ValueError(
+            f"estimator must be one of {', '.join(ESTIMATORS)}: {estimator!r}" + see("option")
+        )
     check_sampling(num_samples, generator)
     check_operands(p, q)
     shape = broadcast_batch(p, q)
@@ -129,13 +132,16 @@ def check_sampling(num_samples: object, generator: object) -> None:
     """Raise if `num_samples` is no valid number or `generator` no generator; both may be None."""
     if num_samples is not None:
         if isinstance(num_samples, bool) or not hasattr(num_samples, "__index__"):
-            raise TypeError(f"num_samples must be an integer, not {num_samples!r}")
+            raise TypeError(f"num_samples must be an integer, not {num_samples!r}" + see("option"))
         if operator.index(num_samples) < 2:
             raise ValueError(
                 f"num_samples must be at least 2, for a standard error: {num_samples}"
+                + see("option")
             )
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}")
+        raise TypeError(
+            f"generator must be a torch.Generator, not {type(generator).__name__}" + see("option")
+        )
 
 
 def _terms(

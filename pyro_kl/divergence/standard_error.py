@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..messages import see
 from ..registry.reduction import describe
 from ..registry.register import pair_of
 from ..registry.structured_family import StructuredFamily
@@ -130,7 +131,7 @@ def estimate_of(
         unreliable, doubt = torch.ones_like(error, dtype=torch.bool), wrong
     if doubt:
         reason = f"{reason}; {doubt}"
-        warn(f"KL({describe(p)} || {describe(q)}): {reason}.")
+        warn(f"KL({describe(p)} || {describe(q)}): {reason}." + see("unreliable-samples"))
     return Estimate(
         value=value,
         standard_error=torch.where(value.isfinite(), error, math.inf),

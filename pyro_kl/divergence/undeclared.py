@@ -15,6 +15,7 @@ from pyro.distributions import Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from ..messages import see
 from ..numerics.quadrature.integrate import Integral, requested_tolerance, short_of
 from ..numerics.special.logarithms import HALF_LOG_TAU, logaddexp
 from ..registry.line import LARGEST, Point, half_line, interval
@@ -71,7 +72,7 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
         raise NotImplementedError(
             f"KL({describe(p)} || {describe(q)}): Pyro's Stable.log_prob is a quadrature of its "
             "own, which is wrong from some hundred scales on; nothing can be integrated against "
-            "it. Estimate the KL with pyro_kl.monte_carlo(p, q)."
+            "it. Estimate the KL with pyro_kl.monte_carlo(p, q)." + see("approximate-density")
         )
     on_line = None if p.event_shape or q.event_shape else _line_of_support(p)
     if on_line is None:
@@ -134,6 +135,7 @@ def _not_known(p: Distribution, q: Distribution) -> NotImplementedError:
         f"KL({describe(p)} || {describe(q)}): whether it is finite cannot be told from "
         "`log_prob`, which over- or underflows before the integrand has fallen to nothing. "
         "Estimate it with pyro_kl.monte_carlo(p, q), or declare a formula with @pyro_kl.register."
+        + see("no-integral")
     )
 
 

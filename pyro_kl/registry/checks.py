@@ -10,6 +10,7 @@ import pyro.distributions
 import torch
 from torch.distributions import Distribution
 
+from ..messages import see, without_link
 from .family import Family
 from .pair import Case, Pair
 
@@ -20,29 +21,36 @@ METHODS = ("closed form", "exact sum", "quadrature", "rule", "point density", "i
 def check_class(cls: object, role: str) -> None:
     known = (Distribution, pyro.distributions.Distribution)
     if not (isinstance(cls, type) and issubclass(cls, known)):
-        raise TypeError(f"{role} must be a distribution class of torch or Pyro: {cls!r}")
+        raise TypeError(
+            f"{role} must be a distribution class of torch or Pyro: {cls!r}"
+            + see("register-a-pair")
+        )
 
 
 def check_words(name: str, cases: object, finite: str, reference: str, method: str) -> None:
     """Refuse a pair without a worked case, and words that the table of pairs cannot print."""
     due = f"{name}: `cases` takes a list of Case(dict, dict, number), not"
     if not isinstance(cases, Sequence):
-        raise TypeError(f"{due} {cases!r}")
+        raise TypeError(f"{due} {cases!r}" + see("register-a-pair"))
     if not cases:
         raise ValueError(
             f"{name}: give at least one worked case, `cases=[Case(dict(...), dict(...), value)]`, "
-            "from the densities and not from the formula itself."
+            "from the densities and not from the formula itself." + see("register-a-pair")
         )
     for case in cases:
         if not (isinstance(case, Case) and isinstance(case.value, Real)):
-            raise TypeError(f"{due} {case!r}")
+            raise TypeError(f"{due} {case!r}" + see("register-a-pair"))
     for role, words in (("finite", finite), ("reference", reference)):
         if not (isinstance(words, str) and words.strip()):
             raise ValueError(
                 f"{name}: `{role}` says in words what a reader can look up: {words!r}"
+                + see("register-a-pair")
             )
     if method not in METHODS:
-        raise ValueError(f"{name}: `method` is one of {', '.join(METHODS)}, not {method!r}")
+        raise ValueError(
+            f"{name}: `method` is one of {', '.join(METHODS)}, not {method!r}"
+            + see("register-a-pair")
+        )
 
 
 def check_cases(pair: Pair) -> None:
@@ -57,7 +65,7 @@ def check_cases(pair: Pair) -> None:
     if wrong:
         raise ValueError(
             f"KL({pair.name}): {'; '.join(wrong)}. One of the two is wrong: the value is in nats, "
-            "p first, with the parameters of torch's constructor."
+            "p first, with the parameters of torch's constructor." + see("register-a-pair")
         )
 
 
@@ -76,7 +84,7 @@ def check_examples(family: Family) -> None:
         if set(given) != set(family.parameters):
             raise ValueError(
                 f"{at}: it reads as {', '.join(given)}; `parameters` declares "
-                f"{', '.join(family.parameters)}"
+                f"{', '.join(family.parameters)}" + see("declare-a-family")
             )
         shape = torch.broadcast_shapes(*(x.shape for x in given.values()))
         for name, function in functions.items():
@@ -84,6 +92,7 @@ def check_examples(family: Family) -> None:
             if found not in (shape, torch.Size()):
                 raise ValueError(
                     f"{at}: {name} has shape {tuple(found)}, its parameters {tuple(shape)}"
+                    + see("declare-a-family")
                 )
 
 
@@ -92,7 +101,9 @@ def _tried(where: str, function: Callable[..., Any], **arguments: Any) -> Any:
     try:
         return function(**arguments)
     except Exception as error:
-        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"{where}: {type(error).__name__}: {without_link(error)}" + see("declare-a-family")
+        ) from error
 
 
 def _is_ours(module: str) -> bool:

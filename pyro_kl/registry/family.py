@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..messages import see
 from ..numerics.concrete import holds_everywhere
 from ..numerics.dtypes import Parameters
 from ..numerics.special.counts import largest
@@ -321,6 +322,7 @@ def counts_of(distribution: Any) -> Tensor:
         raise ValueError(
             f"{type(distribution).__name__}: total_count is negative in some elements; "
             "there it has no mass anywhere, and no KL is defined. Leave these elements out."
+            + see("not-a-distribution")
         )
     return distribution.total_count
 

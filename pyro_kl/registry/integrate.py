@@ -14,6 +14,7 @@ from functools import cache, reduce
 import torch
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.autograd.fused import Kernel
 from ..numerics.concrete import is_recorded, is_step_recorded, is_traced
 from ..numerics.dtypes import Parameters
@@ -87,7 +88,7 @@ def report(pair: str, source: str, found: Integral, requested: float | None = No
         excess = excess_of(found.value, found.error, requested or requested_tolerance())
     note(Use("quadrature", source, found.error, found.nodes, reason, pair, excess))
     if reason:
-        warn_once(f"short {pair}", f"KL({pair}): {reason}.")
+        warn_once(f"short {pair}", f"KL({pair}): {reason}." + see("integral-short-of-tolerance"))
 
 
 def _integrated(p: Family, q: Family, line: Line, q_line: Line) -> Kernel:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..messages import without_link
 from .provenance import home_of
 from .text_columns import columns
 
@@ -73,7 +74,7 @@ class Pair:
         try:
             found = torch.as_tensor(self.formula(*self.made(case)))
         except Exception as error:
-            return f"{cell} raises {type(error).__name__}: {error}"
+            return f"{cell} raises {type(error).__name__}: {without_link(error)}"
         if found.numel() != 1:
             return f"{cell} gives a batch of shape {tuple(found.shape)}, not one number"
         if math.isclose(float(found), case.value, rel_tol=CASE_DIGITS, abs_tol=1e-12):

@@ -208,7 +208,7 @@ def out_of_reach(p: Distribution, q: Distribution) -> OutOfReach:
     return OutOfReach(
         f"KL({describe(p)} || {describe(q)}): the tail of p under its maps goes on further than "
         "floating point can follow, and is not known to make the KL infinite. "
-        "pyro_kl.monte_carlo(p, q) estimates what draws can see of it."
+        "pyro_kl.monte_carlo(p, q) estimates what draws can see of it." + see("no-integral")
     )
 
 

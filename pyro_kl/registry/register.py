@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, register_kl
 from torch.distributions import kl as torch_kl
 
+from ..messages import see
 from ..numerics.autograd.fused import Kernel
 from .checks import check_cases, check_class, check_examples, check_words
 from .family import Family
@@ -121,19 +122,19 @@ def declare(family: Family) -> Family:
             cannot be evaluated at it; or another module has already declared the class.
     """
     if not isinstance(family, Family):
-        raise TypeError(f"declare takes a Family(...), not {family!r}")
+        raise TypeError(f"declare takes a Family(...), not {family!r}" + see("declare-a-family"))
     check_class(family.distribution, "a family")
     family = replace(family, home=home_of(sys._getframe(1).f_globals.get("__name__", "")))
     if not family.examples:
         raise ValueError(
             f"{family.name}: declare at least one example (constructor arguments): the checks, "
-            "the documentation and the reference values start from it."
+            "the documentation and the reference values start from it." + see("declare-a-family")
         )
     known = _FAMILIES.get(family.distribution)
     if known is not None and known.home != family.home:
         raise ValueError(
             f"{family.name} is already declared in {known.home}; declare a "
-            "subclass, or a single pair with @pyro_kl.register."
+            "subclass, or a single pair with @pyro_kl.register." + see("declare-a-family")
         )
     check_examples(family)
     _FAMILIES[family.distribution] = family
@@ -219,7 +220,10 @@ def register(
 
     def decorate(formula: F) -> F:
         if not callable(formula):
-            raise TypeError(f"register(...) decorates a function of p and q, not {formula!r}")
+            raise TypeError(
+                f"register(...) decorates a function of p and q, not {formula!r}"
+                + see("register-a-pair")
+            )
         pair = Pair(
             p, q, method, finite, reference, formula, tuple(cases), replaces,
             make_p=make_p, make_q=make_q,
@@ -237,13 +241,15 @@ def _check_free(pair: Pair) -> None:
     known = _PAIRS.get((pair.p, pair.q))
     if known is not None and not known.derived:
         if known.owner != pair.owner:
-            raise ValueError(f"KL({pair.name}) is already registered to {known.owner}.")
+            raise ValueError(
+                f"KL({pair.name}) is already registered to {known.owner}." + see("register-a-pair")
+            )
         return
     owner = upstream_owner(pair.p, pair.q)
     if owner is not None and pair.replaces is None:
         raise ValueError(
             f"KL({pair.name}) is already registered to {owner}. To override it, say why: "
-            '`replaces="..."`; the reason goes to the table of pairs.'
+            '`replaces="..."`; the reason goes to the table of pairs.' + see("register-a-pair")
         )
 
 
@@ -302,7 +308,7 @@ def _registered_pair(p: type[Distribution], q: type[Distribution]) -> Pair:
     except KeyError:
         raise LookupError(
             f"KL({p.__name__} || {q.__name__}) is not registered here: import the module that "
-            "registers it first"
+            "registers it first" + see("no-such-pair")
         ) from None
 
 

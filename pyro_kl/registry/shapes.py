@@ -47,7 +47,7 @@ def check_durations(p: Any, q: Any, function: str = "KL") -> None:
         if getattr(distribution, "duration", 0) is None:
             raise ValueError(
                 f"{function}({type(p).__name__} || {type(q).__name__}): {side} is homogeneous and "
-                "has no number of time steps. Construct it with `duration=`."
+                "has no number of time steps. Construct it with `duration=`." + see("hmm-duration")
             )
 
 

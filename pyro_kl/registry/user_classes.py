@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..messages import see, without_link
 from ..numerics.concrete import is_traced
 from .tensors import own_copy
 
@@ -32,7 +33,7 @@ def callable_copy(part: Any) -> Any:
     if is_traced():
         raise NotImplementedError(
             "A density or a map that is known by calling it alone is not integrated while a "
-            "function is traced, compiled or mapped: sample it there."
+            "function is traced, compiled or mapped: sample it there." + see("no-integral")
         )
     return own_copy(part)
 
@@ -46,7 +47,8 @@ def called(function: Callable[..., Any], *args: Any) -> Any:
     except Exception as error:
         name = getattr(function, "__qualname__", type(function).__name__)
         raise NotImplementedError(
-            f"{name} raised {type(error).__name__} ({error}) where an integral asked for it."
+            f"{name} raised {type(error).__name__} ({without_link(error)}) where an integral asked for it."
+            + see("no-integral")
         ) from error
 
 
@@ -75,7 +77,7 @@ def check_pointwise(density: Callable[[Tensor], Tensor], y: Tensor) -> None:
     if not same:
         raise NotImplementedError(
             "The density at a point is not the same beside other points, or when it is asked for "
-            "again: an integral cannot know it."
+            "again: an integral cannot know it." + see("no-integral")
         )
 
 
@@ -91,11 +93,13 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise NotImplementedError("The density draws random numbers when it is evaluated.")
+            raise NotImplementedError(
+                "The density draws random numbers when it is evaluated." + see("no-integral")
+            )
         if any(_storage(x)._cdata not in self._made for x in written_by(func, args, kwargs)):
             raise NotImplementedError(
                 "The density changes a tensor when it is evaluated, as batch normalisation "
-                "does in training."
+                "does in training." + see("no-integral")
             )
         result = func(*args, **kwargs)
         if all(returned.alias_info is None for returned in func._schema.returns):

@@ -15,6 +15,7 @@ from pyro.distributions import Delta, FoldedDistribution, SineBivariateVonMises,
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
 
+from ..messages import see
 from ..numerics.concrete import holds_everywhere
 from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.register import family_of
@@ -53,7 +54,7 @@ def check_one_turn(p: Distribution, q: Distribution) -> None:
         "density integrates to 1 over one turn, and p's support is not known to fit in one turn. "
         "Compare p with a distribution on the line, or give p a support of at most 2 pi. "
         "E_p[log p - log q], which Pyro's ELBOs then sample, is the mean of "
-        "p.log_prob(x) - q.log_prob(x) at draws x of p, and may be negative."
+        "p.log_prob(x) - q.log_prob(x) at draws x of p, and may be negative." + see("not-a-kl")
     )
 
 

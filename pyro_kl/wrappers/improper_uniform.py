@@ -14,6 +14,7 @@ from pyro.distributions import Delta, ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, constraints
 
+from ..messages import see
 from ..numerics.dtypes import Parameters, in_float64, promoted
 from ..registry.family import Family, end_at, in_rows
 from ..registry.pair import Case
@@ -55,7 +56,7 @@ def kl_improper_uniform(p: Distribution, q: ImproperUniform) -> Tensor:
         raise NotImplementedError(
             f"KL({describe(p)} || ImproperUniform) is -H(p), and nothing is known of the entropy "
             f"of {describe(base)}. Estimate it with pyro_kl.monte_carlo(p, q), or declare the "
-            "family's entropy."
+            "family's entropy." + see("no-formula")
         )
     given = family.of(base)
     values = {name: in_float64(x) for name, x in given.items()}
@@ -123,7 +124,7 @@ def _inside(family: Family, values: Parameters, q: ImproperUniform, p: Distribut
     if ends is None:
         raise NotImplementedError(
             f"KL({describe(p)} || ImproperUniform): whether {describe(p)} stays inside "
-            f"{support} is not known."
+            f"{support} is not known." + see("no-formula")
         )
     floor, ceiling = (torch.as_tensor(end, device=anchor.device) for end in ends)
     if family.support.discrete:

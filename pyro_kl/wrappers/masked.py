@@ -15,6 +15,7 @@ from pyro.distributions import Delta, MaskedDistribution, MaskedMixture, Normal
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from ..messages import see
 from ..numerics.concrete import holds_everywhere
 from ..registry.pair import Case
 from ..registry.reduction import NoDivergence, canonical, canonicalise
@@ -64,7 +65,7 @@ def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
         raise NoDivergence(
             f"KL({type(p).__name__} || {type(q).__name__}): a mask on one side alone leaves out "
             "part of one density, and what is left is no KL. Mask both sides, p.mask(m) and "
-            "q.mask(m), for the KL of what counts"
+            "q.mask(m), for the KL of what counts" + see("not-a-kl")
         )
     shape, mask = broadcast_batch(p, q), both(p_mask, q_mask)
     if mask is False:  # nothing is computed, as Pyro promises

@@ -10,6 +10,7 @@ from pyro.distributions import Geometric, ImproperUniform, ZeroInflatedDistribut
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from ..messages import see
 from ..numerics.dtypes import in_float64, promoted
 from ..numerics.special.zero_inflation import Gates, kl_inflated, log_gates
 from ..registry.family import read_gate
@@ -44,7 +45,7 @@ def _check_counts(distribution: ZeroInflatedDistribution) -> None:
         raise ValueError(
             f"ZeroInflatedDistribution({type(distribution.base_dist).__name__}) mixes an atom at "
             "0 with a density, and its log_prob adds a mass to a density: no KL is defined by "
-            "it. Use a base on the counts."
+            "it. Use a base on the counts." + see("not-a-kl")
         )
 
 

@@ -23,6 +23,15 @@ INTERNAL = {"Declined", "NotAffineError", "NotElementwise", "NotTried", "TypesCh
 PROTOCOLS = {"AttributeError", "IndexError", "KeyboardInterrupt"}
 
 
+#: Files whose messages are reasons in a report or in a warning, which has the link.
+REASONS = {
+    "elbo/guides/joint.py",  # why a guide's site is not recognised
+    "registry/warnings.py",  # passes messages on
+    "svi/build.py",  # why a block is not compiled
+    "svi/package.py",  # why a compiled package is not used
+}
+
+
 def fences(kind, language):
     """The blocks of a page in one language."""
     text = (PAGES / f"{kind}.md").read_text()
@@ -40,6 +49,11 @@ def provoked(code, kind, names):
     return [f"{warning.category.__name__}: {warning.message}" for warning in caught]
 
 
+def in_general(message):
+    """A message without its line breaks and numbers, which may differ with the machine."""
+    return " ".join(re.sub(r"\d[\d.,e+-]*", "#", message).split())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("nothing_warned", "registries_as_they_were")
 def test_the_code_of_a_page_provokes_its_message(kind, tmp_path, monkeypatch):
@@ -47,9 +61,8 @@ def test_the_code_of_a_page_provokes_its_message(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, *rest = fences(kind, "python")
     names = {"__name__": kind}
-    messages = [" ".join(message.split()) for message in provoked(first, kind, names)]
     (printed,) = fences(kind, "text")
-    assert " ".join(printed.split()) in messages
+    assert in_general(printed) in map(in_general, provoked(first, kind, names))
     assert " ".join(printed.split()).endswith(see(kind))
     for code in rest:  # what mends it says nothing: warnings are errors here
         exec(compile(code, f"{kind}.md", "exec"), names)
@@ -70,6 +83,8 @@ def calls():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
                 name = node.func.id
+                if path.relative_to(ROOT).as_posix() in REASONS:
+                    continue
                 if name in ("warn", "warn_once"):
                     yield path, node, node.args[name == "warn_once"]
                 elif _is_exception(name) and name not in INTERNAL | PROTOCOLS:
@@ -106,21 +121,15 @@ def ends_in_a_link(message):
 
 
 ROOMS_TO_COME = (
-    "divergence",
     "elbo",
     "glm",
     "likelihoods",
-    "numerics",
     "policy",
-    "structured",
     "svi",
-    "wrappers",
+    "plot",
     "plot.py",
     "__main__.py",
     "fit_command.py",
-    "registry",
-    "__init__.py",
-    "plot",
 )
 
 

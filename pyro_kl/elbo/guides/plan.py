@@ -14,6 +14,7 @@ from pyro.distributions import MaskedDistribution
 from pyro.poutine.guide import GuideMessenger
 
 from ...divergence.kl import method_of
+from ...messages import without_link
 from ...registry.provenance import recording
 from ...wrappers.masked import unmasked
 from ..traces import Site, Traces, is_deterministic
@@ -296,7 +297,7 @@ def _try_exact(site: GuideSite, traces: Traces) -> Decision:
         with recording() as uses:
             site.kl(traces)
     except NotImplementedError as error:
-        return _sampled(site, str(error).split(". ")[0], warns=True)
+        return _sampled(site, without_link(error).split(". ")[0], warns=True)
     q, _ = unmasked(traces.guide.nodes[site.parts[-1]]["fn"])
     p, _ = unmasked(traces.model.nodes[site.name]["fn"])
     method, source = method_of(q, p, uses)

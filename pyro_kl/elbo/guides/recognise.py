@@ -9,6 +9,7 @@ from typing import Any
 from pyro.distributions import Delta
 from torch.distributions import Distribution
 
+from ...messages import without_link
 from ..traces import Site, Trace, Traces
 from .guide_site import FromPrior, GuideSite
 from .joint import joint_blocks
@@ -57,7 +58,7 @@ def recognise(latents: Sequence[str], traces: Traces, guide: Any) -> Recognised:
             blocks = joint_blocks(auxiliary, members, traces)
             found.update((block.name, block) for block in blocks)
         except NotImplementedError as error:
-            why[auxiliary] = str(error)
+            why[auxiliary] = without_link(error)
     for name in latents:
         if name not in found:
             found[name] = OwnDistribution(name) if name in traces.guide.nodes else FromPrior(name)

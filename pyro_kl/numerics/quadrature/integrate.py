@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ...messages import see
 from ..concrete import choices_of_step, is_traced
 from .adaptive import BLOCK, Adaptive, Breakpoints, Solver
 from .integrand import Integrand, near_shift
@@ -56,6 +57,7 @@ def tolerance(relative: float) -> Iterator[None]:
     if isinstance(relative, bool) or not isinstance(relative, Real) or not relative > 0:
         raise ValueError(
             f"tolerance must be a positive number, the relative error of an integral: {relative!r}"
+            + see("option")
         )
     _requested.append(relative)
     try:

@@ -9,6 +9,7 @@ from pyro.distributions import OneOneMatching, OneTwoMatching
 from torch import Tensor
 from torch.distributions import constraints
 
+from ...messages import see
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
 from ...registry.pair import Case
@@ -57,7 +58,7 @@ def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoM
                 f"KL({type(p).__name__} || {type(q).__name__}): with "
                 f"bp_iters={distribution.bp_iters} the densities are normalised only "
                 "approximately (Bethe), and a KL of them would be neither exact nor a bound. "
-                "Construct both with bp_iters=None."
+                "Construct both with bp_iters=None." + see("approximate-density")
             )
     a, b = in_float64(p.logits), in_float64(q.logits)
     places = a.shape[0] // a.shape[1]

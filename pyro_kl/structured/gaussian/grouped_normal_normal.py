@@ -7,6 +7,7 @@ from pyro.distributions import GroupedNormalNormal
 from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, constraints, kl_divergence
 
+from ...messages import see
 from ...registry.pair import Case
 from ...registry.structured_family import StructuredFamily, register_each
 
@@ -43,6 +44,7 @@ def kl_grouped(p: GroupedNormalNormal, q: GroupedNormalNormal) -> Tensor:
         raise ValueError(
             "KL(GroupedNormalNormal || GroupedNormalNormal): event shapes "
             f"{tuple(p.group_idx.shape)} and {tuple(q.group_idx.shape)} of the data differ."
+            + see("event-shapes")
         )
     return kl_divergence(_joint(p), _joint(q))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
+from ...messages import see
 from ...numerics.concrete import is_traced
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.integrand import Integrand, Recorded
@@ -308,7 +309,7 @@ class _LineIntegral:
             raise NotImplementedError(
                 f"KL({describe(p)} || {describe(q)}) would evaluate code that is not "
                 f"pyro_kl's hundreds of times for each of {self.shape.numel()} elements: "
-                "sample it, with pyro_kl.monte_carlo(p, q)."
+                "sample it, with pyro_kl.monte_carlo(p, q)." + see("no-integral")
             )
         z = torch.linspace(-2.0, 2.0, 5).to(self.given[0])
         z = z.reshape(-1, *(1,) * len(self.shape)).expand(5, *self.shape).contiguous()
@@ -336,5 +337,7 @@ class _LineIntegral:
         found = integral_of_calls(terms, (low, high), top, torch.ones_like(top))
         if found.reason or not bool((finite & found.value.isfinite()).all()):
             reason = found.reason or "not all elements of the batch have a finite KL"
-            raise NotImplementedError(f"KL({describe(p)} || {describe(q)}): {reason}.")
+            raise NotImplementedError(
+                f"KL({describe(p)} || {describe(q)}): {reason}." + see("no-integral")
+            )
         return found

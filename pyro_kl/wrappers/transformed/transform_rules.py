@@ -27,6 +27,7 @@ from torch.distributions.transforms import (
 )
 from torch.nn.functional import logsigmoid, softplus
 
+from ...messages import see
 from ...numerics.concrete import holds_everywhere
 from ...registry.line import Point, exp_or_inf
 from ...registry.subclasses import is_a
@@ -219,7 +220,9 @@ def _affine(t: AffineTransform, p: Point) -> Point:
     ends = [(p.low, p.log_above), (p.high, p.log_below)]
     if not holds_everywhere(scale, _is_positive):
         if not holds_everywhere(scale, _is_negative):
-            raise NotImplementedError("the sign of a scale is not the same or not known here")
+            raise NotImplementedError(
+                "the sign of a scale is not the same or not known here" + see("no-integral")
+            )
         ends.reverse()
     (low, log_above), (high, log_below) = ends
     return Point(
@@ -247,7 +250,9 @@ def _power(t: PowerTransform, p: Point) -> Point:
         high = math.inf if from_zero else _exact(p.low) ** k
         starts_at_zero = _is_unbounded(p.high)
     else:
-        raise NotImplementedError("the sign of an exponent is not the same or not known here")
+        raise NotImplementedError(
+            "the sign of an exponent is not the same or not known here" + see("no-integral")
+        )
     log_above = log_image if starts_at_zero else None
     x = exp_or_inf(log_image)
     return Point(x, slope, low=low, log_above=log_above, high=high, log_size=log_image)
@@ -265,7 +270,9 @@ def _called_ends(t: Any, p: Point, image: Tensor) -> tuple[End, End]:
     """Where the image of an interval ends under a one-to-one map that is called."""
     domain, codomain = bounds(t.domain), bounds(t.codomain)
     if domain is None or codomain is None:
-        raise NotImplementedError(f"{type(t).__name__} does not say which interval it maps where.")
+        raise NotImplementedError(
+            f"{type(t).__name__} does not say which interval it maps where." + see("no-integral")
+        )
     ends = [(p.low, domain[0]), (p.high, domain[1])]
     inner = [_like(end, p.x) for end, whole in ends if not _equal(end, whole)]
     inner = [called(t, end).detach() for end in inner]
@@ -277,7 +284,9 @@ def _called_ends(t: Any, p: Point, image: Tensor) -> tuple[End, End]:
         return inner[0], codomain[1]
     if holds_everywhere(image - inner[0], lambda gap: gap <= 0):
         return codomain[0], inner[0]
-    raise NotImplementedError(f"whether {type(t).__name__} increases is not known here")
+    raise NotImplementedError(
+        f"whether {type(t).__name__} increases is not known here" + see("no-integral")
+    )
 
 
 def _equal(end: End, other: End) -> bool:
