@@ -47,8 +47,8 @@ def called(function: Callable[..., Any], *args: Any) -> Any:
     except Exception as error:
         name = getattr(function, "__qualname__", type(function).__name__)
         raise NotImplementedError(
-            f"{name} raised {type(error).__name__} ({without_link(error)}) where an integral asked for it."
-            + see("no-integral")
+            f"{name} raised {type(error).__name__} ({without_link(error)}) where an integral "
+            "asked for it." + see("no-integral")
         ) from error
 
 
