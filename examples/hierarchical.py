@@ -199,11 +199,16 @@ def wrap(text: str) -> list[str]:
 
 def draw(fits: Sequence[Fit]) -> Any:
     """Draw the KL of every site under each guide, told apart by method."""
+    from matplotlib.figure import Figure
+
     from pyro_kl import plot
 
-    return plot.site_kls(
-        {one.name: one.report for one in fits}, title="Eight schools: KL by site and guide"
-    )
+    figure = Figure((8.0, 2.4 * len(fits)), dpi=150, layout="constrained")
+    panels = figure.subplots(len(fits), 1, sharex=True, squeeze=False).flat
+    for axes, one in zip(panels, fits, strict=True):
+        plot.site_kls(one.report, ax=axes)
+        axes.set_title(f"{one.name}\n{axes.get_title('left')}", loc="left", fontsize="medium")
+    return figure
 
 
 # --------------------------------------------------------------------------------------

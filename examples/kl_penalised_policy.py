@@ -27,6 +27,8 @@ WORDS, LENGTH, FOLLOWERS, PROMPTS = 20, 8, 3, 4
 SAFETY_PROMPTS = (0, 1)
 PICTURES = ("training.png", "frontier.png", "estimators.png")
 BAD_INPUT = 2
+#: The KL that the adaptive beta aims at, nats per sentence.
+TARGET = 1.0
 #: (use, estimator, per) of each way to penalise.
 WAYS = (
     ("reward", "k1", "sequence"),
@@ -265,9 +267,9 @@ def run(args: argparse.Namespace) -> int:
         say(f"{name(way):<22}{reward:8.3f}{kl:8.3f}{reward - beta * kl:8.3f}")
     best = {b: task.best(b) for b in betas}
     say(f"{'optimum pi*':<22}{best[beta][0]:8.3f}{best[beta][1]:8.3f}{best[beta][2]:8.3f}")
-    controller = rlhf.AdaptiveBeta(beta, target=1.0, horizon=2560)
+    controller = rlhf.AdaptiveBeta(beta, target=TARGET, horizon=2560)
     _, adaptive = fine_tune(task, controller, WAYS[0], steps, every)
-    say(f"\nAdaptive beta, target 1 nat per sentence: KL {adaptive[-1][2]:.3f}, "
+    say(f"\nAdaptive beta, target {TARGET:g} nat per sentence: KL {adaptive[-1][2]:.3f}, "
         f"beta {adaptive[-1][3]:.3f}")  # fmt: skip
     say(f"\n{'beta':>6}{'E[R]':>8}{'KL':>8}{'J':>8}{'beta log Z':>12}")
     ends = {}
@@ -286,44 +288,84 @@ def draw(
     out: Path, task: Task, runs: dict[str, Any], adaptive: Any, ends: Any, best: Any, beta: float
 ) -> Iterator[Path]:
     """The three pictures, one after another; dotted lines are the exact optimum."""
+    for picture, drawn in zip(
+        PICTURES,
+        (
+            draw_training(runs[name(WAYS[0])], adaptive, best[beta], beta),
+            draw_frontier(task, ends),
+            draw_estimators(runs, best[beta], beta),
+        ),
+        strict=True,
+    ):
+        drawn.savefig(out / picture)
+        yield out / picture
+
+
+def draw_training(fixed: Any, adaptive: Any, best: tuple[float, float, float], beta: float) -> Any:
+    """Reward, KL and beta over the steps, with a fixed beta and with one that aims at a KL."""
     from matplotlib.figure import Figure
 
-    paths = [out / picture for picture in PICTURES]
-    figure = Figure((8, 7), dpi=150, layout="constrained")
-    for axes, column, label, dotted in zip(
-        figure.subplots(3, 1, sharex=True), (1, 2, 3), ("E[R]", "KL, nats", "beta"),
-        (best[beta][0], best[beta][1], None), strict=True,
-    ):  # fmt: skip
-        for title, record in ((f"beta = {beta}", runs[name(WAYS[0])]), ("adaptive", adaptive)):
-            axes.plot([r[0] for r in record], [r[column] for r in record], lw=2, label=title)
-        if dotted is not None:
-            axes.axhline(dotted, color="black", ls=":", label=f"optimum, beta = {beta}")
+    from pyro_kl.plot import style
+
+    figure = Figure((8, 7.5), dpi=150, layout="constrained")
+    reward, kl, weight = figure.subplots(3, 1, sharex=True)
+    runs = ((f"beta = {beta:g}", fixed), (f"adaptive beta, target {TARGET:g} nat", adaptive))
+    for axes, column in ((reward, 1), (kl, 2), (weight, 3)):
+        for i, (label, record) in enumerate(runs):
+            how = style.series(i)
+            axes.plot([r[0] for r in record], [r[column] for r in record], **how.line,
+                      marker=how.marker, label=label)  # fmt: skip
+    reward.axhline(best[0], **style.TARGET.line, label=f"optimal policy, beta = {beta:g}")
+    kl.axhline(best[1], **style.TARGET.line, label=f"optimal policy, beta = {beta:g}")
+    kl.axhline(TARGET, color=style.GREY, lw=1.2, label="target of the adaptive beta")
+    weight.set_xlabel("step")
+    for axes, label, title in (
+        (reward, "E[R], whitened", "Expected reward"),
+        (kl, "KL, nats per sentence", "KL(policy || reference)"),
+        (weight, "beta", "Weight of the KL"),
+    ):
         axes.set_ylabel(label)
-        axes.legend(frameon=False)
-    axes.set_xlabel("steps")
-    figure.savefig(paths[0])
-    yield paths[0]
-    figure = Figure((7, 5), dpi=150, layout="constrained")
-    axes = figure.subplots()
+        style.legend(axes)
+        style.finish(axes, title)
+    return figure
+
+
+def draw_frontier(task: Task, ends: dict[float, Any]) -> Any:
+    """Where training with each beta ended, and the optimal policies."""
+    from matplotlib.figure import Figure
+
+    from pyro_kl import plot
+
+    figure = Figure((7, 4.8), dpi=150, layout="constrained")
     curve = [task.best(float(b)) for b in torch.logspace(-1.2, 1.2, 40)]
-    axes.plot([c[1] for c in curve], [c[0] for c in curve], "k:", label="exact optimum")
-    for b, (_, reward, kl, _) in ends.items():
-        axes.plot(kl, reward, "o", label=f"trained, beta = {b:g}")
-    axes.set(xlabel="KL(pi || pi_0), nats per sentence", ylabel="E[R], whitened")
-    axes.set_title("Reward against KL", loc="left")
-    axes.legend(frameon=False)
-    figure.savefig(paths[1])
-    yield paths[1]
+    axes = plot.reward_against_kl(
+        [kl for _, _, kl, _ in ends.values()],
+        [reward for _, reward, _, _ in ends.values()],
+        labels=[f"trained, beta = {b:g}" for b in ends],
+        optimum=([c[1] for c in curve], [c[0] for c in curve]),
+        ax=figure.subplots(),
+    )
+    axes.set(xlabel="KL(policy || reference), nats per sentence", ylabel="E[R], whitened")
+    return figure
+
+
+def draw_estimators(runs: dict[str, Any], best: tuple[float, float, float], beta: float) -> Any:
+    """The objective over the steps, for each way to penalise."""
+    from matplotlib.figure import Figure
+
+    from pyro_kl.plot import style
+
     figure = Figure((8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for label, record in runs.items():
-        axes.plot([r[0] for r in record], [r[1] - beta * r[2] for r in record], lw=2, label=label)
-    axes.axhline(best[beta][2], color="black", ls=":", label="beta log Z")
-    axes.set(xlabel="steps", ylabel="J = E[R] - beta KL")
-    axes.set_title(f"Where each estimator's gradient leads, beta = {beta}", loc="left")
-    axes.legend(frameon=False)
-    figure.savefig(paths[2])
-    yield paths[2]
+    for i, (label, record) in enumerate(runs.items()):
+        how = style.series(i)
+        axes.plot([r[0] for r in record], [r[1] - beta * r[2] for r in record], **how.line,
+                  marker=how.marker, label=label)  # fmt: skip
+    axes.axhline(best[2], **style.TARGET.line, label="optimal policy: beta log Z")
+    axes.set(xlabel="step", ylabel="J, in units of the whitened reward")
+    style.legend(axes)
+    style.finish(axes, f"J = E[R] - beta KL(policy || reference), beta = {beta:g}, by estimator")
+    return figure
 
 
 def run_model(path: Path, seed: int) -> int:

@@ -334,37 +334,35 @@ def draw(
     fit: Fit, svi: Fit, optimum: float, rows: Sequence[KLRow], out: Path, num_samples: int
 ) -> list[Path]:
     """Write the three pictures and return their paths."""
+    from matplotlib.figure import Figure
+
     from pyro_kl import plot
 
-    history = svi.history
-    elbo = plot.elbo_terms(
-        history.step,
-        history.log_likelihood,
-        history.kl,
-        fit.model.beta,
-        title="The two terms of the ELBO over the steps of SVI",
-        optimum=optimum,
-    )
-    largest = sorted(range(len(rows)), key=lambda i: -rows[i].value)[:6]
+    figures = [
+        Figure(size, dpi=150, layout="constrained")
+        for size in ((8.0, 4.8), (9.4, 5.2), (8.0, 4.5))
+    ]
+    plot.elbo_terms(svi.history, optimum=optimum, ax=figures[0].subplots())
     mean, sd, prior = fit.guide.mean(), fit.guide.sd(), fit.model.coefficient_prior()
-    densities = plot.prior_posterior(
-        [rows[i].name for i in largest],
-        [dist.Normal(mean[i], sd[i]) for i in largest],
-        [_element(prior, i) for i in largest],
-        [rows[i].value for i in largest],
-        title=f"Prior against posterior: the {len(largest)} coefficients of largest KL",
-    )
-    formula = joint_kl(fit.guide, fit.model).exact
-    exact = "sampled, converging on exact" if formula else "sampled, for want of a formula"
+    largest = sorted(range(len(rows)), key=lambda i: -rows[i].value)[:6]
+    for place, i in enumerate(largest, 1):
+        plot.prior_posterior(
+            dist.Normal(mean[i], sd[i]),
+            _element(prior, i),
+            kl=rows[i].value,
+            name=rows[i].name,
+            ax=figures[1].add_subplot(2, 3, place),
+        )
     with torch.no_grad():
-        convergence = plot.convergence(
+        plot.convergence(
             fit.guide.joint(),
             fit.model.joint_prior(),
-            num_samples,
-            title=f"KL(q || prior) over all coefficients: {exact}",
+            num_samples=num_samples,
+            names=("posterior", "prior"),
+            ax=figures[2].subplots(),
         )
     paths = [out / name for name in PICTURES]
-    for figure, path in zip((elbo, densities, convergence), paths, strict=True):
+    for figure, path in zip(figures, paths, strict=True):
         figure.savefig(path)
     return paths
 
@@ -414,7 +412,8 @@ def run(args: argparse.Namespace) -> int:
     page.add(svi_section(fit, svi, train, time.process_time() - start))
 
     (args.out / REPORT).write_text(page.text, encoding="utf-8")
-    paths = draw(fit, svi, _terms(fit, train)[-1], rows, args.out, sampling.picture)
+    likelihood, kl, _ = _terms(fit, train)
+    paths = draw(fit, svi, likelihood - kl, rows, args.out, sampling.picture)
     print("\nWritten:", *[f"  {path}" for path in (args.out / REPORT, *paths)], sep="\n")
     return INTERRUPTED if svi.interrupted else 0
 

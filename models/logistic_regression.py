@@ -268,14 +268,24 @@ class History:
     """The ELBO's terms over a fit, one entry per recorded step; nats.
 
     Attributes:
-        step: Number of steps done.
+        steps: Number of steps done.
         log_likelihood: E_q[log likelihood], summed over the training rows, by quadrature.
         kl: KL(q || prior), not multiplied by beta.
     """
 
-    step: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     log_likelihood: list[float] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
+
+    @property
+    def elbo(self) -> list[float]:
+        """The ELBO itself, with beta = 1."""
+        return [a - b for a, b in zip(self.log_likelihood, self.kl, strict=True)]
+
+    @property
+    def kls(self) -> dict[str, list[float]]:
+        """The KL of the joint posterior, as `pyro_kl.plot` reads it."""
+        return {"the coefficients": self.kl}
 
 
 @dataclass(frozen=True)
@@ -471,10 +481,10 @@ def _record(
     history: History, step: int, guide: Guide, model: LogisticRegression, data: Dataset
 ) -> None:
     """Add both terms of the ELBO at the guide as it is now, unless this step is there."""
-    if history.step and history.step[-1] >= step:
+    if history.steps and history.steps[-1] >= step:
         return
     likelihood = expected_log_likelihood(guide, data.features, data.labels)
     kl = joint_kl(guide, model, num_samples=1000)
-    history.step.append(step)
+    history.steps.append(step)
     history.log_likelihood.append(float(likelihood))
     history.kl.append(float(kl.value))

@@ -195,29 +195,29 @@ def _written(posterior: Posterior, path: Path) -> list[str]:
 
 def _pictures(posterior: Posterior) -> dict[str, Any]:
     """Prior against posterior where the KLs are largest, and the intervals of coefficients."""
+    from matplotlib.figure import Figure
+
     from pyro_kl import plot
     from pyro_kl.glm.posterior.coefficients import marginals, select
 
     rows = posterior.to_dicts()
-    names = [_one_line(row["coefficient"]) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: -rows[i]["kl"])
-    largest, shown = order[:PICTURED], [rows[i] for i in sorted(order[:LISTED])]
+    largest = sorted(range(len(rows)), key=lambda i: -rows[i]["kl"])[:PICTURED]
     prior, marginal = marginals(posterior.prior.distribution()), posterior.marginals()
-    return {
-        "prior_posterior": plot.prior_posterior(
-            [names[i] for i in largest],
-            [select(marginal, i) for i in largest],
-            [select(prior, i) for i in largest],
-            [rows[i]["kl"] for i in largest],
-            title=f"Prior against posterior: the {len(largest)} coefficients of largest KL",
-        ),
-        "coefficients": plot.coefficients(
-            [names[i] for i in sorted(order[:LISTED])],
-            [row["mean"] for row in shown],
-            [row["lower"] for row in shown],
-            [row["upper"] for row in shown],
-        ),
-    }
+    columns = min(3, len(largest))
+    lines = -(-len(largest) // columns)
+    panels = Figure((3.4 * columns, 2.7 * lines), dpi=150, layout="constrained")
+    for place, i in enumerate(largest, 1):
+        plot.prior_posterior(
+            select(marginal, i),
+            select(prior, i),
+            kl=rows[i]["kl"],
+            name=rows[i]["coefficient"],
+            ax=panels.add_subplot(lines, columns, place),
+        )
+    listed = min(LISTED, len(rows))
+    intervals = Figure((7.0, 1.4 + 0.26 * listed), dpi=150, layout="constrained")
+    plot.coefficients(posterior, largest=listed, ax=intervals.subplots())
+    return {"prior_posterior": panels, "coefficients": intervals}
 
 
 def _one_line(text: str) -> str:

@@ -10,13 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from examples import hierarchical, kl_by_hand
 from examples import logistic_regression as example
-from pyro_kl import plot
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = "a,b,y\n" + "".join(
@@ -252,36 +250,6 @@ def test_ctrl_c_reports_what_there_is(tmp_path):
     assert all((tmp_path / "out" / name).exists() for name in example.PICTURES)
 
 
-# --- pictures -----------------------------------------------------------------------------------
-
-
-def test_convergence_draws_the_running_mean_and_its_error():
-    p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Normal(0.0, 1.0)
-    torch.manual_seed(0)
-    count, mean, error = plot._running_mean(p, q, 1000)
-    torch.manual_seed(0)
-    x = p.sample((1000,))
-    ratio = (p.log_prob(x) - q.log_prob(x)).double().numpy()
-    assert count[0] == 10
-    assert count[-1] == 1000
-    for n, m, e in zip(count, mean, error, strict=True):
-        assert m == pytest.approx(ratio[:n].mean(), abs=1e-9)
-        assert e == pytest.approx(ratio[:n].std(ddof=1) / np.sqrt(n), rel=1e-6)
-
-
-def test_convergence_refuses_batches_and_few_samples():
-    batch = torch.distributions.Normal(torch.zeros(2), 1.0)
-    with pytest.raises(ValueError, match=r"batch shape \(2,\)"):
-        plot.convergence(batch, batch)
-    with pytest.raises(ValueError, match="at least 100"):
-        plot.convergence(batch, batch, num_samples=99)
-
-
-def test_importing_plot_does_not_import_matplotlib():
-    code = "import sys, pyro_kl.plot; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
-
-
 # --- by hand ------------------------------------------------------------------------------------
 
 
@@ -356,8 +324,3 @@ def test_eight_schools_refuses_bad_options(argv, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_site_kls_needs_a_report():
-    with pytest.raises(ValueError, match="at least one report"):
-        plot.site_kls({})

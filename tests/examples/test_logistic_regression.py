@@ -172,8 +172,8 @@ def test_a_fit_leaves_nothing_behind_and_repeats_itself():
     assert torch.equal(fits[0].guide.mean(), fits[1].guide.mean())
     assert fits[0].steps == 20
     assert not fits[0].interrupted
-    assert fits[0].history.step[0] == 0
-    assert fits[0].history.step[-1] == 20
+    assert fits[0].history.steps[0] == 0
+    assert fits[0].history.steps[-1] == 20
     assert fits[0].history.kl[0] == pytest.approx(0.0, abs=1e-12)
 
 
@@ -201,7 +201,7 @@ def test_an_interrupted_fit_returns_its_last_complete_step(monkeypatch):
     fit = lr.fit_svi(data, lr.LogisticRegression(3), steps=1000, records=1000, progress=False)
     assert fit.interrupted
     assert fit.steps == 7
-    assert fit.history.step == list(range(8))
+    assert fit.history.steps == list(range(8))
     assert fit.history.kl[-1] == float(lr.joint_kl(fit.guide, fit.model).value)
 
 

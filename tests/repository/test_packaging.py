@@ -38,7 +38,8 @@ def imported(folder):
 
 
 REQUIRED = declared(PROJECT["dependencies"])
-EXAMPLES = REQUIRED | declared(PROJECT["optional-dependencies"]["examples"])
+PLOT = declared(PROJECT["optional-dependencies"]["plot"])
+EXAMPLES = REQUIRED | PLOT | declared(PROJECT["optional-dependencies"]["examples"])
 REPORT = declared(PROJECT["optional-dependencies"]["report"])
 GLM = declared(PROJECT["optional-dependencies"]["glm"])
 TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test"])
@@ -49,8 +50,8 @@ TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test
     [
         # imported when a picture or a progress bar is drawn, a report is asked for as a
         # DataFrame, a table is read, a posterior is saved, or scikit-learn asks for its tags
-        ("pyro_kl", REQUIRED | REPORT | GLM | {"matplotlib", "tqdm", "sklearn"}),
-        ("pyro_kl_cli", REQUIRED | {"rich"}),  # for tables where it is there
+        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | {"tqdm", "sklearn"}),
+        ("pyro_kl_cli", REQUIRED | PLOT | {"rich"}),  # for tables where it is there
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
         ("tests", TEST | {"jax", "numpyro"}),  # these have an environment of their own

@@ -1,0 +1,30 @@
+"""Pictures of KL divergences, drawn by matplotlib.
+
+Every function takes its data, then options by keyword, and returns the `matplotlib.axes.Axes` that
+it drew on: `ax`, or a new one by `matplotlib.pyplot.subplots` where `ax` is None. A notebook shows
+the new one; `axes.figure.savefig("picture.png")` writes it. matplotlib is imported when a picture
+is drawn, not before.
+"""
+
+from .coefficients import coefficients
+from .convergence import convergence
+from .elbo_terms import elbo_terms
+from .kl_integrand import kl_integrand
+from .kl_matrix import kl_matrix
+from .prior_posterior import prior_posterior
+from .reward_against_kl import reward_against_kl
+from .site_kls import site_kls
+from .training import TrainingHistory, training
+
+__all__ = [
+    "TrainingHistory",
+    "coefficients",
+    "convergence",
+    "elbo_terms",
+    "kl_integrand",
+    "kl_matrix",
+    "prior_posterior",
+    "reward_against_kl",
+    "site_kls",
+    "training",
+]
