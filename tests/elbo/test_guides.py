@@ -586,3 +586,24 @@ def test_a_product_of_one_multivariate_normal_is_exact_under_a_joint_guide():
     row = elbo.report["z"]
     assert row.method == "closed form"
     assert row.nats == pytest.approx(1.5 * (0.005 - 1 - math.log(0.005)), rel=1e-5)
+
+
+@quiet
+@pytest.mark.parametrize("is_support_map", [True, False])
+def test_a_point_that_is_another_image_of_its_normal_is_sampled(is_support_map):
+    """A Normal and a Delta are one distribution if the map is that of the prior's support."""
+    transform = dist.transforms.ExpTransform() if is_support_map else torch.nn.Softplus()
+
+    def model():
+        pyro.sample("scale", dist.Gamma(2.0, 2.0))
+
+    def guide():
+        u = pyro.sample("u", dist.Normal(0.0, 0.3), infer={"is_auxiliary": True})
+        slope = u if is_support_map else torch.nn.functional.logsigmoid(u)
+        pyro.sample("scale", dist.Delta(transform(u), log_density=-slope))
+
+    elbo = TraceKL_ELBO()
+    elbo.loss(model, guide)
+    row = elbo.report["scale"]
+    assert row.method == ("closed form" if is_support_map else "monte carlo")
+    assert ("not its image under biject_to" in row.reason) is not is_support_map

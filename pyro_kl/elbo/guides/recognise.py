@@ -54,6 +54,11 @@ def recognise(latents: Sequence[str], traces: Traces, guide: Any) -> Recognised:
             if site.holds(traces):
                 found[site.name] = site
                 continue
+            if not traces.guide.nodes[auxiliary]["fn"].event_shape:
+                why[auxiliary] = (
+                    "the value is not its image under biject_to of the prior's support"
+                )
+                continue
         try:
             blocks = joint_blocks(auxiliary, members, traces)
             found.update((block.name, block) for block in blocks)
