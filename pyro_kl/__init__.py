@@ -6,6 +6,7 @@ else.
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from . import families, policy, structured, wrappers  # noqa: F401  importing registers
 from .divergence.bounds import Bounds, bounds
@@ -45,6 +46,9 @@ from .registry.pair import Case, Pair
 from .registry.register import declare, formula, guard_upstream, register, registered
 from .svi.result import SVIResult
 from .svi.svi import SVI
+
+if TYPE_CHECKING:  # what is imported on first use, see `__getattr__`
+    from . import glm as glm
 
 guard_upstream()
 
