@@ -104,13 +104,17 @@ __all__ = [
 ]
 
 
+#: Modules that are imported when they are asked for: who does without does not wait for them.
+_ON_DEMAND = ("glm", "loggers", "plot")
+
+
 def __getattr__(name: str) -> ModuleType:
-    """Import a module when it is asked for: models that do without it do not wait for it."""
-    if name in ("glm", "loggers"):
+    """Import a module when it is asked for."""
+    if name in _ON_DEMAND:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """The public names alone: `dir` and tab completion leave out the rooms of the package."""
-    return [*__all__, "__version__", "glm", "loggers"]
+    return [*__all__, "__version__", *_ON_DEMAND]
