@@ -51,8 +51,9 @@ TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test
     ("folder", "available"),
     [
         # imported when a picture or a progress bar is drawn, a report is asked for as a
-        # DataFrame, a table is read, a posterior is saved, or scikit-learn asks for its tags
-        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | {"tqdm", "sklearn"}),
+        # DataFrame, a table is read, a posterior is saved, scikit-learn asks for its tags, or
+        # rich prints a result
+        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | {"rich", "tqdm", "sklearn"}),
         ("pyro_kl_cli", REQUIRED | PLOT | {"rich"}),  # for tables where it is there
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
