@@ -9,7 +9,7 @@ from collections.abc import Sequence
 #: The width of a line where nobody says another one.
 WIDTH = 80
 _GAP = "  "
-#: Where a cell may be broken: at a space, and after a dot or an underscore of a name.
+#: Where a cell with a long word may be broken: also after a dot or an underscore of a name.
 _BREAKS = re.compile(r"(\s+|(?<=[._])(?=[A-Za-z]))")
 
 
@@ -84,5 +84,6 @@ def _lines(row: Sequence[str], widths: Sequence[int], align: str) -> list[str]:
 
 def _wrapped(cell: str, size: int) -> list[str]:
     wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
-    wrapper.wordsep_simple_re = _BREAKS
+    if max(map(len, cell.split())) > size:
+        wrapper.wordsep_simple_re = _BREAKS
     return wrapper.wrap(cell)

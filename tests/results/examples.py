@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoIAFNormal, AutoMultivariateNormal
 import pyro_kl
 from models import eight_schools
 from pyro_kl.glm.held_out import Score
+from pyro_kl.loggers import History
 from pyro_kl.registry.pair import PairTable
 
 
@@ -23,7 +24,7 @@ def _svi(callbacks=(), **options):
 
 
 def _history():
-    history = pyro_kl.loggers.History()
+    history = History()
     _svi([history])
     return history
 
