@@ -1,109 +1,168 @@
-"""What needs torch: the KL of examples of two classes, by `pyro_kl.kl` and `pyro_kl.compare`."""
+"""What `explain` and `compare` compute by `pyro_kl.kl` and `pyro_kl.compare`."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
-from itertools import product
+import json
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import pyro
-import pyro.distributions
-import torch
-from torch.distributions import Distribution, Independent
+from torch import Tensor
+from torch.distributions import Distribution
 
-from pyro_kl import compare, kl
-from pyro_kl.divergence.classes import members
+from pyro_kl import Estimate, compare, kl
 from pyro_kl.registry.reduction import describe, no_formula_for
 from pyro_kl.registry.register import pair_of
-from pyro_kl.registry.warnings import quiet
 
-from .index import index
+from .index import IndexedPair, index
+from .operands import Operands, are_examples, double_precision, operands
+from .pairs import as_dict
 from .refused import Refused
+from .text import field, fields
+
+#: Examples of two classes that are compared.
+_EXAMPLES = 3
+#: More samples than this take minutes.
+_MOST_SAMPLES = 100_000_000
 
 
-def explained_by_kl(p: str, q: str) -> str:
-    """The result of `kl` for the classes' examples."""
+def explained_by_kl(arguments: argparse.Namespace) -> str:
+    """The KL of two distributions by `kl`, and the pair of classes that it used, if it is one."""
+    with double_precision():
+        chosen, found = next(_answered(arguments, kl))
+    p, q = chosen.p, chosen.q
+    pair = pair_of(type(p), type(q))
+    stored = index().pair_of(pair.p.__name__, pair.q.__name__) if pair else None
+    if arguments.json:
+        row = {**_named(chosen), **_estimate(found), "pair": stored and as_dict(stored)}
+        return _as_json(row)
+    return _explained(chosen, found, stored)
+
+
+def _explained(chosen: Operands, found: Estimate, stored: IndexedPair | None) -> str:
     from .explain import explained
 
-    a, b, found = next(_answered(p, q, kl, _examples(_class(p), _class(q))))
-    example = f"p = {_one_line(a)}\n             q = {_one_line(b)}\n             {found}"
-    pair = pair_of(type(a), type(b))
-    stored = pair and index().pair_of(pair.p.__name__, pair.q.__name__)
-    if stored:
-        return f"{explained(stored)}\n\n  example    {example}"
-    name = f"KL({describe(a)} || {describe(b)})"
-    return f"{name}\n  method     {found.method}\n  example    {example}"
+    own = {"p": chosen.p_text, "q": chosen.q_text, "KL": str(found)}
+    if stored is not None:
+        return explained(stored, own)
+    title = f"KL({describe(chosen.p)} || {describe(chosen.q)})"
+    return f"{title}\n{field('method', found.method)}\n{fields(own)}"
 
 
 def run_compare(arguments: argparse.Namespace) -> str:
-    """Exact against sampled."""
-    p, q = (_class(index().class_named(name)) for name in (arguments.p, arguments.q))
-    pyro.set_rng_seed(0)
-    examples = list(_examples(p, q))[: min(len(members(p)), len(members(q)))]
-    return "\n".join(
-        f"p = {_one_line(a)}, q = {_one_line(b)}\n{comparison}"
-        for a, b, comparison in _answered(p.__name__, q.__name__, compare, examples)
-    )
+    """The exact KL beside a sampled one, for two distributions or for the examples of classes."""
+    if not 2 <= arguments.samples <= _MOST_SAMPLES:
+        raise Refused(f"--samples {arguments.samples}: from 2 to {_MOST_SAMPLES:,} are possible")
+
+    def compared(p: Distribution, q: Distribution) -> Any:
+        return compare(p, q, num_samples=arguments.samples)
+
+    with double_precision(arguments.seed):
+        answers = list(islice(_answered(arguments, compared), _EXAMPLES))
+        if arguments.plot is not None:
+            _draw(answers[0][0], arguments.plot)
+    if arguments.json:
+        rows = [
+            {
+                **_named(chosen),
+                "exact": _estimate(found.exact),
+                "sampled": _estimate(found.sampled),
+                "z": _numbers(found.z_score),
+            }
+            for chosen, found in answers
+        ]
+        return _as_json(rows if are_examples(arguments.p, arguments.q) else rows[0])
+    blocks = [_compared(chosen, found) for chosen, found in answers]
+    if arguments.plot is not None:
+        blocks.append(f"Written: {arguments.plot}")
+    return "\n".join(blocks)
 
 
-def _class(name: str) -> type[Any]:
-    return getattr(pyro.distributions, name)
+def _compared(chosen: Operands, found: Any) -> str:
+    title, *lines = str(found).splitlines()
+    rows = [(line[:10].strip(), line[10:].strip()) for line in lines]
+    return f"{title}\n{fields({'p': chosen.p_text, 'q': chosen.q_text, **dict(rows)})}"
+
+
+def _draw(chosen: Operands, path: Path) -> None:
+    """The picture of one KL: where on the line it comes from, else how its samples converge."""
+    try:
+        from matplotlib.figure import Figure
+
+        from pyro_kl import plot
+    except ImportError:
+        raise Refused("--plot needs matplotlib: pip install matplotlib") from None
+    univariate = not (*chosen.p.batch_shape, *chosen.p.event_shape)
+    draw = plot.kl_integrand if univariate else plot.convergence
+    figure = Figure(figsize=(8.0, 4.5), dpi=150, layout="constrained")
+    try:
+        draw(chosen.p, chosen.q, ax=figure.subplots())
+        figure.savefig(path)
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise Refused(f"--plot {path}: {_one_line(error)}") from None
 
 
 def _answered(
-    p: str,
-    q: str,
-    function: Callable[[Distribution, Distribution], Any],
-    examples: Iterable[tuple[Distribution, Distribution]],
-) -> Iterator[tuple[Distribution, Distribution, Any]]:
-    """The examples for which there is a KL, each with the function's result.
+    arguments: argparse.Namespace, function: Callable[[Distribution, Distribution], Any]
+) -> Iterator[tuple[Operands, Any]]:
+    """The distributions for which there is a KL, each with the function's result.
 
     Raises:
         Refused: there is none.
     """
     declined, answers = "", 0
-    for a, b in examples:
+    for chosen in operands(arguments.p, arguments.q):
         try:
-            with quiet():  # the printed reason has the warning's text
-                found = function(a, b)
+            found = function(chosen.p, chosen.q)
         except NotImplementedError as missing:
             declined = declined or str(missing)
             continue
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
+            raise Refused(_one_line(error)) from None
         answers += 1
-        yield a, b, found
+        yield chosen, found
     if not answers:
-        raise Refused(declined or no_formula_for(p, q))
+        raise Refused(declined or no_formula_for(arguments.p, arguments.q))
 
 
-def _examples(p: type[Any], q: type[Any]) -> Iterator[tuple[Distribution, Distribution]]:
-    """Members of both classes on one space; first the i-th of each, or the i-th and the next.
-
-    Raises:
-        Refused: one of the classes has no density.
-    """
-    try:
-        left, right = members(p), members(q)
-    except LookupError as error:
-        name = f"{p.__name__} || {q.__name__}"
-        raise Refused(f"No formula for KL({name}). {error.args[0]}") from None
-    step, size = int(p is q), max(len(left), len(right))
-    cells = product(range(len(left)), range(len(right)))
-    for i, j in sorted(cells, key=lambda cell: (cell[0] + step - cell[1]) % size != 0):
-        a, b = left[i], right[j]
-        n, m = len(a.event_shape), len(b.event_shape)
-        a, b = _made_wider(a, b.event_shape[: m - n]), _made_wider(b, a.event_shape[: n - m])
-        if a.event_shape == b.event_shape:
-            yield a, b
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def _made_wider(distribution: Distribution, shape: torch.Size) -> Distribution:
-    """A product of independent copies with the missing dimensions, if there are any."""
-    if not shape:
-        return distribution
-    wide = torch.broadcast_shapes(distribution.batch_shape, shape)
-    return Independent(distribution.expand(wide), len(shape))
+# --- JSON ---------------------------------------------------------------------------------------
 
 
-def _one_line(distribution: Distribution) -> str:
-    return " ".join(repr(distribution).split())
+def _named(chosen: Operands) -> dict[str, str]:
+    name = f"{describe(chosen.p)} || {describe(chosen.q)}"
+    return {"name": name, "p": chosen.p_text, "q": chosen.q_text}
+
+
+def _estimate(found: Estimate) -> dict[str, Any]:
+    """A KL for JSON: nats, with the error that its method has."""
+    row = {"value": _numbers(found.value), "method": found.method, "reason": found.reason}
+    if found.error is not None:
+        row["error"] = _numbers(found.error)
+    if not found.exact:
+        row["standard_error"] = _numbers(found.standard_error)
+        row["num_samples"] = found.num_samples
+    return row
+
+
+def _numbers(values: Tensor) -> Any:
+    """Numbers in lists as the batch has them; JSON has no infinity, which is the word "inf"."""
+
+    def clean(x: Any) -> Any:
+        if isinstance(x, list):
+            return [clean(item) for item in x]
+        if math.isnan(x):
+            return None
+        return x if math.isfinite(x) else str(x)
+
+    return clean(values.detach().tolist())
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)

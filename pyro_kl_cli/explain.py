@@ -5,27 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Mapping
 
+from .expressions.syntax import is_class_name
 from .index import IndexedPair, index
 from .pairs import as_dict
-from .tables import width
+from .text import fields, filled
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """The registered pair; the result of `kl` for the classes' examples, if there is none."""
-    p, q = (index().class_named(name) for name in (arguments.p, arguments.q))
-    pair = index().pair_of(p, q)
-    if pair is None:
-        from .answers import explained_by_kl
+    """The registered pair of two classes; else what `kl` finds, which imports torch."""
+    if is_class_name(arguments.p) and is_class_name(arguments.q):
+        pair = index().pair_of(*map(index().class_named, (arguments.p, arguments.q)))
+        if pair is not None:
+            if arguments.json:
+                return json.dumps(as_dict(pair), indent=1, ensure_ascii=False)
+            return explained(pair)
+    from .answers import explained_by_kl
 
-        return explained_by_kl(p, q)
-    if arguments.json:
-        return json.dumps(as_dict(pair), indent=1, ensure_ascii=False)
-    return explained(pair)
+    return explained_by_kl(arguments)
 
 
-def explained(pair: IndexedPair) -> str:
-    """Method, condition, reference, error and derivation of a registered pair."""
+def explained(pair: IndexedPair, own: Mapping[str, str] | None = None) -> str:
+    """Method, condition, reference, error and derivation of a registered pair.
+
+    Args:
+        pair: the pair.
+        own: more lines by their names: two distributions, and their KL.
+    """
     rows = {
         "method": pair.method,
         "finite": pair.finite,
@@ -35,24 +42,11 @@ def explained(pair: IndexedPair) -> str:
     }
     if pair.replaces:
         rows["replaces"] = pair.replaces
-    head = [f"KL({pair.name})", *(field(name, text) for name, text in rows.items())]
-    derivation = [_filled(f"  {line}".rstrip()) for line in (pair.derivation or "").splitlines()]
-    blocks = ["\n".join(head), "\n".join(derivation)]
+    head = f"KL({pair.name})\n{fields({**rows, **(own or {})})}"
+    derivation = [filled(f"  {line}".rstrip()) for line in (pair.derivation or "").splitlines()]
+    blocks = [head, "\n".join(derivation)]
     blocks += [f"  {name}\n{textwrap.indent(code, '    ')}" for name, code in pair.terms.items()]
     return "\n\n".join(blocks)
-
-
-def field(name: str, text: str) -> str:
-    """A line `  name   text` that fits the terminal."""
-    return _filled(f"  {name:<9}  {text}", indent=13)
-
-
-def _filled(line: str, indent: int | None = None) -> str:
-    columns = width()
-    if columns is None or len(line) <= columns:
-        return line
-    deep = len(line) - len(line.lstrip()) if indent is None else indent
-    return textwrap.fill(line, columns, subsequent_indent=" " * deep, break_on_hyphens=False)
 
 
 def _error_of(pair: IndexedPair) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from . import fit
@@ -117,14 +118,40 @@ def _pairs(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+_EXPRESSIONS = """\
+P and Q are names of classes, which stand for their examples, or expressions:
+  'Gamma(2, 1)'    'Normal([0, 1], 2).to_event(1)'    'Normal(0, 1).mask(False)'
+  'MixtureSameFamily(Categorical(probs=[.3, .7]), Normal([0, 1], 1))'
+  'TransformedDistribution(Normal(0, 1), [ExpTransform()])'
+  'MultivariateNormal(zeros(2), covariance_matrix=[[1, .2], [.2, 2]])'
+  'my_package.my_module.MyDistribution(1.0)'
+An expression has classes of pyro.distributions and its transforms,
+constraints.NAME, zeros, ones, eye, full, arange, linspace, tensor, lists,
+numbers with + - * / **, pi, inf, and the methods expand, to_event, mask.
+Numbers are in double precision. An expression is parsed and never evaluated;
+but a class of your own is imported, and importing a module runs its code.
+"""
+_JSON = """
+JSON has no infinity and no nan: they are the string "inf" and null.
+"""
+
+
 def _two(command: argparse.ArgumentParser) -> None:
-    command.add_argument("p", metavar="P", help="class of the first argument, e.g. Gamma")
-    command.add_argument("q", metavar="Q", help="class of the second argument, e.g. LogNormal")
-
-
-def _explain(command: argparse.ArgumentParser) -> None:
-    _two(command)
+    command.add_argument("p", metavar="P", help="the first argument, which the mean is over")
+    command.add_argument("q", metavar="Q", help="the second argument, on the same space")
     _json(command)
+    command.epilog = _EXPRESSIONS + _JSON
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    _two(command)
+    command.add_argument(
+        "--samples", type=int, default=10_000, metavar="N", help="samples of P (10000)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
+    command.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the KL, e.g. out.png (needs matplotlib)"
+    )
 
 
 def _help(command: argparse.ArgumentParser) -> None:
@@ -139,8 +166,8 @@ def _fit(command: argparse.ArgumentParser) -> None:
 _COMMANDS = {
     "pairs": ("the registered pairs of classes", _pairs),
     "classes": ("every class of pyro.distributions, with the method of its KL", _json),
-    "explain": ("formula, condition, error and reference of a pair", _explain),
-    "compare": ("the exact KL beside a sampled one", _two),
+    "explain": ("formula, condition, error and reference of a pair", _two),
+    "compare": ("the exact KL beside a sampled one", _compare),
     "fit": ("a Bayesian logistic regression of a table", _fit),
     "help": ("what an error or a warning means, and what to do", _help),
 }

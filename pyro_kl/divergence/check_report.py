@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from ..results.result import Result
-from ..results.table import Table
+from ..registry.text_columns import columns
 
 _WORDS = {True: "ok", False: "FAILED", None: "not tried"}
 
@@ -28,8 +26,8 @@ class CheckResult:
     detail: str = ""
 
 
-@dataclass(frozen=True, repr=False)
-class CheckReport(Result):
+@dataclass(frozen=True)
+class CheckReport:
     """The results of every check; prints as a table.
 
     Attributes:
@@ -48,7 +46,7 @@ class CheckReport(Result):
         """The checks that failed."""
         return tuple(result for result in self.results if result.ok is False)
 
-    def _table(self) -> Table:
+    def __str__(self) -> str:
         names = dict.fromkeys(result.pair for result in self.results)
         # for several pairs only failures have a line of their own
         shown = self.results if len(names) == 1 else self.failures
@@ -56,8 +54,6 @@ class CheckReport(Result):
         passed = sum(result.ok is True for result in self.results)
         tried = sum(result.ok is not None for result in self.results)
         total = f"{passed} of {tried} checks passed; pairs: {len(names)}"
-        return Table(("pair", "check", "result", "detail"), rows, notes=[total])
+        return "\n".join([columns([("pair", "check", "result", "detail"), *rows], 110), total])
 
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary for each check of each pair."""
-        return [asdict(result) for result in self.results]
+    __repr__ = __str__

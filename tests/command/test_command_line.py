@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
 from itertools import product
 
+import pyro.distributions as dist
 import pytest
+import torch
 
 import pyro_kl
 from pyro_kl.divergence.classes import concrete_classes, members
@@ -162,9 +165,54 @@ def test_compare_prints_both_and_z(capsys):
     assert "z " in text
 
 
+def test_expressions_have_the_kl_of_python(capsys):
+    q = "MixtureSameFamily(Categorical(probs=[.3, .7]), Normal([0., 1.], 1.))"
+    found = json.loads(printed(capsys, "explain", "Normal([0, 1], 2)", q, "--json"))
+    parts = dist.Normal(double([0.0, 1.0]), double([1.0, 1.0]))
+    mixture = dist.MixtureSameFamily(dist.Categorical(probs=double([0.3, 0.7])), parts)
+    right = pyro_kl.kl(dist.Normal(double([0.0, 1.0]), double([2.0])), mixture)
+    assert found["value"] == right.value.tolist()
+    assert found["error"] == right.error.tolist()
+    assert (found["method"], found["pair"]) == ("quadrature", None)
+    text = printed(capsys, "explain", "Gamma(2, 1)", "LogNormal(0, 1)")
+    assert "reference  Johnson" in text
+    assert "\n  KL         0.176348 nats  [closed form: " in text
+
+
+def double(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_compare_takes_samples_and_a_seed(capsys):
+    arguments = ("compare", "Gamma(2, 1)", "LogNormal(0, 1)", "--samples", "500", "--json")
+    one, same, other = (
+        json.loads(printed(capsys, *arguments, "--seed", seed)) for seed in ("1", "1", "2")
+    )
+    assert one == same
+    assert one["exact"] == other["exact"]
+    assert one["sampled"]["value"] != other["sampled"]["value"]
+    assert one["sampled"]["num_samples"] == 500
+    assert abs(one["z"]) < 5
+    never = json.loads(printed(capsys, "compare", "Normal(0, 1)", "Gamma(1, 1)", "--json"))
+    assert (never["exact"]["value"], never["z"]) == ("inf", None)
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("p", ["Gamma(2, 1)", "Dirichlet([1, 2])"])
+def test_compare_draws_a_picture(capsys, tmp_path, p):
+    path = tmp_path / "out.png"
+    text = printed(capsys, "compare", p, p.replace("2", "3"), "--plot", str(path))
+    assert f"Written: {path}" in text
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--plot", "none/a.png"), "--plot none/a.png:"),
+        (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--samples", "1"), "--samples 1: from 2 to"),
+        (("explain", "Normal(0, 1)", "Normal([0, 1], 1).to_event(1)"), "event shapes"),
+        (("explain", "Normal(zeros(1000, 1), 1)", "Normal(zeros(2000), 1)"), "is too large"),
         (
             ("explain", "Gama", "Gamma"),
             "'Gama' is not a class of pyro.distributions; did you mean",

@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...results.result import Result
-from ...results.table import Table, shown_rows
+from ...elbo.report import table
 from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
 from ..covariances.precision import as_matrix
 from ..optimum.objective import Objective
@@ -32,8 +31,8 @@ from .linear_response import hessian_factor
 STEP = 1e-5
 
 
-@dataclass(frozen=True, repr=False)
-class Sensitivity(Result):
+@dataclass(frozen=True)
+class Sensitivity:
     """Derivatives of each coefficient's posterior mean and sd, all of shape ``(D + 1,)``.
 
     Attributes:
@@ -55,25 +54,13 @@ class Sensitivity(Result):
     loc_by_prior_scale: NDArray[Any]
     scale_by_prior_scale: NDArray[Any]
 
-    _index = "coefficient"
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary for each coefficient."""
-        names = [field.name for field in dataclasses.fields(self)[1:]]
-        numbers = zip(*(getattr(self, name).tolist() for name in names), strict=True)
-        return [
-            {"coefficient": name, **dict(zip(names, row, strict=True))}
-            for name, row in zip(self.names, numbers, strict=True)
-        ]
-
-    def _table(self) -> Table:
-        shown, more = shown_rows(len(self.names))
-        every = self.to_dicts()
+    def __str__(self) -> str:
+        columns = [getattr(self, field.name) for field in dataclasses.fields(self)[1:]]
         cells = [
-            [name, *(f"{number:.4f}" for number in numbers)]
-            for name, *numbers in (every[i].values() for i in shown)
+            [name, *(f"{float(number):.4f}" for number in numbers)]
+            for name, *numbers in zip(self.names, *columns, strict=True)
         ]
-        return Table(_HEADER, cells, "lrrrrrr", more)
+        return "\n".join(table(_HEADER, cells, "lrrrrrr"))
 
 
 _HEADER = (

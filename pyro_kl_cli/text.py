@@ -1,0 +1,27 @@
+"""Lines that fit the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from .tables import width
+
+
+def field(name: str, text: str) -> str:
+    """A line `  name   text`, continued under the text."""
+    return filled(f"  {name:<9}  {text}", indent=13)
+
+
+def fields(rows: Mapping[str, str]) -> str:
+    """A line for each name."""
+    return "\n".join(field(name, text) for name, text in rows.items())
+
+
+def filled(line: str, indent: int | None = None) -> str:
+    """A line, wrapped where there is a width; its continuation is indented as it is itself."""
+    columns = width()
+    if columns is None or len(line) <= columns:
+        return line
+    deep = len(line) - len(line.lstrip()) if indent is None else indent
+    return textwrap.fill(line, columns, subsequent_indent=" " * deep, break_on_hyphens=False)
