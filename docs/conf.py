@@ -10,6 +10,8 @@ sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = str(ROOT)  # the pages' kernels import this working tree
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
+# tqdm, which Pyro imports, asks every notebook for ipywidgets: no page shows a bar
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 import pyro_kl  # noqa: E402
 from tools.site import docstrings, generate, notebooks, shell  # noqa: E402
