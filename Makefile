@@ -58,8 +58,8 @@ site: export OMP_NUM_THREADS = $(THREADS)
 site: $(VENV)/.docs  ## the documentation, in build/site; ONLY=tutorials/vae makes one page
 	$(BIN)/python -m sphinx -W --keep-going -j 2 docs build/site
 
-wheel: $(VENV)/.dev  ## build the wheel and say what is in it
-	$(BIN)/python -m build --wheel
+wheel: $(VENV)/.dev  ## build the sdist, and the wheel from it; say what is in the wheel
+	$(BIN)/python -m build
 	$(BIN)/python -m zipfile -l dist/pyro_kl-*.whl
 
 # One stamp per extra, made again when what is installed has changed.

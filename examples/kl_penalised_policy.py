@@ -319,6 +319,7 @@ def draw_training(fixed: Any, adaptive: Any, best: tuple[float, float, float], b
     kl.axhline(best[1], **style.TARGET.line, label=f"optimal policy, beta = {beta:g}")
     kl.axhline(TARGET, color=style.GREY, lw=1.2, label="target of the adaptive beta")
     weight.set_xlabel("step")
+    style.integer_ticks(weight)
     for axes, label, title in (
         (reward, "E[R], whitened", "Expected reward"),
         (kl, "KL, nats per sentence", "KL(policy || reference)"),
@@ -362,6 +363,7 @@ def draw_estimators(runs: dict[str, Any], best: tuple[float, float, float], beta
         axes.plot([r[0] for r in record], [r[1] - beta * r[2] for r in record], **how.line,
                   marker=how.marker, label=label)  # fmt: skip
     axes.axhline(best[2], **style.TARGET.line, label="optimal policy: beta log Z")
+    style.integer_ticks(axes)
     axes.set(xlabel="step", ylabel="J, in units of the whitened reward")
     style.legend(axes)
     style.finish(axes, f"J = E[R] - beta KL(policy || reference), beta = {beta:g}, by estimator")

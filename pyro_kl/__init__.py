@@ -6,6 +6,7 @@ else.
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from . import families, policy, structured, wrappers  # noqa: F401  importing registers
 from .divergence.bounds import Bounds, bounds
@@ -45,6 +46,9 @@ from .registry.pair import Case, Pair
 from .registry.register import declare, formula, guard_upstream, register, registered
 from .svi.result import SVIResult
 from .svi.svi import SVI
+
+if TYPE_CHECKING:  # what is imported on first use, see `__getattr__`
+    from . import glm as glm
 
 guard_upstream()
 
@@ -100,13 +104,17 @@ __all__ = [
 ]
 
 
+#: Modules that are imported when they are asked for: who does without does not wait for them.
+_ON_DEMAND = ("glm", "loggers", "plot")
+
+
 def __getattr__(name: str) -> ModuleType:
-    """Import a module when it is asked for: models that do without it do not wait for it."""
-    if name in ("glm", "loggers"):
+    """Import a module when it is asked for."""
+    if name in _ON_DEMAND:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """The public names alone: `dir` and tab completion leave out the rooms of the package."""
-    return [*__all__, "__version__", "glm", "loggers"]
+    return [*__all__, "__version__", *_ON_DEMAND]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from pyro.distributions import DiscreteHMM
@@ -12,6 +13,10 @@ from torch.distributions import Categorical, Distribution, kl_divergence
 from ..registry.provenance import recording, total_error
 from ..registry.reduction import describe
 from ..registry.shapes import broadcast_batch, check_durations
+from ..results.batch import batch_dicts, batch_table
+from ..results.result import Result
+from ..results.table import Table
+from ..results.text import fill
 from .estimate import Record
 from .mixtures import check_operands, components, is_mixture, log_overlap, pairwise
 from .undeclared import is_on_line
@@ -20,8 +25,8 @@ _ITERATIONS = 100
 _STEP_ITERATIONS = 30
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class Bounds(Record, Result):
     """A lower and an upper bound of a KL, in nats.
 
     Attributes:
@@ -41,7 +46,17 @@ class Bounds(Record):
             text = f"{self.lower.item():.6g} <= KL <= {self.upper.item():.6g} nats"
         else:
             text = f"bounds of shape {tuple(self.lower.shape)}"
-        return f"{text}  [{self.method}: {self.reason}]"
+        return fill(f"{text}  [{self.method}: {self.reason}]")
+
+    def _table(self) -> Table:
+        columns = {"lower": ("lower", ".6g"), "upper": ("upper", ".6g")}
+        notes = [f"nats; {self.method}: {self.reason}"]
+        return batch_table(self.to_dicts(), self.lower.shape, columns, notes)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each element of the batch: its index, and the attributes."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return batch_dicts(self.lower.shape, values)
 
 
 def has_bounds(p: Distribution, q: Distribution) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from ..registry.text_columns import columns
+from ..results.result import Result
+from ..results.table import Table
 
 _WORDS = {True: "ok", False: "FAILED", None: "not tried"}
 
@@ -26,8 +28,8 @@ class CheckResult:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """The results of every check; prints as a table.
 
     Attributes:
@@ -46,7 +48,7 @@ class CheckReport:
         """The checks that failed."""
         return tuple(result for result in self.results if result.ok is False)
 
-    def __str__(self) -> str:
+    def _table(self) -> Table:
         names = dict.fromkeys(result.pair for result in self.results)
         # for several pairs only failures have a line of their own
         shown = self.results if len(names) == 1 else self.failures
@@ -54,6 +56,8 @@ class CheckReport:
         passed = sum(result.ok is True for result in self.results)
         tried = sum(result.ok is not None for result in self.results)
         total = f"{passed} of {tried} checks passed; pairs: {len(names)}"
-        return "\n".join([columns([("pair", "check", "result", "detail"), *rows], 110), total])
+        return Table(("pair", "check", "result", "detail"), rows, notes=[total])
 
-    __repr__ = __str__
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each check of each pair."""
+        return [asdict(result) for result in self.results]

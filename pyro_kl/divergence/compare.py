@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from ..registry.reduction import describe
+from ..results.batch import batch_dicts, batch_table
+from ..results.result import Result
+from ..results.table import Table
+from ..results.text import WIDTH, columns, fill
 from .estimate import Estimate
 from .kl import kl
 from .monte_carlo import check_sampling, monte_carlo
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """An exact KL and a sampled one of the same pair, in nats.
 
     Attributes:
@@ -64,18 +69,42 @@ class Comparison:
         return torch.where(unknown, math.nan, z)
 
     def __str__(self) -> str:
-        rows = [("exact", str(self.exact)), ("sampled", str(self.sampled))]
+        lines = [
+            ("  exact", self.exact.line()),
+            ("  sampled", self.sampled.line()),
+            ("  z", self._shown_z()),
+        ]
+        return "\n".join([fill(f"KL({self.name})"), columns(lines, WIDTH)])
+
+    def _shown_z(self) -> str:
+        """The z-score of largest absolute value; "-" if none is known."""
         z = self.z_score
         known = z[~z.isnan()]
         if not known.numel():
-            rows.append(("z", "-"))
-        elif z.numel() == 1:
-            rows.append(("z", f"{z.item():+.2f}"))
-        else:
-            rows.append(("z", f"max |z| = {known.abs().max().item():.2f} over the batch"))
-        return "\n".join([f"KL({self.name})", *(f"  {name:<8} {text}" for name, text in rows)])
+            return "-"
+        if z.numel() == 1:
+            return f"{z.item():+.2f}"
+        return f"max |z| = {known.abs().max().item():.2f} over the batch"
 
-    __repr__ = __str__
+    def _table(self) -> Table:
+        forms = {"exact": ("exact KL", ".6g"), "sampled": ("sampled KL", ".6g")}
+        forms |= {"standard_error": ("+- s.e.", ".2g"), "z_score": ("z", "+.2f")}
+        notes = [f"exact: {self.exact.how()}", f"sampled: {self.sampled.how()}"]
+        return batch_table(
+            self.to_dicts(), self.z_score.shape, forms, [f"KL({self.name}), nats", *notes]
+        )
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each element of the batch, in nats; a z that is unknown is nan."""
+        numbers = {
+            "exact": self.value,
+            "sampled": self.estimate,
+            "standard_error": self.standard_error,
+            "z_score": self.z_score,
+            "exact_method": self.exact.method,
+            "sampled_method": self.sampled.method,
+        }
+        return batch_dicts(self.z_score.shape, numbers)
 
 
 def compare(

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 from ..messages import see
+from ..results.batch import batch_dicts, batch_table
+from ..results.result import Result
+from ..results.table import Table
+from ..results.text import fill
 
 
 class Record:
@@ -34,8 +38,8 @@ def _equal(a: Any, b: Any) -> bool:
     return alike and torch.equal(a, b)
 
 
-@dataclass(frozen=True, eq=False)
-class Estimate(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate(Record, Result):
     """A KL divergence in nats.
 
     `float(estimate)`, `estimate.item()` and `f"{estimate:.3f}"` give the one number of a result
@@ -102,22 +106,43 @@ class Estimate(Record):
         return (self[i] for i in range(len(self.value)))
 
     def __str__(self) -> str:
+        return fill(self.line())
+
+    def __repr__(self) -> str:
+        return fill(f"Estimate({self.line()})")
+
+    def line(self) -> str:
+        """Value, method and reason on one line, however long."""
         if self.value.numel() != 1:
-            middle = f"{_short(self.value)} nats"
+            middle = f"{short(self.value)} nats"
             if not self.exact:
-                middle += f" +- {_short(self.standard_error)}"
+                middle += f" +- {short(self.standard_error)}"
         else:
             middle = f"{self.value.item():.6g} nats"
             if not self.exact:
                 error = self.standard_error.item()
                 middle = f"{self.value.item():.6g} +- {error:.2g} nats"
-        return f"{middle}  [{self.method}{': ' + self.reason if self.reason else ''}]"
+        return f"{middle}  [{self.how()}]"
 
-    def __repr__(self) -> str:
-        return f"Estimate({self})"
+    def how(self) -> str:
+        """Method and reason."""
+        return f"{self.method}{': ' + self.reason if self.reason else ''}"
+
+    def _table(self) -> Table:
+        columns = {"value": ("nats", ".6g")}
+        if not self.exact:
+            columns["standard_error"] = ("+- s.e.", ".2g")
+        if self.error is not None:
+            columns["error"] = ("error", ".2g")
+        return batch_table(self.to_dicts(), self.value.shape, columns, [self.how()])
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each element of the batch: its index, and the attributes."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return batch_dicts(self.value.shape, values)
 
 
-def _short(values: Tensor) -> str:
+def short(values: Tensor) -> str:
     """A batch on one line: a few numbers and the shape."""
     flat = values.detach().reshape(-1)
     head = ", ".join(f"{x:.4g}" for x in flat[:4].tolist())

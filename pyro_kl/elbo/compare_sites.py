@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..results.result import Result
+from ..results.table import Table
 from .guides.plan import Run
-from .report import html_table, table
+from .report import reasons, shown_method
 from .snapshot import per_particle
 from .trace_kl_elbo import TraceKL_ELBO
 
@@ -43,8 +44,8 @@ class SiteComparison:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class SiteComparisons:
+@dataclass(frozen=True, repr=False)
+class SiteComparisons(Result):
     """A `SiteComparison` for each latent; prints as a table."""
 
     rows: tuple[SiteComparison, ...]
@@ -69,32 +70,27 @@ class SiteComparisons:
             (abs(row.z_score) for row in self.rows if row.z_score == row.z_score), default=0
         )
 
-    def _cells(self) -> list[list[str]]:
-        return [
+    _index = "site"
+
+    def _table(self) -> Table:
+        rows = [
             [
                 row.site, _or_dash(row.exact, ".4f"), _or_dash(row.exact_error, ".2g"),
-                f"{row.sampled:.4f}", f"{row.sampled_error:.2g}",
-                _or_dash(row.z_score, "+.2f"), row.method,
+                f"{row.sampled:.4f}", f"{row.sampled_error:.2g}", _or_dash(row.z_score, "+.2f"),
+                shown_method(row.method, row.exact_error),
             ]
             for row in self.rows
         ]  # fmt: skip
+        notes = [f"{self.num_particles:,} draws; nats", *reasons(self.rows)]
+        return Table(_HEADER, rows, "lrrrrrl", notes, _MEANINGS)
 
-    def _notes(self) -> list[str]:
-        reasons = [f"{row.site}: {row.reason}" for row in self.rows if row.reason]
-        return [f"{self.num_particles:,} draws; nats", *reasons]
-
-    def __str__(self) -> str:
-        return "\n".join([*table(_HEADER, self._cells(), "lrrrrrl"), *self._notes()])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        """A table for notebooks."""
-        notes = "<br>".join(map(html.escape, self._notes()))
-        return f"{html_table(_HEADER, self._cells())}<p>{notes}</p>"
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each site."""
+        return [asdict(row) for row in self.rows]
 
 
 _HEADER = ["site", "exact KL", "+- s.e.", "sampled KL", "+- s.e.", "z", "method"]
+_MEANINGS = {"z": "(sampled - exact) / standard error; beyond 4, one of the two is wrong"}
 
 
 def _or_dash(value: float, form: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import html
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from ..results.data_frame import json_lines
+from ..results.result import Result
+from ..results.table import Table
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class SiteReport:
         return self.method not in ("monte carlo", "observed", "prior")
 
 
-@dataclass(frozen=True)
-class KLReport:
+@dataclass(frozen=True, repr=False)
+class KLReport(Result):
     """Every term of an ELBO, and their sums.
 
     Attributes:
@@ -96,21 +98,22 @@ class KLReport:
         """Site -> KL in nats."""
         return {row.site: row.nats for row in self.sites if row.kind != "likelihood"}
 
-    # --- text -----------------------------------------------------------------------------------
+    # --- as a table, and as data ----------------------------------------------------------------
 
-    def _cells(self) -> list[list[str]]:
-        return [
+    _index = "site"
+
+    def _table(self) -> Table:
+        rows = [
             [
                 row.site, row.kind, _number(row.nats), _error(row.standard_error),
                 "" if math.isnan(row.weight) else f"{row.weight:g}",
-                f"{row.scale:g}", "x".join(map(str, row.shape)) or "scalar", row.method,
+                f"{row.scale:g}", "x".join(map(str, row.shape)) or "scalar",
+                shown_method(row.method, row.standard_error if row.exact else 0.0),
             ]
             for row in self.sites
         ]  # fmt: skip
-
-    def _notes(self) -> list[str]:
-        reasons = {row.site: row.reason for row in self.sites if row.reason}
-        return [f"{site}: {reason}" for site, reason in reasons.items()]
+        notes = [*self._summary(), *reasons(self.sites), *self._meanings()]
+        return Table(_HEADER, rows, "llrrrrll", notes, MEANINGS)
 
     def _summary(self) -> list[str]:
         error = _error(self.elbo_standard_error)
@@ -123,19 +126,12 @@ class KLReport:
             lines[1] += f"; objective {_number(self.loss)} at step {self.step}: {self.objective}"
         return lines
 
-    def __str__(self) -> str:
-        return "\n".join(
-            [*table(_HEADER, self._cells(), "llrrrrll"), *self._summary(), *self._notes()]
-        )
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        """A table for notebooks."""
-        notes = "<br>".join(map(html.escape, [*self._summary(), *self._notes()]))
-        return f"{html_table(_HEADER, self._cells())}<p>{notes}</p>"
-
-    # --- data -----------------------------------------------------------------------------------
+    def _meanings(self) -> list[str]:
+        """What the columns mean that are not 1 everywhere."""
+        names = ("weight", "scale")
+        numbers = {name: {getattr(row, name) for row in self.sites} for name in names}
+        told = [name for name in names if any(x == x and x != 1 for x in numbers[name])]
+        return [f"{name}: {MEANINGS[name]}" for name in told]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each site."""
@@ -144,64 +140,46 @@ class KLReport:
     def to_json_lines(self) -> str:
         """One JSON object for each site, and one for the whole; not-a-number becomes null."""
         whole = {name: getattr(self, name) for name in _WHOLE}
-        return "".join(json.dumps(_clean(row)) + "\n" for row in [*self.to_dicts(), whole])
-
-    def to_dataframe(self) -> Any:
-        """A `pandas.DataFrame` with one row for each site.
-
-        Raises:
-            ImportError: pandas is missing: `pip install pandas`.
-        """
-        return dataframe(self.to_dicts(), "site", "to_dicts() and to_json_lines() do without.")
+        return json_lines([*self.to_dicts(), whole])
 
 
 _HEADER = ["site", "kind", "nats", "+- s.e.", "weight", "scale", "shape", "method"]
+#: What the columns mean whose names do not say it.
+MEANINGS = {
+    "nats": "expected log likelihood, or KL, as it enters the ELBO",
+    "+- s.e.": "standard error of the nats over the draws; empty for one draw",
+    "weight": "how much the objective grows with this KL: beta, unless free bits or a capacity "
+    "change it",
+    "scale": "of the site's plates and poutine.scale; the nats have it already",
+    "shape": "of the site's value",
+}
 _WHOLE = (
     "loss", "elbo", "elbo_standard_error", "log_likelihood", "kl", "num_particles", "step",
     "objective",
 )  # fmt: skip
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in HTML, for notebooks."""
-    head = "".join(f"<th>{name}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-        for cells in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+class Reasoned(Protocol):
+    """The row of a site, with the reason for its method."""
+
+    @property
+    def site(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
 
 
-def dataframe(rows: Sequence[Mapping[str, Any]], index: str, otherwise: str) -> Any:
-    """A `pandas.DataFrame`.
-
-    Args:
-        rows: one dictionary each.
-        index: the column that becomes the index.
-        otherwise: what there is without pandas.
-
-    Raises:
-        ImportError: pandas is missing.
-    """
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError(
-            f"to_dataframe() needs pandas: pip install 'pyro-kl[report]'; {otherwise}"
-        ) from None
-    return pandas.DataFrame(rows).set_index(index)
+def shown_method(method: str, standard_error: float) -> str:
+    """The method of an exact KL; one that differs from draw to draw is an average of exact KLs."""
+    return f"{method}, averaged" if standard_error > 0 else method
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:
-    """Lines of a table; `align` has l or r for each column."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if side == "r" else cell.ljust(width)
-            for cell, width, side in zip(cells, widths, align, strict=True)
-        ).rstrip()
-        for cells in [header, *rows]
-    ]
+def reasons(rows: Iterable[Reasoned]) -> list[str]:
+    """One note for the sites that share a reason."""
+    sites: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason:
+            sites.setdefault(row.reason, []).append(row.site)
+    return [f"{', '.join(names)}: {reason}" for reason, names in sites.items()]
 
 
 def _number(x: float) -> str:
@@ -211,14 +189,3 @@ def _number(x: float) -> str:
 def _error(x: float) -> str:
     """A standard error in text; empty if it is nan."""
     return "" if math.isnan(x) else "0" if x == 0 else f"{x:.2g}"
-
-
-def _clean(value: Any) -> Any:
-    """A value in which JSON's null replaces infinity and nan."""
-    if isinstance(value, Mapping):
-        return {key: _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

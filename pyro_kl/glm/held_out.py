@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..likelihoods.likelihood import Likelihood
+from ..results.result import Result
+from ..results.table import Table
 from .passes.design import Memory
 from .passes.rows import Chunk, Rows, RowsOf, never_empty
 from .posterior.posterior import Posterior
@@ -50,8 +53,8 @@ class RandomPart(RowsOf):
         return never_empty(Chunk(features, whole.target[inside], weight))
 
 
-@dataclass(frozen=True)
-class Score:
+@dataclass(frozen=True, repr=False)
+class Score(Result):
     """How well a posterior predicts rows.
 
     Attributes:
@@ -65,6 +68,15 @@ class Score:
     accuracy: float
     log_loss: float
     base_log_loss: float
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary."""
+        return [asdict(self)]
+
+    def _table(self) -> Table:
+        row = [f"{self.weight:,g}", f"{self.accuracy:.2%}"]
+        row += [f"{loss:.4f}" for loss in (self.log_loss, self.base_log_loss)]
+        return Table(("rows", "accuracy", "log loss", "of the share alone"), [row], "rrrr")
 
 
 def score(rows: Rows, likelihood: Likelihood, posterior: Posterior) -> Score:

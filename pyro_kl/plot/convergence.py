@@ -57,7 +57,7 @@ def convergence(
         count.numpy(), low.numpy(), high.numpy(), color=FIRST.colour, alpha=0.25, lw=0.0,
         label="± 2 standard errors",
     )  # fmt: skip
-    label = f"Monte Carlo: {nats(float(mean[-1]))} ± {2 * float(error[-1]):.2g} nats"
+    label = f"Monte Carlo: {nats(float(mean[-1]))} nats, standard error {float(error[-1]):.2g}"
     ax.plot(count.numpy(), mean.numpy(), **FIRST.line, label=label)
     shown = torch.cat([low[count >= _SETTLED], high[count >= _SETTLED]])
     if exact is not None:

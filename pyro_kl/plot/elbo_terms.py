@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from .style import FIRST, GREEN, SECOND, TARGET, axes_or_new, cut_below, finish, legend, nats
+from .style import (
+    FIRST,
+    GREEN,
+    SECOND,
+    TARGET,
+    axes_or_new,
+    draw_steps,
+    finish,
+    legend,
+    nats,
+    set_height,
+)
 from .training import TrainingHistory, check_history
 
 if TYPE_CHECKING:
@@ -40,9 +52,7 @@ def elbo_terms(
     if optimum is not None:
         tops.append(optimum)
         ax.axhline(optimum, **TARGET.line, label=f"largest ELBO: {nats(optimum)}")
-    cut_below(ax, steps, elbo, max(tops))
-    ax.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
-    ax.set_xlabel("step")
+    draw_steps(ax, steps, set_height(ax, steps, elbo, max(filter(math.isfinite, tops))))
     ax.set_ylabel("nats")
     legend(ax, loc="lower right")
     return finish(

@@ -136,7 +136,7 @@ def kl_integrand(
     draw = _draw_masses if is_discrete(p) else _draw_densities
     draw(ax, p, q, (plain(names[0]), plain(names[1])), window, areas)
     ax.axhline(0.0, color=GREY, lw=0.8)
-    if areas.outside >= 0.005:
+    if areas.outside >= 0.015:
         ax.set_xlabel(f"{ax.get_xlabel()} ({areas.outside:.0%} of the areas is outside)")
     legend(ax)
     return finish(ax, _title(names, value))
@@ -159,6 +159,7 @@ def _areas(p: Distribution, q: Distribution, value: Estimate, window: Window) ->
     else:
         x, weight = whole_line(p)
     terms = _Curves.at(p, q, x, weight).integrand
+    terms = torch.where(terms.isfinite(), terms, 0.0)  # far out, a log density may overflow
     negative = float(terms.clamp(max=0.0).sum().abs())
     positive = float(value) + negative
     if math.isinf(positive):
@@ -239,7 +240,7 @@ def _set_height(ax: Axes, curves: list[Tensor]) -> bool:
             limit = 6 * typical if 0 < 6 * typical < top else top
             cut = cut or limit < top or bool((side * curve == math.inf).any() and side > 0)
             ends.append(limit)
-    ax.set_ylim(-1.12 * max(bottoms) - 0.02 * max(tops), 1.12 * max(tops))
+    ax.set_ylim(-1.12 * max(bottoms) - 0.02 * max(tops), 1.25 * max(tops))
     return cut
 
 

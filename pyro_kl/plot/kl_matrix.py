@@ -55,9 +55,13 @@ def kl_matrix(
     if sum(map(len, columns)) > 12 * len(columns):
         ax.tick_params(axis="x", labelrotation=30)
     ax.set_ylabel("p")
-    ax.set_xlabel("q" if qs is not None else "q, from the same distributions")
+    ax.set_xlabel("q")
     ax.tick_params(length=0)
-    finish(ax, "KL(q || p), nats" if reverse else "KL(p || q), nats", grid=None)
+    finish(
+        ax,
+        f"KL({'q || p' if reverse else 'p || q'}), nats: a row for p, a column for q",
+        grid=None,
+    )
     ax.spines[:].set_visible(False)
     return ax
 

@@ -57,13 +57,13 @@ def prior_posterior(
     ax = axes_or_new(ax, 4.8, 3.4)
     for distribution, how, label in ((prior, SECOND, "prior"), (posterior, FIRST, "posterior")):
         _draw(ax, distribution, window, how, label)
-    ax.set_ylim(bottom=0.0)
+    ax.set_ylim(0.0, 1.2 * ax.get_ylim()[1])  # room for the legend
     ax.set_xlabel(plain(name) or ("k" if is_discrete(prior) else "x"))
     ax.set_ylabel("probability" if is_discrete(prior) else "density")
     if window.logarithmic:
         ax.set_xscale("log")
         ax.set_ylabel("density of the logarithm")
-    legend(ax)
+    legend(ax, loc="upper right", ncols=2, columnspacing=1.0)
     return finish(ax, f"KL(posterior || prior) = {nats(float(value))} nats")
 
 

@@ -112,7 +112,9 @@ def integer_ticks(ax: Axes) -> None:
 
 def legend(ax: Axes, **options: Any) -> None:
     """A legend on a nearly opaque ground, so that lines behind it do not hide its text."""
-    ax.legend(**{"frameon": True, "edgecolor": "none", "framealpha": 0.8, **options})
+    ax.legend(
+        **{"frameon": True, "edgecolor": "none", "framealpha": 0.8, "handlelength": 2.6, **options}
+    )
 
 
 def plain(text: object) -> str:
@@ -125,25 +127,24 @@ def nats(value: float) -> str:
     return f"{value:.4g}"
 
 
-def cut_below(ax: Axes, steps: Sequence[int], values: Sequence[float], top: float) -> None:
-    """Set the vertical range by the values after a tenth of the steps, and say what it leaves out.
+def draw_steps(ax: Axes, steps: Sequence[int], note: str = "") -> None:
+    """The horizontal axis of a fit, with a note on what the picture leaves out."""
+    ax.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
+    integer_ticks(ax)
+    ax.set_xlabel(f"step ({note})" if note else "step")
 
-    Early in a fit the values are lower by orders of magnitude, and would leave a flat line of all
+
+def set_height(ax: Axes, steps: Sequence[int], elbo: Sequence[float], top: float) -> str:
+    """Set the vertical range by the ELBO after a tenth of the steps; say what it leaves out.
+
+    Early in a fit the ELBO is lower by orders of magnitude, and would leave a flat line of all
     that follows.
     """
-    finite = [(x, y) for x, y in zip(steps, values, strict=True) if math.isfinite(y)]
+    finite = [(x, y) for x, y in zip(steps, elbo, strict=True) if math.isfinite(y)]
     start = steps[0] + 0.1 * (steps[-1] - steps[0])
     low = min([y for x, y in finite if x >= start] or [y for _, y in finite])
     margin = 0.08 * max(top - low, 1e-3 * max(abs(top), 1.0))
     ax.set_ylim(low - margin, top + margin)
-    if min(y for _, y in finite) < low - margin:
-        ax.annotate(
-            f"begins at {nats(finite[0][1])}, below the axis",
-            (0.0, 0.0),
-            (14, 6),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            arrowprops={"arrowstyle": "->", "color": GREY},
-            color=GREY,
-            fontsize="small",
-        )
+    if min(y for _, y in finite) >= low - margin:
+        return ""
+    return f"the ELBO begins at {nats(finite[0][1])} nats, below the axis"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from .style import TARGET, axes_or_new, cut_below, finish, legend, nats, plain, series
+from .style import TARGET, axes_or_new, draw_steps, finish, legend, nats, plain, series, set_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +52,8 @@ def training(history: TrainingHistory, *, ax: Axes | None = None) -> Axes:
     """
     check_history(history)
     ax = axes_or_new(ax)
+    from matplotlib.patheffects import withStroke
+
     steps, rows = list(history.steps), list(history.kls.values())
     labels = [f"KL of {plain(name)}" for name in history.kls]
     if all(value >= 0 for row in rows for value in row):  # not so for a nan
@@ -59,15 +61,16 @@ def training(history: TrainingHistory, *, ax: Axes | None = None) -> Axes:
     else:
         for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
             ax.plot(steps, row, **series(i).line, label=label)
-    ax.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
-    ax.set_xlabel("step")
     ax.set_ylabel("KL(guide || prior), nats")
     right = ax.twinx()
     elbo = list(history.elbo)
-    right.plot(steps, elbo, color=TARGET.colour, lw=1.8, label="ELBO (right axis)")
+    right.plot(
+        steps, elbo, color=TARGET.colour, lw=1.8, label="ELBO (right axis)",
+        path_effects=[withStroke(linewidth=4.0, foreground="white")],
+    )  # fmt: skip
     right.set_ylabel("ELBO, nats")
     right.spines["top"].set_visible(False)
-    cut_below(right, steps, elbo, max(elbo))
+    draw_steps(ax, steps, set_height(right, steps, elbo, max(filter(math.isfinite, elbo))))
     of_sites, of_elbo = ax.get_legend_handles_labels(), right.get_legend_handles_labels()
     handles, names = of_sites[0] + of_elbo[0], of_sites[1] + of_elbo[1]
     legend(right, handles=handles, labels=names, loc="center right", fontsize="small")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..registry.reduction import describe
+from ..registry.shapes import some_tensor
 from ..wrappers.circle import ends_of
 from ..wrappers.log_prob import log_prob_anywhere
 
@@ -55,7 +58,7 @@ def is_discrete(distribution: Distribution) -> bool:
 def samples_of(distribution: Distribution) -> Tensor:
     """Sorted samples in float64, always the same ones; torch's random state stays as it is."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
+    with torch.no_grad(), torch.random.fork_rng(devices), _own_dtype(distribution):
         torch.manual_seed(0)
         x = distribution.sample(torch.Size((_SAMPLES,)))
     return x.detach().double().cpu().sort().values
@@ -63,8 +66,22 @@ def samples_of(distribution: Distribution) -> Tensor:
 
 def log_density(distribution: Distribution, x: Tensor) -> Tensor:
     """The log density or log mass at points, -inf outside of the support; float64."""
-    with torch.no_grad():
+    with torch.no_grad(), _own_dtype(distribution):
         return log_prob_anywhere(distribution, x).double().cpu()
+
+
+@contextmanager
+def _own_dtype(distribution: Distribution) -> Iterator[None]:
+    """Make the dtype of a distribution the default one.
+
+    torch's GeneralizedPareto mixes both, and raises where they differ.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(some_tensor(distribution).dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 @dataclass(frozen=True)

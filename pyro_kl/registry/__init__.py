@@ -11,7 +11,7 @@
 - `subclasses`: whether a class keeps the density of its parent; `tensors`, `user_classes`: the
   tensors of a distribution, and calls of user code.
 - `provenance`: the record of the formulas that one KL used.
-- `shapes`, `columns`, `warnings`: batch and event shapes, text in columns, the user's line.
+- `shapes`, `warnings`: batch and event shapes, the user's line.
 
 A pair is derived by the first rule that applies: the order of these imports is the order of trial.
 """

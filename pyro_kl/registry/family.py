@@ -158,8 +158,12 @@ class Moment:
         return any(kind is inspect.Parameter.POSITIONAL_ONLY for kind in kinds)
 
 
+def _infinite(**_: Tensor) -> Tensor:
+    return torch.tensor(math.inf)
+
+
 #: A moment that is +inf for all parameters: so is the KL to a q whose cross-entropy needs it.
-INFINITE = Moment(lambda **_: torch.tensor(math.inf), never=True)
+INFINITE = Moment(_infinite, never=True)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..messages import without_link
+from ..results.result import Result
+from ..results.table import Table
+from ..results.text import WIDTH
 from .provenance import home_of
-from .text_columns import columns
 
 Formula = Callable[[Any, Any], Tensor]
 #: Relative tolerance between a formula and a worked case, which may be written in few digits.
@@ -87,24 +88,27 @@ class Pair:
         return ", ".join(dict.fromkeys(self.declared_in)) or home_of(self.formula.__module__)
 
 
-class PairTable(tuple[Pair, ...]):
+class PairTable(Result, tuple[Pair, ...]):
     """The registered pairs; prints as a table."""
 
     __slots__ = ()
 
-    def text(self, width: int | None = None) -> str:
-        """The table, with lines of at most `width` characters if it is given."""
-        rows = [("p || q", "method", "finite", "reference")]
-        rows += [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
+    def text(self, width: int | None = WIDTH) -> str:
+        """The table, with lines of at most `width` characters, or as long as they are for None."""
+        return self._table().text(width)
+
+    def _table(self) -> Table:
+        rows = [(pair.name, pair.method, pair.finite, pair.reference) for pair in self]
         reasons = [f"  {pair.name}: {pair.replaces}" for pair in self if pair.replaces]
-        if not reasons:
-            return columns(rows, width)
-        if width is not None:
-            reasons = [textwrap.fill(x, width, subsequent_indent="    ") for x in reasons]
-        title = "Formulas of torch's or Pyro's that these replace, and why:"
-        return "\n".join([columns(rows, width), "", title, *reasons])
+        if reasons:
+            reasons.insert(0, "Formulas of torch's or Pyro's that these replace, and why:")
+        return Table(("p || q", "method", "finite", "reference"), rows, notes=reasons)
 
-    def __str__(self) -> str:
-        return self.text()
-
-    __repr__ = __str__
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each pair: p, q, method, condition, reference, what it replaces."""
+        names = ("method", "finite", "reference", "replaces")
+        return [
+            {"p": pair.p.__name__, "q": pair.q.__name__}
+            | {name: getattr(pair, name) for name in names}
+            for pair in self
+        ]

@@ -19,7 +19,7 @@ from torch.distributions import constraints
 import pyro_kl
 from pyro_kl import JitTraceKL_ELBO, TraceKL_ELBO
 
-from .models import eight_schools, two_sites, two_sites_guide
+from .models import eight_schools
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*torch.jit:DeprecationWarning",
@@ -243,14 +243,6 @@ def test_the_report_as_a_dataframe():
 def test_pandas_is_imported_only_when_asked_for():
     code = "import sys, pyro_kl; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
-
-
-def test_without_pandas_the_report_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    elbo = TraceKL_ELBO()
-    elbo.loss(two_sites, two_sites_guide)
-    with pytest.raises(ImportError, match="to_json_lines"):
-        elbo.report.to_dataframe()
 
 
 def test_per_dimension_kls_of_a_vector():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import pyro_kl
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -49,8 +51,9 @@ TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test
     ("folder", "available"),
     [
         # imported when a picture or a progress bar is drawn, a report is asked for as a
-        # DataFrame, a table is read, a posterior is saved, or scikit-learn asks for its tags
-        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | {"tqdm", "sklearn"}),
+        # DataFrame, a table is read, a posterior is saved, scikit-learn asks for its tags, or
+        # rich prints a result
+        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | {"rich", "tqdm", "sklearn"}),
         ("pyro_kl_cli", REQUIRED | PLOT | {"rich"}),  # for tables where it is there
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
@@ -83,3 +86,20 @@ def test_the_oldest_that_is_declared_is_what_is_tried():
     """Every foundation has a lower bound, and the short form of the suite runs on just that."""
     wanted = {requirement.replace(">=", "==") for requirement in PROJECT["dependencies"]}
     assert wanted <= set(constraints("constraints-oldest.txt"))
+
+
+# --- a release ----------------------------------------------------------------------------------
+
+
+def test_the_version_is_told_once():
+    """CITATION.cff and the changelog have the version of the package."""
+    version = pyro_kl.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+def test_the_pythons_that_are_named_are_those_that_ci_tries():
+    """Each version of a classifier is tried by .ci/run, or is that of the whole suite."""
+    named = {line[-4:] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)}
+    tried = set(re.findall(r"3\.\d+", (ROOT / ".ci" / "run").read_text()))
+    assert {"3.10", "3.11"} <= named <= tried | {"3.11"}

@@ -9,9 +9,11 @@ import torch
 
 import pyro_kl
 
+ON_DEMAND = ("glm", "loggers", "plot")
+
 
 def test_dir_is_the_public_page():
-    assert sorted(dir(pyro_kl)) == sorted([*pyro_kl.__all__, "__version__", "glm", "loggers"])
+    assert sorted(dir(pyro_kl)) == sorted([*pyro_kl.__all__, "__version__", *ON_DEMAND])
     for name in dir(pyro_kl):
         assert getattr(pyro_kl, name) is not None
 
@@ -22,7 +24,7 @@ def test_tab_completion_offers_nothing_private():
     while (word := completer.complete("pyro_kl.", len(offered))) is not None:
         offered.add(word)
     names = {word.removeprefix("pyro_kl.").rstrip("()") for word in offered}
-    assert names == {*pyro_kl.__all__, "glm", "loggers"}
+    assert names == {*pyro_kl.__all__, *ON_DEMAND}
 
 
 def test_submodules_are_importable_all_the_same():

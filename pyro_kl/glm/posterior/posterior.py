@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ...divergence.estimate import Estimate
 from ...divergence.kl import kl
-from ...elbo.report import dataframe
 from ...likelihoods import LIKELIHOODS
+from ...results.result import Result
+from ...results.table import Table
 from ..arrays import as_features
 from ..covariances.covariance import Covariance
 from ..passes.design import Memory
@@ -27,8 +28,8 @@ from .guide import GUIDES, SITES, GaussianGuide
 from .pyro_model import RegressionModel
 
 
-@dataclass(frozen=True, eq=False)
-class Posterior:
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior(Result):
     """A Gaussian over the coefficients of a regression, and where it comes from.
 
     Wherever all coefficients stand in one vector, the bias is the first of them.
@@ -235,25 +236,13 @@ class Posterior:
         """
         return cls(**posterior_file.read(path))
 
-    # --- text -----------------------------------------------------------------------------------
+    # --- as a table, and as data ----------------------------------------------------------------
+
+    _index = "coefficient"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each coefficient: prior sd, mean, sd, 95 % interval, KL in nats."""
         return posterior_table.rows(self)
 
-    def to_dataframe(self) -> Any:
-        """A `pandas.DataFrame` with one row for each coefficient.
-
-        Raises:
-            ImportError: pandas is missing: `pip install 'pyro-kl[report]'`.
-        """
-        return dataframe(self.to_dicts(), "coefficient", "to_dicts() does without.")
-
-    def __str__(self) -> str:
-        return posterior_table.text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        """A table for notebooks."""
-        return posterior_table.as_html(self)
+    def _table(self) -> Table:
+        return posterior_table.table(self)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import re
-import textwrap
 from typing import TYPE_CHECKING, Any
 
-from ...elbo.report import html_table, table
+from ...results.table import SHOWN, Table
 from .coefficients import marginals
 
 if TYPE_CHECKING:
     from .posterior import Posterior
 
-#: So many coefficients are printed at most: the bias and those of the largest KL.
-PRINTED = 40
-#: The length of a line, and what the columns of numbers leave of it for the name.
-WIDTH, NAME = 80, 26
+#: The length of a name, which the columns of numbers leave of a line.
+NAME = 26
 #: The quantile of the standard Normal for intervals of 95 %.
 NORMAL_975 = 1.959963984540054
 
@@ -41,23 +37,15 @@ def rows(posterior: Posterior) -> list[dict[str, Any]]:
     ]
 
 
-def text(posterior: Posterior) -> str:
-    """The table, 80 columns wide."""
-    lines = table(HEADER, _cells(posterior), "lrrrrrr")
-    for note in _summary(posterior):
-        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ")
-    return "\n".join(lines)
-
-
-def as_html(posterior: Posterior) -> str:
-    """The table for notebooks."""
-    notes = "<br>".join(map(html.escape, _summary(posterior)))
-    return f"{html_table(HEADER, _cells(posterior))}<p>{notes}</p>"
+def table(posterior: Posterior) -> Table:
+    """What is printed of a posterior."""
+    return Table(HEADER, _cells(posterior), "lrrrrrr", _summary(posterior))
 
 
 def _cells(posterior: Posterior) -> list[list[str]]:
+    """Of a long table the bias and the coefficients of the largest KL."""
     every = rows(posterior)
-    largest = sorted(range(1, len(every)), key=lambda i: -every[i]["kl"])[: PRINTED - 1]
+    largest = sorted(range(1, len(every)), key=lambda i: -every[i]["kl"])[: SHOWN - 1]
     return [
         [_short(every[i]["coefficient"]), *(_number(x) for x in list(every[i].values())[1:])]
         for i in sorted([0, *largest])
@@ -68,7 +56,7 @@ def _summary(posterior: Posterior) -> list[str]:
     joint, each = posterior.kl, posterior.coefficient_kls
     how = joint.method if joint.method == each.method else f"{joint.method}, {each.method}"
     classes = posterior.classes
-    hidden = len(posterior.names) + 1 - PRINTED
+    hidden = len(posterior.names) + 1 - SHOWN
     beta = "" if posterior.beta == 1 else f"; beta {posterior.beta:g}"
     return [
         *([f"... and {hidden:,} coefficients of smaller KL"] if hidden > 0 else []),

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...elbo.report import table
+from ...results.result import Result
+from ...results.table import Table, shown_rows
 from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
 from ..covariances.precision import as_matrix
 from ..optimum.objective import Objective
@@ -31,8 +32,8 @@ from .linear_response import hessian_factor
 STEP = 1e-5
 
 
-@dataclass(frozen=True)
-class Sensitivity:
+@dataclass(frozen=True, repr=False)
+class Sensitivity(Result):
     """Derivatives of each coefficient's posterior mean and sd, all of shape ``(D + 1,)``.
 
     Attributes:
@@ -54,13 +55,25 @@ class Sensitivity:
     loc_by_prior_scale: NDArray[Any]
     scale_by_prior_scale: NDArray[Any]
 
-    def __str__(self) -> str:
-        columns = [getattr(self, field.name) for field in dataclasses.fields(self)[1:]]
-        cells = [
-            [name, *(f"{float(number):.4f}" for number in numbers)]
-            for name, *numbers in zip(self.names, *columns, strict=True)
+    _index = "coefficient"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each coefficient."""
+        names = [field.name for field in dataclasses.fields(self)[1:]]
+        numbers = zip(*(getattr(self, name).tolist() for name in names), strict=True)
+        return [
+            {"coefficient": name, **dict(zip(names, row, strict=True))}
+            for name, row in zip(self.names, numbers, strict=True)
         ]
-        return "\n".join(table(_HEADER, cells, "lrrrrrr"))
+
+    def _table(self) -> Table:
+        shown, more = shown_rows(len(self.names))
+        every = self.to_dicts()
+        cells = [
+            [name, *(f"{number:.4f}" for number in numbers)]
+            for name, *numbers in (every[i].values() for i in shown)
+        ]
+        return Table(_HEADER, cells, "lrrrrrr", more)
 
 
 _HEADER = (

@@ -44,7 +44,7 @@ class TableRows:
         self._batches, self._encoders, self._weight = batches, tuple(encoders), weight
         self._missing = tuple(missing)
         self.target, self.dtype, self._told = target, dtype, tuple(report)
-        self.names = tuple(name for encoder in encoders for name in encoder.names)
+        self.names: tuple[str, ...] = tuple(name for one in encoders for name in one.names)
         self.shift, self.scale = map(torch.from_numpy, scales_of(encoders))
         self._columns = [encoder.column for encoder in encoders] + [target.name]
         self._columns += [weight] if weight else []

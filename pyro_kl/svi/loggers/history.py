@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from .logger import Logger, Row
+from ...results.result import Result
+from ...results.table import SHOWN, Table
+from .logger import COLUMNS, Logger, Row
+
+#: A table of more columns is too wide to print.
+MOST_COLUMNS = 8
 
 
-class History(Logger):
+class History(Logger, Result):
     """Keeps loss, ELBO and the KL of each site in memory: what `pyro_kl.plot.training` draws.
 
     A fit that goes on from an earlier checkpoint takes some steps again: their new rows replace
@@ -86,3 +91,19 @@ class History(Logger):
     def to_dicts(self) -> list[dict[str, float]]:
         """One dictionary for each row, with the columns of `CSVLogger`."""
         return [row.cells() for row in self.rows]
+
+    def _table(self) -> Table:
+        names = [*COLUMNS, *(f"kl[{site}]" for site in self.kls)]
+        left = len(names) - MOST_COLUMNS
+        names = names[:MOST_COLUMNS]
+        first = max(0, len(self.rows) - SHOWN)
+        cells = [
+            [f"{cells.get(name, math.nan):.6g}" for name in names]
+            for cells in (row.cells() for row in self.rows[first:])
+        ]
+        notes = [f"{len(self.rows):,} rows; nats"]
+        if first:
+            notes.append(f"the first {first:,} rows are left out: to_dicts() has them")
+        if left > 0:
+            notes.append(f"{left:,} sites are left out: kls has them")
+        return Table(names, cells, "r" * len(names), notes)

@@ -1,0 +1,89 @@
+"""Text in columns that fits a width: cells are wrapped, numbers stay whole as long as they can."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+#: The width of a line where nobody says another one.
+WIDTH = 80
+_GAP = "  "
+#: Where a cell with a long word may be broken: also after a dot or an underscore of a name.
+_BREAKS = re.compile(r"(\s+|(?<=[._])(?=[A-Za-z]))")
+
+
+def text_lines(rows: Sequence[Sequence[str]], width: int | None, align: str = "") -> list[str]:
+    """Rows in columns; the cells of wide columns take several lines.
+
+    Args:
+        rows: the header first; all of one length.
+        width: the width of a line in characters; None for no limit.
+        align: l or r for each column; empty for l everywhere.
+    """
+    align = align.ljust(len(rows[0]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is not None:
+        _fit(widths, width - len(_GAP) * (len(widths) - 1), rows, align)
+    return [line for row in rows for line in _lines(row, widths, align)]
+
+
+def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """`text_lines` as one text, with all cells aligned to the left."""
+    return "\n".join(text_lines(rows, width))
+
+
+def fill(text: str, width: int | None = WIDTH) -> str:
+    """A sentence on lines that fit a width; all but the first are indented."""
+    if width is None:
+        return text
+    return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _fit(widths: list[int], width: int, rows: Sequence[Sequence[str]], align: str) -> None:
+    """Shrink the widest columns until their sum is at most `width`.
+
+    The names of columns of numbers are wrapped first, then texts, and numbers only at last.
+    """
+    numbers = [
+        max(*map(len, map(str, cells)), *map(len, name.split()), 1) if side == "r" else size
+        for (name, *cells), side, size in zip(zip(*rows, strict=True), align, widths, strict=True)
+    ]
+    for least in (12, 6, 1):
+        floors = [
+            min(size, number if side == "r" else least)
+            for size, number, side in zip(widths, numbers, align, strict=True)
+        ]
+        _shrink(widths, width, floors)
+    _shrink(widths, width, [1] * len(widths))
+
+
+def _shrink(widths: list[int], width: int, floors: Sequence[int]) -> None:
+    """Take single characters from the widest column that is above its floor."""
+    while sum(widths) > width:
+        above = [i for i, size in enumerate(widths) if size > floors[i]]
+        if not above:
+            return
+        widths[max(above, key=widths.__getitem__)] -= 1
+
+
+def _lines(row: Sequence[str], widths: Sequence[int], align: str) -> list[str]:
+    """One row, on as many lines as its longest cell takes."""
+    cells = [
+        [cell] if len(cell) <= size else _wrapped(cell, size)
+        for cell, size in zip(row, widths, strict=True)
+    ]
+    return [
+        _GAP.join(
+            f"{cell[i] if i < len(cell) else '':{'>' if side == 'r' else '<'}{size}}"
+            for cell, size, side in zip(cells, widths, align, strict=True)
+        ).rstrip()
+        for i in range(max(map(len, cells)))
+    ]
+
+
+def _wrapped(cell: str, size: int) -> list[str]:
+    wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
+    if max(map(len, cell.split())) > size:
+        wrapper.wordsep_simple_re = _BREAKS
+    return wrapper.wrap(cell)

@@ -1,0 +1,33 @@
+"""Text in columns: what is wrapped, and in which order."""
+
+import pytest
+
+from pyro_kl.results.text import columns, fill, text_lines
+
+ROWS = [
+    ("name", "a long number", "text"),
+    ("one", "1.2345678", "some words that can be wrapped"),
+    ("a name", "-2.5", "short"),
+]
+
+
+@pytest.mark.parametrize("width", range(3, 61))
+def test_any_width_holds_what_there_is(width):
+    lines = text_lines(ROWS, width, "lrl")
+    least = 3 + 2 * 2  # a character for each column and the gaps
+    assert max(map(len, lines)) <= max(width, least)
+    shown = "".join("".join(lines).split())
+    assert sorted(shown) == sorted("".join("".join("".join(row) for row in ROWS).split()))
+
+
+def test_numbers_stay_whole_longer_than_words():
+    lines = text_lines(ROWS, 32, "lrl")
+    assert lines[0].split() == ["name", "a", "long", "text"]
+    assert lines[1].split() == ["number"]
+    assert "1.2345678" in lines[2]
+    assert "1.2345678" in "".join(text_lines(ROWS, 22, "lrl"))
+
+
+def test_without_a_limit_each_row_is_a_line():
+    assert columns(ROWS).splitlines()[1] == "one     1.2345678      some words that can be wrapped"
+    assert fill("x " * 100, None) == "x " * 100
