@@ -88,6 +88,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "show_nav_level": 1,
+    "collapse_navigation": True,  # the whole tree in the sidebar of each page costs a minute
     "navigation_with_keys": True,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],

@@ -83,7 +83,7 @@ def pair_tables(cls: type[Any]) -> str:
 
 def _pair_table(pairs: Sequence[Pair], other: str) -> str:
     rows = [
-        (linked(getattr(pair, other)), pair.method, pair.finite, error_of(pair), pair.reference)
+        (linked(getattr(pair, other)), pair.method, pair.finite, error_of(pair), _origin(pair))
         for pair in pairs
         if pair.finite != "never"
     ]
@@ -93,6 +93,12 @@ def _pair_table(pairs: Sequence[Pair], other: str) -> str:
     if never:
         blocks.append(f"Infinite for all parameters: {', '.join(_in_short(never))}.")
     return "\n\n".join(blocks)
+
+
+def _origin(pair: Pair) -> str:
+    """The reference; that of a derived closed form is the references of both declarations."""
+    composed = pair.derived and pair.method == "closed form"
+    return "the declarations of both" if composed else pair.reference
 
 
 def _in_short(classes: Sequence[type[Any]]) -> list[str]:

@@ -57,7 +57,6 @@ def _index(declared: list[Family]) -> str:
 
 
 def _page(family: Family, folder: Path) -> str:
-    example = _code(_shown_pairs(family))
     blocks = [
         f"# {family.name}",
         f"`{family.distribution.__module__.split('.')[0]}`'s class "
@@ -72,8 +71,7 @@ def _page(family: Family, folder: Path) -> str:
         f"Source: {family.reference}.",
         "## Computed with this version",
         integrand_picture(family, folder),
-        fence(example, "python"),
-        fence(printed(example)),
+        *_compared(_shown_pairs(family)),
         formulas_of(family.distribution),
         _as_p(family),
         _as_q(family),
@@ -110,20 +108,23 @@ def _rank(name: str) -> int:
     return USUAL.index(name) if name in USUAL else len(USUAL)
 
 
-def _code(pairs: list[Pair]) -> str:
+def _compared(pairs: list[Pair]) -> list[str]:
+    """A block of code for each pair, with what it prints."""
     named = {each.distribution: each for each in families()}
-    lines = []
+    codes = []
     for pair in pairs:
         p, q = (named[cls] for cls in (pair.p, pair.q))
-        lines += [
-            f"p = {_made(p, 0)}",
-            f"q = {_made(q, 1 if p is q else 0)}",
-            "print(pyro_kl.compare(p, q, num_samples=10_000))",
-        ]
-    imports = ["import pyro.distributions as dist", "import pyro_kl", ""]
-    if any("torch." in line for line in lines):
+        left, right = _made(p, 0), _made(q, 1 if p is q else 0)
+        codes.append(f"p = {left}\nq = {right}\nprint(pyro_kl.compare(p, q, num_samples=10_000))")
+    imports = ["import pyro.distributions as dist", "import pyro_kl"]
+    if any("torch." in code for code in codes):
         imports.insert(1, "import torch")
-    return "\n".join([*imports, *lines])
+    names: dict[str, Any] = {}
+    printed("\n".join(imports), names)
+    blocks = [fence("\n".join(imports), "python")]
+    for code in codes:
+        blocks += [fence(code, "python"), fence(printed(code, names))]
+    return blocks
 
 
 def _made(family: Family, index: int) -> str:

@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only pages whose path has this text")
     parser.add_argument("--widths", type=int, nargs="+", default=[400, 1400])
     arguments = parser.parse_args()
-    pages = [page for page in sorted(SITE.rglob("*.html")) if arguments.only in str(page)]
+    pages = [page for page in _pages() if arguments.only in str(page)]
     faults = broken_links(pages)
     with served(SITE) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_chromium())
@@ -65,6 +65,10 @@ def main() -> int:
     print("\n".join(faults))
     print(f"{len(pages)} pages, {len(faults)} faults")
     return int(bool(faults))
+
+
+def _pages() -> list[Path]:
+    return sorted(page for page in SITE.rglob("*.html") if "_static" not in page.parts)
 
 
 def _chromium() -> str | None:
@@ -157,7 +161,7 @@ class Links(HTMLParser):
 
 def broken_links(pages: list[Path]) -> list[str]:
     """Links within the site that lead nowhere; a page's sources on other hosts are faults too."""
-    every = {page: Links(page.read_text()) for page in sorted(SITE.rglob("*.html"))}
+    every = {page: Links(page.read_text()) for page in _pages()}
     faults = []
     for page in pages:
         name = page.relative_to(SITE).as_posix()

@@ -14,7 +14,7 @@ from .pages import write_page
 PAGE = """\
 # Pairs
 
-{count} ordered pairs: {methods}. *Finite if* is the condition under which the KL is finite.
+{count:,} ordered pairs: {methods}. *Finite if* is the condition under which the KL is finite.
 *Error* is the largest relative error against reference values made from the densities alone,
 rounded up; an integral's error is also estimated for each value (`pyro_kl.kl(p, q).error`).
 `pyro-kl explain P Q` shows the formula of a pair.
