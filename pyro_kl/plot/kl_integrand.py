@@ -138,7 +138,7 @@ def kl_integrand(
     ax.axhline(0.0, color=GREY, lw=0.8)
     if areas.outside >= 0.015:
         ax.set_xlabel(f"{ax.get_xlabel()} ({areas.outside:.0%} of the areas is outside)")
-    legend(ax)
+    legend(ax, ncols=2, columnspacing=1.2)
     return finish(ax, _title(names, value))
 
 
@@ -214,7 +214,8 @@ def _draw_densities(
             label=f"{names[1]} = 0 and {names[0]} > 0: infinite",
         )  # fmt: skip
     ax.set_xlim(window.low, window.high)
-    cut = _set_height(ax, [factor * curves.p, factor * curves.q, integrand])
+    at_end = window.near_ends(curves.x, p, q)
+    cut = _set_height(ax, [factor * curves.p, factor * curves.q, integrand], at_end)
     ax.set_xlabel("x")
     per = "log x" if window.logarithmic else "x"
     ax.set_ylabel(f"density; nats per unit of {per}{' (axis is cut)' if cut else ''}")
@@ -227,21 +228,26 @@ def _open(values: Tensor) -> Tensor:
     return torch.where(values.isfinite(), values, math.nan)
 
 
-def _set_height(ax: Axes, curves: list[Tensor]) -> bool:
-    """Set the vertical range by the curves, without the peak of a pole; whether that cuts one."""
-    tops: list[float] = []
-    bottoms: list[float] = []
-    cut = False
-    for curve in curves:
-        finite = curve[curve.isfinite()]
-        for ends, side in ((tops, 1), (bottoms, -1)):
-            values = (side * finite).clamp(min=0.0)
-            top, typical = float(values.max()), float(values.quantile(0.95))
-            limit = 6 * typical if 0 < 6 * typical < top else top
-            cut = cut or limit < top or bool((side * curve == math.inf).any() and side > 0)
-            ends.append(limit)
-    ax.set_ylim(-1.12 * max(bottoms) - 0.02 * max(tops), 1.25 * max(tops))
-    return cut
+def _set_height(ax: Axes, curves: list[Tensor], at_end: Tensor) -> bool:
+    """Set the vertical range; whether it cuts a curve that rises to a pole at an end."""
+    highest, lowest = zip(*(_extremes(curve, at_end) for curve in curves), strict=True)
+    low, high = min(lowest), max(highest)
+    ax.set_ylim(1.12 * low - 0.02 * high, 1.35 * high)  # with room for the legend
+    return any(
+        bool((curve[curve < math.inf] > 1.35 * high).any() | (curve < 1.12 * low).any())
+        for curve in curves
+    )
+
+
+def _extremes(curve: Tensor, at_end: Tensor) -> tuple[float, float]:
+    """The largest and smallest value to show: near an end, at most three times those elsewhere."""
+    finite = curve.isfinite()
+    inner, all_of_it = curve[finite & ~at_end], curve[finite]
+    top, bottom = float(inner.max()), float(inner.min())
+    return (
+        min(float(all_of_it.max()), 3 * max(top, 0.0)),
+        max(float(all_of_it.min()), 3 * min(bottom, 0.0)),
+    )
 
 
 def _draw_masses(
@@ -273,6 +279,8 @@ def _draw_masses(
             label=f"{names[1]} = 0 and {names[0]} > 0: infinite",
         )  # fmt: skip
     ax.set_xlim(low - 0.6, high + 0.6)
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, 1.25 * top)  # with room for the legend
     integer_ticks(ax)
     ax.set_xlabel("k")
     ax.set_ylabel("probability; nats")

@@ -111,6 +111,19 @@ class Window:
         """Which points are shown."""
         return (x >= self.low) & (x <= self.high)
 
+    def near_ends(self, x: Tensor, *distributions: Distribution) -> Tensor:
+        """Which points are so near to the end of a support that a pole there is all one sees.
+
+        A density of log x has no poles.
+        """
+        near = torch.zeros_like(x, dtype=torch.bool)
+        if self.logarithmic:
+            return near
+        for distribution in distributions:
+            for end in ends_of(distribution) or ():
+                near |= (x - float(end)).abs() < 0.02 * (self.high - self.low)
+        return near
+
 
 def window_of(first: Distribution, second: Distribution, beyond: float) -> Window:
     """The range of x that a picture of two distributions shows.
