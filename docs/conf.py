@@ -9,12 +9,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = str(ROOT)  # the pages' kernels import this working tree
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["MPLBACKEND"] = "Agg"
+os.environ.pop("MPLBACKEND", None)  # a kernel shows figures in its page only by its own choice
 # tqdm, which Pyro imports, asks every notebook for ipywidgets: no page shows a bar
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
+import matplotlib  # noqa: E402
+
 import pyro_kl  # noqa: E402
 from tools.site import docstrings, generate, notebooks, shell  # noqa: E402
+
+matplotlib.use("Agg")
 
 project = "pyro_kl"
 author = "The pyro_kl authors"

@@ -1,4 +1,4 @@
-"""Shell blocks of pages: those that start with `pyro-kl` are run, and their output is shown."""
+"""Shell blocks of pages: those that start with `pyro-kl` or write a file are run and answered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-BLOCK = re.compile(r"^```shell\n(pyro-kl.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```shell\n((?:pyro-kl|cat >).*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def run_shell_blocks(app: Any, docname: str, source: list[str]) -> None:
@@ -29,7 +29,10 @@ def run_shell_blocks(app: Any, docname: str, source: list[str]) -> None:
         work.mkdir()
 
         def with_output(block: re.Match[str]) -> str:
-            return f"{block[0]}\n\n```text\n{output(block[1], work, program.parent)}\n```"
+            answer = output(
+                block[1], work, program.parent
+            )  # a page of `help` has fences of its own
+            return f"{block[0]}\n\n`````text\n{answer}\n`````"
 
         source[0] = BLOCK.sub(with_output, source[0])
 
