@@ -18,6 +18,7 @@ import torch
 from pyro.distributions.util import detach
 from torch import Tensor
 
+from ..messages import see
 from .terms import Term
 from .traces import Site
 
@@ -36,7 +37,7 @@ def stopped(site: Site) -> Any:
         raise ValueError(
             f"kl_balance: the prior of {site['name']}, {type(fixed).__name__}, has parameters "
             "that cannot be taken out of the gradient: a function or an object keeps them. "
-            "Give kl_balance={site: ...} for the other sites."
+            "Give kl_balance={site: ...} for the other sites." + see("kl-balance")
         )
     return fixed
 
@@ -48,6 +49,7 @@ def check_no_scores(terms: Iterable[Term]) -> None:
         raise ValueError(
             f"kl_balance stops gradients of parameters, and {', '.join(scored)} has those "
             "of a score function, which cannot be taken apart: reparametrise it."
+            + see("kl-balance")
         )
 
 

@@ -17,6 +17,7 @@ import torch
 from pyro.distributions.util import detach
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.concrete import is_recorded
 from ..registry.warnings import warn
 
@@ -47,7 +48,7 @@ class Baselines:
         if unknown or ("nn_baseline" in options and "baseline_value" in options):
             raise ValueError(
                 f"The baseline of {name} takes {', '.join(sorted(_OPTIONS))}, and not nn_baseline "
-                f"beside baseline_value; it has {', '.join(sorted(options))}."
+                f"beside baseline_value; it has {', '.join(sorted(options))}." + see("baseline")
             )
         baseline: Any = 0.0
         trained: Any = None
@@ -62,7 +63,7 @@ class Baselines:
         if trained.shape != cost.shape:
             raise ValueError(
                 f"The baseline of {name} has shape {tuple(trained.shape)}, the cost that it is "
-                f"taken from {tuple(cost.shape)}."
+                f"taken from {tuple(cost.shape)}." + see("baseline")
             )
         baseline = baseline + trained
         return baseline.detach(), (cost - baseline).square().sum()
@@ -72,7 +73,7 @@ class Baselines:
         if is_recorded():
             warn(
                 f"The decaying average of {name}'s costs stands still in a traced function and is "
-                "left out: use TraceKL_ELBO, or a baseline with parameters."
+                "left out: use TraceKL_ELBO, or a baseline with parameters." + see("baseline")
             )
             return 0.0
         key = name, cost.shape

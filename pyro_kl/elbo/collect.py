@@ -12,6 +12,7 @@ from pyro.distributions.util import is_identically_zero
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.concrete import is_recorded, is_step_recorded
 from ..wrappers.masked import unmasked
 from .balance import balanced, check_no_scores, stopped
@@ -118,7 +119,9 @@ def _check(plan: Plan, traces: Traces, tracing: bool) -> None:
             if not is_step_recorded():
                 continue  # a traced run keeps the result of the run before it
         elif not how.site.holds(traces):
-            raise NotImplementedError(f"{name} is no longer the image of its auxiliary site")
+            raise NotImplementedError(
+                f"{name} is no longer the image of its auxiliary site" + see("site-sampled")
+            )
         how.agrees = agree(how, traces)
         if not how.agrees and name not in plan.disagreeing:
             plan.disagreeing.append(name)

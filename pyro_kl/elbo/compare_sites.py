@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
 from ..results.result import Result
 from ..results.table import Table
 from .guides.plan import Run
@@ -61,7 +62,10 @@ class SiteComparisons(Result):
         for row in self.rows:
             if row.site == site:
                 return row
-        raise KeyError(f"no latent {site!r}; there are {', '.join(row.site for row in self.rows)}")
+        raise KeyError(
+            f"no latent {site!r}; there are {', '.join(row.site for row in self.rows)}"
+            + see("no-such-site")
+        )
 
     @property
     def largest_z(self) -> float:
@@ -133,7 +137,10 @@ def compare_sites(
         (0.5, 0.0, True)
     """
     if num_particles < 2:
-        raise ValueError(f"num_particles must be at least 2, for standard errors: {num_particles}")
+        raise ValueError(
+            f"num_particles must be at least 2, for standard errors: {num_particles}"
+            + see("option")
+        )
     elbo = TraceKL_ELBO(
         num_particles=num_particles,
         vectorize_particles=vectorize_particles,

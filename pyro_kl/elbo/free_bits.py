@@ -24,6 +24,7 @@ from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from ..messages import see
 from .terms import Term
 
 PER = ("site", "element", "batch")
@@ -90,7 +91,7 @@ def _count(terms: Sequence[Term], per: str, plate: int, num_particles: int) -> C
     if len(shapes) > 1:
         raise ValueError(
             f"{terms[0].name} has other shapes in other particles ({shapes}), so that its KL "
-            'cannot be averaged for each element: count it per "site".'
+            'cannot be averaged for each element: count it per "site".' + see("joint-sites")
         )
     values: Any = sum(values for values, _ in parts)
     return Counted(values / num_particles, parts[0][1], per)

@@ -13,6 +13,7 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from ..messages import see
 from ..registry.provenance import recording
 from ..registry.warnings import warn_once
 from .guides.plan import Run
@@ -43,13 +44,17 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.control_variate is not None:
-            raise ValueError("JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO.")
+            raise ValueError(
+                "JitTraceKL_ELBO has no control_variate; use TraceKL_ELBO." + see("option")
+            )
         if self.likelihood == "exact":
-            raise ValueError('JitTraceKL_ELBO has no likelihood="exact"; use TraceKL_ELBO.')
+            raise ValueError(
+                'JitTraceKL_ELBO has no likelihood="exact"; use TraceKL_ELBO.' + see("option")
+            )
         if self._has_hook:
             raise ValueError(
                 f"{type(self).__name__} overrides _differentiable_loss_particle, which "
-                "JitTraceKL_ELBO does not call; derive from TraceKL_ELBO."
+                "JitTraceKL_ELBO does not call; derive from TraceKL_ELBO." + see("elbo-subclass")
             )
         self._traced: dict[Any, tuple[Any, Any, Callable[..., Any]]] = {}
         self._templates: list[tuple[Snapshot, list[str]]] = []
@@ -99,7 +104,10 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         template, pairs = self._templates[int(index)]
         for pair, times in zip(pairs, excess.tolist() if pairs else (), strict=True):
             if times > 1:
-                warn_once(f"traced {pair}", f"KL({pair}): {_SHORT.format(times)}")
+                warn_once(
+                    f"traced {pair}",
+                    f"KL({pair}): {_SHORT.format(times)}" + see("integral-short-of-tolerance"),
+                )
         self._keep(template.with_tensors(tensors, self.step_count, levels))
         self.step_count += 1
         warn_if_nan(loss, "loss")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
 from .free_bits import PER, Counted
 from .schedules import Level, warn_unless_reaches_one
 
@@ -64,20 +65,26 @@ class Objective:
         if capacity is not None and free_bits != 0.0:
             raise ValueError(
                 "free_bits and capacity both bend the KL: give one of them, not both."
+                + see("option")
             )
         for what, per in (("free_bits_per", free_bits_per), ("capacity_per", capacity_per)):
             if per not in (*PER, *([None] if what == "capacity_per" else [])):
-                raise ValueError(f"{what} must be one of {', '.join(PER)}, got {per!r}")
+                raise ValueError(
+                    f"{what} must be one of {', '.join(PER)}, got {per!r}" + see("option")
+                )
         self.sums_all = capacity is not None and not isinstance(capacity, Mapping)
         self.sums_all &= capacity_per is None
         if self.sums_all and isinstance(beta, Mapping):
             raise ValueError(
                 "A capacity for the sum of all KLs needs one beta for all sites; give "
                 'capacity={site: ...} or capacity_per="site" to weigh sites differently.'
+                + see("option")
             )
         shares = kl_balance.values() if isinstance(kl_balance, Mapping) else [kl_balance]
         if kl_balance is not None and not all(_is_share(share) for share in shares):
-            raise ValueError(f"kl_balance must be a number in [0, 1], got {kl_balance!r}")
+            raise ValueError(
+                f"kl_balance must be a number in [0, 1], got {kl_balance!r}" + see("option")
+            )
         self.kl_balance = kl_balance
         self.beta = beta
         self.free_bits = free_bits
@@ -130,6 +137,7 @@ class Objective:
             raise ValueError(
                 f"{', '.join(tied)} cannot be weighed alone: the guide draws {groups[tied[0]]} "
                 "jointly, by a distribution that is not recognised. Give one number for all sites."
+                + see("joint-sites")
             )
         uncounted = sorted(
             n for n, group in groups.items() if n != group and self.per(n) != "site"
@@ -138,7 +146,7 @@ class Objective:
             raise ValueError(
                 f"The KL of {', '.join(uncounted)} cannot be counted per element or coordinate: "
                 f"the guide draws {groups[uncounted[0]]} jointly, by a distribution that is not "
-                'recognised. Count per "site".'
+                'recognised. Count per "site".' + see("joint-sites")
             )
         check_names("beta, free_bits, capacity or kl_balance", self.named_sites, known)
 
@@ -210,7 +218,7 @@ def check_names(what: str, names: Collection[str], known: Collection[str]) -> No
     if unknown:
         raise ValueError(
             f"The sites named in {what} are not all sampled by the model: {', '.join(unknown)}. "
-            f"Its latent sites are: {', '.join(sorted(known))}."
+            f"Its latent sites are: {', '.join(sorted(known))}." + see("no-such-site")
         )
 
 
@@ -245,4 +253,7 @@ def _check(what: str, level: Levels | None) -> None:
             _check(f"{what}[{name!r}]", value)
     elif level is not None and not callable(level):
         if isinstance(level, bool) or not isinstance(level, int | float) or not level >= 0:
-            raise ValueError(f"{what} must be a number of at least 0 or a schedule, got {level!r}")
+            raise ValueError(
+                f"{what} must be a number of at least 0 or a schedule, got {level!r}"
+                + see("option")
+            )

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.trace_struct import Trace
 
+from ..messages import see
 from ..numerics.concrete import is_recorded
 
 
@@ -124,6 +125,7 @@ class ReplayRecorder(Recorder):
                     "and latents would not belong together. Give the guide the same rows: an "
                     "autoguide by AutoNormal(model, create_plates=lambda *args: pyro.plate("
                     f"{name!r}, size, subsample=...)), a guide by hand in its own plate."
+                    + see("subsample")
                 )
 
 

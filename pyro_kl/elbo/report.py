@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from ..messages import see
 from ..results.data_frame import json_lines
 from ..results.result import Result
 from ..results.table import Table
@@ -85,7 +86,10 @@ class KLReport(Result):
         for row in self.sites:
             if row.site == site:
                 return row
-        raise KeyError(f"no site {site!r}; there are {', '.join(row.site for row in self.sites)}")
+        raise KeyError(
+            f"no site {site!r}; there are {', '.join(row.site for row in self.sites)}"
+            + see("no-such-site")
+        )
 
     def __iter__(self) -> Iterator[SiteReport]:
         return iter(self.sites)

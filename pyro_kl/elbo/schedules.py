@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..messages import see
 from ..registry.warnings import warn
 
 #: A number, or a function of the step.
@@ -60,7 +61,9 @@ class LinearWarmup:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"LinearWarmup: steps must be at least 1, got {self.steps}")
+            raise ValueError(
+                f"LinearWarmup: steps must be at least 1, got {self.steps}" + see("option")
+            )
 
     def __call__(self, step: int) -> float:
         """The value at `step`."""
@@ -103,7 +106,7 @@ class Cyclical:
         if self.period < 1 or self.cycles < 1 or not 0 < self.ramp <= 1:
             raise ValueError(
                 "Cyclical: period and cycles must be at least 1 and ramp in (0, 1], got "
-                f"{self.period}, {self.cycles} and {self.ramp}"
+                f"{self.period}, {self.cycles} and {self.ramp}" + see("option")
             )
 
     def __call__(self, step: int) -> float:
@@ -128,5 +131,5 @@ def warn_unless_reaches_one(level: Level, of: str) -> None:
         warn(
             f"The schedule of {of} ends at {final:g}, not at 1: what is maximised at the end is "
             "not the ELBO. Lengthen the training, shorten the warm-up, or give a number instead "
-            "of a schedule if that is what you want.",
+            "of a schedule if that is what you want." + see("schedule-end"),
         )

@@ -15,6 +15,7 @@ from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.concrete import is_recorded, is_step_recorded
 from .baselines import Baselines
 from .collect import collect
@@ -125,13 +126,22 @@ class TraceKL_ELBO(Trace_ELBO):
         **kwargs: Any,
     ) -> None:
         if mean_field not in _MODES:
-            raise ValueError(f"mean_field must be one of {', '.join(_MODES)}, got {mean_field!r}")
+            raise ValueError(
+                f"mean_field must be one of {', '.join(_MODES)}, got {mean_field!r}"
+                + see("option")
+            )
         if not isinstance(exact, Mapping) or not all(isinstance(x, bool) for x in exact.values()):
-            raise ValueError(f"exact must be {{site: False or True}}, got {exact!r}")
+            raise ValueError(
+                f"exact must be {{site: False or True}}, got {exact!r}" + see("option")
+            )
         if infinite not in ("keep", "sample"):
-            raise ValueError(f"infinite must be one of keep, sample, got {infinite!r}")
+            raise ValueError(
+                f"infinite must be one of keep, sample, got {infinite!r}" + see("option")
+            )
         if likelihood not in ("sampled", "exact"):
-            raise ValueError(f"likelihood must be one of sampled, exact, got {likelihood!r}")
+            raise ValueError(
+                f"likelihood must be one of sampled, exact, got {likelihood!r}" + see("option")
+            )
         super().__init__(*args, **kwargs)
         self.likelihood = likelihood
         self.objective = Objective(
@@ -399,7 +409,9 @@ class TraceKL_ELBO(Trace_ELBO):
         if self._taken_elsewhere is not None:
             self._report_of(self._taken_elsewhere)
         if self._snapshot is None:
-            raise RuntimeError("No report yet: evaluate the loss, or call elbo.evaluate(...).")
+            raise RuntimeError(
+                "No report yet: evaluate the loss, or call elbo.evaluate(...)." + see("no-report")
+            )
         return self._snapshot.report()
 
     def steps_taken_elsewhere(self, count: int, run: Run) -> None:

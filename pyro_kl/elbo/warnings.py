@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..messages import see
 from ..registry.warnings import warn
 from .guides.plan import Plan
 
@@ -11,27 +12,29 @@ INFINITE = (
     "The KL of {} is infinite: the guide has mass where the prior has none, or tails that are too "
     "heavy for the prior's. The loss is +inf, and its gradient is that of all other terms. Let "
     "the guide draw from the prior's support, as an autoguide does, or sample such a KL as "
-    'Trace_ELBO does by TraceKL_ELBO(infinite="sample").'
+    'Trace_ELBO does by TraceKL_ELBO(infinite="sample").' + see("infinite-kl")
 )
 DIFFER = (
     "Scale or mask of {} differ between model and guide: each side keeps its own, so that the "
     "terms are no KL and the loss may be unbounded. Put poutine.scale and poutine.mask around "
-    "both."
+    "both." + see("scale-and-mask")
 )
 _UNDECLARED = (
     "The guide samples {}, which the model does not sample as a latent variable: its log density "
     "is part of log q, as in Trace_ELBO. Sample it in the model, correct the name, or mark it in "
     'the guide by infer={{"is_auxiliary": True}} if it is a variable of the guide alone.'
+    + see("site-only-in-guide")
 )
 _ENUMERATED = (
     'TraceKL_ELBO does not enumerate {}, which infer={{"enumerate": ...}} or config_enumerate '
     "requests: it is drawn from the guide, or from the prior where the guide does not sample it, "
     "as in Trace_ELBO. Use pyro.infer.TraceEnum_ELBO to sum over its values."
+    + see("enumerated-site")
 )
 _MISSING = (
     "The model samples {}, which the guide does not: drawn from the prior, and -log p stays in "
     "the loss, as in Trace_ELBO, where no log q is set against it. Sample it in the guide (from "
-    "the prior, for a KL of 0), or observe it in the model."
+    "the prior, for a KL of 0), or observe it in the model." + see("site-only-in-model")
 )
 
 
@@ -52,7 +55,8 @@ def warn_of(plan: Plan, warned: set[str]) -> None:
         warn(
             "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
             f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or "
-            'register a formula; mean_field="never" samples all sites and is silent.',
+            'register a formula; mean_field="never" samples all sites and is silent.'
+            + see("site-sampled"),
         )
 
 
@@ -70,4 +74,7 @@ def warn_of_likelihoods(reasons: Mapping[str, str], warned: set[str]) -> None:
     if new:
         warned.update(f"likelihood {name}" for name in new)
         lines = "".join(f"\n  {name}: {why}" for name, why in new.items())
-        warn(f"The log likelihood of these sites is sampled, as without likelihood=exact:{lines}")
+        warn(
+            f"The log likelihood of these sites is sampled, as without likelihood=exact:{lines}"
+            + see("likelihood-sampled")
+        )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
+from ..messages import see
 from .likelihood import Expectation, Likelihood, is_count
 
 # The best weights are a = softmax(loc + (1 - 2 a) v / 2). Every a gives a bound; after these
@@ -52,13 +53,14 @@ def expected(y: Tensor, loc: Tensor, scale: Tensor) -> Expectation:
 def higher(y: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     raise NotImplementedError(
         "Categorical has a bound for vectors of logits: its third and fourth derivatives are "
-        "tensors of all logits, which nothing here uses."
+        "tensors of all logits, which nothing here uses." + see("expected-log-likelihood")
     )
 
 
 def predict(loc: Tensor, scale: Tensor) -> Tensor:
     raise NotImplementedError(
         "E softmax of Normal logits has no formula: average torch.softmax over draws."
+        + see("expected-log-likelihood")
     )
 
 

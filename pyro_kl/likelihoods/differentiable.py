@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
+
 
 def _zero(loc: Tensor) -> Tensor | float:
     return 0.0
@@ -74,4 +76,5 @@ class _Higher(torch.autograd.Function):
         raise NotImplementedError(
             "an expected log likelihood is differentiable twice, in loc three times: a "
             "further derivative was asked for. `likelihood.higher` has four of them in loc."
+            + see("expected-log-likelihood")
         )

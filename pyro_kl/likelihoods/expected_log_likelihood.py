@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..divergence.estimate import Estimate
+from ..messages import see
 from ..numerics.dtypes import promoted
 from ..registry.subclasses import keeps_density
 from . import LIKELIHOODS
@@ -80,7 +81,7 @@ def _find(asked: str | type[Distribution] | Likelihood, link: str | None) -> Lik
     with_link = f' with link "{link}"' if link else ""
     raise ValueError(
         f"no expected log likelihood is declared for {name}{with_link}. There are {table}; pass a "
-        "name or the class of torch or Pyro."
+        "name or the class of torch or Pyro." + see("expected-log-likelihood")
     )
 
 
@@ -98,7 +99,7 @@ def _check_parameters(likelihood: Likelihood, given: dict[str, Tensor | float]) 
         needs = " and ".join(likelihood.parameters) or "no parameters"
         raise ValueError(
             f'the likelihood "{likelihood.name}" has {needs} by keyword; '
-            f"given: {', '.join(given) or 'none'}."
+            f"given: {', '.join(given) or 'none'}." + see("expected-log-likelihood")
         )
 
 
@@ -126,11 +127,14 @@ def _check_rows(
     likelihood: Likelihood, y: Tensor, loc: Tensor, scale: Tensor, own: dict[str, Tensor]
 ) -> None:
     if (scale < 0).any():
-        raise ValueError(f"scale is {scale.min().item():g} in some rows: it is 0 or more.")
+        raise ValueError(
+            f"scale is {scale.min().item():g} in some rows: it is 0 or more."
+            + see("expected-log-likelihood")
+        )
     impossible = ~likelihood.is_possible(y, loc, **own)
     if impossible.any():
         raise ValueError(
             f'the likelihood "{likelihood.name}" has y in {likelihood.possible}; '
             f"{int(impossible.sum())} of {y.numel()} rows have another, the first of them "
-            f"{y[impossible][0].item():g}."
+            f"{y[impossible][0].item():g}." + see("expected-log-likelihood")
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.concrete import is_traced
 
 
@@ -27,15 +28,19 @@ def check_vocabulary(policy: Tensor, reference: Tensor) -> None:
         if logits.dim() == 0 or logits.shape[-1] == 0:
             raise ValueError(
                 f"the {name}'s logits need a last dimension, the vocabulary: shape "
-                f"{tuple(logits.shape)}"
+                f"{tuple(logits.shape)}" + see("policy-logits")
             )
         if not logits.is_floating_point():
-            raise ValueError(f"the {name}'s logits must be floating point, got {logits.dtype}")
+            raise ValueError(
+                f"the {name}'s logits must be floating point, got {logits.dtype}"
+                + see("policy-logits")
+            )
     if policy.shape[-1] != reference.shape[-1]:
         raise ValueError(
             f"the policies have different vocabularies: {policy.shape[-1]} tokens against "
             f"{reference.shape[-1]} (shapes {tuple(policy.shape)} and {tuple(reference.shape)}); "
             "a KL needs the same tokens in the same order: cut or pad the logits to one vocabulary"
+            + see("policy-shapes")
         )
     check_broadcast("policy's and reference's logits", policy.shape, reference.shape)
 
@@ -46,19 +51,27 @@ def check_broadcast(what: str, *shapes: Any) -> torch.Size:
         return torch.broadcast_shapes(*shapes)
     except RuntimeError:
         given = " and ".join(str(tuple(shape)) for shape in shapes)
-        raise ValueError(f"the shapes of {what} do not broadcast: {given}") from None
+        raise ValueError(
+            f"the shapes of {what} do not broadcast: {given}" + see("policy-shapes")
+        ) from None
 
 
 def check_mask(mask: Tensor, shape: torch.Size) -> None:
     """Raise unless the mask is boolean, fits the shape, and is True somewhere."""
     if mask.dtype != torch.bool:
-        raise ValueError(f"mask must be boolean, True where a token counts; got {mask.dtype}")
+        raise ValueError(
+            f"mask must be boolean, True where a token counts; got {mask.dtype}"
+            + see("policy-shapes")
+        )
     if mask.dim() > len(shape) or check_broadcast("mask and values", mask.shape, shape) != shape:
-        raise ValueError(f"the mask's shape {tuple(mask.shape)} does not fit {tuple(shape)}")
+        raise ValueError(
+            f"the mask's shape {tuple(mask.shape)} does not fit {tuple(shape)}"
+            + see("policy-shapes")
+        )
     if not is_traced() and mask.numel() and not bool(mask.any()):
         raise ValueError(
             f"the mask of shape {tuple(mask.shape)} hides everything: no token is left; True is "
-            "what counts"
+            "what counts" + see("policy-shapes")
         )
 
 
@@ -70,7 +83,7 @@ def check_beta(beta: float | Tensor) -> None:
     if not bool(((values >= 0) & (values < math.inf)).all()):
         raise ValueError(
             f"beta must be finite and at least 0, got {beta}: a negative beta would pay for "
-            "leaving the reference"
+            "leaving the reference" + see("option")
         )
 
 
@@ -86,13 +99,14 @@ def check_infinite(value: Tensor, p: Tensor, q: Tensor, direction: str) -> None:
         if bool((row.isnan() | row.isposinf()).any()) or bool(row.isneginf().all()):
             raise ValueError(
                 f"the {name}'s logits{at} are no distribution's: nan, +inf or all -inf"
+                + see("policy-logits")
             )
     token = first(row_q.isneginf() & ~row_p.isneginf())[0]
     mine, other = _names(direction)
     raise ValueError(
         f"the KL{at} is infinite: the {mine} gives token {token} probability "
         f"{float(row_p.double().softmax(-1)[token]):.3g} and the {other} gives it 0; mask "
-        f"that token in the {mine} too, or give it mass in the {other}"
+        f"that token in the {mine} too, or give it mass in the {other}" + see("infinite-penalty")
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..messages import see
 from ..registry.warnings import warn
 from .checks import check_beta, check_mask
 
@@ -33,7 +34,9 @@ def aggregate(token_kl: Tensor, granularity: Granularity, mask: Tensor | None = 
         ValueError: unknown granularity, a mask that hides everything.
     """
     if granularity not in GRANULARITIES:
-        raise ValueError(f"granularity must be one of {GRANULARITIES}, got {granularity!r}")
+        raise ValueError(
+            f"granularity must be one of {GRANULARITIES}, got {granularity!r}" + see("option")
+        )
     counts = torch.ones_like(token_kl, dtype=torch.bool) if mask is None else mask
     check_mask(counts, token_kl.shape)
     counts = counts.expand(token_kl.shape)
@@ -119,10 +122,13 @@ class AdaptiveBeta:
         for name in ("target", "horizon", "clip"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+                raise ValueError(
+                    f"{name} must be positive and finite, got {value}" + see("option")
+                )
         if self.granularity not in GRANULARITIES:
             raise ValueError(
                 f"granularity must be one of {GRANULARITIES}, got {self.granularity!r}"
+                + see("option")
             )
 
     def step(self, kl: float, num_steps: int) -> float:
@@ -139,14 +145,16 @@ class AdaptiveBeta:
             ValueError: a KL that is not finite; fewer than one episode.
         """
         if not math.isfinite(kl):
-            raise ValueError(f"the KL is {kl}: a controller cannot act on it")
+            raise ValueError(
+                f"the KL is {kl}: a controller cannot act on it" + see("kl-controller")
+            )
         if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+            raise ValueError(f"num_steps must be at least 1, got {num_steps}" + see("option"))
         if self.clip * num_steps >= self.horizon:
             warn(
                 f"{num_steps} episodes in one step and a horizon of {self.horizon:g} can take "
                 "beta to 0, from where it does not return; raise the horizon above "
-                f"{self.clip * num_steps:g}",
+                f"{self.clip * num_steps:g}" + see("kl-controller"),
             )
         error = min(max(kl / self.target - 1, -self.clip), self.clip)
         self.beta *= max(0.0, 1 + error * num_steps / self.horizon)

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..messages import see
 from .checks import check_beta, check_broadcast
 from .vocabulary import exact_kl
 
@@ -114,6 +115,7 @@ def _check_positive(beta: float) -> None:
     if beta == 0:
         raise ValueError(
             "beta is 0: without a penalty the optimum is the answer of largest reward"
+            + see("option")
         )
 
 
@@ -122,5 +124,5 @@ def _check_reward(reference_logits: Tensor, reward: Tensor) -> None:
     if reference_logits.shape[-1:] != reward.shape[-1:]:
         raise ValueError(
             f"one reward for each answer is needed: {reference_logits.shape[-1]} answers and "
-            f"rewards of shape {tuple(reward.shape)}"
+            f"rewards of shape {tuple(reward.shape)}" + see("policy-shapes")
         )

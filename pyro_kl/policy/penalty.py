@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..divergence.estimate import Estimate
 from ..divergence.monte_carlo import ESTIMATORS
+from ..messages import see
 from ..numerics.concrete import is_traced
 from ..registry.warnings import warn
 from .checks import check_broadcast, check_mask, first, position
@@ -160,23 +161,23 @@ def _choose(use: str, estimator: str | None, direction: str, per: str, weighted:
     ):
         if value not in allowed:
             choices = ", ".join(repr(choice) for choice in allowed if choice is not None)
-            raise ValueError(f"{name} must be one of {choices}; got {value!r}")
+            raise ValueError(f"{name} must be one of {choices}; got {value!r}" + see("option"))
     key = (direction, use, weighted)
     if key not in _FOLLOWS or (weighted and estimator == "exact"):
         raise ValueError(
             "log_behaviour corrects a sampled KL(pi || pi_0) in the loss: use='loss', "
-            "direction='reverse' and k1 or k3"
+            "direction='reverse' and k1 or k3" + see("penalty-use")
         )
     chosen = _DEFAULT[key] if estimator is None else estimator
     if (direction, use) == ("forward", "reward") and chosen != "exact":
         raise ValueError(
             "KL(pi_0 || pi) is estimated from answers of the reference, which earn no reward of "
-            "the policy's: use it in the loss, or estimator='exact'"
+            "the policy's: use it in the loss, or estimator='exact'" + see("penalty-use")
         )
     if chosen in _FOLLOWS[key]:
         where = f"{chosen} in the {use}" + (" with an importance ratio" if weighted else "")
         warn(
-            f"the gradient of {where} follows {_FOLLOWS[key][chosen]}.",
+            f"the gradient of {where} follows {_FOLLOWS[key][chosen]}." + see("penalty-gradient"),
             PenaltyWarning,
         )
     return chosen
@@ -212,11 +213,11 @@ def _check_ratio(p: Tensor, q: Tensor, delta: Tensor, names: tuple[str, ...]) ->
         raise ValueError(
             f"the KL is infinite: the token{at} has log probability {p_here:.4g} under the "
             f"{names[0]} and none under the {names[1]}; mask it in the {names[0]}, or give it "
-            f"mass in the {names[1]}"
+            f"mass in the {names[1]}" + see("infinite-penalty")
         )
     raise ValueError(
         f"the token{at} has log probability {p_here:g} under the {names[0]}, which is said "
-        f"to have sampled it, and {q_here:g} under the {names[1]}"
+        f"to have sampled it, and {q_here:g} under the {names[1]}" + see("infinite-penalty")
     )
 
 
@@ -281,11 +282,13 @@ def sampled_kl(
         tensor(True)
     """
     if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}")
+        raise ValueError(
+            f"estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}" + see("option")
+        )
     if log_policy.dim() not in (1, 2) or log_policy.shape[0] < 2:
         raise ValueError(
             "at least two answers, shape (n,) or (n, T), are needed for a standard error; got "
-            f"shape {tuple(log_policy.shape)}"
+            f"shape {tuple(log_policy.shape)}" + see("policy-shapes")
         )
     with torch.no_grad():
         terms = ESTIMATORS[estimator](_log_ratio(log_policy, log_reference, "reverse", mask))

@@ -19,6 +19,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.concrete import is_traced
 from .checks import check_beta, check_broadcast, check_mask, first, position
 
@@ -56,9 +57,9 @@ def gate(
         "safety, helpfulness and is_safety", safety.shape, helpfulness.shape, is_safety.shape
     )
     if is_safety.dtype != torch.bool:
-        raise ValueError(f"is_safety must be boolean, got {is_safety.dtype}")
+        raise ValueError(f"is_safety must be boolean, got {is_safety.dtype}" + see("rewards"))
     if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be a probability, got {threshold}")
+        raise ValueError(f"threshold must be a probability, got {threshold}" + see("option"))
     _check_probability("safety reward", safety)
     _check_probability("helpfulness reward", helpfulness)
     # the threshold is rounded to the precision of the rewards
@@ -87,14 +88,14 @@ def logit(reward: Tensor, clamp: float | None = None) -> Tensor:
     # 1 - R has the fewest digits: below half the spacing of floats it rounds to 0
     least = torch.finfo(reward.dtype).eps / 2 if clamp is None else clamp
     if not 0 < least < 0.5:
-        raise ValueError(f"clamp must be between 0 and 1/2, got {clamp}")
+        raise ValueError(f"clamp must be between 0 and 1/2, got {clamp}" + see("option"))
     wide = reward.double().clamp(least, 1 - least)
     return (wide.log() - torch.log1p(-wide)).to(reward.dtype)
 
 
 def _check_probability(name: str, reward: Tensor) -> None:
     if not reward.is_floating_point():
-        raise ValueError(f"the {name} must be floating point, got {reward.dtype}")
+        raise ValueError(f"the {name} must be floating point, got {reward.dtype}" + see("rewards"))
     if is_traced():
         return
     bad = ~((reward >= 0) & (reward <= 1))
@@ -104,6 +105,7 @@ def _check_probability(name: str, reward: Tensor) -> None:
         raise ValueError(
             f"the {name}{at} is {float(reward[where]):g}, no probability: outside [0, 1]; "
             "a reward model's linear score goes through torch.sigmoid first, or straight to whiten"
+            + see("rewards")
         )
 
 
@@ -154,11 +156,12 @@ def moments(rewards: Tensor, mask: Tensor | None = None) -> Moments:
         rewards = rewards[mask.expand(rewards.shape)]
     values = rewards.detach().double().reshape(-1)
     if values.numel() == 0:
-        raise ValueError("there is no reward to take the moments of")
+        raise ValueError("there is no reward to take the moments of" + see("rewards"))
     if not bool(values.isfinite().all()):
         raise ValueError(
             f"the reward at {position(first(~values.isfinite()))} of those that count is "
             f"{float(values[~values.isfinite()][0])}: only finite rewards can be whitened"
+            + see("rewards")
         )
     # around one of them, so that a constant batch has a variance of exactly 0
     around = values - values[0]
@@ -210,7 +213,7 @@ def whiten(
     if batch.squares > 0 or not math.isclose(batch.mean, used.mean, rel_tol=1e-12):
         raise ValueError(
             f"the statistics are those of a constant reward {used.mean:g} (variance 0) and these "
-            "rewards differ from it: there is no scale to whiten them with"
+            "rewards differ from it: there is no scale to whiten them with" + see("rewards")
         )
     return torch.zeros_like(rewards)
 
@@ -283,24 +286,30 @@ def penalised_reward(
         raise ValueError(
             "a penalty in the reward carries no gradient: take penalty(..., use='reward'), which "
             "is detached, or add beta * penalty(..., use='loss') to the loss instead"
+            + see("penalty-use")
         )
     weight = torch.as_tensor(beta, dtype=reward.dtype, device=reward.device)
     if penalty.dim() == reward.dim():
         if mask is not None:
-            raise ValueError("a mask is for a penalty per token; this one is per sequence")
+            raise ValueError(
+                "a mask is for a penalty per token; this one is per sequence"
+                + see("policy-shapes")
+            )
         check_broadcast("reward and penalty", reward.shape, penalty.shape)
         return reward - weight * penalty
     if penalty.shape[:-1] != reward.shape:
         raise ValueError(
             f"a penalty of shape {tuple(penalty.shape)} is neither one per sequence nor one per "
-            f"token for rewards of shape {tuple(reward.shape)}"
+            f"token for rewards of shape {tuple(reward.shape)}" + see("policy-shapes")
         )
     counts = torch.ones_like(penalty, dtype=torch.bool) if mask is None else mask
     check_mask(counts, penalty.shape)
     counts = counts.expand(penalty.shape)
     if not is_traced() and not bool(counts.any(-1).all()):
         where = position(first(~counts.any(-1)))
-        raise ValueError(f"the mask hides every token of the sequence at {where}")
+        raise ValueError(
+            f"the mask hides every token of the sequence at {where}" + see("policy-shapes")
+        )
     order = torch.arange(1, penalty.shape[-1] + 1, device=penalty.device)
     last = torch.where(counts, order, 0).argmax(-1, keepdim=True)
     tokens = -weight.unsqueeze(-1) * torch.where(counts, penalty, 0.0)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
 from ..numerics.concrete import is_traced
 from ..numerics.dtypes import in_float64
 from ..numerics.special.divergences import kl_div_of_logs
@@ -61,7 +62,9 @@ def exact_kl(
         tensor([0.4330, 0.0000])
     """
     if direction not in ("reverse", "forward"):
-        raise ValueError(f"direction must be 'reverse' or 'forward', got {direction!r}")
+        raise ValueError(
+            f"direction must be 'reverse' or 'forward', got {direction!r}" + see("option")
+        )
     check_vocabulary(policy_logits, reference_logits)
     shape = torch.broadcast_shapes(policy_logits.shape, reference_logits.shape)
     p, q = policy_logits.expand(shape), reference_logits.expand(shape)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..messages import see
+
 Count = TypeVar("Count", float, Tensor)
 
 
@@ -24,6 +26,7 @@ def decay_of(average: str | float | None) -> float | None:
     if isinstance(average, str) or not 0 < average < 1:
         raise ValueError(
             f'average must be None, "polyak" or a decay between 0 and 1, got {average!r}'
+            + see("option")
         )
     return float(average)
 

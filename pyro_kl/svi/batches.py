@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ..messages import see
+
 #: The positional arguments of each step: one after another, or by the number of steps before it.
 Batches = Iterable[Any] | Callable[[int], Any]
 
@@ -44,5 +46,5 @@ def _again_and_again(batches: Iterable[Any]) -> Iterator[Any]:
         if count == before:
             raise ValueError(
                 f"batches ended after {count} of them and cannot be started again: give a list, a "
-                "DataLoader or a function of the step, or fewer steps."
+                "DataLoader or a function of the step, or fewer steps." + see("batches-ended")
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..elbo.report import KLReport
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
+from ..messages import see
 
 #: Is called after each step with its number (1, 2, ...), its loss in nats and a function that
 #: returns the ELBO's report; ends the run if it returns True.
@@ -37,4 +38,5 @@ class ReportOfStep:
             return self.elbo.report
         raise TypeError(
             f"{type(self.elbo).__name__} has no report: give pyro_kl.TraceKL_ELBO as the loss."
+            + see("no-report")
         )

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import see
+
 #: The number of the format; a file with another one is refused.
 FORMAT = 1
 
@@ -69,13 +71,15 @@ def read(path: str | os.PathLike[str], kind: str = SVI) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # which one depends on the bytes of the other file
-        raise ValueError(f"{path} is no checkpoint of {kind}: {error}") from error
+        raise ValueError(
+            f"{path} is no checkpoint of {kind}: {error}" + see("checkpoint")
+        ) from error
     if not isinstance(state, dict) or state.get("kind") != kind:
-        raise ValueError(f"{path} is no checkpoint of {kind}.")
+        raise ValueError(f"{path} is no checkpoint of {kind}." + see("checkpoint"))
     if state["format"] != FORMAT:
         raise ValueError(
             f"{path} has format {state['format']}, this version of pyro_kl reads {FORMAT}: load "
-            "it with the version that wrote it."
+            "it with the version that wrote it." + see("checkpoint")
         )
     return state
 
@@ -95,6 +99,7 @@ def _plain(where: str, value: Any) -> Any:
     raise TypeError(
         f"A checkpoint cannot hold {where}, which is a {type(value).__name__}: only tensors, "
         "numbers and texts. Give an optimiser or a schedule whose state_dict has nothing else."
+        + see("checkpoint")
     )
 
 
@@ -106,6 +111,11 @@ def check_target(path: str | os.PathLike[str] | None, every: int | None) -> None
         FileNotFoundError: the folder does not exist.
     """
     if every is not None and (path is None or every < 1):
-        raise ValueError(f"every={every} has to be at least 1 and needs checkpoint=, a file.")
+        raise ValueError(
+            f"every={every} has to be at least 1 and needs checkpoint=, a file."
+            + see("checkpoint")
+        )
     if path is not None and not Path(path).absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder for the checkpoint {path}.")
+        raise FileNotFoundError(
+            f"There is no folder for the checkpoint {path}." + see("checkpoint")
+        )

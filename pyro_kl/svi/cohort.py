@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..messages import see
 from .averaging import Average
 from .clipping import Clip
 from .learning_rates import advance, rates_ahead
@@ -137,7 +138,7 @@ class Cohort:
                 there, this = ("without", "with") if here else ("with", "without")
                 raise ValueError(
                     f"The saved optimiser was made {there} {name}=, this one {this} it. Make it "
-                    "as it was when it was saved."
+                    "as it was when it was saved." + see("checkpoint")
                 )
             if here is not None:
                 here.load_state_dict(saved[name])

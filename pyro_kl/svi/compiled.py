@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..elbo.guides.plan import Run
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
+from ..messages import see, without_link
 from ..registry.warnings import warn
 from .aot import AotRunner, block_of
 from .arguments import Arguments
@@ -68,9 +69,13 @@ class Compiled:
         steps_per_call: int,
     ) -> None:
         if mode not in _MODES:
-            raise ValueError(f"compile must be None or one of {', '.join(_MODES)}, got {mode!r}")
+            raise ValueError(
+                f"compile must be None or one of {', '.join(_MODES)}, got {mode!r}" + see("option")
+            )
         if steps_per_call < 1:
-            raise ValueError(f"steps_per_call must be at least 1, got {steps_per_call}")
+            raise ValueError(
+                f"steps_per_call must be at least 1, got {steps_per_call}" + see("option")
+            )
         self.model, self.guide, self.elbo = model, guide, elbo
         self.optimiser, self.eager = optimiser, eager
         self.mode, self.steps_per_call = mode, steps_per_call
@@ -318,7 +323,7 @@ class Compiled:
     def _decline(self, error: Exception) -> None:
         """Take all steps as usual from now on, and say why."""
         kind = "" if isinstance(error, Declined) else f"{type(error).__name__}: "
-        self.declined = f"{kind}{error}"
+        self.declined = f"{kind}{without_link(error)}"
         self._say(f"The steps are not compiled, and taken as usual: {self.declined}.")
 
     def _forget(self, given: Arguments) -> None:
@@ -334,7 +339,7 @@ class Compiled:
         about = about or message
         if about not in self._said:
             self._said.add(about)
-            warn(message)
+            warn(message + see("compiled-steps"))
 
     def _say_not_finite(
         self,
@@ -365,4 +370,7 @@ class Compiled:
                 sites = sites_not_finite(self.model, self.guide, given.args, given.kwargs)
                 torch._foreach_copy_(leaves, after)
         where = f" at {', '.join(sites)}" if sites else ""
-        warn(f"The loss of a compiled step is {loss}{where}: such a step is taken as usual.")
+        warn(
+            f"The loss of a compiled step is {loss}{where}: such a step is taken as usual."
+            + see("loss-not-finite")
+        )

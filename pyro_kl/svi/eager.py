@@ -9,6 +9,7 @@ import torch
 from pyro.infer import ELBO
 from pyro.infer.util import torch_item
 
+from ..messages import see
 from .optimiser import Optimiser
 from .ranks import num_ranks
 from .replicas import Replicas
@@ -108,6 +109,7 @@ def loss_functions(
     if isinstance(loss, type) or (not callable(loss) and not isinstance(loss, ELBO)):
         raise TypeError(
             f"loss must be an ELBO, such as pyro_kl.TraceKL_ELBO(), or a function, got {loss!r}."
+            + see("option")
         )
     if isinstance(loss, ELBO):
         elbo: Any = loss

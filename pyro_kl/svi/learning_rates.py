@@ -9,6 +9,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
+from ..messages import see
+
 #: A factor of the learning rate by step, or what makes one of torch's schedulers.
 Schedule = Callable[[int], float] | Callable[[Optimizer], LRScheduler]
 
@@ -26,7 +28,10 @@ def scheduler_of(schedule: Callable[[Any], Any], optimizer: Optimizer) -> LRSche
         TypeError: the scheduler needs the loss, or `schedule` is neither kind of function.
     """
     if any("lr" not in group for group in optimizer.param_groups):
-        raise ValueError(f"{type(optimizer).__name__} has no learning rate: give no schedule.")
+        raise ValueError(
+            f"{type(optimizer).__name__} has no learning rate: give no schedule."
+            + see("learning-rate")
+        )
     try:
         scheduler = schedule(optimizer)
     except (TypeError, AttributeError) as error:  # a function of the step cannot use an optimiser
@@ -38,7 +43,7 @@ def scheduler_of(schedule: Callable[[Any], Any], optimizer: Optimizer) -> LRSche
         raise TypeError(
             "ReduceLROnPlateau needs the loss of each step, which a schedule is not given. Give a "
             "schedule of the step, or pyro.optim.ReduceLROnPlateau as the optimiser and call its "
-            "step(loss)."
+            "step(loss)." + see("learning-rate")
         )
     if isinstance(scheduler, (int, float)):
         scheduler = LambdaLR(optimizer, schedule)
@@ -46,6 +51,7 @@ def scheduler_of(schedule: Callable[[Any], Any], optimizer: Optimizer) -> LRSche
         raise TypeError(
             "schedule must be a function of the optimiser that returns one of torch's schedulers, "
             f"or a function of the step that returns a number; it returned {scheduler!r}."
+            + see("learning-rate")
         )
     never_warn_about_order(optimizer)
     return scheduler

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..messages import see
 from .averaging import Average, decay_of
 from .clipping import Clip
 from .cohort import Cohort
@@ -67,7 +68,9 @@ class Optimiser:
         self.params: dict[str, Tensor] = {}  # seen so far
         self._saved: list[dict[str, Any]] = []  # of parameters that are not seen yet
         if schedule is not None and self._source.has_schedule:
-            raise ValueError("optim is a Pyro scheduler already: give no other schedule.")
+            raise ValueError(
+                "optim is a Pyro scheduler already: give no other schedule." + see("learning-rate")
+            )
 
     @property
     def names(self) -> set[str]:
@@ -151,7 +154,9 @@ class Optimiser:
             ValueError: the optimiser was made without `average`.
         """
         if self.decay is None:
-            raise ValueError('There are no averages. Give average="polyak" or a decay.')
+            raise ValueError(
+                'There are no averages. Give average="polyak" or a decay.' + see("option")
+            )
         return {
             name: value
             for cohort in self.cohorts

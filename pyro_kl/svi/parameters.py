@@ -11,6 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..messages import see
 from .random_state import random_state_kept
 
 
@@ -36,6 +37,7 @@ def saved_parameters(names: Iterable[str]) -> dict[str, dict[str, Any]]:
         raise RuntimeError(
             "A checkpoint holds the parameters of Pyro's store, and module_local_params=True "
             "keeps them in their modules: leave that setting off, or save their state_dict."
+            + see("checkpoint")
         )
     store = pyro.get_param_store()
     return {
@@ -93,7 +95,10 @@ class Restore(Messenger):
         here = _described(leaf(name), repr(pyro.get_param_store()._constraints[name]))
         there = _described(saved["value"], saved["constraint"])
         if here != there:
-            raise ValueError(f"The parameter {name} is {here}; in the checkpoint it is {there}.")
+            raise ValueError(
+                f"The parameter {name} is {here}; in the checkpoint it is {there}."
+                + see("checkpoint")
+            )
 
     def _put(self, name: str) -> None:
         put_values({name: self.waiting.pop(name)["value"]})

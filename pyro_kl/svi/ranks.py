@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from ..messages import see
 from ..registry.warnings import warn_once
 
 #: Whether this build of torch has process groups; asked for once, since steps are short.
@@ -39,7 +40,7 @@ def warn_if_alone() -> None:
             "ranks without a group",
             f"torchrun has started {processes} processes, and each of them fits by itself: call "
             'torch.distributed.init_process_group("gloo") before the fit if they are to fit '
-            "together.",
+            "together." + see("ranks"),
         )
 
 

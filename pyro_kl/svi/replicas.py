@@ -13,6 +13,7 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
+from ..messages import see
 from ..registry.warnings import warn
 from .random_state import random_state_kept
 from .ranks import average, broadcast, gather, num_ranks, sum_over_ranks, this_rank
@@ -49,7 +50,9 @@ class Replicas:
 
     def __init__(self, sharded: Collection[str]) -> None:
         if isinstance(sharded, str):
-            raise TypeError(f"sharded has to be a list of names of plates, got {sharded!r}.")
+            raise TypeError(
+                f"sharded has to be a list of names of plates, got {sharded!r}." + see("ranks")
+            )
         self.shards = Shards(sharded)
         self.seed: int | None = None
         self.is_set_up = False
@@ -119,6 +122,7 @@ class Replicas:
         if unknown:
             raise ValueError(
                 f"sharded names {_listed(unknown)}; the plates are {_listed(survey.sizes)}."
+                + see("ranks")
             )
         local = survey.parameters or (isinstance(guide, AutoGuide) and survey.latents)
         if local:
@@ -126,7 +130,7 @@ class Replicas:
                 f"The guide has parameters for single rows of {_listed(self.shards.plates)} "
                 f"({_listed(local)}), and no two ranks hold the same rows: compute them from the "
                 "data by a network, or give the plate the size of all data and this rank's rows "
-                "as its subsample, without sharded."
+                "as its subsample, without sharded." + see("ranks")
             )
 
     def _warn_of_arguments(self, ranks: Sequence[_Rank]) -> None:
@@ -137,11 +141,13 @@ class Replicas:
                 "The ranks have other arguments each, but no plate is larger than its rows: the "
                 "mean over the ranks counts the likelihood of a part of the data, and the whole "
                 "KL. Give the plate the size of all data, or name it in sharded=[...]."
+                + see("ranks")
             )
         if is_same and self.shards.plates and ranks[0].arguments:
             warn(
                 f"The ranks have the same arguments, and {_listed(self.shards.plates)} is "
                 "sharded: each row counts once for each rank. Give each rank a part of the rows."
+                + see("ranks")
             )
 
     def draw_apart(self, step: int) -> None:
@@ -186,6 +192,7 @@ class Replicas:
             raise ValueError(
                 f"The parameters {_listed(set().union(*gather(new)))} were not declared by the "
                 "first step. On several ranks model and guide have to declare all of them there."
+                + see("ranks")
             )
         left = iter(sums)
         means = tuple(next(left) / num_ranks() for _ in numbers)
@@ -208,6 +215,7 @@ def _check_same(kind: str, ranks: Sequence[Mapping[str, str]], advice: str) -> N
             if first != other:
                 raise ValueError(
                     f"The {kind} {name} is {first} on rank 0 and {other} on rank {rank}: {advice}."
+                    + see("ranks")
                 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..messages import see
 from ..registry.warnings import warn
 from .parameters import Restore
 from .random_state import random_state_kept
@@ -50,6 +51,7 @@ class Resume:
             raise ValueError(
                 f"The checkpoint has no value for {_names(self.restore.unknown)}, but for "
                 f"{_names(self.restore.waiting) or 'all others'}: it is of another model or guide."
+                + see("checkpoint")
             )
         for name, buffer in buffers_of(self._modules).items():
             if name in self.buffers:
@@ -62,7 +64,7 @@ class Resume:
             self._is_told = True
             warn(
                 f"The checkpoint has values for {_names(self.restore.waiting)}, which the last "
-                "step did not declare; they are put in place when a step does."
+                "step did not declare; they are put in place when a step does." + see("checkpoint")
             )
         return not self.restore.waiting
 

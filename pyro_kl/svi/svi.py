@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..elbo.state import elbo_state, load_elbo_state
+from ..messages import see
 from ..registry.warnings import warn
 from . import checkpoint as files
 from .batches import Arguments, Batches, arguments_by_step
@@ -220,7 +221,7 @@ class SVI:
             return
         warn(
             f"compile={self._stepper.mode!r} is left out: the steps of several ranks are not "
-            "recorded, since the ranks exchange their gradients."
+            "recorded, since the ranks exchange their gradients." + see("compiled-steps")
         )
         self._stepper.settle()
         self._stepper, self._is_compiled = self._stepper.eager, False

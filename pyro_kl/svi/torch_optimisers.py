@@ -12,6 +12,7 @@ from pyro.optim.optim import _load_state_dict, is_scheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..messages import see
 from .clipping import Clip
 from .cohort import IMPLEMENTATIONS, Cohort
 from .learning_rates import never_warn_about_order
@@ -34,6 +35,7 @@ class FromPyro:
             raise TypeError(
                 f"{type(pyro_optim).__name__} steps parameters in its own way, which one "
                 "optimiser over all of them cannot replace: use it with pyro.infer.SVI."
+                + see("optimiser")
             )
         self.pyro_optim = pyro_optim
 
@@ -98,12 +100,14 @@ class FromFactory:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"optim returned {type(optimizer).__name__} for a list of parameters, not a "
-                "torch.optim.Optimizer."
+                "torch.optim.Optimizer." + see("optimiser")
             )
         owned = {id(param) for group in optimizer.param_groups for param in group["params"]}
         left_out = [name for name, param in params.items() if id(param) not in owned]
         if left_out:
-            raise ValueError(f"The optimiser that optim returned leaves out {left_out}.")
+            raise ValueError(
+                f"The optimiser that optim returned leaves out {left_out}." + see("optimiser")
+            )
         if saved:
             load_by_name(optimizer, params, saved)
         return Cohort(dict(params), optimizer)
@@ -121,12 +125,14 @@ def source_of(optim: Any, optim_args: Any = None) -> FromPyro | FromFactory:
         raise TypeError(
             "LBFGS evaluates the loss several times in a step and needs the same value each "
             "time; the loss of SVI is random. Use a method of stochastic gradients such as Adam."
+            + see("optimiser")
         )
     if is_class:
         return FromPyro(PyroOptim(optim, optim_args or {}))
     if optim_args is not None:
         raise TypeError(
             f"optim_args are for a class of torch.optim; {type(optim).__name__} has its own."
+            + see("optimiser")
         )
     if isinstance(optim, PyroOptim):
         return FromPyro(optim)
@@ -136,6 +142,7 @@ def source_of(optim: Any, optim_args: Any = None) -> FromPyro | FromFactory:
         f"optim must be a Pyro optimiser, a class of torch.optim (with optim_args) or a function "
         f"from a list of parameters to a torch.optim.Optimizer, got {optim!r}. An optimiser over "
         "given tensors is no use: the parameters are those that the model and the guide declare."
+        + see("optimiser")
     )
 
 

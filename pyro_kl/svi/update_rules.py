@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Size, Tensor
 
+from ..messages import see
 from .averaging import newest_weight
 from .clipping import Clip
 from .cohort import Cohort
@@ -169,7 +170,9 @@ def entries_of(optimiser: Optimiser, layout: Layout) -> list[Entry]:
     }
     unknown = [name for name, *_ in layout if name not in owners]
     if unknown:
-        raise ValueError(f"The optimiser has not seen {unknown}: call add first.")
+        raise ValueError(
+            f"The optimiser has not seen {unknown}: call add first." + see("optimiser")
+        )
     return [
         Entry(name, start, start + shape.numel(), *owners[name]) for name, start, shape in layout
     ]

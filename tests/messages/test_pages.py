@@ -113,6 +113,8 @@ DECLARED = declared()
 def ends_in_a_link(message):
     if isinstance(message, ast.IfExp):
         return ends_in_a_link(message.body) and ends_in_a_link(message.orelse)
+    if ast.unparse(message).startswith("message.format("):  # a constant that ends in a link
+        return True
     return (
         isinstance(message, ast.BinOp)
         and isinstance(message.right, ast.Call)
@@ -120,17 +122,7 @@ def ends_in_a_link(message):
     )
 
 
-ROOMS_TO_COME = (
-    "elbo",
-    "glm",
-    "likelihoods",
-    "policy",
-    "svi",
-    "plot",
-    "plot.py",
-    "__main__.py",
-    "fit_command.py",
-)
+ROOMS_TO_COME = ("glm", "plot", "plot.py")
 
 
 def test_every_message_ends_in_a_link():

@@ -7,6 +7,7 @@ import io
 import os
 from pathlib import Path
 
+from ...messages import see
 from ...registry.warnings import warn
 from ..checkpoint import replacing
 from ..ranks import this_rank
@@ -51,7 +52,7 @@ class CSVLogger(Logger):
         super().__init__(every)
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"There is no folder for the log {path}.")
+            raise FileNotFoundError(f"There is no folder for the log {path}." + see("log-file"))
         self._header: list[str] = []
         self._last = 0
 
@@ -80,13 +81,16 @@ class CSVLogger(Logger):
         if tuple(header[: len(COLUMNS)]) != COLUMNS:
             raise ValueError(
                 f"{self.path} is no log of CSVLogger: its first line does not begin with "
-                f"{','.join(COLUMNS)}. Choose another file."
+                f"{','.join(COLUMNS)}. Choose another file." + see("log-file")
             )
         kept = [cells for cells in rows if int(cells[0]) < step]
         if rows and not kept:
             old = self.path.with_name(self.path.name + ".old")
             os.replace(self.path, old)
-            warn(f"{self.path} is begun anew at step {step}; the log of another fit is {old} now.")
+            warn(
+                f"{self.path} is begun anew at step {step}; the log of another fit is {old} now."
+                + see("log-file")
+            )
             return
         self._header = header
         self._write(kept)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...elbo.report import KLReport
+from ...messages import see
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class Logger:
     def __init__(self, every: int = 1) -> None:
         self.every = operator.index(every)
         if self.every < 1:
-            raise ValueError(f"every={every} has to be at least 1: it counts the steps of a row.")
+            raise ValueError(
+                f"every={every} has to be at least 1: it counts the steps of a row."
+                + see("option")
+            )
         self._is_due = False
 
     def __call__(self, step: int, loss: Any, report: Callable[[], KLReport]) -> None:
@@ -84,4 +88,4 @@ class Logger:
 
     def log(self, row: Row) -> None:
         """Write a row."""
-        raise NotImplementedError(f"{type(self).__name__} has to define log(row).")
+        raise NotImplementedError(f"{type(self).__name__} has to define log(row)." + see("option"))

@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from ...messages import see
 from ..ranks import this_rank
 from .logger import COLUMNS, Logger, Row
 
@@ -36,7 +37,7 @@ class TensorBoardLogger(Logger):
         if importlib.util.find_spec("tensorboard") is None:
             raise ImportError(
                 "TensorBoardLogger needs tensorboard: pip install tensorboard; "
-                "pyro_kl.loggers.CSVLogger does without."
+                "pyro_kl.loggers.CSVLogger does without." + see("missing-library")
             )
         self.folder = Path(folder)
         self._writer: Any = None
