@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..messages import see, without_link
+
 
 def as_features(X: Any) -> tuple[Any, tuple[str, ...] | None]:
     """Return the features, nothing copied if they can be used as they are, and their names.
@@ -33,16 +35,19 @@ def as_features(X: Any) -> tuple[Any, tuple[str, ...] | None]:
         _check_finite(torch.from_numpy(matrix.data).sum(), names, None)
         return matrix, names
     if isinstance(X, Tensor) and X.layout != torch.strided:
-        raise ValueError("X is a sparse tensor; give a sparse matrix of scipy, or X.to_dense()")
+        raise ValueError(
+            "X is a sparse tensor; give a sparse matrix of scipy, or X.to_dense()"
+            + see("features")
+        )
     if np.ma.is_masked(X):
-        raise ValueError("X has masked values; drop or impute them")
+        raise ValueError("X has masked values; drop or impute them" + see("features"))
     features = X.detach() if isinstance(X, Tensor) else _tensor(X)
     if features.dtype not in (torch.float32, torch.float64):
         features = features.double()
     if features.dim() != 2 or 0 in features.shape:
         raise ValueError(
             f"X must have shape (N, D) with at least one row and one column, got "
-            f"{tuple(features.shape)}"
+            f"{tuple(features.shape)}" + see("features")
         )
     if features.stride(0) != 1 and features.stride(1) != 1:
         features = features.contiguous()
@@ -54,13 +59,13 @@ def _tensor(values: Any) -> Tensor:
     try:
         array = np.asarray(values)
         if array.dtype.kind == "c":
-            raise TypeError("complex numbers")
+            raise TypeError("complex numbers" + see("features"))
         if array.dtype.kind not in "fiub" or array.dtype == np.longdouble:
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"X has values that are no numbers ({error}); encode them, or pass the table to "
-            "pyro_kl.glm.read_table, which does"
+            f"X has values that are no numbers ({without_link(error)}); encode them, or pass the "
+            "table to pyro_kl.glm.read_table, which does" + see("features")
         ) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in array.strides):
@@ -82,7 +87,9 @@ def _check_finite(total: Tensor, names: Sequence[str] | None, features: Tensor |
             return
         row, column = bad[0].tolist()
         where = f" (row {row}, column {names[column] if names else column})"
-    raise ValueError(f"X has values that are missing or infinite{where}; drop or impute them")
+    raise ValueError(
+        f"X has values that are missing or infinite{where}; drop or impute them" + see("features")
+    )
 
 
 def as_vector(name: str, values: Any, num_rows: int, dtype: torch.dtype) -> Tensor:
@@ -94,14 +101,17 @@ def as_vector(name: str, values: Any, num_rows: int, dtype: torch.dtype) -> Tens
     try:
         vector = values.detach() if isinstance(values, Tensor) else _tensor(values)
     except ValueError:
-        raise ValueError(f"{name} has values that are no numbers") from None
+        raise ValueError(f"{name} has values that are no numbers" + see("labels")) from None
     if vector.dim() == 2 and vector.shape[1] == 1:
         vector = vector[:, 0]
     if vector.shape != (num_rows,):
-        raise ValueError(f"{name} must have shape ({num_rows},) like X, got {tuple(vector.shape)}")
+        raise ValueError(
+            f"{name} must have shape ({num_rows},) like X, got {tuple(vector.shape)}"
+            + see("labels")
+        )
     vector = vector.to(dtype)
     if not torch.isfinite(vector).all():
-        raise ValueError(f"{name} has values that are missing or infinite")
+        raise ValueError(f"{name} has values that are missing or infinite" + see("labels"))
     return vector
 
 
@@ -115,7 +125,9 @@ def as_weight(values: Any, num_rows: int, dtype: torch.dtype) -> Tensor | None:
         return None
     weight = as_vector("sample_weight", values, num_rows, dtype)
     if bool((weight < 0).any()):
-        raise ValueError("sample_weight has negative values")
+        raise ValueError("sample_weight has negative values" + see("labels"))
     if not bool((weight > 0).any()):
-        raise ValueError("all weights of sample_weight are 0: there is nothing to fit")
+        raise ValueError(
+            "all weights of sample_weight are 0: there is nothing to fit" + see("labels")
+        )
     return weight

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..likelihoods.likelihood import Likelihood
+from ..messages import see
 from ..results.result import Result
 from ..results.table import Table
 from .passes.design import Memory
@@ -31,7 +32,9 @@ class RandomPart(RowsOf):
         self, rows: Rows, fraction: float, seed: int = 0, *, others: bool = False
     ) -> None:
         if not 0.0 < fraction < 1.0:
-            raise ValueError(f"the fraction must be between 0 and 1, got {fraction}")
+            raise ValueError(
+                f"the fraction must be between 0 and 1, got {fraction}" + see("option")
+            )
         super().__init__(rows)
         self._fraction, self._seed, self._others = fraction, seed, others
 
@@ -104,7 +107,7 @@ def score(rows: Rows, likelihood: Likelihood, posterior: Posterior) -> Score:
         right += float(count @ (true > 0.5).double())
         loss -= float(count @ true.log())
     if not weight:
-        raise ValueError("no rows are held out: ask for a larger fraction")
+        raise ValueError("no rows are held out: ask for a larger fraction" + see("option"))
     share = ones / weight
     base = -sum(q * math.log(q) for q in (share, 1.0 - share) if q > 0.0)
     return Score(weight, right / weight, loss / weight, base)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..likelihoods.bernoulli_logit import BERNOULLI_LOGIT
 from ..likelihoods.bernoulli_probit import BERNOULLI_PROBIT
+from ..messages import see
 from .labels import two_classes
 from .regression import Regression
 
@@ -25,12 +26,16 @@ class BinaryRegression(Regression):
             y.detach().cpu().numpy() if isinstance(y, Tensor) else y
         )
         if is_second.shape != (num_rows,):
-            raise ValueError(f"y must have shape ({num_rows},) like X, got {is_second.shape}")
+            raise ValueError(
+                f"y must have shape ({num_rows},) like X, got {is_second.shape}" + see("labels")
+            )
         return torch.from_numpy(is_second)
 
     def _take_target_of(self, rows: Any) -> None:
         if rows.target.classes is None:
-            raise ValueError("the target of the table has counts; read it without counts=True")
+            raise ValueError(
+                "the target of the table has counts; read it without counts=True" + see("labels")
+            )
         self.classes_ = np.array(rows.target.classes, dtype=object)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:

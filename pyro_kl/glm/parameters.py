@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, TypeVar
 
+from ..messages import see
+
 Estimator = TypeVar("Estimator", bound="Parameters")
 
 
@@ -21,7 +23,10 @@ class Parameters:
         known = self.get_params()
         for name, value in parameters.items():
             if name not in known:
-                raise ValueError(f"{name!r} is not a parameter; there are {', '.join(known)}")
+                raise ValueError(
+                    f"{name!r} is not a parameter; there are {', '.join(known)}"
+                    + see("no-such-site")
+                )
             setattr(self, name, value)
         return self
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..likelihoods.poisson import POISSON
+from ..messages import see
 from .arrays import as_vector
 from .passes.rows import Rows
 from .regression import Regression
@@ -28,13 +29,15 @@ class PoissonRegression(Regression):
     def _target(self, y: Any, num_rows: int, dtype: torch.dtype) -> Tensor:
         counts = as_vector("y", y, num_rows, dtype)
         if not bool(self.likelihood.is_possible(counts, torch.zeros_like(counts)).all()):
-            raise ValueError(f"y must have counts: {self.likelihood.possible}")
+            raise ValueError(f"y must have counts: {self.likelihood.possible}" + see("labels"))
         return counts
 
     def _take_target_of(self, rows: Any) -> None:
         target = getattr(rows, "target", None)  # rows need not tell anything of it
         if getattr(target, "classes", None) is not None:
-            raise ValueError("the target of the table has two classes; read it with counts=True")
+            raise ValueError(
+                "the target of the table has two classes; read it with counts=True" + see("labels")
+            )
 
     def _start_of_bias(self, rows: Rows) -> float:
         """Return the log of the mean count of some rows, where the rates do not overflow."""

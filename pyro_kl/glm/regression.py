@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..likelihoods.likelihood import Likelihood
+from ..messages import see
 from .arrays import as_features, as_weight
 from .covariances.covariance import Covariance, FullCovariance
 from .optimum.fit import COVARIANCES, Fitted, fit, projection
@@ -168,20 +169,26 @@ class Regression(Parameters):
         for name in ("bias_scale", "beta", "tol"):
             value = getattr(self, name)
             if not (isinstance(value, numbers.Real) and 0.0 < float(value) < math.inf):
-                raise ValueError(f"{name} must be a positive number, got {value!r}")
+                raise ValueError(
+                    f"{name} must be a positive number, got {value!r}" + see("option")
+                )
         for name in ("rank", "max_iter"):
             value = getattr(self, name)
             if not (isinstance(value, numbers.Integral) and int(value) >= 1):
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+                raise ValueError(
+                    f"{name} must be a positive integer, got {value!r}" + see("option")
+                )
 
     def _rows(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         if hasattr(X, "num_chunks"):
             if y is not None or sample_weight is not None:
-                raise ValueError("the rows of a table have their targets and weights in them")
+                raise ValueError(
+                    "the rows of a table have their targets and weights in them" + see("labels")
+                )
             self._take_target_of(X)
             return X
         if y is None:
-            raise ValueError("y, the targets, is missing")
+            raise ValueError("y, the targets, is missing" + see("labels"))
         features, names = as_features(X)
         dtype = torch.float32 if str(features.dtype).endswith("float32") else torch.float64
         target = self._target(y, features.shape[0], dtype)
@@ -261,7 +268,9 @@ class Regression(Parameters):
         rows = other._rows(X, y, sample_weight)
         classes, before = (list(getattr(model, "classes_", ())) for model in (other, self))
         if classes != before:
-            raise ValueError(f"y has the classes {classes}; the fit had {before}")
+            raise ValueError(
+                f"y has the classes {classes}; the fit had {before}" + see("other-columns")
+            )
         named = hasattr(X, "columns") or X is rows
         self._check_features(len(rows.names), rows.names if named else None)
         objective = Objective(rows, self.likelihood, self.prior_, float(self.beta))
@@ -276,16 +285,19 @@ class Regression(Parameters):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "loc_"):
-            raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit first")
+            raise ValueError(
+                f"this {type(self).__name__} is not fitted yet; call fit first" + see("not-fitted")
+            )
 
     def _check_features(self, num_features: int, names: Any) -> None:
         if num_features != self.n_features_in_:
             raise ValueError(
                 f"X has {num_features} features, but {type(self).__name__} was fitted with "
-                f"{self.n_features_in_}"
+                f"{self.n_features_in_}" + see("other-columns")
             )
         if names and list(names) != list(self.feature_names_in_):
             raise ValueError(
                 f"the columns of X are {', '.join(names[:4])}, ...; the fit had "
                 f"{', '.join(self.feature_names_in_[:4])}, ...: give them in that order"
+                + see("other-columns")
             )

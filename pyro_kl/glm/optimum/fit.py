@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...messages import see
 from ...registry.warnings import warn
 from ..covariances.covariance import (
     Covariance,
@@ -85,14 +86,16 @@ def projection(covariance: str, rank: int) -> Project:
     families = dict(zip(COVARIANCES, (full, diagonal, low_rank), strict=True))
     if covariance in families:
         return families[covariance]
-    raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}")
+    raise ValueError(
+        f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}" + see("option")
+    )
 
 
 def _dense(root: Tensor | None) -> Tensor:
     if root is None:
         raise ValueError(
             f"A covariance with correlations needs dense features, fewer than {DENSE:,} of them; "
-            "pass covariance='diagonal'."
+            "pass covariance='diagonal'." + see("covariance")
         )
     return root
 
@@ -145,6 +148,7 @@ def fit(
             f"The fit stopped after {ascent.num_passes} passes over the rows, at least "
             f"{objective.beta * ascent.step.gain:.2g} nats below its optimum (tol={tol:g}). Raise "
             "max_iter; where data are separable or columns collinear, a narrower prior helps."
+            + see("fit-stopped")
         )
     return Fitted(
         end.loc,

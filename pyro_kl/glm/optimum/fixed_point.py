@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...messages import see
 from ..covariances.covariance import Covariance, FullCovariance, LowRankCovariance
 from ..covariances.precision import as_matrix
 from ..priors.prior import GaussianPrior, NormalPrior
@@ -251,6 +252,7 @@ def step_from(objective: Objective, point: Point, project: Project, length: floa
         raise ValueError(
             "The ELBO is not finite where the fit starts: expected rates or squares of features "
             "overflow. Standardise the features, or leave out columns with far outliers."
+            + see("ill-conditioned-fit")
         )
     while True:
         precision = _blend(point, length)
@@ -262,6 +264,7 @@ def step_from(objective: Objective, point: Point, project: Project, length: floa
             raise ValueError(
                 "The precision of the posterior is not positive definite in float64: are "
                 "columns multiples of one another, with values far above 1? Scale or drop them."
+                + see("ill-conditioned-fit")
             )
     move = root @ (root.mT @ point.gradient)
     covariance = project(precision, root, point.covariance)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...messages import see
 from ...registry.warnings import warn
 from ..priors.scale_equation import ScaledPrior, accelerated_step, effective_parameters, slope
 from .fixed_point import Ascent, Project, ascend
@@ -213,4 +214,5 @@ def warn_of_limits(learnt: Learnt) -> None:
                 f"The best prior scale of {label} is 0: the data show no effect of their own "
                 f"(effective number of parameters {max(count, 0.0):.1g}). The search ended at "
                 f"{scale:.2g}, where the ELBO is within the tolerance of its limit."
+                + see("prior-scale-of-zero")
             )

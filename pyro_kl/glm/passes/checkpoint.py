@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, distributed
 
 from ...likelihoods.likelihood import Likelihood
+from ...messages import see
 from ...svi import checkpoint as files
 from ...svi.ranks import gather, num_ranks, this_rank, warn_if_alone
 from .distributed import check_same, sent, share, total_of_ranks
@@ -55,7 +56,7 @@ class Journal:
         self._last_write, self._seconds = time.monotonic(), 0.0
         refused = sent(self._open(dict(fit)) if this_rank() == 0 else "", rank=0)
         if refused:
-            raise ValueError(refused)
+            raise ValueError(refused + see("checkpoint"))
 
     def _open(self, fit: dict[str, str]) -> str:
         """Note what the sums are of; why they are not those of this fit, if they are not."""

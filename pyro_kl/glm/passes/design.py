@@ -9,6 +9,7 @@ import torch
 from scipy.linalg import blas
 from torch import Tensor
 
+from ...messages import see
 from ..covariances.covariance import (
     Covariance,
     DiagonalCovariance,
@@ -172,6 +173,7 @@ class SparseDesign:
         if not isinstance(covariance, DiagonalCovariance):
             raise NotImplementedError(
                 "Sparse rows are fitted with a diagonal covariance; pass covariance='diagonal'."
+                + see("covariance")
             )
         variance = covariance.scale.square().to(self._dtype)
         return self.mean(loc), self._times(self.features.power(2), variance).sqrt_()
@@ -185,7 +187,9 @@ class SparseDesign:
 
     def precision(self, curvature: Tensor) -> Tensor:
         """Return ``Z' diag(curvature) Z``."""
-        raise NotImplementedError("The precision of sparse rows is kept as its diagonal.")
+        raise NotImplementedError(
+            "The precision of sparse rows is kept as its diagonal." + see("covariance")
+        )
 
     def precision_diagonal(self, curvature: Tensor) -> Tensor:
         """Return the diagonal of ``Z' diag(curvature) Z``."""

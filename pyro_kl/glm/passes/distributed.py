@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from ...messages import see
 from ...svi.ranks import device_of_group, gather, num_ranks, this_rank
 from .message import Layout, vector_of
 from .tree import PartialSums
@@ -98,5 +99,5 @@ def check_same(fit: Mapping[str, str]) -> None:
                 raise ValueError(
                     f"The ranks have other fits: {name} {first[name]} on rank 0, {other[name]} on "
                     f"rank {rank}. Give all ranks the same settings and all rows, of a table or a "
-                    "memory map; each rank reads its own part of them."
+                    "memory map; each rank reads its own part of them." + see("ranks")
                 )

@@ -11,6 +11,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from ...messages import see
 from ..covariances.covariance import (
     Covariance,
     DiagonalCovariance,
@@ -48,6 +49,7 @@ class GaussianGuide(PyroModule):
         if len(self.sites) not in (1, 2):
             raise ValueError(
                 f"sites are two names (bias, weights) or one for all, got {self.sites}"
+                + see("option")
             )
         for name, value in {"loc": loc, **self._numbers(covariance)}.items():
             value = value.detach().clone()

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...divergence.estimate import Estimate
 from ...divergence.kl import kl
 from ...likelihoods import LIKELIHOODS
+from ...messages import see
 from ...results.result import Result
 from ...results.table import Table
 from ..arrays import as_features
@@ -118,7 +119,10 @@ class Posterior(Result):
         parts: Iterator[Any]
         if hasattr(features, "num_chunks"):
             if tuple(features.names) != self.names:
-                raise ValueError("X has rows with other columns than those of the posterior")
+                raise ValueError(
+                    "X has rows with other columns than those of the posterior"
+                    + see("other-columns")
+                )
             here = prior_from(self, features)  # the same Gaussian in the units of these rows
             parts = (features.chunk(index).features for index in range(features.num_chunks))
         else:
@@ -156,6 +160,7 @@ class Posterior(Result):
         if self.classes is None:
             raise TypeError(
                 f"a {self.likelihood} posterior has no classes: predict() has its mean response."
+                + see("labels")
             )
         second = self.predict(features)
         return torch.stack([1.0 - second, second], dim=-1)
@@ -166,14 +171,17 @@ class Posterior(Result):
             by_name = {str(column): column for column in features.columns}
             missing = [name for name in self.names if name not in by_name]
             if missing:
-                raise ValueError(f"X has no column {missing[0]!r}, which the posterior needs")
+                raise ValueError(
+                    f"X has no column {missing[0]!r}, which the posterior needs"
+                    + see("other-columns")
+                )
             features = features[[by_name[name] for name in self.names]]
         if not isinstance(features, Tensor) or not features.is_floating_point():
             features, _ = as_features(features)
         if len(features.shape) != 2 or features.shape[1] != len(self.names):
             raise ValueError(
                 f"X has shape {tuple(features.shape)}; the posterior has {len(self.names)} "
-                f"features, so it must be (N, {len(self.names)})"
+                f"features, so it must be (N, {len(self.names)})" + see("other-columns")
             )
         if self.shift is None or self.scale is None:
             return features

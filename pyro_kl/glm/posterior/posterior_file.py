@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...messages import see
 from ...svi.checkpoint import replacing
 from ..covariances.covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
 from ..priors.prior import GaussianPrior, NormalPrior
@@ -66,7 +67,9 @@ def write(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
         try:
             header[name] = json.dumps(_plain(name, value, tensors))
         except TypeError as error:
-            raise TypeError(f"{name} of the posterior cannot be saved: {error}") from None
+            raise TypeError(
+                f"{name} of the posterior cannot be saved: {error}" + see("posterior-file")
+            ) from None
     with replacing(path) as part:
         save_file(tensors, part, metadata=header)
 
@@ -81,19 +84,24 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     safetensors = _safetensors("")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file" + see("posterior-file"))
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no posterior of pyro_kl: {error}") from None
+        raise ValueError(
+            f"{path} is no posterior of pyro_kl: {error}" + see("posterior-file")
+        ) from None
     if header.pop("kind", None) != KIND:
-        raise ValueError(f"{path} is no posterior of pyro_kl, but another safetensors file.")
+        raise ValueError(
+            f"{path} is no posterior of pyro_kl, but another safetensors file."
+            + see("posterior-file")
+        )
     if (number := header.pop("format")) != FORMAT:
         raise ValueError(
             f"{path} has format {number}, this version of pyro_kl reads {FORMAT}: load it with "
-            "the version that wrote it."
+            "the version that wrote it." + see("posterior-file")
         )
     return {name: _whole(json.loads(text), tensors) for name, text in header.items()}
 
@@ -105,6 +113,7 @@ def _safetensors(module: str) -> Any:
     except ImportError:
         raise ImportError(
             "posteriors are saved with safetensors: pip install 'pyro-kl[glm]'"
+            + see("missing-library")
         ) from None
     return safetensors.torch if module else safetensors
 

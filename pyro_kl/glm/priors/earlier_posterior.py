@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...messages import see
 from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
 from ..passes.rows import Rows
 from .prior import GaussianPrior
@@ -27,15 +28,17 @@ def prior_from(posterior: Any, rows: Rows, classes: Any = None) -> GaussianPrior
         raise ValueError(
             "prior must be a posterior, the `posterior_` of a fit, got "
             f"{type(posterior).__name__}; the name of a family of priors goes to the constructor"
+            + see("posterior-as-prior")
         )
     if tuple(posterior.names) != tuple(rows.names):
         raise ValueError(
             f"the prior is a posterior of the features {', '.join(posterior.names[:4])}, ...; the "
-            f"rows have {', '.join(rows.names[:4])}, ..."
+            f"rows have {', '.join(rows.names[:4])}, ..." + see("posterior-as-prior")
         )
     if None not in (classes, posterior.classes) and tuple(posterior.classes) != tuple(classes):
         raise ValueError(
             f"the prior is a posterior of the classes {posterior.classes}; y has {tuple(classes)}"
+            + see("posterior-as-prior")
         )
     old, new = _units(posterior, posterior.loc), _units(rows, posterior.loc)
     if torch.equal(old, new):

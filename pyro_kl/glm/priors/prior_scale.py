@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...messages import see
 from .prior import NormalPrior, Prior
 from .scale_equation import ScaledPrior
 from .shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
@@ -44,22 +45,28 @@ def declared_prior(
         ValueError: they do not fit together; one line that says why.
     """
     if prior not in PRIORS:
-        raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {prior!r}")
+        raise ValueError(
+            f"prior must be one of {', '.join(PRIORS)}, got {prior!r}" + see("option")
+        )
     labels = None if groups is None else _labels(groups, num_features)
     if isinstance(prior_scale, Mapping):
         if labels is None:
             raise ValueError(
                 "prior_scale is a dict, but groups, a label for each feature, is None"
+                + see("prior-scale")
             )
         each = _of_groups(prior_scale, labels)
     elif isinstance(prior_scale, str):
         if prior_scale != LEARN:
-            raise ValueError(f"prior_scale must be numbers or {LEARN!r}, got {prior_scale!r}")
+            raise ValueError(
+                f"prior_scale must be numbers or {LEARN!r}, got {prior_scale!r}"
+                + see("prior-scale")
+            )
         each = [LEARN] * num_features
     elif labels is not None:
         raise ValueError(
             f"groups share learnt scales: pass prior_scale={LEARN!r}, or a dict from each label "
-            "to a scale"
+            "to a scale" + see("prior-scale")
         )
     else:
         each = _numbers(prior_scale, num_features)
@@ -80,7 +87,7 @@ def _labels(groups: Any, num_features: int) -> list[Any]:
     if not isinstance(labels, list) or len(labels) != num_features:
         raise ValueError(
             f"groups must have a label for each of {num_features} features, got "
-            f"{len(labels) if isinstance(labels, list) else groups!r}"
+            f"{len(labels) if isinstance(labels, list) else groups!r}" + see("prior-scale")
         )
     return labels
 
@@ -90,6 +97,7 @@ def _of_groups(scales: Mapping[Any, Any], labels: list[Any]) -> list[Any]:
         odd = sorted(map(str, set(scales) ^ set(labels)))
         raise ValueError(
             f"prior_scale needs a scale for each label of groups, and no others: {odd[0]}"
+            + see("prior-scale")
         )
     checked = {
         label: LEARN if scale == LEARN else _positive(scale) for label, scale in scales.items()
@@ -104,7 +112,7 @@ def _numbers(prior_scale: Any, num_features: int) -> list[float]:
     if scale.shape != (num_features,):
         raise ValueError(
             f"prior_scale must be a number or one for each of {num_features} features, got "
-            f"shape {scale.shape}"
+            f"shape {scale.shape}" + see("prior-scale")
         )
     return [_positive(value) for value in scale.tolist()]
 
@@ -112,7 +120,10 @@ def _numbers(prior_scale: Any, num_features: int) -> list[float]:
 def _positive(scale: Any) -> float:
     value = scale.item() if hasattr(scale, "item") else scale
     if not (isinstance(value, numbers.Real) and 0.0 < float(value) < math.inf):
-        raise ValueError(f"prior_scale must be positive numbers or {LEARN!r}, got {value!r}")
+        raise ValueError(
+            f"prior_scale must be positive numbers or {LEARN!r}, got {value!r}"
+            + see("prior-scale")
+        )
     return float(value)
 
 

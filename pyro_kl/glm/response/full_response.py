@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...messages import see
 from ..covariances.covariance import FullCovariance
 from ..covariances.precision import as_matrix
 from ..optimum.objective import Objective
@@ -86,7 +87,7 @@ def _solve(objective: Objective, loc: Tensor, tril: Tensor, right: Tensor) -> Te
         product = minus_hessian_times(objective, loc, tril, direction)
         bend = dot(direction, product)
         if not (bend[open_] > 0.0).all():
-            raise ValueError(NO_MAXIMUM)
+            raise ValueError(NO_MAXIMUM + see("ill-conditioned-fit"))
         rate = torch.where(open_, square / bend, 0.0)
         solution += rate * direction
         residual -= rate * product
@@ -94,7 +95,7 @@ def _solve(objective: Objective, loc: Tensor, tril: Tensor, right: Tensor) -> Te
         direction = residual + torch.where(open_, square / before, 0.0) * direction
     raise ValueError(
         f"The sensitivities were not found in {MOST_PRODUCTS} passes over the data: columns are "
-        "almost collinear, and a narrower prior helps."
+        "almost collinear, and a narrower prior helps." + see("ill-conditioned-fit")
     )
 
 

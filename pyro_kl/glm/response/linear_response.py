@@ -20,6 +20,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...messages import see
 from ..covariances.covariance import Covariance, DiagonalCovariance
 from ..optimum.objective import Objective
 from ..passes.distributed import sum_of_chunks
@@ -67,17 +68,17 @@ def hessian_factor(objective: Objective, loc: Tensor, covariance: Covariance) ->
     if not isinstance(covariance, DiagonalCovariance):
         raise ValueError(
             "Linear response is for a diagonal posterior, and this one is "
-            f"{type(covariance).__name__}: fit with covariance='diagonal'."
+            f"{type(covariance).__name__}: fit with covariance='diagonal'." + see("covariance")
         )
     size = len(loc)
     if size > MOST_COEFFICIENTS:
         raise ValueError(
             f"The Hessian of {size:,} means and as many variances does not fit: at most "
-            f"{MOST_COEFFICIENTS:,} coefficients."
+            f"{MOST_COEFFICIENTS:,} coefficients." + see("covariance")
         )
     factor, info = torch.linalg.cholesky_ex(minus_hessian(objective, loc, covariance))
     if info:
-        raise ValueError(NO_MAXIMUM)
+        raise ValueError(NO_MAXIMUM + see("ill-conditioned-fit"))
     return factor
 
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...messages import see
 from ...results.result import Result
 from ...results.table import Table, shown_rows
 from ..covariances.covariance import Covariance, DiagonalCovariance, FullCovariance
@@ -110,7 +111,7 @@ def sensitivity(
     else:
         raise ValueError(
             f"Sensitivities are those of a full or a diagonal posterior, and this one is "
-            f"{type(covariance).__name__}: fit with covariance='full'."
+            f"{type(covariance).__name__}: fit with covariance='full'." + see("covariance")
         )
     scale = covariance.marginal_scale
     of_scale = of_variance / (2.0 * scale)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...messages import see
 from .errors import TableError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def read_table(
         (('x',), tensor([0., 1., 1.], dtype=torch.float64))
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise ImportError("tables are read with pyarrow: pip install 'pyro-kl[glm]'")
+        raise ImportError(
+            "tables are read with pyarrow: pip install 'pyro-kl[glm]'" + see("missing-library")
+        )
     from .open_table import open_table
 
     return open_table(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from ...messages import see
 from .errors import TableError
 
 #: Rows of a chunk. Its features, 4 MB at 30 columns of float32, stay in a processor's cache.
@@ -54,7 +55,10 @@ def check_names(source: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise TableError(f"{source}: column {name!r} appears more than once; rename one")
+            raise TableError(
+                f"{source}: column {name!r} appears more than once; rename one"
+                + see("table-columns")
+            )
         seen.add(name)
 
 

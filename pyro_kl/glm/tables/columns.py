@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ...messages import see
 from .batches import Batches
 from .errors import TableError
 from .survey import Summary, Survey, is_number
@@ -96,6 +97,7 @@ class Levels:
             level = texts[codes[np.argmax(found == -2)]]
             raise TableError(
                 f"column {self.column!r} has the level {level!r}, which it did not have before"
+                + see("table-values")
             )
         for i in range(len(self.levels)):
             np.equal(found, i + 1, out=out[i], casting="unsafe")
@@ -142,7 +144,7 @@ def encoders(batches: Batches, found: Survey, options: Options) -> tuple[list[En
             row = summary.infinite + batches.first_row
             raise TableError(
                 f"{batches.source}: row {row}, column {summary.name!r}: not finite; drop the "
-                "column or mend the row"
+                "column or mend the row" + see("table-values")
             )
         encoder, told = _encoder(batches.source, summary, options)
         kept.append(encoder)
@@ -151,7 +153,9 @@ def encoders(batches: Batches, found: Survey, options: Options) -> tuple[list[En
             share = f"{summary.missing:,} of {summary.rows:,} values are missing"
             lines.append(f"{summary.name}: {share}, {_treatment(encoder, options)}")
     if not kept:
-        raise TableError(f"{batches.source}: no feature columns besides the target")
+        raise TableError(
+            f"{batches.source}: no feature columns besides the target" + see("table-columns")
+        )
     if options.standardise and not found.is_whole:
         lines.append("means and standard deviations are those of a part of the rows")
     return kept, lines
@@ -256,7 +260,7 @@ def _levels(source: str, summary: Summary, options: Options) -> tuple[Encoder, l
         few = ", ".join(map(repr, words[:SHOWN]))
         raise TableError(
             f"{source}: column {summary.name!r} has numbers and text ({few}); say that the text "
-            "means a missing value, or drop the column"
+            "means a missing value, or drop the column" + see("table-values")
         )
     reference, *others = sorted(counts, key=lambda level: (-counts[level], level))
     few = ", ".join(map(repr, others[:SHOWN])) + (", ..." if len(others) > SHOWN else "")

@@ -12,6 +12,7 @@ from typing import NoReturn
 import pyarrow as pa
 import pyarrow.csv
 
+from ...messages import see
 from .batches import ROWS, evenly, one_batch
 from .csv_format import as_plain_text, find_format
 from .errors import TableError
@@ -57,7 +58,7 @@ class CSVBatches:
         self._words = spellings(missing)
         self._starts = self._indexed()
         if len(self._starts) < 2:
-            raise TableError(f"{path}: a header line but no rows")
+            raise TableError(f"{path}: a header line but no rows" + see("table-file"))
         self.sizes: list[int | None] = [None] * (len(self._starts) - 1)
         self._types: dict[str, pa.DataType] = dict.fromkeys(self.format.names, pa.null())
         for index in evenly(range(len(self.sizes)), 8):
@@ -83,7 +84,9 @@ class CSVBatches:
             self._widen(self._parsed(index, None, None).schema)
             if self._types == before:
                 reason = str(error).splitlines()[0]
-                raise TableError(f"{self.source}: cannot be read ({reason})") from None
+                raise TableError(
+                    f"{self.source}: cannot be read ({reason})" + see("table-file")
+                ) from None
             raise TypesChanged from None
         self.sizes[index] = table.num_rows
         return one_batch(table)
@@ -122,7 +125,9 @@ class CSVBatches:
         try:
             return data.decode(self.format.encoding).encode()
         except UnicodeDecodeError as error:
-            raise TableError(f"{self.source}: not {self.format.encoding} text ({error})") from None
+            raise TableError(
+                f"{self.source}: not {self.format.encoding} text ({error})" + see("table-file")
+            ) from None
 
     def _parsed(
         self, index: int, columns: Sequence[str] | None, types: dict[str, pa.DataType] | None
@@ -164,12 +169,16 @@ class CSVBatches:
                 if row and len(row) != width:
                     raise TableError(
                         f"{self.source}: line {line} has {len(row)} cells where the header has "
-                        f"{width}"
+                        f"{width}" + see("table-file")
                     )
                 line = before + reader.line_num + 1
         except csv.Error:
-            raise TableError(f"{self.source}: line {line} has a quote that ends nowhere") from None
-        raise TableError(f"{self.source}: not a CSV file ({str(error).splitlines()[0]})")
+            raise TableError(
+                f"{self.source}: line {line} has a quote that ends nowhere" + see("table-file")
+            ) from None
+        raise TableError(
+            f"{self.source}: not a CSV file ({str(error).splitlines()[0]})" + see("table-file")
+        )
 
     def _widen(self, schema: pa.Schema) -> None:
         """Let the types hold what another chunk has."""
@@ -177,7 +186,7 @@ class CSVBatches:
             if pa.types.is_binary(field.type):
                 raise TableError(
                     f"{self.source}: column {field.name!r} is not {self.format.encoding} text; "
-                    "leave the encoding out, and it is found"
+                    "leave the encoding out, and it is found" + see("table-file")
                 )
             self._types[field.name] = _wider(self._types[field.name], field.type)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...messages import see
 from .batches import check_names
 from .errors import TableError
 
@@ -65,19 +66,21 @@ def as_plain_text(path: Path, encoding: str | None) -> tuple[Path, str | None, l
             head = file.read(SAMPLE_BYTES)
             for start, what in _BINARY.items():
                 if head.startswith(start):
-                    raise TableError(f"{path}: not a CSV file but {what}")
+                    raise TableError(f"{path}: not a CSV file but {what}" + see("table-file"))
             encoding = encoding or _UTF16.get(head[:2]) or _utf16_without_mark(head)
             wide = encoding is not None and encoding.lower().startswith("utf-16")
             if b"\0" in head and not wide:
-                raise TableError(f"{path}: not a text file; save it as CSV")
+                raise TableError(f"{path}: not a text file; save it as CSV" + see("table-file"))
             if not (packed or wide):
                 return path, encoding, []
             file.seek(0)
             copy = _written(file, encoding if wide else None)
     except OSError as error:
-        raise TableError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise TableError(
+            f"{path}: cannot be read ({error.strerror or error})" + see("table-file")
+        ) from None
     except UnicodeError as error:
-        raise TableError(f"{path}: not {encoding} text ({error})") from None
+        raise TableError(f"{path}: not {encoding} text ({error})" + see("table-file")) from None
     lines = ["unpacked into a temporary file"] if packed else []
     return (
         copy,
@@ -129,16 +132,18 @@ def find_format(source: str, path: Path, encoding: str | None, separator: str | 
     try:
         text = _decoded(head[mark:], encoding)
     except (UnicodeDecodeError, LookupError) as error:
-        raise TableError(f"{source}: not {encoding} text ({error})") from None
+        raise TableError(f"{source}: not {encoding} text ({error})" + see("table-file")) from None
     if not text.strip():
-        raise TableError(f"{source}: the file is empty; it needs a header line and rows")
+        raise TableError(
+            f"{source}: the file is empty; it needs a header line and rows" + see("table-file")
+        )
     found = separator or _separator_of(text)
     if found != ",":
         lines.append(f"separator {SEPARATORS.get(found, repr(found))}")
     records = _records(text, found)
     header, rows = records[0], records[1:]
     if not rows:
-        raise TableError(f"{source}: a header line but no rows")
+        raise TableError(f"{source}: a header line but no rows" + see("table-file"))
     if all(len(row) == len(header) + 1 for row in rows):
         ends_empty = all(not row[-1].strip() for row in rows)  # a separator at the end of each row
         header = [*header, ""] if ends_empty else ["", *header]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from ...messages import see
 from .batches import ArrowBatches, Batches, check_names
 from .columns import Encoder, Number, Options, encoders
 from .csv_batches import CSVBatches, TypesChanged
@@ -47,7 +48,7 @@ def open_table(
     surveyed = [*columns, weight] if weight else columns
     found = _surveyed(batches, surveyed, target, words)
     if not any(batches.sizes):
-        raise TableError(f"{batches.source}: there are no rows")
+        raise TableError(f"{batches.source}: there are no rows" + see("table-file"))
     options = Options(impute, standardise, max_levels, frozenset(keep), words)
     label: Target | Count
     if counts:
@@ -70,7 +71,7 @@ def _batches(
         if path.is_dir():
             return ParquetBatches(_parquet_files(path))
         if not path.exists():
-            raise TableError(f"{path}: no such file; check the path")
+            raise TableError(f"{path}: no such file; check the path" + see("table-file"))
         if path.suffix.lower() in PARQUET:
             return ParquetBatches([str(path)])
         if path.suffix.lower() in ARROW:
@@ -92,13 +93,18 @@ def _as_arrow(source: Any) -> pa.Table:
     table = getattr(getattr(source, "data", None), "table", None)
     if isinstance(table, pa.Table):
         if getattr(source, "_indices", None) is not None:
-            raise TableError("the data set has an order of its own; call flatten_indices() first")
+            raise TableError(
+                "the data set has an order of its own; call flatten_indices() first"
+                + see("table-file")
+            )
         return table
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         return _from_pandas(source)
     if hasattr(source, "__arrow_c_stream__"):  # of polars, DuckDB and others
         return pa.table(source)
-    raise TableError(f"a table is a path, a table of Arrow or of pandas, not {type(source)}")
+    raise TableError(
+        f"a table is a path, a table of Arrow or of pandas, not {type(source)}" + see("table-file")
+    )
 
 
 def _from_pandas(table: Any) -> pa.Table:
@@ -117,7 +123,9 @@ def _from_pandas(table: Any) -> pa.Table:
 def _parquet_files(folder: Path) -> list[str]:
     files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in PARQUET)
     if not files:
-        raise TableError(f"{folder}: a folder without Parquet files ({', '.join(PARQUET)})")
+        raise TableError(
+            f"{folder}: a folder without Parquet files ({', '.join(PARQUET)})" + see("table-file")
+        )
     return files
 
 
@@ -131,7 +139,9 @@ def _mapped(path: Path) -> pa.Table:
                 file.seek(0)
                 return pa.ipc.open_stream(file).read_all()
     except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{path}: cannot be read as Arrow ({error})") from None
+        raise TableError(
+            f"{path}: cannot be read as Arrow ({error})" + see("table-file")
+        ) from None
 
 
 def _feature_columns(
@@ -142,18 +152,27 @@ def _feature_columns(
     for name in (target, *drop, *keep, *([weight] if weight else [])):
         if name not in names:
             known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            raise TableError(f"{batches.source}: no column {name!r}; the columns are {known}")
+            raise TableError(
+                f"{batches.source}: no column {name!r}; the columns are {known}"
+                + see("table-columns")
+            )
     taken = {target, weight, *drop}
     columns = [name for name in names if name not in taken]
     if not columns:
-        raise TableError(f"{batches.source}: no feature columns besides the target {target!r}")
+        raise TableError(
+            f"{batches.source}: no feature columns besides the target {target!r}"
+            + see("table-columns")
+        )
     return columns
 
 
 def _checked_weight(source: str, summary: Summary) -> list[str]:
     """Raise a TableError if a column has no weights; a line if some are missing."""
     if not (is_number(summary.type) or (is_text(summary.type) and summary.is_numeric)):
-        raise TableError(f"{source}: the weight {summary.name!r} has values that are no numbers")
+        raise TableError(
+            f"{source}: the weight {summary.name!r} has values that are no numbers"
+            + see("table-values")
+        )
     if not summary.missing:
         return []
     return [f"{summary.name}: {summary.missing:,} rows without a weight are left out"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...messages import see
 from .batches import ROWS, check_names, evenly, one_batch
 from .errors import TableError
 from .words import is_text
@@ -113,7 +114,9 @@ def _opened(path: str) -> pq.ParquetFile:
         return pq.ParquetFile(path, memory_map=True)
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise TableError(f"{path}: cannot be read as Parquet ({reason})") from None
+        raise TableError(
+            f"{path}: cannot be read as Parquet ({reason})" + see("table-file")
+        ) from None
 
 
 def _of_equal_length(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -146,10 +149,13 @@ def _check_shard(path: str, schema: pa.Schema, first: str, expected: pa.Schema) 
     """Raise a TableError if a file lacks a column, or has text where the first has none."""
     missing = [name for name in expected.names if name not in schema.names]
     if missing:
-        raise TableError(f"{path}: no column {missing[0]!r}, which {first} has")
+        raise TableError(
+            f"{path}: no column {missing[0]!r}, which {first} has" + see("table-columns")
+        )
     for field in expected:
         kind = schema.field(field.name).type
         if is_text(kind) != is_text(field.type):
             raise TableError(
                 f"{path}: column {field.name!r} is {kind}; in {first} it is {field.type}"
+                + see("table-columns")
             )

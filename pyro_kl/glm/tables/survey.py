@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...messages import see
 from .batches import Batches
 from .errors import TableError
 from .words import is_text, level_counts, numbers
@@ -203,4 +204,6 @@ def _count(values: Counter[object], array: pa.Array, missing: Sequence[str]) -> 
             cell = pair["values"]
             values[None if cell != cell else cell] += pair["counts"]
     else:
-        raise TableError(f"the target is of the type {array.type}; two values are needed")
+        raise TableError(
+            f"the target is of the type {array.type}; two values are needed" + see("table-target")
+        )

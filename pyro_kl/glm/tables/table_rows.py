@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
+from ...messages import see
 from ..passes.rows import ArrayRows, Chunk, never_empty
 from .batches import ROWS, Batches
 from .columns import Encoder, scales_of
@@ -147,7 +148,7 @@ class TableRows:
         if self.num_left_out == self.num_rows:
             raise TableError(
                 f"{self.source}: every row has a missing value; fill values in (impute), or drop "
-                "the columns that lack most"
+                "the columns that lack most" + see("table-values")
             )
         if keep is not None:
             columns = [part[:, keep] for part in columns]
@@ -174,6 +175,7 @@ class TableRows:
                 raise TableError(
                     f"{self.source}: row {self._row(index, int(place))}, column "
                     f"{self.names[feature]!r}: not finite; drop the column or mend the row"
+                    + see("table-values")
                 )
             keep = ~np.isnan(features).any(axis=0) & ~np.isnan(target[0])
             keep = keep & np.isfinite(weights[0][0]) if weights else keep
@@ -181,7 +183,7 @@ class TableRows:
             place = int(np.argmax(weights[0][0] < 0.0))
             raise TableError(
                 f"{self.source}: row {self._row(index, place)}: the weight {self._weight!r} is "
-                "negative"
+                "negative" + see("table-values")
             )
         return keep
 

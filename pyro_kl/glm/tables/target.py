@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ...messages import see
 from .errors import TableError
 from .words import coded, is_text, numbers
 
@@ -69,7 +70,10 @@ class Target:
 
     def _refuse(self, value: object) -> None:
         known = f"{shown(self.zero)} and {shown(self.one)}"
-        raise TableError(f"the target {self.name!r} is {shown(value)}; its values were {known}")
+        raise TableError(
+            f"the target {self.name!r} is {shown(value)}; its values were {known}"
+            + see("table-target")
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ class Count:
         wrong &= ~np.isnan(values)
         if wrong.any():
             value = shown(values[wrong][0].item())
-            raise TableError(f"the target {self.name!r} has the value {value}, which is no count")
+            raise TableError(
+                f"the target {self.name!r} has the value {value}, which is no count"
+                + see("table-target")
+            )
         return values
 
 
@@ -124,17 +131,17 @@ def find_target(
     """
     values = _sorted([value for value in counts if value is not None and counts[value]])
     if not values:
-        raise TableError(f"{source}: the target {name!r} has no values")
+        raise TableError(f"{source}: the target {name!r} has no values" + see("table-target"))
     if len(values) == 1:
         raise TableError(
             f"{source}: the target {name!r} has one class only ({shown(values[0])!r}); "
-            "two are needed"
+            "two are needed" + see("table-target")
         )
     if len(values) > 2:
         few = ", ".join(repr(shown(value)) for value in values[:4])
         raise TableError(
             f"{source}: the target {name!r} is not binary: it has {len(values)} distinct values "
-            f"({few}{', ...' if len(values) > 4 else ''})"
+            f"({few}{', ...' if len(values) > 4 else ''})" + see("table-target")
         )
     one = _positive(source, name, values, positive)
     zero = values[0] if one is values[1] else values[1]
@@ -155,7 +162,7 @@ def find_count(source: str, name: str, counts: Counter[object]) -> tuple[Count, 
         TableError: it is text.
     """
     if any(isinstance(value, (str, bool)) for value in counts):
-        raise TableError(f"{source}: the target {name!r} is no count")
+        raise TableError(f"{source}: the target {name!r} is no count" + see("table-target"))
     return Count(name), _missing_line(name, counts)
 
 
@@ -182,6 +189,9 @@ def _positive(source: str, name: str, values: list[object], positive: object | N
             if word in known_as:
                 return known_as[word]
         known = " and ".join(repr(shown(value)) for value in values)
-        raise TableError(f"{source}: the target {name!r} is never {wanted!r}; it is {known}")
+        raise TableError(
+            f"{source}: the target {name!r} is never {wanted!r}; it is {known}"
+            + see("table-target")
+        )
     words = [value for value in values if shown(value).lower() in POSITIVE]
     return words[0] if len(words) == 1 else values[1]
