@@ -232,14 +232,18 @@ def test_a_wrong_row_of_a_csv_is_found_by_its_line(tmp_path):
     lines = path.read_text().splitlines(keepends=True)
     lines[700] = "1,2\n"
     path.write_text("".join(lines))
-    with pytest.raises(TableError, match=r"t.csv: line 701 has 2 cells where the header has 4$"):
+    with pytest.raises(
+        TableError, match=r"t.csv: line 701 has 2 cells where the header has 4 \(more"
+    ):
         read_table(path, "y")
 
 
 def test_a_shard_that_lacks_a_column_is_named(tmp_path):
     shards(frame(), tmp_path)
     pq.write_table(pa.table({"a": [1.0], "b": [1], "y": ["yes"]}), tmp_path / "9.parquet")
-    with pytest.raises(TableError, match=r"9.parquet: no column 'colour', which .*0.parquet has$"):
+    with pytest.raises(
+        TableError, match=r"9.parquet: no column 'colour', which .*0.parquet has \(more"
+    ):
         read_table(tmp_path, "y")
 
 
@@ -247,7 +251,9 @@ def test_a_shard_with_other_types_is_named(tmp_path):
     shards(frame(), tmp_path)
     piece = frame().astype({"b": str})
     pq.write_table(pa.Table.from_pandas(piece), tmp_path / "9.parquet")
-    with pytest.raises(TableError, match=r"9.parquet: column 'b' is (large_)?string; in .*int64$"):
+    with pytest.raises(
+        TableError, match=r"9.parquet: column 'b' is (large_)?string; in .*int64 \(more"
+    ):
         read_table(tmp_path, "y")
 
 

@@ -61,7 +61,7 @@ def test_the_code_of_a_page_provokes_its_message(kind, tmp_path, monkeypatch):
     """The message on the page is the one that is printed, and ends in the page's own link."""
     monkeypatch.chdir(tmp_path)
     first, *rest = fences(kind, "python")
-    names = {"__name__": kind}
+    names = {"__name__": "page"}
     (printed,) = fences(kind, "text")
     assert in_general(printed) in map(in_general, provoked(first, kind, names))
     assert " ".join(printed.split()).endswith(see(kind))
