@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..messages import see
 from .style import FIRST, GREY, axes_or_new, finish, nats, plain
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def coefficients(
     rows = list(posterior.to_dicts())
     count = len(rows) if largest is None else largest
     if count < 1:
-        raise ValueError(f"at least one coefficient must be drawn, largest is {largest}")
+        raise ValueError(
+            f"at least one coefficient must be drawn, largest is {largest}" + see("option")
+        )
     kept = sorted(sorted(range(len(rows)), key=lambda i: -rows[i]["kl"])[:count])
     shown = [rows[i] for i in kept]
     ax = axes_or_new(ax, 6.4, 1.4 + 0.26 * len(shown))

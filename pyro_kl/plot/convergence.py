@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from ..divergence.estimate import Estimate
 from ..divergence.kl import kl
+from ..messages import see
 from .style import FIRST, SECOND, axes_or_new, finish, legend, nats, plain
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def convergence(
         ValueError: fewer than 100 samples, or a batch of distributions.
     """
     if num_samples < 100:
-        raise ValueError(f"num_samples must be at least 100, got {num_samples}")
+        raise ValueError(f"num_samples must be at least 100, got {num_samples}" + see("option"))
     count, mean, error = running_mean(p, q, num_samples)
     exact = _exact(p, q)
     ax = axes_or_new(ax)
@@ -101,7 +102,7 @@ def running_mean(
     if ratio.dim() != 1:
         raise ValueError(
             f"convergence draws one KL, but p and q have batch shape {tuple(ratio.shape[1:])}: "
-            "pick one element, or call .to_event() on both"
+            "pick one element, or call .to_event() on both" + see("picture")
         )
     # around the overall mean, so that the variance keeps its digits
     centre = ratio.mean()

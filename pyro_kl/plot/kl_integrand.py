@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from ..divergence.estimate import Estimate
 from ..divergence.kl import kl
+from ..messages import see
 from .style import (
     FIRST,
     GREY,
@@ -128,7 +129,7 @@ def kl_integrand(
     """
     check_univariate(p=p, q=q)
     if xlim is not None and not xlim[0] < xlim[1]:
-        raise ValueError(f"xlim must be an interval, got {xlim}")
+        raise ValueError(f"xlim must be an interval, got {xlim}" + see("option"))
     value = kl(p, q)
     window = window_of(p, q, _BEYOND) if xlim is None else Window(*xlim)
     areas = _areas(p, q, value, window)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch.distributions import Distribution
 
 from ..divergence.kl import kl
+from ..messages import see
 from ..registry.reduction import describe
 from .style import axes_or_new, finish, plain
 
@@ -71,17 +72,20 @@ def _names(
 ) -> list[str]:
     """The names of rows or columns, by default those of the classes."""
     if not len(distributions):
-        raise ValueError("kl_matrix needs at least one p and one q")
+        raise ValueError("kl_matrix needs at least one p and one q" + see("picture"))
     for distribution in distributions:
         if distribution.batch_shape:
             raise ValueError(
                 f"a cell shows one KL, but {describe(distribution)} has batch shape "
                 f"{tuple(distribution.batch_shape)}: pass its elements, or call .to_event()"
+                + see("picture")
             )
     if names is None:
         return [describe(distribution) for distribution in distributions]
     if len(names) != len(distributions):
-        raise ValueError(f"{option}: {len(names)} for {len(distributions)} distributions")
+        raise ValueError(
+            f"{option}: {len(names)} for {len(distributions)} distributions" + see("picture")
+        )
     return [plain(name) for name in names]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..messages import see
 from .style import TARGET, axes_or_new, finish, legend, plain, series
 
 if TYPE_CHECKING:
@@ -36,13 +37,21 @@ def reward_against_kl(
         ValueError: there is nothing to draw, or the lengths differ.
     """
     if len(kl) != len(reward):
-        raise ValueError(f"one KL for each reward: {len(kl)} KLs and {len(reward)} rewards")
+        raise ValueError(
+            f"one KL for each reward: {len(kl)} KLs and {len(reward)} rewards" + see("picture")
+        )
     if not len(kl) and optimum is None:
-        raise ValueError("reward_against_kl needs at least one policy, or the optimum")
+        raise ValueError(
+            "reward_against_kl needs at least one policy, or the optimum" + see("picture")
+        )
     if labels is not None and len(labels) != len(kl):
-        raise ValueError(f"one label for each policy: {len(labels)} labels, {len(kl)} policies")
+        raise ValueError(
+            f"one label for each policy: {len(labels)} labels, {len(kl)} policies" + see("picture")
+        )
     if optimum is not None and len(optimum[0]) != len(optimum[1]):
-        raise ValueError(f"the optimum has {len(optimum[0])} KLs and {len(optimum[1])} rewards")
+        raise ValueError(
+            f"the optimum has {len(optimum[0])} KLs and {len(optimum[1])} rewards" + see("picture")
+        )
     ax = axes_or_new(ax)
     if optimum is not None:
         ax.plot(*optimum, **TARGET.line, label="optimal policies")

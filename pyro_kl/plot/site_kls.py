@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..elbo.report import KLReport, SiteReport
+from ..messages import see
 from .style import BLACK, SERIES, axes_or_new, finish, legend, nats, plain
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def site_kls(report: KLReport, *, ax: Axes | None = None) -> Axes:
     """
     rows = [row for row in report if row.kind != "likelihood"]
     if not rows:
-        raise ValueError("no site of the report has a KL")
+        raise ValueError("no site of the report has a KL" + see("picture"))
     ax = axes_or_new(ax, 6.4, 1.6 + 0.36 * len(rows))
     seen: set[str] = set()
     for place, row in enumerate(rows):

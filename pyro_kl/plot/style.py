@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..messages import see
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -89,6 +91,7 @@ def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 4.0) -> Axe
     except ImportError:
         raise ImportError(
             "pictures need matplotlib: pip install 'pyro-kl[plot]', or pip install matplotlib"
+            + see("missing-library")
         ) from None
     return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 

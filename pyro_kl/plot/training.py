@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ..messages import see
 from .style import TARGET, axes_or_new, draw_steps, finish, legend, nats, plain, series, set_height
 
 if TYPE_CHECKING:
@@ -101,9 +102,11 @@ def check_history(history: TrainingHistory) -> None:
     """
     count = len(history.steps)
     if not count:
-        raise ValueError("the history has no steps: record some before they are drawn")
+        raise ValueError(
+            "the history has no steps: record some before they are drawn" + see("picture")
+        )
     if not history.kls:
-        raise ValueError("the history has no site with a KL")
+        raise ValueError("the history has no site with a KL" + see("picture"))
     lengths = {
         "elbo": len(history.elbo),
         "log_likelihood": len(history.log_likelihood),
@@ -113,6 +116,8 @@ def check_history(history: TrainingHistory) -> None:
     wrong = {name: length for name, length in lengths.items() if length != count}
     if wrong:
         found = ", ".join(f"{length} of {name}" for name, length in wrong.items())
-        raise ValueError(f"the history has {count} steps, but {found}")
+        raise ValueError(f"the history has {count} steps, but {found}" + see("picture"))
     if not any(map(math.isfinite, history.elbo)):
-        raise ValueError("the ELBO is infinite or not a number at every step of the history")
+        raise ValueError(
+            "the ELBO is infinite or not a number at every step of the history" + see("picture")
+        )

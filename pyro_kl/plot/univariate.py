@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..messages import see
 from ..registry.reduction import describe
 from ..registry.shapes import some_tensor
 from ..wrappers.circle import ends_of
@@ -34,16 +35,22 @@ def check_univariate(**distributions: Distribution) -> None:
     """
     for name, distribution in distributions.items():
         if not isinstance(distribution, Distribution):
-            raise TypeError(f"{name} must be a distribution, got {type(distribution).__name__}")
+            raise TypeError(
+                f"{name} must be a distribution, got {type(distribution).__name__}"
+                + see("not-a-distribution")
+            )
         if distribution.batch_shape or distribution.event_shape:
             raise ValueError(
                 f"a picture shows one univariate distribution, but {name} ("
                 f"{describe(distribution)}) has batch shape {tuple(distribution.batch_shape)} and "
                 f"event shape {tuple(distribution.event_shape)}: pass one element of it"
+                + see("picture")
             )
     if len({is_discrete(distribution) for distribution in distributions.values()}) > 1:
         kinds = ", ".join(f"{name} is {describe(d)}" for name, d in distributions.items())
-        raise ValueError(f"one of the distributions is discrete and the other is not: {kinds}")
+        raise ValueError(
+            f"one of the distributions is discrete and the other is not: {kinds}" + see("picture")
+        )
 
 
 def is_discrete(distribution: Distribution) -> bool:

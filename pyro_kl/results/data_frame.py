@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from ..messages import see
+
 #: The libraries that are tried, in this order, if nobody names one.
 LIBRARIES = ("pandas", "polars", "pyarrow")
 
@@ -30,7 +32,7 @@ def data_frame(
     """
     library = backend or next(filter(find_spec, LIBRARIES), None)
     if library is None:
-        raise ImportError(_missing("a library of data frames"))
+        raise ImportError(_missing("a library of data frames") + see("missing-library"))
     names = dict.fromkeys(name for row in rows for name in row)
     data = {name: [row.get(name) for row in rows] for name in names}
     if "pandas" in (library, getattr(library, "__name__", "")):
@@ -49,7 +51,7 @@ def _imported(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise ImportError(_missing(name)) from None
+        raise ImportError(_missing(name) + see("missing-library")) from None
 
 
 def _missing(what: str) -> str:
