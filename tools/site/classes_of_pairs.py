@@ -16,6 +16,7 @@ from pyro_kl import Pair, registered
 from pyro_kl.registry.register import families
 from tools.measured import measured
 
+from .citations import cited
 from .pages import fence, table
 
 
@@ -98,7 +99,7 @@ def _pair_table(pairs: Sequence[Pair], other: str) -> str:
 def _origin(pair: Pair) -> str:
     """The reference; that of a derived closed form is the references of both declarations."""
     composed = pair.derived and pair.method == "closed form"
-    return "the declarations of both" if composed else pair.reference
+    return "the declarations of both" if composed else cited(pair.reference)
 
 
 def _in_short(classes: Sequence[type[Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from pyro_kl import Family, Moment, Pair
 from pyro_kl.registry.register import families
 
+from .citations import cited
 from .classes_of_pairs import code_of, family_names, formulas_of, pair_tables, pairs_as
 from .formulas import density_in_latex, symbol_of
 from .pages import fence, table, toctree, write
@@ -68,7 +69,7 @@ def _page(family: Family, folder: Path) -> str:
             [(f"`{name}`", f"${symbol_of(name)}$") for name in family.parameters],
         ),
         _special_case(family),
-        f"Source: {family.reference}.",
+        f"Source: {cited(family.reference)}.",
         "## Computed with this version",
         integrand_picture(family, folder),
         *_compared(_shown_pairs(family)),

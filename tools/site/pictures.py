@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from torch.distributions import Distribution
 
 import pyro_kl.plot
 from pyro_kl import Family
 
 
 def integrand_picture(family: Family, folder: Path) -> str:
-    """Where the KL of two members comes from; "" if they cannot be drawn."""
-    if not hasattr(pyro_kl.plot, "kl_integrand") or family.vectors:
-        return ""
+    """Where the KL of two members comes from."""
     p, q = family.make(family.examples[0]), family.make(family.examples[1])
-    return picture(folder, family.name, pyro_kl.plot.kl_integrand, p, q, family.name)
+    text = f"Where the KL of two members of {family.name} comes from"
+    return _saved(pyro_kl.plot.kl_integrand(p, q), folder, family.name, text)
 
 
-def picture(folder: Path, name: str, draw: Any, p: Any, q: Any, alt: str) -> str:
-    """Draw and save a picture; returns the Markdown that shows it."""
-    axes = draw(p, q)
+def convergence_picture(p: Distribution, q: Distribution, folder: Path, name: str) -> str:
+    """The sampled KL over the number of samples, beside the exact one."""
+    torch.manual_seed(0)
+    axes = pyro_kl.plot.convergence(p, q, num_samples=5_000)
+    return _saved(axes, folder, name, f"The sampled KL of {name} against the exact one")
+
+
+def _saved(axes: Axes, folder: Path, name: str, text: str) -> str:
+    """Save a picture; returns the Markdown that shows it."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     axes.figure.savefig(folder / f"pictures/{name}.png", dpi=110, bbox_inches="tight")
-    plt.close(axes.figure)
-    return f"![{draw.__name__} of two members of {alt}](pictures/{name}.png)"
+    plt.close("all")
+    return f"![{text}](pictures/{name}.png)"

@@ -15,12 +15,14 @@ from pyro_kl.registry.warnings import quiet
 
 from .classes_of_pairs import formulas_of, pair_tables, structured_classes
 from .pages import fence, table, toctree, write
+from .pictures import convergence_picture
 
 
 def write_structured(root: Path) -> None:
     """docs/reference/structured: an index and the pages."""
     classes = structured_classes()
-    pages = {cls.__name__: _page(cls) for cls in classes}
+    folder = root / "docs/reference/structured"
+    pages = {cls.__name__: _page(cls, folder) for cls in classes}
     rows = [(f"[{cls.__name__}]({cls.__name__}.md)", _summary(cls)) for cls in classes]
     pages["index"] = "\n\n".join(
         [
@@ -32,7 +34,7 @@ def write_structured(root: Path) -> None:
             toctree([cls.__name__ for cls in classes], hidden=True),
         ]
     )
-    write(root / "docs/reference/structured", pages)
+    write(folder, pages)
 
 
 def _summary(cls: type[Any]) -> str:
@@ -58,13 +60,13 @@ def _constraint(constraint: Any) -> str:
     return {"Real": "real", "GreaterThan(lower_bound=0.0)": "positive"}.get(words, words)
 
 
-def _page(cls: type[Any]) -> str:
+def _page(cls: type[Any], folder: Path) -> str:
     parameters = _parameters(cls)
     blocks = [f"# {cls.__name__}", f"`{_public(cls)}`"]
     if parameters:
         rows = [(f"`{name}`", words) for name, words in parameters.items()]
         blocks.append(table(("parameter", "values"), rows))
-    blocks += [formulas_of(cls), _numbers(cls), pair_tables(cls)]
+    blocks += [formulas_of(cls), _numbers(cls, folder), pair_tables(cls)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -76,7 +78,7 @@ def _public(cls: type[Any]) -> str:
     return f"{module}.{cls.__name__}"
 
 
-def _numbers(cls: type[Any]) -> str:
+def _numbers(cls: type[Any], folder: Path) -> str:
     """Worked cases of the class's pairs, computed with this version."""
     shown = [
         (pair, pair.cases[0])
@@ -85,10 +87,17 @@ def _numbers(cls: type[Any]) -> str:
     ]
     if not shown:
         return ""
-    blocks = ["## Computed with this version"]
+    shown.sort(key=lambda each: each[0].p is not each[0].q)
+    blocks = ["## Computed with this version", _picture(*shown[0], cls, folder)]
     for pair, case in shown[:3]:
         blocks += [_arguments(pair, case), fence(_compared(pair, case))]
-    return "\n\n".join(blocks)
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _picture(pair: Pair, case: Case, cls: type[Any], folder: Path) -> str:
+    if getattr(pair.make_p, "samples", ""):  # why p cannot be drawn
+        return ""
+    return convergence_picture(*pair.made(case), folder, cls.__name__)
 
 
 def _arguments(pair: Pair, case: Case) -> str:

@@ -11,6 +11,7 @@ import torch
 from pyro_kl.divergence.classes import class_rows
 from pyro_kl.likelihoods import LIKELIHOODS, Likelihood
 
+from .citations import cited
 from .classes_of_pairs import family_names, structured_classes
 from .pages import table, write_page
 
@@ -60,7 +61,7 @@ def _likelihoods() -> str:
             each.possible,
             each.method,
             _largest_error(each),
-            each.reference,
+            cited(each.reference),
         )
         for each in LIKELIHOODS
     ]
