@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.distributions import Distribution
 
@@ -28,8 +28,8 @@ def kl_matrix(
 ) -> Axes:
     """Draw KL(p_i || q_j) as a heat map with the nats in its cells.
 
-    A darker cell is a larger KL, on a logarithmic scale. An infinite KL is hatched and says so, a
-    pair without a KL has a dash.
+    A darker cell is a larger KL, on a logarithmic scale; a KL of 0 is white. An infinite KL is
+    hatched and says so, a pair without a KL has a dash.
 
     Args:
         ps: distributions without batch dimensions, one for each row.
@@ -52,9 +52,9 @@ def kl_matrix(
     ax = axes_or_new(ax, 2.0 + 0.85 * len(others), 1.4 + 0.55 * len(ps))
     _draw(ax, values)
     ax.set_yticks(range(len(rows)), rows)
-    ax.set_xticks(range(len(columns)), columns)
-    if sum(map(len, columns)) > 12 * len(columns):
-        ax.tick_params(axis="x", labelrotation=30)
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    long = max(map(len, columns)) > 12
+    ax.set_xticks(range(len(columns)), columns, **(slanted if long else {}))
     ax.set_ylabel("p")
     ax.set_xlabel("q")
     ax.tick_params(length=0)
@@ -98,12 +98,10 @@ def _kl(p: Distribution, q: Distribution) -> float:
 
 
 def _draw(ax: Axes, values: list[list[float]]) -> None:
-    """Draw the cells: white is 0, the darkest the largest finite KL."""
+    """Draw the cells and what is written in them."""
     from matplotlib.patches import Rectangle
 
-    finite = [value for row in values for value in row if math.isfinite(value)]
-    largest = max(finite, default=0.0)
-    shade = [[_shade(value, largest) for value in row] for row in values]
+    shade = _shades(values)
     ax.imshow(shade, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):
@@ -121,8 +119,12 @@ def _draw(ax: Axes, values: list[list[float]]) -> None:
             )  # fmt: skip
 
 
-def _shade(value: float, largest: float) -> float:
-    """How dark a cell is, from 0 to 1: logarithmic over three powers of ten."""
-    if not (math.isfinite(value) and value > 0):
-        return 0.0
-    return min(max(1.0 + math.log10(value / largest) / 3.0, 0.0), 1.0)
+def _shades(values: list[list[float]]) -> list[list[float]]:
+    """How dark each cell is, from 0 to 1: logarithmic, over a power of ten at least."""
+    logs = [[math.log10(x) if 0 < x < math.inf else None for x in row] for row in values]
+    known = [x for row in logs for x in row if x is not None]
+    high = max(known, default=0.0)
+    low = min([*known, high - 1.0])
+    return [
+        [0.0 if x is None else 0.1 + 0.9 * (x - low) / (high - low) for x in row] for row in logs
+    ]

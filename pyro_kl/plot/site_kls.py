@@ -48,7 +48,9 @@ def site_kls(report: KLReport, *, ax: Axes | None = None) -> Axes:
     errors = any(row.standard_error > 0 for row in rows)
     note = "; error bars: ± 2 standard errors" if errors else ""
     ax.set_xlabel(f"KL(guide || prior), nats{note}")
-    legend(ax)
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    kinds = [kind for kind in _KINDS if kind in handles]
+    legend(ax, handles=[handles[kind] for kind in kinds], labels=kinds)
     return finish(
         ax,
         f"KL(guide || prior) of each site: {nats(report.kl)} nats; ELBO {nats(report.elbo)} nats",

@@ -22,8 +22,9 @@ from ..wrappers.log_prob import log_prob_anywhere
 _SAMPLES = 20_000
 #: The mass on either side that a picture may leave out.
 _LEFT_OUT = 0.005
-#: A heavy tail is left out from so many interquartile ranges on.
-_REACH = 5.0
+#: A heavy tail is left out from so many interquartile ranges on: of the first distribution of a
+#: picture, and of the second.
+_REACH = (5.0, 3.0)
 
 
 def check_univariate(**distributions: Distribution) -> None:
@@ -143,7 +144,7 @@ def window_of(first: Distribution, second: Distribution, beyond: float) -> Windo
     logarithmic = not is_discrete(first) and _spans_decades(first, second, samples[0])
     if logarithmic:
         samples = [torch.log(x.clamp(min=1e-300)) for x in samples]
-    (low, high), (other_low, other_high) = map(_bulk, samples)
+    (low, high), (other_low, other_high) = map(_bulk, samples, _REACH)
     reach = beyond * (high - low)
     low = min(low, max(other_low, low - reach))
     high = max(high, min(other_high, high + reach))
@@ -172,12 +173,12 @@ def _quantile(samples: Tensor, share: float) -> float:
     return float(samples[int(share * (len(samples) - 1))])
 
 
-def _bulk(samples: Tensor) -> tuple[float, float]:
+def _bulk(samples: Tensor, most: float) -> tuple[float, float]:
     """Quantiles with nearly all of the mass between them, nearer where a tail is heavy."""
     low, quarter, middle, rest, high = (
         _quantile(samples, share) for share in (_LEFT_OUT, 0.25, 0.5, 0.75, 1 - _LEFT_OUT)
     )
-    reach = _REACH * max(rest - quarter, 0.05 * (high - low))
+    reach = most * max(rest - quarter, 0.01 * (high - low))
     return max(low, middle - reach), min(high, middle + reach)
 
 
