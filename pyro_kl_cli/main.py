@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from .parser import parsed, versions
-from .refused import Refused
+from .parser import PROGRAM, parsed, versions
+from .refused import Failed, Refused
 
 #: The module and the function of each command. A module is imported when its command is run: some
 #: import torch.
@@ -19,6 +19,7 @@ _COMMANDS = {
     "explain": ("explain", "run"),
     "compare": ("answers", "run_compare"),
     "fit": ("fit", "run"),
+    "check": ("check", "run"),
     "help": ("help_pages", "run"),
 }
 
@@ -34,19 +35,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         request, 130 for Ctrl-C.
     """
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without Greek letters
+        sys.stdout.reconfigure(errors="replace")  # for a terminal without Greek letters
     try:
-        arguments = parsed(list(sys.argv[1:] if argv is None else argv))
-        print(versions() if arguments.version else _function(arguments)(arguments))
-        sys.stdout.flush()
-    except Refused as refused:
-        print(refused, file=sys.stderr)
-        return 2
+        return _ended(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:
         _drop_output()
         return 1
     except KeyboardInterrupt:
         return 130
+    except OSError as error:  # a full disk behind `>`
+        _drop_output()
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+
+
+def _ended(argv: list[str]) -> int:
+    """Run the command and print its answer; the exit code."""
+    try:
+        arguments = parsed(argv)
+        print(versions() if arguments.version else _function(arguments)(arguments), flush=True)
+    except Refused as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    except Failed as failed:
+        print(failed, flush=True)
+        return 1
     return 0
 
 
@@ -56,5 +69,5 @@ def _function(arguments: argparse.Namespace) -> Callable[[argparse.Namespace], s
 
 
 def _drop_output() -> None:
-    """The reader, such as `head`, has closed the pipe: what is left to write goes nowhere."""
+    """Nothing more can be written, as to a closed pipe: what is left to write goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,6 +11,7 @@ from . import fit
 from .package import version
 from .refused import did_you_mean
 
+PROGRAM = "pyro-kl"
 _DESCRIPTION = """\
 KL divergences of torch's and Pyro's distributions: which there are, how they
 are computed, how large they are. Values are in nats, and P comes first, as in
@@ -25,7 +26,7 @@ examples:
 
 exit codes:
   0    done
-  1    `check` found a failure; or the reader of the output, as `head`, is gone
+  1    `check` found a failure; or the output could not be written
   2    the request is wrong, and one line on stderr says why
   130  stopped by Ctrl-C
 """
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """The parser of all commands."""
     made = Parser(
-        prog="pyro-kl",
+        prog=PROGRAM,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,12 +60,16 @@ def parser() -> Parser:
         command = commands.add_parser(
             name,
             help=purpose,
-            description=purpose[0].upper() + purpose[1:] + ".",
+            description=_sentence(purpose),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_arguments(command)
         command.set_defaults(parser=command)
     return made
+
+
+def _sentence(purpose: str) -> str:
+    return purpose[0].upper() + purpose[1:] + ("" if purpose.endswith("?") else ".")
 
 
 def parsed(argv: list[str]) -> argparse.Namespace:
@@ -154,6 +159,21 @@ def _compare(command: argparse.ArgumentParser) -> None:
     )
 
 
+_CHECK = """\
+Worked cases of all pairs, one stored reference value of each family's pairs
+against its tabulated error, samples beside exact values, and the conformance
+checks of pyro_kl.check: values against an integral of the densities, gradients
+against differences, shapes, dtypes, nan, infinity, KL(P || P) = 0.
+"""
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--full", action="store_true", help="conformance checks of every pair (minutes)"
+    )
+    command.epilog = _CHECK
+
+
 def _help(command: argparse.ArgumentParser) -> None:
     command.add_argument("kind", nargs="?", metavar="KIND", help="the word that the message has")
 
@@ -169,5 +189,6 @@ _COMMANDS = {
     "explain": ("formula, condition, error and reference of a pair", _two),
     "compare": ("the exact KL beside a sampled one", _compare),
     "fit": ("a Bayesian logistic regression of a table", _fit),
+    "check": ("is this machine's arithmetic as promised?", _check),
     "help": ("what an error or a warning means, and what to do", _help),
 }

@@ -1,4 +1,4 @@
-"""The error of a command that cannot do what it was asked for."""
+"""How a command ends that cannot do what it was asked for, or whose answer is no."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class Refused(Exception):
     """What was asked for cannot be done; the message says what is wrong and what to do."""
+
+
+class Failed(Exception):
+    """The command ran, and its answer is no; the message is the last line of the answer."""
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -2,14 +2,16 @@
 
     python -m tools.pair_index [--check]
 
-writes pyro_kl_cli/index.json from the registry and from tools/accuracy.json. `--check` writes
-nothing and says whether the file is up to date.
+writes pyro_kl_cli/index.json from the registry and from tools/accuracy.json, and
+pyro_kl_cli/reference_values.json, of which `pyro-kl check` tries every value, from the values that
+the tests have. `--check` writes nothing and says whether the files are up to date.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import math
 import sys
 import textwrap
 import warnings
@@ -25,10 +27,11 @@ from torch.distributions import Distribution
 from pyro_kl import Pair, registered
 from pyro_kl.divergence.classes import class_rows
 from pyro_kl.registry.register import pair_of
+from tests.conformance.cases import DUOS
 
 from .measured import measured
 
-INDEX = Path(__file__).parents[1] / "pyro_kl_cli" / "index.json"
+FOLDER = Path(__file__).parents[1] / "pyro_kl_cli"
 
 
 #: What a row of `pairs` has, in this order. A string is stored once, in `texts`, and a row has its
@@ -121,6 +124,20 @@ def _resolved() -> Iterator[tuple[str, str, Pair | None]]:
                 yield p, q, pair_of(p_class, q_class)
 
 
+def reference_values() -> dict[str, Any]:
+    """One value for each pair whose error is tabulated: the one that is nearest to 1 nat.
+
+    There log p - log q has light tails, so that samples agree with it too.
+    """
+    chosen = {}
+    for duo in DUOS:
+        rows = duo.measurable_rows()
+        if rows and duo.pair.name in measured():
+            row = min(rows, key=lambda row: abs(math.log(row.kl)))
+            chosen[duo.pair.name] = [row.p, row.q, row.kl]
+    return {"values": chosen}
+
+
 def written(index: dict[str, Any]) -> str:
     """The index as compact JSON, an entry on a line, so that a change is a change of few lines."""
 
@@ -136,13 +153,23 @@ def written(index: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    text = written(made())
+    texts = {
+        FOLDER / "index.json": written(made()),
+        FOLDER / "reference_values.json": written(reference_values()),
+    }
     if "--check" in sys.argv[1:]:
-        current = INDEX.is_file() and INDEX.read_text(encoding="utf-8") == text
-        print("up to date" if current else "stale: run `python -m tools.pair_index`")
-        return int(not current)
-    INDEX.write_text(text, encoding="utf-8")
-    print(f"wrote {INDEX.name}: {len(text):,} bytes")
+        stale = [
+            path.name
+            for path, text in texts.items()
+            if not path.is_file() or path.read_text(encoding="utf-8") != text
+        ]
+        print(
+            f"stale: {', '.join(stale)}: run `python -m tools.pair_index`" if stale else "current"
+        )
+        return int(bool(stale))
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.name}: {len(text):,} bytes")
     return 0
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+import subprocess
 import sys
+import time
 from itertools import product
+from pathlib import Path
 
 import pyro.distributions as dist
 import pytest
@@ -17,6 +21,8 @@ from pyro_kl.divergence.classes import concrete_classes, members
 from pyro_kl.registry.register import pair_of
 from pyro_kl_cli.main import main
 from pyro_kl_cli.tables import plain as columns
+
+ROOT = Path(__file__).parents[2]
 
 
 def printed(capsys, *arguments):
@@ -144,14 +150,52 @@ def test_wrapped_cells_keep_every_word():
     assert columns(rows).splitlines()[1] == "A || B  one two three four five six"
 
 
-def test_a_closed_pipe_is_quiet(capsys, monkeypatch):
+@pytest.mark.parametrize("arguments", [["pairs"], ["--help"], ["compare", "Gamma", "LogNormal"]])
+def test_a_closed_pipe_is_quiet(arguments):
+    """The reader is gone before the first byte, as `head -0` is while torch is loading."""
     reads, writes = os.pipe()
     os.close(reads)
-    with os.fdopen(writes, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        assert main(["pairs"]) == 1
-        monkeypatch.undo()
-    assert capsys.readouterr().err == ""
+    process = run(arguments, stdout=writes)
+    os.close(writes)
+    code = 0 if arguments == ["--help"] else 1  # argparse takes no notice
+    assert (process.returncode, process.stderr) == (code, "")
+
+
+def test_a_full_disk_is_said():
+    with open("/dev/full", "w") as full:
+        process = run(["pairs"], stdout=full)
+    assert process.returncode == 1
+    assert "No space left" in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_output_that_is_closed_is_no_error():
+    shell = f"{sys.executable} -m pyro_kl_cli pairs Gamma LogNormal >&-"
+    process = subprocess.run(shell, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_ctrl_c_ends_without_a_traceback():
+    """While torch is loading or while the KL is computed: whatever comes first."""
+    arguments = ["compare", "Gamma(2, 1)", "LogNormal(0, 1)", "--samples", "100000000"]
+    command = [sys.executable, "-m", "pyro_kl_cli", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (130, "")
+
+
+def test_letters_that_the_terminal_has_not():
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = run(["explain", "Pareto", "Gamma"], stdout=subprocess.PIPE, env=ascii_only)
+    assert process.returncode == 0
+    assert process.stdout.isascii()
+
+
+def run(arguments, **options):
+    command = [sys.executable, "-m", "pyro_kl_cli", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, **options)
 
 
 def test_version(capsys):
