@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import pyro_kl
 from pyro_kl import Family, Moment, Pair
 from pyro_kl.registry.register import families
 
@@ -58,6 +60,7 @@ def _index(declared: list[Family]) -> str:
 
 
 def _page(family: Family, folder: Path) -> str:
+    shown = _shown_pairs(family)
     blocks = [
         f"# {family.name}",
         f"`{family.distribution.__module__.split('.')[0]}`'s class "
@@ -71,8 +74,8 @@ def _page(family: Family, folder: Path) -> str:
         _special_case(family),
         f"Source: {cited(family.reference)}.",
         "## Computed with this version",
-        integrand_picture(family, folder),
-        *_compared(_shown_pairs(family)),
+        _picture(family, shown, folder),
+        *_compared(shown),
         formulas_of(family.distribution),
         _as_p(family),
         _as_q(family),
@@ -109,14 +112,32 @@ def _rank(name: str) -> int:
     return USUAL.index(name) if name in USUAL else len(USUAL)
 
 
+def _examples(pair: Pair) -> tuple[Family, Family, int]:
+    """The two families of a pair, and which example of q is compared with p's first one."""
+    named = {each.distribution: each for each in families()}
+    return named[pair.p], named[pair.q], int(pair.p is pair.q)
+
+
+def _picture(family: Family, pairs: list[Pair], folder: Path) -> str:
+    """The integrand of one pair: p and q can both be seen where the KL is about a third."""
+    drawn = []
+    for pair in pairs:
+        p, q, index = _examples(pair)
+        members = p.make(p.examples[0]), q.make(q.examples[index])
+        names = _name(p, 0), _name(q, index)
+        distance = abs(math.log(float(pyro_kl.kl(*members).value) / 0.3))
+        drawn.append((distance, members, names))
+    _, members, names = min(drawn, key=lambda each: each[0])
+    return integrand_picture(*members, names, folder, family.name)
+
+
 def _compared(pairs: list[Pair]) -> list[str]:
     """A block of code for each pair, with what it prints."""
-    named = {each.distribution: each for each in families()}
     codes = []
     for pair in pairs:
-        p, q = (named[cls] for cls in (pair.p, pair.q))
-        left, right = _made(p, 0), _made(q, 1 if p is q else 0)
-        codes.append(f"p = {left}\nq = {right}\nprint(pyro_kl.compare(p, q, num_samples=10_000))")
+        p, q, index = _examples(pair)
+        made = f"p = {_made(p, 0)}\nq = {_made(q, index)}"
+        codes.append(f"{made}\nprint(pyro_kl.compare(p, q, num_samples=10_000))")
     imports = ["import pyro.distributions as dist", "import pyro_kl"]
     if any("torch." in code for code in codes):
         imports.insert(1, "import torch")
@@ -133,6 +154,14 @@ def _made(family: Family, index: int) -> str:
     example = family.examples[index]
     short = ", ".join(f"{name}={_number(x)}" for name, x in example.items())
     return f"dist.{family.name}({short})"
+
+
+def _name(family: Family, index: int) -> str:
+    """An example as a picture names it."""
+    values = family.examples[index].values()
+    return (
+        f"{family.name}({', '.join(f'{x:g}' if isinstance(x, float) else str(x) for x in values)})"
+    )
 
 
 def _number(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,17 +10,14 @@ from matplotlib.axes import Axes
 from torch.distributions import Distribution
 
 import pyro_kl.plot
-from pyro_kl import Family
 
 
-def integrand_picture(family: Family, folder: Path) -> str:
-    """Where the KL of two members comes from: of the examples whose KL is closest to 1 nat."""
-    every = [family.make(example) for example in family.examples]
-    torch.manual_seed(0)
-    members = [p for p in every if len(p.sample((100,)).unique()) > 1]  # some have one value only
-    p, q = min(permutations(members, 2), key=lambda pair: abs(pyro_kl.kl(*pair).item() - 1))
-    text = f"Where the KL of two members of {family.name} comes from"
-    return _saved(pyro_kl.plot.kl_integrand(p, q), folder, family.name, text)
+def integrand_picture(
+    p: Distribution, q: Distribution, names: tuple[str, str], folder: Path, name: str
+) -> str:
+    """Where the KL of two distributions comes from."""
+    text = f"Where the KL comes from: p = {names[0]}, q = {names[1]}"
+    return f"{text}.\n\n{_saved(pyro_kl.plot.kl_integrand(p, q), folder, name, text)}"
 
 
 def convergence_picture(p: Distribution, q: Distribution, folder: Path, name: str) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import tempfile
+import textwrap
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pyro
@@ -16,13 +20,31 @@ def printed(code: str, names: dict[str, Any] | None = None, title: str = "<page>
     names = {} if names is None else names
     pyro.set_rng_seed(0)
     out = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(out):
+    folder = tempfile.TemporaryDirectory()  # for files that a block writes
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out), folder, _inside(folder.name):
         warnings.simplefilter("always")
-        warnings.showwarning = lambda text, kind, *_, **__: print(f"{kind.__name__}: {text}")
+        warnings.showwarning = lambda text, kind, *_, **__: print(_wrapped(kind, text))
         try:
             exec(compile(code, title, "exec"), names)
         except Exception as error:
-            print(f"{type(error).__name__}: {error}")
+            print(_wrapped(type(error), error))
     torch.set_default_dtype(torch.float32)
     pyro.clear_param_store()
     return out.getvalue().rstrip()
+
+
+@contextlib.contextmanager
+def _inside(folder: str) -> Iterator[None]:
+    """Work in a folder, as `contextlib.chdir` of Python 3.11 does."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _wrapped(kind: type[Any], text: object) -> str:
+    """A message of one long line at 80 columns."""
+    lines = f"{kind.__name__}: {text}".splitlines()
+    return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines)
