@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .pages import fence, table, toctree, write
-from .run import printed
+from .run import empty_folder, printed
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -37,4 +37,6 @@ def _with_output(source: Path) -> str:
         text = printed(block[1], names, title=source.name)
         return block[0] + (f"\n\n{fence(text)}" if text else "")
 
-    return BLOCK.sub(with_output, source.read_text())
+    text = source.read_text()
+    with empty_folder():
+        return BLOCK.sub(with_output, text)

@@ -20,8 +20,7 @@ def printed(code: str, names: dict[str, Any] | None = None, title: str = "<page>
     names = {} if names is None else names
     pyro.set_rng_seed(0)
     out = io.StringIO()
-    folder = tempfile.TemporaryDirectory()  # for files that a block writes
-    with warnings.catch_warnings(), contextlib.redirect_stdout(out), folder, _inside(folder.name):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out):
         warnings.simplefilter("always")
         warnings.showwarning = lambda text, kind, *_, **__: print(_wrapped(kind, text))
         try:
@@ -34,14 +33,15 @@ def printed(code: str, names: dict[str, Any] | None = None, title: str = "<page>
 
 
 @contextlib.contextmanager
-def _inside(folder: str) -> Iterator[None]:
-    """Work in a folder, as `contextlib.chdir` of Python 3.11 does."""
+def empty_folder() -> Iterator[None]:
+    """Work in an empty folder, where the blocks of a page may write files."""
     before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 def _wrapped(kind: type[Any], text: object) -> str:
