@@ -339,7 +339,7 @@ def draw(
     from pyro_kl import plot
 
     figures = [
-        Figure(size, dpi=150, layout="constrained")
+        Figure(size, dpi=120, layout="constrained")
         for size in ((8.0, 4.8), (9.4, 5.2), (8.0, 4.5))
     ]
     plot.elbo_terms(svi.history, optimum=optimum, ax=figures[0].subplots())

@@ -52,9 +52,10 @@ def elbo_terms(
     if optimum is not None:
         tops.append(optimum)
         ax.axhline(optimum, **TARGET.line, label=f"largest ELBO: {nats(optimum)}")
-    draw_steps(ax, steps, set_height(ax, steps, elbo, max(filter(math.isfinite, tops))))
+    top = max(filter(math.isfinite, tops))
+    draw_steps(ax, steps, set_height(ax, steps, elbo, top, room=0.25))
     ax.set_ylabel("nats")
-    legend(ax, loc="lower right")
+    legend(ax, loc="lower right", ncols=2, columnspacing=1.2)
     return finish(
         ax,
         f"ELBO = E[log likelihood] - KL(guide || prior)\n"

@@ -137,17 +137,20 @@ def draw_steps(ax: Axes, steps: Sequence[int], note: str = "") -> None:
     ax.set_xlabel(f"step ({note})" if note else "step")
 
 
-def set_height(ax: Axes, steps: Sequence[int], elbo: Sequence[float], top: float) -> str:
+def set_height(
+    ax: Axes, steps: Sequence[int], elbo: Sequence[float], top: float, room: float = 0.0
+) -> str:
     """Set the vertical range by the ELBO after a tenth of the steps; say what it leaves out.
 
     Early in a fit the ELBO is lower by orders of magnitude, and would leave a flat line of all
-    that follows.
+    that follows. `room` is left below for a legend, as a share of the range.
     """
     finite = [(x, y) for x, y in zip(steps, elbo, strict=True) if math.isfinite(y)]
     start = steps[0] + 0.1 * (steps[-1] - steps[0])
     low = min([y for x, y in finite if x >= start] or [y for _, y in finite])
     margin = 0.08 * max(top - low, 1e-3 * max(abs(top), 1.0))
-    ax.set_ylim(low - margin, top + margin)
-    if min(y for _, y in finite) >= low - margin:
+    bottom = low - margin - room * (top - low)
+    ax.set_ylim(bottom, top + margin)
+    if min(y for _, y in finite) >= bottom:
         return ""
     return f"the ELBO begins at {nats(finite[0][1])} nats, below the axis"
