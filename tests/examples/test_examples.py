@@ -15,6 +15,7 @@ import torch
 
 from examples import hierarchical, kl_by_hand
 from examples import logistic_regression as example
+from pyro_kl.messages import see
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = "a,b,y\n" + "".join(
@@ -222,7 +223,8 @@ def test_the_command_line_itself_shows_no_traceback(tmp_path):
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == f"error: {tmp_path / 'none.csv'}: no such file; check the path\n"
+    said = f"error: {tmp_path / 'none.csv'}: no such file; check the path"
+    assert done.stderr == f"{said}{see('table-file')}\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to another process needs POSIX")
