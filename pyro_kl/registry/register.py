@@ -242,7 +242,8 @@ def _check_free(pair: Pair) -> None:
     if known is not None and not known.derived:
         if known.owner != pair.owner:
             raise ValueError(
-                f"KL({pair.name}) is already registered to {known.owner}." + see("register-a-pair")
+                f"KL({pair.name}) is already registered to {known.owner}. Import one of the two "
+                "modules only, or declare a subclass." + see("register-a-pair")
             )
         return
     owner = upstream_owner(pair.p, pair.q)

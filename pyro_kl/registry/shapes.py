@@ -37,7 +37,8 @@ def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
     except RuntimeError:
         raise ValueError(
             f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
-            f"and {tuple(q.batch_shape)} do not broadcast." + see("batch-shapes")
+            f"and {tuple(q.batch_shape)} do not broadcast. From the right, two sizes have to be "
+            "equal, or one of them 1." + see("batch-shapes")
         ) from None
 
 

@@ -7,6 +7,7 @@ import builtins
 import re
 import sys
 import warnings
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,12 @@ def test_a_page_fits_a_terminal(kind):
     assert max(map(len, lines)) < 80
     for heading in ("## What it means", "## What to do", "## Example"):
         assert heading in lines
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_page_names_is_public(kind):
+    for name in re.findall(r"\bpyro_kl((?:\.\w+)+)", (PAGES / f"{kind}.md").read_text()):
+        assert attrgetter(name[1:])(pyro_kl) is not None
 
 
 def calls():

@@ -188,7 +188,8 @@ class SparseDesign:
     def precision(self, curvature: Tensor) -> Tensor:
         """Return ``Z' diag(curvature) Z``."""
         raise NotImplementedError(
-            "The precision of sparse rows is kept as its diagonal." + see("covariance")
+            "The precision of sparse rows is kept as its diagonal; pass covariance='diagonal'."
+            + see("covariance")
         )
 
     def precision_diagonal(self, curvature: Tensor) -> Tensor:

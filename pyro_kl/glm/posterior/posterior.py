@@ -120,7 +120,8 @@ class Posterior(Result):
         if hasattr(features, "num_chunks"):
             if tuple(features.names) != self.names:
                 raise ValueError(
-                    "X has rows with other columns than those of the posterior"
+                    f"the columns of X are {', '.join(features.names[:4])}, ...; those of the "
+                    f"posterior are {', '.join(self.names[:4])}, ...: read the same columns"
                     + see("other-columns")
                 )
             here = prior_from(self, features)  # the same Gaussian in the units of these rows
