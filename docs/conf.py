@@ -58,8 +58,6 @@ if (ROOT / "docs/gallery").is_dir() and not only:
     sphinx_gallery_conf = {
         "examples_dirs": "gallery",
         "gallery_dirs": "pictures",
-        "backreferences_dir": "pictures/uses",
-        "doc_module": ("pyro_kl",),
         "download_all_examples": False,
         "show_signature": False,
         "min_reported_time": 10_000,

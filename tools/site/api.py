@@ -35,11 +35,11 @@ def write_api(root: Path) -> None:
     groups: dict[str, list[tuple[str, Any]]] = {title: [] for title in GROUPS.values()}
     for qualified, found in public_objects():
         groups[_group(qualified, found)].append((qualified, found))
-    uses = {page: _code_of(page) for page in _pages_with_code(root / "docs")}
+    uses = _code_by_page(root / "docs")
     pages = {"index": _index(groups)}
     for members in groups.values():
         for qualified, found in members:
-            pages[qualified] = _page(qualified, found, root / "docs", uses)
+            pages[qualified] = _page(qualified, found, uses)
     write(root / "docs/reference/api", pages)
 
 
@@ -88,16 +88,14 @@ def _first_sentence(found: Any) -> str:
     return re.sub(r"\s+", " ", doc.split("\n\n")[0])
 
 
-def _page(qualified: str, found: Any, docs: Path, uses: dict[Path, str]) -> str:
-    blocks = [f"# {qualified}", "```{eval-rst}\n" + _directive(qualified, found) + "\n```"]
+def _page(qualified: str, found: Any, uses: dict[tuple[str, str], str]) -> str:
+    blocks = [f"# {qualified}", fence(_directive(qualified, found), "{eval-rst}")]
     name = qualified.rpartition(".")[2]
     word = re.compile(rf"\b{re.escape(name)}\b")
     users = [page for page, code in uses.items() if word.search(code) and "pyro_kl" in code]
     if users:
-        items = [f"- [{_title(page)}](../../{page.relative_to(docs)})" for page in users]
+        items = [f"- [{title}](../../{path})" for path, title in users]
         blocks += ["## Used in", "\n".join(items)]
-    if (docs / "gallery").is_dir():
-        blocks.append(fence(f".. minigallery:: {qualified}", "{eval-rst}"))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -112,14 +110,15 @@ def _directive(qualified: str, found: Any) -> str:
     return f".. {kind}:: {qualified}"
 
 
-def _pages_with_code(docs: Path) -> list[Path]:
-    parts = ("tutorials", "how_to", "explanations")
-    return sorted(page for part in parts for page in (docs / part).glob("*.md"))
-
-
-def _code_of(page: Path) -> str:
-    return "\n".join(CODE.findall(page.read_text()))
-
-
-def _title(page: Path) -> str:
-    return next(line[2:] for line in page.read_text().splitlines() if line.startswith("# "))
+def _code_by_page(docs: Path) -> dict[tuple[str, str], str]:
+    """The code of each page that people write, by the page's path below docs/ and its title."""
+    code = {}
+    for part in ("tutorials", "how_to", "explanations"):
+        for page in sorted((docs / part).glob("*.md")):
+            text = page.read_text()
+            title = next(line[2:] for line in text.splitlines() if line.startswith("# "))
+            code[f"{part}/{page.name}", title] = "\n".join(CODE.findall(text))
+    for example in sorted((docs / "gallery").glob("plot_*.py")):
+        text = example.read_text()
+        code[f"pictures/{example.stem}.rst", text.splitlines()[1]] = text
+    return code
