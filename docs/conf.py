@@ -69,6 +69,7 @@ napoleon_use_ivar = True
 default_role = "py:obj"  # `name` in a docstring is code, and a link if there is such an object
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"

@@ -15,7 +15,7 @@ from pyro_kl.registry.warnings import quiet
 
 from .classes_of_pairs import formulas_of, pair_tables, structured_classes
 from .pages import fence, table, toctree, write
-from .pictures import convergence_picture
+from .pictures import convergence_picture, path_picture
 
 
 def write_structured(root: Path) -> None:
@@ -95,8 +95,10 @@ def _numbers(cls: type[Any], folder: Path) -> str:
 
 
 def _picture(pair: Pair, case: Case, cls: type[Any], folder: Path) -> str:
-    if getattr(pair.make_p, "samples", ""):  # why p cannot be drawn
-        return ""
+    reason = getattr(pair.make_p, "samples", "")
+    if reason:
+        picture = path_picture(pair, case, folder, cls.__name__)
+        return f"{picture}\n\nThe KL is not compared with a sampled one: {reason}.".strip()
     return convergence_picture(*pair.made(case), folder, cls.__name__)
 
 
