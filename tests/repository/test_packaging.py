@@ -43,17 +43,18 @@ REQUIRED = declared(PROJECT["dependencies"])
 PLOT = declared(PROJECT["optional-dependencies"]["plot"])
 EXAMPLES = REQUIRED | PLOT | declared(PROJECT["optional-dependencies"]["examples"])
 REPORT = declared(PROJECT["optional-dependencies"]["report"])
+ARVIZ = declared(PROJECT["optional-dependencies"]["arviz"]) | {"arviz_base"}  # of ArviZ 1.x
 GLM = declared(PROJECT["optional-dependencies"]["glm"])
-TEST = EXAMPLES | REPORT | GLM | declared(PROJECT["optional-dependencies"]["test"])
+TEST = EXAMPLES | REPORT | GLM | ARVIZ | declared(PROJECT["optional-dependencies"]["test"])
 
 
 @pytest.mark.parametrize(
     ("folder", "available"),
     [
         # imported when a picture or a progress bar is drawn, a report is asked for as a
-        # DataFrame, a table is read, a posterior is saved, scikit-learn asks for its tags, or
-        # rich prints a result
-        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | {"rich", "tqdm", "sklearn"}),
+        # DataFrame or for ArviZ, a table is read, a posterior is saved, scikit-learn asks for its
+        # tags, or rich prints a result
+        ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | ARVIZ | {"rich", "tqdm", "sklearn"}),
         ("pyro_kl_cli", REQUIRED | PLOT | {"rich"}),  # for tables where it is there
         ("models", EXAMPLES),
         ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only

@@ -1,0 +1,232 @@
+"""A fitted model and guide as ArviZ's data: draws, predictions, log likelihood and the KLs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions import Unit
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from .elbo.report import KLReport
+from .elbo.trace_kl_elbo import TraceKL_ELBO
+from .registry.warnings import warn
+
+#: The draws of the guide that the KLs are averaged over, where they depend on the draw.
+REPORT_DRAWS = 100
+
+
+def to_arviz(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *args: Any,
+    num_samples: int = 1000,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Draws of a fitted guide and of its model as ArviZ's data, with the KL of each site.
+
+    The groups are `posterior` (draws of the guide), `prior`, `posterior_predictive`,
+    `prior_predictive`, `observed_data`, `log_likelihood` (of each observation) and `kl_report`:
+    the columns of `KLReport`, one entry for each site, and its sums as attributes. There is one
+    chain, since the draws of a guide are independent.
+
+    The dimensions of a variable have the names of its plates, and `NAME_dim_0`, ... elsewhere.
+
+    Args:
+        model: the model.
+        guide: the guide, fitted.
+        *args: positional arguments of both.
+        num_samples: draws of each group.
+        dims: variable -> the names of its dimensions, where the plates' names will not do.
+        coords: name of a dimension -> the labels along it.
+        **kwargs: keyword arguments of both, other than those above.
+
+    Returns:
+        An `arviz.InferenceData` where ArviZ is older than 1.0, else an `xarray.DataTree`. The
+        functions of ArviZ of that version (`summary`, `loo`, `plot_forest`, ...) take it.
+
+    Raises:
+        ImportError: neither arviz nor arviz_base is installed.
+        ValueError: a plate draws a subsample, so that the draws are of different rows.
+
+    Example:
+        >>> def model(x):
+        ...     mean = pyro.sample("mean", pyro.distributions.Normal(0.0, 10.0))
+        ...     with pyro.plate("rows", len(x)):
+        ...         pyro.sample("x", pyro.distributions.Normal(mean, 1.0), obs=x)
+        >>> guide = pyro.infer.autoguide.AutoNormal(model)
+        >>> data = pyro_kl.to_arviz(  # doctest: +SKIP
+        ...     model, guide, torch.tensor([1.0, 2.0]), num_samples=500
+        ... )
+        >>> data["log_likelihood"]["x"].dims  # doctest: +SKIP
+        ('chain', 'draw', 'rows')
+        >>> float(data["kl_report"]["nats"].sel(site="mean"))  # doctest: +SKIP
+        3.2
+    """
+    make = _maker()  # first of all: without ArviZ nobody waits for the draws
+    found = _Groups()
+    with torch.no_grad():
+        for _ in range(num_samples):
+            found.draw(model, guide, args, kwargs)
+        report = TraceKL_ELBO().evaluate(
+            model, guide, *args, num_particles=min(num_samples, REPORT_DRAWS), **kwargs
+        )
+    groups = {"observed_data": found.observed, **found.stacked()}
+    return make(groups, {**found.dims, **(dims or {})}, dict(coords or {}), _dataset(report))
+
+
+class _Groups:
+    """The draws of all groups, one after another.
+
+    Attributes:
+        observed: variable -> what was observed.
+        dims: variable -> the names of its dimensions.
+    """
+
+    def __init__(self) -> None:
+        self.observed: dict[str, Any] = {}
+        self.dims: dict[str, list[str]] = {}
+        self._has_prior = True
+        self._draws: dict[str, dict[str, list[Tensor]]] = {}
+
+    def draw(self, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
+        """One draw of each group."""
+
+        def run(function: Any) -> dict[str, dict[str, Any]]:
+            return _variables(poutine.trace(function).get_trace(*args, **kwargs))
+
+        drawn = poutine.trace(guide).get_trace(*args, **kwargs)
+        scored, free = run(poutine.replay(model, trace=drawn)), poutine.uncondition(model)
+        latent = {name: site for name, site in scored.items() if not _is_observed(site)}
+        values = {name: site["value"] for name, site in latent.items() if not _is_computed(site)}
+        predicted = run(poutine.condition(free, data=values))
+        before = self._prior(lambda: run(free))
+        for name, site in scored.items():
+            self._add_names(name, site)
+            if name in latent:
+                self._add("posterior", name, site["value"])
+                self._add("prior", name, before.get(name))
+                continue
+            self.observed[name] = _array(site["value"])
+            self._add("log_likelihood", name, site["fn"].log_prob(site["value"]))
+            self._add("posterior_predictive", name, predicted[name]["value"])
+            self._add("prior_predictive", name, before.get(name))
+
+    def _prior(self, run: Callable[[], dict[str, dict[str, Any]]]) -> dict[str, Any]:
+        """The values of a draw from the model; empty, with a warning, if it cannot be drawn."""
+        if not self._has_prior:
+            return {}
+        try:
+            return {name: site["value"] for name, site in run().items()}
+        except NotImplementedError as error:
+            self._has_prior = False
+            warn(f"The groups prior and prior_predictive are left out: {error}")
+            return {}
+
+    def _add(self, group: str, name: str, value: Tensor | None) -> None:
+        if value is not None:
+            self._draws.setdefault(group, {}).setdefault(name, []).append(value)
+
+    def _add_names(self, name: str, site: Mapping[str, Any]) -> None:
+        """Name the dimensions of a variable after its plates."""
+        event_dim = site["fn"].event_dim
+        names = [f"{name}_dim_{i}" for i in range(site["value"].dim())]
+        for plate in site["cond_indep_stack"]:
+            if plate.full_size != plate.size:
+                raise ValueError(
+                    f"the plate {plate.name!r} draws {plate.size} of {plate.full_size} rows, "
+                    "other ones for each draw: let model and guide have all rows."
+                )
+            if plate.dim is not None and len(names) - event_dim + plate.dim >= 0:
+                names[len(names) - event_dim + plate.dim] = plate.name
+        self.dims[name] = names
+
+    def stacked(self) -> dict[str, dict[str, Any]]:
+        """Group -> variable -> an array of shape (1, draws, ...): one chain."""
+        return {
+            group: {name: _array(torch.stack(values))[None] for name, values in variables.items()}
+            for group, variables in self._draws.items()
+        }
+
+
+def _variables(trace: Any) -> dict[str, dict[str, Any]]:
+    """The sites of a trace that are random variables of the model."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and not site_is_subsample(site)
+        and not isinstance(site["fn"], Unit)  # pyro.factor
+    }
+
+
+def _is_computed(site: Mapping[str, Any]) -> bool:
+    """Whether a site is pyro.deterministic's."""
+    return bool(site["infer"].get("_deterministic"))
+
+
+def _is_observed(site: Mapping[str, Any]) -> bool:
+    return site["is_observed"] and not _is_computed(site)
+
+
+def _array(value: Tensor) -> Any:
+    return value.detach().cpu().numpy()
+
+
+# --- ArviZ's containers -------------------------------------------------------------------------
+
+
+def _dataset(report: KLReport) -> Any:
+    """The report as an `xarray.Dataset`: its columns by site, and its sums as attributes."""
+    import xarray
+
+    rows = report.to_dicts()
+    names = [name for name in rows[0] if name not in ("site", "shape", "per_dimension")]
+    columns = {name: ("site", [row[name] for row in rows]) for name in names}
+    sums = {name: value for name, value in asdict(report).items() if name != "sites"}
+    return xarray.Dataset(columns, {"site": [row["site"] for row in rows]}, sums)
+
+
+def _maker() -> Callable[..., Any]:
+    """What makes the data of the ArviZ that is installed.
+
+    Raises:
+        ImportError: there is none.
+    """
+    if find_spec("arviz") is not None:
+        import arviz
+
+        if hasattr(arviz, "InferenceData"):
+            return _inference_data
+    if find_spec("arviz_base") is None:
+        raise ImportError("to_arviz() needs ArviZ: pip install 'pyro-kl[arviz]'.")
+    return _data_tree
+
+
+def _inference_data(groups: Any, dims: Any, coords: Any, report: Any) -> Any:
+    """Of ArviZ before 1.0."""
+    import arviz
+
+    data = arviz.from_dict(**groups, dims=dims, coords=coords)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the group is not in ArviZ's scheme
+        data.add_groups({"kl_report": report})
+    return data
+
+
+def _data_tree(groups: Any, dims: Any, coords: Any, report: Any) -> Any:
+    """Of ArviZ from 1.0 on."""
+    import arviz_base
+    import xarray
+
+    data = arviz_base.from_dict(groups, dims=dims, coords=coords)
+    data["kl_report"] = xarray.DataTree(report)
+    return data
