@@ -204,7 +204,7 @@ def _maker() -> Callable[..., Any]:
     if find_spec("arviz") is not None:
         import arviz
 
-        if hasattr(arviz, "InferenceData"):
+        if arviz.__version__.startswith("0."):
             return _inference_data
     if find_spec("arviz_base") is None:
         raise ImportError("to_arviz() needs ArviZ: pip install 'pyro-kl[arviz]'.")

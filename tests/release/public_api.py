@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import assert_type
 
 import pyro_kl
-from pyro_kl import glm, policy
+from pyro_kl import glm, loggers, policy
 
 
 def divergences(p: dist.TorchDistribution, q: torch.distributions.Distribution) -> None:
@@ -35,6 +35,14 @@ def elbos(model: Any, guide: Any, y: Tensor) -> None:
     svi = pyro_kl.SVI(model, guide, torch.optim.Adam, elbo, optim_args={"lr": 0.05})
     result = assert_type(svi.run(20, y), pyro_kl.SVIResult)
     assert_type(result.losses, Tensor)
+
+
+def logs(model: Any, guide: Any, path: Path) -> None:
+    history = assert_type(pyro_kl.loggers.History(every=10), loggers.History)
+    svi = pyro_kl.SVI(model, guide, torch.optim.Adam, pyro_kl.TraceKL_ELBO())
+    svi.run(20, callbacks=[history, pyro_kl.loggers.CSVLogger(path)])
+    assert_type(history.kls, dict[str, list[float]])
+    pyro_kl.to_arviz(model, guide, num_samples=100)
 
 
 def regressions(features: Any, target: Any, path: Path) -> None:

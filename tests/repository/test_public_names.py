@@ -4,7 +4,9 @@ import pickle
 import rlcompleter
 import subprocess
 import sys
+from types import ModuleType
 
+import pytest
 import torch
 
 import pyro_kl
@@ -36,6 +38,36 @@ def test_submodules_are_importable_all_the_same():
         "from pyro_kl import *; kl, TraceKL_ELBO"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_import_registers_everything_and_leaves_the_rest():
+    """In a process of its own; the rooms above are imported when a name of theirs is asked for."""
+    code = (
+        "import sys, pyro_kl; pairs = len(pyro_kl.registered());"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('pyro_kl.')};"
+        "print(*sorted(rooms));"
+        "[getattr(pyro_kl, name) for name in pyro_kl.__all__];"
+        "assert len(pyro_kl.registered()) == pairs > 1000"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    above = {"arviz", "divergence", "elbo", "glm", "likelihoods", "plot", "policy", "svi"}
+    assert not above & set(printed.stdout.split())
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'pyro_kl' has no attribute 'k1'"):
+        _ = pyro_kl.k1
+    assert "parse" not in dir(pyro_kl)
+
+
+@pytest.mark.parametrize("name", dir(pyro_kl))
+def test_public_objects_are_pickled(name):
+    """Classes and functions by reference, and constants by value."""
+    public = getattr(pyro_kl, name)
+    if not isinstance(public, ModuleType):
+        assert pickle.loads(pickle.dumps(public)) == public
 
 
 def test_results_survive_pickling():
