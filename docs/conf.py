@@ -47,7 +47,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_execution_show_tb = True
-nb_merge_streams = True
+notebooks.join_streams()
 nb_ipywidgets_js = {}  # nothing is loaded from another host
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

@@ -56,3 +56,21 @@ def test_a_shell_block_is_followed_by_what_it_prints():
     run_shell_blocks(None, "page", source)
     assert "method     quadrature" in source[0]
     assert source[0].endswith("```shell\nmake site\n```\n")
+
+
+def test_a_notebook_has_no_role_and_no_link_to_a_page():
+    pytest.importorskip("nbclient")
+    pybtex = pytest.importorskip("pybtex.database")
+    from tools.site.notebooks import plain_markdown
+
+    works = pybtex.parse_file(str(DOCS / "references.bib")).entries
+    text = (
+        "# Title\n\n```{raw} html\n<p>link</p>\n```\n\n"
+        "{cite:t}`kullback1951` and {cite:p}`kingma2016`: "
+        "[a](vae.md), [b](../how_to/x.md), [c](../how_to/y.md)."
+    )
+    plain = (
+        "# Title\n\nKullback and Leibler (1951) and (Kingma and others 2016): "
+        "[a](vae.ipynb), b, c."
+    )
+    assert plain_markdown(text, works) == plain
