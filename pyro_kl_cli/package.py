@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 
 @cache
@@ -23,3 +24,14 @@ def version() -> str:
     found = re.search(r'^__version__ = "(.*)"$', text, re.MULTILINE)
     assert found is not None
     return found[1]
+
+
+@cache
+def text_module() -> Any:
+    """The module `pyro_kl.results.text`, run alone: it needs the standard library only."""
+    spec = spec_from_file_location(f"{__package__}.text_in_columns", folder() / "results/text.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 
-_GAP = "  "
-#: Where a cell may be broken: at a space, and within a module's name.
-_BREAKS = re.compile(r"(\s+|(?<=[._])(?=[a-z]))")
-#: The smallest width of a column.
-_LEAST = 12
+from .package import text_module
+
 #: rich takes 0.4 ms for a row: longer tables are plain ones.
 _LONGEST_OF_RICH = 150
 
@@ -62,31 +57,4 @@ def plain(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
         rows: the header first; all of one length.
         width: the width of a line in characters; None for no limit.
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    while width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
-        widest = max(widths)
-        if widest <= _LEAST:
-            break
-        widths[widths.index(widest)] -= 1
-    return "\n".join(line for row in rows for line in _lines(row, widths))
-
-
-def _lines(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """One row, on as many lines as its longest cell takes."""
-    cells = [
-        [cell] if len(cell) <= size else _wrapped(cell, size)
-        for cell, size in zip(row, widths, strict=True)
-    ]
-    return [
-        _GAP.join(
-            (cell[i] if i < len(cell) else "").ljust(size)
-            for cell, size in zip(cells, widths, strict=True)
-        ).rstrip()
-        for i in range(max(map(len, cells)))
-    ]
-
-
-def _wrapped(cell: str, size: int) -> list[str]:
-    wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
-    wrapper.wordsep_simple_re = _BREAKS
-    return wrapper.wrap(cell)
+    return text_module().columns(rows, width)

@@ -78,13 +78,19 @@ def _argument(name: str, value: Any, declared: Mapping[str, Any], at: ast.AST) -
             return list(value)
         value = as_tensor(value, at)
     counted = _counts(declared.get(name))
+    if isinstance(value, bool):
+        return value
     if is_number(value) and name in declared and not counted:
         return as_tensor(value, at)
     largest = _MOST_COUNTED if counted else _MOST_DIMENSIONS
-    number = isinstance(value, int) or (counted and isinstance(value, (float, Tensor)))
-    if number and bool((torch.as_tensor(value).abs() > largest).any()):
-        raise Mistake(f"{name} is too large for this command: {largest:,} is possible", at)
+    if isinstance(value, int) or (counted and isinstance(value, (float, Tensor))):
+        _check_at_most(largest, name, value, at)
     return value
+
+
+def _check_at_most(largest: int, name: str, value: Any, at: ast.AST) -> None:
+    if bool((torch.as_tensor(value, dtype=torch.float64).abs() > largest).any()):
+        raise Mistake(f"{name} is too large for this command: {largest:,} is possible", at)
 
 
 def _counts(constraint: Any) -> bool:

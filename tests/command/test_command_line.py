@@ -20,7 +20,6 @@ import pyro_kl
 from pyro_kl.divergence.classes import concrete_classes, members
 from pyro_kl.registry.register import pair_of
 from pyro_kl_cli.main import main
-from pyro_kl_cli.tables import plain as columns
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,17 +136,6 @@ def test_the_table_fits_a_width_and_can_be_filtered(capsys, monkeypatch):
     assert printed(capsys, "pairs", "NanMaskedMultivariateNormal") == printed(
         capsys, "pairs", "MultivariateNormal"
     )
-
-
-def test_wrapped_cells_keep_every_word():
-    rows = [("p || q", "reference"), ("A || B", "one two three four five six")]
-    text = columns(rows, 24)
-    assert max(map(len, text.splitlines())) <= 24
-    assert [line[8:] for line in text.splitlines()[1:]] == [
-        "one two three",
-        "four five six",
-    ]
-    assert columns(rows).splitlines()[1] == "A || B  one two three four five six"
 
 
 @pytest.mark.parametrize("arguments", [["pairs"], ["--help"], ["compare", "Gamma", "LogNormal"]])

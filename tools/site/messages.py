@@ -31,7 +31,7 @@ def write_messages(root: Path) -> None:
 
 def _with_output(source: Path) -> str:
     """The page; its Python blocks share their names and are run in order."""
-    names: dict[str, Any] = {"__name__": "page"}  # of the functions and classes of its blocks
+    names: dict[str, Any] = {}
 
     def with_output(block: re.Match[str]) -> str:
         text = printed(block[1], names, title=source.name)
