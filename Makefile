@@ -9,8 +9,10 @@ CONSTRAINTS ?= constraints.txt
 THREADS ?= 1
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+TEST_ARGS ?=
+KILLS ?= 6
 # two workers, a thread each
-PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n 2 $(TEST_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test sweep conformance accuracy bench lint format reference site wheel clean
@@ -28,8 +30,8 @@ demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised p
 test: $(VENV)/.test  ## the tests, doctests included
 	$(PYTEST) -m "not sweep"
 
-sweep: $(VENV)/.test  ## the slow tests that `make test` leaves out
-	$(PYTEST) -m sweep
+sweep: $(VENV)/.test  ## the slow tests that `make test` leaves out; KILLS=20 kills ranks more often
+	PYRO_KL_KILLS=$(KILLS) $(PYTEST) -m sweep
 
 conformance: $(VENV)/.test  ## the short form: a few cases of every test
 	$(PYTEST) --short

@@ -16,6 +16,8 @@ import torch
 from . import on_ranks
 
 ROOT = Path(__file__).parents[2]
+#: How often a rank is killed. Each time torchrun starts all of them again, which takes seconds.
+KILLS = int(os.environ.get("PYRO_KL_KILLS", "6"))
 FITS = ["full", "few", "sparse"]
 
 
@@ -148,16 +150,16 @@ def num_passes(folder):
 def test_a_rank_that_is_killed_costs_a_block(ranks, alone, tmp_path):
     moments, kills, seconds = random.Random(ranks), 0, 0.1
     files = [tmp_path / f"process.{rank}" for rank in range(ranks)]
-    options = ["--max-restarts=20", "--monitor-interval=0.05"]
+    options = [f"--max-restarts={KILLS}", "--monitor-interval=0.05"]
     with started(ranks, tmp_path, seconds, options) as process:
-        while kills < 20 and wait_for(files, process):
+        while kills < KILLS and wait_for(files, process):
             time.sleep(moments.uniform(0, 1.0))
             victim = moments.choice(files)
             kills += kill(victim)
             for path in files:
                 path.unlink(missing_ok=True)
         end(process)
-    assert kills == 20
+    assert kills == KILLS
     assert_equal(alone("killed", "0"), tmp_path, "killed", ranks)
     needed = num_passes(tmp_path) * (75 - 2)
     assert needed <= num_computed(tmp_path) <= needed + kills * ranks
