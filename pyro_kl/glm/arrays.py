@@ -28,6 +28,11 @@ def as_features(X: Any) -> tuple[Any, tuple[str, ...] | None]:
         ValueError: the shape is not ``(N, D)``, a value is not finite or not a number.
     """
     names = tuple(map(str, X.columns)) if hasattr(X, "columns") else None
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"X has more than one column {twice!r}; rename one" + see("other-columns")
+        )
     if hasattr(X, "tocsr"):
         matrix = X.tocsr()
         if matrix.dtype not in (np.float32, np.float64):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
+from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
 
@@ -277,9 +278,28 @@ def another_format(path):
     save_file({}, path, metadata={"kind": "pyro_kl.glm.Posterior", "format": "99"})
 
 
+def damaged(**changes):
+    """A file whose header lacks a name, or has another text under it."""
+
+    def write(path):
+        posterior().save(path)
+        with safe_open(path, "pt") as file:
+            header = {**file.metadata(), **changes}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        save_file(tensors, path, {name: text for name, text in header.items() if text is not None})
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
+        (damaged(loc=None), "a damaged posterior"),
+        (damaged(format=None), "has format None"),
+        (damaged(loc='{"tensor": "lo"}'), "a damaged posterior of pyro_kl: KeyError 'lo'"),
+        (damaged(prior='{"part": "Cauchy"}'), "a damaged posterior of pyro_kl: KeyError 'Cauchy'"),
+        (damaged(prior='{"part": "NormalPrior", "a": 1}'), "a damaged posterior"),
+        (damaged(names="[1, "), "a damaged posterior"),
         (lambda path: path.write_bytes(b"PK\x03\x04 no tensors"), "is no posterior of pyro_kl"),
         (lambda path: path.write_bytes(b""), "is no posterior of pyro_kl"),
         (foreign, "another safetensors file"),

@@ -243,7 +243,7 @@ class Posterior(Result):
             ImportError: safetensors is not installed: `pip install 'pyro-kl[glm]'`.
             ValueError: the file is no posterior, or one of another format.
         """
-        return cls(**posterior_file.read(path))
+        return posterior_file.read(path, cls)
 
     # --- as a table, and as data ----------------------------------------------------------------
 

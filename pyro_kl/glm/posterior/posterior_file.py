@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -18,6 +18,8 @@ from ...svi.checkpoint import replacing
 from ..covariances.covariance import DiagonalCovariance, FullCovariance, LowRankCovariance
 from ..priors.prior import GaussianPrior, NormalPrior
 from ..priors.shrinkage import HorseshoePrior, LaplacePrior, StudentTPrior
+
+T = TypeVar("T")
 
 #: What the header says of our files, and the number of the format.
 KIND, FORMAT = "pyro_kl.glm.Posterior", "1"
@@ -74,13 +76,13 @@ def write(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
         save_file(tensors, part, metadata=header)
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the values that `write` wrote; no code is run from the file.
+def read(path: str | os.PathLike[str], make: Callable[..., T]) -> T:
+    """Call `make` with the values that `write` wrote; no code is run from the file.
 
     Raises:
         ImportError: safetensors is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: it is no posterior, or one of another format.
+        ValueError: it is no posterior, a damaged one, or one of another format.
     """
     safetensors = _safetensors("")
     if not Path(path).is_file():
@@ -98,12 +100,18 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} is no posterior of pyro_kl, but another safetensors file."
             + see("posterior-file")
         )
-    if (number := header.pop("format")) != FORMAT:
+    if (number := header.pop("format", None)) != FORMAT:
         raise ValueError(
             f"{path} has format {number}, this version of pyro_kl reads {FORMAT}: load it with "
             "the version that wrote it." + see("posterior-file")
         )
-    return {name: _whole(json.loads(text), tensors) for name, text in header.items()}
+    try:
+        return make(**{name: _whole(json.loads(text), tensors) for name, text in header.items()})
+    except (KeyError, TypeError, ValueError) as error:  # another text, tensor or part than written
+        raise ValueError(
+            f"{path} is a damaged posterior of pyro_kl: {type(error).__name__} {error}"
+            + see("posterior-file")
+        ) from None
 
 
 def _safetensors(module: str) -> Any:

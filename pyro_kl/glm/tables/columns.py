@@ -153,8 +153,10 @@ def encoders(batches: Batches, found: Survey, options: Options) -> tuple[list[En
             share = f"{summary.missing:,} of {summary.rows:,} values are missing"
             lines.append(f"{summary.name}: {share}, {_treatment(encoder, options)}")
     if not kept:
+        why = "; ".join(lines)
         raise TableError(
-            f"{batches.source}: no feature columns besides the target" + see("table-columns")
+            f"{batches.source}: no feature columns besides the target ({why})"
+            + see("table-columns")
         )
     if options.standardise and not found.is_whole:
         lines.append("means and standard deviations are those of a part of the rows")

@@ -153,9 +153,8 @@ def find_format(source: str, path: Path, encoding: str | None, separator: str | 
     decimal = "," if found != "," and _has_decimal_commas(rows) else "."
     if decimal == ",":
         lines.append("decimal comma")
-    return CSVFormat(
-        names, mark + _header_length(head[mark:]), found, decimal, encoding, tuple(lines)
-    )
+    start = mark + _header_length(head[mark:], text, found)
+    return CSVFormat(names, start, found, decimal, encoding, tuple(lines))
 
 
 def _decoded(head: bytes, encoding: str) -> str:
@@ -210,12 +209,16 @@ def _has_decimal_commas(rows: list[list[str]]) -> bool:
     return commas > 0 and not any(_DECIMAL_POINT.fullmatch(cell) for cell in cells)
 
 
-def _header_length(head: bytes) -> int:
-    """Bytes up to the end of the first line that is not blank and not inside quotes."""
-    end, begun = 0, False
-    for line in head.splitlines(keepends=True):
-        end += len(line)
-        begun = begun or bool(line.strip())
-        if begun and head[:end].count(b'"') % 2 == 0:
-            break
-    return end
+def _header_length(head: bytes, text: str, separator: str) -> int:
+    """Bytes up to the end of the header, which may have ends of lines inside quotes.
+
+    A quote inside a cell that does not begin with one is a letter: it opens nothing.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record) or len(record) > 1:
+                break
+    except csv.Error:
+        pass  # the reader of all rows says which line it is
+    return sum(map(len, head.splitlines(keepends=True)[: reader.line_num]))

@@ -97,5 +97,8 @@ ARRAYS = {
     "one dimension": Arrays(X[:, 0], Y, error="shape"),
     "three dimensions": Arrays(X[:, :, None], Y, error="shape"),
     "lengths that differ": Arrays(X, Y[:-1], error="shape"),
+    "two columns of one name": Arrays(
+        pd.DataFrame(X, columns=["a", "b", "a"]), Y, error="more than one column 'a'; rename one"
+    ),
     "text": Arrays(X.astype(str).astype(object) + "x", Y, error="number"),
 }

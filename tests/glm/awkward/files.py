@@ -147,6 +147,12 @@ TABLES = {
         ("note=one\nline", "note=plain", "a", "b"),
         "note: 3 levels",
     ),
+    "a quote in a name": Awkward(
+        text(comma(PLAIN).replace("a,b,y", 'a,b 5",y', 1)), ("a", 'b 5"')
+    ),
+    "a quote at the start of a name": Awkward(
+        text(comma(PLAIN).replace("a,b,y", 'a,"""b\n2",y', 1)), ("a", '"b\n2')
+    ),
     "compressed": Awkward(
         text(gzip.compress(comma(PLAIN).encode()), "table.csv.gz"), AB, "unpacked"
     ),
@@ -222,7 +228,9 @@ TABLES = {
     # --- columns
     "no features": Awkward(table(PLAIN[["y"]]), None, "no feature columns besides the target 'y'"),
     "only an identifier": Awkward(
-        table(PLAIN[["y"]].assign(id=range(NUM_ROWS))), None, "no feature columns"
+        table(PLAIN[["y"]].assign(id=range(NUM_ROWS))),
+        None,
+        "no feature columns besides the target (id: left out, numbers the rows)",
     ),
     "two columns of one name": Awkward(
         text(comma(PLAIN).replace("a,b", "a,a", 1)), None, "column 'a' appears more than once"
