@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -145,6 +146,12 @@ def encoders(batches: Batches, found: Survey, options: Options) -> tuple[list[En
             raise TableError(
                 f"{batches.source}: row {row}, column {summary.name!r}: not finite; drop the "
                 "column or mend the row" + see("table-values")
+            )
+        if not math.isfinite(summary.squares):
+            largest = max(-summary.minimum, summary.maximum)
+            raise TableError(
+                f"{batches.source}: column {summary.name!r} has values up to {largest:.2g}, whose "
+                "squares are no finite numbers; divide it, or drop it" + see("table-columns")
             )
         encoder, told = _encoder(batches.source, summary, options)
         kept.append(encoder)

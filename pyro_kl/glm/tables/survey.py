@@ -126,9 +126,10 @@ class Summary:
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
         count, before = len(values), self.present - len(values)
-        mean = float(values.mean())
-        shift = mean - self.mean
-        self.squares += float(((values - mean) ** 2).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # not finite, which `encoders` refuses
+            mean = float(values.mean())
+            shift = mean - self.mean
+            self.squares += float(((values - mean) ** 2).sum())
         self.squares += shift * shift * before * count / (before + count)
         self.mean += shift * count / (before + count)
 
