@@ -7,6 +7,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 from typing_extensions import assert_type
 
@@ -24,6 +25,7 @@ def divergences(p: dist.TorchDistribution, q: torch.distributions.Distribution) 
     assert_type(pyro_kl.monte_carlo(p, q, 1000, "k3"), pyro_kl.Estimate)
     assert_type(pyro_kl.bounds(p, q), pyro_kl.Bounds)
     assert_type(pyro_kl.check(dist.Gamma, dist.LogNormal), pyro_kl.CheckReport)
+    assert_type(pyro_kl.plot.convergence(p, q), Axes)
     assert_type([pair.name for pair in pyro_kl.registered()], list[str])
 
 
@@ -33,7 +35,10 @@ def elbos(model: Any, guide: Any, y: Tensor) -> None:
     assert_type([row.site for row in report], list[str])
     assert_type(pyro_kl.compare_sites(model, guide, y), pyro_kl.SiteComparisons)
     svi = pyro_kl.SVI(model, guide, torch.optim.Adam, elbo, optim_args={"lr": 0.05})
-    result = assert_type(svi.run(20, y), pyro_kl.SVIResult)
+    history = pyro_kl.loggers.History()
+    result = assert_type(svi.run(20, y, callbacks=[history]), pyro_kl.SVIResult)
+    assert_type(history.kls, dict[str, list[float]])
+    assert_type(pyro_kl.plot.training(history), Axes)
     assert_type(result.losses, Tensor)
 
 

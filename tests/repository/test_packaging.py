@@ -100,7 +100,7 @@ def test_the_version_is_told_once():
 
 
 def test_the_pythons_that_are_named_are_those_that_ci_tries():
-    """Each version of a classifier is tried by .ci/run, or is that of the whole suite."""
+    """CI tries each version of a classifier, or runs the whole suite with it."""
     named = {line[-4:] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)}
-    tried = set(re.findall(r"3\.\d+", (ROOT / ".ci" / "run").read_text()))
+    tried = set(re.findall(r"3\.\d+", (ROOT / ".ci" / "environments").read_text()))
     assert {"3.10", "3.11"} <= named <= tried | {"3.11"}

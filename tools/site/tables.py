@@ -99,7 +99,7 @@ def _compatibility(root: Path) -> str:
     old = {**_pins(newest, "3.10"), **_pins((root / "constraints-oldest.txt").read_text(), "3.10")}
     names = ("torch", "pyro-ppl", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
     rows = [(name, old[name], new[name]) for name in names]
-    script = (root / ".ci/run").read_text()
+    script = (root / ".ci/environments").read_text()
     versions = re.search(r"for version in ([\d. ]+);", script)
     pythons = ", ".join(versions[1].split()) if versions else ""
     return "\n\n".join(
@@ -108,10 +108,11 @@ def _compatibility(root: Path) -> str:
             "The tests run on the oldest and the newest versions of this table. Between them "
             "nothing is known to fail, and nothing is tested.",
             table(("package", "oldest", "newest"), rows),
-            "The oldest versions are tested with Python 3.10 (`constraints-oldest.txt`), the "
-            f"newest with all tests on the main Python and with a short form on {pythons} "
-            "(`constraints.txt`); a Python that the machine does not have is skipped with a "
-            "line that says so.",
+            "The oldest versions pass the short form of the tests with Python 3.10 "
+            "(`constraints-oldest.txt`); the newest (`constraints.txt`) pass all tests with "
+            "Python 3.11 and the short form with Python 3.13. The wheel is installed with each "
+            f"of Python {pythons}, where a smoke test and `pyro-kl check` pass; a Python that "
+            "the machine does not have is skipped with a line that says so.",
         ]
     )
 
