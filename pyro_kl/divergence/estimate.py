@@ -85,7 +85,7 @@ class Estimate(Record, Result):
                 f"an Estimate of shape {tuple(self.value.shape)} is not one number: index it, or "
                 "use its `value`, a tensor." + see("estimate-of-a-batch")
             )
-        return float(self.value)
+        return float(self.value.detach())
 
     __float__ = item
 

@@ -26,6 +26,7 @@ from .style import (
     plain,
 )
 from .univariate import (
+    BARS,
     Window,
     check_univariate,
     is_discrete,
@@ -46,8 +47,6 @@ _INFINITE: dict[str, Any] = {
 }  # fmt: skip
 #: How far q is followed beyond p, in widths of p.
 _BEYOND = 1.5
-#: More atoms than this are drawn as a curve.
-_BARS = 60
 
 
 @dataclass(frozen=True)
@@ -259,10 +258,9 @@ def _draw_masses(
     window: Window,
     areas: _Areas,
 ) -> None:
-    low, high = math.ceil(window.low), math.floor(window.high)
-    step = max(1, (high - low) // 2000)  # a picture has no room for more
-    curves = _Curves.at(p, q, torch.arange(low, high + 1, step, dtype=torch.float64))
-    x, few, factor = curves.x.numpy(), high - low < _BARS, _factor(curves)
+    atoms, step = window.atoms()
+    curves = _Curves.at(p, q, atoms)
+    x, few, factor = atoms.numpy(), len(atoms) <= BARS, _factor(curves)
     for name, how, mass in ((names[0], FIRST, curves.p), (names[1], SECOND, curves.q)):
         style = {**how.line, **({"marker": how.marker, "ms": 5, "lw": 1.0} if few else {})}
         ax.plot(x, (factor * mass).numpy(), **style, label=_times(name, factor))
@@ -279,7 +277,7 @@ def _draw_masses(
             absent.numpy(), 1.0, max(0.8, step), transform=ax.get_xaxis_transform(), **_INFINITE,
             label=f"{names[1]} = 0 and {names[0]} > 0: infinite",
         )  # fmt: skip
-    ax.set_xlim(low - 0.6, high + 0.6)
+    ax.set_xlim(x[0] - 0.6, x[-1] + 0.6)
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, 1.25 * top)  # with room for the legend
     integer_ticks(ax)

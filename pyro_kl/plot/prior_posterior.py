@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from ..divergence.estimate import Estimate
 from ..divergence.kl import kl as kl_of
 from .style import FIRST, SECOND, Series, axes_or_new, finish, integer_ticks, legend, nats, plain
-from .univariate import Window, check_univariate, is_discrete, log_density, window_of
+from .univariate import BARS, Window, check_univariate, is_discrete, log_density, window_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,10 +69,14 @@ def prior_posterior(
 
 def _draw(ax: Axes, distribution: Distribution, window: Window, how: Series, label: str) -> None:
     if is_discrete(distribution):
-        k = torch.arange(window.low, window.high + 1, dtype=torch.float64)
-        shift = 0.2 if label == "posterior" else -0.2  # side by side
+        k, _ = window.atoms()
         mass = log_density(distribution, k).exp()
-        ax.bar((k + shift).numpy(), mass.numpy(), 0.4, **how.area, label=label)
+        if len(k) <= BARS:
+            shift = 0.2 if label == "posterior" else -0.2  # side by side
+            ax.bar((k + shift).numpy(), mass.numpy(), 0.4, **how.area, label=label)
+        else:
+            ax.plot(k.numpy(), mass.numpy(), **how.line, label=label)
+            ax.fill_between(k.numpy(), mass.numpy(), color=how.colour, alpha=0.2, lw=0.0)
         integer_ticks(ax)
         return
     x, slope = window.points()

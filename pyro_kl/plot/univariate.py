@@ -20,6 +20,8 @@ from ..wrappers.log_prob import log_prob_anywhere
 
 #: The samples that show where the mass of a distribution lies.
 _SAMPLES = 20_000
+#: More atoms than this are drawn as a curve.
+BARS = 60
 #: The mass on either side that a picture may leave out.
 _LEFT_OUT = 0.005
 #: A heavy tail is left out from so many interquartile ranges on: of the first distribution of a
@@ -64,17 +66,37 @@ def is_discrete(distribution: Distribution) -> bool:
 
 
 def samples_of(distribution: Distribution) -> Tensor:
-    """Sorted samples in float64, always the same ones; torch's random state stays as it is."""
+    """Sorted samples in float64, always the same ones; torch's random state stays as it is.
+
+    Raises:
+        NotImplementedError: there is no sampler.
+        ValueError: the samples are infinite or not a number, or nearly all are the same number
+            though the distribution has a density.
+    """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.no_grad(), torch.random.fork_rng(devices), _own_dtype(distribution):
         torch.manual_seed(0)
-        x = distribution.sample(torch.Size((_SAMPLES,)))
-    return x.detach().double().cpu().sort().values
+        try:
+            x = distribution.sample(torch.Size((_SAMPLES,)))
+        except NotImplementedError:
+            raise NotImplementedError(
+                f"{describe(distribution)} has no sampler; a picture finds the range of x by "
+                "samples" + see("picture")
+            ) from None
+    x = x.detach().double().cpu().sort().values
+    low, high = _quantile(x, _LEFT_OUT), _quantile(x, 1 - _LEFT_OUT)
+    if not x.isfinite().all() or (low == high and not is_discrete(distribution)):
+        raise ValueError(
+            f"{describe(distribution)} has no density that a picture could show: 99 % of its "
+            f"samples lie from {low:g} to {high:g}" + see("picture")
+        )
+    return x
 
 
 def log_density(distribution: Distribution, x: Tensor) -> Tensor:
     """The log density or log mass at points, -inf outside of the support; float64."""
     with torch.no_grad(), _own_dtype(distribution):
+        x = x.to(some_tensor(distribution).device)
         return log_prob_anywhere(distribution, x).double().cpu()
 
 
@@ -114,6 +136,12 @@ class Window:
             return x, x
         x = torch.linspace(self.low, self.high, count, dtype=torch.float64)
         return x, torch.ones_like(x)
+
+    def atoms(self) -> tuple[Tensor, int]:
+        """Integers that are shown, and the step between them where there are very many."""
+        low, high = math.ceil(self.low), math.floor(self.high)
+        step = max(1, (high - low) // 2000)  # a picture has no room for more
+        return torch.arange(low, high + 1, step, dtype=torch.float64), step
 
     def has(self, x: Tensor) -> Tensor:
         """Which points are shown."""

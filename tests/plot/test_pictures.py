@@ -45,6 +45,7 @@ PAIRS = {
     "two atoms": (dist.Bernoulli(0.5), dist.Bernoulli(0.3), "0.08718 nats (closed form)"),
     "counts": (dist.Poisson(3.0), dist.Geometric(0.3), "0.3425 nats (quadrature)"),
     "many counts": (dist.Poisson(300.0), dist.Poisson(320.0), "0.6384 nats (closed form)"),
+    "thousands of counts": (dist.Geometric(1e-4), dist.Geometric(2e-4), "nats (closed form)"),
     "an atom too many": (dist.Binomial(5, 0.5), dist.Binomial(4, 0.5), "= inf"),
 }
 HISTORY = SimpleNamespace(
@@ -214,6 +215,13 @@ def test_the_areas_add_up_to_the_kl(name):
     assert abs(negative - float(d.clamp(max=0).mean())) <= 5 * error + 1e-4 * abs(negative)
 
 
+def test_parameters_may_require_a_gradient():
+    p, q = dist.Normal(torch.tensor(1.0, requires_grad=True), 1.0), dist.Normal(0.0, 1.0)
+    assert "0.5 nats" in plot.kl_integrand(p, q).get_title("left")
+    assert "0.5 nats" in texts(plot.convergence(p, q, num_samples=100))
+    assert "0.5" in texts(plot.kl_matrix([p], [q]))
+
+
 @pytest.mark.parametrize("family", [x for x in families() if not x.vectors], ids=lambda x: x.name)
 def test_every_family_can_be_drawn(family):
     p, q = map(family.make, family.examples[:2])
@@ -358,6 +366,14 @@ def test_coefficients_keeps_those_of_the_largest_kl(posterior):
 BATCH, NORMAL = dist.Normal(torch.zeros(2), 1.0), dist.Normal(0.0, 1.0)
 
 
+class WithoutSampler(dist.Normal):
+    def sample(self, *args, **kwargs):
+        raise NotImplementedError
+
+
+POINT, SILENT = dist.Delta(torch.tensor(0.5)), WithoutSampler(0.0, 1.0)
+
+
 def changed(**changes):
     return SimpleNamespace(**{**vars(HISTORY), **changes})
 
@@ -370,6 +386,8 @@ def changed(**changes):
         (lambda: plot.kl_integrand(NORMAL, dist.Poisson(1.0)), ValueError, "discrete"),
         (lambda: plot.kl_integrand(NORMAL, NORMAL, xlim=(1.0, 0.0)), ValueError, "xlim must be"),
         (lambda: plot.kl_integrand(NORMAL, dist.VonMises(0.0, 1.0)), NotImplementedError, "no KL"),
+        (lambda: plot.kl_integrand(POINT, NORMAL), ValueError, "from 0.5 to 0.5"),
+        (lambda: plot.prior_posterior(NORMAL, SILENT), NotImplementedError, "no sampler"),
         (lambda: plot.prior_posterior(BATCH, NORMAL), ValueError, "posterior .* has batch shape"),
         (lambda: plot.convergence(BATCH, BATCH), ValueError, r"batch shape \(2,\)"),
         (lambda: plot.convergence(BATCH, BATCH, num_samples=99), ValueError, "at least 100"),
