@@ -34,7 +34,8 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx.ext.mathjax",
 ]
-exclude_patterns = ["gallery/*"]  # sources of the pages in pictures/
+# The sources of the pages in pictures/, and the notebooks that are offered there for download.
+exclude_patterns = ["gallery/*", "pictures/*.ipynb"]
 only = os.environ.get("ONLY", "")  # pages to look at while one writes them: tutorials/vae
 if only:
     include_patterns = ["index.md", *(f"{page}.md" for page in only.split())]
