@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .elbo.report import KLReport
 from .elbo.trace_kl_elbo import TraceKL_ELBO
+from .messages import see, without_link
 from .registry.warnings import warn
 
 #: The draws of the guide that the KLs are averaged over, where they depend on the draw.
@@ -128,7 +129,10 @@ class _Groups:
             return {name: site["value"] for name, site in run().items()}
         except NotImplementedError as error:
             self._has_prior = False
-            warn(f"The groups prior and prior_predictive are left out: {error}")
+            warn(
+                f"The groups prior and prior_predictive are left out: {without_link(error)}"
+                + see("no-sampler")
+            )
             return {}
 
     def _add(self, group: str, name: str, value: Tensor | None) -> None:
@@ -144,6 +148,7 @@ class _Groups:
                 raise ValueError(
                     f"the plate {plate.name!r} draws {plate.size} of {plate.full_size} rows, "
                     "other ones for each draw: let model and guide have all rows."
+                    + see("subsample")
                 )
             if plate.dim is not None and len(names) - event_dim + plate.dim >= 0:
                 names[len(names) - event_dim + plate.dim] = plate.name
@@ -207,7 +212,9 @@ def _maker() -> Callable[..., Any]:
         if arviz.__version__.startswith("0."):
             return _inference_data
     if find_spec("arviz_base") is None:
-        raise ImportError("to_arviz() needs ArviZ: pip install 'pyro-kl[arviz]'.")
+        raise ImportError(
+            "to_arviz() needs ArviZ: pip install 'pyro-kl[arviz]'." + see("missing-library")
+        )
     return _data_tree
 
 
