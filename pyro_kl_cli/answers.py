@@ -25,6 +25,8 @@ from .text import field, fields
 
 #: Examples of two classes that are compared.
 _EXAMPLES = 3
+#: Errors whose messages say what is wrong.
+_FOR_USERS = (ValueError, TypeError, NotImplementedError, OSError)
 #: More samples than this take minutes.
 _MOST_SAMPLES = 100_000_000
 
@@ -101,7 +103,7 @@ def _draw(chosen: Operands, path: Path) -> None:
     try:
         draw(chosen.p, chosen.q, ax=figure.subplots())
         figure.savefig(path)
-    except (ValueError, OSError, NotImplementedError) as error:
+    except Exception as error:  # a class of the user's may raise anything
         raise Refused(f"--plot {path}: {_one_line(error)}") from None
 
 
@@ -120,7 +122,7 @@ def _answered(
         except NotImplementedError as missing:
             declined = declined or str(missing)
             continue
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
+        except Exception as error:  # a class of the user's may raise anything
             raise Refused(_one_line(error)) from None
         answers += 1
         yield chosen, found
@@ -129,7 +131,9 @@ def _answered(
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message; with the kind of error where the message was not made for users."""
+    message, kind = " ".join(str(error).split()), type(error).__name__
+    return message if message and isinstance(error, _FOR_USERS) else f"{kind}: {message}"
 
 
 # --- JSON ---------------------------------------------------------------------------------------

@@ -230,6 +230,17 @@ def test_compare_takes_samples_and_a_seed(capsys):
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_a_class_of_the_user_may_raise_anything(capsys, tmp_path, monkeypatch):
+    (tmp_path / "raising_law.py").write_text(
+        "from pyro.distributions import Normal\n"
+        "class Raising(Normal):\n"
+        "    def log_prob(self, value):\n        return {}['density']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "raising_law.Raising(0, 1)", "Normal(0, 1)"]) == 2
+    assert capsys.readouterr().err == "KeyError: 'density'\n"
+
+
 @pytest.mark.parametrize("p", ["Gamma(2, 1)", "Dirichlet([1, 2])"])
 def test_compare_draws_a_picture(capsys, tmp_path, p):
     path = tmp_path / "out.png"
@@ -243,6 +254,10 @@ def test_compare_draws_a_picture(capsys, tmp_path, p):
     [
         (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--plot", "none/a.png"), "--plot none/a.png:"),
         (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--samples", "1"), "--samples 1: from 2 to"),
+        (
+            ("compare", "Poisson(3)", "Normal(0, 1)", "--plot", "none.png"),
+            "--plot none.png: one of the distributions is discrete",
+        ),
         (("explain", "Normal(0, 1)", "Normal([0, 1], 1).to_event(1)"), "event shapes"),
         (("explain", "Normal(zeros(1000, 1), 1)", "Normal(zeros(2000), 1)"), "is too large"),
         (
