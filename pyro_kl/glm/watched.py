@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..svi.progress import DELAY, INTERVAL, is_shown
+from ..svi.progress import DELAY, interval, is_shown, new_bar
 from .passes.rows import Chunk, Rows, RowsOf
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class WatchedRows(RowsOf):
         self._last = index
         if self._is_shown and time.monotonic() >= self._next:
             self._draw(index)
-            self._next = time.monotonic() + INTERVAL
+            self._next = time.monotonic() + interval()
         return super().chunk(index)
 
     def close(self) -> None:
@@ -47,9 +47,7 @@ class WatchedRows(RowsOf):
 
     def _draw(self, index: int) -> None:
         if self._bar is None:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=self.num_chunks, unit="chunk", mininterval=0.0, leave=False)
+            self._bar = new_bar(total=self.num_chunks, unit="chunk", leave=False)
         self._bar.set_description(f"pass {self._pass}", refresh=False)
         self._bar.n = index
         self._bar.refresh()

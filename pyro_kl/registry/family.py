@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -151,7 +152,7 @@ class Moment:
     below: str = ""
     never: bool = False
 
-    @property
+    @cached_property
     def takes_argument(self) -> bool:
         """Whether `value` has an argument besides p's parameters."""
         kinds = (p.kind for p in inspect.signature(self.value).parameters.values())
@@ -252,7 +253,7 @@ class Family:
             **{name: torch.as_tensor(x, dtype=torch.float64) for name, x in example.items()}
         )
 
-    @property
+    @cached_property
     def vectors(self) -> frozenset[str]:
         """The names of the parameters that are vectors."""
         given = (item for example in self.examples for item in example.items())
@@ -267,7 +268,7 @@ class Family:
         safe = self.examples[0] if self.safe is None else self.safe
         return {name: torch.where(mask, safe[name], x) for name, x in parameters.items()}
 
-    @property
+    @cached_property
     def needs(self) -> tuple[str, ...] | None:
         """The names of the moments of p that the cross-entropy to this family needs."""
         if self.cross_entropy is None:

@@ -137,8 +137,8 @@ def test_bad_input_gets_one_line(table, arguments, says, capsys, monkeypatch):
 
 
 def test_a_bar_tells_which_pass_it_is(capfd, monkeypatch):
-    for name in ("DELAY", "INTERVAL"):
-        monkeypatch.setattr(f"pyro_kl.glm.watched.{name}", 0.0)
+    monkeypatch.setattr("pyro_kl.glm.watched.DELAY", 0.0)
+    monkeypatch.setattr("pyro_kl.svi.progress.LINES_INTERVAL", 0.0)
     monkeypatch.setattr("pyro_kl.glm.tables.batches.ROWS", 100)
     rows = read_table(frame(), "y")
     watched = WatchedRows(rows, rows.target, show=True)

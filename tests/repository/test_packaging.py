@@ -57,7 +57,8 @@ TEST = EXAMPLES | REPORT | GLM | ARVIZ | declared(PROJECT["optional-dependencies
         ("pyro_kl", REQUIRED | REPORT | GLM | PLOT | ARVIZ | {"rich", "tqdm", "sklearn"}),
         ("pyro_kl_cli", REQUIRED | PLOT | {"rich"}),  # for tables where it is there
         ("models", EXAMPLES),
-        ("examples", EXAMPLES | {"transformers"}),  # for `--model PATH` only
+        # for `--model PATH` only, and for one example
+        ("examples", EXAMPLES | {"transformers", "lightning"}),
         ("tests", TEST | {"jax", "numpyro"}),  # these have an environment of their own
     ],
 )

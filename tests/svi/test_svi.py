@@ -3,6 +3,7 @@
 import signal
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -375,14 +376,38 @@ def test_the_bar_is_shown_when_it_is_asked_for_and_worth_it(capfd, monkeypatch):
     assert capfd.readouterr().err == ""  # too short
     monkeypatch.setattr(progress, "DELAY", 0.0)
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "LINES_INTERVAL", 0.0)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     ours().run(20, progress=True)
     shown = capfd.readouterr().err
     assert "20/20" in shown
     assert "loss=" in shown
+    assert "\r" not in shown  # standard error is no terminal: each state is a line
+    assert max(map(len, shown.splitlines())) <= 80
     ours().run(20)  # standard error is no terminal
     ours().run(20, progress=False)
     assert capfd.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    ours().run(20)
+    assert "\r" in capfd.readouterr().err
+    for name, value in (("CI", "true"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            ours().run(20)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_notebook_has_a_bar_also_without_widgets(capfd, monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    kernel = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
+    find = progress.importlib.util.find_spec
+    monkeypatch.setattr(
+        progress.importlib.util, "find_spec", lambda name: find(name) if name == "tqdm" else None
+    )
     ours().run(20)
     assert "20/20" in capfd.readouterr().err
 
