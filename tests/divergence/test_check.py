@@ -9,7 +9,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.distributions import Distribution, Exponential, Gamma, LogNormal, Normal, Uniform
+from torch.distributions import (
+    Distribution,
+    Exponential,
+    Gamma,
+    InverseGamma,
+    LogNormal,
+    Normal,
+    Uniform,
+    kl_divergence,
+)
 
 import pyro_kl
 from pyro_kl import Case, Moment
@@ -275,3 +284,23 @@ SOME = [pair for pair in pyro_kl.registered() if zlib.crc32(pair.name.encode()) 
 def test_pairs_of_this_package_pass(pair):
     report = pyro_kl.check(pair)
     assert report.ok, report
+
+
+def test_samples_of_infinite_variance_are_no_evidence():
+    """log p - log q has a mean under p and no variance: 1 / x has a tail of index 1.1."""
+
+    class Base(Gamma):
+        pass
+
+    class Inverse(InverseGamma):
+        pass
+
+    def kl(p, q):
+        inverse = InverseGamma(q.concentration, q.rate)
+        return kl_divergence(Gamma(p.concentration, p.rate), inverse)
+
+    start = {"concentration": 1.1, "rate": 1.0}
+    value = float(kl(Base(**start), Inverse(**HERE)))
+    registered(kl, Base, Inverse, Case(start, HERE, value))
+    report = pyro_kl.check(Base, Inverse)
+    assert report.ok, report.failures
