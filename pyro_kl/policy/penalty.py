@@ -28,7 +28,7 @@ from ..divergence.estimate import Estimate
 from ..divergence.monte_carlo import ESTIMATORS
 from ..messages import see
 from ..numerics.concrete import is_traced
-from ..registry.warnings import warn
+from ..registry.warnings import warn, warn_once
 from .checks import check_broadcast, check_mask, first, position
 from .vocabulary import exact_kl
 
@@ -81,6 +81,10 @@ _DEFAULT = {
 }
 
 
+#: log_softmax in half precision may exceed 0 by this.
+ROUNDING = 0.05
+
+
 class PenaltyWarning(UserWarning):
     """The gradient of this penalty does not follow the KL."""
 
@@ -127,6 +131,7 @@ def penalty(
 
     Warns:
         PenaltyWarning: the gradient does not follow the KL; the warning says what it follows.
+        UserWarning: a log probability is positive; once.
 
     Example:
         >>> log_policy = torch.tensor([-1.0, -2.0], requires_grad=True)
@@ -203,6 +208,13 @@ def _log_ratio(
 
 
 def _check_ratio(p: Tensor, q: Tensor, delta: Tensor, names: tuple[str, ...]) -> None:
+    largest = torch.maximum(p, q).detach().amax().item() if delta.numel() else 0.0
+    if ROUNDING < largest < torch.inf:
+        warn_once(
+            "positive log probability",
+            f"a log probability is {largest:.4g}, and that of a token is at most 0: logits need "
+            "log_softmax first" + see("positive-log-probability"),
+        )
     bad = ~delta.isfinite()
     if not bool(bad.any()):
         return

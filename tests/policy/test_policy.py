@@ -173,9 +173,9 @@ def test_forward_direction_on_the_references_answers(estimator):
     ],
 )
 def test_wrong_gradients_warn_with_what_they_follow(use, estimator, message):
-    logits, reference, _ = make()
+    log_policy, log_reference = (logits.log_softmax(-1) for logits in make()[:2])
     with pytest.warns(P.PenaltyWarning, match=message):
-        P.penalty(logits, reference, use=use, estimator=estimator)
+        P.penalty(log_policy, log_reference, use=use, estimator=estimator)
 
 
 def test_right_ones_are_silent_and_the_default():
@@ -506,3 +506,14 @@ def test_bad_input_gets_a_clear_error(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("nothing_warned")
+def test_logits_in_the_place_of_log_probabilities_are_told():
+    logits = torch.tensor([2.0, -1.0])
+    with pytest.warns(UserWarning, match="a log probability is 2, .* log_softmax first"):
+        P.penalty(logits, logits - 1.0, use="reward")
+    P.penalty(logits, logits - 1.0, use="reward")  # once
+    rounded = torch.zeros(2, dtype=torch.bfloat16) + 0.01  # of log_softmax in half precision
+    P.penalty(rounded, rounded, use="reward")
+    P.penalty(torch.zeros(0), torch.zeros(0), use="reward")
