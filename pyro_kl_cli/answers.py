@@ -25,6 +25,8 @@ from .text import field, fields
 
 #: Examples of two classes that are compared.
 _EXAMPLES = 3
+#: Characters of a name in a picture.
+_LONGEST_NAME = 25
 #: Errors whose messages say what is wrong.
 _FOR_USERS = (ValueError, TypeError, NotImplementedError, OSError)
 #: More samples than this take minutes.
@@ -101,10 +103,16 @@ def _draw(chosen: Operands, path: Path) -> None:
     draw = plot.kl_integrand if univariate else plot.convergence
     figure = Figure(figsize=(8.0, 4.5), dpi=150, layout="constrained")
     try:
-        draw(chosen.p, chosen.q, ax=figure.subplots())
+        draw(chosen.p, chosen.q, names=_names(chosen), ax=figure.subplots())
         figure.savefig(path)
     except Exception as error:  # a class of the user's may raise anything
         raise Refused(f"--plot {path}: {_one_line(error)}") from None
+
+
+def _names(chosen: Operands) -> tuple[str, str]:
+    """What the picture calls the two: as they were typed, where that is short."""
+    names = chosen.p_text, chosen.q_text
+    return names if max(map(len, names)) <= _LONGEST_NAME else ("p", "q")
 
 
 def _answered(
