@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from ..divergence.estimate import Estimate
 from ..divergence.kl import kl
 from ..messages import see
+from ..wrappers.log_prob import log_prob_anywhere
 from .style import FIRST, SECOND, axes_or_new, finish, legend, nats, plain
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def convergence(
         count.numpy(), low.numpy(), high.numpy(), color=FIRST.colour, alpha=0.25, lw=0.0,
         label="± 2 standard errors",
     )  # fmt: skip
-    label = f"Monte Carlo: {nats(float(mean[-1]))} nats, standard error {float(error[-1]):.2g}"
-    ax.plot(count.numpy(), mean.numpy(), **FIRST.line, label=label)
+    ax.plot(count.numpy(), mean.numpy(), **FIRST.line, label=_label(mean, error))
     shown = torch.cat([low[count >= _SETTLED], high[count >= _SETTLED]])
     if exact is not None:
         value = float(exact)
@@ -77,6 +77,13 @@ def convergence(
     ax.set_ylabel(f"KL({first} || {second}), nats")
     legend(ax)
     return finish(ax, f"KL({first} || {second}), sampled{' and exact' if exact else ''}")
+
+
+def _label(mean: Tensor, error: Tensor) -> str:
+    last = float(mean[-1])
+    if math.isinf(last):
+        return "Monte Carlo: inf, since q has no mass at a sample"
+    return f"Monte Carlo: {nats(last)} nats, standard error {float(error[-1]):.2g}"
 
 
 def _set_height(ax: Axes, shown: Tensor) -> None:
@@ -98,14 +105,14 @@ def running_mean(
         ValueError: p or q is a batch.
     """
     x = p.sample(torch.Size((num_samples,)))
-    ratio = (p.log_prob(x) - q.log_prob(x)).double().cpu()
+    ratio = (p.log_prob(x) - log_prob_anywhere(q, x)).double().cpu()
     if ratio.dim() != 1:
         raise ValueError(
             f"convergence draws one KL, but p and q have batch shape {tuple(ratio.shape[1:])}: "
             "pick one element, or call .to_event() on both" + see("picture")
         )
     # around the overall mean, so that the variance keeps its digits
-    centre = ratio.mean()
+    centre = ratio[ratio.isfinite()].mean().nan_to_num()
     ratio = ratio - centre
     exponents = torch.linspace(1.0, math.log10(num_samples), 300, dtype=torch.float64)
     count = torch.unique((10.0**exponents).round().long()).clamp(max=num_samples)

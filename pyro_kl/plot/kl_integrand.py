@@ -29,10 +29,9 @@ from .univariate import (
     BARS,
     Window,
     check_univariate,
+    integration_points,
     is_discrete,
     log_density,
-    samples_of,
-    whole_line,
     window_of,
 )
 
@@ -151,13 +150,7 @@ def _title(names: tuple[str, str], value: Estimate) -> str:
 
 def _areas(p: Distribution, q: Distribution, value: Estimate, window: Window) -> _Areas:
     """The two areas, whose difference is the KL; the negative one is integrated here."""
-    if is_discrete(p):
-        samples = samples_of(p)
-        low, high = int(samples[0]), int(samples[-1])
-        spare = 2 * (high - low) + 10  # nothing of p is beyond it
-        x, weight = torch.arange(low - spare, high + spare, dtype=torch.float64), torch.tensor(1.0)
-    else:
-        x, weight = whole_line(p)
+    x, weight = integration_points(p)
     terms = _Curves.at(p, q, x, weight).integrand
     terms = torch.where(terms.isfinite(), terms, 0.0)  # far out, a log density may overflow
     negative = float(terms.clamp(max=0.0).sum().abs())
@@ -176,10 +169,10 @@ def _labels(names: tuple[str, str], areas: _Areas) -> tuple[str, str]:
     return f"{term} > 0: {nats(areas.positive)} nats", f"{term} < 0: -{negative} nats"
 
 
-def _factor(curves: _Curves) -> float:
-    """A power of ten that brings the densities to the integrand's size."""
-    finite = curves.integrand[curves.integrand.isfinite()].abs()
-    densities = torch.maximum(curves.p, curves.q)
+def _factor(curves: _Curves, shown: Tensor) -> float:
+    """A power of ten that brings the densities to the integrand's size, at the points shown."""
+    finite = curves.integrand[shown & curves.integrand.isfinite()].abs()
+    densities = torch.maximum(curves.p, curves.q)[shown]
     largest, height = float(finite.max()), float(densities[densities.isfinite()].max())
     if not 0 < largest or 1 / 8 < largest / height < 8:
         return 1.0
@@ -198,9 +191,10 @@ def _draw_densities(
     window: Window,
     areas: _Areas,
 ) -> None:
-    curves = _Curves.at(p, q, *window.points())
+    curves = _Curves.at(p, q, *window.points(p, q))
     x, integrand = curves.x.numpy(), curves.integrand
-    factor = _factor(curves)
+    at_end = window.near_ends(curves.x, p, q)
+    factor = _factor(curves, ~at_end)
     for name, how, density in ((names[0], FIRST, curves.p), (names[1], SECOND, curves.q)):
         ax.plot(x, _open(factor * density).numpy(), **how.line, label=_times(name, factor))
     for side, how, label in zip((1, -1), _SIGNS, _labels(names, areas), strict=True):
@@ -214,7 +208,6 @@ def _draw_densities(
             label=f"{names[1]} = 0 and {names[0]} > 0: infinite",
         )  # fmt: skip
     ax.set_xlim(window.low, window.high)
-    at_end = window.near_ends(curves.x, p, q)
     cut = _set_height(ax, [factor * curves.p, factor * curves.q, integrand], at_end)
     ax.set_xlabel("x")
     per = "log x" if window.logarithmic else "x"
@@ -240,13 +233,13 @@ def _set_height(ax: Axes, curves: list[Tensor], at_end: Tensor) -> bool:
 
 
 def _extremes(curve: Tensor, at_end: Tensor) -> tuple[float, float]:
-    """The largest and smallest value to show: near an end, at most three times those elsewhere."""
+    """The largest and smallest value to show: near an end, at most twice those elsewhere."""
     finite = curve.isfinite()
     inner, all_of_it = curve[finite & ~at_end], curve[finite]
     top, bottom = float(inner.max()), float(inner.min())
     return (
-        min(float(all_of_it.max()), 3 * max(top, 0.0)),
-        max(float(all_of_it.min()), 3 * min(bottom, 0.0)),
+        min(float(all_of_it.max()), 2 * max(top, 0.0)),
+        max(float(all_of_it.min()), 2 * min(bottom, 0.0)),
     )
 
 
@@ -260,7 +253,8 @@ def _draw_masses(
 ) -> None:
     atoms, step = window.atoms()
     curves = _Curves.at(p, q, atoms)
-    x, few, factor = atoms.numpy(), len(atoms) <= BARS, _factor(curves)
+    x, few = atoms.numpy(), len(atoms) <= BARS
+    factor = _factor(curves, atoms.isfinite())
     for name, how, mass in ((names[0], FIRST, curves.p), (names[1], SECOND, curves.q)):
         style = {**how.line, **({"marker": how.marker, "ms": 5, "lw": 1.0} if few else {})}
         ax.plot(x, (factor * mass).numpy(), **style, label=_times(name, factor))

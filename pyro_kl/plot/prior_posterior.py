@@ -79,7 +79,7 @@ def _draw(ax: Axes, distribution: Distribution, window: Window, how: Series, lab
             ax.fill_between(k.numpy(), mass.numpy(), color=how.colour, alpha=0.2, lw=0.0)
         integer_ticks(ax)
         return
-    x, slope = window.points()
+    x, slope = window.points(distribution)
     density = slope * log_density(distribution, x).exp()
     density = torch.where(density.isfinite(), density, torch.nan)
     ax.plot(x.numpy(), density.numpy(), **how.line, label=label)

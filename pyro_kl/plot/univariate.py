@@ -129,13 +129,18 @@ class Window:
     high: float
     logarithmic: bool = False
 
-    def points(self, count: int = 1201) -> tuple[Tensor, Tensor]:
-        """Points along the axis, and the slope of x there (dx / d log x if logarithmic)."""
+    def points(self, *distributions: Distribution) -> tuple[Tensor, Tensor]:
+        """Points along the axis, and the slope of x there (dx / d log x if logarithmic).
+
+        They are equally spaced, and some are samples, so that no narrow peak is left out.
+        """
         if self.logarithmic:
-            x = torch.linspace(math.log(self.low), math.log(self.high), count).double().exp()
-            return x, x
-        x = torch.linspace(self.low, self.high, count, dtype=torch.float64)
-        return x, torch.ones_like(x)
+            x = torch.linspace(math.log(self.low), math.log(self.high), 1201).double().exp()
+        else:
+            x = torch.linspace(self.low, self.high, 1201, dtype=torch.float64)
+        samples = torch.cat([samples_of(distribution)[::50] for distribution in distributions])
+        x = torch.cat([x, samples[self.has(samples)]]).unique()
+        return x, x if self.logarithmic else torch.ones_like(x)
 
     def atoms(self) -> tuple[Tensor, int]:
         """Integers that are shown, and the step between them where there are very many."""
@@ -157,7 +162,7 @@ class Window:
             return near
         for distribution in distributions:
             for end in ends_of(distribution) or ():
-                near |= (x - float(end)).abs() < 0.02 * (self.high - self.low)
+                near |= (x - float(end)).abs() < 0.04 * (self.high - self.low)
         return near
 
 
@@ -210,8 +215,27 @@ def _bulk(samples: Tensor, most: float) -> tuple[float, float]:
     return max(low, middle - reach), min(high, middle + reach)
 
 
-def whole_line(distribution: Distribution, count: int = 4001) -> tuple[Tensor, Tensor]:
-    """Points over the support of a continuous distribution, and their weights in an integral.
+def integration_points(distribution: Distribution) -> tuple[Tensor, Tensor]:
+    """Points over the support of a distribution, and their weights in a sum or an integral.
+
+    If a peak is narrower than the points are apart, they are samples instead, with the weights of
+    Monte Carlo.
+    """
+    samples = samples_of(distribution)
+    if is_discrete(distribution):
+        low, high = int(samples[0]), int(samples[-1])
+        spare = 2 * (high - low) + 10  # nothing is left beyond it
+        atoms = torch.arange(low - spare, high + spare, dtype=torch.float64)
+        return atoms, torch.ones_like(atoms)
+    x, weight = _whole_line(distribution)
+    mass = log_density(distribution, x).exp() * weight
+    if abs(float(mass[mass.isfinite()].sum()) - 1.0) < 1e-3:
+        return x, weight
+    return samples, torch.exp(-log_density(distribution, samples)) / len(samples)
+
+
+def _whole_line(distribution: Distribution) -> tuple[Tensor, Tensor]:
+    """The points and weights of an integral over the support of a continuous distribution.
 
     The support is mapped to the line. Points are dense around the median there, and thin out
     exponentially, so that they reach power tails and poles at a finite end.
@@ -221,7 +245,7 @@ def whole_line(distribution: Distribution, count: int = 4001) -> tuple[Tensor, T
     low, high = (float(end) for end in ends)
     y = _to_line(samples, low, high)
     quarter, middle, rest = (_quantile(y, share) for share in (0.25, 0.5, 0.75))
-    t = torch.linspace(-30.0, 30.0, count, dtype=torch.float64)
+    t = torch.linspace(-30.0, 30.0, 8001, dtype=torch.float64)
     width = max(rest - quarter, 1e-12)
     place = middle + width * torch.sinh(t)
     slope = width * torch.cosh(t) * (t[1] - t[0])
@@ -238,7 +262,7 @@ def whole_line(distribution: Distribution, count: int = 4001) -> tuple[Tensor, T
 
 
 def _to_line(x: Tensor, low: float, high: float) -> Tensor:
-    """The inverse of the map from the line in `whole_line`."""
+    """The inverse of the map from the line in `_whole_line`."""
     tiny = torch.finfo(torch.float64).tiny
     above, below = (x - low).clamp(min=tiny), (high - x).clamp(min=tiny)
     if math.isfinite(low) and math.isfinite(high):

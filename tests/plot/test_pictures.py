@@ -27,6 +27,14 @@ MIXTURE = dist.MixtureSameFamily(
     dist.Categorical(torch.tensor([0.3, 0.7])),
     dist.Normal(torch.tensor([-3.0, 2.0]), torch.tensor([0.3, 1.0])),
 )
+#: Narrow peaks far apart, with other weights.
+SPIKES = [
+    dist.MixtureSameFamily(
+        dist.Categorical(torch.tensor([weight, 1 - weight])),
+        dist.Normal(torch.tensor([-5.0, 5.0]), torch.tensor([1e-3, 1e-3])),
+    )
+    for weight in (0.5, 0.9)
+]
 #: p, q, and what the title says of them.
 PAIRS = {
     "real line": (dist.Normal(1.0, 1.0), dist.Normal(0.0, 1.0), "0.5 nats (closed form)"),
@@ -42,6 +50,7 @@ PAIRS = {
     "decades": (dist.LogNormal(0.0, 3.0), dist.LogNormal(1.0, 2.0), "nats (closed form)"),
     "circle": (dist.VonMises(0.0, 2.0), dist.VonMises(1.0, 1.0), "nats (closed form)"),
     "mixture": (MIXTURE, dist.Normal(0.0, 3.0), "nats (quadrature)"),
+    "spikes": (SPIKES[0], SPIKES[1], "nats (quadrature)"),
     "two atoms": (dist.Bernoulli(0.5), dist.Bernoulli(0.3), "0.08718 nats (closed form)"),
     "counts": (dist.Poisson(3.0), dist.Geometric(0.3), "0.3425 nats (quadrature)"),
     "many counts": (dist.Poisson(300.0), dist.Poisson(320.0), "0.6384 nats (closed form)"),
@@ -247,6 +256,11 @@ def test_densities_are_drawn_larger_where_the_integrand_is():
     assert ax.lines[0].get_ydata().max() == pytest.approx(1000 * 0.39894, rel=1e-3)
 
 
+def test_a_narrow_peak_is_drawn():
+    ax = plot.kl_integrand(*SPIKES)
+    assert ax.lines[0].get_ydata().max() == pytest.approx(0.5 * 398.94, rel=0.02)
+
+
 def test_a_range_of_decades_is_logarithmic_and_keeps_its_areas():
     p, q, _ = PAIRS["decades"]
     ax = plot.kl_integrand(p, q)
@@ -309,6 +323,12 @@ def test_convergence_draws_the_running_mean_and_its_error():
     for n, m, e in zip(count.tolist(), mean, error, strict=True):
         assert m == pytest.approx(ratio[:n].mean(), abs=1e-9)
         assert e == pytest.approx(ratio[:n].std(ddof=1) / np.sqrt(n), rel=1e-6)
+
+
+def test_convergence_stops_where_q_has_no_mass():
+    ax = plot.convergence(*PAIRS["wider than q"][:2], num_samples=200)
+    assert "Monte Carlo: inf" in texts(ax)
+    assert all(map(math.isfinite, ax.get_ylim()))
 
 
 def test_convergence_without_a_formula_has_no_exact_line():
