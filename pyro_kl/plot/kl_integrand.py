@@ -171,12 +171,17 @@ def _labels(names: tuple[str, str], areas: _Areas) -> tuple[str, str]:
 
 def _factor(curves: _Curves, shown: Tensor) -> float:
     """A power of ten that brings the densities to the integrand's size, at the points shown."""
-    finite = curves.integrand[shown & curves.integrand.isfinite()].abs()
-    densities = torch.maximum(curves.p, curves.q)[shown]
-    largest, height = float(finite.max()), float(densities[densities.isfinite()].max())
+    largest = float(_among(curves.integrand, shown).abs().max())
+    height = max(float(_among(density, shown).max()) for density in (curves.p, curves.q))
     if not 0 < largest or 1 / 8 < largest / height < 8:
         return 1.0
     return 10.0 ** round(math.log10(largest / height))
+
+
+def _among(curve: Tensor, shown: Tensor) -> Tensor:
+    """The finite values at the points shown, or all finite ones if there are none."""
+    finite = curve.isfinite()
+    return curve[finite & shown] if bool((finite & shown).any()) else curve[finite]
 
 
 def _times(name: str, factor: float) -> str:
@@ -234,8 +239,7 @@ def _set_height(ax: Axes, curves: list[Tensor], at_end: Tensor) -> bool:
 
 def _extremes(curve: Tensor, at_end: Tensor) -> tuple[float, float]:
     """The largest and smallest value to show: near an end, at most twice those elsewhere."""
-    finite = curve.isfinite()
-    inner, all_of_it = curve[finite & ~at_end], curve[finite]
+    inner, all_of_it = _among(curve, ~at_end), curve[curve.isfinite()]
     top, bottom = float(inner.max()), float(inner.min())
     return (
         min(float(all_of_it.max()), 2 * max(top, 0.0)),
