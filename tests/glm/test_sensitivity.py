@@ -96,9 +96,12 @@ def test_other_classes_are_refused_and_forgotten():
 
 def test_printed_is_a_table():
     table, model = fitted("spector")
-    lines = str(model.sensitivity(table.features, table.target)).splitlines()
-    assert [line.split()[0] for line in lines] == ["coefficient", "bias", *table.names]
-    assert lines[0].split("  ")[-1].strip() == "d sd / d log scale"
+    found = model.sensitivity(table.features, table.target)
+    head, more, *lines = str(found).splitlines()  # the columns' names take two lines
+    assert [line.split()[0] for line in lines] == ["bias", *table.names]
+    assert head.split()[0] == "coefficient"
+    assert f"{head.split()[-1]} {more.split()[-1]}" == "d scale"
+    assert found.to_dicts()[1]["loc_by_beta"] == found.loc_by_beta[1]
 
 
 def test_low_rank_posterior_is_refused():
