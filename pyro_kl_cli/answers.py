@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_kl import Estimate, compare, kl
+from pyro_kl import Comparison, Estimate, compare, kl
 from pyro_kl.registry.reduction import describe, no_formula_for
 from pyro_kl.registry.register import pair_of
 
@@ -49,7 +49,7 @@ def explained_by_kl(arguments: argparse.Namespace) -> str:
 def _explained(chosen: Operands, found: Estimate, stored: IndexedPair | None) -> str:
     from .explain import explained
 
-    own = {"p": chosen.p_text, "q": chosen.q_text, "KL": str(found)}
+    own = {"p": chosen.p_text, "q": chosen.q_text, "KL": found.line()}
     if stored is not None:
         return explained(stored, own)
     title = f"KL({describe(chosen.p)} || {describe(chosen.q)})"
@@ -61,7 +61,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
     if not 2 <= arguments.samples <= _MOST_SAMPLES:
         raise Refused(f"--samples {arguments.samples}: from 2 to {_MOST_SAMPLES:,} are possible")
 
-    def compared(p: Distribution, q: Distribution) -> Any:
+    def compared(p: Distribution, q: Distribution) -> Comparison:
         return compare(p, q, num_samples=arguments.samples)
 
     with double_precision(arguments.seed):
@@ -85,10 +85,15 @@ def run_compare(arguments: argparse.Namespace) -> str:
     return "\n".join(blocks)
 
 
-def _compared(chosen: Operands, found: Any) -> str:
-    title, *lines = str(found).splitlines()
-    rows = [(line[:10].strip(), line[10:].strip()) for line in lines]
-    return f"{title}\n{fields({'p': chosen.p_text, 'q': chosen.q_text, **dict(rows)})}"
+def _compared(chosen: Operands, found: Comparison) -> str:
+    rows = {
+        "p": chosen.p_text,
+        "q": chosen.q_text,
+        "exact": found.exact.line(),
+        "sampled": found.sampled.line(),
+        "z": found.shown_z(),
+    }
+    return f"KL({found.name})\n{fields(rows)}"
 
 
 def _draw(chosen: Operands, path: Path) -> None:

@@ -8,20 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from .parser import PROGRAM, parsed, versions
+from .parser import COMMANDS, PROGRAM, parsed, versions
 from .refused import Failed, Refused
-
-#: The module and the function of each command. A module is imported when its command is run: some
-#: import torch.
-_COMMANDS = {
-    "pairs": ("pairs", "run"),
-    "classes": ("pairs", "run_classes"),
-    "explain": ("explain", "run"),
-    "compare": ("answers", "run_compare"),
-    "fit": ("fit", "run"),
-    "check": ("check", "run"),
-    "help": ("help_pages", "run"),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the command's name; those of the process by default.
 
     Returns:
-        The exit code: 0 for done, 1 for a failed check or a reader that is gone, 2 for a wrong
-        request, 130 for Ctrl-C.
+        The exit code: 0 for done, 1 for a failed check or output that cannot be written, 2 for a
+        wrong request, 130 for Ctrl-C.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # for a terminal without Greek letters
@@ -64,8 +52,8 @@ def _ended(argv: list[str]) -> int:
 
 
 def _function(arguments: argparse.Namespace) -> Callable[[argparse.Namespace], str]:
-    module, name = _COMMANDS[arguments.command]
-    return getattr(import_module(f".{module}", __package__), name)
+    command = COMMANDS[arguments.command]
+    return getattr(import_module(f".{command.module}", __package__), command.function)
 
 
 def _drop_output() -> None:

@@ -20,6 +20,8 @@ def run(arguments: argparse.Namespace) -> str:
         otherwise = f"there are {', '.join(methods)}."
         hint = did_you_mean(arguments.method, methods, otherwise)
         raise Refused(f"no pair has the method {arguments.method!r}; {hint}")
+    if len(arguments.family) > 2:
+        raise Refused(f"pairs takes one class or two, not {len(arguments.family)}")
     sides = [index().registered_as(index().class_named(name)) for name in arguments.family]
     chosen = [
         pair

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import fit
 from .package import version
@@ -56,14 +57,14 @@ def parser() -> Parser:
     )
     made.add_argument("--version", action="store_true", help="versions of pyro_kl, torch, pyro")
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, (purpose, add_arguments) in _COMMANDS.items():
+    for name, each in COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=purpose,
-            description=_sentence(purpose),
+            help=each.purpose,
+            description=_sentence(each.purpose),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        add_arguments(command)
+        each.add_arguments(command)
         command.set_defaults(parser=command)
     return made
 
@@ -80,8 +81,8 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     """
     whole = parser()
     command = next((word for word in argv if not word.startswith("-")), None)
-    if command is not None and command not in _COMMANDS:
-        hint = did_you_mean(command, _COMMANDS, f"there are {', '.join(_COMMANDS)}")
+    if command is not None and command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS, f"there are {', '.join(COMMANDS)}")
         whole.error(f"no command {command!r}; {hint}")
     arguments, unknown = whole.parse_known_args(argv)
     getattr(arguments, "parser", whole).check_words(unknown)
@@ -183,12 +184,33 @@ def _fit(command: argparse.ArgumentParser) -> None:
     fit.add_arguments(command)
 
 
-_COMMANDS = {
-    "pairs": ("the registered pairs of classes", _pairs),
-    "classes": ("every class of pyro.distributions, with the method of its KL", _json),
-    "explain": ("formula, condition, error and reference of a pair", _two),
-    "compare": ("the exact KL beside a sampled one", _compare),
-    "fit": ("a Bayesian logistic regression of a table", _fit),
-    "check": ("is this machine's arithmetic as promised?", _check),
-    "help": ("what an error or a warning means, and what to do", _help),
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        purpose: what it is for, in the list of commands.
+        add_arguments: declares its arguments.
+        module: the module that runs it, imported when it is run: some import torch.
+        function: the function there, from the arguments to the text that is printed.
+    """
+
+    purpose: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    module: str
+    function: str = "run"
+
+
+COMMANDS = {
+    "pairs": Command("the registered pairs of classes", _pairs, "pairs"),
+    "classes": Command(
+        "every class of pyro.distributions, with the method of its KL",
+        _json,
+        "pairs",
+        "run_classes",
+    ),
+    "explain": Command("formula, condition, error and reference of a pair", _two, "explain"),
+    "compare": Command("the exact KL beside a sampled one", _compare, "answers", "run_compare"),
+    "fit": Command("a Bayesian logistic regression of a table", _fit, "fit"),
+    "check": Command("is this machine's arithmetic as promised?", _check, "check"),
+    "help": Command("what an error or a warning means, and what to do", _help, "help_pages"),
 }

@@ -72,11 +72,11 @@ class Comparison(Result):
         lines = [
             ("  exact", self.exact.line()),
             ("  sampled", self.sampled.line()),
-            ("  z", self._shown_z()),
+            ("  z", self.shown_z()),
         ]
         return "\n".join([fill(f"KL({self.name})"), columns(lines, WIDTH)])
 
-    def _shown_z(self) -> str:
+    def shown_z(self) -> str:
         """The z-score of largest absolute value; "-" if none is known."""
         z = self.z_score
         known = z[~z.isnan()]

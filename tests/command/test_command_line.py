@@ -171,7 +171,9 @@ def test_ctrl_c_ends_without_a_traceback():
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
-    assert (process.returncode, error) == (130, "")
+    # a library may have set the signal's default while it is loading: for a shell this is 130 too
+    assert process.returncode in (130, -signal.SIGINT)
+    assert error == ""
 
 
 def test_letters_that_the_terminal_has_not():
@@ -213,6 +215,15 @@ def test_expressions_have_the_kl_of_python(capsys):
 
 def double(values):
     return torch.tensor(values, dtype=torch.float64)
+
+
+def test_a_batch_keeps_every_word_at_a_narrow_width(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = printed(capsys, "compare", "Gamma([2, 1], 1)", "LogNormal(0, 1)", "--samples", "100")
+    assert max(map(len, text.splitlines())) <= 40
+    p, q = dist.Gamma(double([2.0, 1.0]), 1.0), dist.LogNormal(0.0, 1.0)
+    line = " ".join(pyro_kl.kl(p, q).line().split())
+    assert line in " ".join(text.split())
 
 
 def test_compare_takes_samples_and_a_seed(capsys):
@@ -269,6 +280,7 @@ def test_compare_draws_a_picture(capsys, tmp_path, p):
         (("compare", "Gamma", "os"), "'os' is not a class"),
         (("compare", "MixtureOfDiagNormals", "MixtureOfDiagNormals"), "pyro_kl.bounds(p, q)"),
         (("explain", "Dirichlet", "Wishart"), "No formula for KL(Dirichlet || Wishart)"),
+        (("pairs", "Gamma", "Normal", "Beta"), "pairs takes one class or two, not 3"),
         (("pairs", "Gama"), "did you mean Gamma?"),
         (("pairs", "--method", "exact"), "did you mean exact sum?"),
         (("pairs", "Normal", "Rejector"), "no registered pair has all of that"),
