@@ -168,7 +168,7 @@ def section(one: Fit) -> str:
         "",
         "Exact against sampled, over the same draws:",
         str(one.comparison),
-        *(["The ELBO told:", *told] if told else []),
+        *(["Warning from TraceKL_ELBO:", *told] if told else []),
         f"One draw's loss has sd {ours:.2f} with TraceKL_ELBO, {theirs:.2f} with Trace_ELBO.",
         "",
     ]

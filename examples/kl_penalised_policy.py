@@ -259,6 +259,8 @@ def run(args: argparse.Namespace) -> int:
     size = sum(p.numel() for p in task.reference.parameters())
     say(f"A GRU of {size:,} parameters; {len(task.words):,} sentences, all enumerated.")
     say(f"\nWhere each penalty leads, beta = {beta}, after {steps} steps (exact numbers)")
+    say("E[R]: expected reward. KL: KL(policy || reference), nats for each sentence.")
+    say("J = E[R] - beta KL is maximised; pi* = pi_0 exp(R / beta) / Z has the largest J.")
     say(f"{'penalty':<22}{'E[R]':>8}{'KL':>8}{'J':>8}")
     runs = {}
     for way in WAYS:
@@ -271,7 +273,8 @@ def run(args: argparse.Namespace) -> int:
     _, adaptive = fine_tune(task, controller, WAYS[0], steps, every)
     say(f"\nAdaptive beta, target {TARGET:g} nat per sentence: KL {adaptive[-1][2]:.3f}, "
         f"beta {adaptive[-1][3]:.3f}")  # fmt: skip
-    say(f"\n{'beta':>6}{'E[R]':>8}{'KL':>8}{'J':>8}{'beta log Z':>12}")
+    say("\nOther weights of the penalty; beta log Z is J of pi*, which no policy exceeds")
+    say(f"{'beta':>6}{'E[R]':>8}{'KL':>8}{'J':>8}{'beta log Z':>12}")
     ends = {}
     for b in betas:
         record = runs[name(WAYS[0])]

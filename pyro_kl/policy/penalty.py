@@ -157,7 +157,7 @@ def penalty(
 
 
 def _choose(use: str, estimator: str | None, direction: str, per: str, weighted: bool) -> str:
-    """The estimator, after a warning if its gradient follows something else."""
+    """The estimator, after a warning if its gradient is not that of the KL."""
     for name, value, allowed in (
         ("use", use, ("reward", "loss")),
         ("direction", direction, ("reverse", "forward")),

@@ -48,7 +48,7 @@ def in_words(p: Family, q: Family, p_line: Line, q_line: Line) -> str:
         light = p_line.index[i] == math.inf
         heavy_rate = q_line.exponential[i] != 0 and (not light or p_line.rate[i] != math.inf)
         if (not light and q_line.growth[i] != 0) or heavy_rate:
-            words.append(f"p's {end} tail is lighter than q's log density grows")
+            words.append(f"E_p log q converges in the {end} tail")
     return " and ".join(words) or "always"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -68,6 +69,12 @@ def _column(draw: st.DrawFn) -> st.SearchStrategy[str]:
     return st.just(draw(texts))
 
 
+def _labels(draw: st.DrawFn, values: Sequence[object], length: int) -> list[object]:
+    """The target's cells; most targets have all of the values."""
+    labels = draw(st.lists(st.sampled_from(values), min_size=length, max_size=length))
+    return [*values, *labels][:length] if draw(st.integers(0, 4)) else labels
+
+
 @st.composite
 def files(draw: st.DrawFn) -> File:
     """A CSV file: most can be fitted, some are damaged."""
@@ -78,7 +85,7 @@ def files(draw: st.DrawFn) -> File:
         else st.lists(st.sampled_from(("a", "b", "")), min_size=width, max_size=width)
     )
     values = draw(st.sampled_from((*TARGETS, ("a", "b", "c"), ("a",))))
-    labels = draw(st.lists(st.sampled_from(values), min_size=length, max_size=length))
+    labels = _labels(draw, values, length)
     columns = [draw(st.lists(_column(draw), min_size=length, max_size=length)) for _ in names]
     place = draw(st.integers(0, width))
     header = (*names[:place], "target", *names[place:])
@@ -147,7 +154,7 @@ def arrow_tables(draw: st.DrawFn) -> pa.Table:
             values = values | st.none()
         cells = draw(st.lists(values, min_size=length, max_size=length))
         columns.append(pa.array(cells, kind))
-        names.append(draw(st.sampled_from((f"c{i}", f"c{i}", "c0", "é", ""))))
+        names.append(draw(st.sampled_from((*[f"c{i}"] * 9, "c0", f"é={i}"))))
     kind, values = draw(
         st.sampled_from(
             (
@@ -160,7 +167,7 @@ def arrow_tables(draw: st.DrawFn) -> pa.Table:
             )
         )
     )  # fmt: skip
-    labels = draw(st.lists(st.sampled_from(values), min_size=length, max_size=length))
+    labels = _labels(draw, values, length)
     table = pa.Table.from_arrays([*columns, pa.array(labels, kind)], [*names, "target"])
     if length > 3 and draw(st.booleans()):  # in two pieces
         table = pa.concat_tables([table.slice(0, 2), table.slice(2)])

@@ -179,8 +179,19 @@ CHECKS = {
         check_command_on_parquet, arrow_tables(), OPTIONS,
     ),
 }  # fmt: skip
-#: What failed once.
-EXAMPLES: dict[str, list[tuple[object, ...]]] = {}
+QUOTED = (("1", "a"), ("2", "b"), ("3", "a"), ("4", "b"))
+#: What failed once: a quote in a name hid rows, squares overflowed; a dictionary has flags.
+EXAMPLES = {
+    "a file is read as it was written": [
+        (File(b'a"b,target\n1,a\n2,b\n3,a\n4,b\n', ",", "target", ('a"b', "target"), QUOTED),),
+        (File(b'a"b,target\n1,a\n2,b\n3"c,a\n4,b\n', ",", "target", (), None),),
+    ],
+    "a table in memory is read as it is": [
+        (pa.table({"c0": [0.0, 1.3723328932353693e154], "target": ["a", "b"]}),),
+        (pa.table({"c0": [0.0, 1.0, 2.0], "c1": pa.array([False, True, True]).dictionary_encode(),
+                   "target": ["a", "b", "b"]}),),
+    ],
+}  # fmt: skip
 
 
 def random_test(name, number=None, **options):
