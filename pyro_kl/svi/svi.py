@@ -344,7 +344,8 @@ class SVI:
 
         It holds parameters, optimiser, schedules, averages, the state of the ELBO, buffers of a
         model or guide that is a module, the number of steps and the states of the random
-        generators. Buffers of other modules, which `pyro.module` names, are not in it.
+        generators. Buffers of other modules, which `pyro.module` names, are not in it. A pickle of
+        this object has no parameters, since they are in Pyro's store: save the fit instead.
 
         Args:
             path: the file; a file that is there is replaced.
