@@ -46,7 +46,7 @@ if only:
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # of a cell, on a machine that does other things too
 nb_execution_show_tb = True
 notebooks.join_streams()
 nb_ipywidgets_js = {}  # nothing is loaded from another host
