@@ -32,7 +32,7 @@ def build(text: str) -> Distribution:
         Gamma(concentration: 2.0, rate: 1.0)
         >>> build("Gamma(2, -1)")
         Traceback (most recent call last):
-        pyro_kl_cli.expressions.mistake.Mistake: Gamma: rate must be greater than 0, not -1.
+        pyro_kl_cli.expressions.mistake.Mistake: Gamma: rate must be greater than 0, not -1.0
           Gamma(2, -1)
                    ^
     """
