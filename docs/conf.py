@@ -61,7 +61,7 @@ if (ROOT / "docs/gallery").is_dir() and not only:
         "gallery_dirs": "pictures",
         "download_all_examples": False,
         "show_signature": False,
-        "min_reported_time": 10_000,
+        "write_computation_times": False,  # a page that asks other hosts for scripts
     }
 
 # --- reference ----------------------------------------------------------------------------------
