@@ -11,9 +11,9 @@ import torch
 from pyro_kl.registry.warnings import quiet
 
 from .checks import CHECKS, LEFT_OUT, Check, Outcome
+from .package import text_module
 from .parser import versions
 from .refused import Failed
-from .text import filled
 
 _ROW = "{:<18}{:>7}{:>8}{:>8}  {}"
 
@@ -24,7 +24,8 @@ def run(arguments: argparse.Namespace) -> str:
     Raises:
         Failed: a check failed.
     """
-    _tell(filled(f"{versions()}, Python {platform.python_version()}"))
+    fill = text_module().fill  # to 80 columns, in a file too
+    _tell(fill(f"{versions()}, Python {platform.python_version()}"))
     capability = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     _tell(f"{platform.machine()}, {capability}, {threads} thread{'s' if threads > 1 else ''}")
@@ -37,11 +38,11 @@ def run(arguments: argparse.Namespace) -> str:
             wrong += _checked(name, check, largest, arguments.full)
     _tell("")
     for name, reason in LEFT_OUT.items():
-        _tell(filled(f"Not compared: {name}, since {reason}.", indent=2))
+        _tell(fill(f"Not compared: {name}, since {reason}."))
     seconds = f"{time.monotonic() - started:.0f} s"
     if wrong:
         for outcome in wrong:
-            _tell(filled(f"{outcome.pair}: {outcome.wrong}", indent=2))
+            _tell(fill(f"{outcome.pair}: {outcome.wrong}"))
         raise Failed(f"{len(wrong)} of these values are not as promised ({seconds}).")
     return f"All is as promised ({seconds})."
 
