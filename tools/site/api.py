@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pyro_kl
 
 from .pages import fence, table, toctree, write
 
@@ -47,12 +48,7 @@ def public_objects() -> list[tuple[str, Any]]:
     """The public objects by their public names; modules are left out."""
     objects = []
     for name in MODULES:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError:
-            module = getattr(importlib.import_module("pyro_kl"), name.split(".")[1], None)
-            if module is None:
-                continue
+        module = pyro_kl if name == "pyro_kl" else getattr(pyro_kl, name.removeprefix("pyro_kl."))
         names = getattr(module, "__all__", None) or [x for x in vars(module) if x[0] != "_"]
         objects += [
             (f"{name}.{each}", getattr(module, each))
