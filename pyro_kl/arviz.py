@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.distributions import Unit
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from .registry.warnings import warn
 
 #: The draws of the guide that the KLs are averaged over, where they depend on the draw.
 REPORT_DRAWS = 100
+#: Dimensions that each variable has.
+_OF_ARVIZ = ("chain", "draw")
 
 
 def to_arviz(
@@ -39,7 +42,9 @@ def to_arviz(
     the columns of `KLReport`, one entry for each site, and its sums as attributes. There is one
     chain, since the draws of a guide are independent.
 
-    The dimensions of a variable have the names of its plates, and `NAME_dim_0`, ... elsewhere.
+    The dimensions of a variable have the names of its plates, and `NAME_dim_0`, ... elsewhere and
+    for plates called "chain" or "draw", which ArviZ has already. The log likelihood of an
+    observation that is masked is 0.
 
     Args:
         model: the model.
@@ -56,7 +61,8 @@ def to_arviz(
 
     Raises:
         ImportError: neither arviz nor arviz_base is installed.
-        ValueError: a plate draws a subsample, so that the draws are of different rows.
+        ValueError: a plate draws a subsample, so that the draws are of different rows; or
+            `num_samples` is below 1.
 
     Example:
         >>> def model(x):
@@ -73,6 +79,8 @@ def to_arviz(
         'closed form'
     """
     make = _maker()  # first of all: without ArviZ nobody waits for the draws
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples} has to be at least 1." + see("option"))
     found = _Groups()
     with torch.no_grad():
         for _ in range(num_samples):
@@ -117,7 +125,7 @@ class _Groups:
                 self._add("prior", name, before.get(name))
                 continue
             self.observed[name] = _array(site["value"])
-            self._add("log_likelihood", name, site["fn"].log_prob(site["value"]))
+            self._add("log_likelihood", name, _log_likelihood(site))
             self._add("posterior_predictive", name, predicted[name]["value"])
             self._add("prior_predictive", name, before.get(name))
 
@@ -150,7 +158,9 @@ class _Groups:
                     "other ones for each draw: let model and guide have all rows."
                     + see("subsample")
                 )
-            if plate.dim is not None and len(names) - event_dim + plate.dim >= 0:
+            if plate.dim is None or plate.name in _OF_ARVIZ:
+                continue
+            if len(names) - event_dim + plate.dim >= 0:
                 names[len(names) - event_dim + plate.dim] = plate.name
         self.dims[name] = names
 
@@ -180,6 +190,11 @@ def _is_computed(site: Mapping[str, Any]) -> bool:
 
 def _is_observed(site: Mapping[str, Any]) -> bool:
     return site["is_observed"] and not _is_computed(site)
+
+
+def _log_likelihood(site: Mapping[str, Any]) -> Tensor:
+    """Of each observation; 0 where `poutine.mask` masks it, as where `fn.mask(...)` does."""
+    return scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
 
 
 def _array(value: Tensor) -> Any:

@@ -123,3 +123,25 @@ def test_without_arviz_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(pyro_kl.arviz, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'pyro-kl\[arviz\]'"):
         to_arviz(model, guide, X)
+
+
+def test_masked_observations_add_nothing():
+    seen = torch.tensor([True, False, True])
+
+    def masked(x):
+        mean = pyro.sample("mean", dist.Normal(0.0, 10.0))
+        with pyro.plate("draw", len(x)), pyro.poutine.mask(mask=seen):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    # a plate has a name that ArviZ has for itself
+    data = to_arviz(masked, AutoNormal(masked), X, num_samples=3)
+    assert data["log_likelihood"]["x"].dims == ("chain", "draw", "x_dim_0")
+    found = torch.tensor(data["log_likelihood"]["x"].values[0])
+    mean = torch.tensor(data["posterior"]["mean"].values[0])
+    want = dist.Normal(mean[:, None], 1.0).log_prob(X).where(seen, 0.0)
+    torch.testing.assert_close(found, want)
+
+
+def test_no_draws_are_refused():
+    with pytest.raises(ValueError, match="num_samples=0 has to be at least 1"):
+        to_arviz(model, guide, X, num_samples=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 
 #: The width of a line where nobody says another one.
@@ -22,7 +23,8 @@ def text_lines(rows: Sequence[Sequence[str]], width: int | None, align: str = ""
         align: l or r for each column; empty for l everywhere.
     """
     align = align.ljust(len(rows[0]))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(places, column)) for column in zip(*rows, strict=True)]
     if width is not None:
         _fit(widths, width - len(_GAP) * (len(widths) - 1), rows, align)
     return [line for row in rows for line in _lines(row, widths, align)]
@@ -35,9 +37,40 @@ def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
 
 def fill(text: str, width: int | None = WIDTH) -> str:
     """A sentence on lines that fit a width; all but the first are indented."""
+    text = printable(text)
     if width is None:
         return text
+    if places(text) > len(text):
+        first, *others = _cut(text, width - 2)
+        return "\n".join([first, *(f"  {line.lstrip()}" for line in others)])
     return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def places(text: str) -> int:
+    """The places of a terminal that a text takes: a Chinese character takes two."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_places_of, text))
+
+
+def _places_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes in the place of control characters."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " "
+        if x.isspace() and x != "\r"
+        else repr(x)[1:-1]
+        if unicodedata.category(x) == "Cc"
+        else x
+        for x in text
+    )
 
 
 def _fit(widths: list[int], width: int, rows: Sequence[Sequence[str]], align: str) -> None:
@@ -46,7 +79,7 @@ def _fit(widths: list[int], width: int, rows: Sequence[Sequence[str]], align: st
     The names of columns of numbers are wrapped first, then texts, and numbers only at last.
     """
     numbers = [
-        max(*map(len, map(str, cells)), *map(len, name.split()), 1) if side == "r" else size
+        max(*map(places, cells), *map(places, name.split()), 1) if side == "r" else size
         for (name, *cells), side, size in zip(zip(*rows, strict=True), align, widths, strict=True)
     ]
     for least in (12, 6, 1):
@@ -70,20 +103,37 @@ def _shrink(widths: list[int], width: int, floors: Sequence[int]) -> None:
 def _lines(row: Sequence[str], widths: Sequence[int], align: str) -> list[str]:
     """One row, on as many lines as its longest cell takes."""
     cells = [
-        [cell] if len(cell) <= size else _wrapped(cell, size)
+        [cell] if places(cell) <= size else _wrapped(cell, size)
         for cell, size in zip(row, widths, strict=True)
     ]
     return [
         _GAP.join(
-            f"{cell[i] if i < len(cell) else '':{'>' if side == 'r' else '<'}{size}}"
+            _padded(cell[i] if i < len(cell) else "", size, side)
             for cell, size, side in zip(cells, widths, align, strict=True)
         ).rstrip()
         for i in range(max(map(len, cells)))
     ]
 
 
+def _padded(text: str, size: int, side: str) -> str:
+    spaces = " " * (size - places(text))
+    return spaces + text if side == "r" else text + spaces
+
+
 def _wrapped(cell: str, size: int) -> list[str]:
+    if places(cell) > len(cell):
+        return _cut(cell, size)
     wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
     if max(map(len, cell.split())) > size:
         wrapper.wordsep_simple_re = _BREAKS
     return wrapper.wrap(cell)
+
+
+def _cut(text: str, size: int) -> list[str]:
+    """Lines that are cut after any character, as Chinese and Japanese are."""
+    lines = [""]
+    for character in text:
+        if lines[-1] and places(lines[-1]) + _places_of(character) > size:
+            lines.append("")
+        lines[-1] += character
+    return lines
