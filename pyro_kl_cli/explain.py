@@ -45,8 +45,14 @@ def explained(pair: IndexedPair, own: Mapping[str, str] | None = None) -> str:
     head = f"KL({pair.name})\n{fields({**rows, **(own or {})})}"
     derivation = [filled(f"  {line}".rstrip()) for line in (pair.derivation or "").splitlines()]
     blocks = [head, "\n".join(derivation)]
-    blocks += [f"  {name}\n{textwrap.indent(code, '    ')}" for name, code in pair.terms.items()]
+    blocks += [f"  {name}\n{_code(code)}" for name, code in pair.terms.items()]
     return "\n\n".join(blocks)
+
+
+def _code(lines: str) -> str:
+    """Indented code; a long line goes on further to the right."""
+    indented = textwrap.indent(lines, "    ").splitlines()
+    return "\n".join(filled(x, len(x) - len(x.lstrip()) + 4) for x in indented)
 
 
 def _error_of(pair: IndexedPair) -> str:

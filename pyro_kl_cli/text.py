@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from .tables import width
 
+#: The width of a line in a file or a pipe.
+_WIDTH = 80
+
 
 def field(name: str, text: str) -> str:
     """A line `  name   text`, continued under the text."""
@@ -19,9 +22,9 @@ def fields(rows: Mapping[str, str]) -> str:
 
 
 def filled(line: str, indent: int | None = None) -> str:
-    """A line, wrapped where there is a width; its continuation is indented as it is itself."""
-    columns = width()
-    if columns is None or len(line) <= columns:
+    """A line that fits the terminal, or 80 columns; its continuation is indented as it is."""
+    columns = width() or _WIDTH
+    if len(line) <= columns:
         return line
     deep = len(line) - len(line.lstrip()) if indent is None else indent
     return textwrap.fill(line, columns, subsequent_indent=" " * deep, break_on_hyphens=False)

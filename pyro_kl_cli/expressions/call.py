@@ -80,7 +80,8 @@ def _argument(name: str, value: Any, declared: Mapping[str, Any], at: ast.AST) -
     counted = _counts(declared.get(name))
     if isinstance(value, bool):
         return value
-    if is_number(value) and name in declared and not counted:
+    # torch's relaxed classes declare no constraint for a temperature, and need a tensor
+    if is_number(value) and name in (*declared, "temperature") and not counted:
         return as_tensor(value, at)
     largest = _MOST_COUNTED if counted else _MOST_DIMENSIONS
     if isinstance(value, int) or (counted and isinstance(value, (float, Tensor))):

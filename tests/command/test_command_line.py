@@ -19,6 +19,8 @@ import torch
 import pyro_kl
 from pyro_kl.divergence.classes import concrete_classes, members
 from pyro_kl.registry.register import pair_of
+from pyro_kl_cli.explain import explained
+from pyro_kl_cli.index import index
 from pyro_kl_cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,15 @@ def test_pairs_gives_a_row_to_each(capsys):
     lines = printed(capsys, "pairs").splitlines()
     assert any(line.startswith("Gamma || LogNormal ") for line in lines)
     assert any(line.strip().startswith("Delta || Distribution: ") for line in lines), "reasons"
+
+
+@pytest.mark.parametrize("columns", [None, "80"])
+def test_explain_fits_a_terminal_and_a_pipe(monkeypatch, columns):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    for pair in index().pairs:
+        assert max(map(len, explained(pair).splitlines())) <= 80, pair.name
 
 
 def test_explain_shows_the_functions_of_a_composed_formula(capsys):

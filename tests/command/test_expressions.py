@@ -49,6 +49,7 @@ SAME = [
             dist.transforms.Permute(torch.tensor([2, 0, 1])),
         ),
     ),
+    ("RelaxedBernoulli(2, .3)", lambda: dist.RelaxedBernoulli(t(2.0), t(0.3))),
     (
         "MultivariateNormal(zeros(2), covariance_matrix=[[1, .2], [.2, 2]])",
         lambda: dist.MultivariateNormal(torch.zeros(2), t([[1.0, 0.2], [0.2, 2.0]])),
