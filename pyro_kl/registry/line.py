@@ -251,7 +251,12 @@ class Line:
 
 
 def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
-    """The line of a family on the real line that loc and scale shift and stretch."""
+    """The line of a family on the real line that loc and scale shift and stretch.
+
+    Args:
+        log_density: `log_density(point, loc, scale)`, the logarithm of the density.
+        tails: `reach`, `index`, `growth` and other arguments of `Line`.
+    """
     return Line(
         log_density,
         at=from_line,
@@ -264,12 +269,25 @@ def location_scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Lin
 
 
 def positive_line(log_density: Callable[..., Tensor], **options: Any) -> Line:
-    """The line of a family on (0, inf), by x = exp(y)."""
+    """The line of a family on (0, inf), by x = exp(y).
+
+    Args:
+        log_density: `log_density(point, **parameters)`, the logarithm of the density at x. Use
+            `point.log_over(0.0)` for log x.
+        options: `centre` and `width`, functions of the parameters: where the mass is in log x, and
+            how wide. Then `reach`, `index`, `growth` and other arguments of `Line`.
+    """
     return Line(log_density, at=half_line, place=lambda x, **_: torch.log(x), **options)
 
 
 def scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
-    """The line of a family on (0, inf) that scale stretches."""
+    """The line of a family on (0, inf) that scale stretches.
+
+    Args:
+        log_density: `log_density(point, scale)`, the logarithm of the density at x. Use
+            `point.log_over(0.0)` for log x.
+        tails: `reach`, `index`, `growth` and other arguments of `Line`.
+    """
     return positive_line(
         log_density,
         centre=lambda scale: torch.log(scale),
@@ -280,7 +298,14 @@ def scale_line(log_density: Callable[..., Tensor], **tails: Any) -> Line:
 
 
 def unit_line(log_density: Callable[..., Tensor], **options: Any) -> Line:
-    """The line of a family on (0, 1), by the logistic function."""
+    """The line of a family on (0, 1), by the logistic function.
+
+    Args:
+        log_density: `log_density(point, **parameters)`, the logarithm of the density at x. Use
+            `point.log_over(0.0)` for log x and `point.log_under(1.0)` for log(1 - x).
+        options: `centre` and `width`, functions of the parameters: where the mass is in logit x,
+            and how wide. Then `reach`, `index`, `growth` and other arguments of `Line`.
+    """
     return Line(
         log_density,
         at=lambda y, **_: interval(y),

@@ -355,6 +355,15 @@ def test_text_that_only_looks_missing_can_be_said(tmp_path):
     assert "a: 100 of 1,000 values are missing, the rows are left out" in rows.report
 
 
+def test_where_most_rows_are_left_out_the_report_says_what_to_do():
+    table = frame()
+    table.loc[400:, "a"] = np.nan
+    rows = read_table(table, "y")
+    assert in_memory(rows).num_rows == 400
+    line = "600 of 1,000 rows are left out; impute fills gaps in, drop leaves out a column"
+    assert rows.report[-1] == line
+
+
 def test_a_column_that_looks_like_an_identifier_can_be_kept():
     table = frame()
     table["day"] = np.arange(NUM_ROWS)

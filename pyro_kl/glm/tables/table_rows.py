@@ -86,7 +86,10 @@ class TableRows:
         """A line on each thing that was done to the columns, and on rows that were left out."""
         if not self.num_left_out:
             return self._told
-        return (*self._told, f"{self.num_left_out:,} of {self.num_rows:,} rows are left out")
+        line = f"{self.num_left_out:,} of {self.num_rows:,} rows are left out"
+        if 2 * self.num_left_out > self.num_rows:
+            line += "; impute fills gaps in, drop leaves out a column"
+        return (*self._told, line)
 
     def chunk(self, index: int) -> Chunk:
         """Return one chunk; where chunks are asked for in order, the next one is read meanwhile.
