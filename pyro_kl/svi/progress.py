@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..messages import see
 from ..registry.warnings import warn_once
 
 #: Seconds before a bar is shown at all, and between two of its updates.
@@ -74,7 +75,10 @@ def is_shown(show: bool | None) -> bool:
     if show is None:
         return has_tqdm and not os.environ.get("CI") and (is_terminal() or is_notebook())
     if show and not has_tqdm:
-        warn_once("no tqdm", "progress=True shows nothing without tqdm: install it.")
+        warn_once(
+            "no tqdm",
+            "progress=True shows nothing without tqdm: install it." + see("missing-library"),
+        )
     return show and has_tqdm
 
 

@@ -70,7 +70,7 @@ gumbel = declare(
         Case({"loc": 1.0, "scale": 1e3}, {"loc": 0.0, "scale": 1e3}, 4.9983337499166805536e-7),
         Case({"loc": 5.0, "scale": 0.101}, {"loc": 5.0, "scale": 0.1}, 9.0935499268343415767e-5),
     ],
-    reference="Bauckhage (2014), KL between Gumbel densities; split derived in the docstring",
+    reference="from the densities; split derived in the docstring",
     replaces="torch loses its digits where p is close to q",
 )
 def kl_gumbel_gumbel(p: Parameters, q: Parameters) -> Tensor:
