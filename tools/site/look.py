@@ -103,7 +103,11 @@ def looked_at(
         "console", lambda x: told.append(f"console: {x.text}") if x.type == "error" else None
     )
     window.on("pageerror", lambda error: told.append(f"script: {error}"))
-    window.on("requestfailed", lambda x: told.append(f"not loaded: {x.url}"))
+    # the browser gives up what it still loads when it goes on to the next page
+    window.on(
+        "requestfailed",
+        lambda x: None if x.failure == "net::ERR_ABORTED" else told.append(f"not loaded: {x.url}"),
+    )
     window.on(
         "request",
         lambda x: None if x.url.startswith((address, "data:")) else told.append(f"host: {x.url}"),
