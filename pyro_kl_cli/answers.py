@@ -31,6 +31,8 @@ _LONGEST_NAME = 25
 _FOR_USERS = (ValueError, TypeError, NotImplementedError, OSError)
 #: More samples than this take minutes.
 _MOST_SAMPLES = 100_000_000
+#: NumPy's generator, which Pyro seeds too, takes no larger one.
+_LARGEST_SEED = 2**32 - 1
 
 
 def explained_by_kl(arguments: argparse.Namespace) -> str:
@@ -60,6 +62,10 @@ def run_compare(arguments: argparse.Namespace) -> str:
     """The exact KL beside a sampled one, for two distributions or for the examples of classes."""
     if not 2 <= arguments.samples <= _MOST_SAMPLES:
         raise Refused(f"--samples {arguments.samples}: from 2 to {_MOST_SAMPLES:,} are possible")
+    if not 0 <= arguments.seed <= _LARGEST_SEED:
+        raise Refused(f"--seed {arguments.seed}: from 0 to {_LARGEST_SEED} are possible")
+    if arguments.plot is not None and not arguments.plot.suffix:
+        raise Refused(f"--plot {arguments.plot}: the name of a file ends in .png, .pdf or .svg")
 
     def compared(p: Distribution, q: Distribution) -> Comparison:
         return compare(p, q, num_samples=arguments.samples)

@@ -43,7 +43,11 @@ class Parser(argparse.ArgumentParser):
         """End with an error for options that this parser does not know."""
         if words:
             word = words[0].partition("=")[0]
-            hint = did_you_mean(word, self._option_string_actions, "")
+            hint = (
+                f"write it after `{self.prog}`"
+                if word in self._option_string_actions
+                else did_you_mean(word, self._option_string_actions, "")
+            )
             self.error(f"unknown argument {words[0]!r}{hint and '; '}{hint}")
 
 

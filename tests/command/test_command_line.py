@@ -271,11 +271,19 @@ def test_compare_draws_a_picture(capsys, tmp_path, p):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_option_before_its_command_is_told_its_place(capsys):
+    with pytest.raises(SystemExit):
+        main(("--json", "explain", "Gamma", "Beta"))
+    assert "'--json'; write it after `pyro-kl explain`" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--plot", "none/a.png"), "--plot none/a.png:"),
         (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--samples", "1"), "--samples 1: from 2 to"),
+        (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--seed", "-1"), "--seed -1: from 0 to 42949"),
+        (("compare", "Gamma(2, 1)", "Gamma(1, 1)", "--plot", "none"), "--plot none: the name of"),
         (
             ("compare", "Poisson(3)", "Normal(0, 1)", "--plot", "none.png"),
             "--plot none.png: one of the distributions is discrete",

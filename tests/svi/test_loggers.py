@@ -170,12 +170,15 @@ def test_csv_gives_a_late_site_a_column(tmp_path):
     assert [each['kl[b, "the second"]'] for each in rows] == ["", "0.3", ""]
 
 
-def test_csv_refuses_a_file_of_something_else(tmp_path):
+@pytest.mark.parametrize(
+    "text", [b"x,y\n1,2\n", b"\xff\xfe1\n", b"step,loss,elbo,log_likelihood,kl\nno,1,1,1,1\n"]
+)
+def test_csv_refuses_a_file_of_something_else(tmp_path, text):
     path = tmp_path / "data.csv"
-    path.write_text("x,y\n1,2\n")
+    path.write_bytes(text)
     with pytest.raises(ValueError, match="is no log of CSVLogger"):
         schools().run(1, callbacks=[CSVLogger(path)])
-    assert path.read_text() == "x,y\n1,2\n"
+    assert path.read_bytes() == text
     with pytest.raises(FileNotFoundError, match="no folder"):
         CSVLogger(tmp_path / "nowhere" / "fit.csv")
 

@@ -77,13 +77,17 @@ class CSVLogger(Logger):
         self._header = []
         if not self.path.exists() or not self.path.stat().st_size:
             return
-        header, *rows = _rows(self.path) or [[]]
+        try:
+            header, *rows = _rows(self.path) or [[]]
+            kept = [cells for cells in rows if int(cells[0]) < step]
+        except ValueError:  # it is no text, or has no numbers of steps
+            header, rows, kept = [], [], []
         if tuple(header[: len(COLUMNS)]) != COLUMNS:
             raise ValueError(
                 f"{self.path} is no log of CSVLogger: its first line does not begin with "
-                f"{','.join(COLUMNS)}. Choose another file." + see("log-file")
+                f"{','.join(COLUMNS)}, or others not with a number. Choose another file."
+                + see("log-file")
             )
-        kept = [cells for cells in rows if int(cells[0]) < step]
         if rows and not kept:
             old = self.path.with_name(self.path.name + ".old")
             os.replace(self.path, old)
