@@ -187,7 +187,8 @@ def reasons(rows: Iterable[Reasoned]) -> list[str]:
 
 
 def _number(x: float) -> str:
-    return f"{x:.4f}" if abs(x) < 1e5 else f"{x:.6g}"
+    # adding 0 makes a 0 of what rounds to -0
+    return f"{round(x, 4) + 0.0:.4f}" if abs(x) < 1e5 else f"{x:.6g}"
 
 
 def _error(x: float) -> str:

@@ -258,6 +258,17 @@ def test_per_dimension_kls_of_a_vector():
     assert report["w"].shape == (3,)
 
 
+def test_an_elbo_that_rounds_to_zero_is_printed_without_a_sign():
+    def model():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def guide():
+        pyro.sample("z", dist.Normal(1e-4, 1.0))
+
+    text = str(TraceKL_ELBO().evaluate(model, guide, num_particles=2))
+    assert "ELBO 0.0000 +- 0 = log likelihood 0.0000 - KL 0.0000" in text
+
+
 def test_an_infinite_kl_is_told():
     def model():
         pyro.sample("z", dist.Uniform(-10.0, 10.0))
