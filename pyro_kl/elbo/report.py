@@ -135,7 +135,7 @@ class KLReport(Result):
         names = ("weight", "scale")
         numbers = {name: {getattr(row, name) for row in self.sites} for name in names}
         told = [name for name in names if any(x == x and x != 1 for x in numbers[name])]
-        return [f"{name}: {MEANINGS[name]}" for name in told]
+        return [f"column {name}: {MEANINGS[name]}" for name in told]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each site."""
