@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -98,13 +99,14 @@ def unsqueezed(distribution: Distribution, dim: int) -> Distribution:
         given = {
             name: own[name].unsqueeze(at) for name in distribution.arg_constraints if name in own
         }
-    if not given:
-        raise NotImplementedError(
-            f"No bounds with a {type(distribution).__name__} as a component: it does not say "
-            "what its parameters are. Estimate the KL with pyro_kl.kl(p, q, num_samples=...)."
-            + see("no-formula")
-        )
-    return build(**given)
+    if given:
+        with suppress(TypeError):  # its constructor takes others, too
+            return build(**given)
+    raise NotImplementedError(
+        f"No bounds with a {type(distribution).__name__} as a component: it does not say "
+        "what its parameters are. Estimate the KL with pyro_kl.kl(p, q, num_samples=...)."
+        + see("no-formula")
+    )
 
 
 def pairwise(p: Distribution, q: Distribution) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..divergence.draws import draw
 from ..divergence.estimate import Estimate
 from ..divergence.kl import kl
 from ..messages import see
@@ -51,7 +52,7 @@ def convergence(
     """
     if num_samples < 100:
         raise ValueError(f"num_samples must be at least 100, got {num_samples}" + see("option"))
-    count, mean, error = running_mean(p, q, num_samples)
+    count, mean, error, rounded = running_mean(p, q, num_samples)
     exact = _exact(p, q)
     ax = axes_or_new(ax)
     low, high = mean - 2 * error, mean + 2 * error
@@ -59,7 +60,7 @@ def convergence(
         count.numpy(), low.numpy(), high.numpy(), color=FIRST.colour, alpha=0.25, lw=0.0,
         label="± 2 standard errors",
     )  # fmt: skip
-    ax.plot(count.numpy(), mean.numpy(), **FIRST.line, label=_label(mean, error))
+    ax.plot(count.numpy(), mean.numpy(), **FIRST.line, label=_label(mean, error, rounded))
     shown = torch.cat([low[count >= _SETTLED], high[count >= _SETTLED]])
     if exact is not None:
         value = float(exact)
@@ -79,11 +80,12 @@ def convergence(
     return finish(ax, f"KL({first} || {second}), sampled{' and exact' if exact else ''}")
 
 
-def _label(mean: Tensor, error: Tensor) -> str:
+def _label(mean: Tensor, error: Tensor, rounded: int) -> str:
     last = float(mean[-1])
     if math.isinf(last):
         return "Monte Carlo: inf, since q has no mass at a sample"
-    return f"Monte Carlo: {nats(last)} nats, standard error {float(error[-1]):.2g}"
+    text = f"Monte Carlo: {nats(last)} nats, standard error {float(error[-1]):.2g}"
+    return f"{text},\n{rounded:,} samples are rounded: it does not hold" if rounded else text
 
 
 def _set_height(ax: Axes, shown: Tensor) -> None:
@@ -98,13 +100,15 @@ def _set_height(ax: Axes, shown: Tensor) -> None:
 @torch.no_grad()
 def running_mean(
     p: Distribution, q: Distribution, num_samples: int
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, int]:
     """Counts, running means and their standard errors, log-spaced from 10 samples on.
+
+    Also returns how many samples were rounded to an end of p's support.
 
     Raises:
         ValueError: p or q is a batch.
     """
-    x = p.sample(torch.Size((num_samples,)))
+    x, at_end = draw(p, num_samples)
     ratio = (p.log_prob(x) - log_prob_anywhere(q, x)).double().cpu()
     if ratio.dim() != 1:
         raise ValueError(
@@ -119,7 +123,7 @@ def running_mean(
     first = ratio.cumsum(0)[count - 1] / count
     second = ratio.square().cumsum(0)[count - 1] / count
     error = ((second - first.square()).clamp(min=0.0) / (count - 1)).sqrt()
-    return count, first + centre, error
+    return count, first + centre, error, 0 if at_end is None else int(at_end.sum())
 
 
 def _exact(p: Distribution, q: Distribution) -> Estimate | None:

@@ -126,7 +126,7 @@ def kl_integrand(
         >>> pyro_kl.plot.kl_integrand(p, q).figure.savefig("kl.png")  # doctest: +SKIP
     """
     check_univariate(p=p, q=q)
-    if xlim is not None and not xlim[0] < xlim[1]:
+    if xlim is not None and not -math.inf < xlim[0] < xlim[1] < math.inf:
         raise ValueError(f"xlim must be an interval, got {xlim}" + see("option"))
     value = kl(p, q)
     window = window_of(p, q, _BEYOND) if xlim is None else Window(*xlim)

@@ -37,11 +37,16 @@ def site_kls(report: KLReport, *, ax: Axes | None = None) -> Axes:
     for place, row in enumerate(rows):
         kind = _kind(row)
         error = 0.0 if math.isnan(row.standard_error) else 2 * row.standard_error
+        length = row.nats if math.isfinite(row.nats) else 0.0
         ax.barh(
-            place, row.nats, 0.7, xerr=error or None, ecolor=BLACK, capsize=3,
+            place, length, 0.7, xerr=error or None, ecolor=BLACK, capsize=3,
             **_KINDS[kind].area, label="" if kind in seen else kind,
         )  # fmt: skip
         seen.add(kind)
+        if not math.isfinite(row.nats):
+            ax.annotate(
+                f"{row.nats}", (0.0, place), (4, 0), textcoords="offset points", va="center"
+            )
     ax.axvline(0.0, color=BLACK, lw=0.8)
     ax.set_yticks(range(len(rows)), [plain(row.site) for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import pyro.distributions
 import pytest
 import torch
 from torch.distributions import (
@@ -399,3 +400,12 @@ def test_integer_parameters_give_nats_of_the_default_dtype():
     value = torch.distributions.kl_divergence(p, q)
     assert value.dtype == torch.get_default_dtype()
     assert value.item() == pytest.approx(0.5 - math.log(1.5), rel=1e-6)
+
+
+def test_a_class_whose_parameters_are_not_known_has_no_kl_to_a_mixture():
+    p = pyro.distributions.GroupedNormalNormal(
+        torch.zeros(1), torch.ones(1), torch.ones(2), torch.tensor([0, 0])
+    )
+    mixture = MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.zeros(2), 1.0))
+    with pytest.raises(NotImplementedError, match="GroupedNormalNormal"):
+        pyro_kl.kl(p, mixture)

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -314,7 +315,8 @@ def test_elbo_terms_says_the_sum():
 def test_convergence_draws_the_running_mean_and_its_error():
     p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Normal(0.0, 1.0)
     torch.manual_seed(0)
-    count, mean, error = running_mean(p, q, 1000)
+    count, mean, error, rounded = running_mean(p, q, 1000)
+    assert rounded == 0
     torch.manual_seed(0)
     x = p.sample((1000,))
     ratio = (p.log_prob(x) - q.log_prob(x)).double().numpy()
@@ -329,6 +331,14 @@ def test_convergence_stops_where_q_has_no_mass():
     ax = plot.convergence(*PAIRS["wider than q"][:2], num_samples=200)
     assert "Monte Carlo: inf" in texts(ax)
     assert all(map(math.isfinite, ax.get_ylim()))
+
+
+def test_convergence_tells_that_samples_were_rounded():
+    p, q = dist.Beta(torch.tensor(0.1), torch.tensor(0.1)), dist.Uniform(0.0, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = texts(plot.convergence(p, q, num_samples=200))
+    assert "samples are rounded: it does not hold" in text
 
 
 def test_convergence_without_a_formula_has_no_exact_line():
@@ -405,6 +415,7 @@ def changed(**changes):
         (lambda: plot.kl_integrand(NORMAL, 3.0), TypeError, "q must be a distribution, got float"),
         (lambda: plot.kl_integrand(NORMAL, dist.Poisson(1.0)), ValueError, "discrete"),
         (lambda: plot.kl_integrand(NORMAL, NORMAL, xlim=(1.0, 0.0)), ValueError, "xlim must be"),
+        (lambda: plot.kl_integrand(NORMAL, NORMAL, xlim=(1.0, math.inf)), ValueError, "xlim must"),
         (lambda: plot.kl_integrand(NORMAL, dist.VonMises(0.0, 1.0)), NotImplementedError, "no KL"),
         (lambda: plot.kl_integrand(POINT, NORMAL), ValueError, "from 0.5 to 0.5"),
         (lambda: plot.prior_posterior(NORMAL, SILENT), NotImplementedError, "no sampler"),
@@ -430,9 +441,16 @@ def test_what_cannot_be_drawn_is_refused(call, kind, message):
     assert not pyplot.get_fignums()
 
 
-def test_site_kls_needs_a_site(report):
-    from dataclasses import replace
+def test_site_kls_writes_an_infinite_kl(report):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = tuple(replace(row, nats=math.inf) for row in report.sites)
+        ax = plot.site_kls(replace(report, sites=rows))
+        ax.figure.canvas.draw()
+    assert [text.get_text() for text in ax.texts] == ["inf"] * len(ax.get_yticks())
 
+
+def test_site_kls_needs_a_site(report):
     with pytest.raises(ValueError, match="no site"):
         plot.site_kls(replace(report, sites=()))
 
