@@ -137,8 +137,9 @@ class _Groups:
             return {name: site["value"] for name, site in run().items()}
         except NotImplementedError as error:
             self._has_prior = False
+            first = str(error).partition("\n")[0]  # Pyro writes the shapes of all sites under it
             warn(
-                f"The groups prior and prior_predictive are left out: {without_link(error)}"
+                f"The groups prior and prior_predictive are left out: {without_link(first)}"
                 + see("no-sampler")
             )
             return {}
