@@ -156,8 +156,12 @@ def test_csv_of_another_fit_is_kept(tmp_path):
     before = path.read_text()
     with pytest.warns(UserWarning, match=r"begun anew at step 1; the log of another fit is .*old"):
         schools().run(2, callbacks=[CSVLogger(path)])
+    second = path.read_text()
+    with pytest.warns(UserWarning, match=r"begun anew at step 1; .*fit\.csv\.old\.old"):
+        schools().run(1, callbacks=[CSVLogger(path)])
     assert (tmp_path / "fit.csv.old").read_text() == before
-    assert [each["step"] for each in read(path)] == ["1", "2"]
+    assert (tmp_path / "fit.csv.old.old").read_text() == second
+    assert [each["step"] for each in read(path)] == ["1"]
 
 
 def test_csv_gives_a_late_site_a_column(tmp_path):

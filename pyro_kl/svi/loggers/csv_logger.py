@@ -89,7 +89,9 @@ class CSVLogger(Logger):
                 + see("log-file")
             )
         if rows and not kept:
-            old = self.path.with_name(self.path.name + ".old")
+            old = self.path
+            while old.exists():  # a fit before that one may have been put aside too
+                old = old.with_name(old.name + ".old")
             os.replace(self.path, old)
             warn(
                 f"{self.path} is begun anew at step {step}; the log of another fit is {old} now."
