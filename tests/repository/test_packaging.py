@@ -77,6 +77,17 @@ def constraints(name):
     return [line for line in lines if line and not line.startswith("#")]
 
 
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-oldest.txt"])
+def test_a_package_has_one_version(name):
+    """Two for one Python cannot be installed: those of a package are told apart by markers."""
+    markers = {}
+    for line in constraints(name):
+        requirement, _, marker = line.partition(";")
+        markers.setdefault(requirement.partition("==")[0], []).append(marker.strip())
+    assert [x for x, own in markers.items() if len(own) > 1 and "" in own] == []
+    assert [x for x, own in markers.items() if len(own) > len(set(own))] == []
+
+
 def test_what_is_declared_is_constrained():
     """Every package that the tests run with has a tested version."""
     pinned = declared(constraints("constraints.txt"))
