@@ -489,5 +489,5 @@ def test_a_posterior_of_a_table_predicts_from_rows_and_from_its_units(tmp_path):
     rows = read_table(tmp_path / "later.csv", "ill", standardise=True)
     torch.testing.assert_close(p.predict(rows).double(), p.predict(later), rtol=0, atol=1e-5)
     other = read_table(tmp_path / "later.csv", "ill", drop=["age"])
-    with pytest.raises(ValueError, match="other columns"):
+    with pytest.raises(ValueError, match="those of the posterior are age"):
         p.predict(other)
