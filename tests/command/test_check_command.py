@@ -33,7 +33,7 @@ def few(monkeypatch):
 def test_a_table_of_what_was_checked(few, capsys):
     assert main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert f"torch {torch.__version__}" in lines[0]
+    assert f"torch {torch.__version__.partition('+')[0]}" in lines[0]  # a wheel may lack its +cu
     assert [line.split("  ")[0] for line in lines[4:8]] == list(checks.CHECKS)
     assert lines[-1].startswith("All is as promised")
     assert max(map(len, lines)) <= 80

@@ -156,8 +156,9 @@ def test_a_closed_pipe_is_quiet(arguments):
     os.close(reads)
     process = run(arguments, stdout=writes)
     os.close(writes)
-    code = 0 if arguments == ["--help"] else 1  # argparse takes no notice
-    assert (process.returncode, process.stderr) == (code, "")
+    codes = {0, 1} if arguments == ["--help"] else {1}  # argparse of new Pythons takes no notice
+    assert process.returncode in codes
+    assert process.stderr == ""
 
 
 def test_a_full_disk_is_said():
