@@ -27,7 +27,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             return _by_rich(header, rows)
         except ImportError:
             pass
-    return plain([header, *rows], width())
+    return text_module().columns([header, *rows], width())
 
 
 def _is_terminal() -> bool:
@@ -48,13 +48,3 @@ def _by_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     with console.capture() as captured:
         console.print(made)
     return captured.get().rstrip("\n")
-
-
-def plain(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Rows with their cells aligned to the left; cells of the widest columns wrap to fit a width.
-
-    Args:
-        rows: the header first; all of one length.
-        width: the width of a line in characters; None for no limit.
-    """
-    return text_module().columns(rows, width)

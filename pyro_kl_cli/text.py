@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 
+from .package import text_module
 from .tables import width
 
 #: The width of a line in a file or a pipe.
@@ -27,4 +27,4 @@ def filled(line: str, indent: int | None = None) -> str:
     if len(line) <= columns:
         return line
     deep = len(line) - len(line.lstrip()) if indent is None else indent
-    return textwrap.fill(line, columns, subsequent_indent=" " * deep, break_on_hyphens=False)
+    return text_module().fill(line, columns, deep)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from pyro.distributions import DiscreteHMM
@@ -13,7 +12,7 @@ from torch.distributions import Categorical, Distribution, kl_divergence
 from ..registry.provenance import recording, total_error
 from ..registry.reduction import describe
 from ..registry.shapes import broadcast_batch, check_durations
-from ..results.batch import batch_dicts, batch_table
+from ..results.batch import batch_table
 from ..results.result import Result
 from ..results.table import Table
 from ..results.text import fill
@@ -52,11 +51,6 @@ class Bounds(Record, Result):
         columns = {"lower": ("lower", ".6g"), "upper": ("upper", ".6g")}
         notes = [f"nats; {self.method}: {self.reason}"]
         return batch_table(self.to_dicts(), self.lower.shape, columns, notes)
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary for each element of the batch: its index, and the attributes."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return batch_dicts(self.lower.shape, values)
 
 
 def has_bounds(p: Distribution, q: Distribution) -> bool:

@@ -17,17 +17,29 @@ from ..results.text import fill
 
 
 class Record:
-    """A frozen dataclass of tensors and strings, equal to another if all fields are equal."""
+    """A result of tensors and strings, equal to another if all fields are equal.
+
+    A subclass is a frozen dataclass whose first field is a tensor of the batch's shape.
+    """
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
-        return all(_equal(getattr(self, name), getattr(other, name)) for name in names)
+        mine, theirs = self._values(), other._values()
+        return all(_equal(mine[name], theirs[name]) for name in mine)
 
     def __hash__(self) -> int:
-        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        values = self._values().values()
         return hash(tuple(x.shape if isinstance(x, Tensor) else x for x in values))
+
+    def _values(self) -> dict[str, Any]:
+        """The fields by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each element of the batch: its index, and the attributes."""
+        values = self._values()
+        return batch_dicts(next(iter(values.values())).shape, values)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -135,11 +147,6 @@ class Estimate(Record, Result):
         if self.error is not None:
             columns["error"] = ("error", ".2g")
         return batch_table(self.to_dicts(), self.value.shape, columns, [self.how()])
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary for each element of the batch: its index, and the attributes."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return batch_dicts(self.value.shape, values)
 
 
 def short(values: Tensor) -> str:

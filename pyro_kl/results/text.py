@@ -35,15 +35,15 @@ def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     return "\n".join(text_lines(rows, width))
 
 
-def fill(text: str, width: int | None = WIDTH) -> str:
+def fill(text: str, width: int | None = WIDTH, indent: int = 2) -> str:
     """A sentence on lines that fit a width; all but the first are indented."""
     text = printable(text)
     if width is None:
         return text
     if places(text) > len(text):
-        first, *others = _cut(text, width - 2)
-        return "\n".join([first, *(f"  {line.lstrip()}" for line in others)])
-    return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
+        first, *others = _cut(text, width - indent)
+        return "\n".join([first, *(f"{' ' * indent}{line.lstrip()}" for line in others)])
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def places(text: str) -> int:

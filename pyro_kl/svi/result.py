@@ -41,11 +41,16 @@ class SVIResult(Result):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each step: its number, and its loss in nats."""
-        first = self.step_count - len(self.losses) + 1
-        return [{"step": i, "loss": loss} for i, loss in enumerate(self.losses.tolist(), first)]
+        losses = self.losses.tolist()
+        return [{"step": i, "loss": loss} for i, loss in enumerate(losses, self._first)]
+
+    @property
+    def _first(self) -> int:
+        """The number of the run's first step."""
+        return self.step_count - len(self.losses) + 1
 
     def _table(self) -> Table:
-        first = self.step_count - len(self.losses) + 1
+        first = self._first
         parts = torch.arange(len(self.losses)).chunk(LINES)
         rows = [
             [f"{first + int(part[0]):,} to {first + int(part[-1]):,}", _mean(self.losses[part])]
