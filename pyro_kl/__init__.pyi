@@ -5,6 +5,8 @@ from . import loggers as loggers
 from . import plot as plot
 from . import policy as policy
 from .arviz import to_arviz
+from .diagnosis.diagnose import diagnose
+from .diagnosis.diagnosis import Diagnosis, SiteDiagnosis
 from .divergence.bounds import Bounds, bounds
 from .divergence.check import check
 from .divergence.check_report import CheckReport, CheckResult
@@ -59,6 +61,7 @@ __all__ = [
     "Comparison",
     "Constant",
     "Cyclical",
+    "Diagnosis",
     "Estimate",
     "Family",
     "JitTraceKL_ELBO",
@@ -71,6 +74,7 @@ __all__ = [
     "SVIResult",
     "SiteComparison",
     "SiteComparisons",
+    "SiteDiagnosis",
     "SiteReport",
     "Support",
     "TraceKL_ELBO",
@@ -81,6 +85,7 @@ __all__ = [
     "compare",
     "compare_sites",
     "declare",
+    "diagnose",
     "expected_log_likelihood",
     "formula",
     "kl",

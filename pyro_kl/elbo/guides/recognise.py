@@ -86,25 +86,25 @@ def _followers(latents: set[str], guide_trace: Trace) -> dict[str, list[str]]:
             continue
         if name not in latents:
             current = followers.setdefault(name, [])
-        elif not isinstance(_bare(site["fn"]), Delta):
+        elif not is_delta(site["fn"]):
             current = None
         elif current is not None:
             current.append(name)
     return followers
 
 
-def _bare(distribution: Distribution) -> Distribution:
-    """A distribution without mask and Independent."""
+def is_delta(distribution: Distribution) -> bool:
+    """Whether a distribution, without mask and Independent, is a Delta."""
     while not isinstance(distribution, Delta) and hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
-    return distribution
+    return isinstance(distribution, Delta)
 
 
 def is_point(site: GuideSite, guide_trace: Trace) -> bool:
     """Whether a latent is a Delta that is not recognised as the image of an auxiliary site."""
     if not isinstance(site, OwnDistribution):
         return False
-    return isinstance(_bare(guide_trace.nodes[site.name]["fn"]), Delta)
+    return is_delta(guide_trace.nodes[site.name]["fn"])
 
 
 def _images(
@@ -132,4 +132,4 @@ def _images(
 
 def _is_random(node: Site) -> bool:
     """Whether a site is random: AutoLaplaceApproximation's is a point, and data are given."""
-    return not node["is_observed"] and not isinstance(_bare(node["fn"]), Delta)
+    return not node["is_observed"] and not is_delta(node["fn"])

@@ -1,0 +1,208 @@
+"""diagnose: how far a fitted guide is from the posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..divergence.estimate import Estimate
+from ..divergence.standard_error import Terms
+from ..elbo.guides.plan import Run
+from ..messages import see
+from . import pareto
+from .diagnosis import Diagnosis, SiteDiagnosis
+from .draws import Chunk, Draws
+from .estimates import Estimates, estimate
+from .moments import Marginals, Moments
+from .prior_sds import prior_sds
+
+
+def diagnose(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *args: Any,
+    num_samples: int = 10_000,
+    vectorize: bool | None = None,
+    max_plate_nesting: float = math.inf,
+    **kwargs: Any,
+) -> Diagnosis:
+    """Estimate KL(guide || posterior), the KL that inference minimises, and say what to trust.
+
+    ELBO = log evidence - KL(guide || posterior). The evidence is estimated by Pareto-smoothed
+    importance sampling with the guide's draws, the ELBO by the same draws with exact KLs to the
+    prior. Where the tail of the weights is too heavy for that, the KL is said to be unknown.
+
+    Args:
+        model: the model.
+        guide: the guide, fitted; its density has to be known.
+        *args: positional arguments of both.
+        num_samples: draws from the guide; the memory does not grow with it.
+        vectorize: whether model and guide make many draws at once; None tries it, checks it with
+            the same draws one by one, and warns if it cannot be done.
+        max_plate_nesting: as for `pyro.infer.Trace_ELBO`.
+        **kwargs: keyword arguments of both.
+
+    Returns:
+        Estimates in nats with standard errors, k-hat, and for each latent the KL to its prior,
+        its contraction, mean and sd by the guide and by importance weights.
+
+    Raises:
+        ValueError: fewer than 25 draws; a plate draws a subsample; the guide is a point, lacks a
+            latent, or has a variable of its own; a site has a scale; a density is nan.
+
+    Reference:
+        Yao, Vehtari, Simpson & Gelman (2018), "Yes, but did it work?: Evaluating variational
+        inference"; Vehtari and others (2024), "Pareto smoothed importance sampling".
+
+    Example:
+        >>> def model():
+        ...     z = pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
+        ...     pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=torch.tensor(2.0))
+        >>> def guide():
+        ...     pyro.sample("z", pyro.distributions.Normal(1.0, 0.6))
+        >>> found = pyro_kl.diagnose(model, guide)
+        >>> exact = torch.distributions.kl_divergence(
+        ...     torch.distributions.Normal(1.0, 0.6), torch.distributions.Normal(1.0, 0.5**0.5)
+        ... )
+        >>> kl = found.kl_posterior
+        >>> found.known, abs(float(kl - exact)) < 4 * float(kl.standard_error)  # doctest: +SKIP
+        (True, True)
+    """
+    if num_samples < 25:
+        raise ValueError(
+            f"num_samples={num_samples} has to be at least 25, to fit a tail." + see("option")
+        )
+    draws = Draws(Run(model, guide, args, kwargs), num_samples, vectorize, max_plate_nesting)
+    sums = _Sums(pareto.tail_length(num_samples) + 1)
+    for chunk in draws:
+        sums.add(chunk)
+    log_weights, terms = torch.cat(sums.log_weights), torch.cat(sums.terms)
+    _check_nan(log_weights)
+    found = estimate(log_weights, terms, draws.rounding)
+    assert sums.moments is not None
+    marginals = sums.moments.finish(found.smoothed)
+    chi = _chi(found, num_samples)
+    return Diagnosis(
+        elbo=found.elbo,
+        log_evidence=found.log_evidence,
+        kl_posterior=found.kl_posterior,
+        kl_at_least=found.kl_at_least,
+        khat=found.smoothed.shape,
+        khat_threshold=found.threshold,
+        effective_sample_size=found.effective_sample_size,
+        mean_bound=chi,
+        sites=tuple(_sites(draws, sums.kls, marginals, found, chi)),
+        num_samples=num_samples,
+    )
+
+
+class _Sums:
+    """What is kept of all draws.
+
+    Attributes:
+        log_weights: of each chunk.
+        terms: of the ELBO, of each chunk.
+        kls: latent -> the KL to its prior.
+        moments: of all latents end to end.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self.log_weights: list[Tensor] = []
+        self.terms: list[Tensor] = []
+        self.kls: dict[str, Terms] = {}
+        self.moments: Moments | None = None
+        self._waiting: list[Chunk] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some draws."""
+        self.log_weights.append(chunk.log_weights)
+        self.terms.append(chunk.elbo)
+        for name, kl in chunk.kls.items():
+            new = Terms.of(kl, None)
+            self.kls[name] = self.kls[name].merged(new) if name in self.kls else new
+        values = torch.cat([x.reshape(len(chunk), -1) for x in chunk.values.values()], -1)
+        if self.moments is None:
+            self.moments = Moments(values.mean(0), self._keep)
+        self.moments.add(chunk.log_weights, values)
+
+
+def _check_nan(log_weights: Tensor) -> None:
+    bad = int((log_weights.isnan() | log_weights.isposinf()).sum())
+    if bad:
+        raise ValueError(
+            f"The log weight of {bad:,} of {len(log_weights):,} draws is nan or +inf: a density of "
+            "model or guide is not defined there." + see("loss-not-finite")
+        )
+
+
+def _chi(found: Estimates, num_samples: int) -> float:
+    """The square root of the chi-squared divergence of the posterior from the guide.
+
+    It is exp(D) - 1 for the 2-divergence D. From a k-hat of 1/2 on it is infinite.
+    """
+    if found.smoothed.shape >= 0.5:
+        return math.inf
+    return math.sqrt(max(0.0, num_samples / found.effective_sample_size - 1))
+
+
+def _sites(
+    draws: Draws, kls: dict[str, Terms], marginals: Marginals, found: Estimates, chi: float
+) -> list[SiteDiagnosis]:
+    """One row for each latent."""
+    sizes = [shape.numel() for shape in draws.shapes.values()]
+    parts = {
+        name: dict(zip(draws.shapes, getattr(marginals, name).split(sizes), strict=True))
+        for name in Marginals.__dataclass_fields__
+    }
+    priors = prior_sds(draws)
+    rows = []
+    for name, shape in draws.shapes.items():
+        part = {key: columns[name].reshape(shape) for key, columns in parts.items()}
+        trusted = torch.as_tensor(found.smoothed.shape < found.threshold) & ~(
+            part["khat"] >= found.threshold
+        )
+        mean, error, sd = (
+            torch.where(trusted, part[key], math.nan) for key in ("mean", "mean_error", "sd")
+        )
+        best = torch.where(trusted, part["sd"], part["guide_sd"])
+        prior = priors[name]
+        rows.append(
+            SiteDiagnosis(
+                site=name,
+                prior_kl=_prior_kl(draws, name, kls),
+                contraction=torch.where(prior > 0, 1 - (best / prior).square(), math.nan),
+                guide_mean=part["guide_mean"],
+                guide_sd=part["guide_sd"],
+                mean=mean,
+                mean_error=error,
+                sd=sd,
+                khat=part["khat"],
+                **_bounds(part["guide_sd"], part["guide_fourth"], chi),
+            )
+        )
+    return rows
+
+
+def _prior_kl(draws: Draws, name: str, kls: dict[str, Terms]) -> Estimate:
+    how, kl = draws.plan.decisions[name], kls[name]
+    return Estimate(kl.mean, kl.variance.sqrt(), how.method, draws.num_samples, how.reason)
+
+
+def _bounds(sd: Tensor, fourth: Tensor, chi: float) -> dict[str, Tensor]:
+    """Bounds on the differences of means and sds between the posterior and the guide.
+
+    For any h, E_posterior h - E_guide h is the covariance of h and the normalised weight under the
+    guide, at most sd(h) chi (Cauchy-Schwarz; Hammersley, Chapman and Robbins). With h = z the mean
+    is bounded, with h = (z - guide mean)^2 the variance. The bounds of Huggins and others (2020),
+    by Wasserstein distances, are wider.
+    """
+    mean = sd * chi
+    moved = (fourth - sd**4).clamp(min=0).sqrt() * chi
+    upper = (sd.square() + moved).sqrt() - sd
+    lower = sd - (sd.square() - moved - mean.square()).clamp(min=0).sqrt()
+    return {"mean_bound": mean, "sd_bound": torch.maximum(upper, lower)}

@@ -1,0 +1,141 @@
+"""Means and sds of the latents, of the guide and corrected by importance weights, in one pass.
+
+The tail of the weights is smoothed when all of them are known. So the values of the draws with the
+largest weights are kept until then, and of all others only sums: the memory does not grow with the
+number of draws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from . import pareto
+
+#: The tail is fitted for each element of a site if there are at most so many of them in all.
+MOST_ELEMENTS = 2000
+
+
+@dataclass
+class Moments:
+    """Sums over draws.
+
+    Attributes:
+        centre: about which the powers are taken, of shape (elements,); near the mean.
+        keep: the number of draws with the largest weights that are kept.
+    """
+
+    centre: Tensor
+    keep: int
+    _count: int = 0
+    _plain: Tensor = field(init=False)
+    _once: Tensor = field(init=False)
+    _twice: Tensor = field(init=False)
+    _largest: float = -math.inf
+    _logs: Tensor = field(init=False)
+    _values: Tensor = field(init=False)
+    _tails: Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        size = len(self.centre)
+        zeros = torch.zeros(size, dtype=torch.float64)
+        self._plain = zeros.expand(4, size).clone()
+        self._once, self._twice = zeros.expand(3, size).clone(), zeros.expand(3, size).clone()
+        self._logs, self._values = zeros.new_empty(0), zeros.new_empty(0, size)
+        if size <= MOST_ELEMENTS:
+            self._tails = zeros.new_empty(0, size)
+
+    def add(self, log_weights: Tensor, values: Tensor) -> None:
+        """Take in some draws.
+
+        Args:
+            log_weights: of shape (draws,).
+            values: of shape (draws, elements).
+        """
+        values = values - self.centre
+        self._count += len(values)
+        self._plain += torch.stack([(values**power).sum(0) for power in (1, 2, 3, 4)])
+        if self._tails is not None:
+            logs = values.square().log() + log_weights[:, None]
+            self._tails = _largest(torch.cat([self._tails, logs]), self.keep)
+        logs, values = torch.cat([self._logs, log_weights]), torch.cat([self._values, values])
+        order = logs.argsort()
+        rest, kept = order.tensor_split([max(0, len(order) - self.keep)])
+        self._add_weighted(logs[rest], values[rest])
+        self._logs, self._values = logs[kept], values[kept]
+
+    def _add_weighted(self, logs: Tensor, values: Tensor) -> None:
+        if not len(logs) or not math.isfinite(float(logs.max())):
+            return
+        largest = max(self._largest, float(logs.max()))
+        shrink = math.exp(self._largest - largest)
+        self._once, self._twice = self._once * shrink, self._twice * shrink**2
+        self._largest = largest
+        weight = (logs - largest).exp()
+        powers = torch.stack([torch.ones_like(values), values, values.square()])
+        self._once += torch.einsum("s,psd->pd", weight, powers)
+        self._twice += torch.einsum("s,psd->pd", weight.square(), powers)
+
+    def finish(self, smoothed: pareto.Smoothed) -> Marginals:
+        """The moments, with the tail of the weights smoothed."""
+        tail = smoothed.quantiles.clamp(max=0.0) + smoothed.largest
+        if length := len(tail):
+            self._logs[-length:] = tail
+        self._add_weighted(self._logs, self._values)
+        self._logs, self._values = self._logs[:0], self._values[:0]
+        one, two, three, four = self._plain / self._count
+        variance = two - one.square()
+        fourth = four - 4 * one * three + 6 * one.square() * two - 3 * one**4
+        total = self._once[0]
+        mean, square = self._once[1] / total, self._once[2] / total
+        error = (self._twice[2] - 2 * mean * self._twice[1] + mean.square() * self._twice[0]).clamp(min=0)
+        return Marginals(
+            guide_mean=self.centre + one,
+            guide_sd=variance.clamp(min=0).sqrt(),
+            guide_fourth=fourth,
+            mean=self.centre + mean,
+            mean_error=error.sqrt() / total,
+            sd=(square - mean.square()).clamp(min=0).sqrt(),
+            khat=self._khats(),
+        )
+
+    def _khats(self) -> Tensor:
+        """Of the squared deviations times the weights: mean and sd need both."""
+        if self._tails is None:
+            return torch.full_like(self.centre, math.nan)
+        logs = self._tails.T - self._tails.amax(0)[:, None]
+        logs = logs.sort(-1).values
+        # the cut is the smallest that is kept
+        found = pareto.fit(logs[:, 1:].exp() - logs[:, :1].exp())[0]
+        return torch.where(logs[:, 0] < 0, found, 0.0)
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """Of each element of the latents; tensors of shape (elements,).
+
+    Attributes:
+        guide_mean: of the guide.
+        guide_sd: of the guide.
+        guide_fourth: of the guide, the fourth central moment.
+        mean: of the posterior, by the weights.
+        mean_error: its standard error.
+        sd: of the posterior, by the weights.
+        khat: of the tail of the weights times squared deviations; nan where it is not known.
+    """
+
+    guide_mean: Tensor
+    guide_sd: Tensor
+    guide_fourth: Tensor
+    mean: Tensor
+    mean_error: Tensor
+    sd: Tensor
+    khat: Tensor
+
+
+def _largest(logs: Tensor, count: int) -> Tensor:
+    """The largest of each column."""
+    return torch.topk(logs, min(count, len(logs)), dim=0, sorted=False).values

@@ -1,0 +1,79 @@
+"""Why a guide has no KL to the posterior, or none that draws can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..elbo.guides.plan import Plan
+from ..elbo.guides.recognise import is_delta
+from ..elbo.traces import Traces
+from ..messages import see
+
+
+def check(plan: Plan, traces: Traces) -> None:
+    """Raise a `ValueError` if importance weights of the guide's draws are not defined.
+
+    Args:
+        plan: how each latent is drawn.
+        traces: of one run of model and guide.
+    """
+    for trace in traces:
+        for name, node in trace.nodes.items():
+            if node["type"] == "sample":
+                _check_site(name, node)
+    decisions = plan.decisions
+    missing = [name for name, how in decisions.items() if how.method == "prior"]
+    if discrete := [name for name in missing if name in plan.enumerated]:
+        raise ValueError(
+            f"{_names(discrete)} would have to be summed out: the model marks them for "
+            "enumeration, and diagnose() draws. Write the model with the sum in it, as "
+            "MixtureSameFamily or an HMM of pyro.distributions does." + see("enumerated-site")
+        )
+    if missing:
+        raise ValueError(
+            f"The guide does not draw {_names(missing)}: without log q there is no weight. Sample "
+            "them in the guide, or observe them in the model." + see("site-only-in-model")
+        )
+    points = [name for name, how in decisions.items() if how.method == "point density"]
+    if points:
+        raise ValueError(
+            f"The guide is a point at {_names(points)}: its KL to the posterior is infinite. For "
+            "the uncertainty around it use AutoLaplaceApproximation's laplace_approximation(), or "
+            "another guide." + see("guide-without-density")
+        )
+    nodes = traces.guide.nodes
+    drawn = [n for n in plan.auxiliary if not nodes[n]["is_observed"] and not is_delta(nodes[n]["fn"])]
+    alone = [name for name in drawn if plan.groups[name] == name]
+    if alone:
+        raise ValueError(
+            f"The guide draws {_names(alone)}, of which no latent is an image: the density of the "
+            "latents is an integral over them that is not known." + see("guide-without-density")
+        )
+    if plan.disagreeing:
+        raise ValueError(
+            f"Scale or mask of {_names(plan.disagreeing)} differ between model and guide: "
+            "log p - log q is no log weight." + see("scale-and-mask")
+        )
+
+
+def _check_site(name: str, node: Any) -> None:
+    for plate in node["cond_indep_stack"]:
+        if plate.full_size is not None and plate.full_size != plate.size:
+            raise ValueError(
+                f"the plate {plate.name!r} draws {plate.size} of {plate.full_size} rows: the "
+                "posterior is that of all rows. Let model and guide have all of them."
+                + see("subsample")
+            )
+    scale = node["scale"]
+    same = bool((scale == 1).all()) if isinstance(scale, Tensor) else scale == 1
+    if not same:
+        raise ValueError(
+            f"{name} has a scale other than 1: its model is no joint density of data and latents. "
+            "Call diagnose() without poutine.scale." + see("scale-and-mask")
+        )
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,69 @@
+"""What to trust of a fit, in plain words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+
+#: Differences that are small beside the guide's own sd.
+_SMALL = 0.1
+
+
+def verdict(found: Diagnosis) -> list[str]:
+    """The last lines under the table."""
+    if found.kl_posterior.method == "infinite":
+        return [
+            "The guide draws where the posterior has no density. Give the sites of the guide the "
+            "supports of the model's sites; an autoguide does."
+        ]
+    if not found.known:
+        return [
+            "Trust neither the guide's sds nor the weights: the posterior has mass where the guide "
+            "draws almost nothing. Try a guide with correlations, write the model in another form "
+            "(non-centred), or sample it by MCMC."
+        ]
+    shift, ratio = _worst(found)
+    lines = []
+    if found.mean_bound <= _SMALL:
+        lines.append(
+            "Trust the guide: no posterior mean is further from the guide's than "
+            f"{found.mean_bound:.2g} of the guide's sds."
+        )
+    else:
+        lines.append(
+            "The evidence and the KL can be trusted. Take the posterior's columns, not the "
+            "guide's, where they differ."
+        )
+    if shift[0] > _SMALL:
+        lines.append(f"The mean that differs most: {shift[1]}, by {shift[0]:.2g} of the guide's sds.")
+    if abs(ratio[0] - 1) > _SMALL:
+        word = "small" if ratio[0] > 1 else "large"
+        lines.append(
+            f"The sd that differs most: {ratio[1]}, which is {ratio[0]:.2f} times the guide's, "
+            f"whose is too {word}."
+        )
+    return lines
+
+
+def _worst(found: Diagnosis) -> tuple[tuple[float, str], tuple[float, str]]:
+    """The largest shift of a mean in sds, and the ratio of sds furthest from 1, with their names."""
+    shift, ratio = (0.0, ""), (1.0, "")
+    for row in found.to_dicts():
+        sd = row["guide_sd"]
+        if not sd > 0 or math.isnan(row["mean"]):
+            continue
+        name = element(row)
+        shift = max(shift, (abs(row["mean"] - row["guide_mean"]) / sd, name))
+        own = row["sd"] / sd
+        if own > 0 and abs(math.log(own)) > abs(math.log(ratio[0])):
+            ratio = (own, name)
+    return shift, ratio
+
+
+def element(row: dict[str, Any]) -> str:
+    """The name of an element of a site."""
+    index = row["index"]
+    return row["site"] + (f"[{','.join(map(str, index))}]" if index else "")
