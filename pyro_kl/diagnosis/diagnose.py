@@ -16,11 +16,12 @@ from ..messages import see
 from . import pareto
 from .diagnosis import Diagnosis, SiteDiagnosis
 from .draws import Chunk, Draws
-from .estimates import Estimates, estimate
+from .estimates import Estimates, LogWeights, estimate
 from .moments import Marginals, Moments
 from .prior_sds import prior_sds
 
 
+@torch.no_grad()
 def diagnose(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -82,7 +83,8 @@ def diagnose(
         sums.add(chunk)
     log_weights, terms = torch.cat(sums.log_weights), torch.cat(sums.terms)
     _check_nan(log_weights)
-    found = estimate(log_weights, terms, draws.rounding)
+    drawn = LogWeights(log_weights, torch.cat(sums.log_ratios))
+    found = estimate(drawn, LogWeights(*draws.wider()), terms, draws.rounding)
     assert sums.moments is not None
     marginals = sums.moments.finish(found.smoothed)
     chi = _chi(found, num_samples)
@@ -105,6 +107,7 @@ class _Sums:
 
     Attributes:
         log_weights: of each chunk.
+        log_ratios: of each chunk.
         terms: of the ELBO, of each chunk.
         kls: latent -> the KL to its prior.
         moments: of all latents end to end.
@@ -113,14 +116,15 @@ class _Sums:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self.log_weights: list[Tensor] = []
+        self.log_ratios: list[Tensor] = []
         self.terms: list[Tensor] = []
         self.kls: dict[str, Terms] = {}
         self.moments: Moments | None = None
-        self._waiting: list[Chunk] = []
 
     def add(self, chunk: Chunk) -> None:
         """Take in some draws."""
         self.log_weights.append(chunk.log_weights)
+        self.log_ratios.append(chunk.log_ratios)
         self.terms.append(chunk.elbo)
         for name, kl in chunk.kls.items():
             new = Terms.of(kl, None)
@@ -135,8 +139,8 @@ def _check_nan(log_weights: Tensor) -> None:
     bad = int((log_weights.isnan() | log_weights.isposinf()).sum())
     if bad:
         raise ValueError(
-            f"The log weight of {bad:,} of {len(log_weights):,} draws is nan or +inf: a density of "
-            "model or guide is not defined there." + see("loss-not-finite")
+            f"The log weight of {bad:,} of {len(log_weights):,} draws is nan or +inf: a density "
+            "of model or guide is not defined there." + see("loss-not-finite")
         )
 
 

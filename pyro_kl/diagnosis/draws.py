@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace as PyroTrace
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from ..elbo.traces import Trace, Traces
 from ..messages import see, without_link
 from ..registry.warnings import quiet, warn
 from .refusals import check
+from .wider import Wider, factor_of, log_ratio
 
 #: So many numbers of the traces of all draws of a chunk are in memory at a time.
 NUMBERS = 2**22
@@ -34,12 +36,14 @@ class Chunk:
 
     Attributes:
         log_weights: log p(data, latents) - log q(latents).
+        log_ratios: log density of the wider guide minus log q(latents).
         elbo: log likelihood minus the KL of each site, exact where it can be.
         kls: latent -> its KL to its prior.
         values: latent -> its values.
     """
 
     log_weights: Tensor
+    log_ratios: Tensor
     elbo: Tensor
     kls: dict[str, Tensor]
     values: dict[str, Tensor]
@@ -61,6 +65,7 @@ class Draws:
         plan: how each latent is drawn.
         shapes: latent -> the shape of its value in one draw.
         at_once: the number of draws of a chunk; 1 if they are made one by one.
+        factor: of the sds of a wider guide; 1 if there is none.
 
     Raises:
         ValueError: the density of the guide, or the posterior, is not defined.
@@ -71,36 +76,69 @@ class Draws:
     ) -> None:
         self.run, self.num_samples = run, num_samples
         self._elbo = TraceKL_ELBO(max_plate_nesting=max_plate_nesting)
-        with torch.no_grad(), quiet():
+        with quiet():
             # an autoguide has to see the model without a plate of draws first
             first = next(self._elbo._particles(run))
         self.plan: Plan = first.plan
         check(first.plan, first.traces)
         self._first = first.traces.guide
-        self.shapes = {name: first.traces.guide.nodes[name]["value"].shape for name in self.plan.decisions}
+        self.shapes = {
+            name: first.traces.guide.nodes[name]["value"].shape for name in self.plan.decisions
+        }
+        self.factor = 1.0
+        if not isinstance(poutine.unwrap(run.guide), Messenger):
+            self.factor = factor_of(first.traces.guide)
         self.at_once = 1
         if vectorize is not False:
             reason = self._why_one_by_one(max_plate_nesting)
             if not reason:
                 self.at_once = max(2, min(num_samples, NUMBERS // _numbers(first.traces)))
             elif vectorize:
-                raise ValueError(f"vectorize=True: {reason}." + see("batch-shapes"))
+                raise ValueError(f"vectorize=True: {reason}." + see("one-by-one"))
             else:
-                warn(f"The draws are made one by one: {reason}." + see("batch-shapes"))
+                warn(f"The draws are made one by one: {reason}." + see("one-by-one"))
 
     # --- chunks ---------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Chunk]:
         """All draws."""
-        sizes = [self.num_samples]
-        if self.at_once > 1:
-            count = math.ceil(self.num_samples / self.at_once)
-            sizes = [len(part) for part in torch.arange(self.num_samples).tensor_split(count)]
+        sizes = [self.num_samples] if self.at_once == 1 else self._sizes(self.num_samples)
         for size in sizes:
-            with torch.no_grad(), quiet():
-                elbo = self._elbo._with_particles(size)
-                for particle in elbo._particles(self.run):
-                    yield self._chunk(particle, elbo._plate, size if elbo._plate else 1)
+            elbo = self._elbo._with_particles(size)
+            for particle in elbo._particles(self.run):
+                yield self._chunk(particle, elbo._plate, size if elbo._plate else 1)
+
+    def wider(self) -> tuple[Tensor, Tensor]:
+        """Log weights and log ratios, as in `Chunk`, at draws of a wider guide, half as many."""
+        parts: list[tuple[Tensor, Tensor]] = []
+        run, count = self.run, self.num_samples // 2 if self.factor > 1 else 0
+        for size in self._sizes(count) if count else []:
+
+            def of_each(value: Tensor, size: int = size) -> Tensor:
+                return per_particle(value.double(), self._elbo._plate, size).expand(size)
+
+            with Wider(self.factor):
+                guide = poutine.trace(self.many(run.guide, size)).get_trace(
+                    *run.args, **run.kwargs
+                )
+            model = poutine.replay(self.many(run.model, size), trace=guide)
+            model = poutine.trace(model).get_trace(*run.args, **run.kwargs)
+            weights = log_weight(Traces(model, guide), of_each)
+            parts.append((weights, self._log_ratios(guide, of_each, size)))
+        if not parts:
+            return (torch.zeros(0, dtype=torch.float64),) * 2
+        weights, ratios = zip(*parts, strict=True)
+        return torch.cat(weights), torch.cat(ratios)
+
+    def _sizes(self, count: int) -> list[int]:
+        """The numbers of draws that are made at once."""
+        return [
+            len(part) for part in torch.arange(count).tensor_split(math.ceil(count / self.at_once))
+        ]
+
+    def _log_ratios(self, trace: Trace, of_each: Any, size: int) -> Tensor:
+        ratio = log_ratio(trace, self.factor, of_each) if self.factor > 1 else 0.0
+        return torch.as_tensor(ratio, dtype=torch.float64).expand(size)
 
     def _chunk(self, particle: Particle, plate: int, size: int) -> Chunk:
         """The draws of one pair of traces."""
@@ -120,6 +158,7 @@ class Draws:
         nodes = particle.traces.guide.nodes
         return Chunk(
             log_weight(particle.traces, of_each),
+            self._log_ratios(particle.traces.guide, of_each, size),
             elbo,
             {name: kl for name, kl in kls.items() if name in self.plan.decisions},
             {
@@ -130,6 +169,8 @@ class Draws:
 
     def many(self, function: Callable[..., Any], size: int) -> Callable[..., Any]:
         """A model or a guide that makes several draws at once."""
+        if self.at_once == 1:
+            return function
         return self._elbo._with_particles(size)._vectorized_num_particles(function)
 
     @property
@@ -150,35 +191,38 @@ class Draws:
         elbo = TraceKL_ELBO(
             num_particles=_TRIED, vectorize_particles=True, max_plate_nesting=max_plate_nesting
         )
-        with torch.no_grad(), quiet():
-            try:
-                particle = next(elbo._particles(self.run))
-                together = self._chunk(particle, elbo._plate, _TRIED)
-            except (ValueError, RuntimeError, IndexError) as error:
-                return f"{type(error).__name__} for several at once, {without_link(error)}"
-            for i in range(_TRIED):
-                alone = self._again(particle.traces.guide, elbo._plate, i)
-                both = float(together.log_weights[i]), alone
-                if not _close(*both):
-                    return (
-                        "the same draw has the log weight {:.6g} among others, {:.6g} alone".format(*both)
-                        + ", so that draws are mixed somewhere in the model or the guide"
-                    )
+        elbo._warned = self._elbo._warned
+        try:
+            particle = next(elbo._particles(self.run))
+            together = self._chunk(particle, elbo._plate, _TRIED)
+        except (ValueError, RuntimeError, IndexError) as error:
+            return f"{type(error).__name__} for several at once, {without_link(error)}"
+        for i in range(_TRIED):
+            among, alone = float(together.log_weights[i]), self._again(particle, elbo._plate, i)
+            if not _close(among, alone):
+                return (
+                    f"the same draw has the log weight {among:.6g} among others, {alone:.6g} "
+                    "alone, so that draws are mixed somewhere in the model or the guide"
+                )
         self._elbo = elbo
         return ""
 
-    def _again(self, trace: Trace, plate: int, i: int) -> float:
+    def _again(self, particle: Particle, plate: int, i: int) -> float:
         """The log weight of one draw of many, computed by itself."""
         run, given = self.run, PyroTrace()
         for name, node in self._first.nodes.items():
             if node["type"] == "sample" and not node["is_observed"] and not is_delta(node["fn"]):
-                value = trace.nodes[name]["value"]
+                value = particle.traces.guide.nodes[name]["value"]
                 place = value.dim() - node["fn"].event_dim - plate
                 if place >= 0 and value.shape[place] == _TRIED:
                     value = value.select(place, i)
                 given.nodes[name] = {**node, "value": value.reshape(node["value"].shape)}
-        guide = poutine.trace(poutine.replay(run.guide, trace=given)).get_trace(*run.args, **run.kwargs)
-        model = poutine.trace(poutine.replay(run.model, trace=guide)).get_trace(*run.args, **run.kwargs)
+        guide = poutine.trace(poutine.replay(run.guide, trace=given)).get_trace(
+            *run.args, **run.kwargs
+        )
+        model = poutine.trace(poutine.replay(run.model, trace=guide)).get_trace(
+            *run.args, **run.kwargs
+        )
         return float(log_weight(Traces(model, guide), lambda value: value.double().sum()))
 
 
@@ -199,7 +243,7 @@ def log_weight(traces: Traces, of_each: Any) -> Tensor:
 
 
 def _close(a: float, b: float) -> bool:
-    return a == b or math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-3)
+    return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-3) or (math.isnan(a) and math.isnan(b))
 
 
 def _numbers(traces: Traces) -> int:

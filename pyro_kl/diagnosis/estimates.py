@@ -1,15 +1,15 @@
 """ELBO, evidence and the KL to the posterior, from the log weights of draws.
 
-Two terms of each draw have the ELBO as their mean: its log weight l, and g, in which each KL is
-exact where it can be. So c = l - g has a mean of zero and is a control variate, for the ELBO as for
-the evidence. With weights w, the KL to the posterior is, to first order, log mean(w) - mean(g) with
-the terms
+There are draws of the guide, and fewer of a wider one. The weights w of all of them, against
+their mixture m, have the evidence as their mean. Two terms of each draw of the guide have the ELBO
+as their mean: its log weight l against the guide alone, and g, in which each KL is exact where it
+can be. So c = l - g has a mean of zero over the guide, and h = guide / m - 1 over the mixture: both
+are control variates.
 
-    w / mean(w) - g - b c,
-
-whose standard deviation gives the standard error: what ELBO and evidence have in common is not
-counted twice. Close to the posterior w is about 1 + l - mean(l): then b is close to 1, the terms
-are of second order, and the KL is known much better than ELBO and evidence.
+To first order KL(guide || posterior) = log mean(w) - mean(g) has the terms w / mean(w) - g, less
+multiples of c and of h. Their standard deviation gives the standard error, so that what ELBO and
+evidence have in common is not counted twice. Close to the posterior w is about 1 + l - mean(l):
+the terms that remain are of second order, and the KL is known better than ELBO and evidence.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Estimates:
         log_evidence: nats; nan where it is unknown.
         kl_posterior: KL(guide || posterior) in nats; nan where it is unknown.
         kl_at_least: KL(guide || posterior) is larger with a probability of 95 %, for any tail.
-        smoothed: the tail of the weights.
+        smoothed: the tail of the weights of the guide's draws.
         threshold: k-hat has to be below it.
-        effective_sample_size: of the weights.
+        effective_sample_size: of the weights of the guide's draws.
     """
 
     elbo: Estimate
@@ -55,65 +55,122 @@ class Estimates:
     effective_sample_size: float
 
 
-def estimate(log_weights: Tensor, terms: Tensor, rounding: float = 0.0) -> Estimates:
+@dataclass(frozen=True)
+class LogWeights:
+    """Of draws of the guide, or of a wider guide; tensors of shape (draws,).
+
+    Attributes:
+        weights: log p(data, latents) - log q(latents); -inf where the model excludes a draw.
+        ratios: log density of the wider guide minus log q(latents).
+    """
+
+    weights: Tensor
+    ratios: Tensor
+
+
+def estimate(
+    drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: float = 0.0
+) -> Estimates:
     """The estimates from all draws.
 
     Args:
-        log_weights: of shape (draws,); -inf where model or data exclude a draw.
-        terms: of the ELBO, with exact KLs; of the same shape.
+        drawn: of the guide.
+        wider: of the wider guide; empty if there is none.
+        terms: of the ELBO at the guide's draws, with exact KLs.
         rounding: of a density, relative to its logarithm.
     """
-    count = len(log_weights)
-    smoothed = pareto.smooth(log_weights)
-    if bool((log_weights == log_weights[0]).all()):
-        smoothed = replace(smoothed, shape=-math.inf)
+    count, more = len(terms), len(wider.weights)
+    all_draws = count + more
+    log_mixture = _log_mixture(torch.cat([drawn.ratios, wider.ratios]), count / all_draws)
+    raw = torch.cat([drawn.weights, wider.weights]) - log_mixture
+    smoothed = _smooth(raw)
     limit = pareto.threshold(count)
     known = smoothed.shape < limit
-    logs, log_evidence = log_weights, _log_mean(log_weights)
+    logs, log_evidence = raw, _log_mean(raw)
     if known and smoothed.shape >= SMOOTHED_FROM:
-        logs = smoothed.log_weights(log_weights, truncated=False)
+        logs = smoothed.log_weights(raw, truncated=False)
         log_evidence = _with_tail_mean(logs, smoothed)
-    weight = (logs - _log_mean(logs)).exp()
-    control = log_weights - terms
-    elbo, of_elbo = _controlled(terms, control)
-    one, of_weight = _controlled(weight, control)
-    log_evidence += one - 1.0  # to first order
-    factor = pareto.error_factor(smoothed.shape, count) if known else math.nan
 
-    def result(value: float, of_draws: Tensor, factor: float) -> Estimate:
-        error = factor * math.hypot(float(of_draws.std()) / math.sqrt(count), rounding * abs(elbo))
+    nothing = terms.new_zeros(more)
+    weight = (logs - _log_mean(logs)).exp() / all_draws
+    of_elbo = torch.cat([terms / count, nothing])
+    controls = [torch.cat([(drawn.weights - terms) / count, nothing])]
+    if more:
+        controls.append((-log_mixture).expm1() / all_draws)
+    elbo, elbo_left = _controlled(of_elbo, controls, count)
+    one, weight_left = _controlled(weight, controls, count)
+    if one > 0:
+        log_evidence += math.log(one)
+    factor = pareto.error_factor(smoothed.shape, all_draws) if known else math.nan
+
+    def result(value: float, left: Tensor, factor: float) -> Estimate:
+        error = factor * math.hypot(_error(left, count), rounding * abs(elbo))
         reason = "" if known or factor == 1 else _too_heavy(smoothed.shape, limit)
         return Estimate(
-            torch.tensor(value if error == error else math.nan, dtype=torch.float64),
+            torch.tensor(math.nan if reason else value, dtype=torch.float64),
             torch.tensor(error, dtype=torch.float64),
             "unknown" if reason else "monte carlo",
-            count,
+            all_draws,
             reason,
         )
 
+    of_guide = _smooth(drawn.weights)
     found = Estimates(
-        elbo=result(elbo, of_elbo, 1.0),
-        log_evidence=result(log_evidence, of_weight, factor),
-        kl_posterior=result(log_evidence - elbo, of_weight - of_elbo, factor),
+        elbo=result(elbo, elbo_left, 1.0),
+        log_evidence=result(log_evidence, weight_left, factor),
+        kl_posterior=result(log_evidence - elbo, weight_left - elbo_left, factor),
         kl_at_least=0.0,
-        smoothed=smoothed,
+        smoothed=of_guide,
         threshold=limit,
-        effective_sample_size=_effective(smoothed.log_weights(log_weights)),
+        effective_sample_size=_effective(of_guide.log_weights(drawn.weights)),
     )
     if not math.isfinite(elbo):
-        return replace(found, kl_posterior=_infinite(log_weights, count), kl_at_least=math.inf)
+        return replace(found, kl_posterior=_infinite(drawn.weights), kl_at_least=math.inf)
     upper = elbo + _QUANTILE * float(found.elbo.standard_error)
-    return replace(found, kl_at_least=max(0.0, _evidence_at_least(log_weights) - upper))
+    return replace(found, kl_at_least=max(0.0, _evidence_at_least(drawn.weights) - upper))
 
 
-def _controlled(terms: Tensor, control: Tensor) -> tuple[float, Tensor]:
-    """The mean of terms by regression on a control variate, and what is left of each term."""
-    moved = control - control.mean()
-    variance = float(moved.square().mean())
-    if not variance > 0 or not math.isfinite(variance):
-        return float(terms.mean()), terms
-    by = float((moved * terms).mean()) / variance
-    return float((terms - by * control).mean()), terms - by * control
+def _smooth(log_weights: Tensor) -> pareto.Smoothed:
+    """The tail, whose shape is -inf if all weights are equal."""
+    smoothed = pareto.smooth(log_weights)
+    if bool((log_weights == log_weights[0]).all()):
+        return replace(smoothed, shape=-math.inf)
+    return smoothed
+
+
+def _log_mixture(ratios: Tensor, share: float) -> Tensor:
+    """The log density of the mixture minus that of the guide, which has some share of it."""
+    if share == 1.0:
+        return torch.zeros_like(ratios)
+    guide = torch.full_like(ratios, math.log(share))
+    return torch.logaddexp(guide, ratios + math.log1p(-share))
+
+
+def _controlled(terms: Tensor, controls: list[Tensor], count: int) -> tuple[float, Tensor]:
+    """The sum of terms by regression on controls whose sums are zero, and what is left of each.
+
+    Args:
+        terms: of the guide's draws, and then of the wider one's.
+        controls: of the same shape.
+        count: the number of the guide's draws. Each kind has a mean of its own.
+    """
+    columns = [x for x in controls if math.isfinite(float(x.abs().sum()))]
+    if not columns or not math.isfinite(float(terms.sum())):
+        return float(terms.sum()), terms
+    control = torch.stack(columns, -1)
+    moved = torch.cat([part - part.mean(0) for part in _kinds(control, count)])
+    by = torch.linalg.pinv(moved.T @ moved, hermitian=True) @ (moved.T @ terms)
+    left = terms - control @ by
+    return float(left.sum()), left
+
+
+def _error(left: Tensor, count: int) -> float:
+    """The standard error of a sum of terms of two kinds of draws."""
+    return math.sqrt(sum(len(part) * float(part.var()) for part in _kinds(left, count)))
+
+
+def _kinds(x: Tensor, count: int) -> list[Tensor]:
+    return [x[:count]] if len(x) == count else [x[:count], x[count:]]
 
 
 def _log_mean(logs: Tensor) -> float:
@@ -153,13 +210,13 @@ def _too_heavy(khat: float, limit: float) -> str:
     return f"k-hat {khat:.2f} is above {limit:.2f}, the weights' tail is too heavy{more}"
 
 
-def _infinite(log_weights: Tensor, count: int) -> Estimate:
+def _infinite(log_weights: Tensor) -> Estimate:
     outside = int(log_weights.isneginf().sum())
     reason = f"{outside:,} draws are where the posterior has no density"
     return Estimate(
         torch.tensor(math.inf, dtype=torch.float64),
         torch.tensor(math.inf, dtype=torch.float64),
         "infinite",
-        count,
+        len(log_weights),
         reason,
     )

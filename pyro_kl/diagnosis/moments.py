@@ -91,7 +91,9 @@ class Moments:
         fourth = four - 4 * one * three + 6 * one.square() * two - 3 * one**4
         total = self._once[0]
         mean, square = self._once[1] / total, self._once[2] / total
-        error = (self._twice[2] - 2 * mean * self._twice[1] + mean.square() * self._twice[0]).clamp(min=0)
+        error = (
+            self._twice[2] - 2 * mean * self._twice[1] + mean.square() * self._twice[0]
+        ).clamp(min=0)
         return Marginals(
             guide_mean=self.centre + one,
             guide_sd=variance.clamp(min=0).sqrt(),

@@ -151,7 +151,7 @@ def error_factor(shape: float, count: int) -> float:
     if shape >= 1:
         return math.inf
     if abs(shape - 0.5) < 1e-6:
-        rate = 1 - 1 / math.log(count)
+        rate = (count * (math.log(count) - 1) + 1) / (math.log(count) * (count - 1))
     else:
         power = count ** (2 * shape)
         rate = (2 * (shape - 1) * count * power + (1 - 2 * shape) * power + count**2) / (

@@ -10,7 +10,6 @@ from pyro import poutine
 from torch import Tensor
 
 from ..divergence.standard_error import Terms
-from ..registry.warnings import quiet
 from .draws import Draws
 
 #: So many draws; the sd of a Normal then has a relative error of 1.6 %.
@@ -24,17 +23,18 @@ def prior_sds(draws: Draws) -> dict[str, Tensor]:
     sums: dict[str, Terms] = {}
     finite = dict.fromkeys(shapes, True)
     try:
-        with torch.no_grad(), quiet():
-            for size, trace in _traces(draws):
-                for name, shape in shapes.items():
-                    node = trace.nodes[name]
-                    new = Terms.of(node["value"].double().reshape(size, *shape), None)
-                    sums[name] = sums[name].merged(new) if name in sums else new
-                    finite[name] &= _has_variance(node["fn"])
+        for size, trace in _traces(draws):
+            for name, shape in shapes.items():
+                node = trace.nodes[name]
+                new = Terms.of(node["value"].double().reshape(size, *shape), None)
+                sums[name] = sums[name].merged(new) if name in sums else new
+                finite[name] &= _has_variance(node["fn"])
     except NotImplementedError:  # an improper prior
         return unknown
     return {
-        name: torch.where(x.rests_on_one | (not finite[name]), math.nan, (x.variance * x.count).sqrt())
+        name: torch.where(
+            x.rests_on_one | (not finite[name]), math.nan, (x.variance * x.count).sqrt()
+        )
         for name, x in sums.items()
     }
 

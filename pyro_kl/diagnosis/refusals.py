@@ -44,7 +44,9 @@ def check(plan: Plan, traces: Traces) -> None:
             "another guide." + see("guide-without-density")
         )
     nodes = traces.guide.nodes
-    drawn = [n for n in plan.auxiliary if not nodes[n]["is_observed"] and not is_delta(nodes[n]["fn"])]
+    drawn = [
+        n for n in plan.auxiliary if not nodes[n]["is_observed"] and not is_delta(nodes[n]["fn"])
+    ]
     alone = [name for name in drawn if plan.groups[name] == name]
     if alone:
         raise ValueError(

@@ -21,8 +21,8 @@ def verdict(found: Diagnosis) -> list[str]:
         ]
     if not found.known:
         return [
-            "Trust neither the guide's sds nor the weights: the posterior has mass where the guide "
-            "draws almost nothing. Try a guide with correlations, write the model in another form "
+            "Trust neither the guide's sds nor the weights: the posterior has mass where the "
+            "guide draws almost nothing. Try a guide with correlations, write the model in another form "
             "(non-centred), or sample it by MCMC."
         ]
     shift, ratio = _worst(found)
@@ -38,7 +38,9 @@ def verdict(found: Diagnosis) -> list[str]:
             "guide's, where they differ."
         )
     if shift[0] > _SMALL:
-        lines.append(f"The mean that differs most: {shift[1]}, by {shift[0]:.2g} of the guide's sds.")
+        lines.append(
+            f"The mean that differs most: {shift[1]}, by {shift[0]:.2g} of the guide's sds."
+        )
     if abs(ratio[0] - 1) > _SMALL:
         word = "small" if ratio[0] > 1 else "large"
         lines.append(
@@ -49,7 +51,7 @@ def verdict(found: Diagnosis) -> list[str]:
 
 
 def _worst(found: Diagnosis) -> tuple[tuple[float, str], tuple[float, str]]:
-    """The largest shift of a mean in sds, and the ratio of sds furthest from 1, with their names."""
+    """The largest shift of a mean in sds, and the ratio of sds furthest from 1, with names."""
     shift, ratio = (0.0, ""), (1.0, "")
     for row in found.to_dicts():
         sd = row["guide_sd"]

@@ -1,0 +1,370 @@
+"""diagnose: KLs to known posteriors, broken guides, what it refuses, and what it prints."""
+
+import json
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoDiagonalNormal,
+    AutoIAFNormal,
+    AutoLaplaceApproximation,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+    AutoStructured,
+)
+from torch.distributions import kl_divergence
+
+import pyro_kl
+from models import eight_schools
+from pyro_kl.diagnosis import draws
+
+X = torch.tensor(2.0, dtype=torch.float64)
+
+
+def number(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def normal_model():
+    z = pyro.sample("z", dist.Normal(number(0.0), 1.0))
+    pyro.sample("x", dist.Normal(z, 1.0), obs=X)
+
+
+def guide_of(distribution):
+    return lambda: pyro.sample("z", distribution)
+
+
+def z_score(found, exact):
+    return (float(found) - float(exact)) / max(float(found.standard_error), 1e-12)
+
+
+# --- known posteriors ---------------------------------------------------------------------------
+
+
+def beta_bernoulli():
+    p = pyro.sample("z", dist.Beta(number(2.0), 3.0))
+    with pyro.plate("rows", 4):
+        pyro.sample("x", dist.Bernoulli(p), obs=number([1.0, 1.0, 0.0, 1.0]))
+
+
+def gamma_poisson():
+    rate = pyro.sample("z", dist.Gamma(number(2.0), 1.0))
+    with pyro.plate("rows", 3):
+        pyro.sample("x", dist.Poisson(rate), obs=number([3.0, 5.0, 1.0]))
+
+
+#: Model, posterior, log evidence, and guides that are off.
+KNOWN = {
+    "normal": (
+        normal_model,
+        dist.Normal(number(1.0), 0.5**0.5),
+        float(dist.Normal(number(0.0), 2**0.5).log_prob(X)),
+        [dist.Normal(number(1.1), 0.65), dist.Normal(number(0.9), 0.9)],
+    ),
+    "beta": (
+        beta_bernoulli,
+        dist.Beta(number(5.0), 4.0),
+        sum(math.lgamma(a) for a in (5, 4)) - math.lgamma(9)
+        - sum(math.lgamma(a) for a in (2, 3)) + math.lgamma(5),
+        [dist.Beta(number(4.5), 4.0), dist.Beta(number(6.0), 4.5)],
+    ),
+    "gamma": (
+        gamma_poisson,
+        dist.Gamma(number(11.0), 4.0),
+        math.lgamma(11) - 11 * math.log(4) - sum(math.lgamma(x + 1) for x in (3, 5, 1)),
+        [dist.Gamma(number(10.0), 4.0), dist.Gamma(number(12.0), 4.2)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("i", [0, 1])
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_kl_to_a_known_posterior(name, i):
+    model, posterior, evidence, guides = KNOWN[name]
+    found = pyro_kl.diagnose(model, guide_of(guides[i]))
+    exact = kl_divergence(guides[i], posterior)
+    assert found.known
+    assert abs(z_score(found.kl_posterior, exact)) < 4
+    assert abs(z_score(found.log_evidence, evidence)) < 4
+    assert abs(z_score(found.elbo, evidence - exact)) < 4
+    assert float(found.kl_posterior.standard_error) < 0.1 * float(exact)
+    assert float(found.kl_posterior) == float(found.log_evidence) - float(found.elbo)
+    site = found["z"]
+    assert abs(float((site.mean - posterior.mean) / site.mean_error)) < 4
+    assert float(site.sd) == pytest.approx(float(posterior.stddev), rel=0.05)
+    assert abs(posterior.mean - guides[i].mean) <= site.mean_bound * 1.05
+    assert abs(posterior.stddev - guides[i].stddev) <= site.sd_bound * 1.05
+    assert 0 <= found.kl_at_least <= exact
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_posterior_itself_has_a_kl_of_zero(name):
+    model, posterior, evidence, _ = KNOWN[name]
+    found = pyro_kl.diagnose(model, guide_of(posterior), num_samples=1000)
+    assert float(found.kl_posterior) == pytest.approx(0, abs=1e-12)
+    assert float(found.log_evidence) == pytest.approx(evidence, abs=1e-9)
+    assert "Trust the guide" in str(found)
+
+
+def correlated(n=3):
+    """A posterior with correlations: a sum is observed."""
+    z = pyro.sample("z", dist.Normal(torch.zeros(n).double(), 1.0).to_event(1))
+    scale = pyro.sample("s", dist.LogNormal(number(0.0), 0.5))
+    pyro.sample("x", dist.Normal(z.sum(-1), scale), obs=X)
+
+
+GUIDES = {
+    "AutoNormal": AutoNormal,
+    "AutoDiagonalNormal": AutoDiagonalNormal,
+    "AutoMultivariateNormal": AutoMultivariateNormal,
+    "AutoLowRank": lambda model: AutoLowRankMultivariateNormal(model, rank=2),
+    "AutoIAFNormal": lambda model: AutoIAFNormal(model, hidden_dim=[8]),
+    "AutoStructured": lambda model: AutoStructured(
+        model, conditionals="mvn", dependencies="linear"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_guide_agrees_on_the_evidence(name, double):
+    """By numerical integration over s, given which x is Normal."""
+    log_s = torch.linspace(-4, 4, 4001, dtype=torch.float64)
+    scale = log_s.exp()
+    joint = dist.LogNormal(number(0.0), 0.5).log_prob(scale) + log_s
+    joint = joint + dist.Normal(0.0, (3 + scale**2).sqrt()).log_prob(X)
+    evidence = float(joint.logsumexp(0)) + math.log(8 / 4000)
+    guide = GUIDES[name](correlated)
+    elbo = pyro_kl.TraceKL_ELBO(num_particles=8, vectorize_particles=True, max_plate_nesting=0)
+    svi = pyro.infer.SVI(correlated, guide, pyro.optim.Adam({"lr": 0.02}), elbo)
+    for _ in range(300):
+        svi.step()
+    found = pyro_kl.diagnose(correlated, guide, num_samples=4000)
+    assert found.known
+    assert abs(z_score(found.log_evidence, evidence)) < 4
+    assert float(found.kl_posterior) > -4 * float(found.kl_posterior.standard_error)
+
+
+# --- broken guides ------------------------------------------------------------------------------
+
+
+def shifted_model():
+    z = pyro.sample("z", dist.Normal(number(0.0), 1.0))
+    s = pyro.sample("s", dist.LogNormal(number(0.0), 0.3))
+    with pyro.plate("rows", 20):
+        pyro.sample("x", dist.Normal(z, s), obs=torch.linspace(-1, 3, 20).double())
+
+
+def broken(half=1.0, swap=False, sign=1.0):
+    """Guides close to the posterior of `shifted_model`, but for one mistake."""
+    z, s = (dist.Normal(number(0.94), 0.25 * half), dist.Normal(number(0.15), 0.15 * half))
+
+    def guide():
+        first, second = (s, z) if swap else (z, s)
+        pyro.sample("z", first)
+        u = pyro.sample("u", second, infer={"is_auxiliary": True})
+        pyro.sample("s", dist.Delta(u.exp(), log_density=-sign * u))
+
+    return guide
+
+
+def test_a_good_guide_is_trusted():
+    found = pyro_kl.diagnose(shifted_model, broken())
+    assert found.known
+    assert float(found.kl_posterior) < 0.1
+
+
+def is_worse(found, good):
+    """Whether a KL is unknown, or larger by more than its noise."""
+    if not found.known:
+        return True
+    errors = (float(x.kl_posterior.standard_error) for x in (found, good))
+    return float(found.kl_posterior) - float(good.kl_posterior) > 4 * math.hypot(*errors)
+
+
+@pytest.mark.parametrize("options", [{"half": 0.5}, {"swap": True}, {"sign": -1.0}], ids=str)
+def test_a_broken_guide_is_noticed(options):
+    good = pyro_kl.diagnose(shifted_model, broken())
+    assert not is_worse(pyro_kl.diagnose(shifted_model, broken()), good)
+    assert is_worse(pyro_kl.diagnose(shifted_model, broken(**options)), good)
+
+
+def test_a_missing_correlation_is_noticed():
+    def model():
+        z = pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.sum(-1), 0.5), obs=X)
+
+    precision = torch.eye(2, dtype=torch.float64) + 4.0
+    posterior = dist.MultivariateNormal(
+        4 * X * torch.linalg.inv(precision).sum(-1), precision_matrix=precision
+    )
+    # what inference by a product of Normals finds
+    guide = dist.Normal(posterior.mean, precision.diagonal().rsqrt()).to_event(1)
+    found = pyro_kl.diagnose(model, guide_of(guide))
+    product = dist.MultivariateNormal(posterior.mean, torch.diag(guide.stddev**2))
+    exact = float(kl_divergence(product, posterior))
+    assert found.khat > 0.5
+    if found.known:
+        assert abs(z_score(found.kl_posterior, exact)) < 4
+    assert found.kl_at_least <= exact
+
+
+def test_a_narrow_guide_has_an_unknown_kl():
+    found = pyro_kl.diagnose(normal_model, guide_of(dist.Normal(number(1.0), 0.05)))
+    assert not found.known
+    assert found.kl_posterior.method == "unknown"
+    assert math.isnan(float(found.kl_posterior))
+    assert math.isnan(float(found["z"].mean))
+    assert found["z"].guide_sd == pytest.approx(0.05, rel=0.05)
+    exact = float(kl_divergence(dist.Normal(number(1.0), 0.05), KNOWN["normal"][1]))
+    assert 0 <= found.kl_at_least < exact
+    assert "Trust neither" in str(found)
+
+
+def test_draws_outside_of_the_posterior_are_an_infinite_kl():
+    def model():
+        z = pyro.sample("z", dist.HalfNormal(number(1.0)))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=X)
+
+    with pyro.validation_enabled(False):
+        found = pyro_kl.diagnose(model, guide_of(dist.Normal(number(1.0), 0.6)))
+    assert found.kl_posterior.method == "infinite"
+    assert math.isinf(float(found.kl_posterior))
+
+
+# --- many draws ---------------------------------------------------------------------------------
+
+
+def mixing():
+    z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    pyro.sample("x", dist.Normal(z.sum(), 1.0), obs=torch.tensor(1.0))
+
+
+def branching():
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    scale = 1.0 if z > 0 else 2.0
+    pyro.sample("x", dist.Normal(z, scale), obs=torch.tensor(1.0))
+
+
+def vector_guide():
+    pyro.sample("z", dist.Normal(torch.full((2,), 0.3), 0.7).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "why"),
+    [
+        (mixing, vector_guide, "draws are mixed somewhere"),
+        (branching, guide_of(dist.Normal(0.5, 0.8)), "RuntimeError for several at once"),
+    ],
+)
+def test_a_model_that_makes_one_draw_at_a_time(model, guide, why):
+    with pytest.warns(UserWarning, match=why):
+        found = pyro_kl.diagnose(model, guide, num_samples=300)
+    assert len(found.sites) == 1
+    alone = pyro_kl.diagnose(model, guide, num_samples=300, vectorize=False)
+    root = math.hypot(*(float(x.elbo.standard_error) for x in (found, alone)))
+    assert abs(float(found.elbo) - float(alone.elbo)) < 4 * root
+    with pytest.raises(ValueError, match="vectorize=True: "):
+        pyro_kl.diagnose(model, guide, num_samples=300, vectorize=True)
+
+
+def test_chunks_do_not_change_what_is_found(monkeypatch):
+    guide = guide_of(dist.Normal(number(1.1), 0.65))
+    whole = pyro_kl.diagnose(normal_model, guide, num_samples=5000)
+    monkeypatch.setattr(draws, "NUMBERS", 400)
+    parts = pyro_kl.diagnose(normal_model, guide, num_samples=5000)
+    root = math.hypot(*(float(x.kl_posterior.standard_error) for x in (whole, parts)))
+    assert abs(float(whole.kl_posterior) - float(parts.kl_posterior)) < 4 * root
+    site = parts["z"]
+    assert abs(float((site.mean - 1) / site.mean_error)) < 4
+
+
+def test_the_contraction_is_that_of_the_variances():
+    found = pyro_kl.diagnose(normal_model, guide_of(KNOWN["normal"][1]))
+    assert float(found["z"].contraction) == pytest.approx(0.5, abs=0.08)
+    guide = AutoNormal(eight_schools.model)
+    rows = pyro_kl.diagnose(eight_schools.model, guide, num_samples=1000)
+    assert bool(rows["tau"].contraction.isnan())  # a HalfCauchy has no variance
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def subsampling():
+    with pyro.plate("rows", 10, subsample_size=2):
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
+def scaled():
+    with pyro.poutine.scale(scale=0.5):
+        normal_model()
+
+
+def with_auxiliary():
+    u = pyro.sample("u", dist.Normal(number(0.0), 1.0), infer={"is_auxiliary": True})
+    pyro.sample("z", dist.Normal(u, 0.5))
+
+
+def of_nothing():
+    pass
+
+
+def discrete():
+    pyro.sample("k", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
+    normal_model()
+
+
+def undefined():
+    normal_model()
+    pyro.factor("f", torch.tensor(math.nan))
+
+
+good = guide_of(dist.Normal(number(1.0), 0.7))
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "says"),
+    [
+        (subsampling, subsampling, "'rows' draws 2 of 10 rows"),
+        (scaled, good, "x has a scale|z has a scale"),
+        (normal_model, AutoDelta(normal_model), "The guide is a point at z"),
+        (normal_model, AutoLaplaceApproximation(normal_model), "The guide is a point at z"),
+        (normal_model, with_auxiliary, "The guide draws u, of which no latent is an image"),
+        (normal_model, of_nothing, "The guide does not draw z"),
+        (discrete, good, "k would have to be summed out"),
+        (undefined, good, "draws is nan"),
+    ],
+)
+def test_what_is_refused(model, guide, says):
+    with pyro.validation_enabled(False), pytest.raises(ValueError, match=says):
+        pyro_kl.diagnose(model, guide, num_samples=100)
+
+
+def test_few_draws_are_refused():
+    with pytest.raises(ValueError, match="num_samples=10 has to be at least 25"):
+        pyro_kl.diagnose(normal_model, good, num_samples=10)
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def test_the_table_and_the_data():
+    pyro.clear_param_store()
+    guide = AutoNormal(eight_schools.model)
+    found = pyro_kl.diagnose(eight_schools.model, guide, num_samples=2000)
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[3].startswith("theta[0]")
+    rows = found.to_dicts()
+    assert [row["site"] for row in rows] == ["mu", "tau", *["theta"] * 8]
+    assert rows[3]["index"] == (1,)
+    *elements, whole = map(json.loads, found.to_json_lines().splitlines())
+    assert len(elements) == 10
+    assert whole["khat"] == found.khat
+    assert "<table>" in found._repr_html_()
+    with pytest.raises(KeyError, match="no latent 'x'; there are mu, tau, theta"):
+        found["x"]
