@@ -99,7 +99,7 @@ class Diagnosis(Result):
     @property
     def known(self) -> bool:
         """Whether the evidence and the KL to the posterior are known."""
-        return self.khat < self.khat_threshold
+        return self.kl_posterior.method != "unknown"
 
     def __getitem__(self, site: str) -> SiteDiagnosis:
         for row in self.sites:

@@ -121,14 +121,13 @@ class Draws:
                 guide = poutine.trace(self.many(run.guide, size)).get_trace(
                     *run.args, **run.kwargs
                 )
-            model = poutine.replay(self.many(run.model, size), trace=guide)
-            model = poutine.trace(model).get_trace(*run.args, **run.kwargs)
+            replayed = poutine.replay(self.many(run.model, size), trace=guide)
+            model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
             weights = log_weight(Traces(model, guide), of_each)
             parts.append((weights, self._log_ratios(guide, of_each, size)))
         if not parts:
             return (torch.zeros(0, dtype=torch.float64),) * 2
-        weights, ratios = zip(*parts, strict=True)
-        return torch.cat(weights), torch.cat(ratios)
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
     def _sizes(self, count: int) -> list[int]:
         """The numbers of draws that are made at once."""
@@ -209,7 +208,8 @@ class Draws:
 
     def _again(self, particle: Particle, plate: int, i: int) -> float:
         """The log weight of one draw of many, computed by itself."""
-        run, given = self.run, PyroTrace()
+        given: Any = PyroTrace()
+        run = self.run
         for name, node in self._first.nodes.items():
             if node["type"] == "sample" and not node["is_observed"] and not is_delta(node["fn"]):
                 value = particle.traces.guide.nodes[name]["value"]
@@ -226,7 +226,7 @@ class Draws:
         return float(log_weight(Traces(model, guide), lambda value: value.double().sum()))
 
 
-def log_weight(traces: Traces, of_each: Any) -> Tensor:
+def log_weight(traces: Any, of_each: Any) -> Tensor:
     """Log p(data, latents) - log q(latents), with all sites of the guide in log q.
 
     Args:

@@ -3,8 +3,8 @@
 There are draws of the guide, and fewer of a wider one. The weights w of all of them, against
 their mixture m, have the evidence as their mean. Two terms of each draw of the guide have the ELBO
 as their mean: its log weight l against the guide alone, and g, in which each KL is exact where it
-can be. So c = l - g has a mean of zero over the guide, and h = guide / m - 1 over the mixture: both
-are control variates.
+can be. So c = l - g has a mean of zero over the guide, and h = guide / m - 1 over the mixture:
+both are control variates.
 
 To first order KL(guide || posterior) = log mean(w) - mean(g) has the terms w / mean(w) - g, less
 multiples of c and of h. Their standard deviation gives the standard error, so that what ELBO and
@@ -26,6 +26,8 @@ from . import pareto
 #: From this k-hat on the tail has the mean of its fitted distribution. Below it smoothing only
 #: adds a bias.
 SMOOTHED_FROM = 0.3
+#: A guide's log density is not that of its draws if c is so many standard errors from zero.
+_DISAGREES = 5.0
 #: The parts of the draws for the bound that holds for any tail.
 _PARTS = 10
 #: The probability with which each of the two numbers in that bound is wrong, and its quantile.
@@ -85,7 +87,8 @@ def estimate(
     raw = torch.cat([drawn.weights, wider.weights]) - log_mixture
     smoothed = _smooth(raw)
     limit = pareto.threshold(count)
-    known = smoothed.shape < limit
+    doubt = _too_heavy(smoothed.shape, limit) if smoothed.shape >= limit else ""
+    known = not doubt
     logs, log_evidence = raw, _log_mean(raw)
     if known and smoothed.shape >= SMOOTHED_FROM:
         logs = smoothed.log_weights(raw, truncated=False)
@@ -94,31 +97,34 @@ def estimate(
     nothing = terms.new_zeros(more)
     weight = (logs - _log_mean(logs)).exp() / all_draws
     of_elbo = torch.cat([terms / count, nothing])
-    controls = [torch.cat([(drawn.weights - terms) / count, nothing])]
+    differences = drawn.weights - terms
+    controls = [torch.cat([differences / count, nothing])]
+    doubt = _disagreement(differences, rounding * float(terms.abs().mean())) or doubt
     if more:
         controls.append((-log_mixture).expm1() / all_draws)
     elbo, elbo_left = _controlled(of_elbo, controls, count)
     one, weight_left = _controlled(weight, controls, count)
     if one > 0:
         log_evidence += math.log(one)
-    factor = pareto.error_factor(smoothed.shape, all_draws) if known else math.nan
+    factor = pareto.error_factor(smoothed.shape, all_draws)
 
-    def result(value: float, left: Tensor, factor: float) -> Estimate:
+    def result(value: float, left: Tensor, factor: float, doubt: str) -> Estimate:
+        if doubt:
+            value, factor = math.nan, math.nan
         error = factor * math.hypot(_error(left, count), rounding * abs(elbo))
-        reason = "" if known or factor == 1 else _too_heavy(smoothed.shape, limit)
         return Estimate(
-            torch.tensor(math.nan if reason else value, dtype=torch.float64),
+            torch.tensor(value, dtype=torch.float64),
             torch.tensor(error, dtype=torch.float64),
-            "unknown" if reason else "monte carlo",
+            "unknown" if doubt else "monte carlo",
             all_draws,
-            reason,
+            doubt,
         )
 
     of_guide = _smooth(drawn.weights)
     found = Estimates(
-        elbo=result(elbo, elbo_left, 1.0),
-        log_evidence=result(log_evidence, weight_left, factor),
-        kl_posterior=result(log_evidence - elbo, weight_left - elbo_left, factor),
+        elbo=result(elbo, elbo_left, 1.0, ""),
+        log_evidence=result(log_evidence, weight_left, factor, doubt),
+        kl_posterior=result(log_evidence - elbo, weight_left - elbo_left, factor, doubt),
         kl_at_least=0.0,
         smoothed=of_guide,
         threshold=limit,
@@ -202,6 +208,19 @@ def _evidence_at_least(log_weights: Tensor) -> float:
     """
     lowest = min(_log_mean(part) for part in log_weights.tensor_split(_PARTS) if len(part))
     return lowest + math.log(_LEVEL) / min(_PARTS, len(log_weights))
+
+
+def _disagreement(differences: Tensor, rounding: float) -> str:
+    """Why sampled and exact KLs of the sites cannot both be right; empty if they can."""
+    error = math.hypot(float(differences.std()) / math.sqrt(len(differences)), rounding)
+    mean = float(differences.mean())
+    if not math.isfinite(mean) or abs(mean) <= _DISAGREES * error:
+        return ""
+    return (
+        f"sampled and exact KLs of the sites differ by {mean / error:.0f} standard errors, so "
+        "that the guide's log density is not that of its draws (a Jacobian that lacks or has the "
+        "wrong sign, say)"
+    )
 
 
 def _too_heavy(khat: float, limit: float) -> str:

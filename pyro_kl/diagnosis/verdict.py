@@ -19,11 +19,13 @@ def verdict(found: Diagnosis) -> list[str]:
             "The guide draws where the posterior has no density. Give the sites of the guide the "
             "supports of the model's sites; an autoguide does."
         ]
+    if found.khat < found.khat_threshold and not found.known:
+        return ["Trust nothing here before the guide's log density is mended."]
     if not found.known:
         return [
             "Trust neither the guide's sds nor the weights: the posterior has mass where the "
-            "guide draws almost nothing. Try a guide with correlations, write the model in another form "
-            "(non-centred), or sample it by MCMC."
+            "guide draws almost nothing. Try a guide with correlations, write the model in "
+            "another form (non-centred), or sample it by MCMC."
         ]
     shift, ratio = _worst(found)
     lines = []
