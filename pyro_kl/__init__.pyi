@@ -5,6 +5,8 @@ from . import loggers as loggers
 from . import plot as plot
 from . import policy as policy
 from .arviz import to_arviz
+from .calibration.calibrate import calibrate
+from .calibration.calibration import Calibration, SiteCalibration
 from .diagnosis.diagnose import diagnose
 from .diagnosis.diagnosis import Diagnosis, SiteDiagnosis
 from .divergence.bounds import Bounds, bounds
@@ -55,6 +57,7 @@ __all__ = [
     "SVI",
     "UNIT_INTERVAL",
     "Bounds",
+    "Calibration",
     "Case",
     "CheckReport",
     "CheckResult",
@@ -72,6 +75,7 @@ __all__ = [
     "Pair",
     "Point",
     "SVIResult",
+    "SiteCalibration",
     "SiteComparison",
     "SiteComparisons",
     "SiteDiagnosis",
@@ -81,6 +85,7 @@ __all__ = [
     "above",
     "below",
     "bounds",
+    "calibrate",
     "check",
     "compare",
     "compare_sites",

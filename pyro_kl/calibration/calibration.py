@@ -1,0 +1,158 @@
+"""Calibration: the ranks of all latents, and whether they are uniform."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..messages import see
+from ..results.result import Result
+from ..results.table import Table
+from .uniformity import p_values
+
+#: Below this p-value a fit is not calibrated.
+LEVEL = 0.05
+#: A mean or a variance of the ranks this many standard errors off has a name.
+_TOLD = 3.0
+
+
+@dataclass(frozen=True)
+class SiteCalibration:
+    """One latent.
+
+    Attributes:
+        site: name of the site.
+        ranks: of each simulation, for each element; nested lists.
+        p_value: that uniform ranks are this far off at some element, by Bonferroni's bound.
+        bias: mean of the ranks' fractions minus 1/2, of the element that is furthest off: above
+            0 the guide's draws are too small.
+        spread: standard deviation of the fractions relative to a uniform one, of the element that
+            is furthest off: above 1 the guide is too narrow.
+        verdict: in words.
+    """
+
+    site: str
+    ranks: list[list[int]]
+    p_value: float
+    bias: float
+    spread: float
+    verdict: str
+
+    @classmethod
+    def of(cls, site: str, ranks: list[list[int]], num_draws: int) -> SiteCalibration:
+        """From the ranks of each simulation."""
+        found = np.asarray(ranks)
+        count = len(found)
+        p = p_values(found, num_draws)
+        fractions = (found + 0.5) / (num_draws + 1)
+        bias = fractions.mean(0) - 0.5
+        spread = ((fractions - 0.5) ** 2).mean(0) * 12
+        worst = int(p.argmin())
+        # 1/12 is the variance of a uniform fraction, 1/180 that of its squared deviation
+        z_bias = bias[worst] * math.sqrt(12 * count)
+        z_spread = (spread[worst] - 1) / 12 * math.sqrt(180 * count)
+        p_value = min(1.0, float(p.min()) * len(p))
+        return cls(
+            site,
+            ranks,
+            p_value,
+            float(bias[worst]),
+            math.sqrt(float(spread[worst])),
+            _words(z_bias, z_spread) if p_value < LEVEL else "calibrated",
+        )
+
+
+def _words(z_bias: float, z_spread: float) -> str:
+    words = []
+    if abs(z_bias) > _TOLD:
+        words.append("draws too small" if z_bias > 0 else "draws too large")
+    if abs(z_spread) > _TOLD:
+        words.append("too narrow" if z_spread > 0 else "too wide")
+    return ", ".join(words) or "not uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class Calibration(Result):
+    """Whether the fits of a model to its own simulated data are calibrated.
+
+    Attributes:
+        sites: a `SiteCalibration` for each latent.
+        num_simulations: how many fits.
+        num_draws: of each fitted guide.
+    """
+
+    sites: tuple[SiteCalibration, ...]
+    num_simulations: int
+    num_draws: int
+
+    @classmethod
+    def of(cls, found: Sequence[dict[str, list[int]]], num_draws: int) -> Calibration:
+        """From the ranks of each simulation."""
+        sites = tuple(
+            SiteCalibration.of(name, [ranks[name] for ranks in found], num_draws)
+            for name in found[0]
+        )
+        return cls(sites, len(found), num_draws)
+
+    @property
+    def p_value(self) -> float:
+        """Of all latents together, by Bonferroni's bound."""
+        return min(1.0, min(row.p_value for row in self.sites) * len(self.sites))
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the p-value is at least 5 %."""
+        return self.p_value >= LEVEL
+
+    def __getitem__(self, site: str) -> SiteCalibration:
+        for row in self.sites:
+            if row.site == site:
+                return row
+        raise KeyError(
+            f"no latent {site!r}; there are {', '.join(row.site for row in self.sites)}"
+            + see("no-such-site")
+        )
+
+    def __iter__(self) -> Iterator[SiteCalibration]:
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    _index = "site"
+
+    def _table(self) -> Table:
+        rows = [
+            [
+                row.site, str(len(row.ranks[0])), f"{row.p_value:.3g}", f"{row.bias:+.3f}",
+                f"{row.spread:.2f}", row.verdict,
+            ]
+            for row in self.sites
+        ]  # fmt: skip
+        whole = (
+            "No fault is seen: a fault that is small beside the guide's sd needs more simulations."
+            if self.calibrated
+            else "The fit is not calibrated: its guides are not the posteriors."
+        )
+        notes = [
+            f"{self.num_simulations:,} fits, {self.num_draws:,} draws each; p-value of all "
+            f"latents {self.p_value:.3g}",
+            whole,
+        ]
+        return Table(_HEADER, rows, "lrrrrl", notes, _MEANINGS)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary for each latent."""
+        return [asdict(row) for row in self.sites]
+
+
+_HEADER = ["site", "elements", "p-value", "bias", "spread", "verdict"]
+_MEANINGS = {
+    "p-value": "that ranks of the true posterior are so far from uniform",
+    "bias": "mean rank minus 1/2: above 0 the guide's draws are too small",
+    "spread": "sd of the ranks relative to uniform ones: above 1 the guide is too narrow",
+}
