@@ -16,7 +16,7 @@ from ..messages import see
 from . import pareto
 from .diagnosis import Diagnosis, SiteDiagnosis
 from .draws import Chunk, Draws
-from .estimates import Estimates, LogWeights, estimate
+from .estimates import Estimates, LogWeights, estimate, log_mixture
 from .moments import Marginals, Moments
 from .prior_sds import prior_sds
 
@@ -78,26 +78,25 @@ def diagnose(
             f"num_samples={num_samples} has to be at least 25, to fit a tail." + see("option")
         )
     draws = Draws(Run(model, guide, args, kwargs), num_samples, vectorize, max_plate_nesting)
-    sums = _Sums(pareto.tail_length(num_samples) + 1)
+    sums = _Sums(draws)
     for chunk in draws:
-        sums.add(chunk)
-    log_weights, terms = torch.cat(sums.log_weights), torch.cat(sums.terms)
-    _check_nan(log_weights)
-    drawn = LogWeights(log_weights, torch.cat(sums.log_ratios))
-    found = estimate(drawn, LogWeights(*draws.wider()), terms, draws.rounding)
-    assert sums.moments is not None
-    marginals = sums.moments.finish(found.smoothed)
+        sums.add(chunk, of_guide=True)
+    for chunk in draws.wider():
+        sums.add(chunk, of_guide=False)
+    drawn, wider = sums.weights(of_guide=True), sums.weights(of_guide=False)
+    _check_nan(torch.cat([drawn.weights, wider.weights]))
+    found = estimate(drawn, wider, torch.cat(sums.terms), draws.rounding)
     chi = _chi(found, num_samples)
     return Diagnosis(
         elbo=found.elbo,
         log_evidence=found.log_evidence,
         kl_posterior=found.kl_posterior,
         kl_at_least=found.kl_at_least,
-        khat=found.smoothed.shape,
+        khat=found.khat,
         khat_threshold=found.threshold,
         effective_sample_size=found.effective_sample_size,
         mean_bound=chi,
-        sites=tuple(_sites(draws, sums.kls, marginals, found, chi)),
+        sites=tuple(_sites(draws, sums, found, chi)),
         num_samples=num_samples,
     )
 
@@ -106,33 +105,41 @@ class _Sums:
     """What is kept of all draws.
 
     Attributes:
-        log_weights: of each chunk.
-        log_ratios: of each chunk.
-        terms: of the ELBO, of each chunk.
+        terms: of the ELBO, of each chunk of the guide's draws.
         kls: latent -> the KL to its prior.
-        moments: of all latents end to end.
+        moments: of all latents end to end; None before the first chunk.
     """
 
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self.log_weights: list[Tensor] = []
-        self.log_ratios: list[Tensor] = []
+    def __init__(self, draws: Draws) -> None:
+        self._share = draws.num_samples / draws.all_samples
+        self._keep = pareto.tail_length(draws.all_samples) + 1
+        self._weights: list[tuple[bool, LogWeights]] = []
         self.terms: list[Tensor] = []
         self.kls: dict[str, Terms] = {}
         self.moments: Moments | None = None
 
-    def add(self, chunk: Chunk) -> None:
-        """Take in some draws."""
-        self.log_weights.append(chunk.log_weights)
-        self.log_ratios.append(chunk.log_ratios)
-        self.terms.append(chunk.elbo)
+    def add(self, chunk: Chunk, of_guide: bool) -> None:
+        """Take in some draws, of the guide or of the wider one."""
+        self._weights.append((of_guide, LogWeights(chunk.log_weights, chunk.log_ratios)))
+        if of_guide:
+            self.terms.append(chunk.elbo)
         for name, kl in chunk.kls.items():
             new = Terms.of(kl, None)
             self.kls[name] = self.kls[name].merged(new) if name in self.kls else new
         values = torch.cat([x.reshape(len(chunk), -1) for x in chunk.values.values()], -1)
         if self.moments is None:
             self.moments = Moments(values.mean(0), self._keep)
-        self.moments.add(chunk.log_weights, values)
+        mixture = log_mixture(chunk.log_ratios, self._share)
+        self.moments.add(chunk.log_weights - mixture, values, of_guide)
+
+    def weights(self, of_guide: bool) -> LogWeights:
+        """All log weights of draws of one kind."""
+        empty = torch.zeros(0, dtype=torch.float64)
+        parts = [part for kind, part in self._weights if kind == of_guide]
+        return LogWeights(
+            torch.cat([empty, *(part.weights for part in parts)]),
+            torch.cat([empty, *(part.ratios for part in parts)]),
+        )
 
 
 def _check_nan(log_weights: Tensor) -> None:
@@ -149,27 +156,25 @@ def _chi(found: Estimates, num_samples: int) -> float:
 
     It is exp(D) - 1 for the 2-divergence D. From a k-hat of 1/2 on it is infinite.
     """
-    if found.smoothed.shape >= 0.5:
+    if found.khat >= 0.5:
         return math.inf
     return math.sqrt(max(0.0, num_samples / found.effective_sample_size - 1))
 
 
-def _sites(
-    draws: Draws, kls: dict[str, Terms], marginals: Marginals, found: Estimates, chi: float
-) -> list[SiteDiagnosis]:
+def _sites(draws: Draws, sums: _Sums, found: Estimates, chi: float) -> list[SiteDiagnosis]:
     """One row for each latent."""
+    assert sums.moments is not None  # there are draws
+    marginals = sums.moments.finish(found.smoothed)
     sizes = [shape.numel() for shape in draws.shapes.values()]
     parts = {
         name: dict(zip(draws.shapes, getattr(marginals, name).split(sizes), strict=True))
         for name in Marginals.__dataclass_fields__
     }
-    priors = prior_sds(draws)
+    priors, known = prior_sds(draws), found.kl_posterior.method != "unknown"
     rows = []
     for name, shape in draws.shapes.items():
         part = {key: columns[name].reshape(shape) for key, columns in parts.items()}
-        trusted = torch.as_tensor(found.smoothed.shape < found.threshold) & ~(
-            part["khat"] >= found.threshold
-        )
+        trusted = torch.as_tensor(known) & ~(part["khat"] >= found.threshold)
         mean, error, sd = (
             torch.where(trusted, part[key], math.nan) for key in ("mean", "mean_error", "sd")
         )
@@ -178,7 +183,7 @@ def _sites(
         rows.append(
             SiteDiagnosis(
                 site=name,
-                prior_kl=_prior_kl(draws, name, kls),
+                prior_kl=_prior_kl(draws, name, sums.kls),
                 contraction=torch.where(prior > 0, 1 - (best / prior).square(), math.nan),
                 guide_mean=part["guide_mean"],
                 guide_sd=part["guide_sd"],

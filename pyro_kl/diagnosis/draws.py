@@ -18,7 +18,7 @@ from ..elbo.guides.recognise import is_delta
 from ..elbo.loss import Particle
 from ..elbo.snapshot import per_particle
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
-from ..elbo.traces import Trace, Traces
+from ..elbo.traces import Traces
 from ..messages import see, without_link
 from ..registry.warnings import quiet, warn
 from .refusals import check
@@ -37,8 +37,9 @@ class Chunk:
     Attributes:
         log_weights: log p(data, latents) - log q(latents).
         log_ratios: log density of the wider guide minus log q(latents).
-        elbo: log likelihood minus the KL of each site, exact where it can be.
-        kls: latent -> its KL to its prior.
+        elbo: log likelihood minus the KL of each site, exact where it can be; 0 for draws of the
+            wider guide.
+        kls: latent -> its KL to its prior; empty for draws of the wider guide.
         values: latent -> its values.
     """
 
@@ -108,26 +109,17 @@ class Draws:
             for particle in elbo._particles(self.run):
                 yield self._chunk(particle, elbo._plate, size if elbo._plate else 1)
 
-    def wider(self) -> tuple[Tensor, Tensor]:
-        """Log weights and log ratios, as in `Chunk`, at draws of a wider guide, half as many."""
-        parts: list[tuple[Tensor, Tensor]] = []
-        run, count = self.run, self.num_samples // 2 if self.factor > 1 else 0
+    def wider(self) -> Iterator[Chunk]:
+        """Draws of the wider guide, half as many; none if there is no such guide."""
+        run, count = self.run, self.all_samples - self.num_samples
         for size in self._sizes(count) if count else []:
-
-            def of_each(value: Tensor, size: int = size) -> Tensor:
-                return per_particle(value.double(), self._elbo._plate, size).expand(size)
-
             with Wider(self.factor):
                 guide = poutine.trace(self.many(run.guide, size)).get_trace(
                     *run.args, **run.kwargs
                 )
             replayed = poutine.replay(self.many(run.model, size), trace=guide)
             model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
-            weights = log_weight(Traces(model, guide), of_each)
-            parts.append((weights, self._log_ratios(guide, of_each, size)))
-        if not parts:
-            return (torch.zeros(0, dtype=torch.float64),) * 2
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+            yield self._of(Traces(model, guide), self._elbo._plate, size)
 
     def _sizes(self, count: int) -> list[int]:
         """The numbers of draws that are made at once."""
@@ -135,32 +127,30 @@ class Draws:
             len(part) for part in torch.arange(count).tensor_split(math.ceil(count / self.at_once))
         ]
 
-    def _log_ratios(self, trace: Trace, of_each: Any, size: int) -> Tensor:
-        ratio = log_ratio(trace, self.factor, of_each) if self.factor > 1 else 0.0
-        return torch.as_tensor(ratio, dtype=torch.float64).expand(size)
-
     def _chunk(self, particle: Particle, plate: int, size: int) -> Chunk:
-        """The draws of one pair of traces."""
-
-        def of_each(value: Tensor) -> Tensor:
-            return per_particle(value.double(), plate, size).expand(size)
-
-        elbo = torch.zeros(size, dtype=torch.float64)
-        kls: dict[str, Tensor] = {}
+        """The draws of one pair of traces of the guide."""
+        found = self._of(particle.traces, plate, size)
         for term in particle.collected.terms:
-            value = of_each(term.value)
+            value = _of_each(term.value, plate, size)
             if term.kind == "likelihood":
-                elbo = elbo + value
+                found.elbo.add_(value)
             else:
-                elbo = elbo - value
-                kls[term.name] = value
-        nodes = particle.traces.guide.nodes
+                found.elbo.sub_(value)
+                if term.name in self.shapes:
+                    found.kls[term.name] = value
+        return found
+
+    def _of(self, traces: Traces, plate: int, size: int) -> Chunk:
+        """Weights and values of one pair of traces."""
+        nodes = traces.guide.nodes
+        ratios = log_ratio(traces.guide, self.factor) if self.factor > 1 else []
+        zero = torch.zeros(size, dtype=torch.float64)
         return Chunk(
-            log_weight(particle.traces, of_each),
-            self._log_ratios(particle.traces.guide, of_each, size),
-            elbo,
-            {name: kl for name, kl in kls.items() if name in self.plan.decisions},
-            {
+            log_weights=zero + sum(_of_each(x, plate, size) for x in log_weight(traces)),
+            log_ratios=zero + sum(_of_each(x, plate, size) for x in ratios),
+            elbo=zero,
+            kls={},
+            values={
                 name: nodes[name]["value"].double().reshape(size, *shape)
                 for name, shape in self.shapes.items()
             },
@@ -171,6 +161,11 @@ class Draws:
         if self.at_once == 1:
             return function
         return self._elbo._with_particles(size)._vectorized_num_particles(function)
+
+    @property
+    def all_samples(self) -> int:
+        """The number of draws, with those of the wider guide."""
+        return self.num_samples + (self.num_samples // 2 if self.factor > 1 else 0)
 
     @property
     def rounding(self) -> float:
@@ -223,23 +218,22 @@ class Draws:
         model = poutine.trace(poutine.replay(run.model, trace=guide)).get_trace(
             *run.args, **run.kwargs
         )
-        return float(log_weight(Traces(model, guide), lambda value: value.double().sum()))
+        return sum(float(x.double().sum()) for x in log_weight(Traces(model, guide)))
 
 
-def log_weight(traces: Any, of_each: Any) -> Tensor:
-    """Log p(data, latents) - log q(latents), with all sites of the guide in log q.
-
-    Args:
-        traces: of model and guide.
-        of_each: sums the elements of a site in each draw.
-    """
-    total: Any = 0.0
+def log_weight(traces: Any) -> list[Tensor]:
+    """The terms of log p(data, latents) - log q(latents), with all sites of the guide in log q."""
+    terms = []
     for trace, sign in zip(traces, (1, -1), strict=True):
         trace.compute_log_prob()
-        for node in trace.nodes.values():
-            if node["type"] == "sample":
-                total = total + sign * of_each(node["log_prob"])
-    return total
+        nodes = [node for node in trace.nodes.values() if node["type"] == "sample"]
+        terms += [sign * node["log_prob"] for node in nodes]
+    return terms
+
+
+def _of_each(value: Tensor, plate: int, size: int) -> Tensor:
+    """One number for each draw: the elements of a site are summed."""
+    return per_particle(value.double(), plate, size).expand(size)
 
 
 def _close(a: float, b: float) -> bool:

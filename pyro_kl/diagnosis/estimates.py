@@ -43,7 +43,8 @@ class Estimates:
         log_evidence: nats; nan where it is unknown.
         kl_posterior: KL(guide || posterior) in nats; nan where it is unknown.
         kl_at_least: KL(guide || posterior) is larger with a probability of 95 %, for any tail.
-        smoothed: the tail of the weights of the guide's draws.
+        khat: of the weights of the guide's draws.
+        smoothed: the tail of the weights of all draws against their mixture.
         threshold: k-hat has to be below it.
         effective_sample_size: of the weights of the guide's draws.
     """
@@ -52,6 +53,7 @@ class Estimates:
     log_evidence: Estimate
     kl_posterior: Estimate
     kl_at_least: float
+    khat: float
     smoothed: pareto.Smoothed
     threshold: float
     effective_sample_size: float
@@ -83,8 +85,8 @@ def estimate(
     """
     count, more = len(terms), len(wider.weights)
     all_draws = count + more
-    log_mixture = _log_mixture(torch.cat([drawn.ratios, wider.ratios]), count / all_draws)
-    raw = torch.cat([drawn.weights, wider.weights]) - log_mixture
+    mixture = log_mixture(torch.cat([drawn.ratios, wider.ratios]), count / all_draws)
+    raw = torch.cat([drawn.weights, wider.weights]) - mixture
     smoothed = _smooth(raw)
     limit = pareto.threshold(count)
     doubt = _too_heavy(smoothed.shape, limit) if smoothed.shape >= limit else ""
@@ -101,7 +103,7 @@ def estimate(
     controls = [torch.cat([differences / count, nothing])]
     doubt = _disagreement(differences, rounding * float(terms.abs().mean())) or doubt
     if more:
-        controls.append((-log_mixture).expm1() / all_draws)
+        controls.append((-mixture).expm1() / all_draws)
     elbo, elbo_left = _controlled(of_elbo, controls, count)
     one, weight_left = _controlled(weight, controls, count)
     if one > 0:
@@ -126,7 +128,8 @@ def estimate(
         log_evidence=result(log_evidence, weight_left, factor, doubt),
         kl_posterior=result(log_evidence - elbo, weight_left - elbo_left, factor, doubt),
         kl_at_least=0.0,
-        smoothed=of_guide,
+        khat=of_guide.shape,
+        smoothed=smoothed,
         threshold=limit,
         effective_sample_size=_effective(of_guide.log_weights(drawn.weights)),
     )
@@ -144,7 +147,7 @@ def _smooth(log_weights: Tensor) -> pareto.Smoothed:
     return smoothed
 
 
-def _log_mixture(ratios: Tensor, share: float) -> Tensor:
+def log_mixture(ratios: Tensor, share: float) -> Tensor:
     """The log density of the mixture minus that of the guide, which has some share of it."""
     if share == 1.0:
         return torch.zeros_like(ratios)

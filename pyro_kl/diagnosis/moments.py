@@ -48,16 +48,18 @@ class Moments:
         if size <= MOST_ELEMENTS:
             self._tails = zeros.new_empty(0, size)
 
-    def add(self, log_weights: Tensor, values: Tensor) -> None:
+    def add(self, log_weights: Tensor, values: Tensor, of_guide: bool) -> None:
         """Take in some draws.
 
         Args:
             log_weights: of shape (draws,).
             values: of shape (draws, elements).
+            of_guide: whether they are draws of the guide itself.
         """
         values = values - self.centre
-        self._count += len(values)
-        self._plain += torch.stack([(values**power).sum(0) for power in (1, 2, 3, 4)])
+        if of_guide:
+            self._count += len(values)
+            self._plain += torch.stack([(values**power).sum(0) for power in (1, 2, 3, 4)])
         if self._tails is not None:
             logs = values.square().log() + log_weights[:, None]
             self._tails = _largest(torch.cat([self._tails, logs]), self.keep)

@@ -19,7 +19,7 @@ def verdict(found: Diagnosis) -> list[str]:
             "The guide draws where the posterior has no density. Give the sites of the guide the "
             "supports of the model's sites; an autoguide does."
         ]
-    if found.khat < found.khat_threshold and not found.known:
+    if not found.known and "exact KLs" in found.kl_posterior.reason:
         return ["Trust nothing here before the guide's log density is mended."]
     if not found.known:
         return [
@@ -27,27 +27,30 @@ def verdict(found: Diagnosis) -> list[str]:
             "guide draws almost nothing. Try a guide with correlations, write the model in "
             "another form (non-centred), or sample it by MCMC."
         ]
-    shift, ratio = _worst(found)
-    lines = []
     if found.mean_bound <= _SMALL:
-        lines.append(
+        lines = [
             "Trust the guide: no posterior mean is further from the guide's than "
             f"{found.mean_bound:.2g} of the guide's sds."
-        )
-    else:
-        lines.append(
+        ]
+    elif found.khat < found.khat_threshold:
+        lines = [
             "The evidence and the KL can be trusted. Take the posterior's columns, not the "
             "guide's, where they differ."
-        )
+        ]
+    else:
+        lines = [
+            "The guide's tails are too light: do not trust its sds. The evidence, the KL and the "
+            "posterior's columns can be trusted, since draws of a wider guide are in them."
+        ]
+    shift, ratio = _worst(found)
     if shift[0] > _SMALL:
         lines.append(
             f"The mean that differs most: {shift[1]}, by {shift[0]:.2g} of the guide's sds."
         )
     if abs(ratio[0] - 1) > _SMALL:
-        word = "small" if ratio[0] > 1 else "large"
         lines.append(
-            f"The sd that differs most: {ratio[1]}, which is {ratio[0]:.2f} times the guide's, "
-            f"whose is too {word}."
+            f"The sd that differs most: {ratio[1]}, {ratio[0]:.2f} times the guide's, which is "
+            + ("too small." if ratio[0] > 1 else "too large.")
         )
     return lines
 

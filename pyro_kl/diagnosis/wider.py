@@ -14,7 +14,9 @@ from typing import Any
 import torch.distributions as torch_dist
 from pyro import distributions as dist
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
+from ..elbo.terms import scaled
 from ..elbo.traces import Site, Trace
 
 
@@ -76,24 +78,20 @@ class Wider(Messenger):
         msg["fn"] = msg["infer"].pop("pyro_kl_guide", msg["fn"])
 
 
-def log_ratio(trace: Trace, factor: float, of_each: Any) -> Any:
-    """Log density of the wider guide minus that of the guide.
+def log_ratio(trace: Trace, factor: float) -> list[Tensor]:
+    """The terms of the log density of the wider guide minus that of the guide.
 
     Args:
         trace: of either, with the guide's distributions.
         factor: of the sds.
-        of_each: sums the elements of a site in each draw.
     """
-    total: Any = 0.0
+    terms = []
     for node in trace.nodes.values():
         if _is_wider(node):
-            moved = wider(node["fn"], factor).log_prob(node["value"]) - node["fn"].log_prob(
-                node["value"]
-            )
-            if node["mask"] is not None:
-                moved = moved * node["mask"]
-            total = total + of_each(moved)
-    return total
+            distribution, value = node["fn"], node["value"]
+            ratio = wider(distribution, factor).log_prob(value) - distribution.log_prob(value)
+            terms.append(scaled(ratio, node))
+    return terms
 
 
 def _is_wider(node: Site) -> bool:
