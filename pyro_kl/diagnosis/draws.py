@@ -151,7 +151,7 @@ class Draws:
             elbo=zero,
             kls={},
             values={
-                name: nodes[name]["value"].double().reshape(size, *shape)
+                name: nodes[name]["value"].double().cpu().reshape(size, *shape)
                 for name, shape in self.shapes.items()
             },
         )
@@ -233,7 +233,7 @@ def log_weight(traces: Any) -> list[Tensor]:
 
 def _of_each(value: Tensor, plate: int, size: int) -> Tensor:
     """One number for each draw: the elements of a site are summed."""
-    return per_particle(value.double(), plate, size).expand(size)
+    return per_particle(value.double(), plate, size).cpu().expand(size)
 
 
 def _close(a: float, b: float) -> bool:

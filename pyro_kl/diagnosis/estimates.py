@@ -29,7 +29,7 @@ SMOOTHED_FROM = 0.3
 #: A guide's log density is not that of its draws if c is so many standard errors from zero.
 _DISAGREES = 5.0
 #: The parts of the draws for the bound that holds for any tail.
-_PARTS = 10
+_PARTS = 20
 #: The probability with which each of the two numbers in that bound is wrong, and its quantile.
 _LEVEL, _QUANTILE = 0.025, 1.96
 
@@ -136,7 +136,7 @@ def estimate(
     if not math.isfinite(elbo):
         return replace(found, kl_posterior=_infinite(drawn.weights), kl_at_least=math.inf)
     upper = elbo + _QUANTILE * float(found.elbo.standard_error)
-    return replace(found, kl_at_least=max(0.0, _evidence_at_least(drawn.weights) - upper))
+    return replace(found, kl_at_least=max(0.0, _evidence_at_least(raw, count) - upper))
 
 
 def _smooth(log_weights: Tensor) -> pareto.Smoothed:
@@ -199,18 +199,33 @@ def _effective(logs: Tensor) -> float:
     return math.exp(2 * float(logs.logsumexp(0)) - float((2 * logs).logsumexp(0)))
 
 
-def _evidence_at_least(log_weights: Tensor) -> float:
+def _evidence_at_least(logs: Tensor, count: int) -> float:
     """A bound on the log evidence from below, wrong with a probability of `_LEVEL` at most.
 
-    The mean weight of each part is an unbiased estimate of the evidence Z and not negative, so
-    that it is above Z exp(a) with a probability of exp(-a) at most (Markov). That all parts are
-    above it has the probability exp(-a parts).
+    The mean weight of each part of the draws is an unbiased estimate of the evidence Z and not
+    negative, so that it is above Z exp(a) with a probability of exp(-a) at most (Markov). That all
+    parts are above it has the probability exp(-a parts).
 
-    Reference: Gogate, Bidyuk & Dechter (2007), Studies in lower bounding probability of evidence
-    using the Markov inequality.
+    Args:
+        logs: log weights of the guide's draws, and then of the wider one's.
+        count: the number of the guide's draws.
+
+    Reference:
+        Gogate, Bidyuk & Dechter (2007), "Studies in lower bounding probability of evidence using
+        the Markov inequality".
     """
-    lowest = min(_log_mean(part) for part in log_weights.tensor_split(_PARTS) if len(part))
-    return lowest + math.log(_LEVEL) / min(_PARTS, len(log_weights))
+    number = min(_PARTS, count, len(logs) - count or count)
+    kinds = [part.tensor_split(number) for part in _kinds(logs, count)]
+    shares = [math.log(len(kind) / len(logs)) for kind in _kinds(logs, count)]
+    lowest = min(
+        float(
+            torch.tensor([s + _log_mean(x) for s, x in zip(shares, part, strict=True)]).logsumexp(
+                0
+            )
+        )
+        for part in zip(*kinds, strict=True)
+    )
+    return lowest + math.log(_LEVEL) / number
 
 
 def _disagreement(differences: Tensor, rounding: float) -> str:

@@ -26,7 +26,7 @@ def prior_sds(draws: Draws) -> dict[str, Tensor]:
         for size, trace in _traces(draws):
             for name, shape in shapes.items():
                 node = trace.nodes[name]
-                new = Terms.of(node["value"].double().reshape(size, *shape), None)
+                new = Terms.of(node["value"].double().cpu().reshape(size, *shape), None)
                 sums[name] = sums[name].merged(new) if name in sums else new
                 finite[name] &= _has_variance(node["fn"])
     except NotImplementedError:  # an improper prior
