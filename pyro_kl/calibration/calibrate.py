@@ -62,6 +62,17 @@ def calibrate(
     Reference:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018), "Validating Bayesian inference
         algorithms with simulation-based calibration"; Yao, Vehtari, Simpson & Gelman (2018).
+
+    Example:
+        >>> def model(x):
+        ...     z = pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
+        ...     pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
+        >>> def fit(model):  # finds a guide that is half as wide as the posterior
+        ...     x = pyro.poutine.trace(model).get_trace(None).nodes["x"]["value"]
+        ...     return lambda _: pyro.sample("z", pyro.distributions.Normal(x / 2, 0.35))
+        >>> found = pyro_kl.calibrate(model, fit, torch.tensor(0.0), progress=False)
+        >>> found["z"].verdict
+        'too narrow'
     """
     if num_simulations < 10:
         raise ValueError(

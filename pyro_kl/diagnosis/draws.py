@@ -86,9 +86,8 @@ class Draws:
         self.shapes = {
             name: first.traces.guide.nodes[name]["value"].shape for name in self.plan.decisions
         }
-        self.factor = 1.0
-        if not isinstance(poutine.unwrap(run.guide), Messenger):
-            self.factor = factor_of(first.traces.guide)
+        self._runs_the_model = isinstance(poutine.unwrap(run.guide), Messenger)
+        self.factor = 1.0 if self._runs_the_model else factor_of(first.traces.guide)
         self.at_once = 1
         if vectorize is not False:
             reason = self._why_one_by_one(max_plate_nesting)
@@ -182,6 +181,10 @@ class Draws:
         The same draws are made once more, one by one: a model that adds up the wrong dimension
         raises no error, but has another density.
         """
+        if self._runs_the_model:
+            return (
+                "a GuideMessenger runs the model itself, so that the guide alone cannot be tried"
+            )
         elbo = TraceKL_ELBO(
             num_particles=_TRIED, vectorize_particles=True, max_plate_nesting=max_plate_nesting
         )

@@ -15,6 +15,7 @@ from pyro.infer.autoguide import (
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
+    AutoNormalMessenger,
     AutoStructured,
 )
 from torch.distributions import kl_divergence
@@ -270,6 +271,15 @@ def test_a_model_that_makes_one_draw_at_a_time(model, guide, why):
     assert abs(float(found.elbo) - float(alone.elbo)) < 4 * root
     with pytest.raises(ValueError, match="vectorize=True: "):
         pyro_kl.diagnose(model, guide, num_samples=300, vectorize=True)
+
+
+def test_a_guide_that_runs_the_model_makes_one_draw_at_a_time():
+    guide = AutoNormalMessenger(normal_model)
+    with pytest.warns(UserWarning, match="a GuideMessenger runs the model itself"):
+        found = pyro_kl.diagnose(normal_model, guide, num_samples=300)
+    assert list(found.elbo.value.shape) == []
+    exact = KNOWN["normal"][2]
+    assert not found.known or abs(z_score(found.log_evidence, exact)) < 4
 
 
 def test_chunks_do_not_change_what_is_found(monkeypatch):
