@@ -156,7 +156,7 @@ def _chi(found: Estimates, num_samples: int) -> float:
 
     It is exp(D) - 1 for the 2-divergence D. From a k-hat of 1/2 on it is infinite.
     """
-    if found.khat >= 0.5:
+    if found.khat >= 0.5 or found.kl_posterior.method != "monte carlo":
         return math.inf
     return math.sqrt(max(0.0, num_samples / found.effective_sample_size - 1))
 

@@ -22,28 +22,36 @@ from ..elbo.traces import Site, Trace
 
 def wider(distribution: Any, factor: float) -> Any:
     """The distribution with sds that are `factor` times as large; None where that is not known."""
-    if isinstance(distribution, torch_dist.Normal):
+    if _is(distribution, torch_dist.Normal):
         return dist.Normal(distribution.loc, distribution.scale * factor, validate_args=False)
-    if isinstance(distribution, torch_dist.MultivariateNormal):
+    if _is(distribution, torch_dist.MultivariateNormal):
         return dist.MultivariateNormal(
             distribution.loc, scale_tril=distribution.scale_tril * factor, validate_args=False
         )
-    if isinstance(distribution, torch_dist.LowRankMultivariateNormal):
+    if _is(distribution, torch_dist.LowRankMultivariateNormal):
         return dist.LowRankMultivariateNormal(
             distribution.loc,
             distribution.cov_factor * factor,
             distribution.cov_diag * factor**2,
             validate_args=False,
         )
-    if isinstance(distribution, torch_dist.Independent):
+    if _is(distribution, torch_dist.Independent):
         base = wider(distribution.base_dist, factor)
         return base and base.to_event(distribution.reinterpreted_batch_ndims)
-    if isinstance(distribution, torch_dist.TransformedDistribution):
+    if _is(distribution, torch_dist.TransformedDistribution):
         base = wider(distribution.base_dist, factor)
         return base and dist.TransformedDistribution(
             base, distribution.transforms, validate_args=False
         )
     return None
+
+
+def _is(distribution: Any, kind: type) -> bool:
+    """Whether a distribution is of a class and has its density.
+
+    A subclass may have another one: HalfNormal is a TransformedDistribution by |x|.
+    """
+    return isinstance(distribution, kind) and type(distribution).log_prob is kind.log_prob
 
 
 def factor_of(trace: Trace) -> float:
