@@ -128,6 +128,12 @@ class Draws:
 
     def _chunk(self, particle: Particle, plate: int, size: int) -> Chunk:
         """The draws of one pair of traces of the guide."""
+        if particle.plan.decisions.keys() != self.shapes.keys():
+            raise ValueError(
+                f"A draw has the latents {', '.join(particle.plan.decisions)}, another one "
+                f"{', '.join(self.shapes)}: diagnose() needs the same in all draws."
+                + see("one-by-one")
+            )
         found = self._of(particle.traces, plate, size)
         for term in particle.collected.terms:
             value = _of_each(term.value, plate, size)
@@ -193,7 +199,10 @@ class Draws:
             particle = next(elbo._particles(self.run))
             together = self._chunk(particle, elbo._plate, _TRIED)
         except (ValueError, RuntimeError, IndexError) as error:
-            return f"{type(error).__name__} for several at once, {without_link(error)}"
+            first_line = without_link(error).partition("\n")[
+                0
+            ]  # Pyro adds the shapes of all sites
+            return f"{type(error).__name__} for several at once, {first_line}"
         for i in range(_TRIED):
             among, alone = float(together.log_weights[i]), self._again(particle, elbo._plate, i)
             if not _close(among, alone):

@@ -250,6 +250,8 @@ def _too_heavy(khat: float, limit: float) -> str:
 def _infinite(log_weights: Tensor) -> Estimate:
     outside = int(log_weights.isneginf().sum())
     reason = f"{outside:,} draws are where the posterior has no density"
+    if not outside:
+        reason = "that of a site to its prior is, though no draw shows it"
     return Estimate(
         torch.tensor(math.inf, dtype=torch.float64),
         torch.tensor(math.inf, dtype=torch.float64),

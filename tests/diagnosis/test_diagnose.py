@@ -300,6 +300,17 @@ def test_draws_outside_of_the_posterior_are_an_infinite_kl():
     assert math.isinf(float(found.kl_posterior))
 
 
+def test_an_infinite_kl_that_no_draw_shows():
+    def model():
+        z = pyro.sample("z", dist.HalfNormal(number(1.0)))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=X)
+
+    found = pyro_kl.diagnose(model, guide_of(dist.Normal(number(1.0), 0.02)), num_samples=100)
+    assert found.kl_posterior.method == "infinite"
+    assert "no draw shows it" in found.kl_posterior.reason
+    assert float(found.elbo) == -math.inf
+
+
 # --- many draws ---------------------------------------------------------------------------------
 
 
@@ -395,6 +406,11 @@ def undefined():
     pyro.factor("f", torch.tensor(math.nan))
 
 
+def changing():
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.sample("y" if z > 0 else "w", dist.Normal(0.0, 1.0))
+
+
 good = guide_of(dist.Normal(number(1.0), 0.7))
 
 
@@ -414,6 +430,11 @@ good = guide_of(dist.Normal(number(1.0), 0.7))
 def test_what_is_refused(model, guide, says):
     with pyro.validation_enabled(False), pytest.raises(ValueError, match=says):
         pyro_kl.diagnose(model, guide, num_samples=100)
+
+
+def test_latents_that_differ_between_draws_are_refused():
+    with pytest.raises(ValueError, match="needs the same in all draws"):
+        pyro_kl.diagnose(changing, changing, num_samples=100, vectorize=False)
 
 
 def test_few_draws_are_refused():
