@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,17 @@ def _run(
             for i in numbers:
                 yield i, simulation.run(seed + i)
         return
+    if "fork" not in get_all_start_methods():
+        raise ValueError(f"processes={processes} needs fork, which is not here." + see("option"))
     # a model of a notebook can be forked and not pickled
     context = get_context("fork")
     _FORKED.append((simulation, seed))
     try:
+        # with one thread: a pool of OpenMP's threads does not survive a fork
         with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
-            futures = {pool.submit(_one, i): i for i in numbers}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
+                futures = {pool.submit(_one, i): i for i in numbers}
             for future in as_completed(futures):
                 yield futures[future], future.result()
     finally:

@@ -60,6 +60,12 @@ def test_processes_do_not_change_the_ranks():
     assert one["z"].ranks == two["z"].ranks
 
 
+def test_processes_need_fork(monkeypatch):
+    monkeypatch.setattr("pyro_kl.calibration.calibrate.get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(ValueError, match="processes=2 needs fork"):
+        pyro_kl.calibrate(model, Conjugate(), X, processes=2, progress=False)
+
+
 def test_a_run_goes_on_where_it_was_stopped(tmp_path):
     path = tmp_path / "ranks.jsonl"
     options = {"num_draws": 9, "progress": False, "path": path}
