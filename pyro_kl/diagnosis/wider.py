@@ -46,12 +46,13 @@ def wider(distribution: Any, factor: float) -> Any:
     return None
 
 
-def _is(distribution: Any, kind: type) -> bool:
+def _is(distribution: Any, kind: Any) -> bool:
     """Whether a distribution is of a class and has its density.
 
     A subclass may have another one: HalfNormal is a TransformedDistribution by |x|.
     """
-    return isinstance(distribution, kind) and type(distribution).log_prob is kind.log_prob
+    own: Any = type(distribution)
+    return issubclass(own, kind) and own.log_prob is kind.log_prob
 
 
 def factor_of(trace: Trace) -> float:
