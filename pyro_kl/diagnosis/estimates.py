@@ -75,7 +75,10 @@ class LogWeights:
 def estimate(
     drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: float = 0.0
 ) -> Estimates:
-    """The estimates from all draws.
+    """The estimates from all draws, or from the guide's alone where these know the KL better.
+
+    Close to the posterior the draws of the guide alone have the smaller error; where their tail
+    shows no variance, their standard error cannot be compared.
 
     Args:
         drawn: of the guide.
@@ -83,6 +86,18 @@ def estimate(
         terms: of the ELBO at the guide's draws, with exact KLs.
         rounding: of a density, relative to its logarithm.
     """
+    found = _from_all(drawn, wider, terms, rounding)
+    if len(wider.weights) and found.khat < SMOOTHED_FROM:
+        guide = LogWeights(drawn.weights, torch.zeros_like(drawn.ratios))
+        nothing = LogWeights(drawn.weights[:0], drawn.ratios[:0])
+        alone = _from_all(guide, nothing, terms, rounding)
+        if bool(alone.kl_posterior.standard_error < found.kl_posterior.standard_error):
+            return replace(alone, smoothed=found.smoothed, kl_at_least=found.kl_at_least)
+    return found
+
+
+def _from_all(drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: float) -> Estimates:
+    """The estimates from all draws; arguments as for `estimate`."""
     count, more = len(terms), len(wider.weights)
     all_draws = count + more
     mixture = log_mixture(torch.cat([drawn.ratios, wider.ratios]), count / all_draws)
