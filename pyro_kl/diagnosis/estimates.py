@@ -104,7 +104,7 @@ def _from_all(drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: flo
     raw = torch.cat([drawn.weights, wider.weights]) - mixture
     smoothed = _smooth(raw)
     limit = pareto.threshold(count)
-    doubt = _too_heavy(smoothed.shape, limit) if smoothed.shape >= limit else ""
+    doubt = _too_heavy(smoothed.shape, limit, more > 0) if smoothed.shape >= limit else ""
     known = not doubt
     logs, log_evidence = raw, _log_mean(raw)
     if known and smoothed.shape >= SMOOTHED_FROM:
@@ -256,10 +256,13 @@ def _disagreement(differences: Tensor, rounding: float) -> str:
     )
 
 
-def _too_heavy(khat: float, limit: float) -> str:
+def _too_heavy(khat: float, limit: float, with_wider: bool) -> str:
+    whose = (
+        "of all weights, those of a wider guide's draws too," if with_wider else "of the weights"
+    )
     enough = pareto.enough_draws(khat)
     more = f": about {enough:,.0f} draws would be enough" if math.isfinite(enough) else ""
-    return f"k-hat {khat:.2f} is above {limit:.2f}, the weights' tail is too heavy{more}"
+    return f"the k-hat {whose} is {khat:.2f}, above {limit:.2f}{more}"
 
 
 def _infinite(log_weights: Tensor) -> Estimate:
