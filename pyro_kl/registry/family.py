@@ -206,6 +206,12 @@ class Family:
             The first example by default.
         line: for a continuous family, its density and its mass on the line. The KL to another such
             family is an integral, if there is no closed form.
+        geometric_mixture: of an exponential family, `geometric_mixture(p, q, alpha)` of two
+            mappings of parameters: those of the member proportional to p^alpha q^(1 - alpha). Where
+            there is none, they are outside of the constraints of the class. Renyi's divergence
+            follows (`registry/renyi.py`).
+        renyi: `renyi(p, q, alpha)`, Renyi's divergence of the same two mappings for alpha other
+            than 1, where the family has a formula of its own.
         count: for a Poisson, a NegativeBinomial or a zero-inflated one, its parameters as a
             `Count`.
         replaces: why a derived pair may replace torch's or Pyro's own formula, by q's class.
@@ -232,6 +238,8 @@ class Family:
     safe: Mapping[str, float] | None = None
     line: Line | None = None
     count: Callable[..., Count] | None = None
+    geometric_mixture: Callable[[Parameters, Parameters, float], Parameters] | None = None
+    renyi: Callable[[Parameters, Parameters, float], Tensor] | None = None
     replaces: Mapping[type[Distribution], str] = field(default_factory=dict)
     home: str = ""
 
@@ -303,6 +311,15 @@ def location_scale(
         examples=((0.0, 1.0), (1.5, 0.4), far),
         **declaration,
     )
+
+
+def straight(*names: str) -> Callable[[Parameters, Parameters, float], Parameters]:
+    """`geometric_mixture` of a family whose parameters of these names are its natural ones."""
+
+    def mixture(p: Parameters, q: Parameters, alpha: float) -> Parameters:
+        return {name: q[name] + alpha * (p[name] - q[name]) for name in names}
+
+    return mixture
 
 
 def probs_or_logits(distribution: Any) -> Parameters:

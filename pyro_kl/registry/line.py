@@ -216,6 +216,9 @@ class Line:
         rate: of an exponential tail at infinity, lower and upper; inf if lighter than any. It is
             also the slope of -log q there.
         exponential: -log q grows like exp(exponential |x|), lower and upper.
+        decay: c, if the density falls like exp(-c t^growth) with the distance t, or 1 over the
+            distance from a finite end; of exp(-c (log t)^2) if the growth is 0; log c of
+            exp(-c exp(exponential t)). By default the `rate`, where the growth is 1.
         log_tail: whether `at` has taken the logarithm of an exponential tail once more.
         tilt: if all powers of x have a mean but the mass of p x^k wanders off with k, how far
             for k = 1, in widths.
@@ -237,11 +240,19 @@ class Line:
     growth: tuple[Number, Number] = (0.0, 0.0)
     rate: tuple[Number, Number] = (math.inf, math.inf)
     exponential: tuple[Number, Number] = (0.0, 0.0)
+    decay: tuple[Number | None, Number | None] = (None, None)
     log_tail: bool = False
     peaked: bool = False
     tilt: Callable[..., Tensor] | None = None
     distance: Callable[..., Distance] | None = None
     bend: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        known = tuple(
+            rate if c is None and growth == 1.0 and callable(rate) else c
+            for c, growth, rate in zip(self.decay, self.growth, self.rate, strict=True)
+        )
+        object.__setattr__(self, "decay", known)
 
     def bends(self, **parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Where on the line its logarithm bends, and within what distance."""

@@ -9,6 +9,7 @@ from .gaussian import (
     multivariate_normal,
     multivariate_student_t,
     products,
+    renyi,
 )
 from .matrices import lkj, wishart
 from .sequences import gamma_gaussian_hmm, gaussian_hmm

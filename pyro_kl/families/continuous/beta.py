@@ -11,7 +11,7 @@ from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import log_beta, rough_trigamma, stirling, stirling_slope, trigamma
 from ...numerics.special.gamma_divergences import FLOAT32, FLOAT64, Fit, stirling_rows
 from ...numerics.special.logarithms import log1p_or_log
-from ...registry.family import UNIT_INTERVAL, Family, Moment, above
+from ...registry.family import UNIT_INTERVAL, Family, Moment, above, straight
 from ...registry.line import Point, unit_line
 from ...registry.register import declare, formula
 
@@ -113,6 +113,7 @@ beta = declare(
             "log_mean_power": Moment(log_mean_power),
         },
         cross_entropy=cross_entropy,
+        geometric_mixture=straight("concentration1", "concentration0"),
         replaces={
             Normal: _DIGITS,
             Gamma: _DIGITS,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2, Gamma
 
-from ...registry.family import POSITIVE, Family, Moment, above
+from ...registry.family import POSITIVE, Family, Moment, above, straight
 from ...registry.line import positive_line
 from ...registry.register import declare
 from . import gamma
@@ -46,6 +46,7 @@ chi2 = declare(
         },
         cross_entropy=of_df(gamma.cross_entropy),
         special_case_of=(Gamma, as_gamma),
+        geometric_mixture=straight("df"),
         line=positive_line(
             of_df(gamma.log_density_at),
             centre=of_df(gamma.mean_log),
@@ -54,6 +55,7 @@ chi2 = declare(
             reach=(40.0, 9.0),
             index=(lambda df: 0.5 * df, math.inf),
             growth=(0.0, 1.0),
+            decay=(None, 0.5),
         ),
     )
 )

@@ -106,6 +106,11 @@ def logit_centre(probs: Tensor | None = None, logits: Tensor | None = None) -> T
     return torch.sign(eta) * torch.log1p(eta.abs())
 
 
+def geometric_mixture(p: Parameters, q: Parameters, alpha: float) -> Parameters:
+    logits = as_logits(**q)
+    return {"logits": logits - alpha * _logit_difference(p, q)}
+
+
 continuous_bernoulli = declare(
     Family(
         ContinuousBernoulli,
@@ -123,6 +128,7 @@ continuous_bernoulli = declare(
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
+        geometric_mixture=geometric_mixture,
         read=probs_or_logits,
         safe={"probs": 0.3, "logits": -1.0},
         replaces={

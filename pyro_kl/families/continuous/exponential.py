@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.alpha_divergences import log_gap
 from ...numerics.special.divergences import itakura_saito
 from ...numerics.special.gamma import EULER_GAMMA
+from ...numerics.special.logarithms import ratio_minus_one
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Point, positive_line
 from ...registry.pair import Case
@@ -34,6 +36,13 @@ def log_density_at(point: Point, rate: Tensor) -> Tensor:
     return torch.log(rate) - rate * point.x
 
 
+def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
+    """With v = q.rate / p.rate - 1: log(1 + (1 - a) v) / (1 - a) - log(1 + v)."""
+    v = ratio_minus_one(q["rate"], p["rate"])
+    finite = ~(1 + (1 - alpha) * v <= 0)
+    return torch.where(finite, log_gap(torch.where(finite, v, 0.0), alpha), math.inf)
+
+
 exponential = declare(
     Family(
         Exponential,
@@ -54,6 +63,7 @@ exponential = declare(
             "log_laplace": Moment(lambda t, /, rate: -torch.log1p(t / rate)),
         },
         cross_entropy=cross_entropy,
+        renyi=renyi,
         special_case_of=(Gamma, as_gamma),
         replaces={
             Gumbel: "torch gives nan where exp overflows in float32",
@@ -67,6 +77,7 @@ exponential = declare(
             standard={"rate": 1.0},
             index=(1.0, math.inf),
             growth=(0.0, 1.0),
+            decay=(None, lambda rate: rate),
         ),
     )
 )

@@ -14,7 +14,7 @@ from ...numerics.special.gamma import rough_trigamma, stirling, stirling_slope, 
 from ...numerics.special.gamma_divergences import FLOAT32, FLOAT64, Fit, stirling_rows
 from ...numerics.special.incomplete import power_of_gamma_mean_excess
 from ...numerics.special.logarithms import log1p_or_log, ratio_minus_one
-from ...registry.family import POSITIVE, Family, Moment, above
+from ...registry.family import POSITIVE, Family, Moment, above, straight
 from ...registry.line import Point, positive_line
 from ...registry.register import declare, formula
 
@@ -110,6 +110,7 @@ gamma = declare(
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
+        geometric_mixture=straight("concentration", "rate"),
         replaces={Normal: _DIGITS, Gumbel: "torch multiplies inf by 0: nan"},
         line=positive_line(
             log_density_at,
@@ -119,6 +120,7 @@ gamma = declare(
             reach=(40.0, 9.0),
             index=(lambda concentration, rate: concentration, math.inf),
             growth=(0.0, 1.0),
+            decay=(None, lambda concentration, rate: rate),
         ),
     )
 )

@@ -57,6 +57,7 @@ gumbel = declare(
             growth=(0.0, 1.0),
             rate=(math.inf, lambda loc, scale: 1 / scale),
             exponential=(lambda loc, scale: 1 / scale, 0.0),
+            decay=(lambda loc, scale: loc / scale, None),
         ),
     )
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import HalfNormal
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.alpha_divergences import log_gap
 from ...numerics.special.gamma import EULER_GAMMA
 from ...numerics.special.logarithms import minus_log1pmx_of_log, squared_ratio_minus_one
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
@@ -50,6 +51,13 @@ def log_density_at(point: Point, scale: Tensor) -> Tensor:
     return 0.5 * math.log(2 / math.pi) - torch.log(scale) - 0.5 * z * z
 
 
+def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
+    """That of two Normals of equal means."""
+    v = squared_ratio_minus_one(p["scale"], q["scale"])
+    finite = ~(1 + (1 - alpha) * v <= 0)
+    return torch.where(finite, 0.5 * log_gap(torch.where(finite, v, 0.0), alpha), math.inf)
+
+
 half_normal = declare(
     Family(
         HalfNormal,
@@ -70,8 +78,13 @@ half_normal = declare(
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
+        renyi=renyi,
         line=scale_line(
-            log_density_at, reach=(40.0, 2.3), index=(1.0, math.inf), growth=(0.0, 2.0)
+            log_density_at,
+            reach=(40.0, 2.3),
+            index=(1.0, math.inf),
+            growth=(0.0, 2.0),
+            decay=(None, lambda scale: 0.5 / scale / scale),
         ),
     )
 )

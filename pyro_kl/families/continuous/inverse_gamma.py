@@ -10,7 +10,7 @@ from torch.distributions import InverseGamma
 
 from ...numerics.dtypes import Parameters
 from ...numerics.special.gamma import stirling, stirling_slope
-from ...registry.family import POSITIVE, Family, Moment, above
+from ...registry.family import POSITIVE, Family, Moment, above, straight
 from ...registry.line import Distance, Point, positive_line
 from ...registry.register import declare, formula
 from . import gamma
@@ -82,6 +82,7 @@ inverse_gamma = declare(
             ),
         },
         cross_entropy=cross_entropy,
+        geometric_mixture=straight("concentration", "rate"),
         line=positive_line(
             log_density_at,
             centre=mean_log,
@@ -90,6 +91,7 @@ inverse_gamma = declare(
             reach=(9.0, 40.0),
             index=(math.inf, lambda concentration, rate: concentration),
             growth=(1.0, 0.0),
+            decay=(lambda concentration, rate: rate, None),
             distance=lambda concentration, rate: Distance(
                 torch.zeros_like(rate), None, mean(concentration, rate)
             ),

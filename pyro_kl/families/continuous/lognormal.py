@@ -11,7 +11,7 @@ from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.family import POSITIVE, Family, Moment
 from ...registry.line import Point, positive_line
 from ...registry.register import declare, formula
-from .normal import kl_normal_normal, partials
+from .normal import half_precision, kl_normal_normal, partials, renyi
 
 
 def entropy(loc: Tensor, scale: Tensor) -> Tensor:
@@ -72,6 +72,7 @@ lognormal = declare(
             "log_mean_power": Moment(log_mean_power),
         },
         cross_entropy=cross_entropy,
+        renyi=renyi,
         line=positive_line(
             log_density_at,
             centre=lambda loc, scale: loc,
@@ -79,6 +80,7 @@ lognormal = declare(
             reach=(9.0, 9.0),
             standard={"loc": 0.0, "scale": 1.0},
             tilt=lambda loc, scale: scale,
+            decay=(half_precision,) * 2,
         ),
     )
 )

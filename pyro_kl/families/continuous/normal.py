@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Gumbel, Laplace, Normal
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.alpha_divergences import log_gap
 from ...numerics.special.logarithms import (
     HALF_LOG_TAU,
     minus_log1pmx_of_log,
@@ -43,6 +46,28 @@ def log_density_at(point: Point, loc: Tensor, scale: Tensor) -> Tensor:
     return -0.5 * z * z - torch.log(scale) - HALF_LOG_TAU
 
 
+def half_precision(loc: Tensor, scale: Tensor) -> Tensor:
+    return 0.5 / scale / scale
+
+
+def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
+    r"""Renyi's divergence of Normal(m, s) and Normal(mu, sigma).
+
+    With v = (s/sigma)^2 - 1, d = (m - mu)/sigma and w = 1 + (1 - a) v, the variance of the member
+    proportional to p^a q^(1 - a) over s^2, inverted, it is
+
+        [log(w) / (1 - a) - log(1 + v) + a d^2 / w] / 2,  +inf where w <= 0
+
+    Reference: Gil, Alajaji & Linder (2013), table 2.
+    """
+    v = squared_ratio_minus_one(p["scale"], q["scale"])
+    d = (p["loc"] - q["loc"]) / q["scale"]
+    finite = ~(1 + (1 - alpha) * v <= 0)
+    v = torch.where(finite, v, 0.0)
+    value = log_gap(v, alpha) + alpha * d * d / (1 + (1 - alpha) * v)
+    return torch.where(finite, 0.5 * value, math.inf)
+
+
 normal = declare(
     location_scale(
         Normal,
@@ -57,11 +82,14 @@ normal = declare(
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=cross_entropy,
+        renyi=renyi,
         replaces={
             Gumbel: "torch's float32 exponent cancels: -0.42 instead of 0.23",
             Laplace: "torch carries float32 in float32",
         },
-        line=location_scale_line(log_density_at, reach=(9.0, 9.0), growth=(2.0, 2.0)),
+        line=location_scale_line(
+            log_density_at, reach=(9.0, 9.0), growth=(2.0, 2.0), decay=(half_precision,) * 2
+        ),
     )
 )
 

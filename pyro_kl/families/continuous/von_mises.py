@@ -44,6 +44,15 @@ def logit_centre(loc: Tensor, concentration: Tensor) -> Tensor:
     return place(angle.clamp(-3.14, 3.14))
 
 
+def geometric_mixture(p: Parameters, q: Parameters, alpha: float) -> Parameters:
+    """The natural parameters are the vector of length concentration in the direction of loc."""
+    k, m, d = p["concentration"], q["concentration"], p["loc"] - q["loc"]
+    # along and across q's direction
+    along = m + alpha * ((k - m) - 2 * k * torch.sin(0.5 * d) ** 2)
+    across = alpha * k * torch.sin(d)
+    return {"loc": q["loc"] + torch.atan2(across, along), "concentration": torch.hypot(along, across)}
+
+
 von_mises = declare(
     Family(
         VonMises,
@@ -53,6 +62,7 @@ von_mises = declare(
         examples=((0.0, 1.0), (2.5, 0.1), (-1.0, 40.0)),
         reference="Mardia & Jupp (2000), ch. 3",
         entropy=entropy,
+        geometric_mixture=geometric_mixture,
         line=Line(
             log_density_at,
             at=at,

@@ -104,6 +104,7 @@ weibull = declare(
             standard={"scale": 1.0, "concentration": 1.0},
             index=(shape, math.inf),
             growth=(0.0, shape),
+            decay=(None, lambda scale, concentration: scale**-concentration),
         ),
     )
 )

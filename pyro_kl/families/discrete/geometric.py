@@ -45,6 +45,12 @@ def count(probs: Tensor | None = None, logits: Tensor | None = None) -> Negative
     return NegativeBinomialCount(torch.ones_like(log_p1), log_p0, log_p1)
 
 
+def geometric_mixture(p: Parameters, q: Parameters, alpha: float) -> Parameters:
+    """The natural parameter is the log probability of a failure; there is none where it is 0."""
+    (_, log_p0), (_, log_q0) = log_masses(**p), log_masses(**q)
+    return {"probs": -torch.expm1(log_q0 + alpha * (log_p0 - log_q0))}
+
+
 geometric = declare(
     Family(
         Geometric,
@@ -55,6 +61,7 @@ geometric = declare(
         reference="Johnson, Kemp & Kotz (2005), ch. 5",
         log_mass=log_mass,
         tail=tail,
+        geometric_mixture=geometric_mixture,
         read=read,
         count=count,
     )

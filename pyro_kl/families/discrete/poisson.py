@@ -6,8 +6,10 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Poisson
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.alpha_divergences import renyi_terms
 from ...numerics.special.counts import log_poisson_mass, poisson_tail
 from ...numerics.special.divergences import kl_div_from_zero
+from ...numerics.special.logarithms import safe_log
 from ...registry.family import COUNTS, Family
 from ...registry.integrate_counts import PoissonCount
 from ...registry.pair import Case
@@ -20,6 +22,11 @@ def log_mass(k: Tensor, rate: Tensor) -> Tensor:
     return log_poisson_mass(k, rate.unsqueeze(-1))
 
 
+def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
+    """[a r + (1 - a) s - r^a s^(1 - a)] / (1 - a) for the rates r and s."""
+    return renyi_terms(safe_log(p["rate"]), safe_log(q["rate"]), alpha)
+
+
 poisson = declare(
     Family(
         Poisson,
@@ -30,6 +37,7 @@ poisson = declare(
         reference="Johnson, Kemp & Kotz (2005), ch. 4",
         log_mass=log_mass,
         tail=poisson_tail,
+        renyi=renyi,
         replaces={Bernoulli: _RATE_ZERO, Binomial: _RATE_ZERO},
         count=lambda rate: PoissonCount(rate),
     )

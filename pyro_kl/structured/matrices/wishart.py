@@ -9,6 +9,7 @@ from torch.distributions import Wishart, constraints
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.gamma_divergences import bregman_lgamma
 from ...registry.pair import Case
+from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 from ..gaussian.factors import diagonal, scale_divergence, solve_lower
@@ -18,6 +19,23 @@ WISHART = StructuredFamily(
     # a df above 2 is valid for the cases, of dimension 2 and 3
     {"df": constraints.greater_than(2.0), "scale_tril": constraints.lower_cholesky},
 )
+
+
+@geometric_mixture(Wishart)
+def mixture(p: Wishart, q: Wishart, alpha: float) -> tuple[Wishart, Tensor]:
+    """The degrees of freedom and the inverse of the scale matrix are the natural parameters."""
+    df = in_float64(q.df) + alpha * (in_float64(p.df) - in_float64(q.df))
+    own, other = (torch.cholesky_inverse(in_float64(x.scale_tril)) for x in (p, q))
+    precision = other + alpha * (own - other)
+    lowest = torch.linalg.eigvalsh(precision.detach()).amin(-1)
+    inside = ~((lowest <= 0) | (df <= precision.shape[-1] - 1))
+    eye = torch.eye(precision.shape[-1]).to(precision)
+    precision = torch.where(inside[..., None, None], precision, eye)
+    # L' L = P for the factor with the order of the coordinates reversed, so that L^-1 is lower
+    turned = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1).mT
+    factor = torch.linalg.solve_triangular(turned, eye, upper=False)
+    df = torch.where(inside, df, float(precision.shape[-1]))
+    return Wishart(df, scale_tril=factor, validate_args=False), inside
 
 
 _CASES = [

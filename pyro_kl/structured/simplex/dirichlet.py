@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_divergence
 
@@ -9,6 +10,7 @@ from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_difference
 from ...numerics.special.gamma_divergences import bregman_stirling
 from ...registry.pair import Case
+from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 
@@ -18,6 +20,16 @@ DIRICHLET = StructuredFamily(
 ONE_HOT = StructuredFamily(
     OneHotCategorical, {"probs": constraints.simplex}, make=lambda probs: OneHotCategorical(probs)
 )
+
+
+@geometric_mixture(Dirichlet)
+def mixture(p: Dirichlet, q: Dirichlet, alpha: float) -> tuple[Dirichlet, Tensor]:
+    """The concentrations less 1 are the natural parameters."""
+    a, b = in_float64(p.concentration), in_float64(q.concentration)
+    concentration = b + alpha * (a - b)
+    inside = ~(concentration <= 0).any(-1)
+    safe = torch.where(inside.unsqueeze(-1), concentration, 1.0)
+    return Dirichlet(safe, validate_args=False), inside
 
 
 _CASES = [

@@ -1,0 +1,141 @@
+r"""Terms of Renyi's and of Jensen and Shannon's divergence, none of them negative.
+
+Renyi's divergence of order a is log(rho) / (a - 1), where rho is the sum (or integral) of
+p^a q^(1 - a). Both densities sum to 1, so that
+
+    rho = 1 - (1 - a) K,    K = sum of [a p + (1 - a) q - p^a q^(1 - a)] / (1 - a),
+
+whose terms are never negative (Young's inequality) and of second order where p is close to q. For
+a = 1 they are p log(p/q) - p + q, and K is the KL. Jensen and Shannon's divergence is the sum of
+
+    m [log 2 - H(p / (p + q))],    m = (p + q) / 2,  H the entropy of two outcomes.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..autograd.custom import with_partials
+from .divergences import kl_div_of_logs
+from .logarithms import log1pmx
+from .series import horner
+
+#: Up to this log ratio, the terms of Renyi's divergence are a series in it.
+_CLOSE = 0.5
+_TERMS = 16
+
+
+def renyi_terms(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+    """[a p + (1 - a) q - p^a q^(1 - a)] / (1 - a) from log p and log q, either may be -inf.
+
+    Args:
+        log_p: log of p's density or mass.
+        log_q: the same of q.
+        alpha: the order a > 0. Below 1/2 the terms lose digits: the caller exchanges p and q.
+    """
+    if alpha == 1.0:
+        return kl_div_of_logs(log_p, log_q)
+    beta = 1 - alpha
+    no_p, no_q = torch.isneginf(log_p), torch.isneginf(log_q)
+    inside = ~(no_p | no_q)
+    lp, lq = torch.where(inside, log_p, 0.0), torch.where(inside, log_q, 0.0)
+    only_q = torch.exp(torch.where(no_p, log_q, -math.inf))
+    only_p = torch.exp(torch.where(no_q, log_p, -math.inf)) * (alpha / beta)
+    without_q = torch.where(no_p, 0.0, only_p if beta > 0 else math.inf)
+    at_ends = torch.where(no_q, without_q, only_q)
+    return torch.where(inside, _terms_inside(alpha)(lp, lq), at_ends)
+
+
+@lru_cache(maxsize=64)
+def _terms_inside(alpha: float) -> Any:
+    beta = 1 - alpha
+    # [exp(b r) - 1 - b (exp(r) - 1)] / (b (b - 1)) = sum_k (1 + b + ... + b^(k - 2)) r^k / k!
+    series = [
+        sum(beta**j for j in range(k - 1)) / math.factorial(k) for k in range(2, _TERMS + 1)
+    ]
+
+    def slope(p: Tensor, log_ratio: Tensor, log_product: Tensor) -> Tensor:
+        """(p - p^a q^b) / b, by a difference of logarithms where that is small."""
+        near = (beta * log_ratio).abs() < 1
+        small = -p * torch.expm1(torch.where(near, beta * log_ratio, 0.0))
+        return torch.where(near, small, p - torch.exp(log_product)) / beta
+
+    def partials(lp: Tensor, lq: Tensor) -> tuple[Tensor, Tensor]:
+        r, product = lq - lp, alpha * lp + beta * lq
+        near = (alpha * r).abs() < 1
+        small = -torch.exp(lq) * torch.expm1(torch.where(near, -alpha * r, 0.0))
+        by_q = torch.where(near, small, torch.exp(lq) - torch.exp(product))
+        return alpha * slope(torch.exp(lp), r, product), by_q
+
+    @with_partials(partials)
+    def terms(lp: Tensor, lq: Tensor) -> Tensor:
+        r, p, q = lq - lp, torch.exp(lp), torch.exp(lq)
+        near = torch.maximum(r.abs(), (beta * r).abs()) < _CLOSE
+        u = torch.where(near, r, 0.0)
+        close = alpha * p * u * u * horner(series, u)
+        far = q - p + slope(p, r, alpha * lp + beta * lq)
+        return torch.where(near, close, far)
+
+    return terms
+
+
+def renyi_of_sum(total: Tensor, alpha: float) -> Tensor:
+    """Renyi's divergence from the sum K of `renyi_terms`."""
+    if alpha == 1.0:
+        return total
+    return -torch.log1p(-(1 - alpha) * total) / (1 - alpha)
+
+
+def _jensen_shannon_partials(lp: Tensor, lq: Tensor) -> tuple[Tensor, Tensor]:
+    s = 0.5 * (lq - lp)
+    # log(p / m) = log 2 - log(1 + q/p)
+    return (
+        -0.5 * torch.exp(lp) * (s + _log_cosh(s)),
+        -0.5 * torch.exp(lq) * (_log_cosh(s) - s),
+    )
+
+
+def _log_cosh(s: Tensor) -> Tensor:
+    size = s.abs()
+    near = size < 1
+    close = torch.log1p(2 * torch.sinh(0.5 * torch.where(near, size, 0.0)) ** 2)
+    return torch.where(near, close, size + torch.log1p(torch.exp(-2 * size)) - math.log(2))
+
+
+@with_partials(_jensen_shannon_partials)
+def _jensen_shannon_inside(lp: Tensor, lq: Tensor) -> Tensor:
+    size = 0.5 * (lq - lp).abs()
+    near = size < 1
+    s = torch.where(near, size, 0.0)
+    close = s * torch.tanh(s) - torch.log1p(2 * torch.sinh(0.5 * s) ** 2)
+    entropy = torch.log1p(torch.exp(-2 * size)) + 2 * size * torch.sigmoid(-2 * size)
+    mean = 0.5 * (torch.exp(lp) + torch.exp(lq))
+    return mean * torch.where(near, close, math.log(2) - entropy)
+
+
+def jensen_shannon_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """[p log(p/m) + q log(q/m)] / 2 with m = (p + q)/2, from logs, either may be -inf."""
+    no_p, no_q = torch.isneginf(log_p), torch.isneginf(log_q)
+    inside = ~(no_p | no_q)
+    lp, lq = torch.where(inside, log_p, 0.0), torch.where(inside, log_q, 0.0)
+    one = torch.exp(torch.where(no_p, log_q, torch.where(no_q, log_p, -math.inf)))
+    return torch.where(inside, _jensen_shannon_inside(lp, lq), 0.5 * math.log(2) * one)
+
+
+def log_gap(v: Tensor, alpha: float) -> Tensor:
+    """log(1 + b v) / b - log(1 + v) for b = 1 - a: never negative, of second order in v.
+
+    It is twice Renyi's divergence of two Normals of equal means, with v the ratio of their
+    variances minus 1, and that of two Exponentials, with v the ratio of q's rate to p's minus 1.
+    For a = 1 it is v - log(1 + v). It is defined where 1 + b v > 0.
+    """
+    beta = 1 - alpha
+    if beta == 0.0:
+        return -log1pmx(v)
+    # the terms of first order cancel analytically
+    return log1pmx(beta * v) / beta - log1pmx(v)
