@@ -156,12 +156,12 @@ def by_shared_map_as_given(p: Distribution, q: Distribution) -> Tensor | None:
     """Drops the maps that both distributions end with, before a family takes the place of any."""
     if type(p) not in TRANSFORMED or type(q) not in TRANSFORMED:
         return None
-    return _without_shared_maps(p, q, _as_given)
+    return _of_inner(p, q, without_shared_maps(p, q, _as_given))
 
 
 def by_shared_map(p: Distribution, q: Distribution) -> Tensor | None:
     """Drops the maps that both distributions end with, if they are one-to-one on both supports."""
-    return _without_shared_maps(p, q, base_and_transforms)
+    return _of_inner(p, q, without_shared_maps(p, q))
 
 
 def _as_given(distribution: Any) -> tuple[Distribution, list[Transform]]:
@@ -173,11 +173,12 @@ def _as_given(distribution: Any) -> tuple[Distribution, list[Transform]]:
     return distribution, maps
 
 
-def _without_shared_maps(
+def without_shared_maps(
     p: Distribution,
     q: Distribution,
-    parts: Callable[[Any], tuple[Distribution, list[Transform]]],
-) -> Tensor | None:
+    parts: Callable[[Any], tuple[Distribution, list[Transform]]] = base_and_transforms,
+) -> tuple[Distribution, Distribution] | None:
+    """Both without the one-to-one maps that they end with; None if there are none."""
     (p_base, p_maps), (q_base, q_maps) = parts(p), parts(q)
     shared = 0
     for a, b in zip(reversed(p_maps), reversed(q_maps), strict=False):
@@ -188,9 +189,13 @@ def _without_shared_maps(
         inner_p = mapped(p_base, p_maps[:-shared])
         inner_q = mapped(q_base, q_maps[:-shared])
         if all(one_to_one(p_maps[-shared:], mapped_support(x)) for x in (inner_p, inner_q)):
-            return kl_divergence(inner_p, inner_q).expand(broadcast_batch(p, q))
+            return inner_p, inner_q
         shared -= 1
     return None
+
+
+def _of_inner(p: Distribution, q: Distribution, inner: Any) -> Tensor | None:
+    return None if inner is None else kl_divergence(*inner).expand(broadcast_batch(p, q))
 
 
 def _tanh_of_normal(loc: Tensor, scale: Tensor) -> TransformedDistribution:

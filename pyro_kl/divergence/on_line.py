@@ -1,0 +1,262 @@
+"""Two univariate densities on the line where p's mass is known, and integrals over panels of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..messages import see
+from ..numerics.dtypes import in_float64
+from ..numerics.quadrature.panels import halved, nodes_of
+from ..numerics.quadrature.rule import ROUNDING
+from ..registry.line import LARGEST
+from ..registry.reduction import describe
+from ..registry.shapes import broadcast_batch
+from ..wrappers.transformed.line_of import line_and_maps, line_of
+from ..wrappers.transformed.transform_rules import image_of, preimage_of
+
+#: A function of the place on the line.
+OfPlace = Callable[[Tensor], Tensor]
+#: Where a log density is so many nats below its maximum, nothing is left of the density.
+_NOTHING = 45.0
+#: The relative error that the panels are halved for; a slope has fewer digits than its value.
+_AIM = 1e-11
+_MOST_NODES = 1 << 13
+_GRID, _ZOOMS = 61, 12
+
+
+class Peak(NamedTuple):
+    """Where a density lies on the line.
+
+    Attributes:
+        centre: its mode.
+        width: the distance at which it has fallen by half a nat, on the narrower side.
+        low: the place below which nothing is left of it.
+        high: the same above.
+        top: the log density at the mode.
+    """
+
+    centre: Tensor
+    width: Tensor
+    low: Tensor
+    high: Tensor
+    top: Tensor
+
+
+class TwoDensities:
+    """The log densities of p and q with respect to the place on p's line.
+
+    Attributes:
+        shape: the batch shape of both.
+        same_support: the rows where the ends of both supports are equal.
+        apart: the rows where no point is inside of both supports.
+    """
+
+    def __init__(self, p: Distribution, q: Distribution, line: Any, maps: Any, other: Any) -> None:
+        self.shape = broadcast_batch(p, q)
+        self._line, self._maps, self._other = line, maps, other
+        self._mass, self._own = line.mass(), line.tensors
+        self.centre, self.width = (
+            x.detach().expand(self.shape) for x in self._mass.scale(*self._own)
+        )
+        with torch.no_grad():
+            self._set_ends()
+
+    def _set_ends(self) -> None:
+        image = image_of(self._maps, self._mass.at(self.centre.unsqueeze(0), *self._own))
+        ends = [image.low, image.high, self._other.low, self._other.high]
+        low, high, q_low, q_high = (
+            torch.as_tensor(x, dtype=torch.float64).detach().reshape(-1, *self.shape)[0]
+            if isinstance(x, Tensor) and x.dim() > len(self.shape)
+            else torch.as_tensor(x, dtype=torch.float64).detach().expand(self.shape)
+            for x in ends
+        )
+        self.same_support = (low == q_low) & (high == q_high)
+        self.inside = (low >= q_low) & (high <= q_high)
+        self._q_ends = q_low, q_high
+        left, right = torch.maximum(low, q_low), torch.minimum(high, q_high)
+        self.apart = left >= right
+        middle = torch.where(left.isinf(), right - 1.0, torch.where(right.isinf(), left + 1.0, 0.5 * (left + right)))
+        middle = torch.where(left.isinf() & right.isinf(), 0.0, middle)
+        self._safe = self._place(middle)
+
+    def _place(self, x: Tensor) -> Tensor:
+        """The place of x on the line; p's centre if p does not reach it."""
+        y = self._mass.place(preimage_of(self._maps, x), *self._own).detach()
+        return torch.where(y.isfinite(), y, self.centre)
+
+    def __call__(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log p and log q with respect to the place, and the logarithm of dx/dy.
+
+        Args:
+            y: places, nodes in front of the batch.
+        """
+        start = self._mass.at(y, *self._own)
+        x = image_of(self._maps, start).x
+        outside = (x < self._q_ends[0]) | (x > self._q_ends[1])
+        point = image_of(self._maps, self._mass.at(torch.where(outside, self._safe, y), *self._own))
+        log_q = self._other.log_density(point, *self._other.tensors) + point.log_slope
+        log_p = self._line.log_density(start, *self._own) + start.log_slope
+        log_q = torch.where(outside, -math.inf, log_q)
+        shape = y.shape
+        return log_p.expand(shape), log_q.expand(shape), point.log_slope.expand(shape)
+
+    def log_p(self, y: Tensor) -> Tensor:
+        return self(y)[0]
+
+    def log_q(self, y: Tensor) -> Tensor:
+        return self(y)[1]
+
+    def log_power(self, alpha: float) -> OfPlace:
+        """Log of p^alpha q^(1 - alpha)."""
+
+        def of_place(y: Tensor) -> Tensor:
+            log_p, log_q, _ = self(y)
+            if alpha == 0.0:
+                return torch.where(torch.isneginf(log_p), -math.inf, log_q)
+            gone = torch.isneginf(log_p) | torch.isneginf(log_q)
+            p, q = torch.where(gone, 0.0, log_p), torch.where(gone, 0.0, log_q)
+            return torch.where(gone, -math.inf, alpha * p + (1 - alpha) * q)
+
+        return of_place
+
+    def kinks(self) -> list[Tensor]:
+        """The places where a density may not be smooth, and the ends of q's support."""
+        with torch.no_grad():
+            points = [*self._line.breakpoints()] if not self._maps else []
+            points = [*points, *self._other.breakpoints(), *self._q_ends]
+            found = [in_float64(x).detach().expand(self.shape) for x in points]
+            return [self._place(torch.where(x.isfinite(), x, math.nan)) for x in found]
+
+    def _q_scale(self) -> tuple[Tensor, Tensor]:
+        """Centre and width of q on p's line, as far as p's line reaches there."""
+        if self._other.mass is None:
+            points = [in_float64(x) for x in self._other.breakpoints()]
+            centre = self._place(points[0].expand(self.shape)) if points else self.centre
+            return centre, self.width
+        mass, tensors = self._other.mass(), self._other.tensors
+        centre, width = mass.scale(*tensors)
+        places = [
+            self._place(mass.at(y, *tensors).x.expand(self.shape))
+            for y in (centre, centre - width, centre + width)
+        ]
+        wide = (places[2] - places[1]).abs()
+        return places[0], torch.where(wide > 0, wide, self.width)
+
+    @torch.no_grad()
+    def peak(self, log: OfPlace) -> Peak:
+        """The peak of a log density that lies next to p, next to q, or between them."""
+        centre, width = self._q_scale()
+        column = (-1,) + (1,) * len(self.shape)
+        steps = torch.linspace(-1, 1, _GRID, dtype=torch.float64).reshape(column)
+        sizes = torch.sinh(16 * steps) / math.sinh(16) * 1e6
+        between = self.centre + (centre - self.centre) * (0.5 + 0.5 * steps)
+        grid = [self.centre + self.width * sizes, centre + width * sizes, between]
+        grid = torch.cat([x.expand(_GRID, *self.shape) for x in grid])
+        grid = self._within(grid).sort(0).values
+        for _ in range(_ZOOMS):
+            values = _number(log(grid))
+            best = values.max(0, keepdim=True).indices
+            last = grid.shape[0] - 1
+            at = [(best + k).clamp(0, last) for k in (-1, 0, 1)]
+            before, middle, after = (grid.gather(0, k).squeeze(0) for k in at)
+            heights = [values.gather(0, k).squeeze(0) for k in at]
+            flat = (heights[1] - torch.minimum(heights[0], heights[2])) < 0.05
+            if bool(flat.all()):
+                break
+            half = torch.maximum(after - middle, middle - before)
+            grid = self._within(middle + half * steps)
+        top = _number(log(middle.unsqueeze(0))).squeeze(0)
+        scale = torch.minimum(self.width, width)
+        powers = torch.arange(-40, 61, dtype=torch.float64).reshape(column)
+        outward = scale * torch.exp2(powers)
+        drops = [top - _number(log(self._within(middle + k * outward))) for k in (-1, 1)]
+        narrow = torch.minimum(*((d < 0.5).sum(0) for d in drops)).clamp(0, len(outward) - 1)
+        ends = []
+        for side, drop in zip((-1, 1), drops, strict=True):
+            ranks = torch.arange(len(outward)).reshape(column)
+            furthest = torch.where(drop < _NOTHING, ranks, -1).max(0, keepdim=True).values + 1
+            far = outward.gather(0, furthest.clamp(max=len(outward) - 1)).squeeze(0)
+            ends.append(self._within(middle + side * far))
+        width = outward.gather(0, narrow.unsqueeze(0)).squeeze(0)
+        return Peak(middle, width, ends[0], ends[1], top)
+
+    def _within(self, y: Tensor) -> Tensor:
+        """Places so near that x does not overflow, where the map grows like an exponential."""
+        return y if self._mass.is_whole_line else y.clamp(-LARGEST, LARGEST)
+
+
+def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
+    """Both densities on p's line; None if too little is known of one of them."""
+    if p.event_shape or q.event_shape or not broadcast_batch(p, q).numel():
+        return None
+    found, other = line_and_maps(p), line_of(q)
+    if found is None or other is None or other.is_opaque:
+        return None
+    return TwoDensities(p, q, *found, other)
+
+
+def _number(log: Tensor) -> Tensor:
+    return log.nan_to_num(nan=-math.inf, posinf=-math.inf)
+
+
+class Sums(NamedTuple):
+    """Integrals over panels, with a graph, and the estimates of their errors."""
+
+    value: Tensor
+    error: Tensor
+    nodes: int
+
+
+def integrated(
+    terms: Callable[[Tensor], Sequence[Tensor]],
+    peaks: Sequence[Peak],
+    kinks: Sequence[Tensor],
+    floor: float = 0.0,
+) -> Sums:
+    """Integrals over the line.
+
+    Args:
+        terms: of places (nodes, *batch), the integrands.
+        peaks: of the densities that the integrands consist of: the panels cover them all, and are
+            as narrow as they are.
+        kinks: where the integrands may not be smooth.
+        floor: an absolute error that suffices; 0 for integrands that are below 0 nowhere.
+
+    Returns:
+        Values and errors of shape (integrands, *batch).
+    """
+    shape = peaks[0].centre.shape
+    low = torch.stack([peak.low for peak in peaks]).amin(0)
+    high = torch.stack([peak.high for peak in peaks]).amax(0)
+    steps = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
+    ends = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
+    ends = torch.stack([x.expand(shape) for x in ends])
+    ends = ends.clamp(min=low, max=high).reshape(len(ends), -1).sort(0).values
+
+    def flat(y: Tensor) -> Tensor:
+        found = torch.stack(tuple(terms(y.reshape(-1, *shape))))
+        return found.reshape(len(found), *y.shape)
+
+    def enough(value: Tensor, error: Tensor) -> bool:
+        return bool((error <= _AIM * value.abs() + floor).all())
+
+    with torch.no_grad():
+        left, right, error = halved(flat, (ends[:-1], ends[1:]), enough, _MOST_NODES)
+        y, weights = nodes_of(left, right)
+    value = (weights * flat(y)).sum(1)
+    error = error + ROUNDING * value.detach().abs() + floor
+    return Sums(value.reshape(-1, *shape), error.reshape(-1, *shape), y.shape[0])
+
+
+def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:
+    """The error for a pair without a formula, a sum or an integral."""
+    return NotImplementedError(
+        f"No formula and no integral for {name}({describe(p)} || {describe(q)})."
+        + see("no-formula")
+    )

@@ -1,0 +1,165 @@
+"""Sums over the atoms of two discrete distributions: Renyi, Jensen and Shannon, entropy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, OneHotCategorical
+
+from ..messages import see
+from ..numerics.dtypes import Parameters
+from ..numerics.special.alpha_divergences import jensen_shannon_terms, renyi_of_sum, renyi_terms
+from ..registry.compose import log_masses_of
+from ..registry.family import Family
+from ..registry.integrate_counts import PoissonCount
+from ..registry.register import family_of
+from ..registry.renyi import in_float64_of
+from ..registry.subclasses import is_a
+
+#: Log of the mass that may be left out, of one distribution or of p^alpha q^(1 - alpha).
+_NOTHING = -80.0
+#: A sum has at most so many terms, of all rows together.
+_MOST = 1 << 24
+#: From this log of the sum of p^alpha q^(1 - alpha) on, up and down, it is summed itself.
+_FAR = 0.5
+
+
+class Discrete(NamedTuple):
+    """A discrete distribution of a declared family."""
+
+    family: Family
+    parameters: Parameters
+
+    def log_masses(self, n: int) -> Tensor:
+        """At 0, ..., n - 1, along a new last dimension."""
+        return log_masses_of(self.family)(n, self.parameters)
+
+    @property
+    def num_atoms(self) -> int | None:
+        count = self.family.num_atoms
+        return None if count is None else count(**self.parameters)
+
+
+def discrete(distribution: Distribution) -> Discrete | None:
+    """The family and the parameters of a discrete distribution; None for another one."""
+    if is_a(distribution, OneHotCategorical):
+        distribution = distribution._categorical
+    family = family_of(type(distribution))
+    if family is None or family.log_mass is None:
+        return None
+    return Discrete(family, in_float64_of(family, distribution))
+
+
+def common_length(p: Discrete, q: Discrete, log_term: Callable[[Tensor, Tensor], Tensor]) -> int:
+    """So many atoms that the terms beyond them are negligible.
+
+    Raises:
+        NotImplementedError: these are too many.
+    """
+    counts = p.num_atoms, q.num_atoms
+    if counts[0] is not None and counts[1] is not None:
+        return max(counts[0], counts[1])
+    n = max(64, *(count or 0 for count in counts))
+    while True:
+        log_p, log_q = torch.broadcast_tensors(p.log_masses(2 * n), q.log_masses(2 * n))
+        if 2 * log_p.numel() > _MOST:
+            raise NotImplementedError(
+                f"a sum over {n:,} atoms and more: the distributions are too wide to be summed"
+                + see("no-integral")
+            )
+        terms = log_term(log_p, log_q).detach()
+        top = terms.amax(-1)
+        settled = (terms[..., n:] < (top + _NOTHING).unsqueeze(-1)).all(-1)
+        falls = (terms[..., -1] < terms[..., n]) | torch.isneginf(terms[..., -1])
+        if bool(((settled & falls) | top.isnan()).all()):
+            return n
+        n *= 2
+
+
+def both_masses(p: Discrete, q: Discrete, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
+    """The log masses of both at all atoms where one of them or the product of powers counts."""
+
+    def largest(log_p: Tensor, log_q: Tensor) -> Tensor:
+        larger = torch.maximum(log_p, log_q)
+        return torch.maximum(larger, _log_power(log_p, log_q, alpha)) if alpha > 1 else larger
+
+    n = common_length(p, q, largest)
+    log_p, log_q = torch.broadcast_tensors(p.log_masses(n), q.log_masses(n))
+    return log_p, log_q
+
+
+def _log_power(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+    """Log of p^alpha q^(1 - alpha): -inf where p = 0, +inf where only q = 0 and alpha > 1."""
+    no_p, no_q = torch.isneginf(log_p), torch.isneginf(log_q)
+    inside = ~(no_p | no_q)
+    lp, lq = torch.where(inside, log_p, 0.0), torch.where(inside, log_q, 0.0)
+    missing = torch.where(no_p, -math.inf, math.inf if alpha > 1 else -math.inf)
+    return torch.where(inside, alpha * lp + (1 - alpha) * lq, missing)
+
+
+def renyi_sum(p: Discrete, q: Discrete, alpha: float) -> Tensor:
+    """Renyi's divergence of order alpha in [1/2, inf) without 1, by a sum over the atoms."""
+    infinite = _diverges(p, q, alpha)
+    p = p._replace(parameters=p.family.unless(infinite, p.parameters))
+    q = q._replace(parameters=q.family.unless(infinite, q.parameters))
+    log_p, log_q = both_masses(p, q, alpha)
+    log_power = _log_power(log_p, log_q, alpha).logsumexp(-1)
+    near = log_power.detach().abs() < _FAR
+    total = renyi_terms(log_p, log_q, alpha).sum(-1)
+    close = renyi_of_sum(torch.where(near, total, 0.0), alpha)
+    value = torch.where(near, close, log_power / (alpha - 1))
+    return torch.where(infinite, math.inf, value)
+
+
+def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:
+    """Where the sum of p^alpha q^(1 - alpha) is infinite for its tail.
+
+    A NegativeBinomial's mass falls like p1^k k^(r - 1), a Poisson's faster.
+    """
+    nowhere = torch.zeros((), dtype=torch.bool, device=next(iter(p.parameters.values())).device)
+    mine, theirs = (x.family.count for x in (p, q))
+    if alpha < 1 or mine is None or theirs is None:
+        return nowhere
+    a, b = mine(**p.parameters), theirs(**q.parameters)
+    if isinstance(a, PoissonCount):
+        return nowhere
+    if isinstance(b, PoissonCount):
+        return nowhere | (a.mean > 0)
+    rate = alpha * a.log_p1 + (1 - alpha) * b.log_p1
+    power = alpha * (a.size - 1) + (1 - alpha) * (b.size - 1)
+    return (a.mean > 0) & ((rate > 0) | ((rate == 0) & (power >= -1)))
+
+
+def jensen_shannon_sum(p: Discrete, q: Discrete) -> Tensor:
+    """Jensen and Shannon's divergence by a sum over the atoms."""
+    return jensen_shannon_terms(*both_masses(p, q)).sum(-1)
+
+
+def entropy_sum(p: Discrete) -> Tensor:
+    """The entropy by a sum over the atoms."""
+    log_p = p.log_masses(common_length(p, p, lambda log_p, _: log_p))
+    gone = torch.isneginf(log_p)
+    known = torch.where(gone, 0.0, log_p)
+    return torch.where(gone, 0.0, -torch.exp(known) * known).sum(-1)
+
+
+def zeroth_renyi_sum(p: Discrete, q: Discrete) -> Tensor:
+    """-log of q's mass where p has mass."""
+    log_p, log_q = both_masses(p, q)
+    return -torch.where(torch.isneginf(log_p), -math.inf, log_q).logsumexp(-1)
+
+
+def greatest_log_ratio(p: Discrete, q: Discrete) -> Tensor:
+    """The largest log p - log q: Renyi's divergence of infinite order."""
+    if p.num_atoms is None:
+        raise NotImplementedError(
+            "the supremum of log p/q over all counts has no formula" + see("no-integral")
+        )
+    n = max(p.num_atoms, q.num_atoms or 0)
+    log_p, log_q = torch.broadcast_tensors(p.log_masses(n), q.log_masses(n))
+    gone = torch.isneginf(log_p)
+    return torch.where(gone, -math.inf, log_p - torch.where(gone, 0.0, log_q)).amax(-1)
