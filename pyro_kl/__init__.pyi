@@ -13,9 +13,12 @@ from .divergence.bounds import Bounds, bounds
 from .divergence.check import check
 from .divergence.check_report import CheckReport, CheckResult
 from .divergence.compare import Comparison, compare
+from .divergence.entropy import cross_entropy, entropy
 from .divergence.estimate import Estimate
+from .divergence.jensen_shannon import jeffreys, jensen_shannon
 from .divergence.kl import kl
 from .divergence.monte_carlo import monte_carlo
+from .divergence.renyi import renyi
 from .elbo.compare_sites import SiteComparison, SiteComparisons, compare_sites
 from .elbo.jit import JitTraceKL_ELBO
 from .elbo.report import KLReport, SiteReport
@@ -89,10 +92,14 @@ __all__ = [
     "check",
     "compare",
     "compare_sites",
+    "cross_entropy",
     "declare",
     "diagnose",
+    "entropy",
     "expected_log_likelihood",
     "formula",
+    "jeffreys",
+    "jensen_shannon",
     "kl",
     "location_scale_line",
     "monte_carlo",
@@ -100,6 +107,7 @@ __all__ = [
     "positive_line",
     "register",
     "registered",
+    "renyi",
     "scale_line",
     "to_arviz",
     "unit_line",

@@ -1,0 +1,174 @@
+"""Entropies and cross-entropies: by formula, by a sum over atoms, or by an integral."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Dirichlet,
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    Multinomial,
+    MultivariateNormal,
+    Wishart,
+)
+
+from ..numerics.dtypes import in_float64
+from ..numerics.special.gamma import stirling, stirling_slope
+from ..registry.provenance import home_of
+from ..registry.reduction import canonicalise, describe
+from ..registry.register import family_of
+from ..registry.renyi import in_float64_of
+from ..registry.shapes import nan_rows, peel, sum_events
+from ..registry.subclasses import class_of, is_a
+from ..registry.tensors import own_copy, promoted
+from ..messages import see
+from ..wrappers.masked import unmasked
+from . import sums
+from .estimate import Estimate
+from .kl import kl
+from .mixtures import check_operands
+from .on_line import integrated, two_densities
+from .renyi import Found
+
+#: Classes whose own `entropy` keeps its digits in float64.
+_UPSTREAM = (Dirichlet, LowRankMultivariateNormal, Multinomial, MultivariateNormal, Wishart)
+#: An absolute error that suffices: the integrand changes its sign.
+_FLOOR = 1e-13
+
+
+def entropy(p: Distribution) -> Estimate:
+    """The entropy -E_p log p, without sampling.
+
+    Args:
+        p: a distribution. That of one with a density depends on the units of x, and may be
+            negative.
+
+    Returns:
+        Nats, of p's batch shape, with the method, and the error of an integral.
+
+    Raises:
+        NotImplementedError: there is no formula, sum or integral.
+        TypeError: `p` is not a distribution.
+
+    Reference:
+        Cover & Thomas (2006), Elements of information theory, ch. 2 and 8.
+
+    Example:
+        >>> print(pyro_kl.entropy(torch.distributions.Poisson(3.0)))
+        1.93147 nats  [exact sum: pyro_kl.families.poisson]
+    """
+    check_operands(p)
+    return _found(p).as_estimate()
+
+
+def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:
+    """The cross-entropy -E_p log q = KL(p || q) + entropy(p), without sampling.
+
+    Args:
+        p: the distribution that the expectation is over.
+        q: the distribution whose log density is averaged, on the same space.
+        tolerance: the relative error that the KL aims at, if it is an integral.
+
+    Returns:
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the methods of both parts;
+        +inf where the KL is.
+
+    Raises:
+        NotImplementedError: the KL or the entropy has no formula, sum or integral.
+        TypeError: as `kl`.
+        ValueError: as `kl`.
+
+    Example:
+        >>> p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Normal(0.0, 1.0)
+        >>> print(f"{pyro_kl.cross_entropy(p, q):.6f}")
+        1.918939
+    """
+    divergence, own = kl(p, q, tolerance=tolerance), entropy(p)
+    value = divergence.value + own.value
+    errors = [x.error for x in (divergence, own) if x.error is not None]
+    return Estimate(
+        value,
+        torch.zeros_like(value.detach()),
+        " and ".join(dict.fromkeys((divergence.method, own.method))),
+        reason="; ".join(dict.fromkeys((divergence.reason, own.reason))),
+        error=sum(errors[1:], errors[0]).expand(value.shape) if errors else None,
+        nodes=max(divergence.nodes, own.nodes),
+    )
+
+
+def _found(p: Distribution) -> Found:
+    shape = p.batch_shape
+    bare, mask = unmasked(p)
+    if bare is not p:
+        counts = torch.as_tensor(mask)
+        return _found(bare).changed(lambda x: torch.where(counts, x.expand(shape), 0.0))
+    if is_a(p, Independent):
+        ndims = p.reinterpreted_batch_ndims
+        inner, events = _found(peel(p, ndims)), p.event_shape[:ndims]
+        return inner.changed(lambda x: sum_events(x, shape, events))
+    plain = canonicalise(p)
+    if plain is not p:
+        return _found(plain).changed(lambda x: x.expand(shape))
+    found = _of_family(p) or _of_atoms(p) or _upstream(p) or _by_integral(p)
+    if found is None:
+        raise NotImplementedError(
+            f"No formula and no integral for the entropy of {describe(p)}." + see("no-formula")
+        )
+    return found.changed(lambda x: x.expand(shape).to(promoted((p,))))
+
+
+def _of_family(p: Distribution) -> Found | None:
+    family = family_of(type(p))
+    if family is None or family.entropy is None:
+        return None
+    return Found(family.entropy(**in_float64_of(family, p)), "closed form", family.home)
+
+
+def _of_atoms(p: Distribution) -> Found | None:
+    of_p = sums.discrete(p)
+    if of_p is None:
+        return None
+    value = torch.where(nan_rows(p), math.nan, sums.entropy_sum(of_p))
+    return Found(value, "exact sum", of_p.family.home)
+
+
+def _upstream(p: Distribution) -> Found | None:
+    if isinstance(p, Dirichlet) and class_of(p) is Dirichlet:
+        return Found(_of_dirichlet(in_float64(p.concentration)), "closed form", home_of(__name__))
+    if class_of(p) not in _UPSTREAM:
+        return None
+    source = f"{type(p).__name__}.entropy, in float64"
+    return Found(own_copy(p).entropy(), "closed form", source)
+
+
+def _of_dirichlet(a: Tensor) -> Tensor:
+    """In Stirling's remainder F: no terms that grow with the concentrations have to cancel.
+
+    log B(a) = sum [a log a - a + F(a)] - ..., and E log x_k = psi(a_k) - psi(A), psi = log + F'.
+    """
+    total = a.sum(-1)
+    proportions = torch.log(a / total.unsqueeze(-1))
+    each = stirling(a) + proportions + (1 - a) * stirling_slope(a)
+    d = a.shape[-1]
+    return each.sum(-1) - stirling(total) - (d - total) * stirling_slope(total)
+
+
+def _by_integral(p: Distribution) -> Found | None:
+    densities = two_densities(p, p)
+    if densities is None:
+        return None
+
+    def terms(y: Tensor) -> list[Tensor]:
+        log_p, _, log_slope = densities(y)
+        gone = torch.isneginf(log_p)
+        log_density = torch.where(gone, 0.0, log_p - log_slope)
+        return [-torch.exp(log_p) * log_density]
+
+    found = integrated(terms, [densities.peak(densities.log_p)], densities.kinks(), _FLOOR)
+    value = torch.where(nan_rows(p), math.nan, found.value[0])
+    source = "-log p over p's support"
+    return Found(value, "quadrature", source, found.error[0], found.nodes)

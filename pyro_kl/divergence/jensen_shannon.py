@@ -1,0 +1,140 @@
+"""Jensen and Shannon's divergence, and Jeffreys': the symmetric relatives of the KL."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..numerics.special.alpha_divergences import jensen_shannon_share
+from ..registry.reduction import canonicalise
+from ..registry.shapes import broadcast_batch, check_event_shapes, nan_rows, some_tensor
+from ..registry.tensors import promoted
+from ..wrappers.circle import check_one_turn
+from ..wrappers.masked import both, unmasked
+from ..wrappers.transformed.rules import without_shared_maps
+from . import sums
+from .estimate import Estimate
+from .kl import kl
+from .mixtures import check_operands
+from .on_line import integrated, not_on_line, two_densities
+from .renyi import Found
+
+
+def jensen_shannon(p: Distribution, q: Distribution) -> Estimate:
+    """Jensen and Shannon's divergence, [KL(p || m) + KL(q || m)] / 2 with m = (p + q) / 2.
+
+    It is symmetric, finite for all p and q, and at most log 2, which it reaches where they share no
+    mass. Its square root is a distance.
+
+    Args:
+        p: a univariate distribution, or a discrete one.
+        q: another one on the same space.
+
+    Returns:
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method, and the error of an
+        integral.
+
+    Raises:
+        NotImplementedError: there is no sum and no integral. It is no sum over independent
+            coordinates, and has no closed form for multivariate normals.
+        TypeError: one of them is not a distribution.
+        ValueError: event shapes differ, or batch shapes do not broadcast.
+
+    Reference:
+        Lin (1991), Divergence measures based on the Shannon entropy, eq. 4.1.
+
+    Example:
+        >>> p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Laplace(0.0, 1.0)
+        >>> print(f"{pyro_kl.jensen_shannon(p, q):.6f}")
+        0.112072
+    """
+    check_operands(p, q)
+    check_event_shapes(p, q)
+    return _found(p, q).as_estimate()
+
+
+def _found(p: Distribution, q: Distribution) -> Found:
+    shape = broadcast_batch(p, q)
+    if p is q:
+        nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
+        return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
+    (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
+    if bare_p is not p or bare_q is not q:
+        mask = torch.as_tensor(both(p_mask, q_mask))
+        return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    for inner in ((canonicalise(p), canonicalise(q)), without_shared_maps(p, q)):
+        if inner is not None and (inner[0] is not p or inner[1] is not q):
+            return _found(*inner).changed(lambda x: x.expand(shape))
+    of_p, of_q = sums.discrete(p), sums.discrete(q)
+    if of_p is not None and of_q is not None:
+        found = Found(sums.jensen_shannon_sum(of_p, of_q), "exact sum", of_p.family.home)
+    else:
+        found = _by_integral(p, q)
+    unknown = nan_rows(p) | nan_rows(q)
+    return found.changed(
+        lambda x: torch.where(unknown, math.nan, x).expand(shape).to(promoted((p, q)))
+    )
+
+
+def _by_integral(p: Distribution, q: Distribution) -> Found:
+    """The mean of E_p and E_q of a bounded function of the log ratio, each over its own line."""
+    check_one_turn(p, q)
+    check_one_turn(q, p)
+    halves = []
+    for mine, theirs in ((p, q), (q, p)):
+        densities = two_densities(mine, theirs)
+        if densities is None:
+            raise not_on_line("Jensen-Shannon", p, q)
+
+        def terms(y: Tensor, densities=densities) -> list[Tensor]:  # type: ignore[no-untyped-def]
+            log_mine, log_theirs, _ = densities(y)
+            return [jensen_shannon_share(log_mine, log_theirs)]
+
+        peaks = [densities.peak(densities.log_p)]
+        halves.append(integrated(terms, peaks, densities.kinks()))
+    value, error = (0.5 * (a + b)[0] for a, b in zip(halves[0][:2], halves[1][:2], strict=True))
+    nodes = max(half.nodes for half in halves)
+    return Found(value, "quadrature", "log densities over both supports", error, nodes)
+
+
+def jeffreys(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:
+    """Jeffreys' divergence, KL(p || q) + KL(q || p).
+
+    Args:
+        p: a distribution.
+        q: another one on the same space.
+        tolerance: the relative error that an integral aims at.
+
+    Returns:
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method, and the sum of the
+        errors of the integrals.
+
+    Raises:
+        NotImplementedError: one of the two KLs has no formula and no integral.
+        TypeError: as `kl`.
+        ValueError: as `kl`.
+
+    Reference:
+        Jeffreys (1946), An invariant form for the prior probability in estimation problems.
+
+    Example:
+        >>> p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Normal(0.0, 1.0)
+        >>> float(pyro_kl.jeffreys(p, q))
+        1.0
+    """
+    forward, backward = kl(p, q, tolerance=tolerance), kl(q, p, tolerance=tolerance)
+    errors = [x.error for x in (forward, backward) if x.error is not None]
+    methods = dict.fromkeys((forward.method, backward.method))
+    reasons = dict.fromkeys((forward.reason, backward.reason))
+    value = forward.value + backward.value
+    return Estimate(
+        value,
+        torch.zeros_like(value.detach()),
+        " and ".join(methods),
+        reason="; ".join(reasons),
+        error=sum(errors[1:], errors[0]) if errors else None,
+        nodes=max(forward.nodes, backward.nodes),
+    )
