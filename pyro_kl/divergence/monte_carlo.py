@@ -93,7 +93,7 @@ def monte_carlo(
         nothing = some_tensor(p).detach().new_zeros(shape)
         return Estimate(nothing, nothing, method, num_samples, reason)
     with torch.no_grad(), randomness(generator):
-        terms = _terms(p, q, num_samples, ESTIMATORS[estimator], shape)
+        terms = terms_at_samples(p, q, num_samples, ESTIMATORS[estimator], shape)
         one = torch.ones_like(terms.mean)
     return estimate_of(p, q, [(one, terms)], num_samples, method, reason)
 
@@ -144,7 +144,7 @@ def check_sampling(num_samples: object, generator: object) -> None:
         )
 
 
-def _terms(
+def terms_at_samples(
     p: Distribution,
     q: Distribution,
     num_samples: int,
