@@ -14,7 +14,7 @@ from ..messages import see
 from ..numerics.dtypes import in_float64
 from ..numerics.quadrature.panels import halved, nodes_of
 from ..numerics.quadrature.rule import ROUNDING
-from ..registry.line import LARGEST
+from ..registry.line import LARGEST, Point
 from ..registry.reduction import describe
 from ..registry.shapes import broadcast_batch
 from ..wrappers.transformed.line_of import line_and_maps, line_of
@@ -54,6 +54,8 @@ class TwoDensities:
     Attributes:
         shape: the batch shape of both.
         same_support: the rows where the ends of both supports are equal.
+        inside: whether p's support is inside of q's in all rows.
+        around: whether q's support is inside of p's in all rows.
         apart: the rows where no point is inside of both supports.
     """
 
@@ -77,11 +79,14 @@ class TwoDensities:
             for x in ends
         )
         self.same_support = (low == q_low) & (high == q_high)
-        self.inside = (low >= q_low) & (high <= q_high)
+        self.inside = bool(((low >= q_low) & (high <= q_high)).all())
+        self.around = bool(((low <= q_low) & (high >= q_high)).all())
         self._q_ends = q_low, q_high
+        self._ends_differ = low != q_low, high != q_high
         left, right = torch.maximum(low, q_low), torch.minimum(high, q_high)
         self.apart = left >= right
-        middle = torch.where(left.isinf(), right - 1.0, torch.where(right.isinf(), left + 1.0, 0.5 * (left + right)))
+        middle = torch.where(right.isinf(), left + 1.0, 0.5 * (left + right))
+        middle = torch.where(left.isinf(), right - 1.0, middle)
         middle = torch.where(left.isinf() & right.isinf(), 0.0, middle)
         self._safe = self._place(middle)
 
@@ -98,8 +103,12 @@ class TwoDensities:
         """
         start = self._mass.at(y, *self._own)
         x = image_of(self._maps, start).x
-        outside = (x < self._q_ends[0]) | (x > self._q_ends[1])
+        # where both supports have one end, x may round to it
+        outside = self._ends_differ[0] & (x <= self._q_ends[0])
+        outside = outside | (self._ends_differ[1] & (x >= self._q_ends[1]))
         point = image_of(self._maps, self._mass.at(torch.where(outside, self._safe, y), *self._own))
+        if not self.inside:  # a point knows its distances from ends further out only
+            point = Point(point.x, point.log_slope, log_size=point.log_size)
         log_q = self._other.log_density(point, *self._other.tensors) + point.log_slope
         log_p = self._line.log_density(start, *self._own) + start.log_slope
         log_q = torch.where(outside, -math.inf, log_q)

@@ -163,6 +163,10 @@ def _by_integral(p: Distribution, q: Distribution, alpha: float) -> Found | None
     densities = two_densities(p, q)
     if densities is None:
         return None
+    if not densities.inside and densities.around and 0 < alpha < 1:
+        # on q's line, the ends of whose support are inside of p's
+        found = _by_integral(q, p, 1 - alpha)
+        return found and found.changed(lambda x: alpha / (1 - alpha) * x)
     finite = finite & ~densities.apart
     unknown = nan_rows(p) | nan_rows(q)
     value, error, nodes = _integral(densities, alpha)
