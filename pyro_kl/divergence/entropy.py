@@ -16,6 +16,7 @@ from torch.distributions import (
     Wishart,
 )
 
+from ..messages import see
 from ..numerics.dtypes import in_float64
 from ..numerics.special.gamma import stirling, stirling_slope
 from ..registry.provenance import home_of
@@ -25,7 +26,6 @@ from ..registry.renyi import in_float64_of
 from ..registry.shapes import nan_rows, peel, sum_events
 from ..registry.subclasses import class_of, is_a
 from ..registry.tensors import own_copy, promoted
-from ..messages import see
 from ..wrappers.masked import unmasked
 from . import sums
 from .estimate import Estimate

@@ -9,37 +9,48 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.special.alpha_divergences import jensen_shannon_share
-from ..registry.reduction import canonicalise
+from ..registry.reduction import NoDivergence, canonicalise
 from ..registry.shapes import broadcast_batch, check_event_shapes, nan_rows, some_tensor
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
-from ..wrappers.masked import both, unmasked
+from ..wrappers.masked import both, check_masks, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import integrated, not_on_line, two_densities
+from .on_line import Sums, integrated, not_on_line, two_densities
+from .monte_carlo import check_sampling
 from .renyi import Found
+from .sampled import sampled_jensen_shannon
 
 
-def jensen_shannon(p: Distribution, q: Distribution) -> Estimate:
+def jensen_shannon(
+    p: Distribution,
+    q: Distribution,
+    num_samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
     """Jensen and Shannon's divergence, [KL(p || m) + KL(q || m)] / 2 with m = (p + q) / 2.
 
-    It is symmetric, finite for all p and q, and at most log 2, which it reaches where they share no
-    mass. Its square root is a distance.
+    It is symmetric, finite for all p and q, and at most log 2, which it reaches where they share
+    no mass. Its square root is a distance.
 
     Args:
-        p: a univariate distribution, or a discrete one.
+        p: a distribution.
         q: another one on the same space.
+        num_samples: the number of samples of each where there is no sum and no integral; None (the
+            default) raises there instead. The terms are bounded, so that the standard error holds.
+        generator: source of randomness for these samples.
 
     Returns:
-        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method, and the error of an
-        integral.
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method, and the error of
+        an integral.
 
     Raises:
-        NotImplementedError: there is no sum and no integral. It is no sum over independent
-            coordinates, and has no closed form for multivariate normals.
+        NotImplementedError: there is no sum and no integral, and `num_samples` is None. The
+            divergence is no sum over independent coordinates, and has no closed form for
+            multivariate normals.
         TypeError: one of them is not a distribution.
         ValueError: event shapes differ, or batch shapes do not broadcast.
 
@@ -53,7 +64,15 @@ def jensen_shannon(p: Distribution, q: Distribution) -> Estimate:
     """
     check_operands(p, q)
     check_event_shapes(p, q)
-    return _found(p, q).as_estimate()
+    check_sampling(num_samples, generator)
+    try:
+        return _found(p, q).as_estimate()
+    except NoDivergence:
+        raise
+    except NotImplementedError:
+        if num_samples is None:
+            raise
+    return sampled_jensen_shannon(p, q, num_samples, generator)
 
 
 def _found(p: Distribution, q: Distribution) -> Found:
@@ -63,6 +82,7 @@ def _found(p: Distribution, q: Distribution) -> Found:
         return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is not p or bare_q is not q:
+        check_masks(p, q, p_mask, q_mask)
         mask = torch.as_tensor(both(p_mask, q_mask))
         return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
     for inner in ((canonicalise(p), canonicalise(q)), without_shared_maps(p, q)):
@@ -83,21 +103,26 @@ def _by_integral(p: Distribution, q: Distribution) -> Found:
     """The mean of E_p and E_q of a bounded function of the log ratio, each over its own line."""
     check_one_turn(p, q)
     check_one_turn(q, p)
-    halves = []
-    for mine, theirs in ((p, q), (q, p)):
-        densities = two_densities(mine, theirs)
-        if densities is None:
-            raise not_on_line("Jensen-Shannon", p, q)
-
-        def terms(y: Tensor, densities=densities) -> list[Tensor]:  # type: ignore[no-untyped-def]
-            log_mine, log_theirs, _ = densities(y)
-            return [jensen_shannon_share(log_mine, log_theirs)]
-
-        peaks = [densities.peak(densities.log_p)]
-        halves.append(integrated(terms, peaks, densities.kinks()))
+    halves = [_half(p, q), _half(q, p)]
     value, error = (0.5 * (a + b)[0] for a, b in zip(halves[0][:2], halves[1][:2], strict=True))
     nodes = max(half.nodes for half in halves)
     return Found(value, "quadrature", "log densities over both supports", error, nodes)
+
+
+def _half(p: Distribution, q: Distribution) -> Sums:
+    """KL(p || m), but for a part that the other half cancels."""
+    densities = two_densities(p, q)
+    if densities is None:
+        raise not_on_line("Jensen-Shannon", p, q)
+
+    def terms(y: Tensor) -> list[Tensor]:
+        log_p, log_q, _ = densities(y)
+        return [jensen_shannon_share(log_p, log_q)]
+
+    kinks, peaks = densities.kinks(), [densities.peak(densities.log_p)]
+    half = integrated(terms, peaks, kinks, edges=densities.edges())
+    off = densities.missing_mass(kinks) * half.value.detach()
+    return half._replace(error=half.error + off)
 
 
 def jeffreys(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:

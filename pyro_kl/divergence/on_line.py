@@ -1,4 +1,4 @@
-"""Two univariate densities on the line where p's mass is known, and integrals over panels of it."""
+"""Two univariate densities on the line where p's mass is known, and integrals over its panels."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ class TwoDensities:
         # where both supports have one end, x may round to it
         outside = self._ends_differ[0] & (x <= self._q_ends[0])
         outside = outside | (self._ends_differ[1] & (x >= self._q_ends[1]))
-        point = image_of(self._maps, self._mass.at(torch.where(outside, self._safe, y), *self._own))
+        point = image_of(
+            self._maps, self._mass.at(torch.where(outside, self._safe, y), *self._own)
+        )
         if not self.inside:  # a point knows its distances from ends further out only
             point = Point(point.x, point.log_slope, log_size=point.log_size)
         log_q = self._other.log_density(point, *self._other.tensors) + point.log_slope
@@ -141,6 +143,21 @@ class TwoDensities:
             points = [*points, *self._other.breakpoints(), *self._q_ends]
             found = [in_float64(x).detach().expand(self.shape) for x in points]
             return [self._place(torch.where(x.isfinite(), x, math.nan)) for x in found]
+
+    def edges(self) -> list[Tensor]:
+        """The places of q's ends inside of p's support, with a graph: q's density jumps there."""
+        found = []
+        for x, differs in zip((self._other.low, self._other.high), self._ends_differ, strict=True):
+            if not bool(differs.any()):
+                continue
+            end = torch.as_tensor(x, dtype=torch.float64).expand(self.shape)
+            known = self._mass.place(preimage_of(self._maps, end), *self._own).detach()
+            known = known.isfinite() & differs
+            middle = image_of(self._maps, self._mass.at(self._safe, *self._own)).x.detach()
+            safe = torch.where(known, end, middle)
+            place = self._mass.place(preimage_of(self._maps, safe), *self._own)
+            found.append(torch.where(known, place, place.detach()))
+        return found
 
     def _q_scale(self) -> tuple[Tensor, Tensor]:
         """Centre and width of q on p's line, as far as p's line reaches there."""
@@ -195,6 +212,12 @@ class TwoDensities:
         width = outward.gather(0, narrow.unsqueeze(0)).squeeze(0)
         return Peak(middle, width, ends[0], ends[1], top)
 
+    @torch.no_grad()
+    def missing_mass(self, kinks: Sequence[Tensor]) -> Tensor:
+        """How far p's own integral is off 1: for rounding in its density, as of log gamma."""
+        found = integrated(lambda y: [torch.exp(self.log_p(y))], [self.peak(self.log_p)], kinks)
+        return (found.value[0] - 1).abs()
+
     def _within(self, y: Tensor) -> Tensor:
         """Places so near that x does not overflow, where the map grows like an exponential."""
         return y if self._mass.is_whole_line else y.clamp(-LARGEST, LARGEST)
@@ -227,6 +250,7 @@ def integrated(
     peaks: Sequence[Peak],
     kinks: Sequence[Tensor],
     floor: float = 0.0,
+    edges: Sequence[Tensor] = (),
 ) -> Sums:
     """Integrals over the line.
 
@@ -236,6 +260,8 @@ def integrated(
             as narrow as they are.
         kinks: where the integrands may not be smooth.
         floor: an absolute error that suffices; 0 for integrands that are below 0 nowhere.
+        edges: where the integrands may jump, with a graph: the nodes do not move with a jump, so
+            that its height times what it moves by is added, which is 0 by its value.
 
     Returns:
         Values and errors of shape (integrands, *batch).
@@ -258,9 +284,23 @@ def integrated(
     with torch.no_grad():
         left, right, error = halved(flat, (ends[:-1], ends[1:]), enough, _MOST_NODES)
         y, weights = nodes_of(left, right)
-    value = (weights * flat(y)).sum(1)
-    error = error + ROUNDING * value.detach().abs() + floor
-    return Sums(value.reshape(-1, *shape), error.reshape(-1, *shape), y.shape[0])
+    value = (weights * flat(y)).sum(1).reshape(-1, *shape)
+    for edge in edges:
+        if edge.requires_grad:
+            value = value + _height(terms, edge.detach(), low, high) * (edge - edge.detach())
+    error = error + (ROUNDING * value.detach().abs() + floor).reshape(error.shape)
+    return Sums(value, error.reshape(-1, *shape), y.shape[0])
+
+
+@torch.no_grad()
+def _height(
+    terms: Callable[[Tensor], Sequence[Tensor]], edge: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """By how much the integrands fall at a place inside of the panels, (integrands, *batch)."""
+    near = 1e-9 * (1 + edge.abs())
+    sides = torch.stack(tuple(terms(torch.stack((edge - near, edge + near)))))
+    inside = (edge > low) & (edge < high)
+    return torch.where(inside, sides[:, 0] - sides[:, 1], 0.0)
 
 
 def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:

@@ -18,12 +18,18 @@ from ..registry.finiteness_of_powers import powers_are_finite
 from ..registry.reduction import canonicalise
 from ..registry.register import family_of
 from ..registry.renyi import closed_renyi, in_float64_of
-from ..registry.shapes import broadcast_batch, check_event_shapes, nan_rows, peel, some_tensor
-from ..registry.shapes import sum_events
+from ..registry.shapes import (
+    broadcast_batch,
+    check_event_shapes,
+    nan_rows,
+    peel,
+    some_tensor,
+    sum_events,
+)
 from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
-from ..wrappers.masked import both, unmasked
+from ..wrappers.masked import both, check_masks, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .estimate import Estimate
@@ -71,8 +77,8 @@ def renyi(p: Distribution, q: Distribution, alpha: float) -> Estimate:
         alpha: the order, from 0 to infinity.
 
     Returns:
-        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method, and the error of an
-        integral. It increases with alpha; +inf where p has too much mass where q has little.
+        Nats, of shape broadcast(p.batch_shape, q.batch_shape), with the method, and the error of
+        an integral. It increases with alpha; +inf where p has too much mass where q has little.
 
     Raises:
         NotImplementedError: there is no formula, sum or integral, or it is not known whether the
@@ -113,6 +119,7 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
         return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is not p or bare_q is not q:
+        check_masks(p, q, p_mask, q_mask)
         mask = torch.as_tensor(both(p_mask, q_mask))
         inner = _found(bare_p, bare_q, alpha)
         return inner.changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
@@ -204,13 +211,16 @@ def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, in
     log_power = densities.log_power(alpha)
     peak = densities.peak(log_power)
     top = torch.where(peak.top.isfinite(), peak.top, 0.0)
-    kinks = densities.kinks()
-    whole = integrated(lambda y: [torch.exp(log_power(y) - top)], [peak], kinks)
+    kinks, edges = densities.kinks(), densities.edges()
+    whole = integrated(lambda y: [torch.exp(log_power(y) - top)], [peak], kinks, edges=edges)
     total = whole.value[0].clamp(min=1e-300)
     log_total = top + torch.log(total)
     value = log_total / (alpha - 1)
     error = whole.error[0] / total.detach() / abs(1 - alpha)
     near = (log_total.detach().abs() < _FAR).logical_and(torch.tensor(alpha > 0))
+    if not bool(near.all()) and alpha > 0:
+        # where p's density is off by a factor, so is its power
+        error = error + alpha / abs(1 - alpha) * densities.missing_mass(kinks)
     if not bool(near.any()):
         return value, error, whole.nodes
 
@@ -223,7 +233,7 @@ def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, in
 
     peaks = [peak, densities.peak(densities.log_p), densities.peak(densities.log_q)]
     floor = 0.0 if bool(densities.same_support.all()) else _FLOOR
-    lack = integrated(terms, peaks, kinks, floor)
+    lack = integrated(terms, peaks, kinks, floor, edges)
     close = renyi_of_sum(lack.value[0], alpha)
     off = lack.error[0] / (1 - (1 - alpha) * lack.value[0].detach())
     nodes = max(whole.nodes, lack.nodes)

@@ -57,9 +57,7 @@ def sampled_jensen_shannon(
     def bounded(d: Tensor) -> Tensor:
         return jensen_shannon_share(torch.zeros_like(d), -d)
 
-    halves = [
-        _mean(a, b, bounded, num_samples, generator) for a, b in ((p, q), (q, p))
-    ]
+    halves = [_mean(a, b, bounded, num_samples, generator) for a, b in ((p, q), (q, p))]
     return _combined(halves, 0.5)
 
 

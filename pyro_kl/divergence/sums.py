@@ -39,6 +39,16 @@ class Discrete(NamedTuple):
         return log_masses_of(self.family)(n, self.parameters)
 
     @property
+    def shape(self) -> torch.Size:
+        """The batch shape of a family whose parameters are numbers."""
+        return torch.broadcast_shapes(*(x.shape for x in self.parameters.values()))
+
+    def rows(self, rows: Tensor, shape: torch.Size) -> Discrete:
+        """Some rows of a batch."""
+        some = {name: x.expand(shape).reshape(-1)[rows] for name, x in self.parameters.items()}
+        return self._replace(parameters=some)
+
+    @property
     def num_atoms(self) -> int | None:
         count = self.family.num_atoms
         return None if count is None else count(**self.parameters)
@@ -104,15 +114,20 @@ def _log_power(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
 def renyi_sum(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     """Renyi's divergence of order alpha in [1/2, inf) without 1, by a sum over the atoms."""
     infinite = _diverges(p, q, alpha)
-    p = p._replace(parameters=p.family.unless(infinite, p.parameters))
-    q = q._replace(parameters=q.family.unless(infinite, q.parameters))
+    if bool(infinite.any()):
+        shape = torch.broadcast_shapes(p.shape, q.shape)
+        value = torch.full(shape, math.inf, dtype=torch.float64, device=infinite.device)
+        rows = torch.nonzero(~infinite.expand(shape).reshape(-1))[:, 0]
+        if not rows.numel():
+            return value
+        some = renyi_sum(p.rows(rows, shape), q.rows(rows, shape), alpha)
+        return value.reshape(-1).index_put((rows,), some).reshape(shape)
     log_p, log_q = both_masses(p, q, alpha)
     log_power = _log_power(log_p, log_q, alpha).logsumexp(-1)
     near = log_power.detach().abs() < _FAR
     total = renyi_terms(log_p, log_q, alpha).sum(-1)
     close = renyi_of_sum(torch.where(near, total, 0.0), alpha)
-    value = torch.where(near, close, log_power / (alpha - 1))
-    return torch.where(infinite, math.inf, value)
+    return torch.where(near, close, log_power / (alpha - 1))
 
 
 def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:

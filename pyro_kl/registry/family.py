@@ -207,9 +207,9 @@ class Family:
         line: for a continuous family, its density and its mass on the line. The KL to another such
             family is an integral, if there is no closed form.
         geometric_mixture: of an exponential family, `geometric_mixture(p, q, alpha)` of two
-            mappings of parameters: those of the member proportional to p^alpha q^(1 - alpha). Where
-            there is none, they are outside of the constraints of the class. Renyi's divergence
-            follows (`registry/renyi.py`).
+            mappings of parameters: those of the member proportional to p^alpha q^(1 - alpha).
+            Where there is none, they are outside of the constraints of the class. Renyi's
+            divergence follows (`registry/renyi.py`).
         renyi: `renyi(p, q, alpha)`, Renyi's divergence of the same two mappings for alpha other
             than 1, where the family has a formula of its own.
         count: for a Poisson, a NegativeBinomial or a zero-inflated one, its parameters as a

@@ -105,6 +105,6 @@ def _tail_is_finite(
 
 def _unknown() -> NotImplementedError:
     return NotImplementedError(
-        "whether the integral of p^alpha q^(1 - alpha) is finite is not known: the families do not "
-        "declare how fast their tails fall" + see("no-integral")
+        "whether the integral of p^alpha q^(1 - alpha) is finite is not known: the families do "
+        "not declare how fast their tails fall" + see("no-integral")
     )

@@ -32,8 +32,8 @@ from .shapes import broadcast_batch
 from .subclasses import keeps_density
 from .tensors import promoted
 
-#: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for alpha in (0, inf) without 1;
-#: None where it does not apply.
+#: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for finite alpha other than 0
+#: and 1; None where it does not apply.
 Formula = Callable[[Any, Any, float], "Tensor | None"]
 #: `mixture(p, q, alpha)`: the member proportional to p^alpha q^(1 - alpha), and where it exists.
 Mixture = Callable[[Any, Any, float], tuple[Distribution, Tensor]]

@@ -61,17 +61,23 @@ def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is p and bare_q is q:
         return None
-    if (p_mask is True) != (q_mask is True) and not _is_point(bare_p):
-        raise NoDivergence(
-            f"KL({type(p).__name__} || {type(q).__name__}): a mask on one side alone leaves out "
-            "part of one density, and what is left is no KL. Mask both sides, p.mask(m) and "
-            "q.mask(m), for the KL of what counts" + see("not-a-kl")
-        )
+    if not _is_point(bare_p):
+        check_masks(p, q, p_mask, q_mask)
     shape, mask = broadcast_batch(p, q), both(p_mask, q_mask)
     if mask is False:  # nothing is computed, as Pyro promises
         return some_tensor(bare_p).new_zeros(()).expand(shape)
     kl = kl_divergence(bare_p, bare_q).expand(shape)
     return kl if mask is True else torch.where(mask, kl, 0.0)
+
+
+def check_masks(p: Distribution, q: Distribution, p_mask: Mask, q_mask: Mask) -> None:
+    """Refuse a mask on one side alone."""
+    if (p_mask is True) != (q_mask is True):
+        raise NoDivergence(
+            f"KL({type(p).__name__} || {type(q).__name__}): a mask on one side alone leaves out "
+            "part of one density, and what is left is no KL. Mask both sides, p.mask(m) and "
+            "q.mask(m), for the KL of what counts" + see("not-a-kl")
+        )
 
 
 def _is_point(distribution: Distribution) -> bool:

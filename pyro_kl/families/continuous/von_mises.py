@@ -50,7 +50,10 @@ def geometric_mixture(p: Parameters, q: Parameters, alpha: float) -> Parameters:
     # along and across q's direction
     along = m + alpha * ((k - m) - 2 * k * torch.sin(0.5 * d) ** 2)
     across = alpha * k * torch.sin(d)
-    return {"loc": q["loc"] + torch.atan2(across, along), "concentration": torch.hypot(along, across)}
+    return {
+        "loc": q["loc"] + torch.atan2(across, along),
+        "concentration": torch.hypot(along, across),
+    }
 
 
 von_mises = declare(

@@ -55,9 +55,7 @@ def renyi_terms(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
 def _terms_inside(alpha: float) -> Any:
     beta = 1 - alpha
     # [exp(b r) - 1 - b (exp(r) - 1)] / (b (b - 1)) = sum_k (1 + b + ... + b^(k - 2)) r^k / k!
-    series = [
-        sum(beta**j for j in range(k - 1)) / math.factorial(k) for k in range(2, _TERMS + 1)
-    ]
+    series = [sum(beta**j for j in range(k - 1)) / math.factorial(k) for k in range(2, _TERMS + 1)]
 
     def slope(p: Tensor, log_ratio: Tensor, log_product: Tensor) -> Tensor:
         """(p - p^a q^b) / b, by a difference of logarithms where that is small."""

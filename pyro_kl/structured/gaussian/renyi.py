@@ -21,8 +21,8 @@ from .factors import solve_lower
 class _SumOfLogGaps(torch.autograd.Function):
     """The sum of `log_gap` over the eigenvalues of a symmetric matrix M.
 
-    The eigenvectors, which have no derivative where two eigenvalues meet, as they do for M = 0, are
-    not needed: with b = 1 - a the derivative by M is (1 - b) (I + b M)^-1 M (I + M)^-1.
+    The eigenvectors, which have no derivative where two eigenvalues meet, as they do for M = 0,
+    are not needed: with b = 1 - a the derivative by M is a (I + b M)^-1 M (I + M)^-1.
     """
 
     @staticmethod
