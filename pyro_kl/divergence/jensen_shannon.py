@@ -19,8 +19,8 @@ from . import sums
 from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import Sums, integrated, not_on_line, two_densities
 from .monte_carlo import check_sampling
+from .on_line import Sums, integrated, not_on_line, two_densities
 from .renyi import Found
 from .sampled import sampled_jensen_shannon
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.distributions.transforms import Transform
 
 from ..messages import see
 from ..numerics.dtypes import in_float64
 from ..numerics.quadrature.panels import halved, nodes_of
 from ..numerics.quadrature.rule import ROUNDING
-from ..registry.line import LARGEST, Point
-from ..registry.reduction import describe
+from ..registry.line import LARGEST, Point, half_line, sinh_line
+from ..registry.reduction import canonicalise, describe
 from ..registry.shapes import broadcast_batch
+from ..wrappers.transformed.distribution_line import DistributionLine, Mass
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
+from .mixtures import components, is_mixture
 
 #: A function of the place on the line.
 OfPlace = Callable[[Tensor], Tensor]
@@ -63,6 +67,9 @@ class TwoDensities:
         self.shape = broadcast_batch(p, q)
         self._line, self._maps, self._other = line, maps, other
         self._mass, self._own = line.mass(), line.tensors
+        self._components = [
+            x for distribution in (p, q) for x in _places_of_components(distribution)
+        ]
         self.centre, self.width = (
             x.detach().expand(self.shape) for x in self._mass.scale(*self._own)
         )
@@ -140,7 +147,7 @@ class TwoDensities:
         """The places where a density may not be smooth, and the ends of q's support."""
         with torch.no_grad():
             points = [*self._line.breakpoints()] if not self._maps else []
-            points = [*points, *self._other.breakpoints(), *self._q_ends]
+            points = [*points, *self._other.breakpoints(), *self._q_ends, *self._components]
             found = [in_float64(x).detach().expand(self.shape) for x in points]
             return [self._place(torch.where(x.isfinite(), x, math.nan)) for x in found]
 
@@ -227,10 +234,60 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
     """Both densities on p's line; None if too little is known of one of them."""
     if p.event_shape or q.event_shape or not broadcast_batch(p, q).numel():
         return None
-    found, other = line_and_maps(p), line_of(q)
+    p, q = canonicalise(p), canonicalise(q)
+    found, other = line_and_maps(p) or _line_of_mixture(p), line_of(q)
     if found is None or other is None or other.is_opaque:
         return None
     return TwoDensities(p, q, *found, other)
+
+
+#: The panels of a mixture end so many widths from the centre of each component.
+_ENDS = (-40.0, -16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0, 40.0)
+
+
+@torch.no_grad()
+def _places_of_components(distribution: Distribution) -> list[Tensor]:
+    """Points at and next to the components of a mixture; none for another distribution."""
+    if not is_mixture(distribution):
+        return []
+    line = line_of(components(distribution)[1])
+    if line is None or line.mass is None:
+        return []
+    mass, (centre, width) = line.mass(), line.mass().scale(*line.tensors)
+    points = [mass.at(centre + k * width, *line.tensors).x for k in _ENDS]
+    return [x for point in points for x in torch.atleast_1d(point).unbind(-1)]
+
+
+def _line_of_mixture(p: Distribution) -> tuple[DistributionLine, list[Transform]] | None:
+    """The line of a mixture on the real or on the positive line, as wide as its components."""
+    line = line_of(p) if is_mixture(p) else None
+    if line is None or line.is_opaque or not (_is(line.high, math.inf)):
+        return None
+    places = _places_of_components(p)
+    if not places or not (_is(line.low, -math.inf) or _is(line.low, 0.0)):
+        return None
+    inner = torch.stack([x.expand(p.batch_shape) for x in places]).sort(0).values
+    inner = inner.nan_to_num(posinf=1e300, neginf=-1e300)
+    start, end = (inner[int(len(inner) * part)] for part in (0.4, 0.6))
+    if _is(line.low, 0.0):
+        start, end = start.clamp(min=1e-300).log(), end.clamp(min=1e-300).log()
+        at, place = (lambda y, *_: half_line(y)), (lambda x, *_: torch.log(x))
+        scale = 0.5 * (start + end), (end - start).clamp(min=0.1)
+    else:
+        loc, unit = 0.5 * (start + end), (end - start).clamp(min=1e-12)
+        at, place = (
+            (lambda y, *_: sinh_line(y, loc, unit)),
+            (lambda x, *_: torch.asinh((x - loc) / unit)),
+        )
+        scale = torch.zeros_like(loc), torch.ones_like(loc)
+    window = (40.0, 40.0)
+    return replace(
+        line, mass=lambda: Mass(at, place, lambda *_: scale, window, is_peaked=True)
+    ), []
+
+
+def _is(end: Tensor | float, number: float) -> bool:
+    return bool((torch.as_tensor(end) == number).all())
 
 
 def _number(log: Tensor) -> Tensor:
@@ -267,8 +324,8 @@ def integrated(
         Values and errors of shape (integrands, *batch).
     """
     shape = peaks[0].centre.shape
-    low = torch.stack([peak.low for peak in peaks]).amin(0)
-    high = torch.stack([peak.high for peak in peaks]).amax(0)
+    low = torch.stack([*(peak.low for peak in peaks), *kinks]).amin(0)
+    high = torch.stack([*(peak.high for peak in peaks), *kinks]).amax(0)
     steps = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
     ends = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
     ends = torch.stack([x.expand(shape) for x in ends])

@@ -27,6 +27,7 @@ from torch.distributions import (
     Kumaraswamy,
     Laplace,
     LogNormal,
+    MixtureSameFamily,
     MultivariateNormal,
     NegativeBinomial,
     Normal,
@@ -501,6 +502,36 @@ def test_entropy_of_maps_and_products():
     assert float(squashed) == pytest.approx(float(expected), rel=1e-10)
     one_hot = OneHotCategorical(number([0.25, 0.75]))
     assert float(pyro_kl.entropy(one_hot)) == pytest.approx(float(one_hot.entropy()))
+
+
+def mixture_of_normals(weights, locs, scales):
+    return MixtureSameFamily(Categorical(number(weights)), Normal(number(locs), number(scales)))
+
+
+MIXTURE = mixture_of_normals([[0.3, 0.7], [0.5, 0.5]], [[0.0, 3.0], [-50.0, 50.0]], [1.0, 0.05])
+
+
+@pytest.mark.parametrize(
+    "q", [Normal(0.0, 2.0), StudentT(3.0), mixture_of_normals([0.5, 0.5], [-1.0, 3.0], [2.0, 0.1])]
+)
+def test_mixtures(q):
+    x = torch.linspace(-80.0, 80.0, 400_001).unsqueeze(-1)
+    log_p, log_q = MIXTURE.log_prob(x), q.log_prob(x.expand(-1, 2))
+    mean = torch.logaddexp(log_p, log_q) - LOG_2
+
+    def integral(f):
+        return f.nan_to_num(0.0).sum(0) * (160.0 / 400_000)
+
+    halves = [integral(log.exp() * (log - mean)) for log in (log_p, log_q)]
+    expected = {
+        pyro_kl.entropy(MIXTURE): integral(-log_p.exp() * log_p),
+        pyro_kl.jensen_shannon(MIXTURE, q): 0.5 * (halves[0] + halves[1]),
+        pyro_kl.jensen_shannon(q, MIXTURE): 0.5 * (halves[0] + halves[1]),
+        pyro_kl.renyi(MIXTURE, q, 0.5): -2 * integral((0.5 * (log_p + log_q)).exp()).log(),
+    }
+    for found, value in expected.items():
+        assert torch.allclose(found.value, value, rtol=2e-5 if isinstance(q, StudentT) else 1e-9)
+        assert (found.error < 1e-9 * (1 + value.abs())).all()
 
 
 def test_cross_entropy():
