@@ -9,7 +9,8 @@ levels; let t be the distance from the middle, or 1 over that from a finite end:
     2   exp(-c t^g)                             as above for equal g, else where g_p > g_q
     3   exp(-c exp(g t))                        as above for equal g, else where g_p > g_q
 
-On different levels it is finite where p's is the higher one. On the boundary, a null set, it is
+On different levels it is finite where p's is the higher one. At an end of p's inside of q's
+support, q has the index 1. On the boundary, a null set, it is
 called infinite.
 """
 
@@ -59,9 +60,10 @@ def powers_are_finite(
         finite = finite & torch.as_tensor(highs[0] <= highs[1])
     for i, (mine, theirs) in enumerate((lows, highs)):
         apart = torch.as_tensor(mine == theirs).logical_not()
-        if bool(apart.all()):
-            continue
-        finite = finite & (apart | _tail_is_finite(p.line, q.line, i, a, b, alpha))
+        if bool(apart.any()):
+            finite = finite & (apart.logical_not() | _end_is_finite(p.line, i, a, alpha))
+        if not bool(apart.all()):
+            finite = finite & (apart | _tail_is_finite(p.line, q.line, i, a, b, alpha))
     return finite
 
 
@@ -71,6 +73,16 @@ def _level(line: Line, i: int) -> int:
     if line.growth[i] != 0.0:
         return _STRETCHED
     return _LOG_SQUARE if line.index[i] == math.inf else _POWER
+
+
+def _end_is_finite(line: Line, i: int, a: Parameters, alpha: float) -> Tensor | bool:
+    """Whether p^alpha is integrable at an end of p's inside of q's support.
+
+    There q is as good as constant, of the index 1.
+    """
+    if _level(line, i) != _POWER:
+        return True
+    return alpha * number(line.index[i], a, next(iter(a.values()))) + (1 - alpha) > 0
 
 
 def _tail_is_finite(

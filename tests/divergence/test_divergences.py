@@ -287,6 +287,8 @@ FINITE_BELOW = [
     (Beta(number(0.5), number(1.0)), Kumaraswamy(number(1.0), number(1.0)), 2.0),
     (Beta(number(0.5), number(1.0)), Kumaraswamy(number(1.5), number(1.0)), 1.5),
     (Gamma(number(2.0), number(1.0)), LogNormal(number(0.0), number(1.0)), 1.0),
+    (Beta(number(0.5), number(1.0)), Laplace(number(0.0), number(1.0)), 2.0),
+    (Weibull(number(0.3), number(0.8)), Cauchy(number(-9.0), number(5.0)), 5.0),
     (HalfCauchy(number(1.0)), Gamma(number(2.0), number(1.0)), 1.0),
     (LogNormal(number(0.0), number(1.0)), HalfCauchy(number(1.0)), math.inf),
     (Gumbel(number(0.0), number(1.0)), Normal(number(0.0), number(9.0)), 1.0),
