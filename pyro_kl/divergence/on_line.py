@@ -341,12 +341,29 @@ def integrated(
     with torch.no_grad():
         left, right, error = halved(flat, (ends[:-1], ends[1:]), enough, _MOST_NODES)
         y, weights = nodes_of(left, right)
-    value = (weights * flat(y)).sum(1).reshape(-1, *shape)
+    parts = weights * flat(y)
+    value, size = parts.sum(1).reshape(-1, *shape), parts.detach().abs().sum(1)
     for edge in edges:
         if edge.requires_grad:
             value = value + _height(terms, edge.detach(), low, high) * (edge - edge.detach())
-    error = error + (ROUNDING * value.detach().abs() + floor).reshape(error.shape)
+    error = error + ROUNDING * size + floor + _beyond(terms, low, high).reshape(error.shape)
     return Sums(value, error.reshape(-1, *shape), y.shape[0])
+
+
+@torch.no_grad()
+def _beyond(terms: Callable[[Tensor], Sequence[Tensor]], low: Tensor, high: Tensor) -> Tensor:
+    """What is left of the integrands beyond the panels, if they go on falling as they do there.
+
+    It is nothing, unless the panels end where floats do.
+    """
+    step = 0.02 * (high - low)
+    y = torch.stack((low, low + step, high - step, high))
+    sizes = torch.stack(tuple(terms(y))).abs()
+    rest = torch.zeros_like(sizes[:, 0])
+    for end, inner in ((0, 1), (3, 2)):
+        fallen = torch.log(sizes[:, inner] / sizes[:, end].clamp(min=1e-300)).clamp(min=0.1)
+        rest = rest + torch.where(sizes[:, end] > 0, sizes[:, end] * step / fallen, 0.0)
+    return rest
 
 
 @torch.no_grad()

@@ -89,13 +89,14 @@ def _tail_is_finite(
     line: Line, q_line: Line, i: int, a: Parameters, b: Parameters, alpha: float
 ) -> Tensor | bool:
     mine, theirs = _level(line, i), _level(q_line, i)
+    anchor = next(iter(a.values()))
+    own, other = number(line.index[i], a, anchor), number(q_line.index[i], b, anchor)
+    for level, index in ((mine, own), (theirs, other)):
+        if level == _POWER and bool(index.isinf().any()):  # a GeneralizedPareto without a power
+            raise _unknown()
     if mine != theirs:
         return mine > theirs
-    anchor = next(iter(a.values()))
     if mine == _POWER:
-        own, other = number(line.index[i], a, anchor), number(q_line.index[i], b, anchor)
-        if bool((own.isinf() | other.isinf()).any()):  # a member of the family without a power
-            raise _unknown()
         return alpha * own + (1 - alpha) * other > 0
     if mine == _DOUBLE:
         powers = (line.exponential[i], a), (q_line.exponential[i], b)

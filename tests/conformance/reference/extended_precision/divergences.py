@@ -38,7 +38,9 @@ class _OfPowers(Integral):
         return tuple(np.where(np.isfinite(x), x, -np.inf) for x in heights)
 
     def _terms(self, line: _Line, a: Member, b: Member, y: Any) -> tuple[Any, Any]:
-        return tuple(np.where(np.isfinite(x), np.exp(x), 0) for x in self._log_power(line, a, b, y))
+        return tuple(
+            np.where(np.isfinite(x), np.exp(x), 0) for x in self._log_power(line, a, b, y)
+        )
 
 
 class _HalfOfShannon(Integral):
