@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -62,7 +63,21 @@ def entropy(p: Distribution) -> Estimate:
         1.93147 nats  [exact sum: pyro_kl.families.poisson]
     """
     check_operands(p)
-    return _found(p).as_estimate()
+    found = _found(p, _by_integral)
+    if found is None:
+        raise NotImplementedError(
+            f"No formula and no integral for the entropy of {describe(p)}." + see("no-formula")
+        )
+    return found.as_estimate()
+
+
+def exact_entropy(p: Distribution) -> Tensor | None:
+    """The entropy by a formula or a sum; None if there is none."""
+    try:
+        found = _found(p, lambda _: None)
+    except NotImplementedError:  # a sum over too many atoms
+        return None
+    return None if found is None else found.value
 
 
 def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:
@@ -100,25 +115,23 @@ def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) 
     )
 
 
-def _found(p: Distribution) -> Found:
+def _found(p: Distribution, otherwise: Callable[[Distribution], Found | None]) -> Found | None:
+    """The entropy by the first way that there is, or by the last one."""
     shape = p.batch_shape
     bare, mask = unmasked(p)
     if bare is not p:
-        counts = torch.as_tensor(mask)
-        return _found(bare).changed(lambda x: torch.where(counts, x.expand(shape), 0.0))
+        counts, inner = torch.as_tensor(mask), _found(bare, otherwise)
+        return inner and inner.changed(lambda x: torch.where(counts, x.expand(shape), 0.0))
     if is_a(p, Independent):
         ndims = p.reinterpreted_batch_ndims
-        inner, events = _found(peel(p, ndims)), p.event_shape[:ndims]
-        return inner.changed(lambda x: sum_events(x, shape, events))
+        inner, events = _found(peel(p, ndims), otherwise), p.event_shape[:ndims]
+        return inner and inner.changed(lambda x: sum_events(x, shape, events))
     plain = canonicalise(p)
     if plain is not p:
-        return _found(plain).changed(lambda x: x.expand(shape))
-    found = _of_family(p) or _of_atoms(p) or _upstream(p) or _by_integral(p)
-    if found is None:
-        raise NotImplementedError(
-            f"No formula and no integral for the entropy of {describe(p)}." + see("no-formula")
-        )
-    return found.changed(lambda x: x.expand(shape).to(promoted((p,))))
+        inner = _found(plain, otherwise)
+        return inner and inner.changed(lambda x: x.expand(shape))
+    found = _of_family(p) or _of_atoms(p) or _upstream(p) or otherwise(p)
+    return found and found.changed(lambda x: x.expand(shape).to(promoted((p,))))
 
 
 def _of_family(p: Distribution) -> Found | None:

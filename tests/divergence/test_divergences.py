@@ -506,10 +506,9 @@ def test_derivatives(p, q, alpha):
 def test_entropies_that_torch_lacks():
     x = torch.arange(400.0)
     for p in (Poisson(number(3.0)), NegativeBinomial(number(3.0), number(0.4))):
-        with pytest.raises(NotImplementedError):
-            p.entropy()
         log_p = p.log_prob(x)
         assert float(pyro_kl.entropy(p)) == pytest.approx(-float((log_p.exp() * log_p).sum()))
+        assert p.entropy() == pyro_kl.entropy(p).value
     counts = Binomial(torch.tensor([5.0, 3.0]), number(0.3))
     each = torch.stack([Binomial(n, number(0.3)).entropy() for n in (5, 3)])
     assert torch.allclose(pyro_kl.entropy(counts).value, each, rtol=1e-13)
@@ -525,6 +524,40 @@ def test_entropies_whose_digits_torch_loses():
     both = torch.stack((concentration, concentration))
     found = float(pyro_kl.entropy(Dirichlet(both)))
     assert found == pytest.approx(-7.679830088114407, rel=1e-6)
+
+
+class WithoutZero(Poisson):
+    """A subclass with another density."""
+
+    def log_prob(self, value):
+        return super().log_prob(value) - torch.log(-torch.expm1(-self.rate))
+
+
+class Counted(Gamma):
+    """A subclass with an entropy of its own."""
+
+    def entropy(self):
+        return torch.tensor(7.0)
+
+
+def test_the_method_finds_formulas_and_sums_and_nothing_else():
+    counts = Binomial(torch.tensor([5.0, 3.0]), number(0.3))
+    assert torch.equal(counts.entropy(), pyro_kl.entropy(counts).value)
+    moved = TransformedDistribution(Normal(0.0, 1.0), transforms.AffineTransform(1.0, 3.0))
+    assert float(Independent(moved.expand((4,)), 1).entropy()) == pytest.approx(
+        4 * float(Normal(0.0, 3.0).entropy())
+    )
+    squashed = TransformedDistribution(Normal(0.0, 1.0), transforms.TanhTransform())
+    for p in (squashed, WithoutZero(number(3.0)), MIXTURE):
+        with pytest.raises(NotImplementedError):
+            p.entropy()
+    assert Counted(number(2.0), number(1.0)).entropy() == 7
+    concentration = torch.tensor(1e7, dtype=torch.float32)
+    value = Gamma(concentration, concentration).entropy()
+    assert value.dtype is torch.float32
+    assert float(value) == pytest.approx(-6.6401093256078205, rel=1e-6)
+    rate = number(3.0).requires_grad_()
+    assert torch.autograd.gradcheck(lambda rate: Poisson(rate).entropy(), rate)
 
 
 def test_entropy_of_maps_and_products():
