@@ -32,7 +32,8 @@ from . import sums
 from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import integrated, two_densities
+from .on_line import two_densities
+from .panel_integrals import integrated
 from .renyi import Found
 
 #: Classes whose own `entropy` keeps its digits in float64.

@@ -20,7 +20,8 @@ from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
-from .on_line import Sums, integrated, not_on_line, two_densities
+from .on_line import not_on_line, two_densities
+from .panel_integrals import Sums, integrated
 from .renyi import Found
 from .sampled import sampled_jensen_shannon
 

@@ -4,52 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.distributions.transforms import Transform
 
 from ..messages import see
 from ..numerics.dtypes import in_float64
-from ..numerics.quadrature.panels import halved, nodes_of
-from ..numerics.quadrature.rule import ROUNDING
-from ..registry.line import LARGEST, Point, half_line, sinh_line
+from ..registry.line import LARGEST, Point
 from ..registry.reduction import canonicalise, describe
 from ..registry.shapes import broadcast_batch
-from ..wrappers.transformed.distribution_line import DistributionLine, Mass
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
-from .mixtures import components, is_mixture
+from .mixture_line import line_of_mixture, places_of_components
+from .panel_integrals import Peak, integrated
 
 #: A function of the place on the line.
 OfPlace = Callable[[Tensor], Tensor]
 #: Where a log density is so many nats below its maximum, nothing is left of the density.
 _NOTHING = 45.0
-#: The relative error that the panels are halved for; a slope has fewer digits than its value.
-_AIM = 1e-11
-_MOST_NODES = 1 << 13
 _GRID, _ZOOMS = 61, 12
-
-
-class Peak(NamedTuple):
-    """Where a density lies on the line.
-
-    Attributes:
-        centre: its mode.
-        width: the distance at which it has fallen by half a nat, on the narrower side.
-        low: the place below which nothing is left of it.
-        high: the same above.
-        top: the log density at the mode.
-    """
-
-    centre: Tensor
-    width: Tensor
-    low: Tensor
-    high: Tensor
-    top: Tensor
 
 
 class TwoDensities:
@@ -68,7 +43,7 @@ class TwoDensities:
         self._line, self._maps, self._other = line, maps, other
         self._mass, self._own = line.mass(), line.tensors
         self._components = [
-            x for distribution in (p, q) for x in _places_of_components(distribution)
+            x for distribution in (p, q) for x in places_of_components(distribution)
         ]
         self.centre, self.width = (
             x.detach().expand(self.shape) for x in self._mass.scale(*self._own)
@@ -235,146 +210,14 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
     if p.event_shape or q.event_shape or not broadcast_batch(p, q).numel():
         return None
     p, q = canonicalise(p), canonicalise(q)
-    found, other = line_and_maps(p) or _line_of_mixture(p), line_of(q)
+    found, other = line_and_maps(p) or line_of_mixture(p), line_of(q)
     if found is None or other is None or other.is_opaque:
         return None
     return TwoDensities(p, q, *found, other)
 
 
-#: The panels of a mixture end so many widths from the centre of each component.
-_ENDS = (-40.0, -16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0, 40.0)
-
-
-@torch.no_grad()
-def _places_of_components(distribution: Distribution) -> list[Tensor]:
-    """Points at and next to the components of a mixture; none for another distribution."""
-    if not is_mixture(distribution):
-        return []
-    line = line_of(components(distribution)[1])
-    if line is None or line.mass is None:
-        return []
-    mass, (centre, width) = line.mass(), line.mass().scale(*line.tensors)
-    points = [mass.at(centre + k * width, *line.tensors).x for k in _ENDS]
-    return [x for point in points for x in torch.atleast_1d(point).unbind(-1)]
-
-
-def _line_of_mixture(p: Distribution) -> tuple[DistributionLine, list[Transform]] | None:
-    """The line of a mixture on the real or on the positive line, as wide as its components."""
-    line = line_of(p) if is_mixture(p) else None
-    if line is None or line.is_opaque or not (_is(line.high, math.inf)):
-        return None
-    places = _places_of_components(p)
-    if not places or not (_is(line.low, -math.inf) or _is(line.low, 0.0)):
-        return None
-    inner = torch.stack([x.expand(p.batch_shape) for x in places]).sort(0).values
-    inner = inner.nan_to_num(posinf=1e300, neginf=-1e300)
-    start, end = (inner[int(len(inner) * part)] for part in (0.4, 0.6))
-    if _is(line.low, 0.0):
-        start, end = start.clamp(min=1e-300).log(), end.clamp(min=1e-300).log()
-        at, place = (lambda y, *_: half_line(y)), (lambda x, *_: torch.log(x))
-        scale = 0.5 * (start + end), (end - start).clamp(min=0.1)
-    else:
-        loc, unit = 0.5 * (start + end), (end - start).clamp(min=1e-12)
-        at, place = (
-            (lambda y, *_: sinh_line(y, loc, unit)),
-            (lambda x, *_: torch.asinh((x - loc) / unit)),
-        )
-        scale = torch.zeros_like(loc), torch.ones_like(loc)
-    window = (40.0, 40.0)
-    return replace(
-        line, mass=lambda: Mass(at, place, lambda *_: scale, window, is_peaked=True)
-    ), []
-
-
-def _is(end: Tensor | float, number: float) -> bool:
-    return bool((torch.as_tensor(end) == number).all())
-
-
 def _number(log: Tensor) -> Tensor:
     return log.nan_to_num(nan=-math.inf, posinf=-math.inf)
-
-
-class Sums(NamedTuple):
-    """Integrals over panels, with a graph, and the estimates of their errors."""
-
-    value: Tensor
-    error: Tensor
-    nodes: int
-
-
-def integrated(
-    terms: Callable[[Tensor], Sequence[Tensor]],
-    peaks: Sequence[Peak],
-    kinks: Sequence[Tensor],
-    floor: float = 0.0,
-    edges: Sequence[Tensor] = (),
-) -> Sums:
-    """Integrals over the line.
-
-    Args:
-        terms: of places (nodes, *batch), the integrands.
-        peaks: of the densities that the integrands consist of: the panels cover them all, and are
-            as narrow as they are.
-        kinks: where the integrands may not be smooth.
-        floor: an absolute error that suffices; 0 for integrands that are below 0 nowhere.
-        edges: where the integrands may jump, with a graph: the nodes do not move with a jump, so
-            that its height times what it moves by is added, which is 0 by its value.
-
-    Returns:
-        Values and errors of shape (integrands, *batch).
-    """
-    shape = peaks[0].centre.shape
-    low = torch.stack([*(peak.low for peak in peaks), *kinks]).amin(0)
-    high = torch.stack([*(peak.high for peak in peaks), *kinks]).amax(0)
-    steps = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
-    ends = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
-    ends = torch.stack([x.expand(shape) for x in ends])
-    ends = ends.clamp(min=low, max=high).reshape(len(ends), -1).sort(0).values
-
-    def flat(y: Tensor) -> Tensor:
-        found = torch.stack(tuple(terms(y.reshape(-1, *shape))))
-        return found.reshape(len(found), *y.shape)
-
-    def enough(value: Tensor, error: Tensor) -> bool:
-        return bool((error <= _AIM * value.abs() + floor).all())
-
-    with torch.no_grad():
-        left, right, error = halved(flat, (ends[:-1], ends[1:]), enough, _MOST_NODES)
-        y, weights = nodes_of(left, right)
-    parts = weights * flat(y)
-    value, size = parts.sum(1).reshape(-1, *shape), parts.detach().abs().sum(1)
-    for edge in edges:
-        if edge.requires_grad:
-            value = value + _height(terms, edge.detach(), low, high) * (edge - edge.detach())
-    error = error + ROUNDING * size + floor + _beyond(terms, low, high).reshape(error.shape)
-    return Sums(value, error.reshape(-1, *shape), y.shape[0])
-
-
-@torch.no_grad()
-def _beyond(terms: Callable[[Tensor], Sequence[Tensor]], low: Tensor, high: Tensor) -> Tensor:
-    """What is left of the integrands beyond the panels, if they go on falling as they do there.
-
-    It is nothing, unless the panels end where floats do.
-    """
-    step = 0.02 * (high - low)
-    y = torch.stack((low, low + step, high - step, high))
-    sizes = torch.stack(tuple(terms(y))).abs()
-    rest = torch.zeros_like(sizes[:, 0])
-    for end, inner in ((0, 1), (3, 2)):
-        fallen = torch.log(sizes[:, inner] / sizes[:, end].clamp(min=1e-300)).clamp(min=0.1)
-        rest = rest + torch.where(sizes[:, end] > 0, sizes[:, end] * step / fallen, 0.0)
-    return rest
-
-
-@torch.no_grad()
-def _height(
-    terms: Callable[[Tensor], Sequence[Tensor]], edge: Tensor, low: Tensor, high: Tensor
-) -> Tensor:
-    """By how much the integrands fall at a place inside of the panels, (integrands, *batch)."""
-    near = 1e-9 * (1 + edge.abs())
-    sides = torch.stack(tuple(terms(torch.stack((edge - near, edge + near)))))
-    inside = (edge > low) & (edge < high)
-    return torch.where(inside, sides[:, 0] - sides[:, 1], 0.0)
 
 
 def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:

@@ -35,7 +35,8 @@ from . import sums
 from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import TwoDensities, integrated, not_on_line, two_densities
+from .on_line import TwoDensities, not_on_line, two_densities
+from .panel_integrals import integrated
 
 #: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
 _FAR = 0.5
