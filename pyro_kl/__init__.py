@@ -8,12 +8,12 @@ names and their modules, for this file as for type checkers.
 from typing import Any
 
 from . import families, structured, wrappers  # noqa: F401  importing registers
-from .divergence import entropy_method
 from .public_names import load, read
+from .registry.entropy_method import install
 from .registry.register import guard_upstream
 
 guard_upstream()
-entropy_method.install()
+install(lambda p: load(__name__, ".divergence.entropy", "exact_entropy")(p))
 
 __version__ = "0.1.0"
 

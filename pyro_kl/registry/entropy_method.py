@@ -25,52 +25,56 @@ from torch.distributions import (
 )
 
 from ..numerics.concrete import is_traced
-from ..registry.subclasses import keeps_density
+from .subclasses import keeps_density
 
 #: In float32 torch's differences of lgammas have no digits at concentrations of 1e6.
 _IMPRECISE = (Beta, Chi2, Dirichlet, Gamma, InverseGamma, StudentT)
 
 
-def install() -> None:
-    """Let `Distribution.entropy` find the entropies of pyro_kl."""
-    _replace(Distribution, _if_raises)
-    _replace(Binomial, _if_raises)  # of unequal counts
+#: The entropy of a distribution by a formula or a sum; None if there is none.
+Exact = Callable[[Distribution], "Tensor | None"]
+Method = Callable[[Any], Tensor]
+
+
+def install(exact: Exact) -> None:
+    """Let `Distribution.entropy` find the entropies of pyro_kl.
+
+    Args:
+        exact: finds them; it is imported when it is first called.
+    """
+    _replace(Distribution, exact, _if_raises)
+    _replace(Binomial, exact, _if_raises)  # of unequal counts
     Poisson.entropy = Distribution.entropy
     for cls in _IMPRECISE:
-        _replace(cls, _instead)
+        _replace(cls, exact, _instead)
 
 
-def _replace(cls: type[Any], way: Callable[..., Callable[[Any], Tensor]]) -> None:
+def _replace(
+    cls: type[Any], exact: Exact, way: Callable[[type[Any], Method, Exact], Method]
+) -> None:
     own = cls.entropy
     if not hasattr(own, "pyro_kl_cls"):  # the module may be imported again
-        found = wraps(own)(way(cls, own))
+        found = wraps(own)(way(cls, own, exact))
         found.pyro_kl_cls = cls  # type: ignore[attr-defined]
         cls.entropy = found
 
 
-def _if_raises(cls: type[Any], own: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+def _if_raises(cls: type[Any], own: Method, exact: Exact) -> Method:
     def entropy(self: Distribution) -> Tensor:
         try:
             return own(self)
-        except NotImplementedError as missing:
-            return _exact(self, missing)
+        except NotImplementedError:
+            value = exact(self)
+            if value is None:
+                raise
+            return value
 
     return entropy
 
 
-def _instead(cls: type[Any], own: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+def _instead(cls: type[Any], own: Method, exact: Exact) -> Method:
     def entropy(self: Distribution) -> Tensor:
-        if is_traced() or not keeps_density(type(self), cls):
-            return own(self)
-        return _exact(self, NotImplementedError())
+        value = exact(self) if keeps_density(type(self), cls) and not is_traced() else None
+        return own(self) if value is None else value
 
     return entropy
-
-
-def _exact(distribution: Distribution, missing: NotImplementedError) -> Tensor:
-    from .entropy import exact_entropy  # nothing else of `divergence` is needed by an import
-
-    value = exact_entropy(distribution)
-    if value is None:
-        raise missing
-    return value
