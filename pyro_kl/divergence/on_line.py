@@ -164,8 +164,8 @@ class TwoDensities:
         steps = torch.linspace(-1, 1, _GRID, dtype=torch.float64).reshape(column)
         sizes = torch.sinh(16 * steps) / math.sinh(16) * 1e6
         between = self.centre + (centre - self.centre) * (0.5 + 0.5 * steps)
-        grid = [self.centre + self.width * sizes, centre + width * sizes, between]
-        grid = torch.cat([x.expand(_GRID, *self.shape) for x in grid])
+        places = [self.centre + self.width * sizes, centre + width * sizes, between]
+        grid = torch.cat([x.expand(_GRID, *self.shape) for x in places])
         grid = self._within(grid).sort(0).values
         for _ in range(_ZOOMS):
             values = _number(log(grid))

@@ -67,8 +67,8 @@ def integrated(
     low = torch.stack([*(peak.low for peak in peaks), *kinks]).amin(0)
     high = torch.stack([*(peak.high for peak in peaks), *kinks]).amax(0)
     steps = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
-    ends = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
-    ends = torch.stack([x.expand(shape) for x in ends])
+    places = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
+    ends = torch.stack([x.expand(shape) for x in places])
     ends = ends.clamp(min=low, max=high).reshape(len(ends), -1).sort(0).values
 
     def flat(y: Tensor) -> Tensor:

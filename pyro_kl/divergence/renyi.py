@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from ..messages import see
+from ..numerics.dtypes import Parameters
 from ..numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
 from ..registry.family import Family
 from ..registry.finiteness_of_powers import powers_are_finite
@@ -40,6 +41,7 @@ from .panel_integrals import integrated
 
 #: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
 _FAR = 0.5
+_SOURCE = "p^alpha q^(1 - alpha) over p's support"
 #: An absolute error that suffices where the integrand changes its sign.
 _FLOOR = 1e-15
 
@@ -165,46 +167,52 @@ def _by_integral(p: Distribution, q: Distribution, alpha: float) -> Found | None
     check_one_turn(p, q)
     if alpha == math.inf:
         return None
-    finite = torch.ones((), dtype=torch.bool)
     if alpha > 1:
-        p, q, finite = _where_finite(p, q, alpha)
+        p_family, q_family = family_of(type(p)), family_of(type(q))
+        if p_family is None or q_family is None:
+            return None  # how fast the tails fall is not known
+        if p_family.line is None or q_family.line is None:
+            return None
+        a, b = in_float64_of(p_family, p), in_float64_of(q_family, q)
+        unknown = nan_rows(p) | nan_rows(q)
+        finite = torch.as_tensor(powers_are_finite(p_family, q_family, a, b, alpha)) & ~unknown
+        if not bool(finite.all()):
+            finite = finite.expand(broadcast_batch(p, q))
+            found = _of_rows((p_family, a), (q_family, b), finite, alpha)
+            return found._replace(value=torch.where(unknown, math.nan, found.value))
     densities = two_densities(p, q)
     if densities is None:
         return None
     if not densities.inside and densities.around and 0 < alpha < 1:
         # on q's line, the ends of whose support are inside of p's
-        found = _by_integral(q, p, 1 - alpha)
-        return found and found.changed(lambda x: alpha / (1 - alpha) * x)
-    finite = finite & ~densities.apart
+        mirrored = _by_integral(q, p, 1 - alpha)
+        return mirrored and mirrored.changed(lambda x: alpha / (1 - alpha) * x)
     unknown = nan_rows(p) | nan_rows(q)
     value, error, nodes = _integral(densities, alpha)
-    value = torch.where(unknown, math.nan, torch.where(finite, value, math.inf))
-    error = torch.where(finite & ~unknown, error, 0.0)
-    source = "p^alpha q^(1 - alpha) over p's support"
-    return Found(value, "quadrature", source, error, nodes)
+    value = torch.where(unknown, math.nan, torch.where(densities.apart, math.inf, value))
+    error = torch.where(densities.apart | unknown, 0.0, error)
+    return Found(value, "quadrature", _SOURCE, error, nodes)
 
 
-def _where_finite(
-    p: Distribution, q: Distribution, alpha: float
-) -> tuple[Distribution, Distribution, Tensor]:
-    """Where the divergence is finite, and both with other parameters elsewhere."""
-    families = family_of(type(p)), family_of(type(q))
-    if families[0] is None or families[1] is None:
-        raise not_on_line("Renyi", p, q)
-    if families[0].line is None or families[1].line is None:
-        raise not_on_line("Renyi", p, q)
-    a, b = in_float64_of(families[0], p), in_float64_of(families[1], q)
-    finite = torch.as_tensor(powers_are_finite(*families, a, b, alpha))
-    if bool(finite.all()):
-        return p, q, finite
-    a, b = families[0].unless(~finite, a), families[1].unless(~finite, b)
-    return _made(families[0], a), _made(families[1], b), finite
-
-
-def _made(family: Family, parameters: dict[str, Tensor]) -> Distribution:
-    tensors = torch.broadcast_tensors(*parameters.values())
-    build: Callable[..., Distribution] = family.distribution
-    return build(**dict(zip(parameters, tensors, strict=True)), validate_args=False)
+def _of_rows(
+    p: tuple[Family, Parameters], q: tuple[Family, Parameters], finite: Tensor, alpha: float
+) -> Found:
+    """The divergence in the rows where it is finite, +inf elsewhere."""
+    value = torch.full(finite.shape, math.inf, dtype=torch.float64, device=finite.device)
+    rows = torch.nonzero(finite.reshape(-1))[:, 0]
+    if not rows.numel():
+        return Found(value, "infinite", "q's tail is too light for p's, or q lacks mass of p's")
+    some = []
+    for family, parameters in (p, q):
+        tensors = [x.expand(finite.shape).reshape(-1)[rows] for x in parameters.values()]
+        build: Callable[..., Distribution] = family.distribution
+        some.append(build(**dict(zip(parameters, tensors, strict=True)), validate_args=False))
+    found = _by_integral(some[0], some[1], alpha)
+    assert found is not None
+    assert found.error is not None
+    error = torch.zeros_like(value).reshape(-1).index_put((rows,), found.error)
+    value = value.reshape(-1).index_put((rows,), found.value)
+    return found._replace(value=value.reshape(finite.shape), error=error.reshape(finite.shape))
 
 
 def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, int]:

@@ -44,7 +44,7 @@ def install(exact: Exact) -> None:
     """
     _replace(Distribution, exact, _if_raises)
     _replace(Binomial, exact, _if_raises)  # of unequal counts
-    Poisson.entropy = Distribution.entropy
+    setattr(Poisson, "entropy", Distribution.entropy)  # noqa: B010
     for cls in _IMPRECISE:
         _replace(cls, exact, _instead)
 

@@ -368,6 +368,14 @@ def test_no_gradient_of_an_infinite_row_reaches_another():
     assert slope[1] == 0
 
 
+@pytest.mark.parametrize("alpha", [0.5, 5.0])
+def test_rows_with_a_parameter_that_is_nan(alpha):
+    p = Laplace(number(0.5), number([1.5, math.nan, 4.0]), validate_args=False)
+    value = pyro_kl.renyi(p, Laplace(number(0.0), number(1.25)), alpha).value
+    assert value.isnan().tolist() == [False, True, False]
+    assert value.isinf().tolist() == [False, False, alpha > 1]
+
+
 def test_disjoint_supports():
     p, q = Uniform(number(0.0), number(1.0)), Uniform(number(2.0), number(3.0))
     assert pyro_kl.renyi(p, q, 0.5).value == math.inf

@@ -44,7 +44,7 @@ def _factor(distribution: Any) -> tuple[Tensor, Tensor] | None:
     """Mean and Cholesky factor of a multivariate normal or of a product of Normals."""
     if not isinstance(distribution, Independent):
         return in_float64(distribution.loc), in_float64(distribution.scale_tril)
-    base = canonicalise(distribution.base_dist)
+    base: Any = canonicalise(distribution.base_dist)
     if distribution.reinterpreted_batch_ndims != 1 or class_of(base) is not Normal:
         return None
     loc, scale = (in_float64(x).expand(base.batch_shape) for x in (base.loc, base.scale))
