@@ -50,6 +50,8 @@ class TwoDensities:
         )
         with torch.no_grad():
             self._set_ends()
+            if not self._mass.is_whole_line:
+                self._limits = self._limit(-1), self._limit(1)
 
     def _set_ends(self) -> None:
         image = image_of(self._maps, self._mass.at(self.centre.unsqueeze(0), *self._own))
@@ -201,8 +203,23 @@ class TwoDensities:
         return (found.value[0] - 1).abs()
 
     def _within(self, y: Tensor) -> Tensor:
-        """Places so near that x does not overflow, where the map grows like an exponential."""
-        return y if self._mass.is_whole_line else y.clamp(-LARGEST, LARGEST)
+        """Places where x does not overflow."""
+        return y if self._mass.is_whole_line else y.clamp(*self._limits)
+
+    def _limit(self, side: int) -> Tensor:
+        """How far out x is finite, where the map grows like an exponential or faster."""
+        near, far = self.centre, torch.full_like(self.centre, side * LARGEST)
+        if bool(self._is_finite(far).all()):
+            return far
+        for _ in range(50):
+            middle = 0.5 * (near + far)
+            finite = self._is_finite(middle)
+            near, far = torch.where(finite, middle, near), torch.where(finite, far, middle)
+        return near
+
+    def _is_finite(self, y: Tensor) -> Tensor:
+        start = self._mass.at(y.unsqueeze(0), *self._own)
+        return image_of(self._maps, start).x[0].expand(self.shape).isfinite()
 
 
 def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:

@@ -19,6 +19,7 @@ from torch.distributions import (
     Dirichlet,
     Exponential,
     Gamma,
+    GeneralizedPareto,
     Geometric,
     Gumbel,
     HalfCauchy,
@@ -207,6 +208,19 @@ def test_extended_precision(p, q):
         expected, off = independent.jensen_shannon(p.name, a, q.name, b)
         found = pyro_kl.jensen_shannon(p.make(a), q.make(b))
         assert float(found) == pytest.approx(expected, rel=1e-9, abs=float(found.error) + off)
+
+
+def test_lines_that_overflow():
+    """Far out on the line of a Pareto, x overflows before its density is nothing."""
+    p = GeneralizedPareto(number(1.0), number(2.0), number(0.0))
+    found = pyro_kl.renyi(p, Pareto(number(4.0), number(6.0)), 0.9)
+    assert float(found) == pytest.approx(13.87898486082532, rel=1e-12)
+    # on the line of q, p's mass next to 0 is further out than floats go: the error says so
+    p, q = Gamma(number(0.3), number(5.0)), Kumaraswamy(number(12.0), number(5.0))
+    found = pyro_kl.renyi(p, q, 1 - 1e-6)
+    assert abs(float(found) - 706.379328097893) < float(found.error) * 1.01
+    far = pyro_kl.renyi(HalfNormal(number(15.0)), Exponential(number(8.0)), 5.0)
+    assert float(far) == pytest.approx(5754.958823960658, rel=1e-12)
 
 
 # --- closed forms -------------------------------------------------------------------------------
