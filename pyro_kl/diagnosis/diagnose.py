@@ -14,11 +14,12 @@ from ..divergence.standard_error import Terms
 from ..elbo.guides.plan import Run
 from ..messages import see
 from . import pareto
-from .diagnosis import Diagnosis, SiteDiagnosis
+from .diagnosis import Diagnosis, LargestWeights, SiteDiagnosis
 from .draws import Chunk, Draws
 from .estimates import Estimates, LogWeights, estimate, log_mixture
+from .histograms import Histograms
 from .moments import Marginals, Moments
-from .prior_sds import prior_sds
+from .prior import prior
 
 
 @torch.no_grad()
@@ -96,6 +97,7 @@ def diagnose(
         khat_threshold=found.threshold,
         effective_sample_size=found.effective_sample_size,
         mean_bound=chi,
+        largest_weights=_largest(found.of_guide, drawn.weights),
         sites=tuple(_sites(draws, sums, found, chi)),
         num_samples=num_samples,
     )
@@ -128,7 +130,7 @@ class _Sums:
             self.kls[name] = self.kls[name].merged(new) if name in self.kls else new
         values = torch.cat([x.reshape(len(chunk), -1) for x in chunk.values.values()], -1)
         if self.moments is None:
-            self.moments = Moments(values.mean(0), self._keep)
+            self.moments = Moments(values, self._keep)
         mixture = log_mixture(chunk.log_ratios, self._share)
         self.moments.add(chunk.log_weights - mixture, values, of_guide)
 
@@ -161,30 +163,43 @@ def _chi(found: Estimates, num_samples: int) -> float:
     return math.sqrt(max(0.0, num_samples / found.effective_sample_size - 1))
 
 
+def _largest(tail: pareto.Smoothed, log_weights: Tensor) -> LargestWeights:
+    mean = float(log_weights.logsumexp(0)) - math.log(len(log_weights))
+    above = tail.largest - mean
+    return LargestWeights(
+        log_weights[tail.order] - mean, tail.cut + above, tail.shape, tail.scale * math.exp(above)
+    )
+
+
 def _sites(draws: Draws, sums: _Sums, found: Estimates, chi: float) -> list[SiteDiagnosis]:
     """One row for each latent."""
-    assert sums.moments is not None  # there are draws
-    marginals = sums.moments.finish(found.smoothed)
+    moments = sums.moments
+    assert moments is not None  # there are draws
+    marginals = moments.finish(found.smoothed)
+    columns = {name: getattr(marginals, name) for name in Marginals.__dataclass_fields__}
+    columns["prior_sd"], columns["prior"] = prior(draws, moments.bins)
+    columns["guide"], columns["posterior"] = moments.densities()
+    if moments.bins:
+        columns["edges"] = moments.bins.edges
     sizes = [shape.numel() for shape in draws.shapes.values()]
-    parts = {
-        name: dict(zip(draws.shapes, getattr(marginals, name).split(sizes), strict=True))
-        for name in Marginals.__dataclass_fields__
-    }
-    priors, known = prior_sds(draws), found.kl_posterior.method != "unknown"
+    known = found.kl_posterior.method != "unknown"
     rows = []
-    for name, shape in draws.shapes.items():
-        part = {key: columns[name].reshape(shape) for key, columns in parts.items()}
+    for i, (name, shape) in enumerate(draws.shapes.items()):
+        part = {
+            key: column.split(sizes)[i].reshape((*shape, *column.shape[1:]))
+            for key, column in columns.items()
+        }
         trusted = torch.as_tensor(known) & ~(part["khat"] >= found.threshold)
         mean, error, sd = (
             torch.where(trusted, part[key], math.nan) for key in ("mean", "mean_error", "sd")
         )
         best = torch.where(trusted, part["sd"], part["guide_sd"])
-        prior = priors[name]
+        prior_sd = part["prior_sd"]
         rows.append(
             SiteDiagnosis(
                 site=name,
                 prior_kl=_prior_kl(draws, name, sums.kls),
-                contraction=torch.where(prior > 0, 1 - (best / prior).square(), math.nan),
+                contraction=torch.where(prior_sd > 0, 1 - (best / prior_sd).square(), math.nan),
                 guide_mean=part["guide_mean"],
                 guide_sd=part["guide_sd"],
                 mean=mean,
@@ -192,9 +207,17 @@ def _sites(draws: Draws, sums: _Sums, found: Estimates, chi: float) -> list[Site
                 sd=sd,
                 khat=part["khat"],
                 **_bounds(part["guide_sd"], part["guide_fourth"], chi),
+                histograms=_histograms(part, trusted) if name in draws.continuous else None,
             )
         )
     return rows
+
+
+def _histograms(part: dict[str, Tensor], trusted: Tensor) -> Histograms | None:
+    if "edges" not in part:
+        return None
+    posterior = torch.where(trusted[..., None], part["posterior"], math.nan)
+    return Histograms(part["edges"], part["prior"], part["guide"], posterior)
 
 
 def _prior_kl(draws: Draws, name: str, kls: dict[str, Terms]) -> Estimate:

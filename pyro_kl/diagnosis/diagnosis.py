@@ -15,7 +15,27 @@ from ..messages import see
 from ..results.data_frame import json_lines
 from ..results.result import Result
 from ..results.table import Table, shown_rows
+from .histograms import Histograms
 from .verdict import element, verdict
+
+
+@dataclass(frozen=True)
+class LargestWeights:
+    """The largest importance weights of the guide's draws, and their fitted distribution.
+
+    All are relative to the mean weight of the guide's draws.
+
+    Attributes:
+        log_weights: in rising order.
+        log_cut: the tail begins above this log weight.
+        khat: the shape of the generalised Pareto distribution of weight - exp(log_cut).
+        scale: its scale; nan where the tail is too short to be fitted.
+    """
+
+    log_weights: Tensor
+    log_cut: float
+    khat: float
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,8 @@ class SiteDiagnosis:
             known; nan for sites of thousands of elements.
         mean_bound: |posterior mean - guide mean| is at most this.
         sd_bound: |posterior sd - guide sd| is at most this.
+        histograms: densities of prior, guide and posterior; None for discrete sites and for those
+            of thousands of elements.
     """
 
     site: str
@@ -49,13 +71,14 @@ class SiteDiagnosis:
     khat: Tensor
     mean_bound: Tensor
     sd_bound: Tensor
+    histograms: Histograms | None
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each element."""
         columns = {
             field.name: getattr(self, field.name).reshape(-1).tolist()
             for field in fields(self)
-            if field.name not in ("site", "prior_kl")
+            if field.name not in ("site", "prior_kl", "histograms")
         }
         kl, error = float(self.prior_kl.value), float(self.prior_kl.standard_error)
         return [
@@ -81,6 +104,7 @@ class Diagnosis(Result):
         effective_sample_size: draws of the posterior that the weighted draws are worth.
         mean_bound: no posterior mean is further from the guide's than so many of the guide's sds;
             inf where the weights have no variance.
+        largest_weights: the tail of the weights, with the distribution whose shape is `khat`.
         sites: one `SiteDiagnosis` for each latent.
         num_samples: draws from the guide.
     """
@@ -93,6 +117,7 @@ class Diagnosis(Result):
     khat_threshold: float
     effective_sample_size: float
     mean_bound: float
+    largest_weights: LargestWeights
     sites: tuple[SiteDiagnosis, ...]
     num_samples: int
 
@@ -158,7 +183,7 @@ class Diagnosis(Result):
             if isinstance(value, Estimate):
                 whole[field.name] = float(value.value)
                 whole[f"{field.name}_error"] = float(value.standard_error)
-            elif field.name != "sites":
+            elif field.name not in ("sites", "largest_weights"):
                 whole[field.name] = value
         return json_lines([*self.to_dicts(), whole])
 

@@ -88,11 +88,12 @@ class Draws:
         }
         self._runs_the_model = isinstance(poutine.unwrap(run.guide), Messenger)
         self.factor = 1.0 if self._runs_the_model else factor_of(first.traces.guide)
+        self._most = max(2, min(num_samples, NUMBERS // _numbers(first.traces)))
         self.at_once = 1
         if vectorize is not False:
             reason = self._why_one_by_one(max_plate_nesting)
             if not reason:
-                self.at_once = max(2, min(num_samples, NUMBERS // _numbers(first.traces)))
+                self.at_once = self._most
             elif vectorize:
                 raise ValueError(f"vectorize=True: {reason}." + see("one-by-one"))
             else:
@@ -102,29 +103,32 @@ class Draws:
 
     def __iter__(self) -> Iterator[Chunk]:
         """All draws."""
-        sizes = [self.num_samples] if self.at_once == 1 else self._sizes(self.num_samples)
-        for size in sizes:
+        for size in self._sizes(self.num_samples):
             elbo = self._elbo._with_particles(size)
-            for particle in elbo._particles(self.run):
-                yield self._chunk(particle, elbo._plate, size if elbo._plate else 1)
+            each = size if self.at_once > 1 else 1
+            yield _together([self._chunk(x, elbo._plate, each) for x in elbo._particles(self.run)])
 
     def wider(self) -> Iterator[Chunk]:
         """Draws of the wider guide, half as many; none if there is no such guide."""
-        run, count = self.run, self.all_samples - self.num_samples
+        count = self.all_samples - self.num_samples
         for size in self._sizes(count) if count else []:
-            with Wider(self.factor):
-                guide = poutine.trace(self.many(run.guide, size)).get_trace(
-                    *run.args, **run.kwargs
-                )
-            replayed = poutine.replay(self.many(run.model, size), trace=guide)
-            model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
-            yield self._of(Traces(model, guide), self._elbo._plate, size)
+            if self.at_once > 1:
+                yield self._wider(size)
+            else:
+                yield _together([self._wider(1) for _ in range(size)])
+
+    def _wider(self, size: int) -> Chunk:
+        run = self.run
+        with Wider(self.factor):
+            guide = poutine.trace(self.many(run.guide, size)).get_trace(*run.args, **run.kwargs)
+        replayed = poutine.replay(self.many(run.model, size), trace=guide)
+        model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
+        return self._of(Traces(model, guide), self._elbo._plate, size)
 
     def _sizes(self, count: int) -> list[int]:
         """The numbers of draws that are made at once."""
-        return [
-            len(part) for part in torch.arange(count).tensor_split(math.ceil(count / self.at_once))
-        ]
+        most = self._most
+        return [len(part) for part in torch.arange(count).tensor_split(math.ceil(count / most))]
 
     def _chunk(self, particle: Particle, plate: int, size: int) -> Chunk:
         """The draws of one pair of traces of the guide."""
@@ -171,6 +175,12 @@ class Draws:
     def all_samples(self) -> int:
         """The number of draws, with those of the wider guide."""
         return self.num_samples + (self.num_samples // 2 if self.factor > 1 else 0)
+
+    @property
+    def continuous(self) -> set[str]:
+        """The latents that have a density."""
+        nodes = self._first.nodes
+        return {name for name in self.shapes if not _is_discrete(nodes[name]["fn"])}
 
     @property
     def rounding(self) -> float:
@@ -243,9 +253,30 @@ def log_weight(traces: Any) -> list[Tensor]:
     return terms
 
 
+def _together(chunks: list[Chunk]) -> Chunk:
+    """One chunk of several."""
+    first = chunks[0]
+    if len(chunks) == 1:
+        return first
+    return Chunk(
+        log_weights=torch.cat([x.log_weights for x in chunks]),
+        log_ratios=torch.cat([x.log_ratios for x in chunks]),
+        elbo=torch.cat([x.elbo for x in chunks]),
+        kls={name: torch.cat([x.kls[name] for x in chunks]) for name in first.kls},
+        values={name: torch.cat([x.values[name] for x in chunks]) for name in first.values},
+    )
+
+
 def _of_each(value: Tensor, plate: int, size: int) -> Tensor:
     """One number for each draw: the elements of a site are summed."""
     return per_particle(value.double(), plate, size).cpu().expand(size)
+
+
+def _is_discrete(distribution: Any) -> bool:
+    try:
+        return bool(distribution.support.is_discrete)
+    except NotImplementedError:  # a class of the user's
+        return False
 
 
 def _close(a: float, b: float) -> bool:

@@ -43,7 +43,7 @@ class Estimates:
         log_evidence: nats; nan where it is unknown.
         kl_posterior: KL(guide || posterior) in nats; nan where it is unknown.
         kl_at_least: KL(guide || posterior) is larger with a probability of 95 %, for any tail.
-        khat: of the weights of the guide's draws.
+        of_guide: the tail of the weights of the guide's draws.
         smoothed: the tail of the weights of all draws against their mixture.
         threshold: k-hat has to be below it.
         effective_sample_size: of the weights of the guide's draws.
@@ -53,10 +53,15 @@ class Estimates:
     log_evidence: Estimate
     kl_posterior: Estimate
     kl_at_least: float
-    khat: float
+    of_guide: pareto.Smoothed
     smoothed: pareto.Smoothed
     threshold: float
     effective_sample_size: float
+
+    @property
+    def khat(self) -> float:
+        """Of the weights of the guide's draws."""
+        return self.of_guide.shape
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def estimate(
         rounding: of a density, relative to its logarithm.
     """
     found = _from_all(drawn, wider, terms, rounding)
-    if len(wider.weights) and found.khat < SMOOTHED_FROM:
+    if len(wider.weights) and found.of_guide.shape < SMOOTHED_FROM:
         guide = LogWeights(drawn.weights, torch.zeros_like(drawn.ratios))
         nothing = LogWeights(drawn.weights[:0], drawn.ratios[:0])
         alone = _from_all(guide, nothing, terms, rounding)
@@ -143,7 +148,7 @@ def _from_all(drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: flo
         log_evidence=result(log_evidence, weight_left, factor, doubt),
         kl_posterior=result(log_evidence - elbo, weight_left - elbo_left, factor, doubt),
         kl_at_least=0.0,
-        khat=of_guide.shape,
+        of_guide=of_guide,
         smoothed=smoothed,
         threshold=limit,
         effective_sample_size=_effective(of_guide.log_weights(drawn.weights)),

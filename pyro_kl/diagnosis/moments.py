@@ -8,14 +8,15 @@ number of draws.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from torch import Tensor
 
 from . import pareto
+from .histograms import BINS, Bins
 
-#: The tail is fitted for each element of a site if there are at most so many of them in all.
+#: Tails and histograms are kept for each element if there are at most so many of them in all.
 MOST_ELEMENTS = 2000
 
 
@@ -24,29 +25,37 @@ class Moments:
     """Sums over draws.
 
     Attributes:
-        centre: about which the powers are taken, of shape (elements,); near the mean.
+        first: some draws of the guide, of shape (draws, elements). Their mean is the centre about
+            which the powers are taken, and their range decides the bins of the histograms.
         keep: the number of draws with the largest weights that are kept.
     """
 
-    centre: Tensor
+    first: InitVar[Tensor]
     keep: int
+    bins: Bins | None = field(init=False, default=None)
     _count: int = 0
+    _centre: Tensor = field(init=False)
     _plain: Tensor = field(init=False)
     _once: Tensor = field(init=False)
     _twice: Tensor = field(init=False)
     _largest: float = -math.inf
     _logs: Tensor = field(init=False)
     _values: Tensor = field(init=False)
-    _tails: Tensor | None = field(init=False, default=None)
+    _tails: Tensor = field(init=False)
+    _of_guide: Tensor = field(init=False)
+    _of_posterior: Tensor = field(init=False)
 
-    def __post_init__(self) -> None:
-        size = len(self.centre)
+    def __post_init__(self, first: Tensor) -> None:
+        self._centre = first.mean(0)
+        size = len(self._centre)
         zeros = torch.zeros(size, dtype=torch.float64)
         self._plain = zeros.expand(4, size).clone()
         self._once, self._twice = zeros.expand(3, size).clone(), zeros.expand(3, size).clone()
         self._logs, self._values = zeros.new_empty(0), zeros.new_empty(0, size)
         if size <= MOST_ELEMENTS:
+            self.bins = Bins.of(first)
             self._tails = zeros.new_empty(0, size)
+            self._of_guide, self._of_posterior = zeros.new_zeros(2, size, BINS + 2)
 
     def add(self, log_weights: Tensor, values: Tensor, of_guide: bool) -> None:
         """Take in some draws.
@@ -56,11 +65,13 @@ class Moments:
             values: of shape (draws, elements).
             of_guide: whether they are draws of the guide itself.
         """
-        values = values - self.centre
+        values = values - self._centre
         if of_guide:
             self._count += len(values)
             self._plain += torch.stack([(values**power).sum(0) for power in (1, 2, 3, 4)])
-        if self._tails is not None:
+            if self.bins:
+                self._of_guide += self.bins.sums(values + self._centre, torch.ones(len(values)))
+        if self.bins:
             logs = values.square().log() + log_weights[:, None]
             self._tails = _largest(torch.cat([self._tails, logs]), self.keep)
         logs, values = torch.cat([self._logs, log_weights]), torch.cat([self._values, values])
@@ -80,6 +91,9 @@ class Moments:
         powers = torch.stack([torch.ones_like(values), values, values.square()])
         self._once += torch.einsum("s,psd->pd", weight, powers)
         self._twice += torch.einsum("s,psd->pd", weight.square(), powers)
+        if self.bins:
+            self._of_posterior *= shrink
+            self._of_posterior += self.bins.sums(values + self._centre, weight)
 
     def finish(self, smoothed: pareto.Smoothed) -> Marginals:
         """The moments, with the tail of the weights smoothed."""
@@ -97,19 +111,26 @@ class Moments:
             self._twice[2] - 2 * mean * self._twice[1] + mean.square() * self._twice[0]
         ).clamp(min=0)
         return Marginals(
-            guide_mean=self.centre + one,
+            guide_mean=self._centre + one,
             guide_sd=variance.clamp(min=0).sqrt(),
             guide_fourth=fourth,
-            mean=self.centre + mean,
+            mean=self._centre + mean,
             mean_error=error.sqrt() / total,
             sd=(square - mean.square()).clamp(min=0).sqrt(),
             khat=self._khats(),
         )
 
+    def densities(self) -> tuple[Tensor, Tensor]:
+        """In bins: of the guide and of the posterior, once all draws are in."""
+        if not self.bins:
+            nothing = torch.full((len(self._centre), BINS), math.nan)
+            return nothing, nothing
+        return self.bins.density(self._of_guide), self.bins.density(self._of_posterior)
+
     def _khats(self) -> Tensor:
         """Of the squared deviations times the weights: mean and sd need both."""
-        if self._tails is None:
-            return torch.full_like(self.centre, math.nan)
+        if not self.bins:
+            return torch.full_like(self._centre, math.nan)
         logs = self._tails.T - self._tails.amax(0)[:, None]
         logs = logs.sort(-1).values
         # the cut is the smallest that is kept

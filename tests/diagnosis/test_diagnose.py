@@ -374,6 +374,32 @@ def test_the_contraction_is_that_of_the_variances():
     assert bool(rows["tau"].contraction.isnan())  # a HalfCauchy has no variance
 
 
+def test_the_histograms_are_densities():
+    found = pyro_kl.diagnose(normal_model, guide_of(KNOWN["normal"][3][0]))
+    densities = found["z"].histograms
+    middle = (densities.edges[1:] + densities.edges[:-1]) / 2
+    exact = {"prior": dist.Normal(0.0, 1.0), "guide": KNOWN["normal"][3][0]}
+    for name, distribution in {**exact, "posterior": KNOWN["normal"][1]}.items():
+        own, true = getattr(densities, name), distribution.log_prob(middle).exp()
+        count = 2000 if name == "prior" else 10_000
+        error = (true / densities.edges.diff() / count).sqrt() + 1e-3
+        assert float(((own - true) / error).abs().max()) < 5, name
+    counts = pyro_kl.diagnose(discrete, lambda: (good(), pyro.sample("k", dist.Bernoulli(0.4))))
+    assert counts["k"].histograms is None
+
+
+def test_the_largest_weights_have_the_fitted_tail():
+    found = pyro_kl.diagnose(normal_model, guide_of(dist.Normal(number(1.0), 0.5)))
+    tail = found.largest_weights
+    assert tail.khat == found.khat
+    assert len(tail.log_weights) == 300
+    above = tail.log_weights.exp() - math.exp(tail.log_cut)
+    survival = (1 + tail.khat * above / tail.scale) ** (-1 / tail.khat)
+    # the ranks of 300 draws from the fitted distribution
+    expected = 1 - torch.arange(0.5, 300) / 300
+    assert float((survival - expected).abs().max()) < 0.1
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 

@@ -91,7 +91,7 @@ def test_moments_in_one_pass_are_those_of_all_draws():
     problem = Problem(3, 0.8, 0.1)
     drawn, _, z = problem.draws(problem.guide, 5000)
     smoothed = pareto.smooth(drawn.weights)
-    sums = Moments(z[:10].mean(0), pareto.tail_length(5000) + 1)
+    sums = Moments(z[:777], pareto.tail_length(5000) + 1)
     for weights, values in zip(drawn.weights.split(777), z.split(777), strict=True):
         sums.add(weights, values, of_guide=True)
     found = sums.finish(smoothed)
@@ -104,6 +104,12 @@ def test_moments_in_one_pass_are_those_of_all_draws():
     torch.testing.assert_close(found.guide_mean, z.mean(0))
     torch.testing.assert_close(found.guide_sd, z.std(0, correction=0))
     torch.testing.assert_close(found.guide_fourth, ((z - z.mean(0)) ** 4).mean(0))
-    logs = drawn.weights[:, None] + ((z - z[:10].mean(0)) ** 2).log()
+    logs = drawn.weights[:, None] + ((z - z[:777].mean(0)) ** 2).log()
     khats = [pareto.smooth(column).shape for column in logs.T]
     assert found.khat.tolist() == pytest.approx(khats, abs=1e-9)
+    guide, posterior = sums.densities()
+    for i, edges in enumerate(sums.bins.edges):
+        plain = torch.histogram(z[:, i], edges).hist / (5000 * edges.diff())
+        torch.testing.assert_close(guide[i], plain)
+        weighted = torch.histogram(z[:, i], edges, weight=weight[:, 0]).hist / edges.diff()
+        torch.testing.assert_close(posterior[i], weighted)
