@@ -39,7 +39,7 @@ exclude_patterns = ["gallery/*", "pictures/*.ipynb"]
 only = os.environ.get("ONLY", "")  # pages to look at while one writes them: tutorials/vae
 if only:
     include_patterns = ["index.md", *(f"{page}.md" for page in only.split())]
-    suppress_warnings = ["toc.*", "myst.xref_missing", "ref.*", "toc.empty_glob"]
+    suppress_warnings = ["toc.*", "myst.xref_missing", "ref.*", "toc.empty_glob", "bibtex.*"]
 
 # --- pages with code ----------------------------------------------------------------------------
 
