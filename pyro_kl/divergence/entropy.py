@@ -32,9 +32,10 @@ from . import sums
 from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import two_densities
+from .on_line import check_is_number, two_densities
 from .panel_integrals import integrated
 from .renyi import Found
+from .rows import missing_rows
 
 #: Classes whose own `entropy` keeps its digits in float64.
 _UPSTREAM = (Dirichlet, LowRankMultivariateNormal, Multinomial, MultivariateNormal, Wishart)
@@ -183,6 +184,8 @@ def _by_integral(p: Distribution) -> Found | None:
         return [-torch.exp(log_p) * log_density]
 
     found = integrated(terms, [densities.peak(densities.log_p)], densities.kinks(), _FLOOR)
-    value = torch.where(nan_rows(p), math.nan, found.value[0])
+    unknown = missing_rows(p)
+    check_is_number("Entropy", p, p, found.value[0], unknown)
+    value = torch.where(unknown, math.nan, found.value[0])
     source = "-log p over p's support"
     return Found(value, "quadrature", source, found.error[0], found.nodes)

@@ -20,9 +20,10 @@ from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
-from .on_line import not_on_line, two_densities
+from .on_line import check_is_number, not_on_line, two_densities
 from .panel_integrals import Sums, integrated
 from .renyi import Found
+from .rows import missing_rows
 from .sampled import sampled_jensen_shannon
 
 
@@ -94,7 +95,8 @@ def _found(p: Distribution, q: Distribution) -> Found:
         found = Found(sums.jensen_shannon_sum(of_p, of_q), "exact sum", of_p.family.home)
     else:
         found = _by_integral(p, q)
-    unknown = nan_rows(p) | nan_rows(q)
+    unknown = missing_rows(p) | missing_rows(q)
+    check_is_number("Jensen-Shannon", p, q, found.value, unknown)
     return found.changed(
         lambda x: torch.where(unknown, math.nan, x).expand(shape).to(promoted((p, q)))
     )

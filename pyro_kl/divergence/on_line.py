@@ -15,6 +15,7 @@ from ..numerics.dtypes import in_float64
 from ..registry.line import LARGEST, Point
 from ..registry.reduction import canonicalise, describe
 from ..registry.shapes import broadcast_batch
+from ..wrappers.transformed.finiteness_of_powers import powers_are_finite
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
 from .mixture_line import line_of_mixture, places_of_components
@@ -119,6 +120,12 @@ class TwoDensities:
             return torch.where(gone, -math.inf, alpha * p + (1 - alpha) * q)
 
         return of_place
+
+    @torch.no_grad()
+    def powers_are_finite(self, alpha: float, rows: Tensor) -> Tensor:
+        """Of some rows, those where the integral of p^alpha q^(1 - alpha) is finite; alpha > 1."""
+        start = self._mass.at(self.centre, *self._own)
+        return powers_are_finite(self._line, start, self._maps, self._other, alpha, rows)
 
     def kinks(self) -> list[Tensor]:
         """The places where a density may not be smooth, and the ends of q's support."""
@@ -235,6 +242,25 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
 
 def _number(log: Tensor) -> Tensor:
     return log.nan_to_num(nan=-math.inf, posinf=-math.inf)
+
+
+def check_is_number(
+    name: str, p: Distribution, q: Distribution, value: Tensor, unknown: Tensor
+) -> None:
+    """Refuse a sum with a density that is nan, as of a map that rounds x to an end of a support.
+
+    Args:
+        name: of the divergence.
+        p: the first distribution.
+        q: the second one.
+        value: the integral.
+        unknown: the rows with a parameter that is nan.
+    """
+    if bool((value.isnan() & ~unknown).any()):
+        raise NotImplementedError(
+            f"{name}({describe(p)} || {describe(q)}): a density is no number where x has rounded "
+            "to an end of a support." + see("no-integral")
+        )
 
 
 def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:

@@ -12,13 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from ..messages import see
-from ..numerics.dtypes import Parameters
 from ..numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
-from ..registry.family import Family
-from ..registry.finiteness_of_powers import powers_are_finite
 from ..registry.reduction import canonicalise
-from ..registry.register import family_of
-from ..registry.renyi import closed_renyi, in_float64_of
+from ..registry.renyi import closed_renyi
 from ..registry.shapes import (
     broadcast_batch,
     check_event_shapes,
@@ -36,8 +32,9 @@ from . import sums
 from .estimate import Estimate
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import TwoDensities, not_on_line, two_densities
+from .on_line import TwoDensities, check_is_number, not_on_line, two_densities
 from .panel_integrals import integrated
+from .rows import missing_rows, rows_of
 
 #: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
 _FAR = 0.5
@@ -167,52 +164,43 @@ def _by_integral(p: Distribution, q: Distribution, alpha: float) -> Found | None
     check_one_turn(p, q)
     if alpha == math.inf:
         return None
-    if alpha > 1:
-        p_family, q_family = family_of(type(p)), family_of(type(q))
-        if p_family is None or q_family is None:
-            return None  # how fast the tails fall is not known
-        if p_family.line is None or q_family.line is None:
-            return None
-        a, b = in_float64_of(p_family, p), in_float64_of(q_family, q)
-        unknown = nan_rows(p) | nan_rows(q)
-        finite = torch.as_tensor(powers_are_finite(p_family, q_family, a, b, alpha)) & ~unknown
-        if not bool(finite.all()):
-            finite = finite.expand(broadcast_batch(p, q))
-            found = _of_rows((p_family, a), (q_family, b), finite, alpha)
-            return found._replace(value=torch.where(unknown, math.nan, found.value))
     densities = two_densities(p, q)
     if densities is None:
         return None
+    unknown = (missing_rows(p) | missing_rows(q)).expand(densities.shape)
+    infinite = densities.apart & ~unknown
+    if alpha > 1:
+        infinite = ~densities.powers_are_finite(alpha, ~unknown) & ~unknown
+    if bool((infinite | unknown).any()):
+        found = _of_rows(p, q, ~(infinite | unknown), alpha)
+        if found is not None:
+            return found._replace(value=torch.where(unknown, math.nan, found.value))
     if not densities.inside and densities.around and 0 < alpha < 1:
         # on q's line, the ends of whose support are inside of p's
         mirrored = _by_integral(q, p, 1 - alpha)
         return mirrored and mirrored.changed(lambda x: alpha / (1 - alpha) * x)
-    unknown = nan_rows(p) | nan_rows(q)
     value, error, nodes = _integral(densities, alpha)
-    value = torch.where(unknown, math.nan, torch.where(densities.apart, math.inf, value))
-    error = torch.where(densities.apart | unknown, 0.0, error)
+    check_is_number("Renyi", p, q, value, unknown)
+    value = torch.where(unknown, math.nan, torch.where(infinite, math.inf, value))
+    error = torch.where(infinite | unknown, 0.0, error)
     return Found(value, "quadrature", _SOURCE, error, nodes)
 
 
-def _of_rows(
-    p: tuple[Family, Parameters], q: tuple[Family, Parameters], finite: Tensor, alpha: float
-) -> Found:
-    """The divergence in the rows where it is finite, +inf elsewhere."""
-    value = torch.full(finite.shape, math.inf, dtype=torch.float64, device=finite.device)
-    rows = torch.nonzero(finite.reshape(-1))[:, 0]
-    if not rows.numel():
+def _of_rows(p: Distribution, q: Distribution, rows: Tensor, alpha: float) -> Found | None:
+    """The divergence in some rows, +inf elsewhere; None if the rows cannot be taken out."""
+    value = torch.full(rows.shape, math.inf, dtype=torch.float64, device=rows.device)
+    index = torch.nonzero(rows.reshape(-1))[:, 0]
+    if not index.numel():
         return Found(value, "infinite", "q's tail is too light for p's, or q lacks mass of p's")
-    some = []
-    for family, parameters in (p, q):
-        tensors = [x.expand(finite.shape).reshape(-1)[rows] for x in parameters.values()]
-        build: Callable[..., Distribution] = family.distribution
-        some.append(build(**dict(zip(parameters, tensors, strict=True)), validate_args=False))
+    some = rows_of(p, rows.shape, index), rows_of(q, rows.shape, index)
+    if some[0] is None or some[1] is None:
+        return None
     found = _by_integral(some[0], some[1], alpha)
     assert found is not None
     assert found.error is not None
-    error = torch.zeros_like(value).reshape(-1).index_put((rows,), found.error)
-    value = value.reshape(-1).index_put((rows,), found.value)
-    return found._replace(value=value.reshape(finite.shape), error=error.reshape(finite.shape))
+    error = torch.zeros_like(value).reshape(-1).index_put((index,), found.error)
+    value = value.reshape(-1).index_put((index,), found.value)
+    return found._replace(value=value.reshape(rows.shape), error=error.reshape(rows.shape))
 
 
 def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, int]:

@@ -54,7 +54,7 @@ def mean_excess(m: Tensor, /, loc: Tensor, scale: Tensor, concentration: Tensor)
 def log_density_at(point: Point, loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
     """With u = xi z, log(1 + u) comes from z, log z or the distance to the end, as u is."""
     xi, log_z = concentration, point.log_over(loc) - torch.log(scale)
-    z = torch.exp(log_z.clamp(max=600.0))
+    z = torch.exp(log_z.clamp(max=700.0))
     u = xi * z
     middle = u.abs() < 0.5
     log_rest = z * log1p_ratio(torch.where(middle, u, 0.0))
@@ -102,6 +102,11 @@ def tail_index(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
     return 1 / concentration.abs()
 
 
+def tail_growth(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+    """1 where the tail is exponential."""
+    return (concentration == 0).to(concentration.dtype)
+
+
 generalized_pareto = declare(
     Family(
         GeneralizedPareto,
@@ -125,6 +130,8 @@ generalized_pareto = declare(
             reach=(40.0, 3.8),
             standard={"loc": 0.0, "scale": 1.0, "concentration": 0.0},
             index=(1.0, tail_index),
+            growth=(0.0, tail_growth),
+            decay=(None, lambda loc, scale, concentration: 1 / scale),
             log_tail=True,
             distance=lambda loc, scale, concentration: Distance(
                 loc, None, scale / (1 - concentration)

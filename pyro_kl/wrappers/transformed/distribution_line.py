@@ -27,11 +27,14 @@ class Tail:
         growth: g, of exp(-c t^g); inf of a double exponential; 0 of a power or, if the index is
             inf, of exp(-c (log t)^2).
         rate: c, or c of exp(-exp(c t)); nan if it is not known.
+        decay: c of exp(-c t^g) and of exp(-c (log t)^2), log c of exp(-c exp(rate t)); nan if it
+            is not known.
     """
 
     index: Tensor | float
     growth: Tensor | float
     rate: Tensor | float = math.nan
+    decay: Tensor | float = math.nan
 
 
 Tails = tuple[Tail, Tail]
@@ -97,12 +100,13 @@ class DistributionLine:
 
 def tail_of(line: Line, end: int, values: Parameters) -> Tail:
     """The tail at the lower (0) or at the upper (1) end."""
-    index = _number(line.index[end], values)
+    index, declared = _number(line.index[end], values), line.decay[end]
+    decay = math.nan if declared is None else _number(declared, values)
     if line.exponential[end] != 0.0:
-        return Tail(index, math.inf, _number(line.exponential[end], values))
+        return Tail(index, math.inf, _number(line.exponential[end], values), decay)
     rate = _number(line.rate[end], values)
     known = isinstance(rate, Tensor) or math.isfinite(rate)
-    return Tail(index, _number(line.growth[end], values), rate if known else math.nan)
+    return Tail(index, _number(line.growth[end], values), rate if known else math.nan, decay)
 
 
 def _number(x: Number, values: Parameters) -> Tensor | float:
@@ -112,7 +116,16 @@ def _number(x: Number, values: Parameters) -> Tensor | float:
 
 def heavier(a: Tail, b: Tail) -> Tail:
     """The tail of a sum of two densities, at an end where they have these tails."""
-    return Tail(_smaller(a.index, b.index), _smaller(a.growth, b.growth), _smaller(a.rate, b.rate))
+    growth, rate = _smaller(a.growth, b.growth), _smaller(a.rate, b.rate)
+    first, second = _tensors(a.decay, b.decay)
+    slower = torch.where(torch.as_tensor(a.growth == growth), first, second)
+    same = torch.as_tensor(a.growth == b.growth)
+    decay = torch.where(same, torch.minimum(*torch.broadcast_tensors(first, second)), slower)
+    return Tail(_smaller(a.index, b.index), growth, rate, decay)
+
+
+def _tensors(*numbers: Tensor | float) -> list[Tensor]:
+    return [torch.as_tensor(x, dtype=torch.float64) for x in numbers]
 
 
 def _smaller(a: Tensor | float, b: Tensor | float) -> Tensor | float:

@@ -12,8 +12,9 @@ Maps like exp raise the level by one, logarithms lower it by one, and powers lea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,14 +38,16 @@ Mask = Tensor | bool
 
 @dataclass(frozen=True)
 class Growth:
-    """How a quantity grows with t; `factor` is nan where it is not known.
+    """How a quantity grows with t; `factor` and `front` are nan where they are not known.
 
-    Level 0 is c t^k, 1 its exponential, 2 that of the exponential, -1 is c (log t)^k.
+    Level 0 is c t^k, 1 its exponential, 2 that of the exponential, -1 is c (log t)^k. `front` is
+    the logarithm of what an exponential is multiplied by.
     """
 
     level: int = 0
     power: Number = 1.0
     factor: Number = 1.0
+    front: Number = math.nan
 
     def raised(self, exponent: Number) -> Growth:
         if self.level > 1:
@@ -74,7 +77,7 @@ class Growth:
 # --- through maps -------------------------------------------------------------------------------
 
 
-def _at_end(
+def at_end(
     maps: Sequence[Transform], start: Point, side: int
 ) -> tuple[Growth, Number, int] | None:
     """How the distance at an end of the image grows, the end, and its side (0 lower, 1 upper).
@@ -112,7 +115,7 @@ def _growth_of_image(
             image = growth
         else:
             image = growth.logarithm(1 / rate) if inverse else growth.exponential(rate)
-    if _all_at(end, special):
+    if all_at(end, special):
         return image
     # elsewhere the map is smooth, with a slope that is not known
     return growth.stretched(math.nan) if holds_everywhere(end, lambda x: x != special) else None
@@ -122,7 +125,7 @@ def _is_infinite(x: Any) -> Any:
     return abs(x) == math.inf
 
 
-def _all_at(end: Number, place: float) -> bool:
+def all_at(end: Number, place: float) -> bool:
     return holds_everywhere(end, lambda x: x == place)
 
 
@@ -143,36 +146,64 @@ def infinite_by_tails(
     maps, q = [*maps, *q.back], q.base or q
     never: Mask = False
     for side, tail in enumerate(tails):
-        found = _at_end(maps, start, side)
+        found = at_end(maps, start, side)
         if found is None or q.tails is None:
             continue
         growth, end, other = found
         touches = torch.as_tensor(end == (q.low, q.high)[other])
-        at_end = _has_no_mean(_cost(growth, q.tails[other]), tail)
+        shared = by_rows_of_tail(
+            q.tails[other], partial(_has_no_mean_against, growth=growth, p=tail)
+        )
         inside = _has_no_mean(growth.logarithm(), tail)
-        never = never | (touches & at_end) | (~touches & inside)
+        never = never | (touches & shared) | (~touches & inside)
     return torch.as_tensor(never)
+
+
+def by_rows_of_tail(tail: Tail, of_kind: Callable[[Tail], Any]) -> Any:
+    """What a function of a tail gives, if some rows have a power tail and others have none.
+
+    Args:
+        tail: as a GeneralizedPareto has it, whose tail is exponential where its index is infinite.
+        of_kind: the function, of a tail of one kind.
+    """
+    rows = torch.as_tensor(tail.index) < math.inf
+    if (
+        all_at(tail.growth, 0.0)
+        or holds_everywhere(tail.growth, lambda k: k > 0)
+        or not rows.any()
+    ):
+        return of_kind(tail)
+    power = replace(tail, index=torch.where(rows, torch.as_tensor(tail.index), 1.0), growth=0.0)
+    rest = replace(
+        tail, index=math.inf, growth=torch.where(rows, 1.0, torch.as_tensor(tail.growth))
+    )
+    found = (torch.as_tensor(of_kind(x)) for x in (power, rest))
+    return torch.where(rows, *found)
+
+
+def _has_no_mean_against(q: Tail, growth: Growth, p: Tail) -> Mask:
+    return _has_no_mean(_cost(growth, q), p)
 
 
 def _cost(growth: Growth, q: Tail) -> Growth | None:
     """How -log q grows with t, if the distance grows as given and q has this tail."""
-    if _all_at(q.growth, math.inf):
+    if all_at(q.growth, math.inf):
         return growth.exponential(q.rate)
-    if not _all_at(q.growth, 0.0):
+    if not all_at(q.growth, 0.0):
         return growth.raised(q.growth)
     log = growth.logarithm()
-    return log.raised(2.0) if _all_at(q.index, math.inf) else log
+    return log.raised(2.0) if all_at(q.index, math.inf) else log
 
 
 def _has_no_mean(cost: Growth | None, tail: Tail) -> Mask:
     """Whether the mean of the cost is known to be infinite."""
     if cost is None or cost.level < 0:
         return False
-    if not _all_at(tail.index, math.inf):
+    if not all_at(tail.index, math.inf):
         return tail.index < math.inf if cost.level > 0 else cost.power >= tail.index
     if cost.level == 0:
         return False
-    double, heavy = _all_at(tail.growth, math.inf), _all_at(tail.growth, 0.0)
+    double, heavy = all_at(tail.growth, math.inf), all_at(tail.growth, 0.0)
     level, power = (2, 1.0) if double else (0, 1.0) if heavy else (1, tail.growth)
     if cost.level != level:
         return cost.level > level

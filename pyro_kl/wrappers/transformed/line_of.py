@@ -209,14 +209,26 @@ def _mixture(distribution: MixtureSameFamily) -> DistributionLine | None:
         return choose(end.expand(shape), -1) if isinstance(end, Tensor) else end
 
     def heaviest(tail: Tail) -> Tail:
-        return Tail(*(outermost(x, torch.amin) for x in (tail.index, tail.growth, tail.rate)))
+        index, growth, rate = (
+            outermost(x, torch.amin) for x in (tail.index, tail.growth, tail.rate)
+        )
+        # of the components that fall most slowly
+        slow = torch.as_tensor(tail.growth) <= torch.as_tensor(growth).unsqueeze(-1)
+        if isinstance(rate, Tensor) and growth == math.inf:
+            slow = torch.as_tensor(tail.rate).expand(shape) <= rate.unsqueeze(-1)
+        decay = torch.where(slow, torch.as_tensor(tail.decay), math.inf).expand(shape).amin(-1)
+        return Tail(index, growth, rate, decay)
 
     def breakpoints() -> tuple[Tensor, ...]:
         every = [x.expand(shape) for x in whole.breakpoints()]
         return tuple(x[..., k] for x in every for k in range(min(count, 8)))
 
     low, high = outermost(whole.low, torch.amin), outermost(whole.high, torch.amax)
-    tails = whole.tails and (heaviest(whole.tails[0]), heaviest(whole.tails[1]))
+    # where both ends differ between components, there may be gaps between these
+    known = whole.tails is not None and not (
+        isinstance(whole.low, Tensor) and isinstance(whole.high, Tensor)
+    )
+    tails = (heaviest(whole.tails[0]), heaviest(whole.tails[1])) if whole.tails and known else None
     return DistributionLine(
         # a narrow component changes the density as a kink does: the nodes crowd at each of them
         log_density, tuple(tensors), low, high, breakpoints, has_kinks=True, tails=tails,
