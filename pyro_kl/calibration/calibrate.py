@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_all_start_methods, get_context
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..messages import see
+from ..svi.progress import DELAY, interval, is_shown, new_bar
+from ..svi.random_state import random_state_kept
 from .calibration import Calibration
-from .simulate import Simulation
-
-Ranks = dict[str, list[int]]
+from .kept import Kept, Ranks
+from .processes import TaskError, forked, one_by_one
+from .simulate import Refused, Simulation
+from .sites import Sites
 
 
 def calibrate(
@@ -28,7 +30,7 @@ def calibrate(
     processes: int = 1,
     path: str | Path | None = None,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool | None = None,
     **kwargs: Any,
 ) -> Calibration:
     """Simulate data from the model's own prior many times, and fit each: are the fits calibrated?
@@ -40,25 +42,31 @@ def calibrate(
 
     Args:
         model: the model, with data of the right shapes; they are replaced by simulated ones.
-        fit: a function of a model, which fits a guide to it and returns the guide. The model that
-            it is given takes the same arguments as `model` and observes simulated data.
+        fit: a function of a model, which fits a new guide to it and returns the guide. The model
+            that it is given takes the same arguments as `model` and observes simulated data. A
+            guide that reads the data has to take them from there: `args` stay as they are.
         *args: positional arguments of model and guide.
         num_simulations: how many fits.
         num_draws: of each fitted guide, among which the ranks are found.
         processes: how many fits at a time, each in a process of its own. It needs fork, which
             Windows lacks.
-        path: a file that keeps the ranks of each simulation; a run that was stopped goes on from
-            there. None keeps nothing.
-        seed: simulation i has the seed `seed` + i, however many processes there are.
-        progress: whether to show a bar, if tqdm is installed.
+        path: a file that keeps the ranks of each simulation; a run that was stopped, or had fewer
+            simulations, goes on from there. None keeps nothing.
+        seed: simulation i has the seed `seed` + i, and each fit has one thread, so that the ranks
+            are the same for any number of processes. Random generators, Pyro's parameters and the
+            number of threads are afterwards what they were.
+        progress: whether to show a progress bar on standard error, if it takes longer than two
+            seconds; None shows it on a terminal and in a notebook. It needs tqdm.
         **kwargs: keyword arguments of model and guide.
 
     Returns:
-        Ranks and p-values of each latent.
+        Ranks and p-values of each latent that the guide draws. `pyro_kl.plot.ranks` draws them.
 
     Raises:
-        ValueError: fewer than 10 simulations; the model has a factor, or observes nothing; the
-            file has simulations of other settings.
+        RuntimeError: a simulation failed; the message says which one, and its seed.
+        ValueError: fewer than 10 simulations; the model has a factor, a plate with a subsample, a
+            masked latent or sites of different scales, or observes nothing; the guide lacks a
+            latent, or reads the data from `args`; the file has simulations of other settings.
 
     Reference:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018), "Validating Bayesian inference
@@ -75,95 +83,97 @@ def calibrate(
         >>> found["z"].verdict
         'too narrow'
     """
-    if num_simulations < 10:
-        raise ValueError(
-            f"num_simulations={num_simulations} has to be at least 10." + see("option")
-        )
-    simulation = Simulation(model, fit, args, kwargs, num_draws)
-    kept = _Kept(None if path is None else Path(path), {"seed": seed, "num_draws": num_draws})
-    left = [i for i in range(num_simulations) if i not in kept.ranks]
-    for i, ranks in _shown(_run(simulation, seed, left, processes), len(left), progress):
-        kept.add(i, ranks)
+    _check(num_simulations, num_draws, processes)
+    with random_state_kept(), _one_thread():
+        sites = Sites.of(model, args, kwargs)
+        settings = {"seed": seed, "num_draws": num_draws, "latents": sites.shapes}
+        kept = Kept(None if path is None else Path(path), settings)
+        simulation = Simulation(model, fit, args, kwargs, num_draws, sites)
+        left = [i for i in range(num_simulations) if i not in kept.ranks]
+        steps = _run(simulation, seed, left, processes)
+        with closing(steps), _bar(num_simulations, len(left), progress) as advance:
+            for i, ranks in steps:
+                kept.add(i, ranks)
+                advance()
     found = [kept.ranks[i] for i in range(num_simulations)]
-    return Calibration.of(found, num_draws)
+    return Calibration.of(sites.shapes, found, num_draws, sites.summed_out)
+
+
+def _check(num_simulations: int, num_draws: int, processes: int) -> None:
+    for name, value, least in (
+        ("num_simulations", num_simulations, 10),
+        ("num_draws", num_draws, 1),
+        ("processes", processes, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{name}={value} has to be at least {least}." + see("option"))
+    if processes > 1 and "fork" not in get_all_start_methods():
+        raise ValueError(f"processes={processes} needs fork, which is not here." + see("option"))
+    if processes > 1 and torch.cuda.is_initialized():
+        raise ValueError(
+            f"processes={processes} forks this process, which has used CUDA, and CUDA does not "
+            "survive that: use processes=1." + see("option")
+        )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The sums of several threads are rounded in another way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _run(
     simulation: Simulation, seed: int, numbers: list[int], processes: int
-) -> Iterator[tuple[int, Ranks]]:
+) -> Generator[tuple[int, Ranks], None, None]:
     """The ranks of each simulation, in the order in which they are done."""
-    if processes <= 1:
-        with torch.random.fork_rng():
-            for i in numbers:
-                yield i, simulation.run(seed + i)
-        return
-    if "fork" not in get_all_start_methods():
-        raise ValueError(f"processes={processes} needs fork, which is not here." + see("option"))
-    # a model of a notebook can be forked and not pickled
-    context = get_context("fork")
-    _FORKED.append((simulation, seed))
+
+    def task(number: int) -> Ranks:
+        return simulation.run(seed + number)
+
     try:
-        # with one thread: a pool of OpenMP's threads does not survive a fork
-        with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
-                futures = {pool.submit(_one, i): i for i in numbers}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+        if processes == 1:
+            yield from one_by_one(task, numbers)
+        else:
+            yield from forked(task, numbers, processes)
+    except TaskError as failed:
+        if isinstance(failed.error, Refused):
+            raise ValueError(str(failed.error)) from None
+        own = seed + failed.number
+        raise RuntimeError(
+            f"Simulation {failed.number} (seed {own}) failed with "
+            f"{type(failed.error).__name__}: {failed.error}. To look at it alone, call "
+            f"calibrate(..., seed={own}), which begins with it." + see("calibration")
+        ) from failed.error
+
+
+@contextmanager
+def _bar(total: int, left: int, progress: bool | None) -> Iterator[Callable[[], None]]:
+    """A bar for fits that take longer than two seconds; what is yielded counts one more."""
+    shown, bar, start = is_shown(progress), None, time.monotonic()
+    done, due = total - left, start + DELAY
+
+    def draw() -> None:
+        nonlocal bar
+        if bar is None:
+            bar = new_bar(total=total, initial=total - left, desc="calibrate", unit="fit")
+            bar.start_t = bar.last_print_t = start
+        bar.update(done - bar.n)
+
+    def advance() -> None:
+        nonlocal done, due
+        done += 1
+        if shown and time.monotonic() >= due:
+            draw()
+            due = time.monotonic() + interval()
+
+    try:
+        yield advance
     finally:
-        _FORKED.pop()
-
-
-#: What the processes of a pool have from their parent.
-_FORKED: list[tuple[Simulation, int]] = []
-
-
-def _one(i: int) -> Ranks:
-    simulation, seed = _FORKED[-1]
-    return simulation.run(seed + i)
-
-
-def _shown(steps: Iterator[Any], total: int, progress: bool) -> Iterator[Any]:
-    """The steps, with a bar."""
-    if progress and total:
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            return steps
-        return iter(tqdm(steps, total=total, desc="calibrate"))
-    return steps
-
-
-class _Kept:
-    """The ranks that are known, in memory and in a file of JSON lines."""
-
-    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
-        self.ranks: dict[int, Ranks] = {}
-        self._path = path
-        if path is None:
-            return
-        if not path.exists():
-            path.write_text(json.dumps(settings) + "\n")
-            return
-        text = path.read_text()
-        head, *lines = text.splitlines()
-        if json.loads(head) != settings:
-            raise ValueError(
-                f"{path} has simulations of {head}, not of {json.dumps(settings)}: give another "
-                "path." + see("calibration")
-            )
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the run was stopped while it wrote
-                continue
-            self.ranks[row["simulation"]] = row["ranks"]
-        if not text.endswith("\n"):
-            path.write_text(text + "\n")
-
-    def add(self, i: int, ranks: Ranks) -> None:
-        """Keep the ranks of a simulation."""
-        self.ranks[i] = ranks
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"simulation": i, "ranks": ranks}) + "\n")
+        if bar is not None:
+            draw()
+            bar.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 from ..messages import see
 from ..results.result import Result
 from ..results.table import Table
-from .uniformity import p_values
+from .uniformity import p_value, statistic
 
 #: Below this p-value a fit is not calibrated.
 LEVEL = 0.05
-#: A mean or a variance of the ranks this many standard errors off has a name.
-_TOLD = 3.0
+#: Of ranks that are not uniform, a mean or a variance this many standard errors off has a name.
+_TOLD = 2.5
 
 
 @dataclass(frozen=True)
@@ -26,44 +26,58 @@ class SiteCalibration:
 
     Attributes:
         site: name of the site.
+        shape: of its value.
         ranks: of each simulation, for each element; nested lists.
+        worst: index of the element whose ranks are furthest from uniform.
         p_value: that uniform ranks are this far off at some element, by Bonferroni's bound.
-        bias: mean of the ranks' fractions minus 1/2, of the element that is furthest off: above
-            0 the guide's draws are too small.
-        spread: standard deviation of the fractions relative to a uniform one, of the element that
-            is furthest off: above 1 the guide is too narrow.
+        bias: mean of the ranks' fractions minus 1/2, of the worst element: above 0 the guide's
+            draws are too small.
+        spread: standard deviation of the fractions relative to a uniform one, of the worst
+            element: above 1 the guide is too narrow.
         verdict: in words.
     """
 
     site: str
+    shape: tuple[int, ...]
     ranks: list[list[int]]
+    worst: tuple[int, ...]
     p_value: float
     bias: float
     spread: float
     verdict: str
 
     @classmethod
-    def of(cls, site: str, ranks: list[list[int]], num_draws: int) -> SiteCalibration:
+    def of(
+        cls, site: str, shape: tuple[int, ...], ranks: list[list[int]], num_draws: int
+    ) -> SiteCalibration:
         """From the ranks of each simulation."""
         found = np.asarray(ranks)
-        count = len(found)
-        p = p_values(found, num_draws)
-        fractions = (found + 0.5) / (num_draws + 1)
-        bias = fractions.mean(0) - 0.5
-        spread = ((fractions - 0.5) ** 2).mean(0) * 12
-        worst = int(p.argmin())
+        count, elements = found.shape
+        off = statistic(found, num_draws)
+        worst = int(off.argmin())
+        p = min(1.0, elements * p_value(float(off[worst]), count, num_draws))
+        fractions = (found[:, worst] + 0.5) / (num_draws + 1) - 0.5
+        bias, spread = fractions.mean(), (fractions**2).mean() * 12
         # 1/12 is the variance of a uniform fraction, 1/180 that of its squared deviation
-        z_bias = bias[worst] * math.sqrt(12 * count)
-        z_spread = (spread[worst] - 1) / 12 * math.sqrt(180 * count)
-        p_value = min(1.0, float(p.min()) * len(p))
+        z_bias = bias * math.sqrt(12 * count)
+        z_spread = (spread - 1) / 12 * math.sqrt(180 * count)
         return cls(
             site,
+            shape,
             ranks,
-            p_value,
-            float(bias[worst]),
-            math.sqrt(float(spread[worst])),
-            _words(z_bias, z_spread) if p_value < LEVEL else "calibrated",
+            tuple(map(int, np.unravel_index(worst, shape))),
+            p,
+            float(bias),
+            math.sqrt(spread),
+            _words(z_bias, z_spread) if p < LEVEL else "calibrated",
         )
+
+    @property
+    def element(self) -> str:
+        """The worst element and the number of all of them, in words; empty where there is one."""
+        if not self.worst:
+            return ""
+        return f"[{','.join(map(str, self.worst))}] of {math.prod(self.shape)}"
 
 
 def _words(z_bias: float, z_spread: float) -> str:
@@ -83,20 +97,28 @@ class Calibration(Result):
         sites: a `SiteCalibration` for each latent.
         num_simulations: how many fits.
         num_draws: of each fitted guide.
+        summed_out: latents without ranks, since the model marks them for enumeration.
     """
 
     sites: tuple[SiteCalibration, ...]
     num_simulations: int
     num_draws: int
+    summed_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, found: Sequence[dict[str, list[int]]], num_draws: int) -> Calibration:
-        """From the ranks of each simulation."""
+    def of(
+        cls,
+        shapes: Mapping[str, tuple[int, ...]],
+        found: Sequence[Mapping[str, list[int]]],
+        num_draws: int,
+        summed_out: tuple[str, ...] = (),
+    ) -> Calibration:
+        """From the shape of each latent, and its ranks in each simulation."""
         sites = tuple(
-            SiteCalibration.of(name, [ranks[name] for ranks in found], num_draws)
-            for name in found[0]
+            SiteCalibration.of(name, shape, [ranks[name] for ranks in found], num_draws)
+            for name, shape in shapes.items()
         )
-        return cls(sites, len(found), num_draws)
+        return cls(sites, len(found), num_draws, summed_out)
 
     @property
     def p_value(self) -> float:
@@ -128,7 +150,7 @@ class Calibration(Result):
     def _table(self) -> Table:
         rows = [
             [
-                row.site, str(len(row.ranks[0])), f"{row.p_value:.3g}", f"{row.bias:+.3f}",
+                row.site, row.element, f"{row.p_value:.3g}", f"{row.bias:+.3f}",
                 f"{row.spread:.2f}", row.verdict,
             ]
             for row in self.sites
@@ -143,15 +165,18 @@ class Calibration(Result):
             f"latents {self.p_value:.3g}",
             whole,
         ]
-        return Table(_HEADER, rows, "lrrrrl", notes, _MEANINGS)
+        if self.summed_out:
+            notes.append(f"Summed out, without ranks: {', '.join(self.summed_out)}.")
+        return Table(_HEADER, rows, "llrrrl", notes, _MEANINGS)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each latent."""
         return [asdict(row) for row in self.sites]
 
 
-_HEADER = ["site", "elements", "p-value", "bias", "spread", "verdict"]
+_HEADER = ["site", "worst element", "p-value", "bias", "spread", "verdict"]
 _MEANINGS = {
+    "worst element": "the one whose ranks are furthest from uniform; bias and spread are its own",
     "p-value": "that ranks of the true posterior are so far from uniform",
     "bias": "mean rank minus 1/2: above 0 the guide's draws are too small",
     "spread": "sd of the ranks relative to uniform ones: above 1 the guide is too narrow",

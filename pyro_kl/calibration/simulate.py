@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..elbo.traces import is_deterministic, is_factor
 from ..messages import see
+from ..svi.random_state import random_state_kept
+from .sites import Sites
+
+
+class Refused(Exception):
+    """The guides that are fitted cannot be calibrated; no other simulation would help."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Simulation:
         args: of the model and the guide.
         kwargs: of the model and the guide.
         num_draws: of the guide, among which a rank is found.
+        sites: of the model.
     """
 
     model: Callable[..., Any]
@@ -33,6 +38,7 @@ class Simulation:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     num_draws: int
+    sites: Sites
 
     def run(self, seed: int) -> dict[str, list[int]]:
         """Latent -> the rank of each of its elements among the guide's draws.
@@ -41,40 +47,97 @@ class Simulation:
             seed: of all random numbers, so that a simulation does not depend on those before it.
         """
         pyro.set_rng_seed(seed)
-        pyro.clear_param_store()
-        free = poutine.uncondition(self.model)
-        with torch.no_grad():
-            truth = poutine.trace(free).get_trace(*self.args, **self.kwargs)
-        latents, data = self._parts(truth)
-        guide = self.fit(poutine.condition(free, data=data))
+        with pyro.get_param_store().scope():
+            free = poutine.uncondition(self.model)
+            with torch.no_grad():
+                truth: Any = poutine.trace(free).get_trace(*self.args, **self.kwargs)
+            data = {name: truth.nodes[name]["value"] for name in self.sites.observed}
+            latents = {name: truth.nodes[name]["value"].cpu() for name in self.sites.shapes}
+            guide = self.fit(poutine.condition(free, data=data))
+            if not callable(guide):
+                raise Refused(
+                    f"fit returned {type(guide).__name__}, and not a guide." + see("calibration")
+                )
+            with torch.no_grad():
+                self._check_arguments(guide, data, seed)
+                return self._ranks(guide, latents)
+
+    def _ranks(
+        self, guide: Callable[..., Any], latents: dict[str, Tensor]
+    ) -> dict[str, list[int]]:
         ranks = {name: torch.zeros(x.shape, dtype=torch.long) for name, x in latents.items()}
-        with torch.no_grad():
-            for _ in range(self.num_draws):
-                drawn: Any = poutine.trace(guide).get_trace(*self.args, **self.kwargs)
-                for name, value in latents.items():
-                    ranks[name] += _below(drawn.nodes[name]["value"], value)
+        # among n draws equal to a value its rank is uniform on 0 ... n
+        places = {name: torch.rand(x.shape) for name, x in latents.items()}
+        for _ in range(self.num_draws):
+            drawn = self._draw(guide, self.args, self.kwargs)
+            for name, value in latents.items():
+                tied = (drawn[name] == value) & (torch.rand(value.shape) < places[name])
+                ranks[name] += (drawn[name] < value) | tied
         return {name: rank.reshape(-1).tolist() for name, rank in ranks.items()}
 
-    def _parts(self, truth: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The values of latents, and those that are data of the model."""
-        observed: Any = poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
-        latents: dict[str, Tensor] = {}
-        data: dict[str, Tensor] = {}
-        for name, node in observed.nodes.items():
-            if node["type"] != "sample" or site_is_subsample(node) or is_deterministic(node):
-                continue
-            if is_factor(node):
-                raise ValueError(
-                    f"The model has the factor {name}, from which no data can be simulated."
-                    + see("calibration")
+    def _draw(
+        self, guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """One draw of each latent."""
+        nodes: Any = poutine.trace(guide).get_trace(*args, **kwargs).nodes
+        missing = [name for name in self.sites.shapes if name not in nodes]
+        if missing:
+            raise Refused(
+                f"The guide does not draw {', '.join(missing)}, which therefore has no rank. "
+                "Sample it in the guide. If it is summed out, give calibrate() the model that "
+                "marks it for enumeration (config_enumerate)." + see("site-only-in-model")
+            )
+        drawn: dict[str, Tensor] = {name: nodes[name]["value"].cpu() for name in self.sites.shapes}
+        for name, value in drawn.items():
+            if tuple(value.shape) != self.sites.shapes[name]:
+                raise Refused(
+                    f"{name} has shape {self.sites.shapes[name]} in the model and "
+                    f"{tuple(value.shape)} in the guide." + see("calibration")
                 )
-            (data if node["is_observed"] else latents)[name] = truth.nodes[name]["value"]
-        if not data:
-            raise ValueError("The model observes nothing." + see("calibration"))
-        return latents, data
+            if value.isnan().any():
+                raise ValueError(f"The fitted guide draws nan at {name}." + see("loss-not-finite"))
+        return drawn
+
+    def _check_arguments(
+        self, guide: Callable[..., Any], data: dict[str, Tensor], seed: int
+    ) -> None:
+        """Raise if other data in the arguments change what the guide draws.
+
+        It is called with the arguments of the user, which hold the data that were not simulated.
+        """
+        old = {id(value): data[name] for name, value in self.sites.observed.items()}
+        args, kwargs = _replaced(self.args, old), _replaced(self.kwargs, old)
+        if not any(id(x) in old for x in _leaves((self.args, self.kwargs))):
+            return
+        draws = []
+        with random_state_kept():
+            for given in ((self.args, self.kwargs), (args, kwargs)):
+                pyro.set_rng_seed(seed)
+                draws.append(self._draw(guide, *given))
+        reads = [name for name, value in draws[0].items() if not value.equal(draws[1][name])]
+        if reads:
+            raise Refused(
+                f"The guide draws {', '.join(reads)} from the data in its arguments, and these "
+                "are not the simulated data. Let fit() take the data from the model that it is "
+                "given, and return a guide that uses them." + see("calibration")
+            )
 
 
-def _below(drawn: Tensor, value: Tensor) -> Tensor:
-    """1 where a draw is below the value; a coin is tossed where they are equal."""
-    coin = torch.rand(value.shape) < 0.5
-    return ((drawn < value) | ((drawn == value) & coin)).long()
+def _leaves(given: Any) -> Iterator[Any]:
+    """What arguments hold, also in lists and dictionaries."""
+    if isinstance(given, (list, tuple, dict)):
+        for x in given.values() if isinstance(given, dict) else given:
+            yield from _leaves(x)
+    else:
+        yield given
+
+
+def _replaced(given: Any, new: dict[int, Tensor]) -> Any:
+    """Arguments in which some tensors, by their ids, are replaced."""
+    if id(given) in new:
+        return new[id(given)]
+    if type(given) in (list, tuple):
+        return type(given)(_replaced(x, new) for x in given)
+    if type(given) is dict:
+        return {key: _replaced(x, new) for key, x in given.items()}
+    return given

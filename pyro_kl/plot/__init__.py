@@ -8,10 +8,12 @@ is drawn, not before.
 
 from .coefficients import coefficients
 from .convergence import convergence
+from .divergences import divergences
 from .elbo_terms import elbo_terms
 from .kl_integrand import kl_integrand
 from .kl_matrix import kl_matrix
 from .prior_posterior import prior_posterior
+from .ranks import ranks
 from .reward_against_kl import reward_against_kl
 from .site_kls import site_kls
 from .training import TrainingHistory, training
@@ -20,10 +22,12 @@ __all__ = [
     "TrainingHistory",
     "coefficients",
     "convergence",
+    "divergences",
     "elbo_terms",
     "kl_integrand",
     "kl_matrix",
     "prior_posterior",
+    "ranks",
     "reward_against_kl",
     "site_kls",
     "training",

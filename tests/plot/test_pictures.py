@@ -120,7 +120,7 @@ def areas_of(ax):
 @pytest.fixture(
     params=[
         "kl_integrand", "training", "elbo_terms", "prior_posterior", "convergence", "kl_matrix",
-        "reward_against_kl", "site_kls", "coefficients",
+        "reward_against_kl", "site_kls", "coefficients", "divergences",
     ]
 )  # fmt: skip
 def draw(request, report, posterior):
@@ -135,6 +135,7 @@ def draw(request, report, posterior):
         "reward_against_kl": lambda ax=None: plot.reward_against_kl([1.0], [2.0], ax=ax),
         "site_kls": lambda ax=None: plot.site_kls(report, ax=ax),
         "coefficients": lambda ax=None: plot.coefficients(posterior, ax=ax),
+        "divergences": lambda ax=None: plot.divergences(lambda _: (p, q), [0, 1], ax=ax),
     }[request.param]
 
 
