@@ -30,11 +30,11 @@ from ..registry.tensors import own_copy, promoted
 from ..wrappers.masked import unmasked
 from . import sums
 from .estimate import Estimate
+from .found import Found
 from .kl import kl
 from .mixtures import check_operands
 from .on_line import check_is_number, two_densities
 from .panel_integrals import integrated
-from .renyi import Found
 from .rows import missing_rows
 
 #: Classes whose own `entropy` keeps its digits in float64.

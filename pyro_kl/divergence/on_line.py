@@ -34,8 +34,8 @@ class TwoDensities:
     Attributes:
         shape: the batch shape of both.
         same_support: the rows where the ends of both supports are equal.
-        inside: whether p's support is inside of q's in all rows.
-        around: whether q's support is inside of p's in all rows.
+        inside: the rows where p's support is inside of q's.
+        around: the rows where q's support is inside of p's.
         apart: the rows where no point is inside of both supports.
     """
 
@@ -64,8 +64,9 @@ class TwoDensities:
             for x in ends
         )
         self.same_support = (low == q_low) & (high == q_high)
-        self.inside = bool(((low >= q_low) & (high <= q_high)).all())
-        self.around = bool(((low <= q_low) & (high >= q_high)).all())
+        self.inside = (low >= q_low) & (high <= q_high)
+        self.around = (low <= q_low) & (high >= q_high)
+        self._all_inside = bool(self.inside.all())
         self._q_ends = q_low, q_high
         self._ends_differ = low != q_low, high != q_high
         left, right = torch.maximum(low, q_low), torch.minimum(high, q_high)
@@ -94,7 +95,7 @@ class TwoDensities:
         point = image_of(
             self._maps, self._mass.at(torch.where(outside, self._safe, y), *self._own)
         )
-        if not self.inside:  # a point knows its distances from ends further out only
+        if not self._all_inside:  # a point knows its distances from ends further out only
             point = Point(point.x, point.log_slope, log_size=point.log_size)
         log_q = self._other.log_density(point, *self._other.tensors) + point.log_slope
         log_p = self._line.log_density(start, *self._own) + start.log_slope

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ..registry.shapes import nan_rows
 from ..registry.subclasses import class_of
 from ..registry.tensors import is_foreign, made_of, tensors_in
 from ..wrappers.transformed.rules import base_and_transforms, mapped
+from .found import Found
 
 
 def rows_of(distribution: Any, shape: torch.Size, index: Tensor) -> Distribution | None:
@@ -69,3 +70,43 @@ def missing_rows(distribution: Any) -> Tensor:
     for x in tensors_in(maps):
         rows = rows | x.detach().isnan()
     return rows
+
+
+def in_groups(
+    p: Distribution,
+    q: Distribution,
+    groups: Sequence[Tensor],
+    elsewhere: Tensor,
+    of_group: Callable[[Distribution, Distribution], Found | None],
+) -> Found | None:
+    """What is found of each group of rows by itself; None if rows cannot be taken out.
+
+    Args:
+        p: the first distribution.
+        q: the second one.
+        groups: masks of the rows of each.
+        elsewhere: the values of the rows in no group.
+        of_group: finds values and errors of the rows of one group.
+    """
+    shape, found = elsewhere.shape, None
+    value, error, nodes = (
+        elsewhere.reshape(-1),
+        torch.zeros(elsewhere.numel(), dtype=torch.float64),
+        0,
+    )
+    for group in groups:
+        index = torch.nonzero(group.reshape(-1))[:, 0]
+        if not index.numel():
+            continue
+        some = rows_of(p, shape, index), rows_of(q, shape, index)
+        if some[0] is None or some[1] is None:
+            return None
+        found = of_group(some[0], some[1])
+        if found is None:
+            return None
+        own = torch.zeros_like(found.value) if found.error is None else found.error
+        value = value.index_put((index,), found.value.to(value.dtype))
+        error, nodes = error.index_put((index,), own), max(nodes, found.nodes)
+    return found and found._replace(
+        value=value.reshape(shape), error=error.reshape(shape), nodes=nodes
+    )

@@ -40,7 +40,8 @@ def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
     """With v = q.rate / p.rate - 1: log(1 + (1 - a) v) / (1 - a) - log(1 + v)."""
     v = ratio_minus_one(q["rate"], p["rate"])
     finite = ~(1 + (1 - alpha) * v <= 0)
-    return torch.where(finite, log_gap(torch.where(finite, v, 0.0), alpha), math.inf)
+    v, log_ratio = torch.where(finite, v, 0.0), (torch.log(q["rate"]) - torch.log(p["rate"]))
+    return torch.where(finite, log_gap(v, alpha, log_ratio), math.inf)
 
 
 exponential = declare(

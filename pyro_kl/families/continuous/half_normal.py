@@ -55,7 +55,8 @@ def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
     """That of two Normals of equal means."""
     v = squared_ratio_minus_one(p["scale"], q["scale"])
     finite = ~(1 + (1 - alpha) * v <= 0)
-    return torch.where(finite, 0.5 * log_gap(torch.where(finite, v, 0.0), alpha), math.inf)
+    v, log_ratio = torch.where(finite, v, 0.0), 2 * (torch.log(p["scale"]) - torch.log(q["scale"]))
+    return torch.where(finite, 0.5 * log_gap(v, alpha, log_ratio), math.inf)
 
 
 half_normal = declare(

@@ -64,7 +64,8 @@ def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
     d = (p["loc"] - q["loc"]) / q["scale"]
     finite = ~(1 + (1 - alpha) * v <= 0)
     v = torch.where(finite, v, 0.0)
-    value = log_gap(v, alpha) + alpha * d * d / (1 + (1 - alpha) * v)
+    log_ratio = 2 * (torch.log(p["scale"]) - torch.log(q["scale"]))
+    value = log_gap(v, alpha, log_ratio) + alpha * d * d / (1 + (1 - alpha) * v)
     return torch.where(finite, 0.5 * value, math.inf)
 
 

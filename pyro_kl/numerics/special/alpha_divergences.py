@@ -138,15 +138,24 @@ def jensen_shannon_share(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.exp(log_p) * torch.where(some, gap, torch.where(only_p, math.log(2), 0.0))
 
 
-def log_gap(v: Tensor, alpha: float) -> Tensor:
+def log_gap(v: Tensor, alpha: float, log_ratio: Tensor | None = None) -> Tensor:
     """log(1 + b v) / b - log(1 + v) for b = 1 - a: never negative, of second order in v.
 
     It is twice Renyi's divergence of two Normals of equal means, with v the ratio of their
     variances minus 1, and that of two Exponentials, with v the ratio of q's rate to p's minus 1.
     For a = 1 it is v - log(1 + v). It is defined where 1 + b v > 0.
+
+    Args:
+        v: the ratio minus 1, with its own digits where it is small.
+        alpha: a, above 0.
+        log_ratio: log(1 + v), which v has lost where it has rounded to -1.
     """
     beta = 1 - alpha
     if beta == 0.0:
-        return -log1pmx(v)
-    # the terms of first order cancel analytically
-    return log1pmx(beta * v) / beta - log1pmx(v)
+        # the terms of first order cancel analytically
+        close, first_order = -log1pmx(v), v
+    else:
+        close, first_order = log1pmx(beta * v) / beta - log1pmx(v), torch.log1p(beta * v) / beta
+    return (
+        close if log_ratio is None else torch.where(v.abs() < 0.5, close, first_order - log_ratio)
+    )

@@ -1,0 +1,122 @@
+"""Renyi's divergence of two univariate distributions: the integral of p^alpha q^(1 - alpha)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
+from ..wrappers.circle import check_one_turn, period_of
+from .found import Found
+from .on_line import TwoDensities, check_is_number, two_densities
+from .panel_integrals import integrated
+from .rows import in_groups, missing_rows
+
+#: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
+_FAR = 0.5
+_SOURCE = "p^alpha q^(1 - alpha) over p's support"
+#: An absolute error that suffices where the integrand changes its sign.
+_FLOOR = 1e-15
+#: Mass of q's that the panels may miss: as much is lost by rounding.
+_ROUNDED = 1e-13
+
+
+def renyi_by_integral(p: Distribution, q: Distribution, alpha: float) -> Found | None:
+    """The divergence of order alpha; None if too little is known of p or q.
+
+    Rows where it is infinite, or where a parameter is nan, are left out of the integral.
+    """
+    check_one_turn(p, q)
+    densities = None if alpha == math.inf else two_densities(p, q)
+    if densities is None:
+        return None
+    unknown = (missing_rows(p) | missing_rows(q)).expand(densities.shape)
+    infinite = densities.apart & ~unknown
+    if alpha > 1:
+        infinite = ~densities.powers_are_finite(alpha, ~unknown) & ~unknown
+    exchanged = _is_exchanged(densities, alpha, period_of(p) is not None)
+    rest, inside = ~(unknown | infinite), densities.inside
+    groups = [rest & inside & ~exchanged, rest & ~inside & ~exchanged, rest & exchanged]
+    elsewhere = torch.where(unknown, math.nan, math.inf).to(torch.float64)
+    if not bool(rest.any()):
+        reason = "q's tail is too light for p's, or q lacks mass of p's"
+        return Found(elsewhere, "infinite", reason)
+    if not any(bool(group.all()) for group in groups):
+        found = in_groups(p, q, groups, elsewhere, lambda p, q: renyi_by_integral(p, q, alpha))
+        if found is not None:
+            return found
+    elif bool(groups[2].all()):
+        found = renyi_by_integral(q, p, 1 - alpha)
+        return found and found.changed(lambda x: alpha / (1 - alpha) * x)
+    value, error, nodes = _integral(densities, alpha)
+    check_is_number("Renyi", p, q, value, unknown)
+    value, error = torch.where(rest, value, elsewhere), torch.where(rest, error, 0.0)
+    return Found(value, "quadrature", _SOURCE, error, nodes)
+
+
+def _is_exchanged(densities: TwoDensities, alpha: float, on_circle: bool) -> Tensor:
+    """The rows that are integrated on q's line: (1 - a) D(p, q, a) = a D(q, p, 1 - a).
+
+    These are the rows where q's support is inside of p's. Where no support is inside of the other,
+    or both are equal, it depends on the order: the terms keep their digits from 1/2 on.
+    """
+    if not 0 < alpha < 1:
+        return torch.zeros_like(densities.inside)
+    exchanged = densities.around & ~densities.inside
+    # the density of angles is that of one turn on the line of these angles only
+    if alpha < 0.5 and not on_circle:
+        exchanged = exchanged | ~densities.inside | densities.same_support
+    return exchanged
+
+
+def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, int]:
+    """Value, error and nodes: from the log of the integral, or near 0 from what it lacks of 1."""
+    log_power = densities.log_power(alpha)
+    peak = densities.peak(log_power)
+    top = torch.where(peak.top.isfinite(), peak.top, 0.0)
+    kinks, edges = densities.kinks(), densities.edges()
+    whole = integrated(lambda y: [torch.exp(log_power(y) - top)], [peak], kinks, edges=edges)
+    total = whole.value[0].clamp(min=1e-300)
+    log_total = top + torch.log(total)
+    value = log_total / (alpha - 1)
+    error = whole.error[0] / total.detach() / abs(1 - alpha)
+    near = (log_total.detach().abs() < _FAR).logical_and(torch.tensor(alpha > 0))
+    if not bool(near.all()) and alpha > 0:
+        # where p's density is off by a factor, so is its power
+        error = error + alpha / abs(1 - alpha) * densities.missing_mass(kinks)
+    if not bool(near.any()):
+        return value, error, whole.nodes
+
+    def terms(y: Tensor) -> list[Tensor]:
+        log_p, log_q, _ = densities(y)
+        # where both have one support, the terms lack nothing of first order
+        covered = renyi_terms(log_p, log_q, alpha)
+        term = torch.where(densities.same_support, covered, _signed(log_p, log_q, alpha))
+        return [torch.where(near, term, 0.0), torch.exp(log_q)]
+
+    peaks = [peak, densities.peak(densities.log_p), densities.peak(densities.log_q)]
+    floor = 0.0 if bool(densities.same_support.all()) else _FLOOR
+    lack = integrated(terms, peaks, kinks, floor, edges)
+    # q's mass beyond the panels, where p has none: q / (1 - alpha) times 1 - alpha
+    beyond = torch.where(densities.same_support, 1 - lack.value[1], 0.0)
+    total = lack.value[0] + torch.where(beyond.detach().abs() > _ROUNDED, beyond, 0.0)
+    close = renyi_of_sum(total, alpha)
+    off = lack.error[0] / (1 - (1 - alpha) * total.detach())
+    nodes = max(whole.nodes, lack.nodes)
+    return torch.where(near, close, value), torch.where(near, off, error), nodes
+
+
+def _signed(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+    """(p - p^a q^(1 - a)) / (1 - a), whose integral is that of the terms as p's is 1."""
+    beta = 1 - alpha
+    inside = ~(torch.isneginf(log_p) | torch.isneginf(log_q))
+    lp, lq = torch.where(inside, log_p, 0.0), torch.where(inside, log_q, 0.0)
+    r = beta * (lq - lp)
+    near = r.abs() < 1
+    power = torch.exp(alpha * lp + beta * lq)
+    p = torch.exp(lp)
+    value = torch.where(near, -p * torch.expm1(torch.where(near, r, 0.0)), p - power) / beta
+    return torch.where(inside, value, torch.exp(log_p) / beta)

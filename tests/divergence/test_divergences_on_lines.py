@@ -1,0 +1,111 @@
+"""Integrals of Renyi's and of Jensen and Shannon's divergence where they are difficult."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pyro.distributions import AffineBeta, Logistic
+from torch.distributions import (
+    Beta,
+    Cauchy,
+    Chi2,
+    Exponential,
+    HalfNormal,
+    LogNormal,
+    Normal,
+    StudentT,
+    TransformedDistribution,
+    Uniform,
+    VonMises,
+    transforms,
+)
+
+import pyro_kl
+
+pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
+
+
+def number(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def of(cls, *parameters):
+    return cls(*(number(x) for x in parameters))
+
+
+# Gil, Alajaji & Linder (2013), table 2, at 30 digits (mpmath).
+NARROW = [
+    (of(Normal, 0.0, 1e-9), of(Normal, 0.0, 1.0), 20.030118656386467),
+    (of(Normal, 0.0, 1e-8), of(Normal, 0.0, 1e8), 36.148214307344794),
+    (of(LogNormal, 0.0, 1e-6), of(LogNormal, 0.0, 1.0), 13.122363377405328),
+    (of(HalfNormal, 0.2), of(HalfNormal, 15.0), 3.6245186949535464),
+    (of(Exponential, 1e8), of(Exponential, 1.0), 17.034386402832475),
+]
+
+
+@pytest.mark.parametrize(("p", "q", "value"), NARROW)
+def test_scales_of_different_sizes(p, q, value):
+    assert float(pyro_kl.renyi(p, q, 0.5)) == pytest.approx(value, rel=1e-14)
+    assert float(pyro_kl.renyi(q, p, 0.5)) == pytest.approx(value, rel=1e-14)
+
+
+# Integrals at 30 digits (mpmath).
+HEAVY = [
+    (of(Normal, 0.0, 1.0), of(Cauchy, 1.5, 0.4), 0.5, 0.72968629403992810),
+    (
+        of(Logistic, -4.935290327702665, 1.2998022599394918),
+        of(StudentT, 0.6271529387812299, 0.2746993298493826, 0.41345503408213335),
+        0.9,
+        2.3184819502134264,
+    ),
+]
+
+
+@pytest.mark.parametrize(("p", "q", "alpha", "value"), HEAVY)
+def test_mass_of_q_beyond_the_panels(p, q, alpha, value):
+    assert float(pyro_kl.renyi(p, q, alpha)) == pytest.approx(value, rel=1e-13)
+    factor = (1 - alpha) / alpha
+    assert float(pyro_kl.renyi(q, p, 1 - alpha)) == pytest.approx(factor * value, rel=1e-13)
+
+
+def test_mass_that_floats_do_not_reach():
+    """Half of the mass of the first lies below 1e-300."""
+    found = pyro_kl.jensen_shannon(of(Chi2, 0.00109258), of(Chi2, 43.2409))
+    assert abs(float(found) - 0.6931462495) < float(found.error)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.5, 0.7])
+def test_angles_against_a_distribution_on_the_line(alpha):
+    p, q = of(VonMises, 0.0, 1.0), of(Normal, 0.0, 1.0)
+    x = torch.linspace(-math.pi, math.pi, 20_001, dtype=torch.float64)
+    power = alpha * p.log_prob(x) + (1 - alpha) * q.log_prob(x)
+    value = torch.trapezoid(power.exp(), x).log() / (alpha - 1)
+    assert float(pyro_kl.renyi(p, q, alpha)) == pytest.approx(float(value), abs=1e-6)
+
+
+def test_rows_are_integrated_on_the_line_that_suits_them():
+    ends = [[-0.9541046138880815, 0.125, 0.0, 0.0], [2.5562719177353297, 0.25, 1.0, 1.0]]
+    q = of(
+        AffineBeta, [0.5, 0.875, 2.0, 2.0], [1.5, 0.9375, 2.0, 2.0], [0.5, 1.5, -1.0, 0.5],
+        [1.25, 1.25, 3.0, 3.0],
+    )  # fmt: skip
+    p = of(Uniform, *ends)
+    for divergence in (
+        lambda p, q: pyro_kl.renyi(p, q, 0.5).value,
+        lambda p, q: pyro_kl.renyi(p, q, 0.3).value,
+        pyro_kl.jensen_shannon,
+    ):
+        together = divergence(p, q)
+        for i in range(4):
+            one = Uniform(p.low[i], p.high[i])
+            other = AffineBeta(*(getattr(q, x)[i] for x in q.arg_constraints))
+            assert float(together[i]) == pytest.approx(float(divergence(one, other)), rel=1e-12)
+
+
+def test_a_density_that_is_no_number_is_refused():
+    image = TransformedDistribution(of(Uniform, 0.0, 1.0), transforms.PowerTransform(4.0))
+    for divergence in (lambda p, q: pyro_kl.renyi(p, q, 0.5), pyro_kl.jensen_shannon):
+        with pytest.raises(NotImplementedError, match="is no number"):
+            divergence(image, of(Beta, 1.25, 1.0))
