@@ -1,7 +1,10 @@
 """Pictures of a fit and of divergences over a parameter: the data of what is drawn."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -25,6 +28,114 @@ def line(ax, label):
     """The points of a line."""
     found = next(x for x in ax.lines if x.get_label() == label)
     return np.asarray(found.get_xdata()), np.asarray(found.get_ydata())
+
+
+# --- a diagnosis ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def diagnosis():
+    """The guide has 0.8 times the sd of z, and the prior of all else, as the posterior has."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("s", dist.HalfNormal(1.0))
+        pyro.sample("coin", dist.Bernoulli(0.5))
+        pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=torch.tensor([2.0, 0.0]))
+
+    def guide():
+        pyro.sample("z", dist.Normal(torch.tensor([1.0, 0.0]), 0.8 * 0.5**0.5).to_event(1))
+        pyro.sample("s", dist.HalfNormal(1.0))
+        pyro.sample("coin", dist.Bernoulli(0.5))
+
+    pyro.set_rng_seed(0)
+    return pyro_kl.diagnose(model, guide, num_samples=2000, max_plate_nesting=0)
+
+
+def test_weights_tail_draws_the_weights_and_their_fit(diagnosis):
+    ax = plot.weights_tail(diagnosis)
+    tail, limit = diagnosis.largest_weights, diagnosis.khat_threshold
+    weights, shares = ax.lines[-1].get_data()
+    count = len(tail.log_weights)
+    assert weights == pytest.approx(tail.log_weights.exp().numpy())
+    assert shares[[0, -1]] == pytest.approx([(count - 0.5) / 2000, 0.5 / 2000])
+    for label, shape in ((f"fitted tail, k-hat {tail.khat:.2f}", tail.khat),
+                         (f"k-hat {limit:.2f}, the limit", limit)):  # fmt: skip
+        w, share = line(ax, label)
+        excess = (w - np.exp(tail.log_cut)) / tail.scale
+        assert share == pytest.approx(count / 2000 * (1 + shape * excess) ** (-1 / shape))
+    assert f"k-hat {diagnosis.khat:.2f}" in ax.get_title("left")
+
+
+@pytest.mark.parametrize(
+    ("khat", "scale", "says"),
+    [
+        (0.4, 1.0, "their variance is finite"),
+        (0.6, 1.0, "their variance is infinite"),
+        (0.8, 1.0, "too heavy a tail"),
+        (np.inf, np.nan, "too few draws"),
+        (0.0, 1.0, "k-hat 0.00"),
+    ],
+)
+def test_weights_tail_says_what_k_hat_means(diagnosis, khat, scale, says):
+    tail = replace(diagnosis.largest_weights, khat=khat, scale=scale)
+    ax = plot.weights_tail(replace(diagnosis, largest_weights=tail))
+    ax.figure.canvas.draw()
+    assert says in ax.get_title("left")
+
+
+def test_weights_tail_of_equal_weights(diagnosis):
+    equal = replace(diagnosis.largest_weights, log_weights=1e-6 * torch.arange(3.0))
+    for tail in (equal, replace(equal, log_weights=torch.zeros(0))):
+        ax = plot.weights_tail(replace(diagnosis, largest_weights=tail))
+        ax.figure.canvas.draw()
+        assert "all are nearly equal" in ax.get_title("left")
+        assert len(ax.lines) == 1
+
+
+def test_posterior_sites_draws_prior_guide_and_posterior(diagnosis):
+    ax = plot.posterior_sites(diagnosis, "z", 0)
+    for label, mean, sd in (("prior", 0, 1), ("guide", 1, 0.566), ("posterior", 1, 0.707)):
+        x, y = line(ax, label)
+        exact = np.exp(-0.5 * ((x - mean) / sd) ** 2) / sd / np.sqrt(2 * np.pi)
+        assert y == pytest.approx(exact, abs=0.15 * exact.max())
+    assert ax.get_xlabel() == "z[0]"
+    row = diagnosis["z"]
+    said = f"guide {row.guide_mean[0]:.3g} ± {row.guide_sd[0]:.2g}, posterior {row.mean[0]:.3g}"
+    assert said in ax.get_title("left")
+
+
+def test_posterior_sites_ends_where_the_support_ends(diagnosis):
+    ax = plot.posterior_sites(diagnosis, "s")
+    x, y = line(ax, "prior")
+    assert 0 < x[0] < 0.2
+    assert y[0] == pytest.approx(0.8, abs=0.15)
+
+
+def test_posterior_sites_says_what_is_not_known(diagnosis):
+    row = diagnosis["s"]
+    nan = torch.full_like(row.histograms.prior, torch.nan)
+    row = replace(
+        row, mean=torch.tensor(torch.nan), histograms=replace(row.histograms, posterior=nan)
+    )
+    ax = plot.posterior_sites(replace(diagnosis, sites=(row,)), "s")
+    assert [x.get_label() for x in ax.lines] == ["prior", "guide", "posterior: not known"]
+    assert "posterior" not in ax.get_title("left")
+
+
+@pytest.mark.parametrize(
+    ("site", "index", "kind", "says"),
+    [
+        ("coin", (), ValueError, "no densities of coin"),
+        ("z", (), ValueError, r"z has shape \(2,\)"),
+        ("z", 2, ValueError, r"index has to be that of one element, and is 2"),
+        ("y", (), KeyError, "no latent 'y'"),
+    ],
+)
+def test_posterior_sites_refuses_what_it_cannot_draw(diagnosis, site, index, kind, says):
+    with pytest.raises(kind, match=says):
+        plot.posterior_sites(diagnosis, site, index)
+    assert not pyplot.get_fignums()
 
 
 # --- divergences ---------------------------------------------------------------------------------
