@@ -24,6 +24,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+import pyro_kl
 from models.data import DataError, Dataset, load_breast_cancer, load_csv, split, standardise
 from models.logistic_regression import (
     GUIDES,
@@ -218,6 +219,22 @@ def site_section(rows: Sequence[KLRow]) -> list[str]:
     ]
 
 
+def diagnosis_section(fit: Fit, train: Dataset, num_samples: int) -> list[str]:
+    """How far the guide is from the posterior, and what to trust."""
+    title = "KL(q || posterior), by importance weights of draws from the guide"
+    if fit.model.beta != 1.0:
+        return [*rule(title), "With a beta other than 1 the target is not the posterior."]
+    found = pyro_kl.diagnose(
+        fit.model,
+        fit.guide,
+        train.features,
+        train.labels,
+        num_samples=num_samples,
+        max_plate_nesting=1,
+    )
+    return [*rule(title), *found.summary.split("\n")]
+
+
 def draws_section(fit: Fit, train: Dataset, num_particles: int) -> list[str]:
     """The ELBO over draws from the guide, as the optimiser saw it."""
     report = elbo_report(fit, train, num_particles)
@@ -405,6 +422,7 @@ def run(args: argparse.Namespace) -> int:
     page.add(coefficient_section(fit, rows, total_correlation(fit, samples), sites[-1]))
     page.add(held_out_section(predict(fit.guide, held_out)))
     page.add(draws_section(fit, train, samples))
+    page.add(diagnosis_section(fit, train, 10_000))
 
     page.add(rule("The same by SVI: gradients from draws of the guide, KLs exact"))
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""Eight schools, centred: the model and Rubin's (1981) data.
+"""Eight schools, centred and non-centred: the model and Rubin's (1981) data.
 
 Reference: Rubin (1981), Estimation in Parallel Randomized Experiments, table 1.
 """
@@ -20,4 +20,14 @@ def model() -> None:
     tau = pyro.sample("tau", dist.HalfCauchy(5.0))
     with pyro.plate("schools", len(EFFECT), dim=-1):
         theta = pyro.sample("theta", dist.Normal(mu, tau))
+        pyro.sample("y", dist.Normal(theta, torch.tensor(ERROR)), obs=torch.tensor(EFFECT))
+
+
+def non_centred() -> None:
+    """The same model of the data, with standardised effects z: theta = mu + tau z."""
+    mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
+    tau = pyro.sample("tau", dist.HalfCauchy(5.0))
+    with pyro.plate("schools", len(EFFECT), dim=-1):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        theta = pyro.deterministic("theta", mu + tau * z)
         pyro.sample("y", dist.Normal(theta, torch.tensor(ERROR)), obs=torch.tensor(EFFECT))

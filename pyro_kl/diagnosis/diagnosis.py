@@ -15,6 +15,7 @@ from ..messages import see
 from ..results.data_frame import json_lines
 from ..results.result import Result
 from ..results.table import Table, shown_rows
+from ..results.text import fill
 from .histograms import Histograms
 from .verdict import element, verdict
 
@@ -150,11 +151,16 @@ class Diagnosis(Result):
             _HEADER,
             [_cells(elements[i]) for i in shown],
             "l" + "r" * (len(_HEADER) - 1),
-            [*more, *self._summary(), *verdict(self)],
+            [*more, *self._whole(), *verdict(self)],
             _MEANINGS,
         )
 
-    def _summary(self) -> list[str]:
+    @property
+    def summary(self) -> str:
+        """The last lines of the table: evidence, KL and k-hat, and what to trust."""
+        return "\n".join(fill(line, indent=2) for line in [*self._whole(), *verdict(self)])
+
+    def _whole(self) -> list[str]:
         if self.kl_posterior.method == "unknown":
             kl = f"KL(guide || posterior) unknown: {self.kl_posterior.reason}"
         elif self.kl_posterior.method == "infinite":

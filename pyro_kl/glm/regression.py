@@ -6,7 +6,7 @@ import math
 import numbers
 import os
 from copy import copy
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from .priors.prior import GaussianPrior, Prior
 from .priors.prior_scale import declared_prior, scales_by_name
 from .response.linear_response import linear_response_covariance
 from .response.sensitivity import Sensitivity, sensitivity
+
+if TYPE_CHECKING:
+    from ..diagnosis.diagnosis import Diagnosis
 
 Estimator = TypeVar("Estimator", bound="Regression")
 
@@ -260,6 +263,34 @@ class Regression(Parameters):
         """
         objective, loc = self._optimum(X, y, sample_weight)
         return sensitivity(objective, loc, self.covariance_, tuple(self.feature_names_in_))
+
+    def diagnose(self, X: Any, y: Any = None, *, num_samples: int = 10_000) -> Diagnosis:
+        """Estimate KL(fitted Gaussian || true posterior) with its error, and say what to trust.
+
+        Args:
+            X: the features of the fit, dense.
+            y: the targets of the fit.
+            num_samples: draws from the fit.
+
+        Returns:
+            The result of `pyro_kl.diagnose`; nats.
+
+        Raises:
+            ValueError: the fit has a beta other than 1 or weights; the rows are not those of the
+                fit.
+
+        Example:
+            >>> x = torch.tensor([[-2.0], [-1.0], [1.0], [3.0]]).double()
+            >>> y = ["no", "no", "yes", "yes"]
+            >>> fit = pyro_kl.glm.LogisticRegression(tol=1e-8).fit(x, y)
+            >>> found = fit.diagnose(x, y)
+            >>> abs(float(found.elbo) - fit.elbo_) < 0.05
+            True
+        """
+        from .posterior.diagnosed import diagnosed
+
+        objective, _ = self._optimum(X, y, None)
+        return diagnosed(self.posterior_, objective.rows, num_samples)
 
     def _optimum(self, X: Any, y: Any, sample_weight: Any) -> tuple[Objective, Tensor]:
         """Return the ELBO of the fit, and the mean that the fit has found."""

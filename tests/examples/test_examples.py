@@ -79,6 +79,13 @@ def test_every_sampled_kl_of_the_report_agrees_with_the_exact_one(smoke):
     assert max(abs(float(z)) for z in scores) < 4
 
 
+def test_the_report_has_the_kl_to_the_posterior(smoke):
+    text = (smoke / example.REPORT).read_text()
+    found = re.search(r"KL\(guide \|\| posterior\) (0\.\d+) \+- (0\.\d+)", text)
+    kl, error = map(float, found.groups())
+    assert abs(kl - 0.237) < 5 * error < 0.1  # by 400,000 draws
+
+
 def test_svi_stands_beside_the_exact_fit(smoke):
     text = (smoke / example.REPORT).read_text()
     below = float(re.search(r"SVI is ([\d.]+) nats below the optimum", text).group(1))
@@ -108,6 +115,7 @@ def test_studentt_is_exact_by_quadrature(tmp_path, capsys):
     assert "there is no formula" not in text
     row = next(line for line in text.splitlines() if line.startswith("mean radius"))
     assert row.endswith("quadrature")
+    assert "With a beta other than 1 the target is not the posterior." in text
     assert max(map(len, (tmp_path / example.REPORT).read_text().splitlines())) <= 80
 
 
@@ -302,6 +310,14 @@ def test_eight_schools_shows_three_kinds_of_sites(schools):
     rows = [json.loads(line) for line in (schools / hierarchical.DATA).read_text().splitlines()]
     assert len(rows) == 3 * (4 + 1)
     assert {row["method"] for row in rows if row.get("site") == "mu"} == {"closed form"}
+
+
+def test_eight_schools_ends_with_the_diagnosis(schools):
+    text = (schools / hierarchical.REPORT).read_text()
+    assert len(re.findall(r"^centred, .*(?:unknown, at least|\+-) \d", text, re.MULTILINE)) == 3
+    last = text[text.index("non-centred, AutoNormal:") :]
+    assert "KL(guide || posterior)" in last
+    assert "k-hat" in last
 
 
 def test_eight_schools_exact_and_sampled_agree(schools):
