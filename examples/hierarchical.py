@@ -8,9 +8,9 @@ Rubin's (1981, Estimation in Parallel Randomized Experiments, table 1)::
     theta  ~ Normal(mu, tau), 8       the effect of each school: its prior has latent parents
     y      ~ Normal(theta, sigma), 8  observed
 
-Three guides are fitted with the same ELBO, and each is diagnosed: how far is it from the posterior?
-The report ends with the same model in non-centred form, where a guide without correlations is
-good. Run ``python -m examples.hierarchical --help``.
+Three guides are fitted with the same ELBO, and each is diagnosed: how far is it from the
+posterior? The report ends with the same model in non-centred form, where a guide without
+correlations is good. Run ``python -m examples.hierarchical --help``.
 """
 
 from __future__ import annotations
