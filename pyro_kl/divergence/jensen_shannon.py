@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.special.alpha_divergences import jensen_shannon_share
-from ..registry.reduction import NoDivergence, canonicalise
+from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.shapes import broadcast_batch, check_event_shapes, nan_rows, some_tensor
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
@@ -21,7 +21,7 @@ from .found import Found
 from .kl import kl
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
-from .on_line import check_is_number, not_on_line, two_densities
+from .on_line import checked, not_on_line, two_densities
 from .panel_integrals import integrated
 from .rows import in_groups, missing_rows
 from .sampled import sampled_jensen_shannon
@@ -99,7 +99,6 @@ def _found(p: Distribution, q: Distribution) -> Found:
     else:
         found = _by_integral(p, q)
     unknown = missing_rows(p) | missing_rows(q)
-    check_is_number("Jensen-Shannon", p, q, found.value, unknown)
     return found.changed(
         lambda x: torch.where(unknown, math.nan, x).expand(shape).to(promoted((p, q)))
     )
@@ -121,8 +120,8 @@ def _half(p: Distribution, q: Distribution) -> Found:
     densities = two_densities(p, q)
     if densities is None:
         raise not_on_line("Jensen-Shannon", p, q)
-    unknown = (missing_rows(p) | missing_rows(q)).expand(densities.shape)
-    groups = [~unknown & densities.inside, ~unknown & ~densities.inside]
+    known = ~densities.unknown
+    groups = [known & densities.inside, known & ~densities.inside]
     if not any(bool(group.all()) for group in groups):
         missing = torch.full(densities.shape, math.nan, dtype=torch.float64)
         found = in_groups(p, q, groups, missing, _half)
@@ -139,6 +138,8 @@ def _half(p: Distribution, q: Distribution) -> Found:
     # a density that is off by a factor is so everywhere; mass that is left out costs log 2 at most
     off = densities.missing_mass(kinks)
     error = error + off * torch.where(off > _FACTOR, math.log(2), value.detach())
+    value = torch.where(densities.unknown, math.nan, value)
+    checked(f"Jensen-Shannon({describe(p)} || {describe(q)})", densities, value, error)
     return Found(value, "quadrature", "log densities over both supports", error, half.nodes)
 
 

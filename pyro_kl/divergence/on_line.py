@@ -7,25 +7,34 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pyro.distributions import ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution
 
 from ..messages import see
 from ..numerics.dtypes import in_float64
+from ..numerics.quadrature.integrate import short_of
 from ..registry.line import LARGEST, Point
 from ..registry.reduction import canonicalise, describe
 from ..registry.shapes import broadcast_batch
+from ..registry.tensors import is_foreign
+from ..registry.user_classes import check_pointwise
+from ..registry.warnings import warn_once
 from ..wrappers.transformed.finiteness_of_powers import powers_are_finite
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
 from .mixture_line import line_of_mixture, places_of_components
 from .panel_integrals import Peak, integrated
+from .rows import missing_rows
+from .searched_line import searched_line
 
 #: A function of the place on the line.
 OfPlace = Callable[[Tensor], Tensor]
 #: Where a log density is so many nats below its maximum, nothing is left of the density.
 _NOTHING = 45.0
 _GRID, _ZOOMS = 61, 12
+#: An integral with a larger relative error has not seen all of p's mass.
+_WORST = 0.01
 
 
 class TwoDensities:
@@ -37,6 +46,8 @@ class TwoDensities:
         inside: the rows where p's support is inside of q's.
         around: the rows where q's support is inside of p's.
         apart: the rows where no point is inside of both supports.
+        unknown: the rows with a parameter that is nan, or a density that is nan everywhere.
+        is_opaque: whether no more is known of one of them than its `log_prob`.
     """
 
     def __init__(self, p: Distribution, q: Distribution, line: Any, maps: Any, other: Any) -> None:
@@ -49,10 +60,18 @@ class TwoDensities:
         self.centre, self.width = (
             x.detach().expand(self.shape) for x in self._mass.scale(*self._own)
         )
+        self.is_opaque = line.is_opaque or other.is_opaque or is_foreign(maps)
         with torch.no_grad():
             self._set_ends()
             if not self._mass.is_whole_line:
                 self._limits = self._limit(-1), self._limit(1)
+            self.unknown = (missing_rows(p) | missing_rows(q)).expand(self.shape)
+            if self.is_opaque:
+                y = self.centre + self.width * torch.tensor([-1.0, -0.3, 0.0, 0.3, 1.0]).to(
+                    self.centre
+                ).reshape(-1, *(1,) * len(self.shape))
+                check_pointwise(lambda y: torch.stack(self(y)[:2]).sum(0), y.contiguous())
+                self.unknown = self.unknown | torch.stack(self(y)[:2]).isnan().all(1).any(0)
 
     def _set_ends(self) -> None:
         image = image_of(self._maps, self._mass.at(self.centre.unsqueeze(0), *self._own))
@@ -235,33 +254,57 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
     if p.event_shape or q.event_shape or not broadcast_batch(p, q).numel():
         return None
     p, q = canonicalise(p), canonicalise(q)
-    found, other = line_and_maps(p) or line_of_mixture(p), line_of(q)
-    if found is None or other is None or other.is_opaque:
+    if isinstance(q, ImproperUniform):
+        return None  # its density has no integral
+    other = line_of(q)
+    if other is None:
         return None
-    return TwoDensities(p, q, *found, other)
+    found = line_and_maps(p) or line_of_mixture(p)
+    if found is not None:
+        return TwoDensities(p, q, *found, other)
+    searched = searched_line(p)
+    return None if searched is None else TwoDensities(p, q, searched, [], other)
 
 
 def _number(log: Tensor) -> Tensor:
     return log.nan_to_num(nan=-math.inf, posinf=-math.inf)
 
 
-def check_is_number(
-    name: str, p: Distribution, q: Distribution, value: Tensor, unknown: Tensor
-) -> None:
-    """Refuse a sum with a density that is nan, as of a map that rounds x to an end of a support.
+def checked(
+    name: str, densities: TwoDensities, value: Tensor, error: Tensor, tolerance: float = 1e-6
+) -> str:
+    """In words, what an integral is short of; nothing if it is not.
 
     Args:
-        name: of the divergence.
-        p: the first distribution.
-        q: the second one.
+        name: what it is, with the names of its distributions.
+        densities: both densities.
         value: the integral.
-        unknown: the rows with a parameter that is nan.
+        error: the estimate of its error.
+        tolerance: a relative error.
+
+    Raises:
+        NotImplementedError: a density is nan, as where a map has rounded x to an end of a support;
+            or `log_prob`, all that is known of one, under- or overflows before it is nothing.
     """
-    if bool((value.isnan() & ~unknown).any()):
+    rows = ~densities.unknown & ~densities.apart
+    if bool((value.isnan() & rows).any()):
         raise NotImplementedError(
-            f"{name}({describe(p)} || {describe(q)}): a density is no number where x has rounded "
-            "to an end of a support." + see("no-integral")
+            f"{name}: a density is no number where x has rounded to an end of a support."
+            + see("no-integral")
         )
+    if not densities.is_opaque:
+        return ""
+    if bool(((error > _WORST * (1 + value.abs())) & rows).any()):
+        raise NotImplementedError(
+            f"{name} cannot be told from `log_prob`, which over- or underflows before the "
+            "integrand has fallen to nothing." + see("no-integral")
+        )
+    reason = short_of(
+        torch.where(rows, value, 0.0).detach(), torch.where(rows, error, 0.0), tolerance
+    )
+    if reason:
+        warn_once(f"short {name}", f"{name}: {reason}." + see("integral-short-of-tolerance"))
+    return reason
 
 
 def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:

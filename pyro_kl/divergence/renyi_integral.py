@@ -9,35 +9,48 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
+from ..registry.reduction import describe
 from ..wrappers.circle import check_one_turn, period_of
 from .found import Found
-from .on_line import TwoDensities, check_is_number, two_densities
+from .on_line import TwoDensities, checked, two_densities
 from .panel_integrals import integrated
-from .rows import in_groups, missing_rows
+from .rows import in_groups
 
 #: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
 _FAR = 0.5
 _SOURCE = "p^alpha q^(1 - alpha) over p's support"
 #: An absolute error that suffices where the integrand changes its sign.
 _FLOOR = 1e-15
+#: How far off 1 rounding takes the integral of a density, as that in log gamma of large numbers.
+_FACTOR = 1e-9
 #: Mass of q's that the panels may miss: as much is lost by rounding.
 _ROUNDED = 1e-13
 
 
-def renyi_by_integral(p: Distribution, q: Distribution, alpha: float) -> Found | None:
+def renyi_by_integral(
+    p: Distribution, q: Distribution, alpha: float, may_exchange: bool = True
+) -> Found | None:
     """The divergence of order alpha; None if too little is known of p or q.
 
     Rows where it is infinite, or where a parameter is nan, are left out of the integral.
+
+    Args:
+        p: the first distribution.
+        q: the second one.
+        alpha: the order.
+        may_exchange: whether some rows may be integrated on q's line.
     """
     check_one_turn(p, q)
     densities = None if alpha == math.inf else two_densities(p, q)
     if densities is None:
         return None
-    unknown = (missing_rows(p) | missing_rows(q)).expand(densities.shape)
+    unknown = densities.unknown
     infinite = densities.apart & ~unknown
     if alpha > 1:
         infinite = ~densities.powers_are_finite(alpha, ~unknown) & ~unknown
-    exchanged = _is_exchanged(densities, alpha, period_of(p) is not None)
+    exchanged = torch.zeros_like(unknown)
+    if may_exchange and 0 < alpha < 1:
+        exchanged = _is_exchanged(densities, alpha, period_of(p) is not None)
     rest, inside = ~(unknown | infinite), densities.inside
     groups = [rest & inside & ~exchanged, rest & ~inside & ~exchanged, rest & exchanged]
     elsewhere = torch.where(unknown, math.nan, math.inf).to(torch.float64)
@@ -45,16 +58,18 @@ def renyi_by_integral(p: Distribution, q: Distribution, alpha: float) -> Found |
         reason = "q's tail is too light for p's, or q lacks mass of p's"
         return Found(elsewhere, "infinite", reason)
     if not any(bool(group.all()) for group in groups):
-        found = in_groups(p, q, groups, elsewhere, lambda p, q: renyi_by_integral(p, q, alpha))
+        found = in_groups(
+            p, q, groups, elsewhere, lambda p, q: renyi_by_integral(p, q, alpha, may_exchange)
+        )
         if found is not None:
             return found
     elif bool(groups[2].all()):
-        found = renyi_by_integral(q, p, 1 - alpha)
+        found = renyi_by_integral(q, p, 1 - alpha, may_exchange=False)
         return found and found.changed(lambda x: alpha / (1 - alpha) * x)
     value, error, nodes = _integral(densities, alpha)
-    check_is_number("Renyi", p, q, value, unknown)
     value, error = torch.where(rest, value, elsewhere), torch.where(rest, error, 0.0)
-    return Found(value, "quadrature", _SOURCE, error, nodes)
+    short = checked(f"Renyi({describe(p)} || {describe(q)})", densities, value, error)
+    return Found(value, "quadrature", "; ".join([_SOURCE, *filter(None, [short])]), error, nodes)
 
 
 def _is_exchanged(densities: TwoDensities, alpha: float, on_circle: bool) -> Tensor:
@@ -63,8 +78,6 @@ def _is_exchanged(densities: TwoDensities, alpha: float, on_circle: bool) -> Ten
     These are the rows where q's support is inside of p's. Where no support is inside of the other,
     or both are equal, it depends on the order: the terms keep their digits from 1/2 on.
     """
-    if not 0 < alpha < 1:
-        return torch.zeros_like(densities.inside)
     exchanged = densities.around & ~densities.inside
     # the density of angles is that of one turn on the line of these angles only
     if alpha < 0.5 and not on_circle:
@@ -95,7 +108,7 @@ def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, in
         # where both have one support, the terms lack nothing of first order
         covered = renyi_terms(log_p, log_q, alpha)
         term = torch.where(densities.same_support, covered, _signed(log_p, log_q, alpha))
-        return [torch.where(near, term, 0.0), torch.exp(log_q)]
+        return [torch.where(near, term, 0.0), torch.exp(log_q), torch.exp(log_p)]
 
     peaks = [peak, densities.peak(densities.log_p), densities.peak(densities.log_q)]
     floor = 0.0 if bool(densities.same_support.all()) else _FLOOR
@@ -104,7 +117,11 @@ def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, in
     beyond = torch.where(densities.same_support, 1 - lack.value[1], 0.0)
     total = lack.value[0] + torch.where(beyond.detach().abs() > _ROUNDED, beyond, 0.0)
     close = renyi_of_sum(total, alpha)
-    off = lack.error[0] / (1 - (1 - alpha) * total.detach())
+    # p's mass that the panels miss, or by which its density is off
+    missing = (lack.value[2].detach() - 1).abs()
+    is_lost = (missing > _FACTOR).logical_or(torch.tensor(densities.is_opaque))
+    off = lack.error[0] + torch.where(is_lost, alpha / abs(1 - alpha) * missing, 0.0)
+    off = off / (1 - (1 - alpha) * total.detach())
     nodes = max(whole.nodes, lack.nodes)
     return torch.where(near, close, value), torch.where(near, off, error), nodes
 

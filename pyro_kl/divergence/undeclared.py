@@ -74,10 +74,10 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
             "own, which is wrong from some hundred scales on; nothing can be integrated against "
             "it. Estimate the KL with pyro_kl.monte_carlo(p, q)." + see("approximate-density")
         )
-    on_line = None if p.event_shape or q.event_shape else _line_of_support(p)
+    on_line = None if p.event_shape or q.event_shape else line_of_support(p)
     if on_line is None:
         return None
-    at, limits = on_line
+    at, _, limits = on_line
     # copies of torch's classes do not validate their arguments
     p, q = (x if is_foreign(x) else own_copy(x) for x in (p, q))
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
@@ -95,7 +95,7 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
             return Integral(infinite, torch.zeros_like(infinite), 0)
     log_p, log_q = _replaced(log_p, missing), _replaced(log_q, missing)
     with torch.no_grad():
-        of_p, of_q = (_search(log, shape, like.device, limits) for log in (log_p, log_q))
+        of_p, of_q = (search(log, shape, like.device, limits) for log in (log_p, log_q))
         decays, rest = _rest_beyond(log_p, log_q, of_p, limits)
         if not bool((outside | decays).all()):
             raise _not_known(p, q)
@@ -117,7 +117,7 @@ def is_on_line(p: Distribution, q: Distribution) -> bool:
         shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         return is_on_line(peel(p, shared), peel(q, shared))
     univariate = not p.event_shape and not q.event_shape
-    return univariate and all(_line_of_support(x) is not None for x in (p, q))
+    return univariate and all(line_of_support(x) is not None for x in (p, q))
 
 
 def _integral(log_p: LogDensity, log_q: LogDensity, of_p: _Peak, of_q: _Peak) -> Integral:
@@ -182,8 +182,22 @@ def _is_outside(p: Distribution, q: Distribution) -> Tensor:
     return (low < other_low) | (high > other_high)
 
 
-def _line_of_support(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] | None:
-    """The map from the line to p's support, and between which y it is not rounded to an end."""
+class SupportLine(NamedTuple):
+    """The map from the line to a support.
+
+    Attributes:
+        at: of a place y, the point there.
+        place: its inverse, of x.
+        limits: between which y a point is not rounded to an end.
+    """
+
+    at: Callable[[Tensor], Point]
+    place: Callable[[Tensor], Tensor]
+    limits: Ends
+
+
+def line_of_support(p: Distribution) -> SupportLine | None:
+    """The line of p's support; None if p is not continuous or does not declare one."""
     ends = ends_of(p)
     if ends is None:
         return None
@@ -191,22 +205,41 @@ def _line_of_support(p: Distribution) -> tuple[Callable[[Tensor], Point], Ends] 
     nearest = [-LARGEST if bool((end == 0).all()) else -34.0 for end in (low, high)]
     has_low, has_high = (not bool(end.isinf().all()) for end in (low, high))
     if has_low and has_high:
-        return lambda y: interval(y, low, high), (nearest[0], -nearest[1])
+        return SupportLine(
+            lambda y: interval(y, low, high),
+            lambda x: torch.logit((x - low) / (high - low)),
+            (nearest[0], -nearest[1]),
+        )
     if has_low:
-        return lambda y: _shifted(half_line(y), low, 1), (nearest[0], LARGEST)
+        return SupportLine(
+            lambda y: _shifted(half_line(y), low, 1),
+            lambda x: torch.log(x - low),
+            (nearest[0], LARGEST),
+        )
     if has_high:
-        return lambda y: _shifted(half_line(-y), high, -1), (-LARGEST, -nearest[1])
-    return lambda y: Point(torch.sinh(y), logaddexp(y, -y) - math.log(2)), (-LARGEST, LARGEST)
+        return SupportLine(
+            lambda y: _shifted(half_line(-y), high, -1),
+            lambda x: -torch.log(high - x),
+            (-LARGEST, -nearest[1]),
+        )
+    return SupportLine(
+        lambda y: Point(torch.sinh(y), logaddexp(y, -y) - math.log(2)),
+        torch.asinh,
+        (-LARGEST, LARGEST),
+    )
 
 
 def _shifted(point: Point, end: Tensor, side: int) -> Point:
-    return Point(end + side * point.x, point.log_slope)
+    x = end + side * point.x
+    if side > 0:
+        return Point(x, point.log_slope, low=end, log_above=point.log_above)
+    return Point(x, point.log_slope, high=end, log_below=point.log_above)
 
 
 # --- the search ---------------------------------------------------------------------------------
 
 
-def _search(log: LogDensity, shape: torch.Size, device: torch.device, limits: Ends) -> _Peak:
+def search(log: LogDensity, shape: torch.Size, device: torch.device, limits: Ends) -> _Peak:
     """The peak of a density."""
     centre = _mode(log, shape, device)
     column = (-1,) + (1,) * len(shape)
