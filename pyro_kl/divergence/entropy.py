@@ -8,19 +8,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.distributions import (
-    Dirichlet,
     Distribution,
     Independent,
     LowRankMultivariateNormal,
     Multinomial,
     MultivariateNormal,
-    Wishart,
 )
 
 from ..messages import see
-from ..numerics.dtypes import in_float64
-from ..numerics.special.gamma import stirling, stirling_slope
-from ..registry.provenance import home_of
+from ..registry.entropy import declared_entropy
 from ..registry.reduction import canonicalise, describe
 from ..registry.register import family_of
 from ..registry.renyi import in_float64_of
@@ -29,6 +25,7 @@ from ..registry.subclasses import class_of, is_a
 from ..registry.tensors import own_copy, promoted
 from ..wrappers.masked import unmasked
 from . import sums
+from .at_points import entropy_at_points
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
@@ -37,7 +34,10 @@ from .on_line import checked, two_densities
 from .panel_integrals import integrated
 
 #: Classes whose own `entropy` keeps its digits in float64.
-_UPSTREAM = (Dirichlet, LowRankMultivariateNormal, Multinomial, MultivariateNormal, Wishart)
+_UPSTREAM = (LowRankMultivariateNormal, Multinomial, MultivariateNormal)
+#: The methods of what `Distribution.entropy` finds. The entropy of a point is a convention: code
+#: that asks for it goes on as before.
+_WITHOUT_AN_INTEGRAL = ("closed form", "exact sum")
 #: An absolute error that suffices: the integrand changes its sign.
 _FLOOR = 1e-13
 #: A log density is hardly larger where x is next to rounding to an end.
@@ -80,7 +80,7 @@ def exact_entropy(p: Distribution) -> Tensor | None:
         found = _found(p, lambda _: None)
     except NotImplementedError:  # a sum over too many atoms
         return None
-    return None if found is None else found.value
+    return found.value if found is not None and found.method in _WITHOUT_AN_INTEGRAL else None
 
 
 def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:
@@ -133,8 +133,14 @@ def _found(p: Distribution, otherwise: Callable[[Distribution], Found | None]) -
     if plain is not p:
         inner = _found(plain, otherwise)
         return inner and inner.changed(lambda x: x.expand(shape))
-    found = _of_family(p) or _of_atoms(p) or _upstream(p) or otherwise(p)
+    found = _declared(p) or _of_family(p) or _of_atoms(p) or _upstream(p)
+    found = found or entropy_at_points(p) or otherwise(p)
     return found and found.changed(lambda x: x.expand(shape).to(promoted((p,))))
+
+
+def _declared(p: Distribution) -> Found | None:
+    declared = declared_entropy(p)
+    return None if declared is None else Found(*declared)
 
 
 def _of_family(p: Distribution) -> Found | None:
@@ -153,24 +159,10 @@ def _of_atoms(p: Distribution) -> Found | None:
 
 
 def _upstream(p: Distribution) -> Found | None:
-    if isinstance(p, Dirichlet) and class_of(p) is Dirichlet:
-        return Found(_of_dirichlet(in_float64(p.concentration)), "closed form", home_of(__name__))
     if class_of(p) not in _UPSTREAM:
         return None
     source = f"{type(p).__name__}.entropy, in float64"
     return Found(own_copy(p).entropy(), "closed form", source)
-
-
-def _of_dirichlet(a: Tensor) -> Tensor:
-    """In Stirling's remainder F: no terms that grow with the concentrations have to cancel.
-
-    log B(a) = sum [a log a - a + F(a)] - ..., and E log x_k = psi(a_k) - psi(A), psi = log + F'.
-    """
-    total = a.sum(-1)
-    proportions = torch.log(a / total.unsqueeze(-1))
-    each = stirling(a) + proportions + (1 - a) * stirling_slope(a)
-    d = a.shape[-1]
-    return each.sum(-1) - stirling(total) - (d - total) * stirling_slope(total)
 
 
 def _by_integral(p: Distribution) -> Found | None:

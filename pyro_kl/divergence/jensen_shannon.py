@@ -16,11 +16,13 @@ from ..wrappers.circle import check_one_turn
 from ..wrappers.masked import both, check_masks, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
+from .at_points import jensen_shannon_at_points
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
+from .normalised import check_normalised
 from .on_line import checked, not_on_line, two_densities
 from .panel_integrals import integrated
 from .rows import in_groups, missing_rows
@@ -90,6 +92,7 @@ def _found(p: Distribution, q: Distribution) -> Found:
         check_masks(p, q, p_mask, q_mask)
         mask = torch.as_tensor(both(p_mask, q_mask))
         return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    check_normalised("Jensen-Shannon", p, q)
     for inner in ((canonicalise(p), canonicalise(q)), without_shared_maps(p, q)):
         if inner is not None and (inner[0] is not p or inner[1] is not q):
             return _found(*inner).changed(lambda x: x.expand(shape))
@@ -97,7 +100,9 @@ def _found(p: Distribution, q: Distribution) -> Found:
     if of_p is not None and of_q is not None:
         found = Found(sums.jensen_shannon_sum(of_p, of_q), "exact sum", of_p.family.home)
     else:
-        found = _by_integral(p, q)
+        found = (
+            jensen_shannon_at_points(p, q) or jensen_shannon_at_points(q, p) or _by_integral(p, q)
+        )
     unknown = missing_rows(p) | missing_rows(q)
     return found.changed(
         lambda x: torch.where(unknown, math.nan, x).expand(shape).to(promoted((p, q)))

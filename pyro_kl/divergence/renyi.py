@@ -7,7 +7,8 @@ from collections.abc import Callable
 from numbers import Real
 
 import torch
-from torch.distributions import Distribution, Independent
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Multinomial, kl_divergence
 
 from ..messages import see
 from ..registry.reduction import canonicalise
@@ -25,10 +26,12 @@ from ..registry.tensors import promoted
 from ..wrappers.masked import both, check_masks, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
+from .at_points import renyi_at_points
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
 from .mixtures import check_operands
+from .normalised import check_normalised, is_point
 from .on_line import not_on_line
 from .renyi_integral import renyi_by_integral
 
@@ -88,6 +91,13 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
         mask = torch.as_tensor(both(p_mask, q_mask))
         inner = _found(bare_p, bare_q, alpha)
         return inner.changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    if is_point(p):  # the log ratio is the same number at all of p's points
+        value = kl_divergence(p, q).expand(shape)
+        return Found(value, "point density", "the log ratio at p's point")
+    check_normalised("Renyi", p, q)
+    if is_a(p, Multinomial) and is_a(q, Multinomial):
+        trial = _found(p._categorical, q._categorical, alpha).changed(lambda x: x.expand(shape))
+        return trial.changed(lambda x: _of_trials(x, p.total_count, q.total_count))
     closed = _from_half_on(_by_formula, p, q, alpha)
     if closed is not None:
         return closed
@@ -102,7 +112,11 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     bases = without_shared_maps(p, q)
     if bases is not None:
         return _found(*bases, alpha).changed(lambda x: x.expand(shape))
-    found = _from_half_on(_by_sum, p, q, alpha) or renyi_by_integral(p, q, alpha)
+    found = (
+        _from_half_on(_by_sum, p, q, alpha)
+        or _from_half_on(renyi_at_points, p, q, alpha)
+        or renyi_by_integral(p, q, alpha)
+    )
     if found is None:
         raise not_on_line("Renyi", p, q)
     return found.changed(lambda x: x.expand(shape).to(promoted((p, q))))
@@ -126,7 +140,14 @@ def _from_half_on(
 
 def _by_formula(p: Distribution, q: Distribution, alpha: float) -> Found | None:
     closed = closed_renyi(p, q, alpha) if 0 < alpha < math.inf else None
-    return closed and Found(closed[0], "closed form", closed[1])
+    return closed and Found(*closed)
+
+
+def _of_trials(trial: Tensor, count: int, other: int) -> Tensor:
+    """Of as many independent trials as both have, from the divergence of one of them."""
+    if count != other:
+        return torch.full_like(trial, math.inf)
+    return count * trial if count else torch.zeros_like(trial)
 
 
 def _by_sum(p: Distribution, q: Distribution, alpha: float) -> Found | None:

@@ -95,14 +95,14 @@ def both_masses(p: Discrete, q: Discrete, alpha: float = 0.5) -> tuple[Tensor, T
 
     def largest(log_p: Tensor, log_q: Tensor) -> Tensor:
         larger = torch.maximum(log_p, log_q)
-        return torch.maximum(larger, _log_power(log_p, log_q, alpha)) if alpha > 1 else larger
+        return torch.maximum(larger, log_power(log_p, log_q, alpha)) if alpha > 1 else larger
 
     n = common_length(p, q, largest)
     log_p, log_q = torch.broadcast_tensors(p.log_masses(n), q.log_masses(n))
     return log_p, log_q
 
 
-def _log_power(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+def log_power(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
     """Log of p^alpha q^(1 - alpha): -inf where p = 0, +inf where only q = 0 and alpha > 1."""
     no_p, no_q = torch.isneginf(log_p), torch.isneginf(log_q)
     inside = ~(no_p | no_q)
@@ -123,11 +123,11 @@ def renyi_sum(p: Discrete, q: Discrete, alpha: float) -> Tensor:
         some = renyi_sum(p.rows(rows, shape), q.rows(rows, shape), alpha)
         return value.reshape(-1).index_put((rows,), some).reshape(shape)
     log_p, log_q = both_masses(p, q, alpha)
-    log_power = _log_power(log_p, log_q, alpha).logsumexp(-1)
-    near = log_power.detach().abs() < _FAR
-    total = renyi_terms(log_p, log_q, alpha).sum(-1)
-    close = renyi_of_sum(torch.where(near, total, 0.0), alpha)
-    return torch.where(near, close, log_power / (alpha - 1))
+    log_total = log_power(log_p, log_q, alpha).logsumexp(-1)
+    near = log_total.detach().abs() < _FAR
+    lack = renyi_terms(log_p, log_q, alpha).sum(-1)
+    close = renyi_of_sum(torch.where(near, lack, 0.0), alpha)
+    return torch.where(near, close, log_total / (alpha - 1))
 
 
 def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:

@@ -29,25 +29,26 @@ from .family import Family
 from .provenance import home_of
 from .register import family_of
 from .shapes import broadcast_batch
-from .subclasses import keeps_density
+from .subclasses import is_a
 from .tensors import promoted
 
 #: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for finite alpha other than 0
 #: and 1; None where it does not apply.
 Formula = Callable[[Any, Any, float], "Tensor | None"]
-#: `mixture(p, q, alpha)`: the member proportional to p^alpha q^(1 - alpha), and where it exists.
-Mixture = Callable[[Any, Any, float], tuple[Distribution, Tensor]]
+#: `mixture(p, q, alpha)`: the member proportional to p^alpha q^(1 - alpha), and where it exists;
+#: None where it is not known.
+Mixture = Callable[[Any, Any, float], "tuple[Distribution, Tensor] | None"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FORMULAS: dict[tuple[type[Distribution], type[Distribution]], Formula] = {}
+_FORMULAS: dict[tuple[type[Distribution], type[Distribution]], tuple[Formula, str]] = {}
 _MIXTURES: dict[type[Distribution], Mixture] = {}
 
 
-def renyi_formula(p: type[Any], q: type[Any]) -> Callable[[F], F]:
+def renyi_formula(p: type[Any], q: type[Any], method: str = "closed form") -> Callable[[F], F]:
     """Declare the formula of two classes."""
 
     def decorate(formula: F) -> F:
-        _FORMULAS[p, q] = formula
+        _FORMULAS[p, q] = formula, method
         return formula
 
     return decorate
@@ -63,21 +64,23 @@ def geometric_mixture(cls: type[Any]) -> Callable[[F], F]:
     return decorate
 
 
-def closed_renyi(p: Distribution, q: Distribution, alpha: float) -> tuple[Tensor, str] | None:
-    """Renyi's divergence of order alpha in (0, inf) without 1, and where its formula is.
+def closed_renyi(p: Distribution, q: Distribution, alpha: float) -> tuple[Tensor, str, str] | None:
+    """Renyi's divergence of order alpha in (0, inf) without 1, its method, where its formula is.
 
-    None if there is no closed form.
+    None if there is no formula.
     """
-    for (left, right), formula in _FORMULAS.items():
-        if _is_plain(p, left) and _is_plain(q, right):
+    for (left, right), (formula, method) in _FORMULAS.items():
+        if is_a(p, left) and is_a(q, right):
             value = formula(p, q, alpha)
             if value is not None:
                 value = value.expand(broadcast_batch(p, q)).to(promoted((p, q)))
-                return value, home_of(formula.__module__)
+                return value, method, home_of(formula.__module__)
     for cls, mixture in _MIXTURES.items():
-        if _is_plain(p, cls) and _is_plain(q, cls):
-            value = _by_mixture(p, q, *mixture(p, q, alpha), alpha)
-            return value.to(promoted((p, q))), home_of(mixture.__module__)
+        if is_a(p, cls) and is_a(q, cls):
+            middle = mixture(p, q, alpha)
+            if middle is not None:
+                value = _by_mixture(p, q, *middle, alpha)
+                return value.to(promoted((p, q))), "closed form", home_of(mixture.__module__)
     common = _in_one_family(p, q)
     if common is None:
         return None
@@ -88,7 +91,7 @@ def closed_renyi(p: Distribution, q: Distribution, alpha: float) -> tuple[Tensor
         value = _of_family(family, a, b, alpha).expand(broadcast_batch(p, q))
     else:
         return None
-    return value.to(promoted((p, q))), family.home
+    return value.to(promoted((p, q))), "closed form", family.home
 
 
 def _in_one_family(
@@ -111,10 +114,6 @@ def _in_one_family(
 def in_float64_of(family: Family, distribution: Distribution) -> Parameters:
     """The parameters of a member of a family, in float64."""
     return {name: in_float64(x) for name, x in family.of(distribution).items()}
-
-
-def _is_plain(distribution: Distribution, cls: type[Distribution]) -> bool:
-    return isinstance(distribution, cls) and keeps_density(type(distribution), cls)
 
 
 def _of_family(family: Family, a: Parameters, b: Parameters, alpha: float) -> Tensor:

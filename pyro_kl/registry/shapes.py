@@ -66,7 +66,9 @@ def nan_rows(distribution: Distribution) -> Tensor:
     for name, constraint in distribution.arg_constraints.items():
         given = vars(distribution).get(name)
         if isinstance(given, Tensor):
-            rows = rows | any_of_last(given.detach().isnan(), constraint.event_dim)
+            # Pyro declares some vectors and matrices by the constraint of a number
+            more = given.dim() - len(distribution.batch_shape)
+            rows = rows | any_of_last(given.detach().isnan(), max(constraint.event_dim, more))
     return rows
 
 

@@ -21,6 +21,7 @@ from pyro.distributions import Distribution as PyroDistribution
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, Normal
 
+from ..registry.entropy import entropy_formula
 from ..registry.pair import Case
 from ..registry.provenance import Use, home_of, note
 from ..registry.reduction import canonicalise
@@ -67,6 +68,18 @@ def kl_delta(p: Delta, q: Distribution) -> Tensor:
 def kl_unit_unit(p: Unit, q: Unit) -> Tensor:
     """KL(Unit(a) || Unit(b)) = a - b: factors are not normalised."""
     return (p.log_factor - q.log_factor).expand(broadcast_batch(p, q))
+
+
+@entropy_formula(Delta, method="point density")
+def entropy_of_delta(p: Delta) -> Tensor:
+    """-log_density: the entropy of the density that the KL takes p to have at its only point."""
+    return torch.as_tensor(-p.log_density).expand(p.batch_shape)
+
+
+@entropy_formula(Unit, method="point density")
+def entropy_of_unit(p: Unit) -> Tensor:
+    """-log_factor, as if it were normalised."""
+    return -p.log_factor
 
 
 # --- atoms against densities --------------------------------------------------------------------

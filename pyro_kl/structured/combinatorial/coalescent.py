@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
@@ -152,3 +153,16 @@ def _until_the_end(now: Tensor, rates: Tensor) -> Tensor:
     visits = now.flip(-1).cumsum(-1).flip(-1)  # the process passes through every lower state
     moving = rates > 0
     return torch.where(moving, visits / torch.where(moving, rates, 1.0), 0.0)
+
+
+@entropy_formula(CoalescentTimes, CoalescentTimesWithRate)
+def entropy_of_coalescent(p: Coalescent) -> Tensor:
+    """E integral of [l - l log l] dt, for the intensity l at which lineages meet."""
+    leaves, grid = in_float64(p.leaf_times), in_float64(_grid(p))
+    time, joins, _ = _events(leaves, leaves[..., :0], grid, grid)
+    states = torch.arange(leaves.shape[-1] + 1, dtype=time.dtype, device=time.device)
+    own = _rate(grid, time) * _pairs(states)
+    moving = own > 0
+    rate = torch.where(moving, own, 1.0)
+    local = torch.where(moving, rate - rate * rate.log(), 0.0)
+    return (_time_in_states(time, joins, own) * local).sum((-1, -2)).expand(p.batch_shape)

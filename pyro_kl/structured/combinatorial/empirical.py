@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Poisson, TransformedDistribution
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import safe_log
+from ...registry.at_points import AtPoints, at_points
 from ...registry.family import Family, in_rows
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
@@ -45,13 +46,20 @@ _OTHER = {"samples": [2.0, 3.0], "log_weights": [0.0, 0.0]}
 def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
     """sum_i w_i (log w_i - log v_i) over distinct atoms, of weight w_i under p and v_i under q."""
     shape = broadcast_batch(p, q)
+    at = at_common_atoms(p, q)
+    total = kl_div_of_logs(at.log_p, at.log_q).sum(-1) + _missing(p) + _missing(q)
+    return total.to(promoted((p.log_weights, q.log_weights))).expand(shape)
+
+
+@at_points([Empirical], [Empirical])
+def at_common_atoms(p: Empirical, q: Empirical) -> AtPoints:
+    """The log masses of both at all atoms of either."""
+    shape = broadcast_batch(p, q)
     (p_atoms, p_log), (q_atoms, q_log) = _expanded(p, shape), _expanded(q, shape)
     n = p_atoms.shape[len(shape)]
     _, index = _distinct(torch.cat([p_atoms, q_atoms], len(shape)), len(shape))
     size = int(index.max()) + 1
-    log_p, log_q = _merged(p_log, index[..., :n], size), _merged(q_log, index[..., n:], size)
-    total = kl_div_of_logs(log_p, log_q).sum(-1) + _missing(p) + _missing(q)
-    return total.to(promoted((p.log_weights, q.log_weights)))
+    return AtPoints(_merged(p_log, index[..., :n], size), _merged(q_log, index[..., n:], size))
 
 
 @register(
@@ -65,16 +73,27 @@ def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
 )
 def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
     """sum_i w_i (log w_i - log q(x_i)) over distinct atoms; +inf against a density."""
-    if isinstance(q, _WRAPPERS) and family_of(type(q)) is None:
-        raise no_formula(p, q)
     shape, dtype = broadcast_batch(p, q), p.log_weights.dtype
+    at = at_atoms(p, q)
+    if at is None:
+        raise no_formula(p, q)
+    total = kl_div_of_logs(at.log_p, at.log_q).sum(-1) + at.q_elsewhere + _missing(p)
+    return total.to(dtype).expand(shape)
+
+
+@at_points([Empirical], [Distribution])
+def at_atoms(p: Empirical, q: Distribution) -> AtPoints | None:
+    """The log masses of both at p's atoms, where a density has none; None for a wrapped q."""
+    if isinstance(q, _WRAPPERS) and family_of(type(q)) is None:
+        return None
+    shape = broadcast_batch(p, q)
     atoms, log_weights = _expanded(p, shape)
+    distinct, index = _distinct(atoms, len(shape))
+    log_p = _merged(log_weights, index, len(distinct))
     support = q.support
     assert support is not None
     if not support.is_discrete:
-        return torch.full(shape, math.inf, dtype=dtype, device=log_weights.device)
-    distinct, index = _distinct(atoms, len(shape))
-    log_p = _merged(log_weights, index, len(distinct))
+        return AtPoints(log_p, torch.full_like(log_p, -math.inf), q_elsewhere=1.0)
     family = family_of(type(q))
     if family is not None and family.log_mass is not None:
         log_q = _masses(family, q, distinct)
@@ -82,8 +101,7 @@ def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
         rows = distinct.reshape(len(distinct), *(1,) * len(q.batch_shape), *p.event_shape)
         rows = rows.expand(len(distinct), *q.batch_shape, *p.event_shape)
         log_q = in_float64(log_prob_anywhere(q, rows).movedim(0, -1))
-    total = kl_div_of_logs(log_p, log_q).sum(-1) + _missing(p)
-    return (total + (1 - torch.exp(log_q).sum(-1))).to(dtype).expand(shape)
+    return AtPoints(log_p, log_q, q_elsewhere=1 - torch.exp(log_q).sum(-1))
 
 
 def _masses(family: Family, q: Distribution, atoms: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 from pyro.distributions import OneOneMatching, OneTwoMatching
@@ -12,7 +14,10 @@ from torch.distributions import constraints
 from ...messages import see
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
+from ...registry.at_points import AtPoints, at_points, check_size
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
+from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 
@@ -33,6 +38,13 @@ _FOUR_TO_TWO = Case(
 )
 
 
+Matching: TypeAlias = "OneOneMatching | OneTwoMatching"
+
+
+def _is_exact(distribution: Matching) -> bool:
+    return distribution.bp_iters is None
+
+
 @register_each(
     (ONE_ONE, ONE_ONE, [_THREE]),
     (ONE_TWO, ONE_TWO, [_FOUR_TO_TWO]),
@@ -40,7 +52,7 @@ _FOUR_TO_TWO = Case(
     "docstring",
     method="exact sum",
 )
-def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoMatching) -> Tensor:
+def kl_matchings(p: Matching, q: Matching) -> Tensor:
     r"""KL of two distributions on matchings, exact.
 
     Sources choose their destinations one after the other. The free places of the destinations are
@@ -53,7 +65,7 @@ def kl_matchings(p: OneOneMatching | OneTwoMatching, q: OneOneMatching | OneTwoM
     """
     broadcast_batch(p, q)
     for distribution in (p, q):
-        if distribution.bp_iters is not None:
+        if not _is_exact(distribution):
             raise NotImplementedError(
                 f"KL({type(p).__name__} || {type(q).__name__}): with "
                 f"bp_iters={distribution.bp_iters} the densities are normalised only "
@@ -110,3 +122,51 @@ def _levels(destinations: int, places: int) -> list[tuple[Tensor, Tensor]]:
         levels.append((target, free))
         states = found
     return levels
+
+
+# --- entropy, and what the other divergences need -----------------------------------------------
+
+
+@entropy_formula(OneOneMatching, OneTwoMatching, method="exact sum")
+def entropy_of_matching(p: Matching) -> Tensor | None:
+    """The sum over sources and states of P(state) H(choice), as in the KL."""
+    if not _is_exact(p):
+        return None
+    logits = in_float64(p.logits)
+    levels = _levels(logits.shape[1], logits.shape[0] // logits.shape[1])
+    reached, total = logits.new_zeros(1), logits.new_zeros(())
+    for (target, free), choice in zip(levels, _choices(logits, levels), strict=True):
+        log_choice = torch.where(free, choice, 0.0)
+        terms = torch.where(free, -log_choice.exp() * log_choice, 0.0)
+        total = total + (reached.exp().unsqueeze(-1) * terms).sum()
+        reached = _arrivals(reached.unsqueeze(-1) + choice, target, free)
+    return total
+
+
+def _mixture(p: Matching, q: Matching, alpha: float) -> tuple[Matching, Tensor] | None:
+    """The logits are natural parameters: any matrix."""
+    if not (_is_exact(p) and _is_exact(q)):
+        return None
+    a, b = in_float64(p.logits), in_float64(q.logits)
+    everywhere = torch.ones((), dtype=torch.bool, device=a.device)
+    return type(p)(b + alpha * (a - b), validate_args=False), everywhere
+
+
+def _all_matchings(p: Matching, q: Matching) -> AtPoints | None:
+    """All N! or (2 N)! / 2^N matchings."""
+    if not (_is_exact(p) and _is_exact(q)):
+        return None
+    sources, destinations = p.logits.shape
+    places = sources // destinations
+    check_size(math.factorial(sources) // math.factorial(places) ** destinations * sources)
+    matchings = p.enumerate_support().to(p.logits.device)
+    log_p, log_q = (
+        x[torch.arange(sources, device=x.device), matchings].sum(-1)
+        for x in (in_float64(p.logits), in_float64(q.logits))
+    )
+    return AtPoints(log_p - log_p.logsumexp(-1), log_q - log_q.logsumexp(-1))
+
+
+for _cls in (OneOneMatching, OneTwoMatching):
+    geometric_mixture(_cls)(_mixture)
+    at_points([_cls], [_cls])(_all_matchings)

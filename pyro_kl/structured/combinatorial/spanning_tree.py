@@ -10,7 +10,10 @@ from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import itakura_saito, kl_div_of_logs
+from ...registry.at_points import AtPoints, at_points, check_size
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
+from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 
@@ -118,3 +121,37 @@ def _eliminated(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def _log_diagonal(tril: Tensor) -> Tensor:
     return tril.diagonal().log().sum()
+
+
+# --- entropy, and what the other divergences need -----------------------------------------------
+
+
+@entropy_formula(SpanningTree)
+def entropy_of_spanning_tree(p: SpanningTree) -> Tensor:
+    """log Z - sum_e m_e a_e, with the logits shifted so that the sum is 0."""
+    a = in_float64(p.edge_logits)
+    if p.num_vertices < 2:
+        return a.new_zeros(())
+    top = a.detach().amax()
+    tril, resistance = _eliminated(_weights(a - top, p.num_vertices))
+    marginal = resistance[make_complete_graph(p.num_vertices).unbind(0)] * torch.exp(a - top)
+    mean = (marginal * (a - top)).sum()
+    return 2 * _log_diagonal(tril) - mean
+
+
+@geometric_mixture(SpanningTree)
+def mixture(p: SpanningTree, q: SpanningTree, alpha: float) -> tuple[SpanningTree, Tensor]:
+    """The logits are natural parameters: any vector."""
+    a, b = in_float64(p.edge_logits), in_float64(q.edge_logits)
+    middle = SpanningTree(b + alpha * (a - b), validate_args=False)
+    return middle, torch.ones((), dtype=torch.bool, device=a.device)
+
+
+@at_points([SpanningTree], [SpanningTree])
+def _all_trees(p: SpanningTree, q: SpanningTree) -> AtPoints:
+    """All V^(V - 2) trees; Pyro enumerates those of up to 6 vertices."""
+    check_size(p.num_vertices ** max(p.num_vertices - 1, 0))
+    first, second = p.enumerate_support().unbind(-1)
+    edge = first + second * (second - 1) // 2
+    log_p, log_q = (in_float64(x.edge_logits)[edge].sum(-1) for x in (p, q))
+    return AtPoints(log_p - log_p.logsumexp(-1), log_q - log_q.logsumexp(-1))

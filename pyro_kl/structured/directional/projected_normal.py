@@ -14,6 +14,7 @@ from ...numerics.dtypes import in_float64, promoted
 from ...numerics.quadrature.fixed import kl_at_nodes, panel
 from ...numerics.special.log_sinhc import log_sinhc_bounded
 from ...numerics.special.logarithms import HALF_LOG_TAU
+from ...registry.at_points import AtPoints, at_points
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.shapes import broadcast_batch
@@ -106,6 +107,9 @@ _CASES = [
 ]
 
 
+_ON_SPHERE = (ProjectedNormal, VonMises3D)
+
+
 @register_each(
     (PROJECTED_NORMAL, PROJECTED_NORMAL, _CASES),
     (PROJECTED_NORMAL, VON_MISES_3D, [Case(_SPACE, _OTHER, 1.7795309458566174019)]),
@@ -119,13 +123,19 @@ def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
     In four and more dimensions a product rule takes too many points: there is no formula.
     """
     shape = broadcast_batch(p, q)
-    d = p.event_shape[0]
-    if d not in (2, 3):
+    at = on_sphere(p, q)
+    if at is None:
         raise no_formula(p, q)
-    a, b = p.concentration, q.concentration  # type: ignore[attr-defined]
-    own = in_float64(a)
+    kl = kl_at_nodes(at.weight * torch.exp(at.log_p), at.log_p - at.log_q)
+    return kl.to(promoted((p.concentration, q.concentration))).expand(shape)  # type: ignore[attr-defined]
+
+
+@at_points(_ON_SPHERE, _ON_SPHERE)
+def on_sphere(p: Any, q: Any) -> AtPoints | None:
+    """The nodes that resolve p; None in four and more dimensions."""
+    if p.event_shape[0] not in (2, 3):
+        return None
+    own = in_float64(p.concentration)
     size = length(own)
     x, weight = _points(own, size.sqrt() if isinstance(p, VonMises3D) else size)
-    log_p, log_q = _log_density(p, x), _log_density(q, x)
-    kl = kl_at_nodes(weight * torch.exp(log_p), log_p - log_q)
-    return kl.to(promoted((a, b))).expand(shape)
+    return AtPoints(_log_density(p, x), _log_density(q, x), weight.log())

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent, VonMises, constraints
 
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.fixed import kl_at_nodes
+from ...registry.at_points import AtPoints, at_points
 from ...registry.pair import Case
 from ...registry.provenance import Use, home_of, note
 from ...registry.reduction import no_formula, reduction
@@ -120,6 +121,7 @@ def _points(distribution: Any) -> tuple[Tensor, Tensor]:
 
 
 _CASES = [Case(_ONE, _OTHER, 3.0547908836067812109), Case(_TIGHT, _OTHER, 8.608881508127579277)]
+_ON_TORUS = (SineBivariateVonMises, SineSkewed, Independent)
 _OTHER_SKEWED = {**_OTHER, "skewness": [0.3, -0.4]}
 _LESS_SKEWED = {**_OTHER, "skewness": [0.0, 0.2]}
 
@@ -141,10 +143,20 @@ def kl_torus(p: Distribution, q: Distribution) -> Tensor:
     shape = broadcast_batch(p, q)
     if not (_is_known(p) and _is_known(q)):
         raise no_formula(p, q)
-    x, log_weight = _points(p)
-    log_p, log_q = _log_density(p, x), _log_density(q, x)
-    kl = kl_at_nodes(torch.exp(log_p + log_weight), log_p - log_q)
+    at = on_torus(p, q)
+    kl = kl_at_nodes(torch.exp(at.log_p) * at.weight, at.log_p - at.log_q)
     return kl.to(promoted((p, q))).expand(shape)
+
+
+def on_torus(p: Distribution, q: Distribution) -> AtPoints:
+    """The nodes that resolve p."""
+    x, log_weight = _points(p)
+    return AtPoints(_log_density(p, x), _log_density(q, x), log_weight)
+
+
+@at_points(_ON_TORUS, _ON_TORUS)
+def _on_torus(p: Distribution, q: Distribution) -> AtPoints | None:
+    return on_torus(p, q) if _is_known(p) and _is_known(q) else None
 
 
 @reduction

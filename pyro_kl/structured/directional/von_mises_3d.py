@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pyro.distributions import VonMises3D
 from torch import Tensor
 from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64, promoted
-from ...numerics.special.log_sinhc import bregman_log_sinhc, log_sinhc_slope
+from ...numerics.special.log_sinhc import bregman_log_sinhc, log_sinhc_bounded, log_sinhc_slope
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
+from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 
@@ -18,6 +22,25 @@ VON_MISES_3D = StructuredFamily(
     {"concentration": constraints.real_vector},
     samples="the class has no sampler",
 )
+
+
+@geometric_mixture(VonMises3D)
+def mixture(p: VonMises3D, q: VonMises3D, alpha: float) -> tuple[VonMises3D, Tensor]:
+    """The concentration is the natural parameter: any vector."""
+    a, b = in_float64(p.concentration), in_float64(q.concentration)
+    middle = VonMises3D(b + alpha * (a - b), validate_args=False)
+    return middle, torch.ones((), dtype=torch.bool, device=a.device)
+
+
+@entropy_formula(VonMises3D)
+def entropy_of_von_mises_3d(p: VonMises3D) -> Tensor:
+    """log 4 pi + log(sinh k / k) - k coth k + 1, without terms that grow with k."""
+    k = length(in_float64(p.concentration))
+    positive = k > 0
+    safe = torch.where(positive, k, 1.0)
+    # k coth k - k = 2 k / (exp(2 k) - 1)
+    beyond = torch.where(positive, -2 * safe * torch.exp(-2 * safe) / torch.expm1(-2 * safe), 1.0)
+    return math.log(4 * math.pi) + log_sinhc_bounded(2 * k) + 1 - beyond
 
 
 _CASES = [

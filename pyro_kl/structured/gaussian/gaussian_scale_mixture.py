@@ -11,6 +11,8 @@ from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.quadrature.fixed import equal_steps, kl_at_nodes
+from ...numerics.special.logarithms import HALF_LOG_TAU
+from ...registry.at_points import AtPoints, at_points
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.shapes import check_event_shapes
@@ -44,14 +46,24 @@ _NODES = 640
     method="quadrature",
 )
 def kl_scale_mixture(p: GaussianScaleMixture, q: GaussianScaleMixture) -> Tensor:
-    """One integral over y = log of the squared radius: both densities depend on it alone.
+    """One integral over y = log of the squared radius."""
+    check_event_shapes(p, q)
+    at = over_radius(p, q)
+    if at is None:
+        raise no_formula(p, q)
+    kl = kl_at_nodes(torch.exp(at.log_p) * at.weight, at.log_p - at.log_q)
+    return kl.to(promoted((p.component_scale, q.component_scale)))
+
+
+@at_points([GaussianScaleMixture], [GaussianScaleMixture])
+def over_radius(p: GaussianScaleMixture, q: GaussianScaleMixture) -> AtPoints | None:
+    """Nodes in y = log of the squared radius, on which both densities depend alone.
 
     By symmetry the gradient by one coordinate's scale is 1/d of the gradient by a factor that all
-    coordinates share.
+    coordinates share. None if the scales of the coordinates differ.
     """
-    check_event_shapes(p, q)
     if not torch.equal(p.coord_scale, q.coord_scale):
-        raise no_formula(p, q)
+        return None
     d = p.dim
     common = torch.log(in_float64(p.coord_scale) / in_float64(q.coord_scale)).mean()
     log_s = torch.log(in_float64(p.component_scale)) + common
@@ -60,10 +72,11 @@ def kl_scale_mixture(p: GaussianScaleMixture, q: GaussianScaleMixture) -> Tensor
     low = 2 * log_s.min() + math.log(d) - 9 * min(math.sqrt(2 / d), 3.0) - 76.0 / d
     high = 2 * log_s.max() + math.log(d + 80.0 + 13 * math.sqrt(d))
     y, step = equal_steps(low, high, _NODES)
-    log_p = _log_mixture(p, log_s, y, d)
     surface = 0.5 * d * y - 0.5 * d * math.log(2) - math.lgamma(0.5 * d)
-    kl = kl_at_nodes(torch.exp(log_p + surface) * step, log_p - _log_mixture(q, log_t, y, d))
-    return kl.to(promoted((p.component_scale, q.component_scale)))
+    # of a density over the coordinates themselves, which have the volume element exp(surface - c)
+    c = -d * HALF_LOG_TAU - in_float64(p.coord_scale).log().sum()
+    log_weight = surface + step.log() - c
+    return AtPoints(_log_mixture(p, log_s, y, d) + c, _log_mixture(q, log_t, y, d) + c, log_weight)
 
 
 def _log_mixture(

@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, constraints, kl_divergence
 
 from ...messages import see
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
+from ...registry.renyi import closed_renyi, renyi_formula
 from ...registry.structured_family import StructuredFamily, register_each
+from ...registry.tensors import own_copy
 
 _SCALES = constraints.independent(constraints.positive, 1)
 GROUPED = StructuredFamily(
@@ -57,3 +60,18 @@ def _joint(distribution: GroupedNormalNormal) -> LowRankMultivariateNormal:
     return LowRankMultivariateNormal(
         loc, factor, distribution.obs_scale.square(), validate_args=False
     )
+
+
+@entropy_formula(GroupedNormalNormal)
+def entropy_of_grouped(p: GroupedNormalNormal) -> Tensor:
+    """That of the multivariate normal of all data."""
+    return own_copy(_joint(p)).entropy()
+
+
+@renyi_formula(GroupedNormalNormal, GroupedNormalNormal)
+def renyi_of_grouped(
+    p: GroupedNormalNormal, q: GroupedNormalNormal, alpha: float
+) -> Tensor | None:
+    """That of the two multivariate normals of all data."""
+    found = closed_renyi(_joint(p), _joint(q), alpha)
+    return found and found[0]

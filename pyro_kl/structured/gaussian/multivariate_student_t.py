@@ -19,7 +19,8 @@ from torch.distributions import (
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.fixed import equal_steps
 from ...numerics.special.gamma import stirling, stirling_slope
-from ...numerics.special.logarithms import expm1mx
+from ...numerics.special.logarithms import HALF_LOG_TAU, expm1mx
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.shapes import broadcast_batch
@@ -75,6 +76,20 @@ def _common_batch(p: Distribution, q: Distribution) -> torch.Size:
     return shape
 
 
+@entropy_formula(MultivariateStudentT)
+def entropy_of_student_t(p: MultivariateStudentT) -> Tensor:
+    r"""That of N(m, L L'), and what the tails add, as in the KL to a normal."""
+    tril, df = _factor(p)[1], in_float64(p.df)
+    d = tril.shape[-1]
+    return diagonal(tril).log().sum(-1) + d * (HALF_LOG_TAU + 0.5) - _tails(df, d)
+
+
+def _tails(df: Tensor, d: int) -> Tensor:
+    """F(y) - F(x) + y [F'(x) - F'(y)] for x = nu/2 and y = (nu + d)/2."""
+    x, y = 0.5 * df, 0.5 * (df + d)
+    return stirling(y) - stirling(x) + y * (stirling_slope(x) - stirling_slope(y))
+
+
 # --- a t against a normal -----------------------------------------------------------------------
 
 _AGAINST_DENSE = [
@@ -106,8 +121,7 @@ def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
     infinite = df <= 2
     df = torch.where(infinite, 3.0, df)
     spread = solve_lower(other, tril).square().sum((-2, -1)) / (df - 2)
-    x, y = 0.5 * df, 0.5 * (df + d)
-    tails = stirling(y) - stirling(x) + y * (stirling_slope(x) - stirling_slope(y))
+    tails = _tails(df, d)
     # the constant inf has no gradient, and the masked branch has finite derivatives
     kl = torch.where(infinite, math.inf, kl_of_factors(loc, tril, mu, other) + spread + tails)
     return kl.to(promoted((p, q))).expand(shape)

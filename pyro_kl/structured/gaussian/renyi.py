@@ -52,6 +52,16 @@ def _factor(distribution: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def _renyi(p: Any, q: Any, alpha: float) -> Tensor | None:
+    """Renyi's divergence of two multivariate normals, however they are written."""
+    factors = _factor(p), _factor(q)
+    if factors[0] is None or factors[1] is None:
+        return None
+    return renyi_of_factors(*factors[0], *factors[1], alpha)
+
+
+def renyi_of_factors(
+    p_loc: Tensor, p_tril: Tensor, q_loc: Tensor, q_tril: Tensor, alpha: float
+) -> Tensor:
     r"""Renyi's divergence of N(m_p, S_p) and N(m_q, L L').
 
     With M = L^-1 S_p L^-T - I, y = L^-1 (m_p - m_q) and b = 1 - a it is
@@ -63,10 +73,6 @@ def _renyi(p: Any, q: Any, alpha: float) -> Tensor | None:
 
     Reference: Gil, Alajaji & Linder (2013), table 2; difference form derived here.
     """
-    factors = _factor(p), _factor(q)
-    if factors[0] is None or factors[1] is None:
-        return None
-    (p_loc, p_tril), (q_loc, q_tril) = factors[0], factors[1]
     n = solve_lower(q_tril, p_tril - q_tril)
     y = solve_lower(q_tril, (p_loc - q_loc).unsqueeze(-1))
     matrix = n + n.mT + n @ n.mT

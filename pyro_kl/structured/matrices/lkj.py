@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pyro.distributions import LKJ
 from torch import Tensor
 from torch.distributions import LKJCholesky, constraints
 
 from ...numerics.dtypes import in_float64, promoted
+from ...numerics.special.gamma import stirling, stirling_slope
 from ...numerics.special.gamma_divergences import bregman_lgamma
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
+from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 
@@ -69,3 +74,48 @@ def kl_lkj_cholesky(p: LKJCholesky, q: LKJCholesky) -> Tensor:
 def kl_lkj(p: LKJ, q: LKJ) -> Tensor:
     """KL of the Cholesky factors: the map to them is one to one."""
     return kl_lkj_cholesky(p.base_dist, q.base_dist)
+
+
+# --- entropy, and what Renyi's divergence needs -------------------------------------------------
+
+
+def _rows(concentration: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """i, b_i and x: L_ii^2 of row i = 1 .. d - 1 is Beta(b_i, i/2), with b_i + i/2 = x."""
+    i = torch.arange(1, dim, dtype=concentration.dtype, device=concentration.device)
+    x = concentration.unsqueeze(-1) + 0.5 * (dim - 1)
+    return i, x - 0.5 * i, x
+
+
+@entropy_formula(LKJCholesky)
+def entropy_of_lkj_cholesky(p: LKJCholesky) -> Tensor:
+    r"""Row i is a point z of a ball, of density proportional to (1 - |z|^2)^(b_i - 1).
+
+    With Stirling's remainder F, so that no terms which grow with the concentration cancel,
+
+        H = sum_i [i/2 log pi + i/2 + F(b) - F(x) - (b - 1) (F'(b) - F'(x)) + log(b/x)
+            - i/2 log x]
+    """
+    i, b, x = _rows(in_float64(p.concentration), p.dim)
+    slopes = (b - 1) * (stirling_slope(b) - stirling_slope(x))
+    each = stirling(b) - stirling(x) - slopes + torch.log(b / x)
+    return (each + 0.5 * i * (1 + math.log(math.pi) - x.log())).sum(-1)
+
+
+@entropy_formula(LKJ)
+def entropy_of_lkj(p: LKJ) -> Tensor:
+    """That of the factor, and the mean log Jacobian: sum_i (d - 1 - i) E log L_ii."""
+    factor: LKJCholesky = p.base_dist
+    i, b, x = _rows(in_float64(factor.concentration), factor.dim)
+    log_square = stirling_slope(b) - stirling_slope(x) + torch.log(b / x)
+    stretch = 0.5 * ((factor.dim - 1 - i) * log_square).sum(-1)
+    return entropy_of_lkj_cholesky(factor) + stretch
+
+
+@geometric_mixture(LKJCholesky)
+def mixture(p: LKJCholesky, q: LKJCholesky, alpha: float) -> tuple[LKJCholesky, Tensor]:
+    """The concentration is the natural parameter."""
+    eta, theta = in_float64(p.concentration), in_float64(q.concentration)
+    concentration = theta + alpha * (eta - theta)
+    inside = ~(concentration <= 0)
+    safe = torch.where(inside, concentration, 1.0)
+    return LKJCholesky(p.dim, safe, validate_args=False), inside

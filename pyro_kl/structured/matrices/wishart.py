@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Wishart, constraints
 
 from ...numerics.dtypes import in_float64, promoted
+from ...numerics.special.gamma import stirling, stirling_slope
 from ...numerics.special.gamma_divergences import bregman_lgamma
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
@@ -36,6 +40,24 @@ def mixture(p: Wishart, q: Wishart, alpha: float) -> tuple[Wishart, Tensor]:
     factor = torch.linalg.solve_triangular(turned, eye, upper=False)
     df = torch.where(inside, df, float(precision.shape[-1]))
     return Wishart(df, scale_tril=factor, validate_args=False), inside
+
+
+@entropy_formula(Wishart)
+def entropy_of_wishart(p: Wishart) -> Tensor:
+    r"""In Stirling's remainder F: no terms that grow with the degrees of freedom have to cancel.
+
+    With x_i = (nu - i)/2 for i = 0 .. d - 1,
+
+        H = (d + 1) sum_i log L_ii + d (d + 1) log(2)/2 + d (d - 1) log(pi)/4
+            + sum_i [F(x_i) - (nu - d - 1)/2 F'(x_i) + (d + 1 - i)/2 log x_i + i/2]
+    """
+    factor, nu = in_float64(p._unbroadcasted_scale_tril), in_float64(p.df).unsqueeze(-1)
+    d = factor.shape[-1]
+    i = torch.arange(d, dtype=nu.dtype, device=nu.device)
+    x = 0.5 * (nu - i)
+    each = stirling(x) - 0.5 * (nu - d - 1) * stirling_slope(x) + 0.5 * (d + 1 - i) * x.log()
+    constant = 0.5 * d * (d + 1) * math.log(2) + 0.25 * d * (d - 1) * (1 + math.log(math.pi))
+    return (d + 1) * diagonal(factor).log().sum(-1) + constant + each.sum(-1)
 
 
 _CASES = [

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from ...numerics.dtypes import in_float64, promoted
+from ...registry.entropy import declared_entropy, entropy_formula
 from ...registry.pair import Case
 from ...registry.shapes import broadcast_batch, check_durations
 from ...registry.structured_family import StructuredFamily, register_each
@@ -96,3 +97,11 @@ def _student_t(distribution: GammaGaussianHMM) -> MultivariateStudentT:
 
 def _with_unit_scale(factor: Any) -> Gaussian:
     return Gaussian(torch.zeros_like(factor.alpha), factor.info_vec, factor.precision)
+
+
+@entropy_formula(GammaGaussianHMM)
+def entropy_of_gamma_gaussian_hmm(p: GammaGaussianHMM) -> Tensor | None:
+    """That of the multivariate Student's t of the whole sequence."""
+    check_durations(p, p, "entropy")
+    found = declared_entropy(_student_t(p))
+    return found and found[0]

@@ -21,10 +21,14 @@ from torch.distributions import (
 )
 
 from ...numerics.dtypes import in_float64, promoted
+from ...numerics.special.logarithms import HALF_LOG_TAU
+from ...registry.entropy import entropy_formula
 from ...registry.reduction import no_formula
+from ...registry.renyi import renyi_formula
 from ...registry.shapes import as_delta, broadcast_batch, check_durations
 from ...registry.structured_family import register_each
-from ..gaussian.factors import diagonal
+from ..gaussian.factors import cholesky, diagonal
+from ..gaussian.renyi import renyi_of_factors
 from .chain import Chain, kalman, kl_chains
 from .gaussian_hmm_cases import CASES, FAMILIES
 from .markov_field import causal, conditional
@@ -182,3 +186,43 @@ for (_p, _q), _case in CASES.items():
         "in structured.sequences.chain",
         method="rule" if _of_products else "closed form",
     )(kl_independent_hmms if _of_products else kl_sequences)
+
+
+# --- entropy, and Renyi's divergence ------------------------------------------------------------
+
+
+@entropy_formula(GaussianHMM, GaussianMRF, LinearHMM, IndependentHMM)
+def entropy_of_sequence(p: Distribution) -> Tensor | None:
+    """The sum of the entropies of Kalman's innovations, O(T); None if a noise is not Gaussian."""
+    check_durations(p, p, "entropy")
+    chain = _own_chain(p)
+    if chain is None:
+        return None
+    scales = diagonal(kalman(chain).scale_tril)
+    return (scales.log() + HALF_LOG_TAU + 0.5).sum((-1, -2))
+
+
+def renyi_of_sequences(p: Distribution, q: Distribution, alpha: float) -> Tensor | None:
+    """That of the two multivariate normals of the whole sequence, O((T m)^3)."""
+    check_durations(p, q, "Renyi")
+    if isinstance(p, LinearHMM) and isinstance(q, LinearHMM):
+        p, q = _without_shared_map(p, q)
+    chains = _own_chain(p), _own_chain(q)
+    if chains[0] is None or chains[1] is None:
+        return None
+    (p_loc, p_covariance), (q_loc, q_covariance) = chains[0].joint(), chains[1].joint()
+    return renyi_of_factors(p_loc, cholesky(p_covariance), q_loc, cholesky(q_covariance), alpha)
+
+
+def _own_chain(distribution: Distribution) -> Chain | None:
+    """A Gaussian sequence as a chain, expanded; None for another one."""
+    try:
+        chain = _chain_of(distribution, distribution, distribution)
+    except NotImplementedError:
+        return None
+    return chain.expanded(distribution.batch_shape, distribution.event_shape[0])
+
+
+for _p, _q in CASES:
+    if not _p is _q is Independent:
+        renyi_formula(_p, _q)(renyi_of_sequences)

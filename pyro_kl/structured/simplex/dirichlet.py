@@ -8,7 +8,9 @@ from torch.distributions import Dirichlet, OneHotCategorical, constraints, kl_di
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_difference
+from ...numerics.special.gamma import stirling, stirling_slope
 from ...numerics.special.gamma_divergences import bregman_stirling
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.renyi import geometric_mixture
 from ...registry.shapes import broadcast_batch
@@ -30,6 +32,20 @@ def mixture(p: Dirichlet, q: Dirichlet, alpha: float) -> tuple[Dirichlet, Tensor
     inside = ~(concentration <= 0).any(-1)
     safe = torch.where(inside.unsqueeze(-1), concentration, 1.0)
     return Dirichlet(safe, validate_args=False), inside
+
+
+@entropy_formula(Dirichlet)
+def entropy_of_dirichlet(p: Dirichlet) -> Tensor:
+    """In Stirling's remainder F: no terms that grow with the concentrations have to cancel.
+
+    log B(a) = sum [a log a - a + F(a)] - ..., and E log x_k = psi(a_k) - psi(A), psi = log + F'.
+    """
+    a = in_float64(p.concentration)
+    total = a.sum(-1)
+    proportions = torch.log(a / total.unsqueeze(-1))
+    each = stirling(a) + proportions + (1 - a) * stirling_slope(a)
+    d = a.shape[-1]
+    return each.sum(-1) - stirling(total) - (d - total) * stirling_slope(total)
 
 
 _CASES = [

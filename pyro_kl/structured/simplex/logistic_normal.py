@@ -13,6 +13,7 @@ from ...numerics.dtypes import in_float64, promoted
 from ...numerics.quadrature.fixed import equal_steps, panel
 from ...numerics.special.gamma import log_beta, trigamma
 from ...numerics.special.logarithms import HALF_LOG_TAU
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
@@ -125,3 +126,16 @@ def mean_softplus(mean: Tensor, scale: Tensor) -> Tensor:
     density = torch.exp(-0.5 * ratio.square() - HALF_LOG_TAU)
     far = wide * density + mean * torch.special.ndtr(ratio) + rest
     return torch.where(is_narrow, near, far)
+
+
+@entropy_formula(LogisticNormal, method="quadrature")
+def entropy_of_logistic_normal(p: LogisticNormal) -> Tensor:
+    r"""That of the normals, and the mean log Jacobian of stick breaking.
+
+    Stick k = 1 .. K - 1 is z = 1/(1 + exp(-y)), and adds log z + (K - k) log(1 - z) to it.
+    """
+    loc, scale = in_float64(p.loc), in_float64(p.scale)
+    left = torch.arange(loc.shape[-1], 0, -1, dtype=loc.dtype, device=loc.device)
+    mean = loc - left.log()
+    each = scale.log() + HALF_LOG_TAU + 0.5 + mean - (1 + left) * mean_softplus(mean, scale)
+    return each.sum(-1)

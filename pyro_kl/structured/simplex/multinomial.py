@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
 from pyro.distributions import DirichletMultinomial
 from torch import Tensor
-from torch.distributions import Multinomial, constraints, kl_divergence
+from torch.distributions import Distribution, Multinomial, constraints, kl_divergence
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.counts import largest, log_choose, log_rising, times
 from ...numerics.special.divergences import itakura_saito_of
 from ...numerics.special.logarithms import safe_log
+from ...registry.at_points import AtPoints, at_points, check_size
+from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
-from ...registry.shapes import broadcast_batch
+from ...registry.shapes import broadcast_batch, some_tensor
 from ...registry.structured_family import StructuredFamily, register_each
 
 MULTINOMIAL = StructuredFamily(
@@ -44,6 +47,9 @@ _POLYA_CASES = [
     Case(_POLYA, _NEAR_POLYA, 3.7287464139295880937e-8),
     Case(_POLYA, {**_POLYA, "total_count": 3}, math.inf),
 ]
+
+
+_COUNTS = (Multinomial, DirichletMultinomial)
 
 
 @register_each(
@@ -157,3 +163,58 @@ def _where_counts_agree(kl: Tensor, p: Any, q: Any) -> Tensor:
     left, right = (torch.as_tensor(x.total_count, device=kl.device) for x in (p, q))
     differ = (left - right).abs() > 0  # False for nan, which the sum below keeps
     return torch.where(differ, math.inf, kl + (left - right))
+
+
+# --- entropy, and what the other divergences need -----------------------------------------------
+
+
+@entropy_formula(DirichletMultinomial, method="exact sum")
+def entropy_of_dirichlet_multinomial(p: DirichletMultinomial) -> Tensor:
+    """log (A)_n - log n! - sum_k E [log (a_k)_x - log x!], by the marginals of the categories."""
+    a = in_float64(p.concentration)
+    n, j = _counts(p)
+    log_each = log_rising(a.unsqueeze(-1), j) - torch.lgamma(j.to(a) + 1)
+    expected = (polya_marginals(p, j) * log_each).sum((-2, -1))
+    return log_rising(a.sum(-1), n) - torch.lgamma(n + 1) - expected
+
+
+@at_points(_COUNTS, _COUNTS)
+def all_counts(p: Distribution, q: Distribution) -> AtPoints | None:
+    """All vectors of counts; None for a batch of distributions of different totals."""
+    totals = [torch.as_tensor(x.total_count).detach() for x in (p, q)]  # type: ignore[attr-defined]
+    if any(bool((n != n.flatten()[0]).any()) for n in totals):
+        return None
+    n, other = (int(n.flatten()[0]) for n in totals)
+    k = p.event_shape[0]
+    check_size(math.comb(n + k - 1, k - 1) * k * broadcast_batch(p, q).numel())
+    counts = _compositions(n, k).to(some_tensor(p).device)
+    log_p = _log_masses(p, counts)
+    if n == other:
+        return AtPoints(log_p, _log_masses(q, counts))
+    return AtPoints(log_p, torch.full_like(log_p, -math.inf), q_elsewhere=1.0)
+
+
+def _log_masses(distribution: Any, counts: Tensor) -> Tensor:
+    """At vectors of counts that have the right total, along a new last dimension."""
+    if isinstance(distribution, Multinomial):
+        log_probs = safe_log(in_float64(distribution.probs))
+        each = times(counts, log_probs.unsqueeze(-2)).sum(-1)
+    else:
+        a = in_float64(distribution.concentration)
+        each = log_rising(a.unsqueeze(-2), counts).sum(-1)
+        each = each - log_rising(a.sum(-1, keepdim=True), counts[0].sum())
+    orders = torch.lgamma(counts[0].sum() + 1.0) - torch.lgamma(counts + 1.0).sum(-1)
+    return orders + each
+
+
+@lru_cache(maxsize=16)
+def _compositions(n: int, k: int) -> Tensor:
+    """All vectors of k counts whose sum is n."""
+    counts, left = torch.zeros((1, 0)), torch.tensor([n])
+    for _ in range(k - 1):
+        row = torch.arange(len(left)).repeat_interleave(left + 1)
+        first = (left + 1).cumsum(0) - (left + 1)
+        count = torch.arange(len(row)) - first[row]
+        counts = torch.cat((counts[row], count.unsqueeze(-1)), -1)
+        left = left[row] - count
+    return torch.cat((counts, left.unsqueeze(-1)), -1).to(torch.float64)
