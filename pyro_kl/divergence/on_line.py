@@ -20,7 +20,7 @@ from ..registry.shapes import broadcast_batch
 from ..registry.tensors import is_foreign
 from ..registry.user_classes import check_pointwise
 from ..registry.warnings import warn_once
-from ..wrappers.transformed.finiteness_of_powers import powers_are_finite
+from ..wrappers.transformed.finiteness_of_powers import Verdict, powers_are_finite
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
 from .mixture_line import line_of_mixture, places_of_components
@@ -142,7 +142,7 @@ class TwoDensities:
         return of_place
 
     @torch.no_grad()
-    def powers_are_finite(self, alpha: float, rows: Tensor) -> Tensor:
+    def powers_are_finite(self, alpha: float, rows: Tensor) -> Verdict:
         """Of some rows, those where the integral of p^alpha q^(1 - alpha) is finite; alpha > 1."""
         start = self._mass.at(self.centre, *self._own)
         return powers_are_finite(self._line, start, self._maps, self._other, alpha, rows)
@@ -154,6 +154,13 @@ class TwoDensities:
             points = [*points, *self._other.breakpoints(), *self._q_ends, *self._components]
             found = [in_float64(x).detach().expand(self.shape) for x in points]
             return [self._place(torch.where(x.isfinite(), x, math.nan)) for x in found]
+
+    def own_kinks(self) -> list[Tensor]:
+        """The places where p's density is not smooth, with a graph."""
+        if self._maps or not self._line.has_kinks:
+            return []
+        points = [in_float64(x).expand(self.shape) for x in self._line.breakpoints()]
+        return [self._mass.place(x, *self._own).expand(self.shape) for x in points]
 
     def edges(self) -> list[Tensor]:
         """The places of q's ends inside of p's support, with a graph: q's density jumps there."""
@@ -195,7 +202,7 @@ class TwoDensities:
         between = self.centre + (centre - self.centre) * (0.5 + 0.5 * steps)
         places = [self.centre + self.width * sizes, centre + width * sizes, between]
         grid = torch.cat([x.expand(_GRID, *self.shape) for x in places])
-        grid = self._within(grid).sort(0).values
+        grid = self.within(grid).sort(0).values
         for _ in range(_ZOOMS):
             values = _number(log(grid))
             best = values.max(0, keepdim=True).indices
@@ -207,19 +214,19 @@ class TwoDensities:
             if bool(flat.all()):
                 break
             half = torch.maximum(after - middle, middle - before)
-            grid = self._within(middle + half * steps)
+            grid = self.within(middle + half * steps)
         top = _number(log(middle.unsqueeze(0))).squeeze(0)
         scale = torch.minimum(self.width, width)
         powers = torch.arange(-40, 61, dtype=torch.float64).reshape(column)
         outward = scale * torch.exp2(powers)
-        drops = [top - _number(log(self._within(middle + k * outward))) for k in (-1, 1)]
+        drops = [top - _number(log(self.within(middle + k * outward))) for k in (-1, 1)]
         narrow = torch.minimum(*((d < 0.5).sum(0) for d in drops)).clamp(0, len(outward) - 1)
         ends = []
         for side, drop in zip((-1, 1), drops, strict=True):
             ranks = torch.arange(len(outward)).reshape(column)
             furthest = torch.where(drop < _NOTHING, ranks, -1).max(0, keepdim=True).values + 1
             far = outward.gather(0, furthest.clamp(max=len(outward) - 1)).squeeze(0)
-            ends.append(self._within(middle + side * far))
+            ends.append(self.within(middle + side * far))
         width = outward.gather(0, narrow.unsqueeze(0)).squeeze(0)
         return Peak(middle, width, ends[0], ends[1], top)
 
@@ -229,7 +236,7 @@ class TwoDensities:
         found = integrated(lambda y: [torch.exp(self.log_p(y))], [self.peak(self.log_p)], kinks)
         return (found.value[0] - 1).abs()
 
-    def _within(self, y: Tensor) -> Tensor:
+    def within(self, y: Tensor) -> Tensor:
         """Places where x does not overflow."""
         return y if self._mass.is_whole_line else y.clamp(*self._limits)
 

@@ -23,12 +23,14 @@ from ..registry.shapes import (
 )
 from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
+from ..wrappers.circle import check_one_turn
 from ..wrappers.masked import both, check_masks, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import renyi_at_points
 from .estimate import Estimate
 from .found import Found
+from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
 from .kl import kl
 from .mixtures import check_operands
 from .normalised import check_normalised, is_point
@@ -115,7 +117,7 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     found = (
         _from_half_on(_by_sum, p, q, alpha)
         or _from_half_on(renyi_at_points, p, q, alpha)
-        or renyi_by_integral(p, q, alpha)
+        or _on_line(p, q, alpha)
     )
     if found is None:
         raise not_on_line("Renyi", p, q)
@@ -150,6 +152,13 @@ def _of_trials(trial: Tensor, count: int, other: int) -> Tensor:
     return count * trial if count else torch.zeros_like(trial)
 
 
+def _on_line(p: Distribution, q: Distribution, alpha: float) -> Found | None:
+    if alpha == math.inf:
+        check_one_turn(p, q)
+        return greatest_ratio_on_line(p, q)
+    return renyi_by_integral(p, q, alpha)
+
+
 def _by_sum(p: Distribution, q: Distribution, alpha: float) -> Found | None:
     of_p, of_q = sums.discrete(p), sums.discrete(q)
     if of_p is None or of_q is None:
@@ -157,7 +166,7 @@ def _by_sum(p: Distribution, q: Distribution, alpha: float) -> Found | None:
     if alpha == 0.0:
         value = sums.zeroth_renyi_sum(of_p, of_q)
     elif alpha == math.inf:
-        value = sums.greatest_log_ratio(of_p, of_q)
+        value = greatest_ratio_of_counts(of_p, of_q)
     else:
         value = sums.renyi_sum(of_p, of_q, alpha)
     value = torch.where(nan_rows(p) | nan_rows(q), math.nan, value)

@@ -41,13 +41,13 @@ def renyi_by_integral(
         may_exchange: whether some rows may be integrated on q's line.
     """
     check_one_turn(p, q)
-    densities = None if alpha == math.inf else two_densities(p, q)
+    densities = two_densities(p, q)
     if densities is None:
         return None
     unknown = densities.unknown
     infinite = densities.apart & ~unknown
     if alpha > 1:
-        infinite = ~densities.powers_are_finite(alpha, ~unknown) & ~unknown
+        infinite = ~densities.powers_are_finite(alpha, ~unknown).finite & ~unknown
     exchanged = torch.zeros_like(unknown)
     if may_exchange and 0 < alpha < 1:
         exchanged = _is_exchanged(densities, alpha, period_of(p) is not None)

@@ -166,15 +166,3 @@ def zeroth_renyi_sum(p: Discrete, q: Discrete) -> Tensor:
     """-log of q's mass where p has mass."""
     log_p, log_q = both_masses(p, q)
     return -torch.where(torch.isneginf(log_p), -math.inf, log_q).logsumexp(-1)
-
-
-def greatest_log_ratio(p: Discrete, q: Discrete) -> Tensor:
-    """The largest log p - log q: Renyi's divergence of infinite order."""
-    if p.num_atoms is None:
-        raise NotImplementedError(
-            "the supremum of log p/q over all counts has no formula" + see("no-integral")
-        )
-    n = max(p.num_atoms, q.num_atoms or 0)
-    log_p, log_q = torch.broadcast_tensors(p.log_masses(n), q.log_masses(n))
-    gone = torch.isneginf(log_p)
-    return torch.where(gone, -math.inf, log_p - torch.where(gone, 0.0, log_q)).amax(-1)

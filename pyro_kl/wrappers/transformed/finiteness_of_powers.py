@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +34,22 @@ from .finiteness import (
 )
 from .transform_rules import image_of
 
+#: Between 1, where the integral is finite, and 0, where it is not.
+_ALIKE = 0.5
+
+
+class Verdict(NamedTuple):
+    """What the tails say.
+
+    Attributes:
+        finite: where the integral is finite.
+        alike: of the lower and of the upper end of p's line, for the order infinity: where p and q
+            fall alike as far as levels, powers and factors say, or it is not known.
+    """
+
+    finite: Tensor
+    alike: tuple[Tensor, Tensor]
+
 
 def powers_are_finite(
     line: DistributionLine,
@@ -41,7 +58,7 @@ def powers_are_finite(
     q: DistributionLine,
     alpha: float,
     rows: Tensor,
-) -> Tensor:
+) -> Verdict:
     """Where the integral of p^alpha q^(1 - alpha) is finite, for alpha > 1.
 
     Args:
@@ -49,18 +66,19 @@ def powers_are_finite(
         start: a point of it, with the ends of the support.
         maps: from there to p.
         q: the other distribution.
-        alpha: the order. For infinity: where log p - log q may have an upper bound. Where both
-            grow alike, the bound depends on more than the growths say, and it is True.
+        alpha: the order. For infinity: where log p - log q may have an upper bound. At an end
+            where p and q fall alike, this depends on more than their growths say.
         rows: where it is asked for.
 
     Raises:
         NotImplementedError: how fast one of the tails falls is not known, and it matters.
     """
-    image = image_of(maps, start)
+    image, nowhere = image_of(maps, start), torch.zeros_like(rows)
     if is_always_outside(image, q):
-        return torch.zeros_like(rows)
+        return Verdict(nowhere, (nowhere, nowhere))
     finite = rows & is_inside_of(image, q, start.x)
     maps, q = [*maps, *q.back], q.base or q
+    alike = [nowhere, nowhere]
     for side in range(2) if bool(finite.any()) else ():
         found = at_end(maps, start, side)
         if line.tails is None or q.tails is None or found is None:
@@ -74,11 +92,14 @@ def powers_are_finite(
         if bool((finite & inside.isnan()).any()):
             raise _unknown()
         finite = finite & (inside > 0)
-    return finite
+        alike[side] = (inside == _ALIKE).expand(rows.shape)
+    return Verdict(finite, (alike[0], alike[1]))
 
 
 def _at_this_end(p: Tail, q: Tail, growth: Growth, as_given: bool, alpha: float) -> Tensor:
     """1 where the integral is finite at an end, 0 where it is infinite, nan where not known.
+
+    For the order infinity, `_ALIKE` where p and q fall alike, or it is not known.
 
     Args:
         p: p's tail there, on its line.
@@ -121,7 +142,8 @@ def _converges(p: Growth | None, q: Growth | None, alpha: float) -> Tensor:
     last = (p.front, q.front) if p.level > 0 else (p.factor, q.factor)
     c, d = (torch.as_tensor(x, dtype=torch.float64) for x in last)
     if alpha == math.inf:
-        found = torch.where(c.isnan() | d.isnan(), True, c >= d).to(torch.float64)
+        found = torch.where(c == d, _ALIKE, (c > d).to(torch.float64))
+        found = torch.where(c.isnan() | d.isnan(), _ALIKE, found)
     else:
         if p.level > 0:  # these are logarithms
             gap = (math.log(alpha) + c) - (math.log(alpha - 1) + d)

@@ -1,0 +1,177 @@
+"""Renyi's divergence of infinite order: the upper bound of log p - log q."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..messages import see
+from ..registry.integrate_counts import Count, PoissonCount
+from .found import Found
+from .on_line import TwoDensities, two_densities
+from .rows import in_groups
+from .sums import Discrete
+
+_SOURCE = "largest log p - log q over p's support"
+#: The ratio is looked at so many doublings of the distance from the centre, and the grid is
+#: narrowed so often around its largest value.
+_DOUBLINGS, _ZOOMS, _GRID = 70, 14, 61
+#: The difference of log densities up to this size is right to 1e-12.
+_LARGEST = 2e3
+#: The last digit of a log density of 1 or more, in its units.
+_DIGIT = 2e-15
+#: A ratio that grows by more than this while the distance doubles has no limit.
+_GROWS = 1e-8
+
+
+def greatest_ratio_on_line(p: Distribution, q: Distribution) -> Found | None:
+    """The upper bound of log p - log q; None if too little is known of p or q.
+
+    It is infinite where q's tail is too light, and at an end where both tails are alike, if the
+    ratio still grows as far out as its digits go.
+
+    Raises:
+        NotImplementedError: how the tails fall is not known.
+    """
+    densities = two_densities(p, q)
+    if densities is None:
+        return None
+    unknown = densities.unknown
+    bounded, alike = densities.powers_are_finite(math.inf, ~unknown)
+    elsewhere = torch.where(unknown, math.nan, math.inf).to(torch.float64)
+    if not bool(bounded.any()):
+        return Found(elsewhere, "infinite", "log p - log q has no upper bound")
+    if not bool(bounded.all()):
+        found = in_groups(p, q, [bounded], elsewhere, greatest_ratio_on_line)
+        if found is not None:
+            return found
+    value, error = _largest(densities, alike)
+    value, error = torch.where(bounded, value, elsewhere), torch.where(bounded, error, 0.0)
+    return Found(value, "maximum", _SOURCE, error)
+
+
+def _largest(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The upper bound, with a graph, and its error."""
+    with torch.no_grad():
+        ladder, grows = _ladder(densities, alike)
+        kinks = torch.stack(densities.kinks())
+        place = _place_of_largest(densities, torch.cat((ladder, kinks)).sort(0).values)
+        log_p, log_q, _ = densities(place.unsqueeze(0))
+        size = 1 + (log_p.abs() + log_q.abs()).squeeze(0)
+    value = _log_ratio(densities, place.unsqueeze(0)).squeeze(0)
+    # a kink of p's may be the place, and moves with p
+    for own in densities.own_kinks():
+        at_kink = _log_ratio(densities, own.unsqueeze(0)).squeeze(0)
+        value = torch.where(at_kink.detach() >= value.detach() - 1e-13, at_kink, value)
+    value = torch.where(value.detach() > 0, value, 0.0 * value)
+    error = 4 * _DIGIT * size
+    return torch.where(grows, math.inf, value), torch.where(grows, 0.0, error)
+
+
+def _log_ratio(densities: TwoDensities, y: Tensor) -> Tensor:
+    """Log p - log q, -inf where p is 0 or where a density has overflowed."""
+    log_p, log_q, _ = densities(y)
+    inside = log_p.isfinite() & log_q.isfinite()
+    ratio = torch.where(inside, log_p, 0.0) - torch.where(inside, log_q, 0.0)
+    return torch.where(inside, ratio, -math.inf)
+
+
+def _ladder(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Places at distances from the centre that double, and the rows where the ratio grows on.
+
+    At an end where p and q fall alike, the places stay where the ratio keeps its digits.
+    """
+    shape = densities.shape
+    powers = (
+        torch.arange(-10.0, _DOUBLINGS, dtype=torch.float64).exp2().reshape(-1, *(1,) * len(shape))
+    )
+    grows = torch.zeros(shape, dtype=torch.bool)
+    places = []
+    for side, is_alike in zip((-1, 1), alike, strict=True):
+        y = densities.within(densities.centre + side * densities.width * powers)
+        log_p, log_q, _ = densities(y)
+        ratio = _log_ratio(densities, y)
+        known = ratio.isfinite() & (~is_alike | (log_p.abs() + log_q.abs() < _LARGEST))
+        known = known & (y != y.roll(1, 0))
+        ranks = torch.arange(len(y)).reshape(powers.shape)
+        last = torch.where(known, ranks, 1).amax(0, keepdim=True)
+        rise = ratio.gather(0, last) - ratio.gather(0, last - 1)
+        grows = grows | (is_alike & (rise > _GROWS).squeeze(0))
+        places.append(torch.where(ranks <= last, y, y.gather(0, last)))
+    return torch.cat([*places, densities.centre.unsqueeze(0)]), grows
+
+
+def _place_of_largest(densities: TwoDensities, grid: Tensor) -> Tensor:
+    """Where the ratio is largest, by grids that become finer around it."""
+    steps = torch.linspace(-1, 1, _GRID, dtype=torch.float64)
+    steps = steps.reshape(-1, *(1,) * len(densities.shape))
+    for _ in range(_ZOOMS):
+        log_p, log_q, _ = densities(grid)
+        # where the ratio is flat, the place with most digits
+        values = _log_ratio(densities, grid) - _DIGIT * (log_p.abs() + log_q.abs())
+        best = values.max(0, keepdim=True).indices
+        last = grid.shape[0] - 1
+        before, middle, after = (grid.gather(0, (best + k).clamp(0, last)) for k in (-1, 0, 1))
+        half = torch.maximum(after - middle, middle - before)
+        grid = densities.within(middle + half * steps)
+    return middle.squeeze(0)
+
+
+# --- counts -------------------------------------------------------------------------------------
+
+
+def greatest_ratio_of_counts(p: Discrete, q: Discrete) -> Tensor:
+    """The largest log p - log q over the atoms of p, or its limit.
+
+    Raises:
+        NotImplementedError: p has infinitely many atoms, and how it falls is not declared.
+    """
+    if p.num_atoms is not None:
+        n = max(p.num_atoms, q.num_atoms or 0)
+        return _largest_of(p.log_masses(n), q.log_masses(n))
+    mine, theirs = p.family.count, q.family.count
+    if mine is None or (theirs is None and q.num_atoms is None):
+        raise NotImplementedError(
+            "the supremum of log p/q over all counts has no formula" + see("no-integral")
+        )
+    a = mine(**p.parameters)
+    beyond = a.mean > 0
+    if a.gates is not None:
+        beyond = beyond & (a.gates[1] > -math.inf)
+    if theirs is None:  # of a q with finitely many atoms
+        unbounded, turn = torch.ones_like(beyond), torch.zeros_like(a.mean)
+    else:
+        unbounded, turn = _turn(a, theirs(**q.parameters))
+    turn = turn.detach().nan_to_num(nan=0.0, posinf=0.0).floor().clamp(min=0.0)
+    k = torch.stack(torch.broadcast_tensors(0 * turn, 0 * turn + 1, turn, turn + 1), -1)
+    assert p.family.log_mass is not None
+    assert q.family.log_mass is not None
+    value = _largest_of(p.family.log_mass(k, **p.parameters), q.family.log_mass(k, **q.parameters))
+    return torch.where(unbounded & beyond, math.inf, value)
+
+
+def _largest_of(log_p: Tensor, log_q: Tensor) -> Tensor:
+    log_p, log_q = torch.broadcast_tensors(log_p, log_q)
+    gone = torch.isneginf(log_p)
+    ratio = torch.where(gone, 0.0, log_p) - torch.where(gone, 0.0, log_q)
+    return torch.where(gone, -math.inf, ratio).amax(-1)
+
+
+def _turn(p: Count, q: Count) -> tuple[Tensor, Tensor]:
+    """Where p/q has no upper bound over the counts from 1 on, and the k up to which it rises.
+
+    From k to k + 1, a Poisson's mass changes by the factor m / (k + 1), a NegativeBinomial's by
+    p1 (k + r) / (k + 1): the ratio of the two factors falls or rises with k.
+    """
+    if isinstance(p, PoissonCount):
+        if isinstance(q, PoissonCount):
+            return p.mean > q.mean, torch.zeros_like(p.mean + q.mean)
+        return torch.zeros_like(p.mean + q.size).bool(), p.mean * torch.exp(-q.log_p1) - q.size
+    if isinstance(q, PoissonCount):
+        return torch.ones_like(p.size + q.mean).bool(), torch.zeros_like(p.size + q.mean)
+    rate = p.log_p1 - q.log_p1
+    unbounded = (rate > 0) | ((rate == 0) & (p.size > q.size))
+    return unbounded, (torch.exp(rate) * p.size - q.size) / -torch.expm1(rate)
