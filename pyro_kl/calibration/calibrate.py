@@ -44,7 +44,8 @@ def calibrate(
         model: the model, with data of the right shapes; they are replaced by simulated ones.
         fit: a function of a model, which fits a new guide to it and returns the guide. The model
             that it is given takes the same arguments as `model` and observes simulated data. A
-            guide that reads the data has to take them from there: `args` stay as they are.
+            guide that reads the data has to take them from there: `args` stay as they are. Turn
+            off the progress bars of the fits.
         *args: positional arguments of model and guide.
         num_simulations: how many fits.
         num_draws: of each fitted guide, among which the ranks are found.

@@ -80,7 +80,6 @@ def test_weights_tail_draws_the_weights_and_their_fit(diagnosis):
 def test_weights_tail_says_what_k_hat_means(diagnosis, khat, scale, says):
     tail = replace(diagnosis.largest_weights, khat=khat, scale=scale)
     ax = plot.weights_tail(replace(diagnosis, largest_weights=tail))
-    ax.figure.canvas.draw()
     assert says in ax.get_title("left")
 
 
