@@ -61,13 +61,14 @@ def calibrate(
         **kwargs: keyword arguments of model and guide.
 
     Returns:
-        Ranks and p-values of each latent that the guide draws. `pyro_kl.plot.ranks` draws them.
+        Ranks and p-values of each latent that is neither summed out nor masked.
+        `pyro_kl.plot.ranks` draws them.
 
     Raises:
         RuntimeError: a simulation failed; the message says which one, and its seed.
-        ValueError: fewer than 10 simulations; the model has a factor, a plate with a subsample, a
-            masked latent or sites of different scales, or observes nothing; the guide lacks a
-            latent, or reads the data from `args`; the file has simulations of other settings.
+        ValueError: fewer than 10 simulations; the model has a factor, a plate with a subsample, or
+            sites of different scales, or observes nothing; the guide lacks a latent, or reads the
+            data from `args`; the file has simulations of other settings.
 
     Reference:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018), "Validating Bayesian inference
@@ -97,7 +98,7 @@ def calibrate(
                 kept.add(i, ranks)
                 advance()
     found = [kept.ranks[i] for i in range(num_simulations)]
-    return Calibration.of(sites.shapes, found, num_draws, sites.summed_out)
+    return Calibration.of(sites.shapes, found, num_draws, sites.left_out)
 
 
 def _check(num_simulations: int, num_draws: int, processes: int) -> None:

@@ -97,13 +97,13 @@ class Calibration(Result):
         sites: a `SiteCalibration` for each latent.
         num_simulations: how many fits.
         num_draws: of each fitted guide.
-        summed_out: latents without ranks, since the model marks them for enumeration.
+        left_out: latents without ranks: the model marks them for enumeration, or masks them.
     """
 
     sites: tuple[SiteCalibration, ...]
     num_simulations: int
     num_draws: int
-    summed_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -111,14 +111,14 @@ class Calibration(Result):
         shapes: Mapping[str, tuple[int, ...]],
         found: Sequence[Mapping[str, list[int]]],
         num_draws: int,
-        summed_out: tuple[str, ...] = (),
+        left_out: tuple[str, ...] = (),
     ) -> Calibration:
         """From the shape of each latent, and its ranks in each simulation."""
         sites = tuple(
             SiteCalibration.of(name, shape, [ranks[name] for ranks in found], num_draws)
             for name, shape in shapes.items()
         )
-        return cls(sites, len(found), num_draws, summed_out)
+        return cls(sites, len(found), num_draws, left_out)
 
     @property
     def p_value(self) -> float:
@@ -165,8 +165,8 @@ class Calibration(Result):
             f"latents {self.p_value:.3g}",
             whole,
         ]
-        if self.summed_out:
-            notes.append(f"Summed out, without ranks: {', '.join(self.summed_out)}.")
+        if self.left_out:
+            notes.append(f"Without ranks, as summed out or masked: {', '.join(self.left_out)}.")
         return Table(_HEADER, rows, "llrrrl", notes, _MEANINGS)
 
     def to_dicts(self) -> list[dict[str, Any]]:

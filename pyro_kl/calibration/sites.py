@@ -23,12 +23,12 @@ class Sites:
     Attributes:
         shapes: latent -> the shape of its value.
         observed: observed site -> the user's data.
-        summed_out: latents that the model marks for enumeration. They have no ranks.
+        left_out: latents without ranks: the model marks them for enumeration, or masks them.
     """
 
     shapes: dict[str, tuple[int, ...]]
     observed: dict[str, Tensor]
-    summed_out: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     @classmethod
     def of(cls, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sites:
@@ -50,19 +50,17 @@ class Sites:
         _check_scales(nodes)
         observed = {name: node["value"] for name, node in nodes.items() if node["is_observed"]}
         latents = {name: node for name, node in nodes.items() if not node["is_observed"]}
-        summed_out = tuple(
-            name for name, node in latents.items() if node["infer"].get("enumerate")
-        )
+        left_out = tuple(name for name, node in latents.items() if _has_no_rank(node))
         shapes = {
             name: tuple(node["value"].shape)
             for name, node in latents.items()
-            if name not in summed_out and node["value"].numel()
+            if name not in left_out and node["value"].numel()
         }
         if not observed:
             raise ValueError("The model observes nothing." + see("calibration"))
         if not shapes:
             raise ValueError("The model has no latent that a guide draws." + see("calibration"))
-        return cls(shapes, observed, summed_out)
+        return cls(shapes, observed, left_out)
 
 
 def _check_site(name: str, node: Any) -> None:
@@ -78,13 +76,13 @@ def _check_site(name: str, node: Any) -> None:
                 "simulated for all rows. Give calibrate() the model without subsamples; fit() may "
                 "use batches of the data." + see("subsample")
             )
+
+
+def _has_no_rank(node: Any) -> bool:
+    """Whether a latent is summed out, or masked in parts, which then have no posterior."""
     masks = [node["mask"], getattr(node["fn"], "_mask", None)]
     masked = any(mask is not None and not torch.as_tensor(mask).all() for mask in masks)
-    if masked and not node["is_observed"]:
-        raise ValueError(
-            f"{name} is masked in the model: its masked elements have no posterior, and their "
-            "ranks say nothing." + see("scale-and-mask")
-        )
+    return masked or bool(node["infer"].get("enumerate"))
 
 
 def _check_scales(nodes: dict[str, Any]) -> None:

@@ -110,8 +110,25 @@ def test_latents_that_the_model_sums_out_have_no_ranks():
         **FEW,
     )
     assert [row.site for row in found] == ["z"]
-    assert found.summed_out == ("k",)
-    assert "Summed out, without ranks: k." in str(found)
+    assert found.left_out == ("k",)
+    assert "Without ranks, as summed out or masked: k." in str(found)
+
+
+def test_missing_data_have_no_ranks():
+    def missing(x, mask):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", 5):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x, obs_mask=mask)
+
+    seen = []
+
+    def fit(model):
+        seen.append(data_of(model, X, torch.arange(5) < 3)["x_observed"])
+        return lambda x, mask: pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    found = pyro_kl.calibrate(missing, fit, X, torch.arange(5) < 3, **FEW)
+    assert found.left_out == ("x_unobserved",)
+    assert not seen[0].equal(seen[1])
 
 
 def test_data_may_come_from_a_handler_and_by_keyword():
@@ -191,7 +208,7 @@ def with_mask(x):
         (without_latents, {}, "The model has no latent"),
         (with_subsample, {}, "the plate 'rows' draws 2 of 5 rows"),
         (with_scale, {}, "different scales"),
-        (with_mask, {}, "z is masked in the model"),
+        (with_mask, {}, "The model has no latent"),
         (model, {"num_simulations": 9}, "num_simulations=9 has to be at least 10"),
         (model, {"num_draws": 0}, "num_draws=0 has to be at least 1"),
         (model, {"processes": 0}, "processes=0 has to be at least 1"),
