@@ -22,7 +22,7 @@ from .found import Found
 from .kl import kl
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
-from .normalised import check_normalised
+from .normalised import check_normalised, is_singular
 from .on_line import checked, not_on_line, two_densities
 from .panel_integrals import integrated
 from .rows import in_groups, missing_rows
@@ -92,6 +92,9 @@ def _found(p: Distribution, q: Distribution) -> Found:
         check_masks(p, q, p_mask, q_mask)
         mask = torch.as_tensor(both(p_mask, q_mask))
         return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    if is_singular(p, q):
+        nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
+        return Found(nothing + math.log(2), "closed form", "one has atoms, the other a density")
     check_normalised("Jensen-Shannon", p, q)
     for inner in ((canonicalise(p), canonicalise(q)), without_shared_maps(p, q)):
         if inner is not None and (inner[0] is not p or inner[1] is not q):

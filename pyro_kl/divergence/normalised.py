@@ -1,4 +1,4 @@
-"""What has a KL by convention only: points with a density, and improper distributions."""
+"""Pairs without a common density: atoms and densities, points, improper distributions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from torch.distributions import Distribution
 from ..messages import see
 from ..registry.reduction import NoDivergence, describe
 from ..registry.subclasses import is_a
+from ..wrappers.delta import is_atomic
 
 
 def is_point(distribution: Distribution) -> bool:
     """Whether it has a density at one point alone, by Pyro's convention."""
     return is_a(distribution, (Delta, Unit))
+
+
+def is_singular(p: Distribution, q: Distribution) -> bool:
+    """Whether one has mass at points only and the other none: they share no mass."""
+    of_p, of_q = is_atomic(p), is_atomic(q)
+    return of_p is not None and of_q is not None and of_p is not of_q
 
 
 def check_normalised(name: str, p: Distribution, q: Distribution) -> None:

@@ -33,7 +33,7 @@ from .found import Found
 from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
 from .kl import kl
 from .mixtures import check_operands
-from .normalised import check_normalised, is_point
+from .normalised import check_normalised, is_point, is_singular
 from .on_line import not_on_line
 from .renyi_integral import renyi_by_integral
 
@@ -96,6 +96,9 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     if is_point(p):  # the log ratio is the same number at all of p's points
         value = kl_divergence(p, q).expand(shape)
         return Found(value, "point density", "the log ratio at p's point")
+    if is_singular(p, q):
+        nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
+        return Found(nothing + math.inf, "infinite", "one has atoms, the other a density")
     check_normalised("Renyi", p, q)
     if is_a(p, Multinomial) and is_a(q, Multinomial):
         trial = _found(p._categorical, q._categorical, alpha).changed(lambda x: x.expand(shape))
@@ -141,7 +144,7 @@ def _from_half_on(
 
 
 def _by_formula(p: Distribution, q: Distribution, alpha: float) -> Found | None:
-    closed = closed_renyi(p, q, alpha) if 0 < alpha < math.inf else None
+    closed = closed_renyi(p, q, alpha)
     return closed and Found(*closed)
 
 

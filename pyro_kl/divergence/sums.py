@@ -40,12 +40,21 @@ class Discrete(NamedTuple):
 
     @property
     def shape(self) -> torch.Size:
-        """The batch shape of a family whose parameters are numbers."""
-        return torch.broadcast_shapes(*(x.shape for x in self.parameters.values()))
+        """The batch shape."""
+        return torch.broadcast_shapes(
+            *(x.shape[: x.dim() - self._ndims(name)] for name, x in self.parameters.items())
+        )
+
+    def _ndims(self, name: str) -> int:
+        """The dimensions of a parameter's event."""
+        return int(name in self.family.vectors)
 
     def rows(self, rows: Tensor, shape: torch.Size) -> Discrete:
         """Some rows of a batch."""
-        some = {name: x.expand(shape).reshape(-1)[rows] for name, x in self.parameters.items()}
+        some = {}
+        for name, x in self.parameters.items():
+            event = x.shape[x.dim() - self._ndims(name) :]
+            some[name] = x.expand(shape + event).reshape(-1, *event)[rows]
         return self._replace(parameters=some)
 
     @property
@@ -137,7 +146,11 @@ def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     """
     nowhere = torch.zeros((), dtype=torch.bool, device=next(iter(p.parameters.values())).device)
     mine, theirs = (x.family.count for x in (p, q))
-    if alpha < 1 or mine is None or theirs is None:
+    if alpha < 1 or mine is None:
+        return nowhere
+    if q.num_atoms is not None:  # a count goes on beyond q's last atom, unless it is a constant
+        return ~torch.isneginf(p.log_masses(q.num_atoms + 1)[..., -1].detach())
+    if theirs is None:
         return nowhere
     a, b = mine(**p.parameters), theirs(**q.parameters)
     if isinstance(a, PoissonCount):
@@ -165,4 +178,5 @@ def entropy_sum(p: Discrete) -> Tensor:
 def zeroth_renyi_sum(p: Discrete, q: Discrete) -> Tensor:
     """-log of q's mass where p has mass."""
     log_p, log_q = both_masses(p, q)
-    return -torch.where(torch.isneginf(log_p), -math.inf, log_q).logsumexp(-1)
+    mass = torch.where(torch.isneginf(log_p), -math.inf, log_q).logsumexp(-1)
+    return -mass.clamp(max=0.0) + 0.0  # which makes no -0.0

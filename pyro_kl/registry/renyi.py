@@ -32,8 +32,8 @@ from .shapes import broadcast_batch
 from .subclasses import is_a
 from .tensors import promoted
 
-#: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for finite alpha other than 0
-#: and 1; None where it does not apply.
+#: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for alpha > 0 other than 1, and
+#: infinity; None where it does not apply.
 Formula = Callable[[Any, Any, float], "Tensor | None"]
 #: `mixture(p, q, alpha)`: the member proportional to p^alpha q^(1 - alpha), and where it exists;
 #: None where it is not known.
@@ -64,23 +64,42 @@ def geometric_mixture(cls: type[Any]) -> Callable[[F], F]:
     return decorate
 
 
-def closed_renyi(p: Distribution, q: Distribution, alpha: float) -> tuple[Tensor, str, str] | None:
-    """Renyi's divergence of order alpha in (0, inf) without 1, its method, where its formula is.
+def structured_renyi(
+    p: Distribution, q: Distribution, alpha: float
+) -> tuple[Tensor, str, str] | None:
+    """Renyi's divergence of two structured classes, as `closed_renyi`.
 
-    None if there is no formula.
+    Members of one exponential family, or two normals, have mass at the same places: for order 0
+    it is 0. For order infinity only the formulas of pairs answer.
     """
+    if alpha == 0.0:
+        found = structured_renyi(p, q, 0.5)
+        return found and (torch.where(found[0].isnan(), math.nan, 0.0).to(found[0]), *found[1:])
     for (left, right), (formula, method) in _FORMULAS.items():
         if is_a(p, left) and is_a(q, right):
             value = formula(p, q, alpha)
             if value is not None:
                 value = value.expand(broadcast_batch(p, q)).to(promoted((p, q)))
                 return value, method, home_of(formula.__module__)
+    if alpha == math.inf:
+        return None
     for cls, mixture in _MIXTURES.items():
         if is_a(p, cls) and is_a(q, cls):
             middle = mixture(p, q, alpha)
             if middle is not None:
                 value = _by_mixture(p, q, *middle, alpha)
                 return value.to(promoted((p, q))), "closed form", home_of(mixture.__module__)
+    return None
+
+
+def closed_renyi(p: Distribution, q: Distribution, alpha: float) -> tuple[Tensor, str, str] | None:
+    """Renyi's divergence of order alpha other than 1, its method, and where its formula is.
+
+    None if there is no formula.
+    """
+    structured = structured_renyi(p, q, alpha)
+    if structured is not None or not 0 < alpha < math.inf:
+        return structured
     common = _in_one_family(p, q)
     if common is None:
         return None

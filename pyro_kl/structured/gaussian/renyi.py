@@ -15,29 +15,40 @@ from ...numerics.special.alpha_divergences import log_gap
 from ...registry.reduction import canonicalise
 from ...registry.renyi import renyi_formula
 from ...registry.subclasses import class_of
-from .factors import solve_lower
+from .factors import diagonal, solve_lower
+
+#: Two covariances agree in a direction if their ratio is 1 up to this.
+_ROUNDING = 1e-13
 
 
 class _SumOfLogGaps(torch.autograd.Function):
-    """The sum of `log_gap` over the eigenvalues of a symmetric matrix M.
+    """The sum of `log_gap` over the eigenvalues v of a symmetric matrix M.
 
     The eigenvectors, which have no derivative where two eigenvalues meet, as they do for M = 0,
-    are not needed: with b = 1 - a the derivative by M is a (I + b M)^-1 M (I + M)^-1.
+    are not needed: with b = 1 - a the derivative by M is a (I + b M)^-1 M (I + M)^-1. Where v is
+    large, or has rounded to -1, the sum is that of log(1 + b v)/b, less the log determinant.
     """
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, alpha: float) -> Tensor:
-        ctx.save_for_backward(matrix)
-        ctx.alpha = alpha
-        return log_gap(torch.linalg.eigvalsh(matrix), alpha).sum(-1)
+    def forward(ctx: Any, matrix: Tensor, log_det: Tensor, alpha: float) -> Tensor:
+        v = torch.linalg.eigvalsh(matrix)
+        close = (v.abs() < 0.5).all(-1)
+        ctx.save_for_backward(matrix, close)
+        ctx.alpha, ctx.shape = alpha, log_det.shape
+        near = log_gap(torch.where(close.unsqueeze(-1), v, 0.0), alpha).sum(-1)
+        far = torch.log1p((1 - alpha) * v).sum(-1) / (1 - alpha) - log_det
+        return torch.where(close, near, far)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (matrix,) = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        matrix, close = ctx.saved_tensors
         alpha, eye = ctx.alpha, torch.eye(matrix.shape[-1]).to(matrix)
-        middle = torch.linalg.solve(eye + (1 - alpha) * matrix, matrix)
-        slope = alpha * torch.linalg.solve(eye + matrix, middle, left=False)
-        return grads[0][..., None, None] * slope, None
+        inner = torch.where(close[..., None, None], matrix, 0.0)
+        middle = alpha * torch.linalg.solve(eye + inner, inner, left=False)
+        right = torch.where(close[..., None, None], middle, eye)
+        slope = torch.linalg.solve(eye + (1 - alpha) * matrix, right)
+        by_log_det = torch.where(close, 0.0, -grads[0])
+        return grads[0][..., None, None] * slope, by_log_det.sum_to_size(ctx.shape), None
 
 
 def _factor(distribution: Any) -> tuple[Tensor, Tensor] | None:
@@ -76,13 +87,33 @@ def renyi_of_factors(
     n = solve_lower(q_tril, p_tril - q_tril)
     y = solve_lower(q_tril, (p_loc - q_loc).unsqueeze(-1))
     matrix = n + n.mT + n @ n.mT
+    log_det = 2 * torch.log(diagonal(p_tril) / diagonal(q_tril)).sum(-1)
+    if alpha == math.inf:
+        return _greatest_log_ratio(matrix, y, log_det)
     eye = torch.eye(matrix.shape[-1]).to(matrix)
     lowest = 1 + (1 - alpha) * torch.linalg.eigvalsh(matrix.detach())
     finite = ~(lowest <= 0).any(-1)
     matrix = torch.where(finite[..., None, None], matrix, 0.0)
     square = (y * torch.linalg.solve(eye + (1 - alpha) * matrix, y)).sum((-2, -1))
-    value = _SumOfLogGaps.apply(matrix, alpha) + alpha * square
+    value = _SumOfLogGaps.apply(matrix, log_det, alpha) + alpha * square
     return torch.where(finite, 0.5 * value, math.inf)
+
+
+def _greatest_log_ratio(matrix: Tensor, y: Tensor, log_det: Tensor) -> Tensor:
+    """The supremum of log p/q: [y' (-M)^-1 y - log det(I + M)] / 2, +inf unless M is negative.
+
+    In a direction that both have in common (v = 0, up to rounding) y has to be 0.
+    """
+    v, directions = torch.linalg.eigh(matrix.detach())
+    across = (directions.mT @ y.detach()).squeeze(-1)
+    common = v.abs() < _ROUNDING
+    moved = common & (across.abs() > _ROUNDING * (1 + y.detach().abs().amax((-2, -1))[..., None]))
+    finite = ~((v > 0) & ~common | moved).any(-1)
+    shared = directions @ (common.to(v).unsqueeze(-1) * directions.mT)
+    eye = torch.eye(v.shape[-1]).to(v)
+    narrower = torch.where(finite[..., None, None], shared - matrix, eye)
+    square = (y * torch.linalg.solve(narrower, y)).sum((-2, -1))
+    return torch.where(finite, 0.5 * (square - log_det), math.inf)
 
 
 _DENSE = (MultivariateNormal, LowRankMultivariateNormal)
