@@ -20,6 +20,7 @@ from .divergence.kl import kl
 from .divergence.monte_carlo import monte_carlo
 from .divergence.renyi import renyi
 from .elbo.compare_sites import SiteComparison, SiteComparisons, compare_sites
+from .elbo.enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
 from .elbo.jit import JitTraceKL_ELBO
 from .elbo.report import KLReport, SiteReport
 from .elbo.schedules import Constant, Cyclical, LinearWarmup
@@ -84,6 +85,7 @@ __all__ = [
     "SiteDiagnosis",
     "SiteReport",
     "Support",
+    "TraceEnumKL_ELBO",
     "TraceKL_ELBO",
     "above",
     "below",

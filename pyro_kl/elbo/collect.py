@@ -44,10 +44,12 @@ class Collected:
     Attributes:
         single: terms on their own.
         batches: those of many sites between the same two families.
+        continues: whether they belong to the same particle as those of the pair before.
     """
 
     single: list[Term]
     batches: list[SiteBatch]
+    continues: bool = False
     _terms: list[Term] | None = None
 
     @property
@@ -79,13 +81,12 @@ def collect(
     """
     tracing = is_recorded()
     with ignore_jit_warnings() if tracing else nullcontext():
-        _check(plan, traces, tracing)
-    _compute_densities(plan, traces, every_density)
+        check(plan, traces, tracing)
+    compute_densities(plan, traces, every_density)
     terms: list[Term] = []
     for name in plan.observed:
         node = traces.model.nodes[name]
-        method, reason = node.get(METHOD) or _method_of_density(node), node.get(REASON, "")
-        terms.append(Term.of(node, "likelihood", node["log_prob"], method=method, reason=reason))
+        terms.append(likelihood(node))
     pairs: list[PairAndMember] = []
     may_batch = not tracing or is_step_recorded()
     for name, how in plan.decisions.items():
@@ -99,20 +100,17 @@ def collect(
             member = Member(how, node["cond_indep_stack"], shape, pair.shape, pair.event_dims)
             pairs.append((pair, member))
             continue
-        term = _latent(how, traces)
-        if share is not None and how.method != "prior":
-            term = balanced(term, _latent(how, _with_stopped_prior(name, traces)), share)
-        terms.append(term)
+        terms.append(latent(how, traces, share))
     batches, single = in_batches(pairs)
     terms += single
     for name in plan.auxiliary:
-        terms.append(_auxiliary(traces.guide.nodes[name]))
+        terms.append(auxiliary(traces.guide.nodes[name]))
     if objective.kl_balance is not None:
         check_no_scores(terms)
     return Collected(terms, batches)
 
 
-def _check(plan: Plan, traces: Traces, tracing: bool) -> None:
+def check(plan: Plan, traces: Traces, tracing: bool) -> None:
     """Check that each latent is drawn as planned, and whether both sides agree on its settings."""
     for name, how in plan.decisions.items():
         if tracing and how.agrees is not None:  # the run before it was checked
@@ -137,7 +135,7 @@ def _is_plain(how: Decision, traces: Traces) -> bool:
     return "score_parts" not in traces.guide.nodes[how.site.name]
 
 
-def _compute_densities(plan: Plan, traces: Traces, every_density: bool) -> None:
+def compute_densities(plan: Plan, traces: Traces, every_density: bool) -> None:
     """Let Pyro compute the log densities that are needed."""
     # dictionaries and no sets: gradients are summed in the same order in every process
     of_model, of_guide = dict.fromkeys(plan.observed), dict.fromkeys(plan.auxiliary)
@@ -164,7 +162,16 @@ def _method_of_density(node: Site) -> str:
     return "observed" if node["is_observed"] else "monte carlo"
 
 
-def _auxiliary(node: Site) -> Term:
+def likelihood(node: Site) -> Term:
+    """An observed site or a factor of the model adds its log density."""
+    return Term.of(
+        node, "likelihood", node["log_prob"],
+        method=node.get(METHOD) or _method_of_density(node), reason=node.get(REASON, ""),
+        total=node["log_prob_sum"],
+    )  # fmt: skip
+
+
+def auxiliary(node: Site) -> Term:
     """A site of the guide alone adds its log density to the penalty."""
     parts = node["score_parts"]
     return Term.of(
@@ -186,8 +193,21 @@ def _entropy_term(parts: Any) -> Tensor:
     return term if isinstance(term, Tensor) else torch.zeros_like(parts.log_prob)
 
 
+def latent(how: Decision, traces: Traces, share: float | None = None) -> Term:
+    """The KL of one latent.
+
+    Args:
+        how: it is computed.
+        traces: of model and guide.
+        share: alpha of KL balancing; None is the plain gradient.
+    """
+    term = _latent(how, traces)
+    if share is None or how.method == "prior":
+        return term
+    return balanced(term, _latent(how, _with_stopped_prior(how.site.name, traces)), share)
+
+
 def _latent(how: Decision, traces: Traces) -> Term:
-    """The KL of one latent."""
     node = traces.model.nodes[how.site.name]
     if how.method == "prior":
         return _from_prior(how, node)

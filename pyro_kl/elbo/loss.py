@@ -167,8 +167,7 @@ def _with_one_weight(
             if term.score is not None:
                 return None
             if term.kind == "likelihood":
-                node = particle.traces.model.nodes[term.name]
-                likelihoods.append(node["log_prob_sum"])
+                likelihoods.append(_total(term.surrogate) if term.total is None else term.total)
             else:
                 kls.append(_total(term.surrogate))
             if term.surrogate is not term.value:

@@ -161,6 +161,27 @@ class Objective:
         """The weight of every KL, if the penalty is a sum with one weight; else None."""
         return levels[0] if self.is_linear and not isinstance(self.beta, Mapping) else None
 
+    def weight_inside(self, name: str, levels: Any) -> Any:
+        """The weight of a KL whose prior is inside of a sum over the model's discrete sites.
+
+        Raises:
+            ValueError: free bits or a capacity would bend the KL, which the sum does not have
+                apart.
+        """
+        weight: Any = 1.0
+        for i, (what, site, level) in enumerate(self._entries):
+            if site not in (None, name):
+                continue
+            if what == "beta":
+                weight = levels[i]
+            elif what == "capacity" or level != 0.0:
+                raise ValueError(
+                    f"{what} cannot be used for {name}: its prior is inside of the sum over "
+                    f"discrete sites of the model, where it has no KL of its own. Give {what} as "
+                    "{site: ...} for other sites, or enumerate in the guide." + see("option")
+                )
+        return weight
+
     def describe(self, levels: Any) -> str:
         """The objective in words; empty if it is the ELBO itself."""
         words = []

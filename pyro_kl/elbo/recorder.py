@@ -74,6 +74,11 @@ class Recorder(Messenger):
         nodes["_RETURN"] = {"name": "_RETURN", "type": "return", "value": value}
         return self.trace
 
+    def _reset(self) -> None:
+        """Forget the run: `poutine.queue` starts it again with the next value of a site."""
+        for name in [name for name in self.trace.nodes if name != "_INPUT"]:
+            self.trace.remove_node(name)
+
     def _process_message(self, msg: Any) -> None:
         """Let every statement pass."""
 

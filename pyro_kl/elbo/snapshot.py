@@ -16,7 +16,7 @@ from .guides.plan import Plan
 from .objective import Objective
 from .report import KLReport, SiteReport
 from .site_batches import SiteBatch
-from .terms import Term
+from .terms import SUMMED_OUT, Term, merged
 
 
 class _Key(NamedTuple):
@@ -63,7 +63,7 @@ class Snapshot:
     groups: dict[str, str] = field(default_factory=dict)
     changed_by: str = ""
     changed_loss: float = math.nan
-    _single: list[Term] = field(default_factory=list)
+    _single: list[list[Term]] = field(default_factory=list)
     _batches: list[SiteBatch] = field(default_factory=list)
 
     @classmethod
@@ -76,8 +76,11 @@ class Snapshot:
         self.groups.update(plan.groups)
         for batch in collected.batches:
             self._batches.append(batch.detached())
-        for term in collected.single:
-            self._single.append(term.detached())
+        single = [term.detached() for term in collected.single]
+        if collected.continues:
+            self._single[-1] += single
+        else:
+            self._single.append(single)
 
     @property
     def terms(self) -> dict[_Key, list[Term]]:
@@ -86,12 +89,12 @@ class Snapshot:
         Likelihoods come first, then the sites in the model's order. A guide may score data of its
         own under the name of one of the model's sites: both have a key.
         """
-        for batch in self._batches:
-            self._single += batch.terms()
+        self._single += [batch.terms() for batch in self._batches]
         self._batches = []
         found: dict[_Key, list[Term]] = {}
-        for term in self._single:
-            found.setdefault(_Key(term.kind == "likelihood", term.name), []).append(term)
+        for of_particle in self._single:
+            for key, term in _by_key(of_particle).items():
+                found.setdefault(key, []).append(term)
         order = {name: i for i, name in enumerate(self.groups)}
         keys = sorted(found, key=lambda key: -1 if key.is_likelihood else order[key.site])
         return {key: found[key] for key in keys}
@@ -131,7 +134,7 @@ class Snapshot:
                         shape=(*value.shape, *term.shape[term.value.dim() :]),
                     )
                 )  # fmt: skip
-        return replace(self, step=step, levels=levels, _single=made)
+        return replace(self, step=step, levels=levels, _single=[[term] for term in made])
 
     # --- report -------------------------------------------------------------------------------
 
@@ -139,17 +142,19 @@ class Snapshot:
         """Every term in nats."""
         terms = self.terms
         every = [term for of_site in terms.values() for term in of_site]
-        kls = count(every, self.groups, self.objective.per, self.plate, self.num_particles)
+        weighed = [term for term in every if term.method != SUMMED_OUT]
+        kls = count(weighed, self.groups, self.objective.per, self.plate, self.num_particles)
         weighted = self.objective.weigh(kls, self.levels)
         weights = {group: kls[group].mean(weight) for group, weight in weighted.weights.items()}
         values = {key: self._particles(of_site) for key, of_site in terms.items()}
         rows = [self._row(key, terms[key], values[key], weights) for key in terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
+        not_weighed = sum(row.nats for row in rows if row.method == SUMMED_OUT)
         signed = [x if key.is_likelihood else -x for key, x in values.items()]
         full = [x for x in signed if x.numel() == self.num_particles]
         objective = self.objective.describe(self.levels)
-        loss = float(weighted.penalty) - likelihood
+        loss = float(weighted.penalty) + not_weighed - likelihood
         if self.changed_by:
             loss = self.changed_loss
             objective = ", ".join(filter(None, [objective, f"changed by {self.changed_by}"]))
@@ -184,7 +189,7 @@ class Snapshot:
             method=term.method,
             reason=term.reason,
             source=term.source,
-            weight=math.nan if key.is_likelihood else weights[self.groups[key.site]],
+            weight=math.nan if key.is_likelihood else weights.get(self.groups[key.site], 1.0),
             scale=_mean_scale(term.scale),
             masked=_masked_fraction(term.mask),
             shape=self._shape(term),
@@ -215,6 +220,16 @@ class Snapshot:
             parts.append(dims)
         mean = sum(parts[1:], start=parts[0]) / len(parts)
         return mean.squeeze().tolist() if mean.dim() else float(mean)
+
+
+def _by_key(terms: Iterable[Term]) -> dict[_Key, Term]:
+    """The terms of one particle that a report shows; a site's terms in several traces are one."""
+    found: dict[_Key, Term] = {}
+    for term in terms:
+        for part in [term] if term.shown_as is None else term.shown_as():
+            key = _Key(part.kind == "likelihood", part.name)
+            found[key] = part if key not in found else merged(found[key], part)
+    return found
 
 
 def _standard_error(values: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from ..numerics.concrete import is_recorded
 from ..wrappers.masked import both
 from .traces import Site, is_factor
+
+#: Method of the model's sites that are summed out; their KL has no weight of its own.
+SUMMED_OUT = "summed out"
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Term:
         scale: of the site, as Pyro has collected it.
         mask: of the site.
         shape: of the site's value, batch and event.
+        total: the sum of `value`, where it is known already.
+        shown_as: the terms that a report shows in place of this one, with its sum.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Term:
     scale: Any
     mask: Any
     shape: tuple[int, ...]
+    total: Tensor | None = None
+    shown_as: Callable[[], list[Term]] | None = None
 
     @classmethod
     def of(
@@ -69,6 +77,7 @@ class Term:
         own_cost: bool = True,
         dims: Tensor | None = None,
         mask: Any = True,
+        total: Tensor | None = None,
     ) -> Term:
         """The term of a site, `node`, of the model for a latent, whose guide's site is `drawn`.
 
@@ -97,6 +106,7 @@ class Term:
             scale=node["scale"],
             mask=node["mask"] if mask is True else both_masks(node["mask"], mask),
             shape=tuple(shape),
+            total=total,
         )
 
     @property
@@ -108,7 +118,17 @@ class Term:
         """The same without its graph."""
         value = self.value.detach()
         dims = None if self.dims is None else self.dims.detach()
-        return replace(self, value=value, surrogate=value, score=None, dims=dims)
+        return replace(self, value=value, surrogate=value, score=None, dims=dims, total=None)
+
+
+def merged(one: Term, other: Term) -> Term:
+    """Two parts of the same term, without their graph, as one."""
+    value, dims = one.value + other.value, None
+    if one.value.shape != other.value.shape:
+        value = one.value.sum() + other.value.sum()
+    elif one.dims is not None and other.dims is not None:
+        dims = one.dims + other.dims
+    return replace(one, value=value, surrogate=value, dims=dims)
 
 
 def scaled(value: Tensor, node: Site, mask: Any = True) -> Tensor:

@@ -38,7 +38,7 @@ class TraceChecks:
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
         check_if_enumerated(guide_trace)
         for trace in traces:
-            _check_shapes(trace, max_plate_nesting)
+            check_shapes(trace, max_plate_nesting)
         self._passed = None if _differ(model_trace, guide_trace) else looked_at
 
 
@@ -87,7 +87,7 @@ def _is_latent(site: Any) -> bool:
     return _is_drawn(site) and not site["is_observed"]
 
 
-def _check_shapes(trace: Any, max_plate_nesting: float) -> None:
+def check_shapes(trace: Any, max_plate_nesting: float) -> None:
     """Pyro's check of plates against batch shapes, which needs no log density here."""
     for site in trace.nodes.values():
         if _is_drawn(site):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
@@ -18,10 +18,10 @@ from torch import Tensor
 from ..messages import see
 from ..numerics.concrete import is_recorded, is_step_recorded
 from .baselines import Baselines
-from .collect import collect
+from .collect import Collected, collect
 from .control_variate import ControlVariate
 from .expected_likelihood import integrate_likelihoods
-from .guides.plan import Plans, Run
+from .guides.plan import Plan, Plans, Run
 from .guides.validity import Watch
 from .loss import ElboTerms, Particle, loss_of
 from .objective import Levels, Objective, check_names
@@ -183,21 +183,27 @@ class TraceKL_ELBO(Trace_ELBO):
             compute_all(traces)
         return traces
 
-    def _particles(self, run: Run, every_density: bool = False) -> Iterator[Particle]:
+    def _particles(
+        self, run: Run, every_density: bool = False, levels: Any = ()
+    ) -> Iterator[Particle]:
         """The terms of each pair of traces."""
         for traces in self._get_traces(run.model, run.guide, run.args, run.kwargs):
-            yield self._particle(Traces(*traces), run.guide, every_density)
+            yield self._particle(Traces(*traces), run.guide, every_density, levels)
 
-    def _particle(self, traces: Traces, guide: Any, every_density: bool = False) -> Particle:
+    def _particle(
+        self, traces: Traces, guide: Any, every_density: bool, levels: Any
+    ) -> Particle:
         """The terms of a pair of traces."""
+        how = guide, every_density, levels
         try:
-            particle = self._by_plan(traces, guide, every_density)
+            particle = self._by_plan(traces, *how)
         except NotImplementedError:  # the plan was made for other distributions of these classes
-            particle = self._by_plan(traces, guide, every_density, anew=True)
+            particle = self._by_plan(traces, *how, anew=True)
         if self.infinite == "sample" and not is_step_recorded():
             infinite = particle.infinite
             if infinite:
-                particle = self._by_plan(traces, guide, every_density, infinite)
+                why = 'its exact KL is infinite, and infinite="sample"'
+                particle = self._by_plan(traces, *how, dict.fromkeys(infinite, why))
         if particle.plan.disagreeing:
             warn_of_sites(particle.plan.disagreeing, self._warned, DIFFER)
         return particle
@@ -207,11 +213,12 @@ class TraceKL_ELBO(Trace_ELBO):
         traces: Traces,
         guide: Any,
         every_density: bool,
-        infinite: Collection[str] = (),
+        levels: Any,
+        sampled: Mapping[str, str] = MappingProxyType({}),
         anew: bool = False,
     ) -> Particle:
         """The terms of a pair of traces, as a plan has them."""
-        plan, made = self._plans.get(traces, guide, infinite, anew)
+        plan, made = self._plans.get(traces, guide, sampled, anew)
         if made:
             self.objective.check_sites(plan.groups)
             check_names("exact", self.exact, plan.decisions)
@@ -219,8 +226,13 @@ class TraceKL_ELBO(Trace_ELBO):
         if self.likelihood == "exact":
             refused = integrate_likelihoods(plan, traces, self._vectorized)
             warn_of_likelihoods(refused, self._warned)
-        collected = collect(plan, traces, every_density, self.objective)
-        return Particle(collected, plan, traces)
+        return Particle(self._collect(plan, traces, every_density, levels), plan, traces)
+
+    def _collect(
+        self, plan: Plan, traces: Traces, every_density: bool, levels: Any
+    ) -> Collected:
+        """The terms of a pair of traces, before they are weighed."""
+        return collect(plan, traces, every_density, self.objective)
 
     @property
     def _vectorized(self) -> bool:
@@ -241,7 +253,7 @@ class TraceKL_ELBO(Trace_ELBO):
         """
         assert self._hooked is not None, "called by loss, loss_and_grads and differentiable_loss"
         guide, levels, snapshot = self._hooked
-        particle = self._particle(Traces(model_trace, guide_trace), guide)
+        particle = self._particle(Traces(model_trace, guide_trace), guide, False, levels)
         snapshot.add(particle.collected, particle.plan)
         result = loss_of([particle], self.objective, levels, 1, self._plate, self._baselines)
         return torch_item(result.loss), result.surrogate
@@ -356,7 +368,7 @@ class TraceKL_ELBO(Trace_ELBO):
         levels = self.objective.levels(self.step_count)
         loss: Any = 0.0
         snapshot = Snapshot.empty(self, levels)
-        for particle in self._particles(run):
+        for particle in self._particles(run, levels=levels):
             result = loss_of(
                 [particle], self.objective, levels, self.num_particles, 0, self._baselines
             )
@@ -388,7 +400,8 @@ class TraceKL_ELBO(Trace_ELBO):
             run: model and guide, with their arguments.
             levels: the numbers of the objective at a step, as a list or as a tensor.
         """
-        particles = list(self._particles(run, every_density=self.control_variate is not None))
+        every_density = self.control_variate is not None
+        particles = list(self._particles(run, every_density, levels))
         return loss_of(
             particles, self.objective, levels, self.num_particles, self._plate, self._baselines
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from pyro.distributions import MaskedDistribution
@@ -72,6 +73,7 @@ class Plan:
         undeclared: auxiliary sites that the guide has not marked as such.
         enumerated: latents that are marked for enumeration, which this ELBO does not do.
         disagreeing: latents where model and guide have differed in scale or mask.
+        summed_out: sites of the model that an ELBO with enumeration sums out.
     """
 
     decisions: dict[str, Decision]
@@ -81,6 +83,7 @@ class Plan:
     undeclared: list[str] = field(default_factory=list)
     enumerated: list[str] = field(default_factory=list)
     disagreeing: list[str] = field(default_factory=list)
+    summed_out: list[str] = field(default_factory=list)
 
 
 class Plans:
@@ -122,7 +125,7 @@ class Plans:
         self,
         traces: Traces,
         guide: Any,
-        infinite: Collection[str] = (),
+        sampled: Mapping[str, str] = MappingProxyType({}),
         anew: bool = False,
     ) -> tuple[Plan, bool]:
         """The plan for a pair of traces, and whether it is a new one.
@@ -130,11 +133,11 @@ class Plans:
         Args:
             traces: of model and guide.
             guide: the guide.
-            infinite: latents whose exact KL is infinite in this run, which are to be sampled.
+            sampled: latents whose exact KL is to be sampled in this run -> why.
             anew: whether the plan that was made before does not fit: a distribution has changed
                 without a change of its class.
         """
-        structure = structure_of(traces)
+        structure = self._structure(traces)
         layout = self._layouts.get(structure)
         if anew or layout is None:
             layout = self._layout(traces, guide)
@@ -146,26 +149,34 @@ class Plans:
             dependent = layout.dependent(traces.model, watch)
             seen = watch is not None or isinstance(guide, GuideMessenger)
             unseen = bool(layout.late) and not seen
-        key = structure, frozenset(dependent), frozenset(infinite), unseen
+        key = structure, frozenset(dependent), frozenset(sampled.items()), unseen
         plan = None if anew else self._plans.get(key)
         if plan is not None:
             return plan, False
         plan = self._plan(layout, traces, dependent, unseen)
-        for name in infinite:
-            reason = 'its exact KL is infinite, and infinite="sample"'
-            sampled = _sampled(plan.decisions[name].site, reason, warns=True)
-            plan.decisions[name] = replace(sampled, masked=plan.decisions[name].masked)
+        for name, reason in sampled.items():
+            before = plan.decisions[name]
+            if before.exact:
+                how = _sampled(before.site, reason, warns=True)
+                plan.decisions[name] = replace(how, masked=before.masked)
         self._plans[key] = plan
         return plan, True
 
-    def _layout(self, traces: Traces, guide: Any) -> Layout:
-        """Find out how each latent is drawn."""
-        latents = [
+    def _structure(self, traces: Traces) -> tuple[Any, ...]:
+        """What a plan depends on."""
+        return structure_of(traces)
+
+    def _latents(self, traces: Traces) -> list[str]:
+        """The model's latents, for which decisions are made."""
+        return [
             name
             for name, node in traces.model.nodes.items()
             if node["type"] == "sample" and not node["is_observed"]
         ]
-        recognised = recognise(latents, traces, guide)
+
+    def _layout(self, traces: Traces, guide: Any) -> Layout:
+        """Find out how each latent is drawn."""
+        recognised = recognise(self._latents(traces), traces, guide)
         sites = recognised.sites
         late = late_sites(sites, traces.guide) if self.mean_field == "check" else {}
         blocks = [n for n, site in sites.items() if isinstance(site, JointBlock) and site.order]

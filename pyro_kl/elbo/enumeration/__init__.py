@@ -1,0 +1,1 @@
+"""The ELBO of models with discrete latents that are enumerated."""

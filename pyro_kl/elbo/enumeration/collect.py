@@ -1,0 +1,253 @@
+"""From a pair of traces with enumeration to the terms of the ELBO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from pyro.infer.traceenum_elbo import (
+    _check_model_guide_enumeration_constraint,
+    _get_common_scale,
+)
+from pyro.ops import packed
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+
+from ...messages import see
+from ...numerics.concrete import is_recorded
+from ..collect import Collected, auxiliary, check, compute_densities, latent, likelihood
+from ..guides.guide_site import FromPrior
+from ..guides.plan import Decision, Plan
+from ..objective import Objective
+from ..settings import lends_mask
+from ..terms import SUMMED_OUT, Term
+from ..traces import Site, Traces, compute_guide, compute_model
+from .dims import Ordinal, ordinal_of, pack, summed_symbols
+from .summed_out import Factor, SummedOut, components, name_of, sum_of
+from .weights import Cost, Weighted, Weights
+
+
+def collect(
+    plan: Plan, traces: Traces, objective: Objective, levels: Any, nesting: float
+) -> Collected:
+    """The terms of one pair of traces, as expectations over the enumerated values.
+
+    Args:
+        plan: as made for traces of this structure.
+        traces: of model and guide, with symbols for their dims.
+        objective: has the weights of the KLs whose priors are inside of a sum.
+        levels: its numbers at this step.
+        nesting: how many rightmost dims belong to plates.
+
+    Raises:
+        ValueError: an option of the objective has no meaning for these sites; or what Pyro's
+            TraceEnum_ELBO raises.
+    """
+    return _Collector(plan, traces, objective, levels, nesting).collected()
+
+
+#: A term, and its cost at one value of the discrete draws.
+_Entry = tuple[Term, Cost]
+
+
+class _Collector:
+    """The work on one pair of traces."""
+
+    def __init__(
+        self, plan: Plan, traces: Traces, objective: Objective, levels: Any, nesting: float
+    ) -> None:
+        self.plan, self.traces = plan, traces
+        self.objective, self.levels = objective, levels
+        tracing = is_recorded()
+        with ignore_jit_warnings() if tracing else nullcontext():
+            check(plan, traces, tracing)
+        compute_densities(plan, traces, every_density=False)
+        self._compute_more()
+        model: Any = traces.model
+        guide: Any = traces.guide
+        self.symbol_to_dim = {**guide.symbol_to_dim, **model.symbol_to_dim}
+        self.symbols = summed_symbols(traces)
+        self.weights = Weights(guide, self.symbol_to_dim, nesting)
+        self.place = {name: place for place, name in enumerate(guide.nodes)}
+        self.ordinals: dict[str, Ordinal] = {
+            name: ordinal_of(trace, site)
+            for trace in (model, guide)
+            for name, site in trace.nodes.items()
+            if site["type"] == "sample"
+        }
+        self.limits = self._limits()
+        self.factors: list[Factor] = []
+
+    def _compute_more(self) -> None:
+        """The densities that only an enumeration needs."""
+        compute_model(self.traces.model, self.plan.summed_out)
+        nodes = self.traces.guide.nodes
+        marked = [
+            name
+            for name, node in nodes.items()
+            if node["type"] == "sample" and node["infer"].get("enumerate")
+        ]
+        if marked:
+            compute_guide(self.traces.guide, marked)
+
+    def _limits(self) -> dict[str, int]:
+        """Site of the model -> the guide's places from which on no draw enters its density."""
+        limits: dict[str, int] = {}
+        limit = 0
+        for name, node in self.traces.model.nodes.items():
+            if node["type"] == "sample":
+                if not node["is_observed"] and name in self.place:
+                    limit = max(limit, self.place[name] + 1)
+                limits[name] = limit
+        return limits
+
+    # --- terms ----------------------------------------------------------------------------------
+
+    def collected(self) -> Collected:
+        """All terms."""
+        entries: list[_Entry] = []
+        for name in self.plan.observed:
+            node = self.traces.model.nodes[name]
+            if self._is_inside(node):
+                self._add_factor(node)
+            else:
+                term = likelihood(node)
+                ordinal = self.ordinals[name]
+                entries.append((term, Cost(term.value, node, ordinal, self.limits[name])))
+        entries += [self._latent(name, how) for name, how in self.plan.decisions.items()]
+        for name in self.plan.auxiliary:
+            node = self.traces.guide.nodes[name]
+            term = auxiliary(node)
+            entries.append((term, Cost(term.value, node, self.ordinals[name], self.place[name] + 1)))
+        sums = self._sums()
+        costs = [cost for _, cost in entries] + [cost for cost, _, _ in sums]
+        weighted = self.weights.of(costs)
+        terms = [
+            _weighted(term, cost, one, self.symbol_to_dim)
+            for (term, cost), one in zip(entries, weighted, strict=False)
+        ]
+        for (_, factors, scale), one in zip(sums, weighted[len(entries) :], strict=True):
+            terms.append(self._sum(factors, scale, one))
+        return Collected(terms, [])
+
+    def _latent(self, name: str, how: Decision) -> _Entry:
+        """A latent of the guide: its KL, or log q where its prior is inside of a sum."""
+        node = self.traces.model.nodes[name]
+        share = None
+        if self.objective.kl_balance is not None:
+            share = self.objective.balance(name)
+        inside = not how.exact and self._is_inside(node)
+        if share is not None and (inside or not self.weights.are_plain):
+            raise ValueError(
+                f"kl_balance stops gradients of parameters, and {name} depends on sites that are "
+                "enumerated or have a score function, whose probabilities cannot be taken apart. "
+                "Give kl_balance={site: ...} for the other sites." + see("kl-balance")
+            )
+        if inside:
+            return self._inside(name, how)
+        term = latent(how, self.traces, share)
+        value = term.value
+        if term.surrogate is not value and how.method != "enumerated":
+            value = value.detach() + (term.surrogate - term.surrogate.detach())
+        limit, without = self.limits[name], frozenset[int]()
+        if not term.own_cost:  # no draw of the site itself enters its exact KL
+            places = [self.place[part] for part in how.site.parts]
+            limit, without = max(limit, *places), frozenset(places)
+        return term, Cost(value, node, self.ordinals[name], limit, without)
+
+    def _inside(self, name: str, how: Decision) -> _Entry:
+        """Log q of a latent whose log p is inside of a sum."""
+        node = self.traces.model.nodes[name]
+        self._add_factor(node, self.objective.weight_inside(name, self.levels))
+        if isinstance(how.site, FromPrior):
+            log_q = node["log_prob"].new_zeros(())
+        else:
+            mask = node["mask"] if lends_mask(how.site, self.traces) else True
+            log_q = how.site.scaled_log_q(self.traces.guide, mask)
+        term = Term.of(node, "latent", log_q, method=how.method, reason=how.reason)
+        return term, Cost(log_q, node, self.ordinals[name], self.place.get(name, -1) + 1)
+
+    # --- sums over the model's sites ------------------------------------------------------------
+
+    def _is_inside(self, node: Site) -> bool:
+        """Whether a density of the model depends on a site that is summed out."""
+        if not self.symbols:
+            return False
+        shape, dim_to_symbol = node["log_prob"].shape, node["infer"]["_dim_to_symbol"]
+        return any(
+            size > 1 and dim_to_symbol.get(i - len(shape)) in self.symbols
+            for i, size in enumerate(shape)
+        )
+
+    def _add_factor(self, node: Site, weight: Any = 1.0) -> None:
+        """Put a density inside of a sum: its mask is inside too, its scale outside."""
+        value = pack(node["unscaled_log_prob"], node)
+        summed = node["name"] in self.plan.summed_out
+        if not summed:
+            value = packed.scale_and_mask(value, mask=pack(node["mask"], node))
+        ordinal = self.ordinals[node["name"]]
+        self.factors.append(Factor(node, value, ordinal, summed, weight))
+
+    def _sums(self) -> list[tuple[Cost, list[Factor], Any]]:
+        """The cost of each sum, its factors, and its scale."""
+        if not self.plan.summed_out:
+            return []
+        nodes = self.traces.model.nodes
+        of_sites = {self.ordinals[name]: [] for name in self.plan.summed_out}
+        _check_model_guide_enumeration_constraint(of_sites, self.traces.guide)
+        for name in self.plan.summed_out:
+            self._add_factor(nodes[name])
+        scale = _get_common_scale([factor.site["scale"] for factor in self.factors])
+        limit = max(self.limits.values())
+        sums = []
+        for factors in components(self.factors, self.symbols):
+            ordinal, total = sum_of(factors, self.symbols)
+            total = packed.scale_and_mask(total, scale=scale)
+            sums.append((Cost(total, factors[0].site, ordinal, limit), factors, scale))
+        return sums
+
+    def _sum(self, factors: list[Factor], scale: Any, weighted: Weighted) -> Term:
+        """The term of a sum, which a report shows as those of its sites."""
+        first = factors[0].site
+        term = Term.of(first, "likelihood", weighted.value, method=SUMMED_OUT)
+        parts = SummedOut(
+            [factor.detached() for factor in factors],
+            self.symbols, self.symbol_to_dim, weighted.weights,
+            scale * weighted.number, weighted.value.detach(),
+        )  # fmt: skip
+        term.name, term.shown_as = name_of(factors), parts.terms
+        return term
+
+
+def _weighted(
+    term: Term, cost: Cost, weighted: Weighted, symbol_to_dim: Mapping[str, int]
+) -> Term:
+    """A term as an expectation."""
+    value, dims = weighted.value, term.dims
+    if value is term.value:
+        return replace(term, surrogate=value, score=None)
+    if dims is not None and value is not cost.value:
+        dims = _expected_dims(dims, cost.value, weighted, symbol_to_dim)
+    return replace(term, value=value, surrogate=value, score=None, dims=dims, total=None)
+
+
+def _expected_dims(
+    dims: Tensor, kl: Tensor, weighted: Weighted, symbol_to_dim: Mapping[str, int]
+) -> Tensor:
+    """A KL per element of the event as an expectation.
+
+    Args:
+        dims: of the KL's batch and event shape.
+        kl: of its batch shape.
+        weighted: the same as an expectation.
+        symbol_to_dim: of both traces.
+    """
+    event = dims.shape[kl.dim() :]
+    if weighted.weights is not None:
+        weights = weighted.weights.detach()[...]
+        weights._pyro_dims = weighted.weights._pyro_dims  # type: ignore[attr-defined]
+        weights = packed.unpack(weights, symbol_to_dim)[(..., *[None] * len(event))]
+        dims = weights * dims.masked_fill(weights == 0, 0.0)
+    return weighted.number * dims.sum_to_size((*weighted.value.shape, *event))

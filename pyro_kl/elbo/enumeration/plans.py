@@ -1,0 +1,105 @@
+"""Which latent is computed how, in a model with enumeration.
+
+Beside the rules of every plan: a site of the model that is summed out is no latent; a site of the
+guide that takes all its values is exact by its densities; and there is no exact KL inside of a
+sum. In log sum_k p(k) p(z | k) p(x | z, k) the prior of z cannot be taken out, since it depends on
+k: its KL is sampled. That is read from the dims of the prior in each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..guides.dependence import Layout
+from ..guides.mean_field import OwnDistribution
+from ..guides.plan import Decision, Plan, Plans
+from ..traces import Traces
+from .dims import is_enumerated, is_summed_out, summed_symbols
+
+
+class EnumerationPlans(Plans):
+    """All plans of an ELBO with enumeration."""
+
+    def get(
+        self,
+        traces: Traces,
+        guide: Any,
+        sampled: Mapping[str, str] = MappingProxyType({}),
+        anew: bool = False,
+    ) -> tuple[Plan, bool]:
+        """As `Plans.get`, for traces whose dims have symbols."""
+        inside = {
+            name: f"its prior depends on {', '.join(sites)}, summed out in the model"
+            for name, sites in priors_inside(traces, self._latents(traces)).items()
+        }
+        return super().get(traces, guide, {**sampled, **inside}, anew)
+
+    def _latents(self, traces: Traces) -> list[str]:
+        return [name for name in super()._latents(traces) if not is_summed_out(name, traces)]
+
+    def _structure(self, traces: Traces) -> tuple[Any, ...]:
+        enumerated = [
+            name
+            for trace, marked in ((traces.model, False), (traces.guide, True))
+            for name, node in trace.nodes.items()
+            if node["type"] == "sample"
+            and (is_enumerated(node) if marked else is_summed_out(name, traces))
+        ]
+        return (*super()._structure(traces), None, *enumerated)
+
+    def _plan(
+        self,
+        layout: Layout,
+        traces: Traces,
+        dependent: Mapping[str, list[str]],
+        unseen: bool,
+    ) -> Plan:
+        plan = super()._plan(layout, traces, dependent, unseen)
+        for name, how in plan.decisions.items():
+            if isinstance(how.site, OwnDistribution):
+                if is_enumerated(traces.guide.nodes[name]):
+                    plan.decisions[name] = _of_enumerated(how)
+        summed_out = [
+            name
+            for name, node in traces.model.nodes.items()
+            if node["type"] == "sample" and is_summed_out(name, traces)
+        ]
+        groups = {**plan.groups, **{name: name for name in summed_out}}
+        return replace(plan, groups=groups, enumerated=[], summed_out=summed_out)
+
+
+def _of_enumerated(how: Decision) -> Decision:
+    return replace(
+        how, exact=False, method="enumerated", source="", warns=False,
+        reason="summed over its values, with the guide's probabilities",
+    )  # fmt: skip
+
+
+def priors_inside(traces: Traces, names: list[str]) -> dict[str, list[str]]:
+    """Latents of the guide whose prior is inside of a sum -> the sites that it depends on.
+
+    Args:
+        traces: of model and guide, with symbols for their dims.
+        names: of the latents.
+    """
+    symbols = summed_symbols(traces)
+    found: dict[str, list[str]] = {}
+    if not symbols:
+        return found
+    for name in names:
+        node = traces.model.nodes[name]
+        shapes = [node["fn"].batch_shape]
+        shapes += [x.shape for x in (node["mask"], node["scale"]) if isinstance(x, Tensor)]
+        shape = torch.broadcast_shapes(*shapes)
+        dim_to_symbol = node["infer"]["_dim_to_symbol"]
+        dims = [dim_to_symbol.get(i - len(shape)) for i, size in enumerate(shape) if size > 1]
+        sites = [symbols[dim] for dim in dims if dim in symbols]
+        if sites:
+            found[name] = sites
+    return found

@@ -1,0 +1,195 @@
+"""The sums over the values of the model's discrete sites, and what each site has to do with them.
+
+With p(k) the prior of the sites that are summed out and f the densities that depend on them, the
+ELBO contains
+
+    log sum_k p(k) f(k) = E[log f(k)] - KL(q(k) || p(k)),    q(k) proportional to p(k) f(k):
+
+the sum is the best that a guide for k could do, and q is the exact posterior of k, given the
+other draws. A report shows both parts. The expectations are derivatives of the sum: that of log f
+is sum_k q(k) log f(k), and q(k) is the derivative of the sum by log f(k).
+
+Reference: Obermeyer and others (2019), Tensor Variable Elimination for Plated Factor Graphs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from opt_einsum import shared_intermediates
+from pyro.ops import packed
+from pyro.ops.contract import contract_tensor_tree
+from pyro.ops.rings import LogRing
+from torch import Tensor
+
+from ..collect import likelihood
+from ..terms import SUMMED_OUT, Term
+from ..traces import Site, is_factor
+from .dims import Ordinal
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of a sum.
+
+    Attributes:
+        site: of the model.
+        value: its log density, packed, masked and not scaled.
+        ordinal: the plates around it.
+        is_summed: whether the sum is over the values of this site.
+        weight: its power in the sum: that of the KL of a latent of the guide, whose prior it is.
+    """
+
+    site: Site
+    value: Tensor
+    ordinal: Ordinal
+    is_summed: bool
+    weight: Any = 1.0
+
+    def detached(self) -> Factor:
+        """The same without its graph."""
+        value: Any = self.value.detach()
+        value._pyro_dims = _dims(self.value)
+        return replace(self, value=value)
+
+    def weighted(self, value: Any) -> Any:
+        """A value of the density, times the weight."""
+        if not isinstance(self.weight, Tensor) and self.weight == 1.0:
+            return value
+        weighted = self.weight * value
+        weighted._pyro_dims = value._pyro_dims
+        return weighted
+
+
+def components(factors: Sequence[Factor], symbols: Mapping[str, str]) -> list[list[Factor]]:
+    """The sets of factors that are tied together by the sites that are summed out.
+
+    Args:
+        factors: of all sums.
+        symbols: those of the dims that are summed out.
+    """
+    found: list[tuple[set[str], list[Factor]]] = []
+    for factor in factors:
+        dims: set[str] = {dim for dim in _dims(factor.value) if dim in symbols}
+        members = [factor]
+        apart = []
+        for other in found:
+            if dims & other[0]:
+                dims |= other[0]
+                members = other[1] + members
+            else:
+                apart.append(other)
+        found = [*apart, (dims, members)]
+    return [members for _, members in found]
+
+
+def sum_of(factors: Sequence[Factor], symbols: Mapping[str, str]) -> tuple[Ordinal, Tensor]:
+    """The logarithm of one sum, packed, not scaled, and the plates around it."""
+    return _contracted([factor.weighted(factor.value) for factor in factors], factors, symbols)
+
+
+def _contracted(
+    values: Sequence[Any], factors: Sequence[Factor], symbols: Mapping[str, str]
+) -> tuple[Ordinal, Tensor]:
+    tree: OrderedDict[Ordinal, list[Tensor]] = OrderedDict()
+    sizes: dict[str, int] = {}
+    for value, factor in zip(values, factors, strict=True):
+        tree.setdefault(factor.ordinal, []).append(value)
+        sizes.update(zip(value._pyro_dims, value.shape, strict=True))
+    summed = {dim for dim in sizes if dim in symbols}
+    with shared_intermediates() as cache:
+        ring = LogRing(cache=cache, dim_to_size=sizes)
+        contracted = contract_tensor_tree(tree, summed, ring=ring)
+    ((ordinal, (total,)),) = contracted.items()
+    return ordinal, total
+
+
+@dataclass
+class SummedOut:
+    """One sum, which a report shows as the terms of its sites.
+
+    Attributes:
+        factors: of the sum.
+        symbols: those of the dims that are summed out.
+        symbol_to_dim: of both traces.
+        weights: of the sum in the loss, packed; None if they are 1.
+        scale: of all its sites, times the factor of the sum in the loss.
+        total: the sum in the loss, of the shape of its plates.
+    """
+
+    factors: Sequence[Factor]
+    symbols: Mapping[str, str]
+    symbol_to_dim: Mapping[str, int]
+    weights: Tensor | None
+    scale: Any
+    total: Tensor
+
+    def terms(self) -> list[Term]:
+        """The expected log density of each site under the posterior, and the KL of those summed."""
+        expected = self._expected()
+        summed = [factor.site["name"] for factor in self.factors if factor.is_summed]
+        names = ", ".join(summed) if len(summed) <= _SHOWN else f"{summed[0]}, ..., {summed[-1]}"
+        found: list[Term] = []
+        kl: Any = -self.total
+        for factor, value in zip(self.factors, expected, strict=True):
+            if factor.is_summed:
+                continue
+            kl = kl + factor.weight * value.sum_to_size(self.total.shape)
+            node = factor.site
+            if node["is_observed"]:
+                term = likelihood(node)
+                term.reason = f"expectation under the exact posterior of {names}"
+                term.value = value
+            else:
+                term = Term.of(node, "latent", -value, method="monte carlo")
+            found.append(term)
+        first = next(factor.site for factor in self.factors if factor.is_summed)
+        reason = "the KL of its exact posterior, given the other draws"
+        if len(summed) > 1:
+            reason = f"the KL of the exact posterior of {names} together, given the other draws"
+        found.append(Term.of(first, "latent", kl, method=SUMMED_OUT, reason=reason))
+        return [term.detached() for term in found]
+
+    def _expected(self) -> list[Tensor]:
+        """The expectation of each log density, times scale and weights, of the plates' shape."""
+        with torch.enable_grad():
+            leaves: list[Any] = []
+            for factor in self.factors:
+                leaf: Any = factor.value.detach().clone().requires_grad_()
+                leaf._pyro_dims = _dims(factor.value)
+                leaves.append(leaf)
+            weighted = [f.weighted(leaf) for f, leaf in zip(self.factors, leaves, strict=True)]
+            _, total = _contracted(weighted, self.factors, self.symbols)
+            if self.weights is not None:
+                total, weights = packed.broadcast_all(total, self.weights)
+                total = total * weights.detach()
+            posteriors = torch.autograd.grad((total * self.scale).sum(), weighted)
+        expected = []
+        for posterior, leaf, factor in zip(posteriors, leaves, self.factors, strict=True):
+            # what has no probability adds nothing
+            value: Any = posterior * leaf.detach().masked_fill(posterior == 0, 0.0)
+            dims = leaf._pyro_dims
+            inner = [i for i, dim in enumerate(dims) if dim not in factor.ordinal]
+            value = value.sum(inner) if inner else value
+            value._pyro_dims = "".join(dim for dim in dims if dim in factor.ordinal)
+            expected.append(packed.unpack(value, self.symbol_to_dim))
+        return expected
+
+
+#: How many names of sites a reason lists.
+_SHOWN = 3
+
+
+def name_of(factors: Sequence[Factor]) -> str:
+    """The site that a sum is named by: the first that is observed, or the first."""
+    names = [f.site["name"] for f in factors if f.site["is_observed"] and not is_factor(f.site)]
+    return str(names[0] if names else factors[0].site["name"])
+
+
+def _dims(value: Any) -> str:
+    dims: str = value._pyro_dims
+    return dims
