@@ -28,7 +28,8 @@ _UNDECLARED = (
 _ENUMERATED = (
     'TraceKL_ELBO does not enumerate {}, which infer={{"enumerate": ...}} or config_enumerate '
     "requests: it is drawn from the guide, or from the prior where the guide does not sample it, "
-    "as in Trace_ELBO. Use pyro.infer.TraceEnum_ELBO to sum over its values."
+    "as in Trace_ELBO; pyro_kl.TraceEnumKL_ELBO sums over its values, without the noise of these "
+    "draws."
     + see("enumerated-site")
 )
 _MISSING = (

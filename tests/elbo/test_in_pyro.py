@@ -191,7 +191,7 @@ def test_sites_marked_for_enumeration_are_warned_about():
     def guide():
         pyro.sample("x", dist.Bernoulli(0.3))
 
-    with pytest.warns(UserWarning, match="TraceEnum_ELBO"):
+    with pytest.warns(UserWarning, match="TraceEnumKL_ELBO"):
         TraceKL_ELBO().loss(model, guide)
 
 
@@ -202,7 +202,7 @@ def test_enumeration_in_the_model_is_warned_about():
         k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])))
         pyro.sample("x", dist.Normal(k, 1.0), obs=torch.tensor(0.5))
 
-    with pytest.warns(UserWarning, match=r"does not enumerate k.*prior.*TraceEnum_ELBO"):
+    with pytest.warns(UserWarning, match=r"does not enumerate k.*prior.*TraceEnumKL_ELBO"):
         TraceKL_ELBO().loss(model, lambda: None)
 
 

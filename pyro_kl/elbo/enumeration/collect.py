@@ -24,7 +24,7 @@ from ..objective import Objective
 from ..settings import lends_mask
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site, Traces, compute_guide, compute_model
-from .dims import Ordinal, ordinal_of, pack, summed_symbols
+from .dims import Ordinal, ordinal_of, pack, summed_symbols, without_enumeration
 from .summed_out import Factor, SummedOut, components, name_of, sum_of
 from .weights import Cost, Weighted, Weights
 
@@ -230,7 +230,10 @@ def _weighted(
         return replace(term, surrogate=value, score=None)
     if dims is not None and value is not cost.value:
         dims = _expected_dims(dims, cost.value, weighted, symbol_to_dim)
-    return replace(term, value=value, surrogate=value, score=None, dims=dims, total=None)
+    return replace(
+        term, value=value, surrogate=value, score=None, dims=dims, total=None,
+        shape=without_enumeration(term.shape, cost.site, value),
+    )  # fmt: skip
 
 
 def _expected_dims(

@@ -6,12 +6,13 @@ dims of size 1 and carries the symbols of its dims as `_pyro_dims`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pyro.ops import packed
 from torch import Tensor
 
-from ..traces import Site, Trace, Traces
+from ..traces import Site, Traces
 
 #: The plates around a site, by their symbols.
 Ordinal = frozenset[str]
@@ -51,6 +52,17 @@ def pack(value: Any, site: Site) -> Any:
         ) from error
 
 
+def without_enumeration(shape: Sequence[int], site: Site, value: Tensor) -> tuple[int, ...]:
+    """The shape of a site's value without the dims to the left of the plates.
+
+    Args:
+        shape: batch and event.
+        site: of model or guide.
+        value: of the plates' shape.
+    """
+    return (*value.shape, *shape[len(site["fn"].batch_shape) :])
+
+
 def is_summed_out(name: str, traces: Traces) -> bool:
     """Whether the model enumerates a site, which the guide does not draw."""
     site = traces.model.nodes[name]
@@ -73,11 +85,3 @@ def summed_symbols(traces: Traces) -> dict[str, str]:
         if node["type"] == "sample" and is_summed_out(name, traces)
     }
 
-
-def latents(trace: Trace) -> list[str]:
-    """The sites of a trace that are drawn or enumerated."""
-    return [
-        name
-        for name, node in trace.nodes.items()
-        if node["type"] == "sample" and not node["is_observed"]
-    ]

@@ -29,7 +29,7 @@ from torch import Tensor
 from ..collect import likelihood
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site, is_factor
-from .dims import Ordinal
+from .dims import Ordinal, without_enumeration
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,15 @@ class SummedOut:
                 term.value = value
             else:
                 term = Term.of(node, "latent", -value, method="monte carlo")
+            term.shape = without_enumeration(term.shape, node, value)
             found.append(term)
         first = next(factor.site for factor in self.factors if factor.is_summed)
         reason = "the KL of its exact posterior, given the other draws"
         if len(summed) > 1:
             reason = f"the KL of the exact posterior of {names} together, given the other draws"
-        found.append(Term.of(first, "latent", kl, method=SUMMED_OUT, reason=reason))
+        term = Term.of(first, "latent", kl, method=SUMMED_OUT, reason=reason)
+        term.shape = tuple(kl.shape)
+        found.append(term)
         return [term.detached() for term in found]
 
     def _expected(self) -> list[Tensor]:
