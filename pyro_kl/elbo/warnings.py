@@ -55,8 +55,9 @@ def warn_of(plan: Plan, warned: set[str]) -> None:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sampled.items())
         warn(
             "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
-            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or "
-            'register a formula; mean_field="never" samples all sites and is silent.'
+            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, let the "
+            "guide enumerate what the model sums out, or register a formula; "
+            'mean_field="never" samples all sites and is silent.'
             + see("site-sampled"),
         )
 

@@ -28,6 +28,7 @@ class EnumerationChecks(TraceChecks):
     def __init__(self, strict: bool) -> None:
         super().__init__()
         self.strict = strict
+        self._told = False
 
     def check(self, model_trace: Any, guide_trace: Any, max_plate_nesting: float) -> None:
         """As `TraceChecks.check`."""
@@ -37,10 +38,11 @@ class EnumerationChecks(TraceChecks):
             check_shapes(trace, max_plate_nesting)
         check_traceenum_requirements(model_trace, guide_trace)
         _check_tmc_elbo_constraint(model_trace, guide_trace)
-        if self.strict and not any(
+        if self.strict and not self._told and not any(
             node["infer"].get("enumerate")
             for trace in (guide_trace, model_trace)
             for node in trace.nodes.values()
             if node["type"] == "sample"
         ):
+            self._told = True
             warn(_NOTHING)

@@ -25,7 +25,7 @@ from ..settings import lends_mask
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site, Traces, compute_guide, compute_model
 from .dims import Ordinal, ordinal_of, pack, summed_symbols, without_enumeration
-from .summed_out import Factor, SummedOut, components, name_of, sum_of
+from .summed_out import Factor, SummedOut, components, sum_of
 from .weights import Cost, Weighted, Weights
 
 
@@ -210,14 +210,14 @@ class _Collector:
 
     def _sum(self, factors: list[Factor], scale: Any, weighted: Weighted) -> Term:
         """The term of a sum, which a report shows as those of its sites."""
-        first = factors[0].site
+        first = next(factor.site for factor in factors if factor.is_summed)
         term = Term.of(first, "likelihood", weighted.value, method=SUMMED_OUT)
         parts = SummedOut(
             [factor.detached() for factor in factors],
             self.symbols, self.symbol_to_dim, weighted.weights,
             scale * weighted.number, weighted.value.detach(),
         )  # fmt: skip
-        term.name, term.shown_as = name_of(factors), parts.terms
+        term.shown_as = parts.terms
         return term
 
 

@@ -35,7 +35,7 @@ class EnumerationPlans(Plans):
     ) -> tuple[Plan, bool]:
         """As `Plans.get`, for traces whose dims have symbols."""
         inside = {
-            name: f"its prior depends on {', '.join(sites)}, summed out in the model"
+            name: f"its prior depends on {', '.join(sites)}, which the model sums out"
             for name, sites in priors_inside(traces, self._latents(traces)).items()
         }
         return super().get(traces, guide, {**sampled, **inside}, anew)

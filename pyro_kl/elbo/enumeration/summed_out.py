@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..collect import likelihood
 from ..terms import SUMMED_OUT, Term
-from ..traces import Site, is_factor
+from ..traces import Site
 from .dims import Ordinal, without_enumeration
 
 
@@ -185,12 +185,6 @@ class SummedOut:
 
 #: How many names of sites a reason lists.
 _SHOWN = 3
-
-
-def name_of(factors: Sequence[Factor]) -> str:
-    """The site that a sum is named by: the first that is observed, or the first."""
-    names = [f.site["name"] for f in factors if f.site["is_observed"] and not is_factor(f.site)]
-    return str(names[0] if names else factors[0].site["name"])
 
 
 def _dims(value: Any) -> str:

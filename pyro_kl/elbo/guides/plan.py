@@ -105,7 +105,7 @@ class Plans:
 
     def copy(self) -> Plans:
         """The same plans; those that are made later belong to one of both only."""
-        other = Plans(self.mean_field, self.sampled)
+        other = type(self)(self.mean_field, self.sampled)
         other._layouts, other._plans = dict(self._layouts), dict(self._plans)
         return other
 
