@@ -190,9 +190,7 @@ class TraceKL_ELBO(Trace_ELBO):
         for traces in self._get_traces(run.model, run.guide, run.args, run.kwargs):
             yield self._particle(Traces(*traces), run.guide, every_density, levels)
 
-    def _particle(
-        self, traces: Traces, guide: Any, every_density: bool, levels: Any
-    ) -> Particle:
+    def _particle(self, traces: Traces, guide: Any, every_density: bool, levels: Any) -> Particle:
         """The terms of a pair of traces."""
         how = guide, every_density, levels
         try:
@@ -228,9 +226,7 @@ class TraceKL_ELBO(Trace_ELBO):
             warn_of_likelihoods(refused, self._warned)
         return Particle(self._collect(plan, traces, every_density, levels), plan, traces)
 
-    def _collect(
-        self, plan: Plan, traces: Traces, every_density: bool, levels: Any
-    ) -> Collected:
+    def _collect(self, plan: Plan, traces: Traces, every_density: bool, levels: Any) -> Collected:
         """The terms of a pair of traces, before they are weighed."""
         return collect(plan, traces, every_density, self.objective)
 

@@ -29,8 +29,7 @@ _ENUMERATED = (
     'TraceKL_ELBO does not enumerate {}, which infer={{"enumerate": ...}} or config_enumerate '
     "requests: it is drawn from the guide, or from the prior where the guide does not sample it, "
     "as in Trace_ELBO; pyro_kl.TraceEnumKL_ELBO sums over its values, without the noise of these "
-    "draws."
-    + see("enumerated-site")
+    "draws." + see("enumerated-site")
 )
 _MISSING = (
     "The model samples {}, which the guide does not: drawn from the prior, and -log p stays in "
@@ -57,8 +56,7 @@ def warn_of(plan: Plan, warned: set[str]) -> None:
             "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
             f"{lines}\nTo have it exact, draw sites in the guide in the model's order, let the "
             "guide enumerate what the model sums out, or register a formula; "
-            'mean_field="never" samples all sites and is silent.'
-            + see("site-sampled"),
+            'mean_field="never" samples all sites and is silent.' + see("site-sampled"),
         )
 
 

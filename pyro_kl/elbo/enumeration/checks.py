@@ -38,11 +38,15 @@ class EnumerationChecks(TraceChecks):
             check_shapes(trace, max_plate_nesting)
         check_traceenum_requirements(model_trace, guide_trace)
         _check_tmc_elbo_constraint(model_trace, guide_trace)
-        if self.strict and not self._told and not any(
-            node["infer"].get("enumerate")
-            for trace in (guide_trace, model_trace)
-            for node in trace.nodes.values()
-            if node["type"] == "sample"
+        if (
+            self.strict
+            and not self._told
+            and not any(
+                node["infer"].get("enumerate")
+                for trace in (guide_trace, model_trace)
+                for node in trace.nodes.values()
+                if node["type"] == "sample"
+            )
         ):
             self._told = True
             warn(_NOTHING)

@@ -120,7 +120,9 @@ class _Collector:
         for name in self.plan.auxiliary:
             node = self.traces.guide.nodes[name]
             term = auxiliary(node)
-            entries.append((term, Cost(term.value, node, self.ordinals[name], self.place[name] + 1)))
+            entries.append(
+                (term, Cost(term.value, node, self.ordinals[name], self.place[name] + 1))
+            )
         sums = self._sums()
         costs = [cost for _, cost in entries] + [cost for cost, _, _ in sums]
         weighted = self.weights.of(costs)
@@ -195,7 +197,9 @@ class _Collector:
         if not self.plan.summed_out:
             return []
         nodes = self.traces.model.nodes
-        of_sites = {self.ordinals[name]: [] for name in self.plan.summed_out}
+        of_sites: dict[Ordinal, list[Site]] = {
+            self.ordinals[name]: [] for name in self.plan.summed_out
+        }
         _check_model_guide_enumeration_constraint(of_sites, self.traces.guide)
         for name in self.plan.summed_out:
             self._add_factor(nodes[name])

@@ -84,4 +84,3 @@ def summed_symbols(traces: Traces) -> dict[str, str]:
         for name, node in traces.model.nodes.items()
         if node["type"] == "sample" and is_summed_out(name, traces)
     }
-

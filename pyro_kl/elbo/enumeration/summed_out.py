@@ -129,7 +129,7 @@ class SummedOut:
     total: Tensor
 
     def terms(self) -> list[Term]:
-        """The expected log density of each site under the posterior, and the KL of those summed."""
+        """The expected log densities under the posterior, and the KL of the sites summed."""
         expected = self._expected()
         summed = [factor.site["name"] for factor in self.factors if factor.is_summed]
         names = ", ".join(summed) if len(summed) <= _SHOWN else f"{summed[0]}, ..., {summed[-1]}"

@@ -53,7 +53,8 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
     Example:
         >>> @pyro.infer.config_enumerate
         ... def model(x):
-        ...     loc = pyro.sample("loc", pyro.distributions.Normal(0.0, 5.0).expand([2]).to_event(1))
+        ...     prior = pyro.distributions.Normal(torch.zeros(2), 5.0).to_event(1)
+        ...     loc = pyro.sample("loc", prior)
         ...     with pyro.plate("data", len(x)):
         ...         k = pyro.sample("k", pyro.distributions.Categorical(torch.ones(2)))
         ...         pyro.sample("x", pyro.distributions.Normal(loc[k], 1.0), obs=x)
@@ -130,9 +131,7 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
         symbolise(traces)
         return traces
 
-    def _collect(
-        self, plan: Plan, traces: Traces, every_density: bool, levels: Any
-    ) -> Collected:
+    def _collect(self, plan: Plan, traces: Traces, every_density: bool, levels: Any) -> Collected:
         collected = collect(plan, traces, self.objective, levels, self.max_plate_nesting)
         collected.continues = self._continues
         return collected

@@ -178,7 +178,7 @@ class Weights:
                 asked[key] = zeros = torch.zeros_like(value)
                 zeros._pyro_dims = _dims(value)  # type: ignore[attr-defined]
                 terms.append(zeros)
-        wanted = {frozenset(_dims(value)) for value in values}
+        wanted = dict.fromkeys(frozenset(_dims(value)) for value in values)
         queries: list[Any] = [asked[key] for key in wanted]
         for query in queries:
             require_backward(query)

@@ -1,0 +1,271 @@
+"""TraceEnumKL_ELBO against Pyro's TraceEnum_ELBO, and against sums by hand."""
+
+import copy
+import pickle
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoNormal
+
+import pyro_kl
+from pyro_kl import TraceEnumKL_ELBO, TraceKL_ELBO
+
+from . import models
+
+pytestmark = pytest.mark.filterwarnings("ignore:The KL of these sites is sampled:UserWarning")
+
+CASES = {
+    "mixture": 1, "assigned_mixture": 1, "in_turn": 0, "prior_inside": 1, "dependent_guide": 1,
+    "nested_plates": 2, "hidden_markov": 1, "several_draws": 1,
+}  # fmt: skip
+SETTINGS = {
+    "one": {},
+    "two": {"num_particles": 2},
+    "vectorised": {"num_particles": 3, "vectorize_particles": True},
+}
+VECTORISED = ("in_turn", "prior_inside", "dependent_guide", "nested_plates", "several_draws")
+RUNS = [(name, s) for name in CASES for s in SETTINGS if s != "vectorised" or name in VECTORISED]
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def loss_and_gradient(elbo, model, guide, seed=0):
+    pyro.set_rng_seed(seed)
+    elbo.loss(model, guide)  # makes the parameters
+    leaves = dict(pyro.get_param_store().named_parameters())
+    for leaf in leaves.values():
+        leaf.grad = None
+    loss = elbo.loss_and_grads(model, guide)
+    return loss, {
+        name: torch.zeros(()) if x.grad is None else x.grad for name, x in leaves.items()
+    }
+
+
+# --- against TraceEnum_ELBO ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "setting"), RUNS)
+def test_sampled_kls_are_those_of_trace_enum_elbo(name, setting):
+    """With mean_field="never" the loss and each gradient are Pyro's, draw by draw."""
+    model, guide = getattr(models, name)()
+    options = {"max_plate_nesting": CASES[name], **SETTINGS[setting]}
+    theirs = loss_and_gradient(TraceEnum_ELBO(**options), model, guide)
+    ours = loss_and_gradient(TraceEnumKL_ELBO(**options, mean_field="never"), model, guide)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("name", "setting"), RUNS)
+def test_the_report_adds_up_to_the_loss(name, setting):
+    model, guide = getattr(models, name)()
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=CASES[name], **SETTINGS[setting])
+    pyro.set_rng_seed(1)
+    loss = elbo.loss(model, guide)
+    report = elbo.report
+    assert -report.elbo == pytest.approx(loss, abs=1e-10)
+    assert report.loss == pytest.approx(loss, abs=1e-10)
+    assert len(report.kls) == len(report) - len({r.site for r in report if r.kind == "likelihood"})
+
+
+def test_gradients_of_draws_in_expectation():
+    """A site without reparametrisation: both ELBOs have gradients of the same mean."""
+    options = {"num_particles": 400, "vectorize_particles": True, "max_plate_nesting": 1}
+    options["strict_enumeration_warning"] = False
+    model, guide = models.drawn_component()
+    means, variances = [], []
+    for elbo in (TraceEnum_ELBO(**options), TraceEnumKL_ELBO(**options)):
+        runs = []
+        for seed in range(40):
+            loss, gradients = loss_and_gradient(elbo, model, guide, seed)
+            runs.append(
+                torch.cat([torch.tensor([loss]), *(x.reshape(-1) for x in gradients.values())])
+            )
+        every = torch.stack(runs)
+        means.append(every.mean(0))
+        variances.append(every.var(0) / len(runs))
+    z = (means[0] - means[1]) / (variances[0] + variances[1] + 1e-12).sqrt()
+    assert z.abs().max() < 4.5
+    assert (variances[1] < 1.1 * variances[0]).all()
+
+
+# --- sums by hand --------------------------------------------------------------------------------
+
+
+def two_components():
+    @config_enumerate
+    def model():
+        loc = pyro.sample("loc", dist.Normal(torch.tensor([0.0, 8.0]), 3.0).to_event(1))
+        with pyro.plate("n", 5):
+            k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])))
+            pyro.sample("x", dist.Normal(loc[k], 2.0), obs=models.DATA)
+
+    def guide():
+        pyro.sample("loc", dist.Delta(torch.tensor([1.0, 9.0])).to_event(1))
+
+    return model, guide
+
+
+def test_what_a_sum_is_shown_as():
+    """The report has the exact posterior's expected log likelihood, and its KL."""
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    elbo.loss(*two_components())
+    report = elbo.report
+    prior = torch.tensor([0.3, 0.7]).log()
+    log_f = dist.Normal(torch.tensor([1.0, 9.0]), 2.0).log_prob(models.DATA[:, None])
+    posterior = (prior + log_f).softmax(-1)
+    assert report["x"].nats == pytest.approx(float((posterior * log_f).sum()))
+    kl = posterior * (posterior.log() - prior)
+    assert report["k"].nats == pytest.approx(float(kl.sum()))
+    assert (report["k"].method, report["k"].shape, report["x"].shape) == ("summed out", (5,), (5,))
+    assert report.elbo - report.log_likelihood == pytest.approx(-report.kl)
+
+
+def test_a_prior_inside_of_a_sum_has_its_power():
+    """beta weighs log q - log p(z | k) also where log p is inside of the sum over k."""
+    beta, w, at = 0.3, torch.tensor([0.4, 0.6]), torch.tensor([-1.0, 2.0])
+
+    @config_enumerate
+    def model():
+        k = pyro.sample("k", dist.Categorical(w))
+        z = pyro.sample("z", dist.Normal(at[k], 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(0.5))
+
+    def guide():
+        return pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0, beta=beta)
+    pyro.set_rng_seed(3)
+    z = guide()
+    pyro.set_rng_seed(3)
+    loss = elbo.loss(model, guide)
+    log_sum = (w.log() + beta * dist.Normal(at, 1.0).log_prob(z)).logsumexp(-1)
+    log_x = dist.Normal(z, 1.0).log_prob(torch.tensor(0.5))
+    expected = beta * dist.Normal(0.0, 1.0).log_prob(z) - log_sum - log_x
+    assert loss == pytest.approx(float(expected))
+    assert elbo.report.loss == pytest.approx(loss)
+
+
+def test_an_enumerated_prior_has_the_kl_of_each_value():
+    """E_q(k) KL(q(z | k) || p(z | k)), without a draw."""
+    q, prior = torch.tensor([0.3, 0.7]), torch.tensor([0.5, 0.5])
+    loc, at = torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 2.0])
+
+    def model():
+        k = pyro.sample("k", dist.Categorical(prior))
+        pyro.sample("z", dist.Normal(at[k], 1.0))
+
+    @config_enumerate
+    def guide():
+        k = pyro.sample("k", dist.Categorical(q))
+        pyro.sample("z", dist.Normal(loc[k], 1.0))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
+    elbo.loss(model, guide)
+    report = elbo.report
+    assert report["z"].nats == pytest.approx(float((q * (loc - at).square() / 2).sum()))
+    assert report["k"].nats == pytest.approx(float((q * (q / prior).log()).sum()))
+    assert (report["z"].method, report["k"].method) == ("closed form", "enumerated")
+    assert report["z"].per_dimension == pytest.approx(report["z"].nats)
+    bits = TraceEnumKL_ELBO(max_plate_nesting=0, free_bits={"z": 100.0}).loss(model, guide)
+    assert bits == pytest.approx(100.0 + report["k"].nats)
+
+
+# --- the rest of the interface -------------------------------------------------------------------
+
+
+def test_marginals_and_draws_of_what_is_summed_out():
+    model, guide = models.mixture()
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    pyro.set_rng_seed(2)
+    ours = elbo.compute_marginals(model, guide)["k"].probs
+    pyro.set_rng_seed(2)
+    theirs = TraceEnum_ELBO(max_plate_nesting=1).compute_marginals(model, guide)["k"].probs
+    torch.testing.assert_close(ours, theirs)
+    elbo.sample_posterior(model, guide)
+    assert isinstance(elbo, TraceEnum_ELBO)
+
+
+def test_copies():
+    model, guide = models.mixture()
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    elbo.loss(model, guide)
+    for other in (copy.deepcopy(elbo), pickle.loads(pickle.dumps(elbo))):
+        pyro.set_rng_seed(0)
+        expected = elbo.loss(model, guide)
+        pyro.set_rng_seed(0)
+        assert other.loss(model, guide) == expected
+
+
+def test_the_nesting_of_plates_is_guessed():
+    model, guide = models.nested_plates()
+    elbo = TraceEnumKL_ELBO()
+    elbo.loss(model, guide)
+    assert elbo.max_plate_nesting == 2
+
+
+def test_an_autoguide_is_exact():
+    model = config_enumerate(models.mixture_model)
+    guide = AutoNormal(poutine.block(model, hide=["k"]))
+    report = TraceEnumKL_ELBO(max_plate_nesting=1).evaluate(model, guide, num_particles=3)
+    assert [report[site].standard_error for site in ("w", "s", "loc")] == [0, 0, 0]
+    assert report["k"].method == "summed out"
+
+
+def test_a_compiled_step_is_the_same():
+    losses = []
+    for how in (None, "fx"):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        model, guide = models.dependent_guide()
+        elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+        svi = pyro_kl.SVI(
+            model, guide, torch.optim.Adam, elbo, optim_args={"lr": 0.01}, compile=how
+        )
+        losses.append([svi.step() for _ in range(4)])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options", [{"control_variate": True}, {"likelihood": "exact"}], ids=lambda x: next(iter(x))
+)
+def test_options_that_average_over_draws_are_refused(options):
+    with pytest.raises(ValueError, match=f"TraceEnumKL_ELBO has no {next(iter(options))}"):
+        TraceEnumKL_ELBO(**options)
+
+
+@pytest.mark.parametrize("options", [{"free_bits": 0.1}, {"capacity": 0.1}])
+def test_a_prior_inside_of_a_sum_has_no_kl_to_be_bent(options):
+    with pytest.raises(ValueError, match="cannot be used for z: its prior is inside of the sum"):
+        TraceEnumKL_ELBO(max_plate_nesting=1, **options).loss(*models.prior_inside())
+
+
+def test_kl_balance_needs_a_guide_without_enumeration():
+    with pytest.raises(ValueError, match=r"kl_balance .* enumerated or have a score function"):
+        TraceEnumKL_ELBO(max_plate_nesting=1, kl_balance=0.8).loss(*models.dependent_guide())
+    TraceEnumKL_ELBO(max_plate_nesting=1, kl_balance=0.8).loss(*models.mixture())
+
+
+def test_nothing_to_enumerate_is_told_once():
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    with pytest.warns(UserWarning, match="found no sample sites configured"):
+        elbo.loss(*models.drawn_mixture())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        elbo.loss(*models.drawn_mixture())
+
+
+def test_a_prior_inside_of_a_sum_is_told():
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    with pytest.warns(UserWarning, match="z: its prior depends on k, which the model sums out"):
+        elbo.loss(*models.prior_inside())
+    assert TraceKL_ELBO in type(elbo).__mro__
