@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pyro.distributions import Unit
 from pyro.poutine.util import site_is_subsample
-from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
+from pyro.util import check_model_guide_match, check_site_shape
 
 from ..numerics.concrete import is_recorded
 
@@ -36,7 +36,6 @@ class TraceChecks:
         if looked_at is not None and looked_at == self._passed:
             return
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
-        check_if_enumerated(guide_trace)
         for trace in traces:
             check_shapes(trace, max_plate_nesting)
         self._passed = None if _differ(model_trace, guide_trace) else looked_at

@@ -11,12 +11,6 @@ from ...messages import see
 from ...registry.warnings import warn
 from ..trace_checks import TraceChecks, check_shapes
 
-_NOTHING = (
-    "TraceEnumKL_ELBO found no sample sites configured for enumeration. To enumerate sites, use "
-    'config_enumerate or infer={"enumerate": "parallel"}; if there is nothing to enumerate, '
-    "TraceKL_ELBO is faster." + see("enumerated-site")
-)
-
 
 class EnumerationChecks(TraceChecks):
     """The checks that `pyro.infer.TraceEnum_ELBO` makes where validation is on.
@@ -49,4 +43,8 @@ class EnumerationChecks(TraceChecks):
             )
         ):
             self._told = True
-            warn(_NOTHING)
+            warn(
+                "TraceEnumKL_ELBO found no sample sites configured for enumeration. To enumerate "
+                'sites, use config_enumerate or infer={"enumerate": "parallel"}; if there is '
+                "nothing to enumerate, TraceKL_ELBO is faster." + see("enumerated-site")
+            )

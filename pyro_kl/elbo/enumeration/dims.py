@@ -12,6 +12,7 @@ from typing import Any
 from pyro.ops import packed
 from torch import Tensor
 
+from ...messages import see
 from ..traces import Site, Traces
 
 #: The plates around a site, by their symbols.
@@ -49,6 +50,7 @@ def pack(value: Any, site: Site) -> Any:
     except ValueError as error:
         raise ValueError(
             f"Error while packing tensors at site '{site['name']}':\n  {error}"
+            + see("batch-shapes")
         ) from error
 
 

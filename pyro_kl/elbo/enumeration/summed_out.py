@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from opt_einsum import shared_intermediates
 from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from pyro.ops.rings import LogRing
@@ -101,9 +100,7 @@ def _contracted(
         tree.setdefault(factor.ordinal, []).append(value)
         sizes.update(zip(value._pyro_dims, value.shape, strict=True))
     summed = {dim for dim in sizes if dim in symbols}
-    with shared_intermediates() as cache:
-        ring = LogRing(cache=cache, dim_to_size=sizes)
-        contracted = contract_tensor_tree(tree, summed, ring=ring)
+    contracted = contract_tensor_tree(tree, summed, ring=LogRing(dim_to_size=sizes))
     ((ordinal, (total,)),) = contracted.items()
     return ordinal, total
 

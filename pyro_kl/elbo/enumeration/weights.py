@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from opt_einsum import shared_intermediates
 from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.util import is_identically_zero
 from pyro.infer.util import compute_site_dice_factor
@@ -183,8 +182,7 @@ class Weights:
         for query in queries:
             require_backward(query)
         summed = {dim for term in terms for dim in _dims(term)} - ordinal
-        with shared_intermediates() as cache:
-            MarginalRing(cache=cache).sumproduct(terms, summed)._pyro_backward()
+        MarginalRing().sumproduct(terms, summed)._pyro_backward()
         probabilities: dict[frozenset[str], Tensor] = {}
         for query in queries:
             probability = query._pyro_backward_result.exp()

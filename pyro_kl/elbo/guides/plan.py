@@ -226,7 +226,7 @@ class Plans:
             auxiliary,
             _groups([*decisions, *auxiliary], images),
             undeclared=[name for name in auxiliary if _is_undeclared(nodes[name])],
-            enumerated=_enumerated(sites, traces),
+            enumerated=_enumerated(sites, auxiliary, traces),
         )
 
 
@@ -249,12 +249,15 @@ def _is_undeclared(node: Site) -> bool:
     return not node["infer"].get("is_auxiliary") and not is_deterministic(node)
 
 
-def _enumerated(sites: Mapping[str, GuideSite], traces: Traces) -> list[str]:
-    """The latents that are marked for enumeration where they are drawn."""
+def _enumerated(
+    sites: Mapping[str, GuideSite], auxiliary: Collection[str], traces: Traces
+) -> list[str]:
+    """The sites that are marked for enumeration where they are drawn."""
     drawn = {
         name: (traces.model if isinstance(site, FromPrior) else traces.guide).nodes[name]
         for name, site in sites.items()
     }
+    drawn.update((name, traces.guide.nodes[name]) for name in auxiliary)
     return [name for name, node in drawn.items() if node["infer"].get("enumerate")]
 
 
