@@ -30,7 +30,7 @@ from .estimate import Estimate
 from .found import Found
 from .kl import kl
 from .mixtures import check_operands
-from .on_line import checked, two_densities
+from .on_line import checked, of_empty_batch, two_densities
 from .panel_integrals import integrated
 
 #: Classes whose own `entropy` keeps its digits in float64.
@@ -168,7 +168,7 @@ def _upstream(p: Distribution) -> Found | None:
 def _by_integral(p: Distribution) -> Found | None:
     densities = two_densities(p, p)
     if densities is None:
-        return None
+        return of_empty_batch(p, p)
 
     def terms(y: Tensor) -> list[Tensor]:
         log_p, _, log_slope = densities(y)

@@ -23,7 +23,7 @@ from .kl import kl
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
 from .normalised import check_normalised, is_singular
-from .on_line import checked, not_on_line, two_densities
+from .on_line import checked, not_on_line, of_empty_batch, two_densities
 from .panel_integrals import integrated
 from .rows import in_groups, missing_rows
 from .sampled import sampled_jensen_shannon
@@ -116,6 +116,9 @@ def _by_integral(p: Distribution, q: Distribution) -> Found:
     """The mean of E_p and E_q of a bounded function of the log ratio, each over its own line."""
     check_one_turn(p, q)
     check_one_turn(q, p)
+    empty = of_empty_batch(p, q)
+    if empty is not None:
+        return empty
     first, second = _half(p, q), _half(q, p)
     assert first.error is not None
     assert second.error is not None

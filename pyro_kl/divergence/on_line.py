@@ -20,13 +20,16 @@ from ..registry.shapes import broadcast_batch
 from ..registry.tensors import is_foreign
 from ..registry.user_classes import check_pointwise
 from ..registry.warnings import warn_once
+from ..wrappers.transformed.distribution_line import Tail
 from ..wrappers.transformed.finiteness_of_powers import Verdict, powers_are_finite
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
+from .found import Found
 from .mixture_line import line_of_mixture, places_of_components
 from .panel_integrals import Peak, integrated
 from .rows import missing_rows
 from .searched_line import searched_line
+from .undeclared import is_on_line
 
 #: A function of the place on the line.
 OfPlace = Callable[[Tensor], Tensor]
@@ -163,9 +166,11 @@ class TwoDensities:
         return [self._mass.place(x, *self._own).expand(self.shape) for x in points]
 
     def edges(self) -> list[Tensor]:
-        """The places of q's ends inside of p's support, with a graph: q's density jumps there."""
+        """The places of q's ends inside of p's support, with a graph where q's density jumps."""
         found = []
-        for x, differs in zip((self._other.low, self._other.high), self._ends_differ, strict=True):
+        tails = self._other.tails or (Tail(1.0, 0.0), Tail(1.0, 0.0))
+        ends = (self._other.low, self._other.high)
+        for x, differs, tail in zip(ends, self._ends_differ, tails, strict=True):
             if not bool(differs.any()):
                 continue
             end = torch.as_tensor(x, dtype=torch.float64).expand(self.shape)
@@ -174,7 +179,8 @@ class TwoDensities:
             middle = image_of(self._maps, self._mass.at(self._safe, *self._own)).x.detach()
             safe = torch.where(known, end, middle)
             place = self._mass.place(preimage_of(self._maps, safe), *self._own)
-            found.append(torch.where(known, place, place.detach()))
+            jumps = known & torch.as_tensor(tail.index <= 1.0)
+            found.append(torch.where(jumps, place, place.detach()))
         return found
 
     def _q_scale(self) -> tuple[Tensor, Tensor]:
@@ -259,7 +265,7 @@ class TwoDensities:
 def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
     """Both densities on p's line; None if too little is known of one of them."""
     if p.event_shape or q.event_shape or not broadcast_batch(p, q).numel():
-        return None
+        return None  # of an empty batch: see `of_empty_batch`
     p, q = canonicalise(p), canonicalise(q)
     if isinstance(q, ImproperUniform):
         return None  # its density has no integral
@@ -275,6 +281,15 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
 
 def _number(log: Tensor) -> Tensor:
     return log.nan_to_num(nan=-math.inf, posinf=-math.inf)
+
+
+def of_empty_batch(p: Distribution, q: Distribution) -> Found | None:
+    """The integrals of an empty batch; None of another one, or if there are no integrals."""
+    shape = broadcast_batch(p, q)
+    if shape.numel() or not is_on_line(p, q):
+        return None
+    empty = torch.zeros(shape, dtype=torch.float64)
+    return Found(empty, "quadrature", "an empty batch", empty)
 
 
 def checked(

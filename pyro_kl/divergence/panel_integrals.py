@@ -14,6 +14,8 @@ from ..numerics.quadrature.rule import ROUNDING
 #: The relative error that the panels are halved for; a slope has fewer digits than its value.
 _AIM = 1e-11
 _MOST_NODES = 1 << 13
+#: So many panels, each a quarter as long as the one before, end next to an end of a support.
+_SHRINKS = 26
 
 
 class Peak(NamedTuple):
@@ -68,6 +70,10 @@ def integrated(
     high = torch.stack([*(peak.high for peak in peaks), *kinks]).amax(0)
     steps = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
     places = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
+    if edges and _has_graph(terms, peaks[0].centre):
+        # a root of a density at its end has an infinite slope: the panels shrink towards it
+        sizes = (0.25**k * (high - low) for k in range(1, _SHRINKS))
+        places += [x.detach() + side * d for d in sizes for x in edges for side in (-1, 1)]
     ends = torch.stack([x.expand(shape) for x in places])
     ends = ends.clamp(min=low, max=high).reshape(len(ends), -1).sort(0).values
 
@@ -88,6 +94,10 @@ def integrated(
             value = value + _height(terms, edge.detach(), low, high) * (edge - edge.detach())
     error = error + ROUNDING * size + floor + _beyond(terms, low, high).reshape(error.shape)
     return Sums(value, error.reshape(-1, *shape), y.shape[0])
+
+
+def _has_graph(terms: Callable[[Tensor], Sequence[Tensor]], place: Tensor) -> bool:
+    return any(term.requires_grad for term in terms(place.unsqueeze(0)))
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
 from .kl import kl
 from .mixtures import check_operands
 from .normalised import check_normalised, is_point, is_singular
-from .on_line import not_on_line
+from .on_line import not_on_line, of_empty_batch
 from .renyi_integral import renyi_by_integral
 
 
@@ -120,6 +120,7 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     found = (
         _from_half_on(_by_sum, p, q, alpha)
         or _from_half_on(renyi_at_points, p, q, alpha)
+        or of_empty_batch(p, q)
         or _on_line(p, q, alpha)
     )
     if found is None:

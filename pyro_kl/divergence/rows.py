@@ -18,6 +18,15 @@ from ..wrappers.transformed.rules import base_and_transforms, mapped
 from .found import Found
 
 
+def as_declared(distribution: Any) -> Any:
+    """The declared class in place of a subclass of it with the same density."""
+    family = family_of(type(distribution))
+    if family is None or family.distribution is class_of(distribution):
+        return distribution
+    build: Callable[..., Distribution] = family.distribution
+    return build(**family.of(distribution), validate_args=False)
+
+
 def rows_of(distribution: Any, shape: torch.Size, index: Tensor) -> Distribution | None:
     """Some rows, of the batch shape of the index; None of a class that is not known.
 

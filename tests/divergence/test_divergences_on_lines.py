@@ -6,15 +6,18 @@ import math
 
 import pytest
 import torch
-from pyro.distributions import AffineBeta, Logistic
+from pyro.distributions import AffineBeta, Logistic, SoftAsymmetricLaplace
 from torch.distributions import (
     Beta,
     Cauchy,
     Chi2,
     Exponential,
+    FisherSnedecor,
     HalfNormal,
+    Laplace,
     LogNormal,
     Normal,
+    RelaxedBernoulli,
     StudentT,
     TransformedDistribution,
     Uniform,
@@ -102,6 +105,52 @@ def test_rows_are_integrated_on_the_line_that_suits_them():
             one = Uniform(p.low[i], p.high[i])
             other = AffineBeta(*(getattr(q, x)[i] for x in q.arg_constraints))
             assert float(together[i]) == pytest.approx(float(divergence(one, other)), rel=1e-12)
+
+
+# p and q as functions of one parameter, its value, and the derivative by differences of
+# extended-precision integrals (four places, fifth order)
+SLOPES_AT_ENDS = [
+    (
+        pyro_kl.jensen_shannon,
+        lambda loc: AffineBeta(number(1.5), number(4.0), loc, number(4.0)),
+        of(SoftAsymmetricLaplace, 0.0, 1.0, 1.5, 0.5),
+        -1.0,
+        0.10738213,
+    ),
+    (
+        lambda p, q: pyro_kl.renyi(q, p, 0.3),
+        lambda loc: AffineBeta(number(1.5), number(4.0), loc, number(4.0)),
+        of(FisherSnedecor, 4.0, 7.0),
+        -1.0,
+        -1.15829,
+    ),
+    (
+        pyro_kl.jensen_shannon,
+        lambda temperature: RelaxedBernoulli(temperature, probs=number(0.4)),
+        of(Cauchy, -9.0, 5.0),
+        1.0,
+        -1.220182e-4,
+    ),
+]
+
+
+@pytest.mark.parametrize(("divergence", "member", "q", "value", "slope"), SLOPES_AT_ENDS)
+def test_derivatives_where_a_density_has_a_root_at_its_end(divergence, member, q, value, slope):
+    """Inside of the other's support: the slope of the integrand has no bound there."""
+    parameter = number(value).requires_grad_()
+    (found,) = torch.autograd.grad(divergence(member(parameter), q).value, parameter)
+    assert float(found) == pytest.approx(slope, rel=5e-5)
+
+
+def test_empty_batches():
+    p = Cauchy(torch.zeros(0, dtype=torch.float64), torch.ones(0, dtype=torch.float64))
+    q = of(Laplace, 0.0, 1.0)
+    for found in (
+        *(pyro_kl.renyi(p, q, alpha) for alpha in (0.3, 2.0, math.inf)),
+        pyro_kl.jensen_shannon(p, q),
+        pyro_kl.entropy(RelaxedBernoulli(number(1.0), logits=torch.zeros(0))),
+    ):
+        assert found.value.shape == (0,)
 
 
 def test_a_density_that_is_no_number_is_refused():
