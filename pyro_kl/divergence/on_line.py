@@ -27,7 +27,7 @@ from ..wrappers.transformed.transform_rules import image_of, preimage_of
 from .found import Found
 from .mixture_line import line_of_mixture, places_of_components
 from .panel_integrals import Peak, integrated
-from .rows import missing_rows
+from .rows import as_declared, missing_rows
 from .searched_line import searched_line
 from .undeclared import is_on_line
 
@@ -266,7 +266,7 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
     """Both densities on p's line; None if too little is known of one of them."""
     if p.event_shape or q.event_shape or not broadcast_batch(p, q).numel():
         return None  # of an empty batch: see `of_empty_batch`
-    p, q = canonicalise(p), canonicalise(q)
+    p, q = (as_declared(canonicalise(x)) for x in (p, q))
     if isinstance(q, ImproperUniform):
         return None  # its density has no integral
     other = line_of(q)

@@ -105,6 +105,21 @@ def test_as_the_classes_that_are_declared(p, q, known_p, known_q):
         pyro_kl.renyi(p, q, 1.5)
 
 
+class Plain(Normal):
+    """A subclass that changes nothing."""
+
+
+def test_a_subclass_with_the_same_density():
+    q = Laplace(number(-0.5), number(2.0))
+    for divergence in (
+        lambda p, q: pyro_kl.renyi(p, q, 2.0),
+        lambda p, q: pyro_kl.renyi(p, q, math.inf),
+        pyro_kl.jensen_shannon,
+    ):
+        found = divergence(Plain(number(0.3), number(1.1)), q)
+        assert found == divergence(Normal(number(0.3), number(1.1)), q)
+
+
 def test_gradient():
     loc = number(0.3).requires_grad_()
     p = Bell(0.0, 1.1)
