@@ -1,4 +1,4 @@
-"""What `explain` and `compare` compute by `pyro_kl.kl` and `pyro_kl.compare`."""
+"""What `explain`, `compare` and `entropy` compute by the functions of `pyro_kl`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_kl import Comparison, Estimate, compare, kl
+from pyro_kl import Comparison, Estimate, compare, entropy, kl
 from pyro_kl.registry.reduction import describe, no_formula_for
 from pyro_kl.registry.register import pair_of
 
+from .expressions.syntax import is_class_name
 from .index import IndexedPair, index
-from .operands import Operands, are_examples, double_precision, operands
+from .operands import Operand, Operands, are_examples, double_precision, operand, operands
 from .pairs import as_dict
 from .refused import Refused
 from .text import field, fields
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 #: Examples of two classes that are compared.
 _EXAMPLES = 3
@@ -38,7 +42,7 @@ _LARGEST_SEED = 2**32 - 1
 def explained_by_kl(arguments: argparse.Namespace) -> str:
     """The KL of two distributions by `kl`, and the pair of classes that it used, if it is one."""
     with double_precision():
-        chosen, found = next(_answered(arguments, kl))
+        chosen, found = next(_pairs_answered(arguments, kl))
     p, q = chosen.p, chosen.q
     pair = pair_of(type(p), type(q))
     stored = index().pair_of(pair.p.__name__, pair.q.__name__) if pair else None
@@ -66,18 +70,24 @@ def run_compare(arguments: argparse.Namespace) -> str:
         raise Refused(f"--seed {arguments.seed}: from 0 to {_LARGEST_SEED} are possible")
     if arguments.plot is not None and not arguments.plot.suffix:
         raise Refused(f"--plot {arguments.plot}: the name of a file ends in .png, .pdf or .svg")
+    divergence, alpha = arguments.divergence, arguments.alpha
+    if (alpha is None) == (divergence == "renyi"):
+        raise Refused("--alpha is the order of --divergence renyi: give both or neither")
+    if arguments.plot is not None and divergence != "kl":
+        raise Refused("--plot draws the KL: leave --divergence out")
 
     def compared(p: Distribution, q: Distribution) -> Comparison:
-        return compare(p, q, num_samples=arguments.samples)
+        return compare(p, q, num_samples=arguments.samples, divergence=divergence, alpha=alpha)
 
     with double_precision(arguments.seed):
-        answers = list(islice(_answered(arguments, compared), _EXAMPLES))
+        answers = list(islice(_pairs_answered(arguments, compared), _EXAMPLES))
         if arguments.plot is not None:
             _draw(answers[0][0], arguments.plot)
     if arguments.json:
         rows = [
             {
                 **_named(chosen),
+                "divergence": found.divergence,
                 "exact": _estimate(found.exact),
                 "sampled": _estimate(found.sampled),
                 "z": _numbers(found.z_score),
@@ -99,7 +109,29 @@ def _compared(chosen: Operands, found: Comparison) -> str:
         "sampled": found.sampled.line(),
         "z": found.shown_z(),
     }
-    return f"KL({found.name})\n{fields(rows)}"
+    return f"{found.divergence}({found.name})\n{fields(rows)}"
+
+
+def run_entropy(arguments: argparse.Namespace) -> str:
+    """The entropy of a distribution, or of the examples of a class."""
+
+    def found_of(chosen: Operand) -> Estimate:
+        return entropy(chosen.p)
+
+    missing = f"No formula for the entropy of {arguments.p}."
+    with double_precision():
+        candidates = operand(arguments.p, f"the entropy of {arguments.p}")
+        answers = list(islice(_answered(candidates, found_of, missing), _EXAMPLES))
+    if arguments.json:
+        rows = [
+            {"name": describe(chosen.p), "p": chosen.p_text, **_estimate(found)}
+            for chosen, found in answers
+        ]
+        return _as_json(rows if is_class_name(arguments.p) else rows[0])
+    return "\n".join(
+        f"entropy({describe(chosen.p)})\n" + fields({"p": chosen.p_text, "entropy": found.line()})
+        for chosen, found in answers
+    )
 
 
 def _draw(chosen: Operands, path: Path) -> None:
@@ -126,27 +158,35 @@ def _names(chosen: Operands) -> tuple[str, str]:
     return names if max(map(len, names)) <= _LONGEST_NAME else ("p", "q")
 
 
+def _pairs_answered(
+    arguments: argparse.Namespace, function: Callable[[Distribution, Distribution], T]
+) -> Iterator[tuple[Operands, T]]:
+    """The pairs of distributions for which there is an answer, each with it."""
+    p, q = arguments.p, arguments.q
+    return _answered(operands(p, q), lambda x: function(x.p, x.q), no_formula_for(p, q))
+
+
 def _answered(
-    arguments: argparse.Namespace, function: Callable[[Distribution, Distribution], Any]
-) -> Iterator[tuple[Operands, Any]]:
-    """The distributions for which there is a KL, each with the function's result.
+    candidates: Iterator[S], function: Callable[[S], T], missing: str
+) -> Iterator[tuple[S, T]]:
+    """The candidates for which the function has a result, each with it.
 
     Raises:
         Refused: there is none.
     """
     declined, answers = "", 0
-    for chosen in operands(arguments.p, arguments.q):
+    for chosen in candidates:
         try:
-            found = function(chosen.p, chosen.q)
-        except NotImplementedError as missing:
-            declined = declined or str(missing)
+            found = function(chosen)
+        except NotImplementedError as error:
+            declined = declined or str(error)
             continue
         except Exception as error:  # a class of the user's may raise anything
             raise Refused(_one_line(error)) from None
         answers += 1
         yield chosen, found
     if not answers:
-        raise Refused(declined or no_formula_for(arguments.p, arguments.q))
+        raise Refused(declined or missing)
 
 
 def _one_line(error: Exception) -> str:

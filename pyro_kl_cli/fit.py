@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--covariance", default="full", help="full, diagonal or low_rank (full)")
     add("--tol", type=float, default=1e-4, help="nats from the optimum (1e-4)")
     add("--held-out", type=_fraction, metavar="FRACTION", help="of the rows, to score the fit on")
-    add("--seed", type=int, default=0, help="of the held-out rows (0)")
+    add("--diagnose", action="store_true", help="estimate the fit's KL to the true posterior")
+    add("--seed", type=int, default=0, help="of the held-out rows and of the diagnosis (0)")
     add("--out", type=Path, metavar="FILE", help="write the posterior, and pictures beside it")
 
 
@@ -125,6 +126,8 @@ def _fitted(arguments: argparse.Namespace, tell: Tell) -> str:
         )
     if held_out is not None:
         lines.append(_held_out_line(estimator, held_out))
+    if arguments.diagnose:
+        lines += ["", _diagnosed(estimator, train, arguments.seed)]
     if arguments.out is not None:
         lines += _written(posterior, arguments.out)
     return "\n".join(lines)
@@ -177,6 +180,17 @@ def _held_out_line(estimator: LogisticRegression, rows: Rows) -> str:
         f"{result.log_loss:.4f} nats a row\n({result.base_log_loss:.4f} by the share of the ones "
         "alone)"
     )
+
+
+def _diagnosed(estimator: LogisticRegression, rows: Rows, seed: int) -> str:
+    """How far the Gaussian is from the posterior, and what to trust."""
+    import torch
+
+    from pyro_kl.glm.posterior.diagnosed import diagnosed
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return diagnosed(estimator.posterior_, rows).summary
 
 
 def _written(posterior: Posterior, path: Path) -> list[str]:

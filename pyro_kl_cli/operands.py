@@ -1,4 +1,4 @@
-"""P and Q of a command: one distribution each for an expression, the examples of a class."""
+"""P and Q of a command: one distribution for an expression, the examples of a class."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ class Operands:
     q_text: str
 
 
+@dataclass(frozen=True)
+class Operand:
+    """A distribution, and how a user reads it: as typed, or as it prints."""
+
+    p: Distribution
+    p_text: str
+
+
 @contextmanager
 def double_precision(seed: int = 0) -> Iterator[None]:
     """Double precision and a seed for what is computed; no warnings, whose text is printed."""
@@ -60,7 +68,7 @@ def operands(p: str, q: str) -> Iterator[Operands]:
     Raises:
         Refused: a word is no class, a class has no density, or an expression is wrong.
     """
-    left, right = _side(p, f"{p} || {q}"), _side(q, f"{p} || {q}")
+    left, right = (_side(text, f"KL({p} || {q})") for text in (p, q))
     step, size = int(p == q), max(len(left), len(right))
     cells = product(range(len(left)), range(len(right)))
     for i, j in sorted(cells, key=lambda cell: (cell[0] + step - cell[1]) % size != 0):
@@ -75,6 +83,19 @@ def operands(p: str, q: str) -> Iterator[Operands]:
         yield Operands(a, b, _text(p, a), _text(q, b))
 
 
+def operand(p: str, name: str) -> Iterator[Operand]:
+    """The distributions that a word or an expression stands for, at least one.
+
+    Args:
+        p: the name of a class, or an expression.
+        name: of what is asked for.
+
+    Raises:
+        Refused: as `operands`.
+    """
+    return (Operand(each, _text(p, each)) for each in _side(p, name))
+
+
 def _side(text: str, name: str) -> tuple[Distribution, ...]:
     if not is_class_name(text):
         return (build(text),)
@@ -82,7 +103,7 @@ def _side(text: str, name: str) -> tuple[Distribution, ...]:
     try:
         return members(cls)
     except LookupError as error:
-        raise Refused(f"No formula for KL({name}). {error.args[0]}") from None
+        raise Refused(f"No formula for {name}. {error.args[0]}") from None
 
 
 def _made_wider(distribution: Distribution, event_shape: torch.Size) -> Distribution:

@@ -23,6 +23,8 @@ examples:
   pyro-kl pairs Gamma --method quadrature
   pyro-kl explain Gamma LogNormal
   pyro-kl compare 'Gamma(2, 1)' 'LogNormal(0, 1)' --samples 100000
+  pyro-kl compare 'Gamma(2, 1)' 'LogNormal(0, 1)' --divergence renyi --alpha 2
+  pyro-kl entropy 'Poisson(3)'
   pyro-kl fit data.csv --target label
 
 exit codes:
@@ -128,6 +130,8 @@ def _pairs(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+#: Those of `pyro_kl.compare`.
+DIVERGENCES = ("kl", "renyi", "jensen-shannon", "jeffreys", "cross-entropy")
 _EXPRESSIONS = """\
 P and Q are names of classes, which stand for their examples, or expressions:
   'Gamma(2, 1)'    'Normal([0, 1], 2).to_event(1)'    'Normal(0, 1).mask(False)'
@@ -153,8 +157,29 @@ def _two(command: argparse.ArgumentParser) -> None:
     command.epilog = _EXPRESSIONS + _JSON
 
 
+def _entropy(command: argparse.ArgumentParser) -> None:
+    command.add_argument("p", metavar="P", help="the distribution")
+    _json(command)
+    command.epilog = (
+        _EXPRESSIONS.replace("P and Q are names", "P is the name", 1).replace(
+            "of classes, which stand for their examples, or expressions:",
+            "of a class, which stands for its examples, or an expression:",
+            1,
+        )
+        + _JSON
+    )
+
+
 def _compare(command: argparse.ArgumentParser) -> None:
     _two(command)
+    command.add_argument(
+        "--divergence",
+        choices=DIVERGENCES,
+        default="kl",
+        metavar="NAME",
+        help=f"{', '.join(DIVERGENCES)} (kl)",
+    )
+    command.add_argument("--alpha", type=float, metavar="A", help="order of renyi, 0 to inf")
     command.add_argument(
         "--samples", type=int, default=10_000, metavar="N", help="samples of P (10000)"
     )
@@ -213,7 +238,13 @@ COMMANDS = {
         "run_classes",
     ),
     "explain": Command("formula, condition, error and reference of a pair", _two, "explain"),
-    "compare": Command("the exact KL beside a sampled one", _compare, "answers", "run_compare"),
+    "compare": Command(
+        "the exact KL, or another divergence, beside a sampled one",
+        _compare,
+        "answers",
+        "run_compare",
+    ),
+    "entropy": Command("the entropy of a distribution", _entropy, "answers", "run_entropy"),
     "fit": Command("a Bayesian logistic regression of a table", _fit, "fit"),
     "check": Command("is this machine's arithmetic as promised?", _check, "check"),
     "help": Command("what an error or a warning means, and what to do", _help, "help_pages"),

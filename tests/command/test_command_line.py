@@ -253,6 +253,26 @@ def test_compare_takes_samples_and_a_seed(capsys):
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_compare_takes_another_divergence(capsys):
+    pair = ("compare", "Gamma(2, 1)", "LogNormal(0, 1)")
+    text = printed(capsys, *pair, "--divergence", "renyi", "--alpha", "2")
+    assert text.startswith("Renyi(2.0)(Gamma || LogNormal)\n")
+    assert "exact      inf nats" in text
+    found = json.loads(printed(capsys, *pair, "--divergence", "jensen-shannon", "--json"))
+    p, q = dist.Gamma(double(2.0), 1.0), dist.LogNormal(double(0.0), 1.0)
+    assert found["divergence"] == "Jensen-Shannon"
+    assert found["exact"]["value"] == float(pyro_kl.jensen_shannon(p, q))
+    assert abs(found["z"]) < 5
+
+
+def test_entropy_of_an_expression_and_of_the_examples_of_a_class(capsys):
+    assert "entropy    1.93147 nats  [exact sum" in printed(capsys, "entropy", "Poisson(3)")
+    assert printed(capsys, "entropy", "Beta").count("entropy(Beta)") == 3
+    found = json.loads(printed(capsys, "entropy", "Gamma([2, 3], 1)", "--json"))
+    assert found["value"] == dist.Gamma(double([2.0, 3.0]), 1.0).entropy().tolist()
+    assert len(json.loads(printed(capsys, "entropy", "Beta", "--json"))) == 3
+
+
 def test_a_class_of_the_user_may_raise_anything(capsys, tmp_path, monkeypatch):
     (tmp_path / "raising_law.py").write_text(
         "from pyro.distributions import Normal\n"
@@ -289,6 +309,21 @@ def test_an_option_before_its_command_is_told_its_place(capsys):
             ("compare", "Poisson(3)", "Normal(0, 1)", "--plot", "none.png"),
             "--plot none.png: one of the distributions is discrete",
         ),
+        (
+            ("compare", "Beta", "Beta", "--alpha", "2"),
+            "--alpha is the order of --divergence renyi",
+        ),
+        (("compare", "Beta", "Beta", "--divergence", "renyi"), "give both or neither"),
+        (
+            ("compare", "Beta", "Beta", "--divergence", "renyi", "--alpha", "-1"),
+            "alpha must be a number from 0 to infinity",
+        ),
+        (
+            ("compare", "Beta", "Beta", "--divergence", "jeffreys", "--plot", "a.png"),
+            "--plot draws the KL",
+        ),
+        (("entropy", "Rejector"), "No formula for the entropy of Rejector. Rejector: the"),
+        (("entropy", "Poison"), "did you mean Poisson"),
         (("explain", "Normal(0, 1)", "Normal([0, 1], 1).to_event(1)"), "event shapes"),
         (("explain", "Normal(zeros(1000, 1), 1)", "Normal(zeros(2000), 1)"), "is too large"),
         (

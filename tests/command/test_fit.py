@@ -1,5 +1,7 @@
 """`pyro-kl fit FILE`: what a user reads, what is written, and what bad input gets."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,6 +69,14 @@ def test_a_table_that_is_not_kept_in_memory_gives_the_same_fit(table, capsys, mo
     kept = printed(capsys, table, "--target", "y", "--impute").partition("Fitting")[2]
     monkeypatch.setattr("pyro_kl_cli.fit.SMALL", 0)
     assert printed(capsys, table, "--target", "y", "--impute").partition("Fitting")[2] == kept
+
+
+def test_the_diagnosis_is_of_the_rows_of_the_fit(table, capsys):
+    arguments = (table, "--target", "y", "--held-out", "0.3", "--diagnose")
+    text = printed(capsys, *arguments)
+    found = re.search(r"KL\(guide \|\| posterior\) (0\.\d+) \+- (0\.\d+)", text)
+    assert 0 < float(found[1]) < 0.1
+    assert text == printed(capsys, *arguments)
 
 
 def test_rows_that_are_held_out_are_scored(table, capsys):

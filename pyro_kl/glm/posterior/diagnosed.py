@@ -14,7 +14,7 @@ from .pyro_model import RegressionModel
 _SAME, _LEAST = 1e-5, 1e-3
 
 
-def diagnosed(posterior: Posterior, rows: Rows, num_samples: int) -> Diagnosis:
+def diagnosed(posterior: Posterior, rows: Rows, num_samples: int = 10_000) -> Diagnosis:
     """Draw from the fit, and weigh the draws by the regression's own density.
 
     Args:
