@@ -3,13 +3,15 @@
 There are draws of the guide, and fewer of a wider one. The weights w of all of them, against
 their mixture m, have the evidence as their mean. Two terms of each draw of the guide have the ELBO
 as their mean: its log weight l against the guide alone, and g, in which each KL is exact where it
-can be. So c = l - g has a mean of zero over the guide, and h = guide / m - 1 over the mixture:
-both are control variates.
+can be. So c = l - g has a mean of zero over the guide, and h = guide / m - 1 over the mixture, and
+so has the difference between the means of l guide / m over the mixture and of l over the guide:
+these are control variates.
 
 To first order KL(guide || posterior) = log mean(w) - mean(g) has the terms w / mean(w) - g, less
-multiples of c and of h. Their standard deviation gives the standard error, so that what ELBO and
-evidence have in common is not counted twice. Close to the posterior w is about 1 + l - mean(l):
-the terms that remain are of second order, and the KL is known better than ELBO and evidence.
+multiples of the control variates. Their standard deviation gives the standard error, so that what
+ELBO and evidence have in common is not counted twice. Close to the posterior the terms of the KL
+that remain, guide / m times (posterior / guide - 1 - l + mean(l)), are of second order at every
+draw: the KL is known better than ELBO and evidence.
 """
 
 from __future__ import annotations
@@ -80,10 +82,7 @@ class LogWeights:
 def estimate(
     drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: float = 0.0
 ) -> Estimates:
-    """The estimates from all draws, or from the guide's alone where these know the KL better.
-
-    Close to the posterior the draws of the guide alone have the smaller error; where their tail
-    shows no variance, their standard error cannot be compared.
+    """The estimates from all draws.
 
     Args:
         drawn: of the guide.
@@ -91,22 +90,11 @@ def estimate(
         terms: of the ELBO at the guide's draws, with exact KLs.
         rounding: of a density, relative to its logarithm.
     """
-    found = _from_all(drawn, wider, terms, rounding)
-    if len(wider.weights) and found.of_guide.shape < SMOOTHED_FROM:
-        guide = LogWeights(drawn.weights, torch.zeros_like(drawn.ratios))
-        nothing = LogWeights(drawn.weights[:0], drawn.ratios[:0])
-        alone = _from_all(guide, nothing, terms, rounding)
-        if bool(alone.kl_posterior.standard_error < found.kl_posterior.standard_error):
-            return replace(alone, smoothed=found.smoothed, kl_at_least=found.kl_at_least)
-    return found
-
-
-def _from_all(drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: float) -> Estimates:
-    """The estimates from all draws; arguments as for `estimate`."""
     count, more = len(terms), len(wider.weights)
     all_draws = count + more
     mixture = log_mixture(torch.cat([drawn.ratios, wider.ratios]), count / all_draws)
-    raw = torch.cat([drawn.weights, wider.weights]) - mixture
+    against_guide = torch.cat([drawn.weights, wider.weights])
+    raw = against_guide - mixture
     smoothed = _smooth(raw)
     limit = pareto.threshold(count)
     doubt = _too_heavy(smoothed.shape, limit, more > 0) if smoothed.shape >= limit else ""
@@ -116,15 +104,13 @@ def _from_all(drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: flo
         logs = smoothed.log_weights(raw, truncated=False)
         log_evidence = _with_tail_mean(logs, smoothed)
 
-    nothing = terms.new_zeros(more)
-    weight = (logs - _log_mean(logs)).exp() / all_draws
-    of_elbo = torch.cat([terms / count, nothing])
     differences = drawn.weights - terms
-    controls = [torch.cat([differences / count, nothing])]
     doubt = _disagreement(differences, rounding * float(terms.abs().mean())) or doubt
+    controls = [_of_guide(differences, more)]
     if more:
-        controls.append((-mixture).expm1() / all_draws)
-    elbo, elbo_left = _controlled(of_elbo, controls, count)
+        controls += _mixture_controls(against_guide, mixture, count)
+    elbo, elbo_left = _controlled(_of_guide(terms, more), controls, count)
+    weight = (logs - _log_mean(logs)).exp() / all_draws
     one, weight_left = _controlled(weight, controls, count)
     if one > 0:
         log_evidence += math.log(one)
@@ -173,6 +159,25 @@ def log_mixture(ratios: Tensor, share: float) -> Tensor:
         return torch.zeros_like(ratios)
     guide = torch.full_like(ratios, math.log(share))
     return torch.logaddexp(guide, ratios + math.log1p(-share))
+
+
+def _of_guide(terms: Tensor, more: int) -> Tensor:
+    """Terms of all draws whose sum is the mean over the guide's draws."""
+    return torch.cat([terms / len(terms), terms.new_zeros(more)])
+
+
+def _mixture_controls(against_guide: Tensor, mixture: Tensor, count: int) -> list[Tensor]:
+    """Terms whose sums are zero, because the mixture's draws have the guide's means too.
+
+    Args:
+        against_guide: log weights of all draws against the guide.
+        mixture: log density of the mixture minus that of the guide.
+        count: the number of the guide's draws.
+    """
+    draws = len(mixture)
+    centred = against_guide - against_guide[:count].mean()
+    by_guide = _of_guide(centred[:count], draws - count)
+    return [(-mixture).expm1() / draws, centred * (-mixture).exp() / draws - by_guide]
 
 
 def _controlled(terms: Tensor, controls: list[Tensor], count: int) -> tuple[float, Tensor]:

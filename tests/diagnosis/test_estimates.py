@@ -64,8 +64,10 @@ def test_intervals_cover(size, width, shift, wider):
         assert sum(hits) / 150 > 0.95 - 4 * (0.95 * 0.05 / 150) ** 0.5, name
 
 
-def test_the_wider_draws_make_the_error_smaller():
-    problem = Problem(10, 0.85)
+@pytest.mark.parametrize(("size", "width"), [(10, 0.85), (1, 0.95)])
+def test_the_wider_draws_make_the_error_smaller(size, width):
+    """Also close to the posterior, where the weights have hardly any tail."""
+    problem = Problem(size, width, 0.05)
     alone = float(problem.estimate(5000, wider=False).kl_posterior.standard_error)
     both = float(problem.estimate(5000).kl_posterior.standard_error)
     assert both < 0.6 * alone

@@ -39,9 +39,31 @@ def test_the_density_of_the_wider_distribution(name):
 @pytest.mark.parametrize(
     "distribution",
     [
-        dist.Gamma(2.0, 1.0),
-        dist.HalfNormal(1.0),  # a TransformedDistribution with a density of its own
-        dist.HalfNormal(torch.ones(2)).to_event(1),
+        dist.Normal(0.3, 2.0),
+        dist.HalfNormal(2.0),
+        dist.Laplace(0.3, 2.0),
+        dist.Exponential(2.0),
+        dist.Gamma(3.0, 2.0),
+        dist.Gamma(0.3, 2.0),
+        dist.Beta(3.0, 0.5),
+        dist.Dirichlet(torch.tensor([0.5, 2.0, 30.0])),
+        dist.MultivariateNormal(LOC, torch.diag(SCALE) + 0.1),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_the_density_is_that_of_the_guide_to_a_power(distribution):
+    x = distribution.sample((20,))
+    constant = wider(distribution, 1.5).log_prob(x) - distribution.log_prob(x) / 1.5**2
+    assert float(constant.max() - constant.min()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        dist.Poisson(2.0),
+        dist.StudentT(3.0, 0.0, 1.0),
+        dist.HalfCauchy(1.0),  # a TransformedDistribution with a density of its own
+        dist.HalfCauchy(torch.ones(2)).to_event(1),
         dist.FoldedDistribution(dist.Normal(0.0, 1.0)),
         dist.Delta(torch.tensor(0.0)),
         dist.Bernoulli(0.5),
@@ -56,7 +78,7 @@ def test_draws_are_wider_and_the_trace_has_the_distributions_of_the_guide():
     def guide():
         with pyro.plate("draws", 20_000):
             pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("g", dist.Gamma(4.0, 1.0))
+            pyro.sample("g", dist.Uniform(0.0, 48**0.5))
 
     with Wider(2.0):
         trace = pyro.poutine.trace(guide).get_trace()
