@@ -10,6 +10,7 @@ from pyro.infer.autoguide import AutoIAFNormal, AutoMultivariateNormal
 
 import pyro_kl
 from models import eight_schools
+from pyro_kl.calibration.calibration import Calibration
 from pyro_kl.glm.held_out import Score
 from pyro_kl.loggers import History
 from pyro_kl.registry.pair import PairTable
@@ -46,6 +47,19 @@ def _report():
 def _comparisons():
     guide = AutoMultivariateNormal(eight_schools.model)
     return pyro_kl.compare_sites(eight_schools.model, guide, num_particles=50)
+
+
+def _diagnosis():
+    """Of a guide that is too narrow: the longest notes there are."""
+    guide = AutoMultivariateNormal(eight_schools.model, init_scale=0.01)
+    return pyro_kl.diagnose(eight_schools.model, guide, num_samples=200)
+
+
+def _calibration():
+    """With long names, words on each latent, and latents without ranks."""
+    name = "a latent with a long name and without abbreviations"
+    ranks = [{name: [0, 9, 9], "z": [i]} for i in range(10)]
+    return Calibration.of({name: (3, 1), "z": ()}, ranks, 9, (f"{name}, masked",))
 
 
 def _mixture():
@@ -91,5 +105,7 @@ MAKE = {
     "History": _history,
     "Posterior": lambda: _regression().posterior_,
     "Sensitivity": lambda: pyro_kl.glm.LogisticRegression().fit(X, Y).sensitivity(X, Y),
+    "Diagnosis": _diagnosis,
+    "Calibration": _calibration,
     "Score": lambda: Score(1e6, 0.75, 0.5, 0.69),
 }
