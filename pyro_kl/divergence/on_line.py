@@ -330,8 +330,15 @@ def checked(
 
 
 def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:
-    """The error for a pair without a formula, a sum or an integral."""
+    """The error for a pair without a formula, a sum or an integral; what to do instead."""
     return NotImplementedError(
-        f"No formula and no integral for {name}({describe(p)} || {describe(q)})."
+        f"No formula and no integral for {name}({describe(p)} || {describe(q)}). "
+        + _INSTEAD[name]
         + see("no-formula")
     )
+
+
+_INSTEAD = {
+    "Jensen-Shannon": "pyro_kl.jensen_shannon(p, q, num_samples=100_000) estimates it.",
+    "Renyi": "pyro_kl.kl(p, q) is that of order 1. Samples do not tell whether others are finite.",
+}
