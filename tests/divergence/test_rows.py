@@ -13,7 +13,16 @@ import torch
 
 import pyro_kl
 
-from ..conformance.cases import FAMILIES, draw, make, row_of, without_validation
+from ..conformance.cases import (
+    FAMILIES,
+    _expands,
+    counts_of,
+    draw,
+    make,
+    row_of,
+    tensors,
+    without_validation,
+)
 from ..conformance.reference import divergence_values
 
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
@@ -71,13 +80,10 @@ def test_rows_and_shapes(p, q):
         assert grid.error is None or grid.error.shape == (2, 2)
         assert close(grid.value[1, 0], batch[1].value, batch[1].error), name
 
-        wide = divergence(make(p, row_of(a, 0)).expand((2, 3)), make(q, row_of(b, 0)))
-        assert wide.value.shape == (2, 3)
-        assert close(wide.value, alone[0].value, alone[0].error), name
-
-        if not NEVER_EMPTY & {p.name, q.name}:
-            nothing = [make(f, {k: x[:0] for k, x in y.items()}) for f, y in ((p, a), (q, b))]
-            assert divergence(*nothing).value.shape == (0,), name
+        if _expands(p):
+            wide = divergence(make(p, row_of(a, 0)).expand((2, 3)), make(q, row_of(b, 0)))
+            assert wide.value.shape == (2, 3)
+            assert close(wide.value, alone[0].value, alone[0].error), name
 
 
 @some_pairs(16, 6)
@@ -122,3 +128,45 @@ def test_a_row_that_is_nan_leaves_the_others_as_they_are(p, q):
         for x, y in zip(found, slopes, strict=True):
             if x is not None:
                 assert torch.allclose(x[[0, 2]], y[[0, 2]], 1e-6, 1e-9), (name, x, y)
+
+
+@some_pairs(64, 4)
+def test_no_rows(p, q):
+    """An empty batch has an empty answer."""
+    (p, a), (q, b) = drawn(p, q)
+    if not NEVER_EMPTY & {p.name, q.name}:
+        nothing = [make(f, {k: x[:0] for k, x in y.items()}) for f, y in ((p, a), (q, b))]
+        for name, divergence in DIVERGENCES.items():
+            assert divergence(*nothing).value.shape == (0,), name
+
+
+@some_pairs(12, 6)
+def test_derivatives(p, q):
+    """Against differences, by all parameters of both but counts and vectors."""
+    p, q = FAMILIES[p], FAMILIES[q]
+    a, b = divergence_values.cells(p, q)[0]
+    sides = [(f, tensors(x)) for f, x in ((p, a), (q, b))]
+    names = [
+        (i, name)
+        for i, (family, given) in enumerate(sides)
+        for name in given
+        if name not in counts_of(family) and not given[name].dim() and given[name]
+    ]
+
+    def of(divergence):
+        def function(*values):
+            moved = [dict(given) for _, given in sides]
+            for (i, name), x in zip(names, values, strict=True):
+                moved[i][name] = x
+            members = (f.distribution(**x) for (f, _), x in zip(sides, moved, strict=True))
+            return divergence(*members).value
+
+        return function
+
+    values = [sides[i][1][name].clone().requires_grad_() for i, name in names]
+    for divergence in DIVERGENCES.values():
+        function = of(divergence)
+        with without_validation():
+            value = function(*values)
+            if value.requires_grad and value.isfinite():
+                torch.autograd.gradcheck(function, values, eps=1e-5, atol=1e-6, rtol=1e-4)
