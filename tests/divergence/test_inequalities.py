@@ -1,8 +1,9 @@
 """What holds for all divergences of any two distributions, at random members of families.
 
 Renyi's divergence increases with its order, and Jensen and Shannon's is symmetric, below log 2 and
-below a quarter of Jeffreys'. Cells of the line have masses that are no further apart than the
-distributions are (data processing), and a divergence bounds their total variation (Pinsker).
+below a quarter of Jeffreys'; Hellinger's distance bounds it on both sides. Cells of the line have
+masses that are no further apart than the distributions are (data processing), and a divergence
+bounds their total variation (Pinsker).
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ def test_inequalities(p, q):
 
     assert (shannon.value <= LOG_2 + told(shannon)).all()
     assert at_most(shannon, pyro_kl.jeffreys(p, q), 0.25)
+    hellinger = -torch.expm1(-half.value / 2)  # its square
+    slack = told(shannon) + told(half)
+    assert (hellinger / 2 <= shannon.value + slack).all()
+    assert (shannon.value <= 2 * LOG_2 * hellinger + slack).all()
 
     masses = cells(p, q)
     coarse = [Categorical(probs=x) for x in masses]
@@ -90,7 +95,7 @@ def test_inequalities(p, q):
         assert (0.98 * bound <= estimate.value + told(estimate) + 1e-3).all()
 
 
-# --- cells of the line ----------------------------------------------------------------------------
+# --- cells of the line ---------------------------------------------------------------------------
 
 CELLS, PLACES = 24, 400
 

@@ -56,7 +56,7 @@ def pairs() -> Iterator[tuple[Family, Family]]:
 
 
 def _is_on_one_turn(family: Family, example: Any, other: Family) -> bool:
-    """Whether the other one is on no circle, or this one is on the turn of it that starts at -pi."""
+    """Whether the other one is on no circle, or this one on the turn of it from -pi to pi."""
     if other.support.period is None or family is other:
         return True
     low, high = CONTINUOUS[family.name].ends(**example)
@@ -159,7 +159,9 @@ def main() -> int:
         for name, found in table.items()
     )
     PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    left_out = sum(None in (*row.get("renyi", ()), *row.values()) for x in table.values() for row in x)
+    left_out = sum(
+        None in (*row.get("renyi", ()), *row.values()) for x in table.values() for row in x
+    )
     print(f"{len(table)} entries, {sum(map(len, table.values()))} rows, {left_out} not complete")
     return 0
 

@@ -42,8 +42,7 @@ class _Shared(Integral):
         mine, theirs = self.p.ends(**a), self.q.ends(**b)
         self.low, self.high = max(mine[0], theirs[0]), min(mine[1], theirs[1])
         self.covers = [
-            bool(x[0] <= y[0] and x[1] >= y[1])
-            for x, y in ((theirs, mine), (mine, theirs))
+            bool(x[0] <= y[0] and x[1] >= y[1]) for x, y in ((theirs, mine), (mine, theirs))
         ]
         self.line = self._line_between(a, b)
 
@@ -94,7 +93,8 @@ class _Shared(Integral):
         at, _ = self.line.place(y)
         gain = np.log(self.alpha - 1) + self.q.log_cost_at(at, **self.b)
         cost = np.log(self.alpha) + self.p.log_cost_at(at, **self.a)
-        if (gain < cost).all() or (gain > cost).all():
+        known = np.isfinite(gain) & np.isfinite(cost)
+        if (known & (gain < cost)).all() or (known & (gain > cost)).all():
             return bool((gain < cost).all())
         return None
 
@@ -141,7 +141,9 @@ class _Shared(Integral):
 
     def off(self) -> Any:
         """How far the integral of a density that has all of its mass here is off 1."""
-        return sum(abs(x - 1) for x, inside in zip(self.masses, self.covers, strict=True) if inside)
+        return sum(
+            abs(x - 1) for x, inside in zip(self.masses, self.covers, strict=True) if inside
+        )
 
     def lacking(self, i: int) -> Any:
         """What p (0) or q (1) has outside of the shared part."""
