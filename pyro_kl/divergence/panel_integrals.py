@@ -50,6 +50,7 @@ def integrated(
     kinks: Sequence[Tensor],
     floor: float = 0.0,
     edges: Sequence[Tensor] = (),
+    aim: float = _AIM,
 ) -> Sums:
     """Integrals over the line.
 
@@ -61,6 +62,7 @@ def integrated(
         floor: an absolute error that suffices; 0 for integrands that are below 0 nowhere.
         edges: where the integrands may jump, with a graph: the nodes do not move with a jump, so
             that its height times what it moves by is added, which is 0 by its value.
+        aim: the relative error that the panels are halved for.
 
     Returns:
         Values and errors of shape (integrands, *batch).
@@ -70,7 +72,8 @@ def integrated(
     high = torch.stack([*(peak.high for peak in peaks), *kinks]).amax(0)
     steps = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
     places = [low, high, *kinks, *(x.centre + k * x.width for x in peaks for k in steps)]
-    if edges and _has_graph(terms, peaks[0].centre):
+    has_graph = any(term.requires_grad for term in terms(peaks[0].centre.unsqueeze(0)))
+    if edges and has_graph:
         # a root of a density at its end has an infinite slope: the panels shrink towards it
         sizes = (0.25**k * (high - low) for k in range(1, _SHRINKS))
         places += [x.detach() + side * d for d in sizes for x in edges for side in (-1, 1)]
@@ -82,22 +85,19 @@ def integrated(
         return found.reshape(len(found), *y.shape)
 
     def enough(value: Tensor, error: Tensor) -> bool:
-        return bool((error <= _AIM * value.abs() + floor).all())
+        return bool((error <= aim * value.abs() + floor).all())
 
     with torch.no_grad():
-        left, right, error = halved(flat, (ends[:-1], ends[1:]), enough, _MOST_NODES)
+        left, right, parts, error = halved(flat, (ends[:-1], ends[1:]), enough, _MOST_NODES)
         y, weights = nodes_of(left, right)
-    parts = weights * flat(y)
+    if has_graph:
+        parts = weights * flat(y)
     value, size = parts.sum(1).reshape(-1, *shape), parts.detach().abs().sum(1)
     for edge in edges:
         if edge.requires_grad:
             value = value + _height(terms, edge.detach(), low, high) * (edge - edge.detach())
     error = error + ROUNDING * size + floor + _beyond(terms, low, high).reshape(error.shape)
     return Sums(value, error.reshape(-1, *shape), y.shape[0])
-
-
-def _has_graph(terms: Callable[[Tensor], Sequence[Tensor]], place: Tensor) -> bool:
-    return any(term.requires_grad for term in terms(place.unsqueeze(0)))
 
 
 @torch.no_grad()

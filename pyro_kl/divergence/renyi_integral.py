@@ -13,11 +13,13 @@ from ..registry.reduction import describe
 from ..wrappers.circle import check_one_turn, period_of
 from .found import Found
 from .on_line import TwoDensities, checked, two_densities
-from .panel_integrals import integrated
+from .panel_integrals import Peak, integrated
 from .rows import in_groups
 
 #: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
 _FAR = 0.5
+#: The relative error with which it is first known on which side of that it is.
+_ROUGH = 1e-2
 _SOURCE = "p^alpha q^(1 - alpha) over p's support"
 #: An absolute error that suffices where the integrand changes its sign.
 _FLOOR = 1e-15
@@ -91,39 +93,64 @@ def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, in
     peak = densities.peak(log_power)
     top = torch.where(peak.top.isfinite(), peak.top, 0.0)
     kinks, edges = densities.kinks(), densities.edges()
-    whole = integrated(lambda y: [torch.exp(log_power(y) - top)], [peak], kinks, edges=edges)
+
+    def power(y: Tensor) -> list[Tensor]:
+        return [torch.exp(log_power(y) - top)]
+
+    near = torch.zeros_like(densities.inside)
+    if alpha > 0:
+        with torch.no_grad():
+            rough = integrated(power, [peak], kinks, aim=_ROUGH).value[0]
+            near = (top + torch.log(rough)).abs() < _FAR
+    if bool(near.all()):
+        return _near(densities, alpha, near, peak)
+    whole = integrated(power, [peak], kinks, edges=edges)
     total = whole.value[0].clamp(min=1e-300)
-    log_total = top + torch.log(total)
-    value = log_total / (alpha - 1)
+    value = (top + torch.log(total)) / (alpha - 1)
     error = whole.error[0] / total.detach() / abs(1 - alpha)
-    near = (log_total.detach().abs() < _FAR).logical_and(torch.tensor(alpha > 0))
-    if not bool(near.all()) and alpha > 0:
+    if alpha > 0:
         # where p's density is off by a factor, so is its power
         error = error + alpha / abs(1 - alpha) * densities.missing_mass(kinks)
     if not bool(near.any()):
         return value, error, whole.nodes
+    close, off, nodes = _near(densities, alpha, near, peak)
+    nodes = max(whole.nodes, nodes)
+    return torch.where(near, close, value), torch.where(near, off, error), nodes
+
+
+def _near(
+    densities: TwoDensities, alpha: float, rows: Tensor, peak: Peak
+) -> tuple[Tensor, Tensor, int]:
+    """Value, error and nodes in rows where the integral is close to 1, from what it lacks of it.
+
+    Args:
+        densities: both densities.
+        alpha: the order.
+        rows: which ones; the others are not looked at.
+        peak: of p^alpha q^(1 - alpha).
+    """
+    same = densities.same_support
+    all_same, any_same = bool(same.all()), bool(same.any())
 
     def terms(y: Tensor) -> list[Tensor]:
         log_p, log_q, _ = densities(y)
         # where both have one support, the terms lack nothing of first order
-        covered = renyi_terms(log_p, log_q, alpha)
-        term = torch.where(densities.same_support, covered, _signed(log_p, log_q, alpha))
-        return [torch.where(near, term, 0.0), torch.exp(log_q), torch.exp(log_p)]
+        covered = renyi_terms(log_p, log_q, alpha) if any_same else log_p
+        term = covered if all_same else torch.where(same, covered, _signed(log_p, log_q, alpha))
+        return [torch.where(rows, term, 0.0), torch.exp(log_q), torch.exp(log_p)]
 
     peaks = [peak, densities.peak(densities.log_p), densities.peak(densities.log_q)]
-    floor = 0.0 if bool(densities.same_support.all()) else _FLOOR
-    lack = integrated(terms, peaks, kinks, floor, edges)
+    floor = 0.0 if all_same else _FLOOR
+    lack = integrated(terms, peaks, densities.kinks(), floor, densities.edges())
     # q's mass beyond the panels, where p has none: q / (1 - alpha) times 1 - alpha
-    beyond = torch.where(densities.same_support, 1 - lack.value[1], 0.0)
+    beyond = torch.where(same, 1 - lack.value[1], 0.0)
     total = lack.value[0] + torch.where(beyond.detach().abs() > _ROUNDED, beyond, 0.0)
-    close = renyi_of_sum(total, alpha)
     # p's mass that the panels miss, or by which its density is off
     missing = (lack.value[2].detach() - 1).abs()
     is_lost = (missing > _FACTOR).logical_or(torch.tensor(densities.is_opaque))
     off = lack.error[0] + torch.where(is_lost, alpha / abs(1 - alpha) * missing, 0.0)
     off = off / (1 - (1 - alpha) * total.detach())
-    nodes = max(whole.nodes, lack.nodes)
-    return torch.where(near, close, value), torch.where(near, off, error), nodes
+    return renyi_of_sum(total, alpha), off, lack.nodes
 
 
 def _signed(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:

@@ -231,7 +231,7 @@ def integrate_opaque(
     panels = first_panels(low, high, [x.reshape(-1) for x in breakpoints])
     with torch.no_grad():
         most = min(_MOST_NODES, _MOST_EVALUATIONS // max(1, size))
-        left, right, errors = halved(terms, panels, enough, most)
+        left, right, _, errors = halved(terms, panels, enough, most)
         error = errors[0]
         z, weights = nodes_of(left, right)
     mass, ratio = of_nodes(z)[:2]

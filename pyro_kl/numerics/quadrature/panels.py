@@ -84,7 +84,7 @@ def halved(
     panels: tuple[Tensor, Tensor],
     enough: Callable[[Tensor, Tensor], bool],
     most: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Halve the worst panels of each row until the sums are good enough.
 
     Args:
@@ -94,7 +94,8 @@ def halved(
         most: how many nodes a row may take in all.
 
     Returns:
-        Left and right ends of the last panels, and the errors.
+        Left and right ends of the last panels, the integrals over each, and the errors of the
+        sums.
     """
     left, right = panels
     value, error = _evaluated(integrand, left, right)
@@ -102,7 +103,7 @@ def halved(
     while True:
         count += 2 * COUNT * _AT_ONCE
         if count > most or enough(value.sum(1), error.sum(1)):
-            return left, right, error.sum(1)
+            return left, right, value, error.sum(1)
         worst = error.sum(0).topk(_AT_ONCE, 0).indices
         start, end = left.gather(0, worst), right.gather(0, worst)
         middle = 0.5 * (start + end)
