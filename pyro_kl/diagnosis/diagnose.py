@@ -18,6 +18,7 @@ from .diagnosis import Diagnosis, LargestWeights, SiteDiagnosis
 from .draws import Chunk, Draws
 from .estimates import Estimates, LogWeights, estimate, log_mixture
 from .histograms import Histograms
+from .jacobian import wrong_jacobian
 from .moments import Marginals, Moments
 from .prior import prior
 
@@ -86,7 +87,8 @@ def diagnose(
         sums.add(chunk, of_guide=False)
     drawn, wider = sums.weights(of_guide=True), sums.weights(of_guide=False)
     _check_nan(torch.cat([drawn.weights, wider.weights]))
-    found = estimate(drawn, wider, torch.cat(sums.terms), draws.rounding)
+    doubt = wrong_jacobian(draws.run, draws.plan)
+    found = estimate(drawn, wider, torch.cat(sums.terms), draws.rounding, doubt)
     chi = _chi(found, num_samples)
     return Diagnosis(
         elbo=found.elbo,

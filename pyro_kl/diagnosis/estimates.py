@@ -80,7 +80,11 @@ class LogWeights:
 
 
 def estimate(
-    drawn: LogWeights, wider: LogWeights, terms: Tensor, rounding: float = 0.0
+    drawn: LogWeights,
+    wider: LogWeights,
+    terms: Tensor,
+    rounding: float = 0.0,
+    wrong: str = "",
 ) -> Estimates:
     """The estimates from all draws.
 
@@ -89,6 +93,7 @@ def estimate(
         wider: of the wider guide; empty if there is none.
         terms: of the ELBO at the guide's draws, with exact KLs.
         rounding: of a density, relative to its logarithm.
+        wrong: why the guide's log density is known to be wrong; empty if it is not.
     """
     count, more = len(terms), len(wider.weights)
     all_draws = count + more
@@ -105,7 +110,8 @@ def estimate(
         log_evidence = _with_tail_mean(logs, smoothed)
 
     differences = drawn.weights - terms
-    doubt = _disagreement(differences, rounding * float(terms.abs().mean())) or doubt
+    wrong = wrong or _disagreement(differences, rounding * float(terms.abs().mean()))
+    doubt = wrong or doubt
     controls = [_of_guide(differences, more)]
     if more:
         controls += _mixture_controls(against_guide, mixture, count)

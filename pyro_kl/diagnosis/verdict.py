@@ -19,7 +19,7 @@ def verdict(found: Diagnosis) -> list[str]:
             "The guide draws where the posterior has no density. Give the sites of the guide the "
             "supports of the model's sites; an autoguide does."
         ]
-    if not found.known and "exact KLs" in found.kl_posterior.reason:
+    if not found.known and "is not that of its draws" in found.kl_posterior.reason:
         return ["Trust nothing here before the guide's log density is mended."]
     if not found.known:
         return [

@@ -257,6 +257,54 @@ def test_a_broken_guide_is_noticed(options):
     assert is_worse(pyro_kl.diagnose(shifted_model, broken(**options)), good)
 
 
+class Wrong(AutoNormal):
+    """AutoNormal without the log |det| of its transforms."""
+
+    def forward(self, *args, **kwargs):
+        with pyro.poutine.block(hide_fn=lambda msg: msg["name"] == "s"):
+            values = super().forward(*args, **kwargs)
+        values["s"] = pyro.sample("s", dist.Delta(values["s"]))
+        return values
+
+
+def rotated(sign=1.0, scale=1.0):
+    """z and s are functions of the same two variables."""
+
+    def guide():
+        u = pyro.sample(
+            "u", dist.Normal(torch.zeros(2).double(), 0.2).to_event(1), infer=AUXILIARY
+        )
+        z, log_s = u[..., 0] + u[..., 1], 0.3 * (u[..., 0] - u[..., 1])
+        pyro.sample("z", dist.Delta(z, log_density=torch.tensor(-math.log(0.6)).double()))
+        pyro.sample("s", dist.Delta(log_s.exp(), log_density=-sign * log_s))
+
+    return guide
+
+
+AUXILIARY = {"is_auxiliary": True}
+
+
+def dirichlet_model():
+    pyro.sample("p", dist.Dirichlet(torch.ones(3).double()))
+    shifted_model()
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "wrong"),
+    [
+        (shifted_model, rotated(), False),
+        (shifted_model, rotated(-1.0), True),
+        (shifted_model, AutoMultivariateNormal(shifted_model), False),
+        (dirichlet_model, AutoMultivariateNormal(dirichlet_model), False),
+        (shifted_model, Wrong(shifted_model), True),
+    ],
+)
+def test_a_wrong_jacobian_is_found_by_derivatives(model, guide, wrong, double):
+    found = pyro_kl.diagnose(model, guide, num_samples=200)
+    assert ("log |det| of the change of variables" in found.kl_posterior.reason) is wrong
+    assert ("Trust nothing here" in str(found)) is wrong
+
+
 def test_a_missing_correlation_is_noticed():
     def model():
         z = pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
