@@ -1,4 +1,4 @@
-"""The result of `kl` and `monte_carlo`: a KL with its method, its error and its reason."""
+"""The result of `kl`, `entropy` and others: a value with its method, its error and its reason."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate(Record, Result):
-    """A KL divergence in nats.
+    """A KL, another divergence or an entropy, in nats.
 
     `float(estimate)`, `estimate.item()` and `f"{estimate:.3f}"` give the one number of a result
     without batch dimensions; `estimate[i]` and iteration take a batch apart. Two estimates are

@@ -16,8 +16,10 @@ from .pages import fence, table, toctree, write
 MODULES = ("pyro_kl", "pyro_kl.loggers", "pyro_kl.glm", "pyro_kl.policy", "pyro_kl.plot")
 #: The room that defines an object, and the heading that it has in the index.
 GROUPS = {
-    "pyro_kl.divergence": "The KL of two distributions",
+    "pyro_kl.divergence": "The KL of two distributions, and other divergences",
     "pyro_kl.elbo": "ELBO and report",
+    "pyro_kl.diagnosis": "How good a fit is",
+    "pyro_kl.calibration": "How good a fit is",
     "pyro_kl.svi": "SVI",
     "pyro_kl.svi.loggers": "Loggers of SVI",
     "pyro_kl.likelihoods": "Likelihoods",
