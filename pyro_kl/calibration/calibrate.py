@@ -163,7 +163,8 @@ def _bar(total: int, left: int, progress: bool | None) -> Iterator[Callable[[], 
         nonlocal bar
         if bar is None:
             bar = new_bar(total=total, initial=total - left, desc="calibrate", unit="fit")
-            bar.start_t = bar.last_print_t = start
+            bar.start_t -= time.monotonic() - start  # the fits began then
+            bar.last_print_t = bar.start_t
         bar.update(done - bar.n)
 
     def advance() -> None:

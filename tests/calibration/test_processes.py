@@ -155,3 +155,16 @@ def test_ctrl_c_leaves_a_file_that_resumes(tmp_path):
     options = {"path": path, "num_draws": 3, "num_simulations": 10, "progress": False}
     found = pyro_kl.calibrate(scope["model"], scope["fit"], **options)
     assert found.num_simulations == 10
+
+
+def test_the_bar_counts_what_was_kept_and_the_time_of_this_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pyro_kl.calibration.calibrate.DELAY", 0.0)
+    monkeypatch.setattr("pyro_kl.calibration.calibrate.interval", lambda: 0.0)
+    options = {**FEW, "path": tmp_path / "ranks.jsonl"}
+    pyro_kl.calibrate(model, Conjugate(), X, **options)
+    assert not capsys.readouterr().err
+    options |= {"num_simulations": 14, "progress": True}
+    pyro_kl.calibrate(model, Conjugate(), X, **options)
+    lines = capsys.readouterr().err.splitlines()
+    assert "12/14 [00:00" in lines[0]
+    assert "14/14 [00:0" in lines[-1]
