@@ -14,7 +14,7 @@ from ..divergence.standard_error import Terms
 from ..elbo.guides.plan import Run
 from ..messages import see
 from . import pareto
-from .diagnosis import Diagnosis, LargestWeights, SiteDiagnosis
+from .diagnosis import Covariances, Diagnosis, LargestWeights, SiteDiagnosis
 from .draws import Chunk, Draws
 from .estimates import Estimates, LogWeights, estimate, log_mixture
 from .histograms import Histograms
@@ -184,6 +184,7 @@ def _sites(draws: Draws, sums: _Sums, found: Estimates, chi: float) -> list[Site
     if moments.bins:
         columns["edges"] = moments.bins.edges
     sizes = [shape.numel() for shape in draws.shapes.values()]
+    covariances = moments.covariances()
     known = found.kl_posterior.method != "unknown"
     rows = []
     for i, (name, shape) in enumerate(draws.shapes.items()):
@@ -210,9 +211,25 @@ def _sites(draws: Draws, sums: _Sums, found: Estimates, chi: float) -> list[Site
                 khat=part["khat"],
                 **_bounds(part["guide_sd"], part["guide_fourth"], chi),
                 histograms=_histograms(part, trusted) if name in draws.continuous else None,
+                covariances=covariances
+                and _covariances(
+                    [x.split(sizes)[i].split(sizes, -1)[i] for x in covariances],
+                    trusted.reshape(-1),
+                    part["guide_fourth"].reshape(-1),
+                    chi,
+                ),
             )
         )
     return rows
+
+
+def _covariances(both: list[Tensor], trusted: Tensor, fourth: Tensor, chi: float) -> Covariances:
+    """Covariances with their bound, by h = (z_i - mean_i) (z_j - mean_j) as in `_bounds`."""
+    guide, posterior = both
+    sd = guide.diagonal().clamp(min=0).sqrt()
+    bound = fourth.outer(fourth).clamp(min=0) ** 0.25 * chi + sd.outer(sd) * chi**2
+    known = trusted[:, None] & trusted
+    return Covariances(guide, torch.where(known, posterior, math.nan), bound)
 
 
 def _histograms(part: dict[str, Tensor], trusted: Tensor) -> Histograms | None:

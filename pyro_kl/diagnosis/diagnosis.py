@@ -40,6 +40,21 @@ class LargestWeights:
 
 
 @dataclass(frozen=True)
+class Covariances:
+    """Between the elements of a site, end to end; tensors of shape (elements, elements).
+
+    Attributes:
+        guide: the guide's.
+        posterior: the posterior's by importance weights; nan where k-hat says that it is unknown.
+        bound: |posterior covariance - guide covariance| is at most this.
+    """
+
+    guide: Tensor
+    posterior: Tensor
+    bound: Tensor
+
+
+@dataclass(frozen=True)
 class SiteDiagnosis:
     """One latent. Tensors have the shape of its value.
 
@@ -59,6 +74,7 @@ class SiteDiagnosis:
         sd_bound: |posterior sd - guide sd| is at most this.
         histograms: densities of prior, guide and posterior; None for discrete sites and for those
             of thousands of elements.
+        covariances: of its elements; None where all latents have more than 200 elements.
     """
 
     site: str
@@ -73,13 +89,14 @@ class SiteDiagnosis:
     mean_bound: Tensor
     sd_bound: Tensor
     histograms: Histograms | None
+    covariances: Covariances | None
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each element."""
         columns = {
             field.name: getattr(self, field.name).reshape(-1).tolist()
             for field in fields(self)
-            if field.name not in ("site", "prior_kl", "histograms")
+            if isinstance(getattr(self, field.name), Tensor)
         }
         kl, error = float(self.prior_kl.value), float(self.prior_kl.standard_error)
         return [

@@ -18,6 +18,8 @@ from .histograms import BINS, Bins
 
 #: Tails and histograms are kept for each element if there are at most so many of them in all.
 MOST_ELEMENTS = 2000
+#: Covariances are kept if there are at most so many.
+MOST_WITH_COVARIANCES = 200
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Moments:
     _tails: Tensor = field(init=False)
     _of_guide: Tensor = field(init=False)
     _of_posterior: Tensor = field(init=False)
+    _products: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self, first: Tensor) -> None:
         self._centre = first.mean(0)
@@ -52,6 +55,8 @@ class Moments:
         self._plain = zeros.expand(4, size).clone()
         self._once, self._twice = zeros.expand(3, size).clone(), zeros.expand(3, size).clone()
         self._logs, self._values = zeros.new_empty(0), zeros.new_empty(0, size)
+        if size <= MOST_WITH_COVARIANCES:
+            self._products = zeros.expand(2, size, size).clone()
         if size <= MOST_ELEMENTS:
             self.bins = Bins.of(first)
             self._tails = zeros.new_empty(0, size)
@@ -69,6 +74,8 @@ class Moments:
         if of_guide:
             self._count += len(values)
             self._plain += torch.stack([(values**power).sum(0) for power in (1, 2, 3, 4)])
+            if self._products is not None:
+                self._products[0] += values.T @ values
             if self.bins:
                 self._of_guide += self.bins.sums(values + self._centre, torch.ones(len(values)))
         if self.bins:
@@ -91,6 +98,9 @@ class Moments:
         powers = torch.stack([torch.ones_like(values), values, values.square()])
         self._once += torch.einsum("s,psd->pd", weight, powers)
         self._twice += torch.einsum("s,psd->pd", weight.square(), powers)
+        if self._products is not None:
+            self._products[1] *= shrink
+            self._products[1] += values.T @ (weight[:, None] * values)
         if self.bins:
             self._of_posterior *= shrink
             self._of_posterior += self.bins.sums(values + self._centre, weight)
@@ -118,6 +128,16 @@ class Moments:
             mean_error=error.sqrt() / total,
             sd=(square - mean.square()).clamp(min=0).sqrt(),
             khat=self._khats(),
+        )
+
+    def covariances(self) -> tuple[Tensor, Tensor] | None:
+        """Of the guide and of the posterior, once all draws are in; None if there are too many."""
+        if self._products is None:
+            return None
+        guide, posterior = self._plain[0] / self._count, self._once[1] / self._once[0]
+        return (
+            self._products[0] / self._count - guide.outer(guide),
+            self._products[1] / self._once[0] - posterior.outer(posterior),
         )
 
     def densities(self) -> tuple[Tensor, Tensor]:

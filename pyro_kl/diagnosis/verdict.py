@@ -52,7 +52,33 @@ def verdict(found: Diagnosis) -> list[str]:
             f"The sd that differs most: {ratio[1]}, {ratio[0]:.2f} times the guide's, which is "
             + ("too small." if ratio[0] > 1 else "too large.")
         )
+    if correlation := _lost_correlation(found):
+        lines.append(correlation)
     return lines
+
+
+def _lost_correlation(found: Diagnosis) -> str:
+    """The correlation within a site that differs most between guide and posterior."""
+    worst, line = 2 * _SMALL, ""
+    for site in found.sites:
+        if site.covariances is None:
+            continue
+        guide, posterior = (
+            x / x.diagonal().outer(x.diagonal()).sqrt()
+            for x in (site.covariances.guide, site.covariances.posterior)
+        )
+        difference = (posterior - guide).abs().nan_to_num().tril(-1)
+        place = int(difference.argmax())
+        if float(difference.max()) > worst:
+            worst = float(difference.max())
+            rows = site.to_dicts()
+            names = [element(rows[i]) for i in divmod(place, len(rows))]
+            line = (
+                f"The correlation that differs most: {names[1]} and {names[0]}, "
+                f"{float(posterior.reshape(-1)[place]):.2f} in the posterior and "
+                f"{float(guide.reshape(-1)[place]):.2f} in the guide."
+            )
+    return line
 
 
 def _worst(found: Diagnosis) -> tuple[tuple[float, str], tuple[float, str]]:

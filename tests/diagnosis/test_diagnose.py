@@ -325,6 +325,27 @@ def test_a_missing_correlation_is_noticed():
     assert found.kl_at_least <= exact
 
 
+def test_covariances_and_their_bound():
+    def model():
+        z = pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=X)
+
+    posterior = dist.MultivariateNormal(
+        X * torch.ones(2).double() / 3, precision_matrix=torch.eye(2).double() + 1
+    )
+    guide = dist.Normal(posterior.mean, 0.8).to_event(1)
+    found = pyro_kl.diagnose(model, guide_of(guide))
+    own = found["z"].covariances
+    error = (own.posterior - posterior.covariance_matrix).abs()
+    assert float(error.max()) < 0.03
+    difference = posterior.covariance_matrix - torch.eye(2) * 0.8**2
+    assert bool((difference.abs() <= own.bound).all())
+    assert "correlation that differs most: z[0] and z[1], -0.5" in str(found).replace("\n  ", " ")
+    close = pyro_kl.diagnose(model, guide_of(posterior), num_samples=2000)
+    assert "correlation" not in str(close)
+    assert float(close["z"].covariances.bound.max()) < 1e-6
+
+
 def test_a_narrow_guide_has_an_unknown_kl():
     found = pyro_kl.diagnose(normal_model, guide_of(dist.Normal(number(1.0), 0.05)))
     assert not found.known

@@ -109,6 +109,9 @@ def test_moments_in_one_pass_are_those_of_all_draws():
     logs = drawn.weights[:, None] + ((z - z[:777].mean(0)) ** 2).log()
     khats = [pareto.smooth(column).shape for column in logs.T]
     assert found.khat.tolist() == pytest.approx(khats, abs=1e-9)
+    own, corrected = sums.covariances()
+    torch.testing.assert_close(own, z.T.cov(correction=0))
+    torch.testing.assert_close(corrected, z.T.cov(correction=0, aweights=weight[:, 0]))
     guide, posterior = sums.densities()
     for i, edges in enumerate(sums.bins.edges):
         plain = torch.histogram(z[:, i], edges).hist / (5000 * edges.diff())
