@@ -32,6 +32,8 @@ from torch import Tensor
 
 import pyro_kl
 
+from .paired_gradients import Gaps, gradients
+
 ROWS, BATCH, COLUMNS = 4, 2, 3
 INDEX = torch.arange(ROWS)
 
@@ -494,21 +496,6 @@ class Verdict:
     latents: int
 
 
-def _gradients() -> dict[str, Tensor]:
-    found = {}
-    for name, parameter in pyro.get_param_store().named_parameters():
-        if parameter.grad is not None:
-            found[name] = parameter.grad.detach().clone().reshape(-1)
-            parameter.grad = None
-    return found
-
-
-def _as_normal(t: float, freedom: int) -> float:
-    """The |z| as unlikely as Student's |t|, to 0.01 or so (Wallace 1959)."""
-    correction = (8 * freedom + 1) / (8 * freedom + 3)
-    return correction * math.sqrt(freedom * math.log1p(t * t / freedom))
-
-
 class PyroFails(Exception):
     """Pyro has no guide for the model."""
 
@@ -549,10 +536,9 @@ def judge(seed: int, batches: int = 40) -> Verdict:
             )
         except Exception as problem:
             raise PyroFails(str(problem)) from problem
-        _gradients()
+        gradients()
     ours, theirs = make(**kwargs), Trace_ELBO(**kwargs)
-    gaps: dict[str, list[Tensor]] = {}
-    sizes: dict[str, float] = {}
+    gaps = Gaps(kwargs["num_particles"])
     for i in range(batches if vectorized else 12 * batches):
         results = []
         for one in (theirs, ours):
@@ -566,22 +552,9 @@ def judge(seed: int, batches: int = 40) -> Verdict:
                 raise
             if one is theirs and not math.isfinite(value):  # a guide beyond a prior's moving ends
                 raise PyroFails(f"the loss is {value}")
-            results.append({"loss": torch.tensor([float(value)]), **_gradients()})
-        b, a = results
-        for name in {**a, **b}:
-            zero = torch.zeros_like(a.get(name, b.get(name)))
-            gaps.setdefault(name, []).append(a.get(name, zero) - b.get(name, zero))
-            size = b.get(name, zero).abs().max().item()
-            sizes[name] = max(sizes.get(name, 0.0), size)
-    worst, component = 0.0, "-"
-    for name, rows in gaps.items():
-        gap = torch.stack(rows)
-        # what happens in less than one draw of all is not in the sample, nor in its error
-        unseen = (1 + sizes[name]) / (len(gap) * kwargs["num_particles"])
-        error = (gap.var(0) / len(gap) + unseen**2).sqrt()
-        z = _as_normal((gap.mean(0) / error).abs().max().item(), len(gap) - 1)
-        if not z <= worst:
-            worst, component = (z if math.isfinite(z) else math.inf), name
+            results.append({"loss": torch.tensor([float(value)]), **gradients()})
+        gaps.add(results[1], results[0])
+    worst, component = gaps.worst()
     rows = [row for row in ours.report if row.kind == "latent"]
     return Verdict(worst, component, sum(row.exact for row in rows), len(rows))
 

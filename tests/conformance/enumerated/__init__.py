@@ -1,0 +1,1 @@
+"""Generated models with discrete latents that are summed out, with guides for them."""
