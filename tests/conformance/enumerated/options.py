@@ -52,8 +52,6 @@ class Options:
         place = rng.choice([*PLACES, "model", "guide"])
         family = rng.choice(FAMILIES)
         particles = rng.choice(["vectorized"] * 4 + ["several", "one"])
-        if place == "sequential" or family == "several":
-            particles = rng.choice(["several", "one"])
         return cls(
             place=place,
             family=family,
