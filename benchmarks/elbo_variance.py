@@ -61,17 +61,28 @@ MODELS = {
 GUIDES = {"diagonal": AutoDiagonalNormal, "full": AutoMultivariateNormal}
 
 
-def measure(elbo, model, guide, draws):
+def gradient_noise(elbo, model, guide, draws):
     """Variance of the gradient, summed over coordinates, and sd of the loss, of one draw."""
     gradients, losses = [], []
-    parameters = list(guide.parameters())
     for _ in range(draws):
+        losses.append(elbo.loss_and_grads(model, guide))
+        parameters = [p for _, p in sorted(pyro.get_param_store().named_parameters())]
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in parameters]))
         for parameter in parameters:
             parameter.grad = None
-        losses.append(elbo.loss_and_grads(model, guide))
-        gradients.append(torch.cat([p.grad.reshape(-1) for p in parameters]))
     variance = torch.stack(gradients).var(0).sum()
     return float(variance), float(torch.tensor(losses).std())
+
+
+def replace_table(header, lines):
+    """Put a table in the place of that of the page with the same header."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.split(header)
+    rest = after.splitlines()
+    while rest and (not rest[0] or rest[0].startswith("|")):
+        del rest[0]
+    made = "\n".join([*lines, "", *rest]).rstrip() + "\n"
+    PAGE.write_text(before + made, encoding="utf-8")
 
 
 def rows(draws):
@@ -88,12 +99,12 @@ def rows(draws):
                 for _ in range(steps - trained):
                     svi.step()
                 trained = max(steps, trained)
-                trace = measure(Trace_ELBO(), model, guide, draws)
-                exact = measure(TraceKL_ELBO(), model, guide, draws)
+                trace = gradient_noise(Trace_ELBO(), model, guide, draws)
+                exact = gradient_noise(TraceKL_ELBO(), model, guide, draws)
                 control = TraceKL_ELBO(control_variate=True)
-                measure(control, model, guide, 100)  # learns its coefficient
+                gradient_noise(control, model, guide, 100)  # learns its coefficient
                 coefficient = control.control_variate.coefficient
-                mixed = measure(control, model, guide, draws)
+                mixed = gradient_noise(control, model, guide, draws)
                 yield (
                     f"| {model_name} | {guide_name} | {stage} | {exact[0] / trace[0]:.2f} "
                     f"| {mixed[0] / trace[0]:.2f} ({coefficient:+.1f}) "
@@ -121,13 +132,7 @@ def main(argv=None):
             print(line, flush=True)
             lines.append(line)
     if args.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.split(HEADER)
-        rest = after.splitlines()
-        while rest and (not rest[0] or rest[0].startswith("|")):
-            del rest[0]
-        made = "\n".join([*lines, "", *rest]).rstrip() + "\n"
-        PAGE.write_text(before + made, encoding="utf-8")
+        replace_table(HEADER, lines)
 
 
 if __name__ == "__main__":

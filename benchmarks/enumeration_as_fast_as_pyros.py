@@ -21,6 +21,7 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 from pyro.ops.indexing import Vindex
+from pyro.poutine.util import site_is_subsample
 
 import pyro_kl
 
@@ -98,6 +99,8 @@ def same_families(model: Callable[[], None]) -> Callable[[], None]:
     """A guide that draws each latent from the family of its prior, with parameters to learn."""
     latents = {}
     for name, site in poutine.trace(model).get_trace().iter_stochastic_nodes():
+        if site_is_subsample(site):
+            continue
         prior = site["fn"]
         while isinstance(prior, dist.Independent):
             prior = prior.base_dist
