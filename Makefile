@@ -21,11 +21,12 @@ help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 demo: export OMP_NUM_THREADS = $(THREADS)
-demo: $(VENV)/.examples  ## logistic regression, eight schools, a KL-penalised policy
+demo: $(VENV)/.examples  ## logistic regression, eight schools, a policy, a mixture and an HMM
 	$(BIN)/python -m examples.kl_by_hand
 	$(BIN)/python -m examples.logistic_regression $(DEMO_ARGS)
 	$(BIN)/python -m examples.hierarchical $(DEMO_ARGS)
 	$(BIN)/python -m examples.kl_penalised_policy $(DEMO_ARGS)
+	$(BIN)/python -m examples.mixture_and_hmm $(DEMO_ARGS)
 
 test: $(VENV)/.test  ## the tests, doctests included
 	$(PYTEST) -m "not sweep"

@@ -12,7 +12,7 @@ from ...conformance.enumerated.judge import generated, run
 #: What one generates: each template some times, with every place of the discrete sites.
 SEEDS = range(60)
 #: Few of them: a mixture, an HMM, nested plates, chains, topics, an autoguide, gaps.
-FEW = (4, 5, 7, 8, 10, 13, 16, 20, 22, 29)
+FEW = (5, 7, 8, 10, 13, 20, 22)
 #: Whose draws of discrete sites, or of Normals without a derivative, have score functions.
 SCORED = [n for n in SEEDS if "drawn" in generated(n).options.title.split()]
 SCORED += [n for n in SEEDS if generated(n).options.family == "score"]
@@ -29,9 +29,9 @@ def test_with_sampled_kls_the_two_are_equal_draw_by_draw(seed):
     assert run(sampled, seed, draws=2).gap < 1e-12
 
 
-@pytest.mark.parametrize("seed", few(SEEDS, (0, 10, 22, 11)))
+@pytest.mark.parametrize("seed", few(SEEDS, (10, 11, 22)))
 def test_with_exact_kls_the_two_agree_in_expectation(seed):
-    verdict = run(TraceEnumKL_ELBO, seed, draws=1_200)
+    verdict = run(TraceEnumKL_ELBO, seed, draws=1_000)
     assert verdict.worst < 4.2, verdict
 
 
@@ -43,7 +43,7 @@ def test_the_two_are_equal_where_nothing_is_drawn(seed):
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("seed", few(SEEDS, (1, 7, 20, 33)))
+@pytest.mark.parametrize("seed", few(SEEDS, (1, 7, 20)))
 def test_the_report_adds_up_to_the_loss(seed):
     one = generated(seed)
     particles = dict(num_particles=3, vectorize_particles=one.options.particles == "vectorized")
