@@ -167,7 +167,14 @@ class Calibration(Result):
         ]
         if self.left_out:
             notes.append(f"Without ranks, as summed out or masked: {', '.join(self.left_out)}.")
-        return Table(_HEADER, rows, "llrrrl", notes, _MEANINGS)
+        shown = [0, 1, 2, 3, 4, 5] if any(row.worst for row in self.sites) else [0, 2, 3, 4, 5]
+        return Table(
+            [_HEADER[i] for i in shown],
+            [[row[i] for i in shown] for row in rows],
+            "".join("llrrrl"[i] for i in shown),
+            notes,
+            _MEANINGS,
+        )
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary for each latent."""

@@ -46,6 +46,7 @@ def test_the_posterior_passes():
     assert found.calibrated
     assert found["z"].verdict == "calibrated"
     assert max(map(len, str(found).splitlines())) <= 80
+    assert "worst element" not in str(found)  # there is one alone
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,7 @@ def test_discrete_sites_have_uniform_ranks_among_equal_draws():
     assert found["fair"].verdict == "calibrated"
     assert found["p"].verdict == "calibrated"
     assert found["p"].shape == (3,)
+    assert f"p     {found['p'].element}" in str(found)
 
 
 def test_latents_that_the_model_sums_out_have_no_ranks():
