@@ -221,7 +221,7 @@ class TwoDensities:
                 break
             half = torch.maximum(after - middle, middle - before)
             grid = self.within(middle + half * steps)
-        top = _number(log(middle.unsqueeze(0))).squeeze(0)
+        top = heights[1]  # next to an end, x of one place may round in another way than of many
         scale = torch.minimum(self.width, width)
         powers = torch.arange(-40, 61, dtype=torch.float64).reshape(column)
         outward = scale * torch.exp2(powers)

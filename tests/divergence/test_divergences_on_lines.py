@@ -13,6 +13,7 @@ from torch.distributions import (
     Chi2,
     Exponential,
     FisherSnedecor,
+    Gamma,
     HalfNormal,
     Laplace,
     LogNormal,
@@ -140,6 +141,19 @@ def test_derivatives_where_a_density_has_a_root_at_its_end(divergence, member, q
     parameter = number(value).requires_grad_()
     (found,) = torch.autograd.grad(divergence(member(parameter), q).value, parameter)
     assert float(found) == pytest.approx(slope, rel=5e-5)
+
+
+@pytest.mark.parametrize("scale", [4.0, 4.00001, 4.1])
+def test_an_end_where_a_density_is_infinite_inside_of_the_other_support(scale):
+    p = of(Gamma, 0.3, 5.0)
+    q = AffineBeta(number(1.5), number(4.0), number(-1.0), number(scale))
+    # x = t^4 takes the root of the power away
+    t = torch.linspace(0, (scale - 1) ** 0.25, 400_001, dtype=torch.float64)[1:-1]
+    x = t**4
+    for alpha in (0.3, 0.8):
+        log = alpha * p.log_prob(x) + (1 - alpha) * q.log_prob(x) + torch.log(4 * t**3)
+        value = torch.trapezoid(log.exp(), t).log() / (alpha - 1)
+        assert float(pyro_kl.renyi(p, q, alpha)) == pytest.approx(float(value), rel=2e-5)
 
 
 def test_empty_batches():
