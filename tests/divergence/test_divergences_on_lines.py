@@ -18,6 +18,7 @@ from torch.distributions import (
     Laplace,
     LogNormal,
     Normal,
+    Pareto,
     RelaxedBernoulli,
     StudentT,
     TransformedDistribution,
@@ -27,6 +28,7 @@ from torch.distributions import (
 )
 
 import pyro_kl
+from pyro_kl.divergence.renyi_integral import renyi_by_integral
 
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
 
@@ -53,6 +55,33 @@ NARROW = [
 def test_scales_of_different_sizes(p, q, value):
     assert float(pyro_kl.renyi(p, q, 0.5)) == pytest.approx(value, rel=1e-14)
     assert float(pyro_kl.renyi(q, p, 0.5)) == pytest.approx(value, rel=1e-14)
+
+
+UNIFORM = (
+    of(Uniform, [0.0, 0.0, 0.25, 0.0], [1.0, 1.0, 0.75, 1.0]),
+    of(Uniform, [-1.0, 0.5, 0.0, 2.0], [4.0, 2.0, 1.0, 3.0]),
+)
+PARETO = (
+    of(Pareto, [1.0, 2.0, 1.0, 2.0], [3.0, 3.0, 1.5, 1.0]),
+    of(Pareto, [1.0, 1.0, 2.0, 1.0], [2.0, 1.5, 2.5, 4.0]),
+)
+
+
+@pytest.mark.parametrize(("p", "q"), [UNIFORM, PARETO])
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9, 1 + 1e-6, 1.3, 2.0])
+def test_closed_forms_are_the_integrals(p, q, alpha):
+    found, integral = pyro_kl.renyi(p, q, alpha), renyi_by_integral(p, q, alpha)
+    assert found.method == "closed form"
+    assert torch.allclose(found.value, integral.value, rtol=1e-10)
+    # disjoint rows; above order 1 also a p with an end outside of q's
+    assert bool(found.value.isinf().any()) == (p is UNIFORM[0] or alpha > 1)
+
+
+def test_closed_forms_of_neighbours_keep_their_digits():
+    found = pyro_kl.renyi(of(Uniform, 0.0, 1.0), of(Uniform, 0.0, 1 + 2.0**-40), 0.5)
+    assert float(found) == pytest.approx(2.0**-40, rel=1e-11)
+    found = pyro_kl.renyi(of(Pareto, 1.0, 2.0), of(Pareto, 1.0, 2.0 + 2.0**-20), 0.5)
+    assert float(found) == pytest.approx(0.25 * 2.0**-42, rel=1e-5)
 
 
 # Integrals at 30 digits (mpmath).

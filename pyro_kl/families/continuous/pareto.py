@@ -14,6 +14,7 @@ from ...numerics.special.logarithms import log1mexp
 from ...registry.family import Family, Moment, Support, above
 from ...registry.line import Distance, Line, Point, exp_or_inf
 from ...registry.register import declare, formula
+from .exponential import renyi as exponential_renyi
 
 _SHAPES = "torch raises on broadcast shapes and under vmap; an infinite row makes gradients nan"
 
@@ -73,6 +74,19 @@ def place(x: Tensor, scale: Tensor, alpha: Tensor) -> Tensor:
     return torch.log(alpha * torch.log(x / scale))
 
 
+def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
+    """That of the Exponentials of log x, from the larger scale on.
+
+    Beyond m, a member of scale s is a fraction (s / m)^alpha of the one of scale m.
+    """
+    above = torch.log(p["scale"]) - torch.log(q["scale"])
+    lost = (alpha / (1 - alpha)) * p["alpha"] * torch.relu(-above)
+    if alpha > 1:
+        lost = torch.where(above < 0, math.inf, 0.0 * lost)
+    of_logs = exponential_renyi({"rate": p["alpha"]}, {"rate": q["alpha"]}, alpha)
+    return of_logs + q["alpha"] * torch.relu(above) + lost
+
+
 pareto = declare(
     Family(
         Pareto,
@@ -94,6 +108,7 @@ pareto = declare(
             ),
         },
         cross_entropy=cross_entropy,
+        renyi=renyi,
         replaces={Exponential: _SHAPES, Gamma: _SHAPES, Normal: _SHAPES},
         line=Line(
             log_density_at,

@@ -118,6 +118,16 @@ def log_density_at(point: Point, low: Tensor, high: Tensor) -> Tensor:
     return torch.zeros_like(point.x) - torch.log(high - low)
 
 
+def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
+    """Of lengths v, w and an overlap o: a / (1 - a) log(v / o) + log(w / o)."""
+    low, high = torch.maximum(p["low"], q["low"]), torch.minimum(p["high"], q["high"])
+    rest_p, rest_q = (torch.relu(low - x["low"]) + torch.relu(x["high"] - high) for x in (p, q))
+    infinite = (low >= high) | ((rest_p > 0) & (alpha > 1))
+    overlap = torch.where(infinite, 1.0, high - low)
+    value = alpha / (1 - alpha) * torch.log1p(rest_p / overlap) + torch.log1p(rest_q / overlap)
+    return torch.where(infinite, math.inf, value)
+
+
 uniform = declare(
     Family(
         Uniform,
@@ -139,6 +149,7 @@ uniform = declare(
             "log_laplace": Moment(log_laplace),
         },
         cross_entropy=lambda low, high: torch.log(high - low),
+        renyi=renyi,
         safe={"low": 0.25, "high": 0.75},
         replaces={
             Beta: _SHAPES + "; a row outside of (0, 1) makes all gradients nan; narrow intervals "
