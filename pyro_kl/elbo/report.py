@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -163,6 +163,10 @@ _WHOLE = (
 )  # fmt: skip
 
 
+#: How many names of sites a note lists.
+_LISTED = 12
+
+
 class Reasoned(Protocol):
     """The row of a site, with the reason for its method."""
 
@@ -183,7 +187,14 @@ def reasons(rows: Iterable[Reasoned]) -> list[str]:
     for row in rows:
         if row.reason:
             sites.setdefault(row.reason, []).append(row.site)
-    return [f"{', '.join(names)}: {reason}" for reason, names in sites.items()]
+    return [f"{shortened(names)}: {reason}" for reason, names in sites.items()]
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names of sites; of many the first two, the last, and how many they are."""
+    if len(names) <= _LISTED:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]}, ..., {names[-1]} ({len(names)} sites)"
 
 
 def _number(x: float) -> str:

@@ -31,6 +31,10 @@ _ENUMERATED = (
     "as in Trace_ELBO; pyro_kl.TraceEnumKL_ELBO sums over its values, without the noise of these "
     "draws." + see("enumerated-site")
 )
+BASELINE = (
+    "TraceEnumKL_ELBO has no baselines: that of {} is not used, as in TraceEnum_ELBO. Enumerate "
+    "the site, or use TraceKL_ELBO, which subtracts it." + see("baseline")
+)
 _MISSING = (
     "The model samples {}, which the guide does not: drawn from the prior, and -log p stays in "
     "the loss, as in Trace_ELBO, where no log q is set against it. Sample it in the guide (from "
@@ -54,9 +58,9 @@ def warn_of(plan: Plan, warned: set[str]) -> None:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sampled.items())
         warn(
             "The KL of these sites is sampled, as Trace_ELBO does; all others are exact:"
-            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, let the "
-            "guide enumerate what the model sums out, or register a formula; "
-            'mean_field="never" samples all sites and is silent.' + see("site-sampled"),
+            f"{lines}\nTo have it exact, draw sites in the guide in the model's order, or "
+            'register a formula; mean_field="never" samples all sites and is silent.'
+            + see("site-sampled"),
         )
 
 

@@ -79,6 +79,15 @@ def is_enumerated(site: Site) -> bool:
     return infer.get("_enumerate_dim") is not None or "_enum_total" in infer
 
 
+def with_baseline(traces: Traces) -> list[str]:
+    """The guide's sites that are drawn and declare a baseline."""
+    return [
+        name
+        for name, node in traces.guide.nodes.items()
+        if node["type"] == "sample" and node["infer"].get("baseline") and not is_enumerated(node)
+    ]
+
+
 def summed_symbols(traces: Traces) -> dict[str, str]:
     """Symbol -> site of the model that is summed out."""
     return {

@@ -26,6 +26,7 @@ from pyro.ops.rings import LogRing
 from torch import Tensor
 
 from ..collect import likelihood
+from ..report import shortened
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site
 from .dims import Ordinal, without_enumeration
@@ -129,7 +130,7 @@ class SummedOut:
         """The expected log densities under the posterior, and the KL of the sites summed."""
         expected = self._expected()
         summed = [factor.site["name"] for factor in self.factors if factor.is_summed]
-        names = ", ".join(summed) if len(summed) <= _SHOWN else f"{summed[0]}, ..., {summed[-1]}"
+        names = shortened(summed)
         found: list[Term] = []
         kl: Any = -self.total
         for factor, value in zip(self.factors, expected, strict=True):
@@ -178,10 +179,6 @@ class SummedOut:
             value._pyro_dims = "".join(dim for dim in dims if dim in factor.ordinal)
             expected.append(packed.unpack(value, self.symbol_to_dim))
         return expected
-
-
-#: How many names of sites a reason lists.
-_SHOWN = 3
 
 
 def _dims(value: Any) -> str:

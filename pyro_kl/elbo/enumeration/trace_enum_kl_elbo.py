@@ -16,9 +16,10 @@ from ..collect import Collected
 from ..guides.plan import Plan, Plans
 from ..trace_kl_elbo import TraceKL_ELBO
 from ..traces import Traces
+from ..warnings import BASELINE, warn_of_sites
 from .checks import EnumerationChecks
 from .collect import collect
-from .dims import symbolise
+from .dims import symbolise, with_baseline
 from .plans import EnumerationPlans
 
 
@@ -132,6 +133,14 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
         return traces
 
     def _collect(self, plan: Plan, traces: Traces, every_density: bool, levels: Any) -> Collected:
+        named = sorted(self.objective.named_sites.intersection(plan.summed_out))
+        if named:
+            raise ValueError(
+                f"{', '.join(named)} cannot be weighed: the model sums it out, and the KL of its "
+                "exact posterior weighs 1. Let the guide enumerate it to weigh its KL."
+                + see("option")
+            )
+        warn_of_sites(with_baseline(traces), self._warned, BASELINE)
         collected = collect(plan, traces, self.objective, levels, self.max_plate_nesting)
         collected.continues = self._continues
         return collected

@@ -13,11 +13,9 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoNormal
 
 import pyro_kl
-from pyro_kl import TraceEnumKL_ELBO, TraceKL_ELBO
+from pyro_kl import TraceEnumKL_ELBO
 
 from . import models
-
-pytestmark = pytest.mark.filterwarnings("ignore:The KL of these sites is sampled:UserWarning")
 
 CASES = {
     "mixture": 1, "assigned_mixture": 1, "in_turn": 0, "prior_inside": 1, "dependent_guide": 1,
@@ -264,8 +262,50 @@ def test_nothing_to_enumerate_is_told_once():
         elbo.loss(*models.drawn_mixture())
 
 
-def test_a_prior_inside_of_a_sum_is_told():
+def test_the_report_says_why_a_prior_inside_of_a_sum_is_sampled():
     elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
-    with pytest.warns(UserWarning, match="z: its prior depends on k, which the model sums out"):
-        elbo.loss(*models.prior_inside())
-    assert TraceKL_ELBO in type(elbo).__mro__
+    elbo.loss(*models.prior_inside())
+    row = elbo.report["z"]
+    assert row.method == "monte carlo"
+    assert row.reason == "its prior depends on k, which the model sums out"
+
+
+def test_a_dim_of_two_sites_is_told():
+    """Pyro gives v_0 of the model the dim of w_1, which the guide enumerates."""
+    p = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+
+    @config_enumerate
+    def guide():
+        w = 0
+        for t in pyro.markov(range(2)):
+            w = pyro.sample(f"w_{t}", dist.Categorical(p[w]))
+
+    def model():
+        w = v = 0
+        for t in pyro.markov(range(2)):
+            w = pyro.sample(f"w_{t}", dist.Categorical(p[w]))
+            v = pyro.sample(f"v_{t}", dist.Categorical(p[v]), infer={"enumerate": "parallel"})
+            pyro.sample(f"y_{t}", dist.Normal(w - v, 1.0), obs=torch.tensor(0.3))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
+    with pytest.warns(UserWarning, match="v_0 and w_1 are enumerated along the same dim"):
+        elbo.loss(model, guide)
+
+
+def test_a_site_that_is_summed_out_has_no_weight():
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1, beta={"k": 0.5})
+    with pytest.raises(ValueError, match="k cannot be weighed: the model sums it out"):
+        elbo.loss(*models.mixture())
+    elbo.loss(*models.assigned_mixture())
+
+
+def test_baselines_are_refused():
+    def guide():
+        models.mixture_guide()
+        with pyro.plate("n", 5):
+            q = dist.Categorical(torch.ones(5, 2))
+            pyro.sample("k", q, infer={"baseline": {"use_decaying_avg_baseline": True}})
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
+    with pytest.warns(UserWarning, match="no baselines: that of k is not used"):
+        elbo.loss(models.mixture_model, guide)
