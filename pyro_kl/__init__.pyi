@@ -20,6 +20,7 @@ from .divergence.kl import kl
 from .divergence.monte_carlo import monte_carlo
 from .divergence.renyi import renyi
 from .elbo.compare_sites import SiteComparison, SiteComparisons, compare_sites
+from .elbo.enumeration.jit import JitTraceEnumKL_ELBO
 from .elbo.enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
 from .elbo.jit import JitTraceKL_ELBO
 from .elbo.report import KLReport, SiteReport
@@ -71,6 +72,7 @@ __all__ = [
     "Diagnosis",
     "Estimate",
     "Family",
+    "JitTraceEnumKL_ELBO",
     "JitTraceKL_ELBO",
     "KLReport",
     "Line",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,9 +14,12 @@ from torch import Tensor
 from ..messages import see
 from ..results.result import Result
 from ..results.table import Table
+from .enumeration.plans import EnumerationPlans, has_marks
+from .enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
 from .guides.plan import Run
+from .loss import Particle
 from .report import reasons, shown_method
-from .snapshot import per_particle
+from .snapshot import per_particle, terms_shown
 from .trace_kl_elbo import TraceKL_ELBO
 
 
@@ -112,6 +116,8 @@ def compare_sites(
 ) -> SiteComparisons:
     """Compare the exact KL of each latent with a sampled one, over the same draws of the guide.
 
+    Sites that are marked for enumeration are enumerated, as `TraceEnumKL_ELBO` does.
+
     Args:
         model: the model.
         guide: the guide, fitted or not.
@@ -141,7 +147,9 @@ def compare_sites(
             f"num_particles must be at least 2, for standard errors: {num_particles}"
             + see("option")
         )
-    elbo = TraceKL_ELBO(
+    run = Run(model, guide, args, kwargs)
+    enumerates = has_marks(run)
+    elbo = (TraceEnumKL_ELBO if enumerates else TraceKL_ELBO)(
         num_particles=num_particles,
         vectorize_particles=vectorize_particles,
         max_plate_nesting=max_plate_nesting,
@@ -151,25 +159,40 @@ def compare_sites(
     methods: dict[str, tuple[str, str]] = {}
     order: list[str] = []
     with torch.no_grad():
-        for particle in elbo._particles(Run(model, guide, args, kwargs), every_density=True):
-            plate = int(elbo.max_plate_nesting) if elbo._vectorized else 0
+        for particle in elbo._particles(run, every_density=True):
             order = list(particle.plan.decisions)
-            for term in particle.collected.terms:
+            ratios = _of_sampled_plan(elbo, particle, guide) if enumerates else None
+            for term in terms_shown(particle.collected):
                 decision = particle.plan.decisions.get(term.name)
-                if decision is None or term.method == "prior":
+                if decision is None or term.kind != "latent" or term.method == "prior":
                     continue
                 methods[term.name] = term.method, term.reason
-                log_q = decision.site.scaled_log_q(particle.traces.guide)
-                ratio = log_q - particle.traces.model.nodes[term.name]["log_prob"]
+                if ratios is not None:
+                    ratio = ratios[term.name]
+                else:
+                    log_q = decision.site.scaled_log_q(particle.traces.guide)
+                    ratio = log_q - particle.traces.model.nodes[term.name]["log_prob"]
                 for store, value in ((exact, term.value), (sampled, ratio)):
-                    store.setdefault(term.name, []).append(
-                        per_particle(value, plate, num_particles).double()
-                    )
+                    numbers = per_particle(value, elbo._plate, num_particles).double()
+                    values = store.setdefault(term.name, [])
+                    if particle.collected.continues and len(values):
+                        values[-1] = values[-1] + numbers
+                    else:
+                        values.append(numbers)
     rows = [
         _row(name, torch.cat(exact[name]), torch.cat(sampled[name]), *methods[name])
         for name in sorted(exact, key=order.index)
     ]
     return SiteComparisons(tuple(rows), num_particles)
+
+
+def _of_sampled_plan(elbo: TraceKL_ELBO, particle: Particle, guide: Any) -> dict[str, Tensor]:
+    """Site -> its sampled KL in a pair of traces, as an expectation over what is enumerated."""
+    never = copy.copy(elbo)
+    never._plans = EnumerationPlans("never")
+    levels = never.objective.levels(0)
+    terms = terms_shown(never._particle(particle.traces, guide, False, levels).collected)
+    return {term.name: term.value for term in terms if term.kind == "latent"}
 
 
 def _row(name: str, exact: Tensor, sampled: Tensor, method: str, reason: str) -> SiteComparison:

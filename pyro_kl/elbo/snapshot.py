@@ -150,7 +150,9 @@ class Snapshot:
         rows = [self._row(key, terms[key], values[key], weights) for key in terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
-        not_weighed = sum(row.nats for row in rows if row.method == SUMMED_OUT)
+        not_weighed = sum(
+            row.nats for row in rows if row.method == SUMMED_OUT and row.kind == "latent"
+        )
         signed = [x if key.is_likelihood else -x for key, x in values.items()]
         full = [x for x in signed if x.numel() == self.num_particles]
         objective = self.objective.describe(self.levels)
@@ -220,6 +222,11 @@ class Snapshot:
             parts.append(dims)
         mean = sum(parts[1:], start=parts[0]) / len(parts)
         return mean.squeeze().tolist() if mean.dim() else float(mean)
+
+
+def terms_shown(collected: Collected) -> list[Term]:
+    """The terms of a pair of traces, as a report shows them."""
+    return list(_by_key(collected.terms).values())
 
 
 def _by_key(terms: Iterable[Term]) -> dict[_Key, Term]:

@@ -184,9 +184,10 @@ class TraceKL_ELBO(Trace_ELBO):
         return traces
 
     def _particles(
-        self, run: Run, every_density: bool = False, levels: Any = ()
+        self, run: Run, every_density: bool = False, levels: Any = None
     ) -> Iterator[Particle]:
         """The terms of each pair of traces."""
+        levels = self.objective.levels(self.step_count) if levels is None else levels
         for traces in self._get_traces(run.model, run.guide, run.args, run.kwargs):
             yield self._particle(Traces(*traces), run.guide, every_density, levels)
 

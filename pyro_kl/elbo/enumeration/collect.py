@@ -216,12 +216,13 @@ class _Collector:
         """The term of a sum, which a report shows as those of its sites."""
         first = next(factor.site for factor in factors if factor.is_summed)
         term = Term.of(first, "likelihood", weighted.value, method=SUMMED_OUT)
-        parts = SummedOut(
-            [factor.detached() for factor in factors],
-            self.symbols, self.symbol_to_dim, weighted.weights,
-            scale * weighted.number, weighted.value.detach(),
-        )  # fmt: skip
-        term.shown_as = parts.terms
+        if not is_recorded():  # derivatives inside of a traced function are not traced
+            parts = SummedOut(
+                [factor.detached() for factor in factors],
+                self.symbols, self.symbol_to_dim, weighted.weights,
+                scale * weighted.number, weighted.value.detach(),
+            )  # fmt: skip
+            term.shown_as = parts.terms
         return term
 
 

@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..guides.dependence import Layout
 from ..guides.mean_field import OwnDistribution
-from ..guides.plan import Decision, Plan, Plans
+from ..guides.plan import Decision, Plan, Plans, Run
 from ..traces import Traces
 from .dims import is_enumerated, is_summed_out, summed_symbols
 
@@ -106,3 +107,18 @@ def priors_inside(traces: Traces, names: list[str]) -> dict[str, list[str]]:
         if sites:
             found[name] = sites
     return found
+
+
+def has_marks(run: Run) -> bool:
+    """Whether a site of model or guide is marked for enumeration, in a run that leaves no trace."""
+    if isinstance(poutine.unwrap(run.guide), poutine.messenger.Messenger):
+        return False
+    with poutine.block(), torch.random.fork_rng(), torch.no_grad():
+        guide = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)
+        replayed = poutine.replay(run.model, trace=guide)
+        model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
+    return any(
+        node["type"] == "sample" and node["infer"].get("enumerate")
+        for trace in (model, guide)
+        for node in trace.nodes.values()
+    )

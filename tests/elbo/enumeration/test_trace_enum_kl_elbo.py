@@ -233,6 +233,18 @@ def test_a_compiled_step_is_the_same():
     assert losses[0] == pytest.approx(losses[1], abs=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch.jit
+@pytest.mark.parametrize("name", ["mixture", "nested_plates"])
+def test_a_traced_step_is_the_same(name):
+    model, guide = getattr(models, name)()
+    options = {"max_plate_nesting": CASES[name]}
+    expected = loss_and_gradient(TraceEnumKL_ELBO(**options), model, guide)
+    elbo = pyro_kl.JitTraceEnumKL_ELBO(**options, ignore_jit_warnings=True)
+    elbo.loss_and_grads(model, guide)  # is traced
+    torch.testing.assert_close(loss_and_gradient(elbo, model, guide), expected)
+    assert elbo.report.loss == pytest.approx(expected[0])
+
+
 @pytest.mark.parametrize(
     "options", [{"control_variate": True}, {"likelihood": "exact"}], ids=lambda x: next(iter(x))
 )
@@ -309,3 +321,13 @@ def test_baselines_are_refused():
     elbo = TraceEnumKL_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
     with pytest.warns(UserWarning, match="no baselines: that of k is not used"):
         elbo.loss(models.mixture_model, guide)
+
+
+@pytest.mark.parametrize("name", ["in_turn", "nested_plates"])
+def test_sites_are_compared_with_enumeration(name):
+    pyro.set_rng_seed(0)
+    rows = pyro_kl.compare_sites(*getattr(models, name)(), num_particles=100)
+    assert rows.largest_z < 4
+    enumerated = {row.site for row in rows if row.method == "enumerated"}
+    assert enumerated == {"in_turn": {"b0", "b1"}, "nested_plates": {"a"}}[name]
+    assert all(row.exact == row.sampled for row in rows if row.site in enumerated)
