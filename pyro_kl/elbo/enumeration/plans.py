@@ -110,15 +110,12 @@ def priors_inside(traces: Traces, names: list[str]) -> dict[str, list[str]]:
 
 
 def has_marks(run: Run) -> bool:
-    """Whether a site of model or guide is marked for enumeration, in a run that leaves no trace."""
+    """Whether model or guide marks a site for enumeration."""
     if isinstance(poutine.unwrap(run.guide), poutine.messenger.Messenger):
         return False
     with poutine.block(), torch.random.fork_rng(), torch.no_grad():
         guide = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)
         replayed = poutine.replay(run.model, trace=guide)
         model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
-    return any(
-        node["type"] == "sample" and node["infer"].get("enumerate")
-        for trace in (model, guide)
-        for node in trace.nodes.values()
-    )
+    nodes: list[Any] = [*model.nodes.values(), *guide.nodes.values()]
+    return any(node["type"] == "sample" and node["infer"].get("enumerate") for node in nodes)

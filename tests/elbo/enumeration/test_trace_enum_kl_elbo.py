@@ -234,7 +234,7 @@ def test_a_compiled_step_is_the_same():
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch.jit
-@pytest.mark.parametrize("name", ["mixture", "nested_plates"])
+@pytest.mark.parametrize("name", ["prior_inside", "dependent_guide"])  # torch.jit loses Gamma's
 def test_a_traced_step_is_the_same(name):
     model, guide = getattr(models, name)()
     options = {"max_plate_nesting": CASES[name]}
