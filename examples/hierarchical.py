@@ -287,7 +287,7 @@ def run(args: argparse.Namespace) -> int:
         fits.append(fit(name, steps, draws))
         say(section(fits[-1]))
     say(effects(fits))
-    say(how_far(fits, diagnose_non_centred(steps)))
+    say(how_far(fits, diagnose_non_centred(min(steps, 1000))))  # it is fitted sooner
     (args.out / REPORT).write_text(text, encoding="utf-8")
     (args.out / DATA).write_text("".join(one.report.to_json_lines() for one in fits))
     draw(fits).savefig(args.out / PICTURE)

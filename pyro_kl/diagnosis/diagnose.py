@@ -43,7 +43,7 @@ def diagnose(
         model: the model.
         guide: the guide, fitted; its density has to be known.
         *args: positional arguments of both.
-        num_samples: draws from the guide; the memory does not grow with it.
+        num_samples: draws from the guide; the memory hardly grows with it.
         vectorize: whether model and guide make many draws at once; None tries it, checks it with
             the same draws one by one, and warns if it cannot be done.
         max_plate_nesting: as for `pyro.infer.Trace_ELBO`.
