@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Gumbel, Normal
 
 from ...numerics.dtypes import Parameters
-from ...numerics.special.alpha_divergences import log_gap
+from ...numerics.special.alpha_divergences import renyi_of_rates
 from ...numerics.special.divergences import itakura_saito
 from ...numerics.special.gamma import EULER_GAMMA
-from ...numerics.special.logarithms import ratio_minus_one
 from ...registry.family import INFINITE, POSITIVE, Family, Moment
 from ...registry.line import Point, positive_line
 from ...registry.pair import Case
@@ -36,14 +35,6 @@ def log_density_at(point: Point, rate: Tensor) -> Tensor:
     return torch.log(rate) - rate * point.x
 
 
-def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
-    """With v = q.rate / p.rate - 1: log(1 + (1 - a) v) / (1 - a) - log(1 + v)."""
-    v = ratio_minus_one(q["rate"], p["rate"])
-    finite = ~(1 + (1 - alpha) * v <= 0)
-    v, log_ratio = torch.where(finite, v, 0.0), (torch.log(q["rate"]) - torch.log(p["rate"]))
-    return torch.where(finite, log_gap(v, alpha, log_ratio), math.inf)
-
-
 exponential = declare(
     Family(
         Exponential,
@@ -64,7 +55,7 @@ exponential = declare(
             "log_laplace": Moment(lambda t, /, rate: -torch.log1p(t / rate)),
         },
         cross_entropy=cross_entropy,
-        renyi=renyi,
+        renyi=lambda p, q, alpha: renyi_of_rates(p["rate"], q["rate"], alpha),
         special_case_of=(Gamma, as_gamma),
         replaces={
             Gumbel: "torch gives nan where exp overflows in float32",

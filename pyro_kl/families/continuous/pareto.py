@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.distributions import Exponential, Gamma, Normal, Pareto
 
 from ...numerics.dtypes import Parameters
+from ...numerics.special.alpha_divergences import renyi_of_rates
 from ...numerics.special.divergences import itakura_saito
 from ...numerics.special.logarithms import log1mexp
 from ...registry.family import Family, Moment, Support, above
 from ...registry.line import Distance, Line, Point, exp_or_inf
 from ...registry.register import declare, formula
-from .exponential import renyi as exponential_renyi
 
 _SHAPES = "torch raises on broadcast shapes and under vmap; an infinite row makes gradients nan"
 
@@ -83,7 +83,7 @@ def renyi(p: Parameters, q: Parameters, alpha: float) -> Tensor:
     lost = (alpha / (1 - alpha)) * p["alpha"] * torch.relu(-above)
     if alpha > 1:
         lost = torch.where(above < 0, math.inf, 0.0 * lost)
-    of_logs = exponential_renyi({"rate": p["alpha"]}, {"rate": q["alpha"]}, alpha)
+    of_logs = renyi_of_rates(p["alpha"], q["alpha"], alpha)
     return of_logs + q["alpha"] * torch.relu(above) + lost
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..autograd.custom import with_partials
 from .divergences import kl_div_of_logs
-from .logarithms import log1pmx
+from .logarithms import log1pmx, ratio_minus_one
 from .series import horner
 
 #: Up to this log ratio, the terms of Renyi's divergence are a series in it.
@@ -159,3 +159,14 @@ def log_gap(v: Tensor, alpha: float, log_ratio: Tensor | None = None) -> Tensor:
     return (
         close if log_ratio is None else torch.where(v.abs() < 0.5, close, first_order - log_ratio)
     )
+
+
+def renyi_of_rates(p: Tensor, q: Tensor, alpha: float) -> Tensor:
+    """Renyi's divergence of two Exponentials of these rates, +inf where the mean is infinite.
+
+    With v = q / p - 1 it is log(1 + (1 - a) v) / (1 - a) - log(1 + v).
+    """
+    v = ratio_minus_one(q, p)
+    finite = ~(1 + (1 - alpha) * v <= 0)
+    gap = log_gap(torch.where(finite, v, 0.0), alpha, torch.log(q) - torch.log(p))
+    return torch.where(finite, gap, math.inf)
