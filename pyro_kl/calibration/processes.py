@@ -7,6 +7,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -69,7 +70,7 @@ def forked(
                 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
                 process.start()
             there.close()
-            here.send(number)
+            _send(here, number)
             workers[here] = _Worker(process, number)
         while workers:
             ready: list[Any] = wait(list(workers))
@@ -82,7 +83,7 @@ def forked(
                     pipe.close()
                     worker.process.join()
                 else:
-                    pipe.send(following)
+                    _send(pipe, following)
                     workers[pipe] = _Worker(worker.process, following)
                 yield worker.number, result
     finally:
@@ -101,11 +102,17 @@ class _InProcess(Exception):
     """The traceback of an error in another process."""
 
 
+def _send(pipe: Any, number: int) -> None:
+    """Give a process a task. If it has ended, its pipe says so when it is read."""
+    with suppress(OSError):
+        pipe.send(number)
+
+
 def _received(pipe: Any, worker: _Worker) -> Any:
     """The result of a task, from the process that does it."""
     try:
         result, error, where = pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
         worker.process.join()
         code = worker.process.exitcode
         ended = RuntimeError(f"its process ended with exit code {code}")

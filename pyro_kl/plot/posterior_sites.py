@@ -64,7 +64,8 @@ def posterior_sites(
     ax = axes_or_new(ax, 5.6, 3.6)
     for label, density in curves.items():
         _draw(ax, centres, density, _STYLES[label], label)
-    ax.set_xlim(float(centres[0]), float(centres[-1]))
+    if len(centres) > 1:
+        ax.set_xlim(float(centres[0]), float(centres[-1]))
     ax.set_ylim(0.0, 1.25 * ax.get_ylim()[1])  # room for the legend
     name = plain(site) + (f"[{','.join(map(str, place))}]" if place else "")
     ax.set_xlabel(name)
@@ -84,7 +85,9 @@ def _curves(histograms: Histograms, place: tuple[int, ...]) -> tuple[Tensor, dic
     full = torch.stack([x.nan_to_num() for x in curves.values()]).sum(0) > 0
     some = full.nonzero()[:, 0]
     first, last = int(some[0]), int(some[-1])
-    inside = slice(first + (first > 0), last + 1 - (last < len(full) - 1))
+    if last - first > 2:
+        first, last = first + (first > 0), last - (last < len(full) - 1)
+    inside = slice(first, last + 1)
     centres = ((edges[1:] + edges[:-1]) / 2)[inside]
     return centres, {
         name: _smooth(density[inside], _PASSES[name]) for name, density in curves.items()

@@ -111,6 +111,16 @@ def test_posterior_sites_ends_where_the_support_ends(diagnosis):
     assert y[0] == pytest.approx(0.8, abs=0.15)
 
 
+def test_posterior_sites_of_an_element_that_is_always_the_same(diagnosis):
+    """A zero of a Cholesky factor has all of its mass in one bin."""
+    row = diagnosis["s"]
+    one = torch.zeros(80).index_fill(0, torch.tensor([40]), 1.0)
+    bins = replace(row.histograms, prior=one, guide=one, posterior=one)
+    ax = plot.posterior_sites(replace(diagnosis, sites=(replace(row, histograms=bins),)), "s")
+    ax.figure.canvas.draw()
+    assert line(ax, "guide")[1] == [1.0]
+
+
 def test_posterior_sites_says_what_is_not_known(diagnosis):
     row = diagnosis["s"]
     nan = torch.full_like(row.histograms.prior, torch.nan)
