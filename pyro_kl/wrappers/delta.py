@@ -73,7 +73,7 @@ def kl_unit_unit(p: Unit, q: Unit) -> Tensor:
 @entropy_formula(Delta, method="point density")
 def entropy_of_delta(p: Delta) -> Tensor:
     """-log_density: the entropy of the density that the KL takes p to have at its only point."""
-    return torch.as_tensor(-p.log_density).expand(p.batch_shape)
+    return torch.as_tensor(0.0 - p.log_density).expand(p.batch_shape)
 
 
 @entropy_formula(Unit, method="point density")
