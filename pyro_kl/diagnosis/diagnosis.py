@@ -40,6 +40,23 @@ class LargestWeights:
 
 
 @dataclass(frozen=True)
+class ByRow:
+    """Importance weights of each row of a plate, where all sites are in it.
+
+    Attributes:
+        plate: its name.
+        khat: of the weights of each row; tensors of shape (rows,).
+        kl_posterior: the KL of each row in nats; nan where it is unknown.
+        kl_posterior_error: its standard error.
+    """
+
+    plate: str
+    khat: Tensor
+    kl_posterior: Tensor
+    kl_posterior_error: Tensor
+
+
+@dataclass(frozen=True)
 class Covariances:
     """Between the elements of a site, end to end; tensors of shape (elements, elements).
 
@@ -124,6 +141,9 @@ class Diagnosis(Result):
             inf where the weights have no variance.
         largest_weights: the tail of the weights, with the distribution whose shape is `khat`.
         sites: one `SiteDiagnosis` for each latent.
+        by_row: the weights of each row of a plate, where all sites are in it; None if not. The
+            evidence, the ELBO and the KL are then sums over its rows, `khat`, `mean_bound` and
+            `largest_weights` those of the worst row, and `effective_sample_size` is the smallest.
         num_samples: draws from the guide.
     """
 
@@ -138,6 +158,7 @@ class Diagnosis(Result):
     largest_weights: LargestWeights
     sites: tuple[SiteDiagnosis, ...]
     num_samples: int
+    by_row: ByRow | None = None
 
     @property
     def known(self) -> bool:
@@ -187,9 +208,18 @@ class Diagnosis(Result):
         at_least = self.kl_at_least
         if self.kl_posterior.method == "unknown" and at_least > 0:
             kl += f"; it is at least {at_least:.2g}"
+        rows = []
+        if self.by_row is not None:
+            khat = self.by_row.khat
+            heavy = int((khat >= self.khat_threshold).sum())
+            rows = [
+                f"Each of the {len(khat):,} rows of {self.by_row.plate!r} has weights of its own: "
+                f"{heavy:,} with a k-hat above {self.khat_threshold:.2f}; below, the worst row"
+            ]
         return [
             f"ELBO {_with_error(self.elbo)}, log evidence {_with_error(self.log_evidence)}",
             kl,
+            *rows,
             f"k-hat {self.khat:.2f}; effective sample size {self.effective_sample_size:,.0f} of "
             f"{self.num_samples:,} draws; nats",
         ]
@@ -206,7 +236,7 @@ class Diagnosis(Result):
             if isinstance(value, Estimate):
                 whole[field.name] = float(value.value)
                 whole[f"{field.name}_error"] = float(value.standard_error)
-            elif field.name not in ("sites", "largest_weights"):
+            elif field.name not in ("sites", "largest_weights", "by_row"):
                 whole[field.name] = value
         return json_lines([*self.to_dicts(), whole])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace as PyroTrace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from ..elbo.guides.plan import Plan, Run
@@ -21,36 +21,15 @@ from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from ..elbo.traces import Traces
 from ..messages import see, without_link
 from ..registry.warnings import quiet, warn
+from .chunk import Chunk, together
 from .refusals import check
+from .rows import rows_of
 from .wider import Wider, factor_of, log_ratio
 
 #: So many numbers of the traces of all draws of a chunk are in memory at a time.
 NUMBERS = 2**22
 #: The draws that show whether the model and the guide can make several at once.
 _TRIED = 3
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some draws; every tensor is float64, and the draws are its first dimension.
-
-    Attributes:
-        log_weights: log p(data, latents) - log q(latents).
-        log_ratios: log density of the wider guide minus log q(latents).
-        elbo: log likelihood minus the KL of each site, exact where it can be; 0 for draws of the
-            wider guide.
-        kls: latent -> its KL to its prior; empty for draws of the wider guide.
-        values: latent -> its values.
-    """
-
-    log_weights: Tensor
-    log_ratios: Tensor
-    elbo: Tensor
-    kls: dict[str, Tensor]
-    values: dict[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.log_weights)
 
 
 class Draws:
@@ -64,6 +43,7 @@ class Draws:
 
     Attributes:
         plan: how each latent is drawn.
+        rows: the plate whose rows have weights of their own; None if there is none.
         shapes: latent -> the shape of its value in one draw.
         at_once: the number of draws of a chunk; 1 if they are made one by one.
         factor: of the sds of a wider guide; 1 if there is none.
@@ -83,11 +63,14 @@ class Draws:
         self.plan: Plan = first.plan
         check(first.plan, first.traces)
         self._first = first.traces.guide
+        self.rows = rows_of(first)
         self.shapes = {
             name: first.traces.guide.nodes[name]["value"].shape for name in self.plan.decisions
         }
         self._runs_the_model = isinstance(poutine.unwrap(run.guide), Messenger)
-        self.factor = 1.0 if self._runs_the_model else factor_of(first.traces.guide)
+        self.factor = 1.0
+        if not self._runs_the_model:
+            self.factor = factor_of(first.traces.guide, self.rows.size if self.rows else 1)
         self._most = max(2, min(num_samples, NUMBERS // _numbers(first.traces)))
         self.at_once = 1
         if vectorize is not False:
@@ -106,7 +89,7 @@ class Draws:
         for size in self._sizes(self.num_samples):
             elbo = self._elbo._with_particles(size)
             each = size if self.at_once > 1 else 1
-            yield _together([self._chunk(x, elbo._plate, each) for x in elbo._particles(self.run)])
+            yield together([self._chunk(x, elbo._plate, each) for x in elbo._particles(self.run)])
 
     def wider(self) -> Iterator[Chunk]:
         """Draws of the wider guide, half as many; none if there is no such guide."""
@@ -115,7 +98,7 @@ class Draws:
             if self.at_once > 1:
                 yield self._wider(size)
             else:
-                yield _together([self._wider(1) for _ in range(size)])
+                yield together([self._wider(1) for _ in range(size)])
 
     def _wider(self, size: int) -> Chunk:
         run = self.run
@@ -123,7 +106,8 @@ class Draws:
             guide = poutine.trace(self.many(run.guide, size)).get_trace(*run.args, **run.kwargs)
         replayed = poutine.replay(self.many(run.model, size), trace=guide)
         model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
-        return self._of(Traces(model, guide), self._elbo._plate, size)
+        pruned = Traces(prune_subsample_sites(model), prune_subsample_sites(guide))
+        return self._of(pruned, self._elbo._plate, size)
 
     def _sizes(self, count: int) -> list[int]:
         """The numbers of draws that are made at once."""
@@ -140,7 +124,7 @@ class Draws:
             )
         found = self._of(particle.traces, plate, size)
         for term in particle.collected.terms:
-            value = _of_each(term.value, plate, size)
+            value = self._of_each(term.value, plate, size)
             if term.kind == "likelihood":
                 found.elbo.add_(value)
             else:
@@ -153,10 +137,10 @@ class Draws:
         """Weights and values of one pair of traces."""
         nodes = traces.guide.nodes
         ratios = log_ratio(traces.guide, self.factor) if self.factor > 1 else []
-        zero = torch.zeros(size, dtype=torch.float64)
+        zero = torch.zeros((size, self.rows.size) if self.rows else size, dtype=torch.float64)
         return Chunk(
-            log_weights=zero + sum(_of_each(x, plate, size) for x in log_weight(traces)),
-            log_ratios=zero + sum(_of_each(x, plate, size) for x in ratios),
+            log_weights=zero + sum(self._of_each(x, plate, size) for x in log_weight(traces)),
+            log_ratios=zero + sum(self._of_each(x, plate, size) for x in ratios),
             elbo=zero,
             kls={},
             values={
@@ -164,6 +148,20 @@ class Draws:
                 for name, shape in self.shapes.items()
             },
         )
+
+    def _of_each(self, value: Tensor, plate: int, size: int) -> Tensor:
+        """One number for each draw, or for each row of each draw: the others are summed."""
+        value = value.double()
+        if not self.rows:
+            return per_particle(value, plate, size).cpu().expand(size)
+        rows, count = self.rows.dim, self.rows.size
+        if plate and value.dim() >= plate and value.shape[-plate] == size:
+            return value.movedim((-plate, rows), (0, 1)).reshape(size, count, -1).sum(-1).cpu()
+        return value.movedim(rows, 0).reshape(1, count, -1).sum(-1).cpu().expand(size, -1)
+
+    def by_row(self, chunk: Chunk) -> list[Chunk]:
+        """The draws of each row; all of them if the rows have no weights of their own."""
+        return [chunk.row(self.rows, i) for i in range(self.rows.size)] if self.rows else [chunk]
 
     def many(self, function: Callable[..., Any], size: int) -> Callable[..., Any]:
         """A model or a guide that makes several draws at once."""
@@ -207,14 +205,17 @@ class Draws:
         elbo._warned = self._elbo._warned
         try:
             particle = next(elbo._particles(self.run))
-            together = self._chunk(particle, elbo._plate, _TRIED)
+            several = self._chunk(particle, elbo._plate, _TRIED)
         except (ValueError, RuntimeError, IndexError) as error:
             first_line = without_link(error).partition("\n")[
                 0
             ]  # Pyro adds the shapes of all sites
             return f"{type(error).__name__} for several at once, {first_line}"
         for i in range(_TRIED):
-            among, alone = float(together.log_weights[i]), self._again(particle, elbo._plate, i)
+            among, alone = (
+                float(several.log_weights[i].sum()),
+                self._again(particle, elbo._plate, i),
+            )
             if not _close(among, alone):
                 return (
                     f"the same draw has the log weight {among:.6g} among others, {alone:.6g} "
@@ -251,25 +252,6 @@ def log_weight(traces: Any) -> list[Tensor]:
         nodes = [node for node in trace.nodes.values() if node["type"] == "sample"]
         terms += [sign * node["log_prob"] for node in nodes]
     return terms
-
-
-def _together(chunks: list[Chunk]) -> Chunk:
-    """One chunk of several."""
-    first = chunks[0]
-    if len(chunks) == 1:
-        return first
-    return Chunk(
-        log_weights=torch.cat([x.log_weights for x in chunks]),
-        log_ratios=torch.cat([x.log_ratios for x in chunks]),
-        elbo=torch.cat([x.elbo for x in chunks]),
-        kls={name: torch.cat([x.kls[name] for x in chunks]) for name in first.kls},
-        values={name: torch.cat([x.values[name] for x in chunks]) for name in first.values},
-    )
-
-
-def _of_each(value: Tensor, plate: int, size: int) -> Tensor:
-    """One number for each draw: the elements of a site are summed."""
-    return per_particle(value.double(), plate, size).cpu().expand(size)
 
 
 def _is_discrete(distribution: Any) -> bool:

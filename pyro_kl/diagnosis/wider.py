@@ -82,13 +82,18 @@ def _is(distribution: Any, kind: Any) -> bool:
     return issubclass(own, kind) and own.log_prob is kind.log_prob
 
 
-def factor_of(trace: Trace) -> float:
+def factor_of(trace: Trace, rows: int = 1) -> float:
     """The factor of the sds, from a trace with one draw; 1 if no site can be made wider.
 
     For d coordinates it is 1 + 1.25 / sqrt(d): KL(guide || wider) of Normals is then 0.4 to 1.6
     nats for any d, so that each draws where the other has mass.
+
+    Args:
+        trace: of the guide.
+        rows: each of which has weights of its own.
     """
-    coordinates = sum(node["value"].numel() for node in trace.nodes.values() if _is_wider(node))
+    elements = sum(node["value"].numel() for node in trace.nodes.values() if _is_wider(node))
+    coordinates = elements / rows
     return 1 + 1.25 / math.sqrt(coordinates) if coordinates else 1.0
 
 
