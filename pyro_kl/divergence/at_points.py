@@ -43,7 +43,9 @@ def renyi_at_points(p: Distribution, q: Distribution, alpha: float) -> Found | N
     if found is None:
         return None
     at, home = found
-    value = _renyi(at, alpha)
+    if alpha == math.inf and at.log_weight is not None:
+        return None
+    value = _greatest(at) if alpha == math.inf else _renyi(at, alpha)
     if at.log_weight is None:
         return Found(value, "exact sum", home)
     other = both_at_points(q, p)
@@ -51,6 +53,12 @@ def renyi_at_points(p: Distribution, q: Distribution, alpha: float) -> Found | N
     mirrored = _renyi(other[0]._replace(log_p=other[0].log_q, log_q=other[0].log_p), alpha)
     error = (value - mirrored).detach().abs().nan_to_num(nan=0.0, posinf=math.inf)
     return Found(value, "quadrature", home, error, at.log_p.shape[-1])
+
+
+def _greatest(at: AtPoints) -> Tensor:
+    """The largest log p - log q of all atoms of p."""
+    gone = torch.isneginf(at.log_p)
+    return torch.where(gone, -math.inf, at.log_p - torch.where(gone, 0.0, at.log_q)).amax(-1)
 
 
 def _renyi(at: AtPoints, alpha: float) -> Tensor:

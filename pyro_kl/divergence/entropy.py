@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.distributions import (
 )
 
 from ..messages import see
+from ..numerics.concrete import can_be_read
 from ..registry.entropy import declared_entropy
 from ..registry.reduction import canonicalise, describe
 from ..registry.register import family_of
@@ -35,9 +36,8 @@ from .panel_integrals import integrated
 
 #: Classes whose own `entropy` keeps its digits in float64.
 _UPSTREAM = (LowRankMultivariateNormal, Multinomial, MultivariateNormal)
-#: The methods of what `Distribution.entropy` finds. The entropy of a point is a convention: code
-#: that asks for it goes on as before.
-_WITHOUT_AN_INTEGRAL = ("closed form", "exact sum")
+#: `Distribution.entropy` finds a sum of at most so many terms, which takes some 0.1 s.
+_QUICK = 1 << 20
 #: An absolute error that suffices: the integrand changes its sign.
 _FLOOR = 1e-13
 #: A log density is hardly larger where x is next to rounding to an end.
@@ -66,7 +66,9 @@ def entropy(p: Distribution) -> Estimate:
         1.93147 nats  [exact sum: pyro_kl.families.poisson]
     """
     check_operands(p)
-    found = _found(p, _by_integral)
+    found = _found(
+        p, (_declared, _of_family, _of_atoms, _upstream, entropy_at_points, _by_integral)
+    )
     if found is None:
         raise NotImplementedError(
             f"No formula and no integral for the entropy of {describe(p)}. "
@@ -76,12 +78,13 @@ def entropy(p: Distribution) -> Estimate:
 
 
 def exact_entropy(p: Distribution) -> Tensor | None:
-    """The entropy by a formula or a sum; None if there is none."""
-    try:
-        found = _found(p, lambda _: None)
-    except NotImplementedError:  # a sum over too many atoms
-        return None
-    return found.value if found is not None and found.method in _WITHOUT_AN_INTEGRAL else None
+    """The entropy by a formula or a short sum, for `Distribution.entropy`; None if there is none.
+
+    Code that draws a sample where a class has no entropy must neither wait nor meet another error
+    than before: a sum is not begun if it is long, or if values cannot be read.
+    """
+    found = _found(p, (_closed_form, _of_family, _of_few_atoms, _upstream))
+    return found and found.value
 
 
 def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:
@@ -119,28 +122,35 @@ def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) 
     )
 
 
-def _found(p: Distribution, otherwise: Callable[[Distribution], Found | None]) -> Found | None:
-    """The entropy by the first way that there is, or by the last one."""
+def _found(
+    p: Distribution, ways: Sequence[Callable[[Distribution], Found | None]]
+) -> Found | None:
+    """The entropy by the first way that there is."""
     shape = p.batch_shape
     bare, mask = unmasked(p)
     if bare is not p:
-        counts, inner = torch.as_tensor(mask), _found(bare, otherwise)
+        counts, inner = torch.as_tensor(mask), _found(bare, ways)
         return inner and inner.changed(lambda x: torch.where(counts, x.expand(shape), 0.0))
     if is_a(p, Independent):
         ndims = p.reinterpreted_batch_ndims
-        inner, events = _found(peel(p, ndims), otherwise), p.event_shape[:ndims]
+        inner, events = _found(peel(p, ndims), ways), p.event_shape[:ndims]
         return inner and inner.changed(lambda x: sum_events(x, shape, events))
     plain = canonicalise(p)
     if plain is not p:
-        inner = _found(plain, otherwise)
+        inner = _found(plain, ways)
         return inner and inner.changed(lambda x: x.expand(shape))
-    found = _declared(p) or _of_family(p) or _of_atoms(p) or _upstream(p)
-    found = found or entropy_at_points(p) or otherwise(p)
+    found = next(filter(None, (way(p) for way in ways)), None)
     return found and found.changed(lambda x: x.expand(shape).to(promoted((p,))))
 
 
 def _declared(p: Distribution) -> Found | None:
     declared = declared_entropy(p)
+    return None if declared is None else Found(*declared)
+
+
+def _closed_form(p: Distribution) -> Found | None:
+    """Neither a sum of unknown length, nor an integral, nor the convention for a point."""
+    declared = declared_entropy(p, method="closed form")
     return None if declared is None else Found(*declared)
 
 
@@ -157,6 +167,20 @@ def _of_atoms(p: Distribution) -> Found | None:
         return None
     value = torch.where(nan_rows(p), math.nan, sums.entropy_sum(of_p))
     return Found(value, "exact sum", of_p.family.home)
+
+
+def _of_few_atoms(p: Distribution) -> Found | None:
+    """By a sum, if it is short, and if the values that say how long can be read."""
+    of_p = sums.discrete(p)
+    if of_p is None or not all(can_be_read(x) for x in of_p.parameters.values()):
+        return None
+    if of_p.shape.numel() * of_p.width > _QUICK:
+        return None
+    try:
+        value = sums.entropy_sum(of_p, most=_QUICK)
+    except NotImplementedError:  # too many atoms count
+        return None
+    return Found(torch.where(nan_rows(p), math.nan, value), "exact sum", of_p.family.home)
 
 
 def _upstream(p: Distribution) -> Found | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec
 
 import torch
 from torch import Tensor
@@ -22,8 +23,14 @@ from ..registry.subclasses import is_a
 
 #: Log of the mass that may be left out, of one distribution or of p^alpha q^(1 - alpha).
 _NOTHING = -80.0
-#: A sum has at most so many terms, of all rows together.
+P = ParamSpec("P")
+
+#: A sum has at most so many terms, of the rows that are summed together.
 _MOST = 1 << 24
+#: Rows of so many terms are summed together.
+_CHUNK = 1 << 21
+#: Of infinitely many atoms so many are looked at first, and as many again.
+_FEW = 64
 #: From this log of the sum of p^alpha q^(1 - alpha) on, up and down, it is summed itself.
 _FAR = 0.5
 
@@ -62,6 +69,11 @@ class Discrete(NamedTuple):
         count = self.family.num_atoms
         return None if count is None else count(**self.parameters)
 
+    @property
+    def width(self) -> int:
+        """The number of atoms that are looked at first."""
+        return 2 * _FEW if self.num_atoms is None else self.num_atoms
+
 
 def discrete(distribution: Distribution) -> Discrete | None:
     """The family and the parameters of a discrete distribution; None for another one."""
@@ -73,7 +85,9 @@ def discrete(distribution: Distribution) -> Discrete | None:
     return Discrete(family, in_float64_of(family, distribution))
 
 
-def common_length(p: Discrete, q: Discrete, log_term: Callable[[Tensor, Tensor], Tensor]) -> int:
+def common_length(
+    p: Discrete, q: Discrete, log_term: Callable[[Tensor, Tensor], Tensor], most: int = _MOST
+) -> int:
     """So many atoms that the terms beyond them are negligible.
 
     Raises:
@@ -82,14 +96,16 @@ def common_length(p: Discrete, q: Discrete, log_term: Callable[[Tensor, Tensor],
     counts = p.num_atoms, q.num_atoms
     if counts[0] is not None and counts[1] is not None:
         return max(counts[0], counts[1])
-    n = max(64, *(count or 0 for count in counts))
+    n = max(_FEW, *(count or 0 for count in counts))
+    rows = torch.broadcast_shapes(p.shape, q.shape).numel()
     while True:
-        log_p, log_q = torch.broadcast_tensors(p.log_masses(2 * n), q.log_masses(2 * n))
-        if 2 * log_p.numel() > _MOST:
+        if 2 * n * rows > most:
             raise NotImplementedError(
                 f"a sum over {n:,} atoms and more: the distributions are too wide to be summed"
                 + see("no-integral")
             )
+        log_p = p.log_masses(2 * n)
+        log_p, log_q = torch.broadcast_tensors(log_p, log_p if p is q else q.log_masses(2 * n))
         terms = log_term(log_p, log_q).detach()
         top = terms.amax(-1)
         settled = (terms[..., n:] < (top + _NOTHING).unsqueeze(-1)).all(-1)
@@ -120,6 +136,27 @@ def log_power(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
     return torch.where(inside, alpha * lp + (1 - alpha) * lq, missing)
 
 
+def _in_chunks(sum_of: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """A sum for large batches, a part of the rows at a time."""
+
+    @wraps(sum_of)
+    def chunked(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        sides = [x for x in args if isinstance(x, Discrete)]
+        shape = torch.broadcast_shapes(*(x.shape for x in sides))
+        most = max(1, _CHUNK // max(x.width for x in sides))
+        if shape.numel() <= most:
+            return sum_of(*args, **kwargs)
+        device = next(iter(sides[0].parameters.values())).device
+        parts = []
+        for rows in torch.arange(shape.numel(), device=device).split(most):
+            some: Any = [x.rows(rows, shape) if isinstance(x, Discrete) else x for x in args]
+            parts.append(sum_of(*some, **kwargs))
+        return torch.cat(parts).reshape(shape)
+
+    return chunked
+
+
+@_in_chunks
 def renyi_sum(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     """Renyi's divergence of order alpha in [1/2, inf) without 1, by a sum over the atoms."""
     infinite = _diverges(p, q, alpha)
@@ -162,19 +199,22 @@ def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     return (a.mean > 0) & ((rate > 0) | ((rate == 0) & (power >= -1)))
 
 
+@_in_chunks
 def jensen_shannon_sum(p: Discrete, q: Discrete) -> Tensor:
     """Jensen and Shannon's divergence by a sum over the atoms."""
     return jensen_shannon_terms(*both_masses(p, q)).sum(-1)
 
 
-def entropy_sum(p: Discrete) -> Tensor:
+@_in_chunks
+def entropy_sum(p: Discrete, most: int = _MOST) -> Tensor:
     """The entropy by a sum over the atoms."""
-    log_p = p.log_masses(common_length(p, p, lambda log_p, _: log_p))
+    log_p = p.log_masses(common_length(p, p, lambda log_p, _: log_p, most))
     gone = torch.isneginf(log_p)
     known = torch.where(gone, 0.0, log_p)
     return torch.where(gone, 0.0, -torch.exp(known) * known).sum(-1)
 
 
+@_in_chunks
 def zeroth_renyi_sum(p: Discrete, q: Discrete) -> Tensor:
     """-log of q's mass where p has mass."""
     log_p, log_q = both_masses(p, q)

@@ -30,6 +30,11 @@ def holds_everywhere(x: Tensor | float, holds: Callable[[Any], Any]) -> bool:
         return False
 
 
+def can_be_read(x: Tensor) -> bool:
+    """Whether the values of x are at hand and may be decided by."""
+    return holds_everywhere(x, torch.ones_like)
+
+
 def is_constant(x: Tensor | float, value: float) -> bool:
     """Whether x equals `value` and does not require grad."""
     if isinstance(x, Tensor) and x.requires_grad:

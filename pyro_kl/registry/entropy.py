@@ -33,11 +33,16 @@ def entropy_formula(*classes: type[Any], method: str = "closed form") -> Callabl
     return decorate
 
 
-def declared_entropy(p: Distribution) -> tuple[Tensor, str, str] | None:
-    """The entropy by the formula of p's class, its method, and where it is; None without one."""
+def declared_entropy(p: Distribution, method: str | None = None) -> tuple[Tensor, str, str] | None:
+    """The entropy by the formula of p's class, its method, and where it is; None without one.
+
+    Args:
+        p: a distribution.
+        method: if given, the method that the formula has to have.
+    """
     for cls in type(p).__mro__:
         found = _FORMULAS.get(cls)
-        if found is not None and is_a(p, cls):
+        if found is not None and method in (None, found.method) and is_a(p, cls):
             value = found.formula(p)
             if value is not None:
                 return value, found.method, home_of(found.formula.__module__)
