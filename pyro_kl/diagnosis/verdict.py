@@ -27,11 +27,21 @@ def verdict(found: Diagnosis) -> list[str]:
             "guide draws almost nothing. Try a guide with correlations, write the model in "
             "another form (non-centred), or sample it by MCMC."
         ]
+    shift, ratio = _worst(found)
+    correlation = _lost_correlation(found)
     if found.mean_bound <= _SMALL:
         lines = [
             "Trust the guide: no posterior mean is further from the guide's than "
             f"{found.mean_bound:.2g} of the guide's sds."
         ]
+    elif _all_known(found) and shift[0] <= _SMALL >= abs(ratio[0] - 1) and not correlation:
+        lines = [
+            "Trust the guide: by importance weights no posterior mean is further from the guide's "
+            f"than {shift[0]:.2g} of the guide's sds, and no sd differs by more than "
+            f"{math.ceil(100 * abs(ratio[0] - 1))} %."
+        ]
+        if found.khat >= found.khat_threshold:
+            lines.append("Its far tails are too light: take no rare events from it.")
     elif found.khat < found.khat_threshold:
         lines = [
             "The evidence and the KL can be trusted. Take the posterior's columns, not the "
@@ -42,7 +52,6 @@ def verdict(found: Diagnosis) -> list[str]:
             "The guide's tails are too light: do not trust its sds. The evidence, the KL and the "
             "posterior's columns can be trusted, since draws of a wider guide are in them."
         ]
-    shift, ratio = _worst(found)
     if shift[0] > _SMALL:
         lines.append(
             f"The mean that differs most: {shift[1]}, by {shift[0]:.2g} of the guide's sds."
@@ -52,9 +61,14 @@ def verdict(found: Diagnosis) -> list[str]:
             f"The sd that differs most: {ratio[1]}, {ratio[0]:.2f} times the guide's, which is "
             + ("too small." if ratio[0] > 1 else "too large.")
         )
-    if correlation := _lost_correlation(found):
+    if correlation:
         lines.append(correlation)
     return lines
+
+
+def _all_known(found: Diagnosis) -> bool:
+    """Whether each element has a mean and an sd by importance weights."""
+    return not any(bool(site.mean.isnan().any()) for site in found.sites)
 
 
 def _lost_correlation(found: Diagnosis) -> str:

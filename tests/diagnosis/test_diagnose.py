@@ -112,6 +112,20 @@ def test_the_posterior_itself_has_a_kl_of_zero(name):
     assert "Trust the guide" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("scale", "says"),
+    [
+        (0.99, "Trust the guide: no posterior mean is further"),
+        (0.93, "Trust the guide: by importance weights"),
+        (0.8, "Take the posterior's columns"),
+    ],
+)
+def test_a_guide_is_trusted_as_far_as_its_sds_are_right(scale, says):
+    model, posterior, _, _ = KNOWN["normal"]
+    guide = dist.Normal(posterior.mean, scale * posterior.stddev)
+    assert says in pyro_kl.diagnose(model, guide_of(guide)).summary.replace("\n  ", " ")
+
+
 def regression():
     """A linear regression whose posterior and evidence are Gaussian."""
     features = torch.linspace(-1, 1, 12).double()[:, None] ** torch.arange(4)
