@@ -19,6 +19,7 @@ from .provenance import home_of
 from .subclasses import is_a
 
 F = TypeVar("F", bound=Callable[..., "AtPoints | None"])
+_Pair = tuple[type[Distribution], type[Distribution]]
 
 
 class AtPoints(NamedTuple):
@@ -58,29 +59,54 @@ def check_size(count: int) -> None:
         )
 
 
-_RULES: dict[
-    tuple[type[Distribution], type[Distribution]], Callable[[Any, Any], AtPoints | None]
-] = {}
+_ATOMS: dict[_Pair, Callable[[Any, Any], AtPoints | None]] = {}
+_NODES: dict[_Pair, Callable[[Any, Any, int], AtPoints | None]] = {}
 
 
-def at_points(p: Sequence[type[Any]], q: Sequence[type[Any]]) -> Callable[[F], F]:
-    """Declare `rule(p, q) -> AtPoints` of each class of p's and each of q's.
+def at_atoms(p: Sequence[type[Any]], q: Sequence[type[Any]]) -> Callable[[F], F]:
+    """Declare `atoms(p, q) -> AtPoints` of each class of p's and each of q's.
 
-    The rule returns None where it does not apply.
+    The function returns None where it does not apply.
     """
 
-    def decorate(rule: F) -> F:
-        _RULES.update(dict.fromkeys(itertools.product(p, q), rule))
-        return rule
+    def decorate(atoms: F) -> F:
+        _ATOMS.update(dict.fromkeys(itertools.product(p, q), atoms))
+        return atoms
 
     return decorate
 
 
-def both_at_points(p: Distribution, q: Distribution) -> tuple[AtPoints, str] | None:
-    """p and q at points that resolve p, and where the rule is; None without a rule."""
-    for (left, right), rule in _RULES.items():
+def at_nodes(classes: Sequence[type[Any]]) -> Callable[[F], F]:
+    """Declare `nodes(p, q, fineness) -> AtPoints` of each pair of the classes.
+
+    The nodes resolve p, with `fineness` times as many of them along each dimension as for 1; None
+    where it does not apply.
+    """
+
+    def decorate(nodes: F) -> F:
+        _NODES.update({(p, q): nodes for p in classes for q in classes})
+        return nodes
+
+    return decorate
+
+
+def both_at_atoms(p: Distribution, q: Distribution) -> tuple[AtPoints, str] | None:
+    """p and q at all atoms of p, and where they are listed; None for other classes."""
+    for (left, right), atoms in _ATOMS.items():
         if is_a(p, left) and is_a(q, right):
-            found = rule(p, q)
+            found = atoms(p, q)
             if found is not None:
-                return found, home_of(rule.__module__)
+                return found, home_of(atoms.__module__)
+    return None
+
+
+def both_at_nodes(
+    p: Distribution, q: Distribution, fineness: int = 1
+) -> tuple[AtPoints, str] | None:
+    """p and q at nodes that resolve p, and where the rule is; None for other classes."""
+    for (left, right), nodes in _NODES.items():
+        if is_a(p, left) and is_a(q, right):
+            found = nodes(p, q, fineness)
+            if found is not None:
+                return found, home_of(nodes.__module__)
     return None

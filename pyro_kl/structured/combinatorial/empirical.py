@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Poisson, TransformedDistribution
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
 from ...numerics.special.logarithms import safe_log
-from ...registry.at_points import AtPoints, at_points
+from ...registry.at_points import AtPoints, at_atoms
 from ...registry.family import Family, in_rows
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
@@ -51,7 +51,7 @@ def kl_empirical_empirical(p: Empirical, q: Empirical) -> Tensor:
     return total.to(promoted((p.log_weights, q.log_weights))).expand(shape)
 
 
-@at_points([Empirical], [Empirical])
+@at_atoms([Empirical], [Empirical])
 def at_common_atoms(p: Empirical, q: Empirical) -> AtPoints:
     """The log masses of both at all atoms of either."""
     shape = broadcast_batch(p, q)
@@ -74,15 +74,15 @@ def at_common_atoms(p: Empirical, q: Empirical) -> AtPoints:
 def kl_empirical(p: Empirical, q: Distribution) -> Tensor:
     """sum_i w_i (log w_i - log q(x_i)) over distinct atoms; +inf against a density."""
     shape, dtype = broadcast_batch(p, q), p.log_weights.dtype
-    at = at_atoms(p, q)
+    at = at_own_atoms(p, q)
     if at is None:
         raise no_formula(p, q)
     total = kl_div_of_logs(at.log_p, at.log_q).sum(-1) + at.q_elsewhere + _missing(p)
     return total.to(dtype).expand(shape)
 
 
-@at_points([Empirical], [Distribution])
-def at_atoms(p: Empirical, q: Distribution) -> AtPoints | None:
+@at_atoms([Empirical], [Distribution])
+def at_own_atoms(p: Empirical, q: Distribution) -> AtPoints | None:
     """The log masses of both at p's atoms, where a density has none; None for a wrapped q."""
     if isinstance(q, _WRAPPERS) and family_of(type(q)) is None:
         return None

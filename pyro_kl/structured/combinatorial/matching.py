@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from ...messages import see
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import kl_div_of_logs
-from ...registry.at_points import AtPoints, at_points, check_size
+from ...registry.at_points import AtPoints, at_atoms, check_size
 from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.renyi import geometric_mixture
@@ -169,4 +169,4 @@ def _all_matchings(p: Matching, q: Matching) -> AtPoints | None:
 
 for _cls in (OneOneMatching, OneTwoMatching):
     geometric_mixture(_cls)(_mixture)
-    at_points([_cls], [_cls])(_all_matchings)
+    at_atoms([_cls], [_cls])(_all_matchings)

@@ -10,7 +10,7 @@ from torch.distributions import constraints
 
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.divergences import itakura_saito, kl_div_of_logs
-from ...registry.at_points import AtPoints, at_points, check_size
+from ...registry.at_points import AtPoints, at_atoms, check_size
 from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.renyi import geometric_mixture
@@ -147,7 +147,7 @@ def mixture(p: SpanningTree, q: SpanningTree, alpha: float) -> tuple[SpanningTre
     return middle, torch.ones((), dtype=torch.bool, device=a.device)
 
 
-@at_points([SpanningTree], [SpanningTree])
+@at_atoms([SpanningTree], [SpanningTree])
 def _all_trees(p: SpanningTree, q: SpanningTree) -> AtPoints:
     """All V^(V - 2) trees; Pyro enumerates those of up to 6 vertices."""
     check_size(p.num_vertices ** max(p.num_vertices - 1, 0))

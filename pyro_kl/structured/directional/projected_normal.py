@@ -14,7 +14,7 @@ from ...numerics.dtypes import in_float64, promoted
 from ...numerics.quadrature.fixed import kl_at_nodes, panel
 from ...numerics.special.log_sinhc import log_sinhc_bounded
 from ...numerics.special.logarithms import HALF_LOG_TAU
-from ...registry.at_points import AtPoints, at_points
+from ...registry.at_points import AtPoints, at_nodes, check_size
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.shapes import broadcast_batch
@@ -23,9 +23,9 @@ from .von_mises_3d import VON_MISES_3D, length
 
 PROJECTED_NORMAL = StructuredFamily(ProjectedNormal, {"concentration": constraints.real_vector})
 
-#: Nodes on the circle; on the sphere along a meridian, by Gauss-Legendre, and along a parallel.
+#: Nodes on the circle; on the sphere along a meridian, by Gauss-Legendre, and as many along a
+#: parallel.
 _CIRCLE, _PARALLEL = 256, 64
-_X, _W = panel(64)
 _SPACE = {"concentration": [1.0, 0.5, -2.0]}
 _OTHER = {"concentration": [0.0, 1.0, 0.5]}
 
@@ -65,7 +65,7 @@ def _log_density(distribution: Any, x: Tensor) -> Tensor:
     return constant.unsqueeze(-1) + _log_ray(t, d)
 
 
-def _points(c: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
+def _points(c: Tensor, sharpness: Tensor, fineness: int) -> tuple[Tensor, Tensor]:
     """Points (..., nodes, d), denser towards c, and their weights, both without gradient."""
     c, sharpness = c.detach(), sharpness.detach().unsqueeze(-1)
     size = c.square().sum(-1, keepdim=True).sqrt()
@@ -73,19 +73,21 @@ def _points(c: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
     pole[..., 0] = 1.0
     e = torch.where(size > 0, c / torch.where(size > 0, size, 1.0), pole)
     if c.shape[-1] == 2:
-        angle = torch.arange(_CIRCLE, dtype=c.dtype, device=c.device) * (2 * math.pi / _CIRCLE)
+        count = fineness * _CIRCLE
+        angle = torch.arange(count, dtype=c.dtype, device=c.device) * (2 * math.pi / count)
         cos, sin = torch.cos(0.5 * angle), torch.sin(0.5 * angle)
         k = 1 / (1 + sharpness)
         square = cos**2 + (k * sin) ** 2
         along, across = (cos**2 - (k * sin) ** 2) / square, 2 * k * sin * cos / square
         turned = torch.stack((-e[..., 1], e[..., 0]), -1)
         x = along.unsqueeze(-1) * e.unsqueeze(-2) + across.unsqueeze(-1) * turned.unsqueeze(-2)
-        return x, k / square * (2 * math.pi / _CIRCLE)
-    s, w = _X.to(c), _W.to(c)
+        return x, k / square * (2 * math.pi / count)
+    count = fineness * _PARALLEL
+    s, w = (x.to(c) for x in panel(count))
     k = 1 / (1 + sharpness.square())
     bottom = 1 - s + k * s
     gap, weight = 2 * k * s / bottom, 2 * k * w / bottom.square()
-    angle = torch.arange(_PARALLEL, dtype=c.dtype, device=c.device) * (2 * math.pi / _PARALLEL)
+    angle = torch.arange(count, dtype=c.dtype, device=c.device) * (2 * math.pi / count)
     ring = torch.sqrt(gap * (2 - gap)).unsqueeze(-1)
     shape = gap.shape + angle.shape
     first = (1 - gap).unsqueeze(-1).expand(shape)
@@ -97,7 +99,7 @@ def _points(c: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
     x = x - 2 * (x * v.unsqueeze(-2)).sum(-1, keepdim=True) * (
         v / v.square().sum(-1, keepdim=True)
     ).unsqueeze(-2)
-    return x, (weight.unsqueeze(-1) * (2 * math.pi / _PARALLEL)).expand(shape).flatten(-2)
+    return x, (weight.unsqueeze(-1) * (2 * math.pi / count)).expand(shape).flatten(-2)
 
 
 _CASES = [
@@ -130,12 +132,13 @@ def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
     return kl.to(promoted((p.concentration, q.concentration))).expand(shape)  # type: ignore[attr-defined]
 
 
-@at_points(_ON_SPHERE, _ON_SPHERE)
-def on_sphere(p: Any, q: Any) -> AtPoints | None:
+@at_nodes(_ON_SPHERE)
+def on_sphere(p: Any, q: Any, fineness: int = 1) -> AtPoints | None:
     """The nodes that resolve p; None in four and more dimensions."""
     if p.event_shape[0] not in (2, 3):
         return None
+    check_size((fineness * _PARALLEL) ** 2 * broadcast_batch(p, q).numel())
     own = in_float64(p.concentration)
     size = length(own)
-    x, weight = _points(own, size.sqrt() if isinstance(p, VonMises3D) else size)
+    x, weight = _points(own, size.sqrt() if isinstance(p, VonMises3D) else size, fineness)
     return AtPoints(_log_density(p, x), _log_density(q, x), weight.log())

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent, VonMises, constraints
 
 from ...numerics.dtypes import in_float64
 from ...numerics.quadrature.fixed import kl_at_nodes
-from ...registry.at_points import AtPoints, at_points
+from ...registry.at_points import AtPoints, at_nodes, check_size
 from ...registry.pair import Case
 from ...registry.provenance import Use, home_of, note
 from ...registry.reduction import no_formula, reduction
@@ -104,16 +104,16 @@ def _log_kernel(distribution: Any, x: Tensor) -> Tensor:
     return (concentration.unsqueeze(-2) * bent).sum(-1) + together
 
 
-def _points(distribution: Any) -> tuple[Tensor, Tensor]:
-    """Angles (..., points, 2) around the centre, and log weights, both without gradient."""
+def _points(distribution: Any, count: int = _POINTS) -> tuple[Tensor, Tensor]:
+    """Angles (..., count^2, 2) around the centre, and log weights, both without gradient."""
     centre, concentration, _ = (x.detach() for x in _angles(distribution))
-    t = torch.arange(_POINTS, dtype=centre.dtype, device=centre.device) * (2 * math.pi / _POINTS)
+    t = torch.arange(count, dtype=centre.dtype, device=centre.device) * (2 * math.pi / count)
     half = 0.5 * (t - math.pi)
     # theta = 2 atan(k tan(t/2)) gathers the points around 0 for k < 1
     k = torch.sqrt(_RESOLVED / concentration).clamp(max=1.0).unsqueeze(-1)
     angles = 2 * torch.atan2(k * torch.sin(half), torch.cos(half)) + centre.unsqueeze(-1)
     slope = k / (torch.cos(half).square() + (k * torch.sin(half)).square())
-    log_weight = torch.log(slope * (2 * math.pi / _POINTS))
+    log_weight = torch.log(slope * (2 * math.pi / count))
     phi, psi = angles[..., 0, :].unsqueeze(-1), angles[..., 1, :].unsqueeze(-2)
     x = torch.stack(torch.broadcast_tensors(phi, psi), -1).flatten(-3, -2)
     both = log_weight[..., 0, :].unsqueeze(-1) + log_weight[..., 1, :].unsqueeze(-2)
@@ -148,15 +148,18 @@ def kl_torus(p: Distribution, q: Distribution) -> Tensor:
     return kl.to(promoted((p, q))).expand(shape)
 
 
-def on_torus(p: Distribution, q: Distribution) -> AtPoints:
+def on_torus(p: Distribution, q: Distribution, fineness: int = 1) -> AtPoints:
     """The nodes that resolve p."""
-    x, log_weight = _points(p)
+    x, log_weight = _points(p, fineness * _POINTS)
     return AtPoints(_log_density(p, x), _log_density(q, x), log_weight)
 
 
-@at_points(_ON_TORUS, _ON_TORUS)
-def _on_torus(p: Distribution, q: Distribution) -> AtPoints | None:
-    return on_torus(p, q) if _is_known(p) and _is_known(q) else None
+@at_nodes(_ON_TORUS)
+def _finer(p: Distribution, q: Distribution, fineness: int) -> AtPoints | None:
+    if not (_is_known(p) and _is_known(q)):
+        return None
+    check_size((fineness * _POINTS) ** 2 * broadcast_batch(p, q).numel())
+    return on_torus(p, q, fineness)
 
 
 @reduction

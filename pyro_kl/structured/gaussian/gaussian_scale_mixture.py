@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from ...numerics.dtypes import in_float64, promoted
 from ...numerics.quadrature.fixed import equal_steps, kl_at_nodes
 from ...numerics.special.logarithms import HALF_LOG_TAU
-from ...registry.at_points import AtPoints, at_points
+from ...registry.at_points import AtPoints, at_nodes
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
 from ...registry.shapes import check_event_shapes
@@ -55,8 +55,10 @@ def kl_scale_mixture(p: GaussianScaleMixture, q: GaussianScaleMixture) -> Tensor
     return kl.to(promoted((p.component_scale, q.component_scale)))
 
 
-@at_points([GaussianScaleMixture], [GaussianScaleMixture])
-def over_radius(p: GaussianScaleMixture, q: GaussianScaleMixture) -> AtPoints | None:
+@at_nodes([GaussianScaleMixture])
+def over_radius(
+    p: GaussianScaleMixture, q: GaussianScaleMixture, fineness: int = 1
+) -> AtPoints | None:
     """Nodes in y = log of the squared radius, on which both densities depend alone.
 
     By symmetry the gradient by one coordinate's scale is 1/d of the gradient by a factor that all
@@ -71,7 +73,7 @@ def over_radius(p: GaussianScaleMixture, q: GaussianScaleMixture) -> AtPoints | 
     # below and above these ends less than 1e-16 of p's mass is left
     low = 2 * log_s.min() + math.log(d) - 9 * min(math.sqrt(2 / d), 3.0) - 76.0 / d
     high = 2 * log_s.max() + math.log(d + 80.0 + 13 * math.sqrt(d))
-    y, step = equal_steps(low, high, _NODES)
+    y, step = equal_steps(low, high, fineness * _NODES)
     surface = 0.5 * d * y - 0.5 * d * math.log(2) - math.lgamma(0.5 * d)
     # of a density over the coordinates themselves, which have the volume element exp(surface - c)
     c = -d * HALF_LOG_TAU - in_float64(p.coord_scale).log().sum()

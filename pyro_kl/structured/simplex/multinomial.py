@@ -15,7 +15,7 @@ from ...numerics.dtypes import in_float64, promoted
 from ...numerics.special.counts import largest, log_choose, log_rising, times
 from ...numerics.special.divergences import itakura_saito_of
 from ...numerics.special.logarithms import safe_log
-from ...registry.at_points import AtPoints, at_points, check_size
+from ...registry.at_points import AtPoints, at_atoms, check_size
 from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.shapes import broadcast_batch, some_tensor
@@ -178,7 +178,7 @@ def entropy_of_dirichlet_multinomial(p: DirichletMultinomial) -> Tensor:
     return log_rising(a.sum(-1), n) - torch.lgamma(n + 1) - expected
 
 
-@at_points(_COUNTS, _COUNTS)
+@at_atoms(_COUNTS, _COUNTS)
 def all_counts(p: Distribution, q: Distribution) -> AtPoints | None:
     """All vectors of counts; None for a batch of distributions of different totals."""
     totals = [torch.as_tensor(x.total_count).detach() for x in (p, q)]  # type: ignore[attr-defined]
