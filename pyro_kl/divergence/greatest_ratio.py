@@ -23,7 +23,8 @@ _DOUBLINGS, _ZOOMS, _GRID = 70, 14, 61
 _LARGEST = 2e3
 #: The last digit of a log density of 1 or more, in its units.
 _DIGIT = 2e-15
-#: A ratio that grows by more than this while the distance doubles has no limit.
+#: A ratio that grows by more than this while the distance doubles, and by more than three quarters
+#: of what it was before, has no limit.
 _GROWS = 1e-8
 
 
@@ -56,7 +57,7 @@ def greatest_ratio_on_line(p: Distribution, q: Distribution) -> Found | None:
 def _largest(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The upper bound, with a graph, and its error."""
     with torch.no_grad():
-        ladder, grows = _ladder(densities, alike)
+        ladder, grows, rest = _ladder(densities, alike)
         kinks = torch.stack(densities.kinks())
         place = _place_of_largest(densities, torch.cat((ladder, kinks)).sort(0).values)
         log_p, log_q, _ = densities(place.unsqueeze(0))
@@ -67,7 +68,7 @@ def _largest(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Ten
         at_kink = _log_ratio(densities, own.unsqueeze(0)).squeeze(0)
         value = torch.where(at_kink.detach() >= value.detach() - 1e-13, at_kink, value)
     value = torch.where(value.detach() > 0, value, 0.0 * value)
-    error = 4 * _DIGIT * size
+    error = 4 * _DIGIT * size + rest
     return torch.where(grows, math.inf, value), torch.where(grows, 0.0, error)
 
 
@@ -79,29 +80,36 @@ def _log_ratio(densities: TwoDensities, y: Tensor) -> Tensor:
     return torch.where(inside, ratio, -math.inf)
 
 
-def _ladder(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Places at distances from the centre that double, and the rows where the ratio grows on.
+def _ladder(
+    densities: TwoDensities, alike: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Places at distances from the centre that double, where the ratio grows on, and its rest.
 
-    At an end where p and q fall alike, the places stay where the ratio keeps its digits.
+    At an end where p and q fall alike, the places stay where the ratio keeps its digits, and the
+    rest is what it rises by at the last of them, if it comes to a limit.
     """
     shape = densities.shape
     powers = (
         torch.arange(-10.0, _DOUBLINGS, dtype=torch.float64).exp2().reshape(-1, *(1,) * len(shape))
     )
-    grows = torch.zeros(shape, dtype=torch.bool)
+    grows, rest = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.float64)
     places = []
     for side, is_alike in zip((-1, 1), alike, strict=True):
         y = densities.within(densities.centre + side * densities.width * powers)
-        log_p, log_q, _ = densities(y)
+        log_p, log_q, log_slope = densities(y)
         ratio = _log_ratio(densities, y)
-        known = ratio.isfinite() & (~is_alike | (log_p.abs() + log_q.abs() < _LARGEST))
+        size = log_p.abs() + log_q.abs() + log_slope.abs()
+        known = ratio.isfinite() & (~is_alike | (size < _LARGEST))
         known = known & (y != y.roll(1, 0))
         ranks = torch.arange(len(y)).reshape(powers.shape)
-        last = torch.where(known, ranks, 1).amax(0, keepdim=True)
-        rise = ratio.gather(0, last) - ratio.gather(0, last - 1)
-        grows = grows | (is_alike & (rise > _GROWS).squeeze(0))
+        last = torch.where(known, ranks, 2).amax(0, keepdim=True)
+        steps = [ratio.gather(0, last - k).squeeze(0) for k in range(3)]
+        rise, earlier = steps[0] - steps[1], steps[1] - steps[2]
+        goes_on = (rise > _GROWS) & (rise > 0.75 * earlier)
+        grows = grows | (is_alike & goes_on)
+        rest = rest + torch.where(is_alike & ~goes_on, rise.clamp(min=0.0), 0.0)
         places.append(torch.where(ranks <= last, y, y.gather(0, last)))
-    return torch.cat([*places, densities.centre.unsqueeze(0)]), grows
+    return torch.cat([*places, densities.centre.unsqueeze(0)]), grows, rest
 
 
 def _place_of_largest(densities: TwoDensities, grid: Tensor) -> Tensor:

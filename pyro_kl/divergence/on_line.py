@@ -36,6 +36,8 @@ OfPlace = Callable[[Tensor], Tensor]
 #: Where a log density is so many nats below its maximum, nothing is left of the density.
 _NOTHING = 45.0
 _GRID, _ZOOMS = 61, 12
+#: From this log of a slope on, up and down, sums with it have lost too many digits.
+_LARGEST_SLOPE = 1e10
 #: An integral with a larger relative error has not seen all of p's mass.
 _WORST = 0.01
 
@@ -247,7 +249,7 @@ class TwoDensities:
         return y if self._mass.is_whole_line else y.clamp(*self._limits)
 
     def _limit(self, side: int) -> Tensor:
-        """How far out x is finite, where the map grows like an exponential or faster."""
+        """How far out x is finite and keeps its digits."""
         near, far = self.centre, torch.full_like(self.centre, side * LARGEST)
         if bool(self._is_finite(far).all()):
             return far
@@ -258,8 +260,10 @@ class TwoDensities:
         return near
 
     def _is_finite(self, y: Tensor) -> Tensor:
-        start = self._mass.at(y.unsqueeze(0), *self._own)
-        return image_of(self._maps, start).x[0].expand(self.shape).isfinite()
+        image = image_of(self._maps, self._mass.at(y.unsqueeze(0), *self._own))
+        # the slopes of maps that undo each other cancel, and lose as many digits as they are large
+        has_digits = image.log_slope.abs() < _LARGEST_SLOPE
+        return (image.x.isfinite() & has_digits)[0].expand(self.shape)
 
 
 def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:

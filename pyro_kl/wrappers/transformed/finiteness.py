@@ -41,7 +41,7 @@ class Growth:
     """How a quantity grows with t; `factor` and `front` are nan where they are not known.
 
     Level 0 is c t^k, 1 its exponential, 2 that of the exponential, -1 is c (log t)^k. `front` is
-    the logarithm of what an exponential is multiplied by.
+    the logarithm of what an exponential is multiplied by, and what is added to c log t.
     """
 
     level: int = 0
@@ -54,23 +54,30 @@ class Growth:
             return self
         if self.level == 1:
             return replace(self, factor=self.factor * exponent)
-        return replace(self, power=self.power * exponent, factor=self.factor**exponent)
+        power, factor = self.power * exponent, self.factor**exponent
+        return replace(self, power=power, factor=factor, front=math.nan)
 
     def stretched(self, factor: Number) -> Growth:
-        return replace(self, factor=self.factor * factor) if self.level < 1 else self
+        if self.level >= 1:
+            return self
+        return replace(self, factor=self.factor * factor, front=self.front * factor)
+
+    def shifted(self, distance: Number) -> Growth:
+        return replace(self, front=self.front + distance) if self.level == -1 else self
 
     def exponential(self, rate: Number = 1.0) -> Growth | None:
         """The growth of exp(rate s) for an s that grows so; None if it is not on the scale."""
         if self.level >= 0:
             return replace(self.stretched(rate), level=self.level + 1)
         if self.level == -1 and holds_everywhere(self.power, lambda k: k == 1.0):
-            return Growth(0, self.factor * rate, math.nan)
+            return Growth(0, self.factor * rate, torch.exp(torch.as_tensor(self.front * rate)))
         return None
 
     def logarithm(self, rate: Number = 1.0) -> Growth:
         """The growth of rate log s."""
         if self.level == 0:
-            return Growth(-1, 1.0, self.power * rate)
+            front = torch.log(torch.as_tensor(self.factor, dtype=torch.float64))
+            return Growth(-1, 1.0, self.power * rate, front * rate)
         return replace(self, level=self.level - 1).stretched(rate)
 
 
@@ -103,7 +110,10 @@ def _growth_of_image(
         return None
     if is_a(transform, AffineTransform):
         size = torch.as_tensor(transform.scale).abs()
-        return growth.stretched(size if holds_everywhere(end, _is_infinite) else 1 / size)
+        if not holds_everywhere(end, _is_infinite):
+            return growth.stretched(1 / size)
+        outward = (-1, 1)[side] * direction(transform)
+        return growth.stretched(size).shifted(outward * torch.as_tensor(transform.loc))
     if is_a(transform, PowerTransform):
         special = (0.0, math.inf)[side]
         image: Growth | None = growth.raised(torch.as_tensor(transform.exponent).abs())
@@ -115,6 +125,10 @@ def _growth_of_image(
             image = growth
         else:
             image = growth.logarithm(1 / rate) if inverse else growth.exponential(rate)
+            if rate != 1.0 and image is not None:  # tanh(x) is 1 - 2 exp(-2 x)
+                image = replace(image, front=math.nan)
+                if growth.level == -1:
+                    image = replace(image, factor=math.nan)
     if all_at(end, special):
         return image
     # elsewhere the map is smooth, with a slope that is not known

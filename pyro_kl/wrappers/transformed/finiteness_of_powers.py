@@ -120,8 +120,9 @@ def _fall(growth: Growth, tail: Tail, as_given: bool) -> Growth | None:
     """How -log of the mass beyond t grows, if the distance of this tail grows as given."""
     if all_at(tail.growth, math.inf):
         found = growth.exponential(tail.rate)
-        front = tail.decay if as_given else math.nan
-        return found and replace(found, front=front)
+        if found is not None and found.level == 0:  # the distance is a logarithm
+            return found.stretched(torch.exp(torch.as_tensor(tail.decay)))
+        return found and replace(found, front=tail.decay if as_given else math.nan)
     if not all_at(tail.growth, 0.0):
         return growth.raised(tail.growth).stretched(tail.decay)
     if all_at(tail.index, math.inf):
