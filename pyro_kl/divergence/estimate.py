@@ -125,6 +125,8 @@ class Estimate(Record, Result):
 
     def line(self) -> str:
         """Value, method and reason on one line, however long."""
+        if self.method == "unknown":
+            return self.how()
         if self.value.numel() != 1:
             middle = f"{short(self.value)} nats"
             if not self.exact:

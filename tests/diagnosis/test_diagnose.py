@@ -364,6 +364,7 @@ def test_a_narrow_guide_has_an_unknown_kl():
     found = pyro_kl.diagnose(normal_model, guide_of(dist.Normal(number(1.0), 0.05)))
     assert not found.known
     assert found.kl_posterior.method == "unknown"
+    assert str(found.kl_posterior).startswith("unknown: the k-hat")
     assert math.isnan(float(found.kl_posterior))
     assert math.isnan(float(found["z"].mean))
     assert found["z"].guide_sd == pytest.approx(0.05, rel=0.05)
