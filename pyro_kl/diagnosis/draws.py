@@ -10,9 +10,9 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace as PyroTrace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from ..elbo.enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
 from ..elbo.guides.plan import Plan, Run
 from ..elbo.guides.recognise import is_delta
 from ..elbo.loss import Particle
@@ -22,6 +22,7 @@ from ..elbo.traces import Traces
 from ..messages import see, without_link
 from ..registry.warnings import quiet, warn
 from .chunk import Chunk, together
+from .log_weights import elbo_of, log_weight, without_marks
 from .refusals import check
 from .rows import rows_of
 from .wider import Wider, factor_of, log_ratio
@@ -55,8 +56,10 @@ class Draws:
     def __init__(
         self, run: Run, num_samples: int, vectorize: bool | None, max_plate_nesting: float
     ) -> None:
+        self._elbo = elbo_of(run, max_plate_nesting)
+        if isinstance(self._elbo, TraceEnumKL_ELBO):
+            run = without_marks(run)
         self.run, self.num_samples = run, num_samples
-        self._elbo = TraceKL_ELBO(max_plate_nesting=max_plate_nesting)
         with quiet():
             # an autoguide has to see the model without a plate of draws first
             first = next(self._elbo._particles(run))
@@ -89,7 +92,7 @@ class Draws:
         for size in self._sizes(self.num_samples):
             elbo = self._elbo._with_particles(size)
             each = size if self.at_once > 1 else 1
-            yield together([self._chunk(x, elbo._plate, each) for x in elbo._particles(self.run)])
+            yield together([self._chunk(x, elbo, each) for x in elbo._particles(self.run)])
 
     def wider(self) -> Iterator[Chunk]:
         """Draws of the wider guide, half as many; none if there is no such guide."""
@@ -101,20 +104,21 @@ class Draws:
                 yield together([self._wider(1) for _ in range(size)])
 
     def _wider(self, size: int) -> Chunk:
-        run = self.run
+        elbo = self._elbo._with_particles(size)
         with Wider(self.factor):
-            guide = poutine.trace(self.many(run.guide, size)).get_trace(*run.args, **run.kwargs)
-        replayed = poutine.replay(self.many(run.model, size), trace=guide)
-        model = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)
-        pruned = Traces(prune_subsample_sites(model), prune_subsample_sites(guide))
-        return self._of(pruned, self._elbo._plate, size)
+            traces = self._traces(elbo, self.run.guide)
+        return self._of(traces, elbo, size)
+
+    def _traces(self, elbo: TraceKL_ELBO, guide: Callable[..., Any]) -> Traces:
+        run = self.run
+        return Traces(*next(elbo._get_traces(run.model, guide, run.args, run.kwargs)))
 
     def _sizes(self, count: int) -> list[int]:
         """The numbers of draws that are made at once."""
         most = self._most
         return [len(part) for part in torch.arange(count).tensor_split(math.ceil(count / most))]
 
-    def _chunk(self, particle: Particle, plate: int, size: int) -> Chunk:
+    def _chunk(self, particle: Particle, elbo: TraceKL_ELBO, size: int) -> Chunk:
         """The draws of one pair of traces of the guide."""
         if particle.plan.decisions.keys() != self.shapes.keys():
             raise ValueError(
@@ -122,9 +126,9 @@ class Draws:
                 f"{', '.join(self.shapes)}: diagnose() needs the same in all draws."
                 + see("one-by-one")
             )
-        found = self._of(particle.traces, plate, size)
+        found = self._of(particle.traces, elbo, size)
         for term in particle.collected.terms:
-            value = self._of_each(term.value, plate, size)
+            value = self._of_each(term.value, elbo._plate, size)
             if term.kind == "likelihood":
                 found.elbo.add_(value)
             else:
@@ -133,13 +137,14 @@ class Draws:
                     found.kls[term.name] = value
         return found
 
-    def _of(self, traces: Traces, plate: int, size: int) -> Chunk:
+    def _of(self, traces: Traces, elbo: TraceKL_ELBO, size: int) -> Chunk:
         """Weights and values of one pair of traces."""
-        nodes = traces.guide.nodes
+        nodes, plate = traces.guide.nodes, elbo._plate
+        logs = log_weight(traces, elbo, self.run.guide)
         ratios = log_ratio(traces.guide, self.factor) if self.factor > 1 else []
         zero = torch.zeros((size, self.rows.size) if self.rows else size, dtype=torch.float64)
         return Chunk(
-            log_weights=zero + sum(self._of_each(x, plate, size) for x in log_weight(traces)),
+            log_weights=zero + sum(self._of_each(x, plate, size) for x in logs),
             log_ratios=zero + sum(self._of_each(x, plate, size) for x in ratios),
             elbo=zero,
             kls={},
@@ -199,13 +204,16 @@ class Draws:
             return (
                 "a GuideMessenger runs the model itself, so that the guide alone cannot be tried"
             )
-        elbo = TraceKL_ELBO(
-            num_particles=_TRIED, vectorize_particles=True, max_plate_nesting=max_plate_nesting
+        elbo = type(self._elbo)(
+            num_particles=_TRIED,
+            vectorize_particles=True,
+            max_plate_nesting=max_plate_nesting,
+            strict_enumeration_warning=False,
         )
         elbo._warned = self._elbo._warned
         try:
             particle = next(elbo._particles(self.run))
-            several = self._chunk(particle, elbo._plate, _TRIED)
+            several = self._chunk(particle, elbo, _TRIED)
         except (ValueError, RuntimeError, IndexError) as error:
             first_line = without_link(error).partition("\n")[
                 0
@@ -227,7 +235,6 @@ class Draws:
     def _again(self, particle: Particle, plate: int, i: int) -> float:
         """The log weight of one draw of many, computed by itself."""
         given: Any = PyroTrace()
-        run = self.run
         for name, node in self._first.nodes.items():
             if node["type"] == "sample" and not node["is_observed"] and not is_delta(node["fn"]):
                 value = particle.traces.guide.nodes[name]["value"]
@@ -235,23 +242,9 @@ class Draws:
                 if place >= 0 and value.shape[place] == _TRIED:
                     value = value.select(place, i)
                 given.nodes[name] = {**node, "value": value.reshape(node["value"].shape)}
-        guide = poutine.trace(poutine.replay(run.guide, trace=given)).get_trace(
-            *run.args, **run.kwargs
-        )
-        model = poutine.trace(poutine.replay(run.model, trace=guide)).get_trace(
-            *run.args, **run.kwargs
-        )
-        return sum(float(x.double().sum()) for x in log_weight(Traces(model, guide)))
-
-
-def log_weight(traces: Any) -> list[Tensor]:
-    """The terms of log p(data, latents) - log q(latents), with all sites of the guide in log q."""
-    terms = []
-    for trace, sign in zip(traces, (1, -1), strict=True):
-        trace.compute_log_prob()
-        nodes = [node for node in trace.nodes.values() if node["type"] == "sample"]
-        terms += [sign * node["log_prob"] for node in nodes]
-    return terms
+        traces = self._traces(self._elbo, poutine.replay(self.run.guide, trace=given))
+        logs = log_weight(traces, self._elbo, self.run.guide)
+        return sum(float(x.double().sum()) for x in logs)
 
 
 def _is_discrete(distribution: Any) -> bool:

@@ -152,9 +152,9 @@ def estimate(
 
 
 def _smooth(log_weights: Tensor) -> pareto.Smoothed:
-    """The tail, whose shape is -inf if all weights are equal."""
+    """The tail, whose shape is -inf if all of its weights are equal, as with few states."""
     smoothed = pareto.smooth(log_weights)
-    if bool((log_weights == log_weights[0]).all()):
+    if smoothed.cut == 0:
         return replace(smoothed, shape=-math.inf)
     return smoothed
 

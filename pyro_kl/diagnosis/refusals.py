@@ -25,16 +25,12 @@ def check(plan: Plan, traces: Traces) -> None:
                 _check_site(name, node)
     decisions = plan.decisions
     missing = [name for name, how in decisions.items() if how.method == "prior"]
-    if discrete := [name for name in missing if name in plan.enumerated]:
-        raise ValueError(
-            f"{_names(discrete)} would have to be summed out: the model marks them for "
-            "enumeration, and diagnose() draws. Write the model with the sum in it, as "
-            "MixtureSameFamily or an HMM of pyro.distributions does." + see("enumerated-site")
-        )
     if missing:
         raise ValueError(
             f"The guide does not draw {_names(missing)}: without log q there is no weight. Sample "
-            "them in the guide, or observe them in the model." + see("site-only-in-model")
+            "them in the guide, observe them in the model, or mark discrete ones with "
+            'infer={"enumerate": "parallel"}, so that they are summed out.'
+            + see("site-only-in-model")
         )
     points = [name for name, how in decisions.items() if how.method == "point density"]
     if points:

@@ -533,7 +533,6 @@ good = guide_of(dist.Normal(number(1.0), 0.7))
         (normal_model, AutoLaplaceApproximation(normal_model), "The guide is a point at z"),
         (normal_model, with_auxiliary, "The guide draws u, of which no latent is an image"),
         (normal_model, of_nothing, "The guide does not draw z"),
-        (discrete, good, "k would have to be summed out"),
         (undefined, good, "draws is nan"),
     ],
 )
