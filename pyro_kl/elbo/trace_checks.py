@@ -35,14 +35,17 @@ class TraceChecks:
         looked_at = None if is_recorded() else _looked_at(traces, max_plate_nesting)
         if looked_at is not None and looked_at == self._passed:
             return
-        check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
-        for trace in traces:
-            check_shapes(trace, max_plate_nesting)
+        self._check(model_trace, guide_trace, max_plate_nesting)
         self._passed = None if _differ(model_trace, guide_trace) else looked_at
+
+    def _check(self, model_trace: Any, guide_trace: Any, max_plate_nesting: Any) -> None:
+        check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
+        for trace in (model_trace, guide_trace):
+            check_shapes(trace, max_plate_nesting)
 
 
 def _looked_at(traces: Any, max_plate_nesting: float) -> list[Any] | None:
-    """What the checks depend on; None where there is more, as for sites to be enumerated."""
+    """What the checks depend on; None where there is more."""
     found: list[Any] = [max_plate_nesting]
     for trace in traces:
         found.append(None)  # between the sites of the model and those of the guide
@@ -52,9 +55,7 @@ def _looked_at(traces: Any, max_plate_nesting: float) -> list[Any] | None:
             fn, infer = node["fn"], node["infer"]
             kind = type(fn)
             if infer:
-                if infer.get("enumerate") or infer.get("_enumerate_dim") is not None:
-                    return None
-                found.append(bool(infer.get("is_auxiliary")))
+                found += [infer.get(name) for name in _FLAGS]
             if node["args"] or node["kwargs"] or (kind is Unit and infer.get("is_auxiliary")):
                 return None
             found += name, kind, node["is_observed"]
@@ -62,8 +63,14 @@ def _looked_at(traces: Any, max_plate_nesting: float) -> list[Any] | None:
                 continue
             found += fn.batch_shape, fn.event_shape, node["value"].shape
             for frame in node["cond_indep_stack"]:
-                found += frame.dim, frame.size
+                found += frame.name, frame.dim, frame.size, frame.counter
     return found
+
+
+#: What the checks read of a site's `infer`.
+_FLAGS = (
+    "is_auxiliary", "enumerate", "num_samples", "_enumerate_dim", "_markov_depth", "_markov_scope",
+)  # fmt: skip
 
 
 def _differ(model_trace: Any, guide_trace: Any) -> bool:
@@ -75,11 +82,16 @@ def _differ(model_trace: Any, guide_trace: Any) -> bool:
         {n for n, site in trace.nodes.items() if site_is_subsample(site)}
         for trace in (model_trace, guide_trace)
     )
-    return drawn - auxiliary != latents or not of_guide <= plates
+    enumerated = {n for n in latents - drawn if _takes_all_values(model_trace.nodes[n])}
+    return drawn - auxiliary != latents - enumerated or not of_guide <= plates
 
 
 def _is_drawn(site: Any) -> bool:
     return site["type"] == "sample" and not site_is_subsample(site)
+
+
+def _takes_all_values(site: Any) -> bool:
+    return site["infer"].get("_enumerate_dim") is not None
 
 
 def _is_latent(site: Any) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pyro.infer.traceenum_elbo import _check_tmc_elbo_constraint
-from pyro.util import check_model_guide_match, check_traceenum_requirements
+from pyro.util import check_traceenum_requirements
 
 from ...messages import see
 from ...registry.warnings import warn
-from ..trace_checks import TraceChecks, check_shapes
+from ..trace_checks import TraceChecks
 
 _NOTHING = (
     "TraceEnumKL_ELBO found no sample sites configured for enumeration. To enumerate sites, use "
@@ -35,12 +35,8 @@ class EnumerationChecks(TraceChecks):
         self.strict = strict
         self._told: set[str] = set()
 
-    def check(self, model_trace: Any, guide_trace: Any, max_plate_nesting: float) -> None:
-        """As `TraceChecks.check`."""
-        nesting: Any = max_plate_nesting
-        check_model_guide_match(model_trace, guide_trace, nesting)
-        for trace in (model_trace, guide_trace):
-            check_shapes(trace, max_plate_nesting)
+    def _check(self, model_trace: Any, guide_trace: Any, max_plate_nesting: Any) -> None:
+        super()._check(model_trace, guide_trace, max_plate_nesting)
         check_traceenum_requirements(model_trace, guide_trace)
         _check_tmc_elbo_constraint(model_trace, guide_trace)
         if self.strict and not any(
