@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyro.infer.traceenum_elbo import _check_tmc_elbo_constraint
+from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_traceenum_requirements
 
 from ...messages import see
@@ -37,8 +38,9 @@ class EnumerationChecks(TraceChecks):
 
     def _check(self, model_trace: Any, guide_trace: Any, max_plate_nesting: Any) -> None:
         super()._check(model_trace, guide_trace, max_plate_nesting)
-        check_traceenum_requirements(model_trace, guide_trace)
-        _check_tmc_elbo_constraint(model_trace, guide_trace)
+        without_rows = [prune_subsample_sites(trace) for trace in (model_trace, guide_trace)]
+        check_traceenum_requirements(*without_rows)
+        _check_tmc_elbo_constraint(*without_rows)
         if self.strict and not any(
             node["infer"].get("enumerate")
             for trace in (guide_trace, model_trace)

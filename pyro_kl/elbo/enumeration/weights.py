@@ -25,6 +25,7 @@ from pyro.ops.einsum.adjoint import require_backward
 from pyro.ops.rings import MarginalRing
 from torch import Tensor
 
+from ...numerics.concrete import is_recorded
 from ..traces import Site, Trace
 from .dims import Ordinal, ordinal_of, pack
 
@@ -197,9 +198,16 @@ class Weights:
         self, value: Tensor, probability: Tensor, ordinal: Ordinal, number: float
     ) -> Weighted:
         value, probability = packed.broadcast_all(value, probability)
+        dims = _dims(value)
         # a value of probability 0 adds nothing, however large its cost
-        product: Any = probability * value.masked_fill(probability == 0, 0.0)
-        product._pyro_dims = _dims(value)
+        value, infinite = value.masked_fill(probability == 0, 0.0), None
+        if not is_recorded() and bool(value.isinf().any()):
+            infinite = value.isinf()  # has no gradient, and would leave nan in that of others
+            value, at = value.masked_fill(infinite, 0.0), value.detach()
+        product: Any = probability * value
+        if infinite is not None:
+            product = torch.where(infinite, at, product)
+        product._pyro_dims = dims
         total = self._summed(product, ordinal)
         return Weighted(total if number == 1.0 else number * total, number, probability)
 

@@ -178,6 +178,29 @@ def test_an_enumerated_prior_has_the_kl_of_each_value():
     assert bits == pytest.approx(100.0 + report["k"].nats)
 
 
+@pytest.mark.filterwarnings("ignore:The KL of .*(infinite|sampled):UserWarning")
+def test_an_infinite_kl_leaves_the_gradient_of_the_rest():
+    """A Normal has mass where a Uniform has none, for each value of k."""
+
+    def model():
+        k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+        pyro.sample("z", dist.Uniform(-5.0, 5.0, validate_args=False))
+        pyro.sample("x", dist.Normal(k, 1.0), obs=torch.tensor(0.7))
+
+    @config_enumerate
+    def guide():
+        k = pyro.sample("k", dist.Categorical(models.simplex("q", [0.3, 0.7])))
+        pyro.sample("z", dist.Normal(torch.tensor([0.0, 1.0])[k], 0.1))
+
+    loss, infinite = loss_and_gradient(TraceEnumKL_ELBO(max_plate_nesting=0), model, guide)
+    assert loss == torch.inf
+    without = poutine.block(model, hide=["z"]), poutine.block(guide, hide=["z"])
+    _, finite = loss_and_gradient(TraceEnumKL_ELBO(max_plate_nesting=0), *without)
+    torch.testing.assert_close(infinite, finite)
+    sampled = TraceEnumKL_ELBO(max_plate_nesting=0, infinite="sample")
+    assert torch.isfinite(torch.tensor(sampled.loss(model, guide)))
+
+
 # --- the rest of the interface -------------------------------------------------------------------
 
 
@@ -331,3 +354,17 @@ def test_sites_are_compared_with_enumeration(name):
     enumerated = {row.site for row in rows if row.method == "enumerated"}
     assert enumerated == {"in_turn": {"b0", "b1"}, "nested_plates": {"a"}}[name]
     assert all(row.exact == row.sampled for row in rows if row.site in enumerated)
+
+
+def test_rows_of_a_second_plate_are_no_dependency():
+    """Nothing warns that the second plate's rows come after the first one's enumerated site."""
+
+    def model():
+        for name in ("a", "b"):
+            with pyro.plate(f"rows_{name}", 6, subsample_size=3):
+                pyro.sample(name, dist.Bernoulli(0.3), infer={"enumerate": "parallel"})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss = TraceEnumKL_ELBO(max_plate_nesting=1).loss(model, model)
+    assert loss == pytest.approx(0.0)
