@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from pyro.distributions import MaskedMixture
 from torch import Tensor
 from torch.distributions import (
     Distribution,
@@ -131,6 +133,10 @@ def _found(
     if bare is not p:
         counts, inner = torch.as_tensor(mask), _found(bare, ways)
         return inner and inner.changed(lambda x: torch.where(counts, x.expand(shape), 0.0))
+    if isinstance(p, MaskedMixture):
+        selector: Any = p  # whose `mask` is a tensor, and no method
+        where_not, where = _found(p.component0, ways), _found(p.component1, ways)
+        return where and where_not and where.where(selector.mask, where_not, shape)
     if is_a(p, Independent):
         ndims = p.reinterpreted_batch_ndims
         inner, events = _found(peel(p, ndims), ways), p.event_shape[:ndims]

@@ -13,7 +13,7 @@ from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.shapes import broadcast_batch, check_event_shapes, nan_rows, some_tensor
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
-from ..wrappers.masked import both, check_masks, unmasked
+from ..wrappers.masked import both, check_masks, selections, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import jensen_shannon_at_points
@@ -92,6 +92,11 @@ def _found(p: Distribution, q: Distribution) -> Found:
         check_masks(p, q, p_mask, q_mask)
         mask = torch.as_tensor(both(p_mask, q_mask))
         return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    selected = selections(p, q)
+    if selected is not None:
+        mask, *choices = selected
+        where_not, where = (_found(*pair) for pair in choices)
+        return where.where(mask, where_not, shape)
     if is_singular(p, q):
         nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
         return Found(nothing + math.log(2), "closed form", "one has atoms, the other a density")

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent, Multinomial, kl_diver
 
 from ..messages import see
 from ..registry.reduction import canonicalise
-from ..registry.renyi import closed_renyi
+from ..registry.renyi import closed_renyi, products_of
 from ..registry.shapes import (
     broadcast_batch,
     check_event_shapes,
@@ -24,7 +24,7 @@ from ..registry.shapes import (
 from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
-from ..wrappers.masked import both, check_masks, unmasked
+from ..wrappers.masked import both, check_masks, selections, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import renyi_at_points
@@ -96,6 +96,11 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     if is_point(p):  # the log ratio is the same number at all of p's points
         value = kl_divergence(p, q).expand(shape)
         return Found(value, "point density", "the log ratio at p's point")
+    selected = selections(p, q)
+    if selected is not None:
+        mask, *choices = selected
+        where_not, where = (_found(*pair, alpha) for pair in choices)
+        return where.where(mask, where_not, shape)
     if is_singular(p, q):
         nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
         return Found(nothing + math.inf, "infinite", "one has atoms, the other a density")
@@ -114,7 +119,7 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     plain = canonicalise(p), canonicalise(q)
     if plain[0] is not p or plain[1] is not q:
         return _found(*plain, alpha).changed(lambda x: x.expand(shape))
-    bases = without_shared_maps(p, q)
+    bases = without_shared_maps(p, q) or products_of(p, q)
     if bases is not None:
         return _found(*bases, alpha).changed(lambda x: x.expand(shape))
     found = (

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec
 
 import torch
+from pyro.distributions import ZeroInflatedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, OneHotCategorical
 
 from ..messages import see
-from ..numerics.dtypes import Parameters
+from ..numerics.dtypes import Parameters, in_float64
 from ..numerics.special.alpha_divergences import jensen_shannon_terms, renyi_of_sum, renyi_terms
+from ..numerics.special.zero_inflation import Gates, log_gates, log_mass_inflated
 from ..registry.compose import log_masses_of
-from ..registry.family import Family
+from ..registry.family import Family, read_gate
 from ..registry.integrate_counts import PoissonCount
 from ..registry.register import family_of
 from ..registry.renyi import in_float64_of
@@ -79,10 +82,46 @@ def discrete(distribution: Distribution) -> Discrete | None:
     """The family and the parameters of a discrete distribution; None for another one."""
     if is_a(distribution, OneHotCategorical):
         distribution = distribution._categorical
+    if is_a(distribution, ZeroInflatedDistribution) and family_of(type(distribution)) is None:
+        base = discrete(distribution.base_dist)
+        return None if base is None else _inflated(base, distribution)
     family = family_of(type(distribution))
     if family is None or family.log_mass is None:
         return None
     return Discrete(family, in_float64_of(family, distribution))
+
+
+def _inflated(base: Discrete, distribution: ZeroInflatedDistribution) -> Discrete:
+    """The base's family with an additional zero, whose gate is one more parameter."""
+    family, names = base.family, tuple(read_gate(distribution))
+
+    def opened(parameters: Parameters) -> tuple[Parameters, Gates]:
+        rest = {name: x for name, x in parameters.items() if name not in names}
+        return rest, log_gates(**{name: parameters[name] for name in names})
+
+    def log_mass(k: Tensor, **parameters: Tensor) -> Tensor:
+        rest, gates = opened(parameters)
+        assert family.log_mass is not None
+        log_base = family.log_mass(k, **rest)
+        open_gates = gates[0].unsqueeze(-1), gates[1].unsqueeze(-1)
+        return log_mass_inflated(k, log_base, log_base[..., :1], open_gates)
+
+    def count(**parameters: Tensor) -> Any:
+        rest, gates = opened(parameters)
+        return None if family.count is None else replace(family.count(**rest), gates=gates)
+
+    def num_atoms(**parameters: Tensor) -> int:
+        assert family.num_atoms is not None
+        return family.num_atoms(**opened(parameters)[0])
+
+    inflated = replace(
+        family,
+        log_mass=log_mass,
+        count=family.count and count,
+        num_atoms=family.num_atoms and num_atoms,
+    )
+    gate = {name: in_float64(x) for name, x in read_gate(distribution).items()}
+    return Discrete(inflated, {**base.parameters, **gate})
 
 
 def common_length(

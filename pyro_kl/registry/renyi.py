@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, kl_divergence
 
 from ..numerics.dtypes import Parameters, in_float64
 from .family import Family
@@ -32,8 +32,8 @@ from .shapes import broadcast_batch
 from .subclasses import is_a
 from .tensors import promoted
 
-#: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for alpha > 0 other than 1, and
-#: infinity; None where it does not apply.
+#: Renyi's divergence of two distributions, `formula(p, q, alpha)`, for alpha from 0 to infinity
+#: other than 1; None where it does not apply.
 Formula = Callable[[Any, Any, float], "Tensor | None"]
 #: `mixture(p, q, alpha)`: the member proportional to p^alpha q^(1 - alpha), and where it exists;
 #: None where it is not known.
@@ -42,6 +42,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FORMULAS: dict[tuple[type[Distribution], type[Distribution]], tuple[Formula, str]] = {}
 _MIXTURES: dict[type[Distribution], Mixture] = {}
+_PRODUCTS: dict[
+    tuple[type[Distribution], type[Distribution]],
+    Callable[[Any, Any], tuple[Independent, Independent]],
+] = {}
 
 
 def renyi_formula(p: type[Any], q: type[Any], method: str = "closed form") -> Callable[[F], F]:
@@ -64,17 +68,32 @@ def geometric_mixture(cls: type[Any]) -> Callable[[F], F]:
     return decorate
 
 
+def equal_products(p: type[Any], q: type[Any]) -> Callable[[F], F]:
+    """Declare `products(p, q)`, two Independents that one map takes to p and to q."""
+
+    def decorate(products: F) -> F:
+        _PRODUCTS[p, q] = products
+        return products
+
+    return decorate
+
+
+def products_of(p: Distribution, q: Distribution) -> tuple[Independent, Independent] | None:
+    """Two products with the divergences of p and q; None for classes without a declaration."""
+    for (left, right), products in _PRODUCTS.items():
+        if is_a(p, left) and is_a(q, right):
+            return products(p, q)
+    return None
+
+
 def structured_renyi(
     p: Distribution, q: Distribution, alpha: float
 ) -> tuple[Tensor, str, str] | None:
     """Renyi's divergence of two structured classes, as `closed_renyi`.
 
-    Members of one exponential family, or two normals, have mass at the same places: for order 0
-    it is 0. For order infinity only the formulas of pairs answer.
+    Members of one exponential family have mass at the same places: for order 0 it is 0. For order
+    infinity only the formulas of pairs answer.
     """
-    if alpha == 0.0:
-        found = structured_renyi(p, q, 0.5)
-        return found and (torch.where(found[0].isnan(), math.nan, 0.0).to(found[0]), *found[1:])
     for (left, right), (formula, method) in _FORMULAS.items():
         if is_a(p, left) and is_a(q, right):
             value = formula(p, q, alpha)
@@ -88,6 +107,8 @@ def structured_renyi(
             middle = mixture(p, q, alpha)
             if middle is not None:
                 value = _by_mixture(p, q, *middle, alpha)
+                if alpha == 0.0:
+                    value = torch.where(value.isnan(), math.nan, 0.0).to(value)
                 return value.to(promoted((p, q))), "closed form", home_of(mixture.__module__)
     return None
 

@@ -118,9 +118,18 @@ def kl_masked_masked(p: MaskedDistribution, q: MaskedDistribution) -> Tensor:
 
 def by_selection(p: Any, q: Any) -> Tensor | None:
     """Element by element the KL of the components that the masks select."""
+    selected = selections(p, q)
+    if selected is None:
+        return None
+    mask, *choices = selected
+    where_not, where = (kl_divergence(*choice).expand(broadcast_batch(p, q)) for choice in choices)
+    return torch.where(mask, where, where_not)
+
+
+def selections(p: Any, q: Any) -> tuple[Tensor, tuple[Any, Any], tuple[Any, Any]] | None:
+    """A mask, and the two distributions to compare where it is False and where it is True."""
     if not isinstance(p, MaskedMixture) and not isinstance(q, MaskedMixture):
         return None
-    shape = broadcast_batch(p, q)
     if not isinstance(p, MaskedMixture):
         choices = [(p, q.component0), (p, q.component1)]
     elif not isinstance(q, MaskedMixture):
@@ -130,8 +139,7 @@ def by_selection(p: Any, q: Any) -> Tensor | None:
     else:  # q's mask selects within either of p's components
         choices = [(p.component0, q), (p.component1, q)]
     chooser: Any = p if isinstance(p, MaskedMixture) else q
-    where_not, where = (kl_divergence(*choice).expand(shape) for choice in choices)
-    return torch.where(chooser.mask, where, where_not)
+    return chooser.mask, choices[0], choices[1]
 
 
 def _same_mask(a: Any, b: Any) -> bool:

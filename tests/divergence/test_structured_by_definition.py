@@ -392,6 +392,88 @@ def test_entropy_of_coalescents():
     assert float(pyro_kl.entropy(varying)) == pytest.approx(total, rel=1e-9)
 
 
+def test_renyi_of_coalescents():
+    """Equal leaf times: independent Exponentials. Two leaves: one integral over Pyro's density."""
+    leaves = torch.zeros(4)
+    p, q = (dist.CoalescentTimes(leaves, number(rate)) for rate in (0.7, 1.3))
+    for alpha in (0.0, *ORDERS[:-1]):
+        sides = [torch.distributions.Exponential(x.rate * number([1.0, 3.0, 6.0])) for x in (p, q)]
+        expected = float(pyro_kl.renyi(*sides, alpha).value.sum()) if alpha else 0.0
+        assert float(pyro_kl.renyi(p, q, alpha)) == pytest.approx(expected, rel=1e-10), alpha
+    assert float(pyro_kl.renyi(p, q, 2.2)) == math.inf  # 2.2 * 0.7 < 1.2 * 1.3
+    # all have met before the rate changes for the last time
+    p, q = (
+        dist.CoalescentTimesWithRate(number([3.5, 4.0]), number(rates))
+        for rates in ([0.5, 50.0, 0.8], [0.9, 0.1, 0.05])
+    )
+    x, weight = np.polynomial.legendre.leggauss(40)
+    edges = [-90.0, -30.0, -10.0, -5.0, -2.0, 0.0, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5]
+    halves = [0.5 * (high - low) for low, high in itertools.pairwise(edges)]
+    at = torch.tensor(
+        [h * (t + 1) + low for h, low in zip(halves, edges, strict=False) for t in x]
+    )
+    log_weight = torch.tensor([math.log(h * w) for h in halves for w in weight])
+    log_p, log_q = (torch.stack([side.log_prob(t.reshape(1)) for t in at]) for side in (p, q))
+    for alpha in (0.1, 0.5, 0.9, 1.5):
+        log_rho = (alpha * log_p + (1 - alpha) * log_q + log_weight).logsumexp(-1)
+        found = float(pyro_kl.renyi(p, q, alpha))
+        assert found == pytest.approx(float(log_rho / (alpha - 1)), rel=1e-9), alpha
+
+
+def test_renyi_of_logistic_normal_and_dirichlet():
+    """Over the log odds of the two sticks, with torch's densities on the simplex."""
+    p = LogisticNormal(number([0.3, -1.0]), number([0.5, 2.0]))
+    q = torch.distributions.Dirichlet(number([2.0, 0.7, 3.0]))
+    y = torch.linspace(-30.0, 30.0, 601)
+    z = torch.cartesian_prod(y, y)
+    sticks, rest = torch.sigmoid(z), torch.sigmoid(-z)
+    x = torch.stack((sticks[:, 0], rest[:, 0] * sticks[:, 1], rest[:, 0] * rest[:, 1]), -1)
+    log_weight = (sticks.log() + rest.log()).sum(-1) + rest[:, 0].log() + 2 * (y[1] - y[0]).log()
+    stick = torch.distributions.StickBreakingTransform()
+    at = z + number([2.0, 1.0]).log()  # where the sticks are with torch's offset
+    log_p = p.base_dist.log_prob(at) - stick.log_abs_det_jacobian(at, stick(at))
+    log_q = torch.distributions.Dirichlet(q.concentration, validate_args=False).log_prob(x)
+    for first, second, pair in ((log_p, log_q, (p, q)), (log_q, log_p, (q, p))):
+        for alpha in (0.3, 0.7):
+            power = (alpha * first + (1 - alpha) * second + log_weight).logsumexp(-1)
+            found = float(pyro_kl.renyi(*pair, alpha))
+            assert found == pytest.approx(float(power / (alpha - 1)), rel=1e-8)
+    assert float(pyro_kl.renyi(q, p, 1.1)) == math.inf  # exponential tails of the log odds
+
+
+def test_zero_inflated_and_selected():
+    """An additional zero on any counts; components that a mask selects."""
+    p = dist.ZeroInflatedDistribution(dist.Geometric(number(0.25)), gate=number(0.5))
+    q = dist.ZeroInflatedDistribution(dist.Geometric(number(0.5)), gate=number(0.25))
+    k = torch.arange(400.0)
+    log_p, log_q = p.log_prob(k), q.log_prob(k)
+    entropy = -float((log_p.exp() * log_p).sum())
+    assert float(pyro_kl.entropy(p)) == pytest.approx(entropy, rel=1e-12)
+    assert float(p.entropy()) == pytest.approx(entropy, rel=1e-12)
+    for alpha in (0.1, 0.5, 2.0, 5.0):
+        expected = (alpha * log_q + (1 - alpha) * log_p).logsumexp(-1) / (alpha - 1)
+        assert float(pyro_kl.renyi(q, p, alpha)) == pytest.approx(float(expected), rel=1e-11)
+    assert float(pyro_kl.renyi(p, q, 2.0)) == math.inf  # 0.75^2 > 0.5
+    middle = (0.5 * (log_p.exp() + log_q.exp())).log()
+    js = 0.5 * (log_p.exp() * (log_p - middle) + log_q.exp() * (log_q - middle)).sum()
+    assert float(pyro_kl.jensen_shannon(p, q)) == pytest.approx(float(js), rel=1e-11)
+    same = dist.ZeroInflatedPoisson(number(3.0), gate=number(0.2))
+    made = dist.ZeroInflatedDistribution(dist.Poisson(number(3.0)), gate=number(0.2))
+    assert float(pyro_kl.entropy(made)) == pytest.approx(float(pyro_kl.entropy(same)), rel=1e-14)
+    normal = torch.distributions.Normal(number(0.0), number(1.0))
+    laplace = torch.distributions.Laplace(number(0.0), number(1.0))
+    mask = torch.tensor([True, False])
+    selected = dist.MaskedMixture(mask, laplace.expand([2]), normal.expand([2]))
+    wide = torch.distributions.Normal(number(0.0), number(2.0))
+    for found, of_one in (
+        (pyro_kl.entropy(selected), pyro_kl.entropy),
+        (pyro_kl.renyi(selected, wide, 0.5), lambda x: pyro_kl.renyi(x, wide, 0.5)),
+        (pyro_kl.jensen_shannon(selected, wide), lambda x: pyro_kl.jensen_shannon(x, wide)),
+    ):
+        expected = [float(of_one(normal)), float(of_one(laplace))]
+        assert found.value.tolist() == pytest.approx(expected, rel=1e-12)
+
+
 def test_entropy_of_logistic_normal():
     """The mean of torch's -log_prob under the normals, by the trapezoidal rule."""
     p = LogisticNormal(number([0.3, -1.0]), number([0.5, 2.0]))

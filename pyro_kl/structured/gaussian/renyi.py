@@ -88,6 +88,8 @@ def renyi_of_factors(
     y = solve_lower(q_tril, (p_loc - q_loc).unsqueeze(-1))
     matrix = n + n.mT + n @ n.mT
     log_det = 2 * torch.log(diagonal(p_tril) / diagonal(q_tril)).sum(-1)
+    if alpha == 0.0:  # both have mass everywhere
+        return 0.0 * (matrix.sum((-2, -1)) + y.sum((-2, -1)))
     if alpha == math.inf:
         return _greatest_log_ratio(matrix, y, log_det)
     eye = torch.eye(matrix.shape[-1]).to(matrix)

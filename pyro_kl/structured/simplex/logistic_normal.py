@@ -6,7 +6,17 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Dirichlet, LogisticNormal, constraints, kl_divergence
+from torch.distributions import (
+    Beta,
+    Dirichlet,
+    Independent,
+    LogisticNormal,
+    Normal,
+    SigmoidTransform,
+    TransformedDistribution,
+    constraints,
+    kl_divergence,
+)
 from torch.nn.functional import softplus
 
 from ...numerics.dtypes import in_float64, promoted
@@ -15,6 +25,7 @@ from ...numerics.special.gamma import log_beta, trigamma
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
+from ...registry.renyi import equal_products
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 from .dirichlet import DIRICHLET
@@ -139,3 +150,23 @@ def entropy_of_logistic_normal(p: LogisticNormal) -> Tensor:
     mean = loc - left.log()
     each = scale.log() + HALF_LOG_TAU + 0.5 + mean - (1 + left) * mean_softplus(mean, scale)
     return each.sum(-1)
+
+
+@equal_products(Dirichlet, LogisticNormal)
+@equal_products(LogisticNormal, Dirichlet)
+def by_sticks(
+    p: Dirichlet | LogisticNormal, q: Dirichlet | LogisticNormal
+) -> tuple[Independent, Independent]:
+    """The log odds of the independent sticks, as in the KL."""
+    sides = []
+    for side in (p, q):
+        stick: Beta | Normal | TransformedDistribution
+        if isinstance(side, Dirichlet):
+            a, rest, _ = _sticks(side.concentration)
+            beta = Beta(a, rest, validate_args=False)
+            stick = TransformedDistribution(beta, [SigmoidTransform().inv], validate_args=False)
+        else:
+            left = torch.arange(side.loc.shape[-1], 0, -1).to(side.loc)
+            stick = Normal(side.loc - left.log(), side.scale, validate_args=False)
+        sides.append(Independent(stick, 1, validate_args=False))
+    return sides[0], sides[1]
