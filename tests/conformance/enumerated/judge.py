@@ -79,7 +79,7 @@ def judge(make: Callable[..., Any], seed: int, draws: int) -> Verdict:
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
     one = generated(seed)
-    batch = {"vectorized": 100, "several": 5, "one": 1}[one.options.particles]
+    batch = {"vectorized": max(100, draws // 40), "several": 5, "one": 1}[one.options.particles]
     kwargs: dict[str, Any] = dict(
         max_plate_nesting=one.nesting,
         num_particles=batch,

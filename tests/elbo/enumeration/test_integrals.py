@@ -57,7 +57,6 @@ def test_a_continuous_latent_whose_prior_depends_on_a_label_of_the_guide(Elbo, h
 
 
 @both
-@pytest.mark.filterwarnings("ignore:The KL of these sites is sampled")
 def test_a_continuous_latent_whose_prior_depends_on_a_label_of_the_model(Elbo, monkeypatch):
     """No KL: the prior of u is a mixture, and E log of it is not in closed form."""
 
