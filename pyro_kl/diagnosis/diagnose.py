@@ -72,9 +72,10 @@ def diagnose(
         >>> found.known, abs(float(found.kl_posterior) - float(exact)) < 4 * error
         (True, True)
     """
-    if num_samples < 25:
+    if not isinstance(num_samples, int) or num_samples < 25:
         raise ValueError(
-            f"num_samples={num_samples} has to be at least 25, to fit a tail." + see("option")
+            f"num_samples={num_samples!r} has to be an integer of at least 25, to fit a tail."
+            + see("option")
         )
     draws = Draws(Run(model, guide, args, kwargs), num_samples, vectorize, max_plate_nesting)
     rows = draws.rows
