@@ -56,8 +56,8 @@ class Simulation:
             guide = self.fit(poutine.condition(free, data=data))
             if not callable(guide):
                 raise Refused(
-                    f"fit returned {type(guide).__name__}, and not a guide. fit(model) has to make "
-                    "a guide, fit it to the model and return it." + see("calibration")
+                    f"fit returned {type(guide).__name__}, and not a guide. fit(model) has to "
+                    "make a guide, fit it to the model and return it." + see("calibration")
                 )
             with torch.no_grad():
                 self._check_arguments(guide, data, seed)
