@@ -151,13 +151,18 @@ def _found(
 
 def _declared(p: Distribution) -> Found | None:
     declared = declared_entropy(p)
-    return None if declared is None else Found(*declared)
+    return None if declared is None else _known(p, Found(*declared))
+
+
+def _known(p: Distribution, found: Found) -> Found:
+    """With nan in the rows where a parameter is nan."""
+    return found._replace(value=torch.where(nan_rows(p), math.nan, found.value))
 
 
 def _closed_form(p: Distribution) -> Found | None:
     """Neither a sum of unknown length, nor an integral, nor the convention for a point."""
     declared = declared_entropy(p, method="closed form")
-    return None if declared is None else Found(*declared)
+    return None if declared is None else _known(p, Found(*declared))
 
 
 def _of_family(p: Distribution) -> Found | None:

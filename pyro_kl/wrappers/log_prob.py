@@ -6,11 +6,18 @@ import math
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, OneOneMatching, OneTwoMatching, SpanningTree
+from pyro.distributions import (
+    Delta,
+    DirichletMultinomial,
+    OneOneMatching,
+    OneTwoMatching,
+    SpanningTree,
+)
 from torch import Tensor
 from torch.distributions import (
     Distribution,
     Independent,
+    Multinomial,
     TransformedDistribution,
     VonMises,
     constraints,
@@ -55,6 +62,8 @@ def _inside(q: Any, x: Tensor) -> Tensor | None:
         if within is not None:
             extra = within.dim() - inside.dim()
             inside = inside & (within.all(tuple(range(-extra, 0))) if extra > 0 else within)
+    if isinstance(q, Multinomial | DirichletMultinomial):  # torch lets a smaller total pass
+        inside = inside & (x.sum(-1) == q.total_count)
     if isinstance(q, TransformedDistribution) and isinstance(q.base_dist, VonMises):
         inside = inside & (_before(q, x).abs() <= math.pi)  # torch calls any number an angle
     return inside

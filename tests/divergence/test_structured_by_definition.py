@@ -640,3 +640,57 @@ def test_large_batches_are_summed_in_parts(monkeypatch):
         for i in (0, -1):
             alone = float(row(torch.distributions.Poisson(rate[i])))
             assert float(values[i]) == pytest.approx(alone, rel=1e-13)
+
+
+def test_samples_of_another_total_are_outside():
+    """torch's support of a Multinomial lets a smaller total pass."""
+    p, q = Multinomial(3, number([0.2, 0.8])), Multinomial(2, number([0.4, 0.6]))
+    for pair in ((p, q), (q, p)):
+        both = pyro_kl.compare(*pair, 50, divergence="jensen-shannon")
+        assert float(both.sampled) == pytest.approx(math.log(2), rel=1e-12)
+        assert float(pyro_kl.monte_carlo(*pair, 10)) == math.inf
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sampled_shannon_of_vectors(seed):
+    """Normals that differ in one coordinate have the divergence of that coordinate."""
+    generator = torch.Generator().manual_seed(seed)
+    p = torch.distributions.MultivariateNormal(number([1.0, 0.0]), scale_tril=torch.eye(2))
+    q = torch.distributions.MultivariateNormal(number([0.0, 0.0]), scale_tril=torch.eye(2))
+    with pytest.raises(NotImplementedError, match="num_samples="):
+        pyro_kl.jensen_shannon(p, q)
+    found = pyro_kl.jensen_shannon(p, q, 4000, generator)
+    line = [torch.distributions.Normal(number(loc), number(1.0)) for loc in (1.0, 0.0)]
+    exact = float(pyro_kl.jensen_shannon(*line))
+    assert abs(float(found) - exact) < 5 * float(found.standard_error) < 0.02
+
+
+def test_cross_entropy_of_narrow_distributions():
+    """KL and entropy are large and cancel: off by rounding of the larger one, at most."""
+    p = torch.distributions.Normal(number(0.1), number(1e-12))
+    q = torch.distributions.Normal(number(0.0), number(1.0))
+    # log(2 pi)/2 + (0.01 + 1e-24)/2
+    exact = 0.5 * math.log(2 * math.pi) + 0.005
+    assert float(pyro_kl.cross_entropy(p, q)) == pytest.approx(exact, abs=2e-14)
+    tril = 1e-12 * torch.eye(3)
+    p = torch.distributions.MultivariateNormal(torch.full((3,), 0.1), scale_tril=tril)
+    q = torch.distributions.MultivariateNormal(torch.zeros(3), scale_tril=torch.eye(3))
+    assert float(pyro_kl.cross_entropy(p, q)) == pytest.approx(3 * exact, abs=6e-14)
+
+
+@pytest.mark.parametrize(
+    "name", ["VonMises3D", "ProjectedNormal on the circle", "ProjectedNormal on the sphere"]
+)
+def test_a_missing_parameter_is_missing(name):
+    """nan in, nan out, in its row alone."""
+    p, q, _ = PAIRS[name]
+    p, q = p(), q()
+    rows = torch.stack((p.concentration, p.concentration * math.nan))
+    both = type(p)(rows, validate_args=False)
+    for found, alone in (
+        (pyro_kl.entropy(both), pyro_kl.entropy(p)),
+        (pyro_kl.renyi(both, q, 0.5), pyro_kl.renyi(p, q, 0.5)),
+        (pyro_kl.jensen_shannon(both, q), pyro_kl.jensen_shannon(p, q)),
+    ):
+        assert found.value.isnan().tolist() == [False, True]
+        assert float(found.value[0]) == pytest.approx(float(alone), rel=1e-12)

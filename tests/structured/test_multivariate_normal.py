@@ -284,3 +284,14 @@ def test_infinite_marginal():
     kl = kl_divergence(p, q)
     assert kl.shape == (3,)
     assert (kl == math.inf).all()
+
+
+def test_narrow_normals_keep_their_digits():
+    """L_q^-1 L_p - I has rounded to -1 there: the logarithm is that of the ratio itself."""
+    scale, d = 1e-12, 3
+    loc, eye = torch.zeros(d, dtype=torch.float64), torch.eye(d, dtype=torch.float64)
+    narrow = MultivariateNormal(loc, scale_tril=scale * eye)
+    product = Independent(Normal(loc, torch.ones(d, dtype=torch.float64)), 1)
+    exact = d * (-math.log(scale) + 0.5 * scale**2 - 0.5)
+    for q in (MultivariateNormal(loc, scale_tril=eye), product):
+        assert float(kl_divergence(narrow, q)) == pytest.approx(exact, rel=1e-14)

@@ -123,17 +123,21 @@ def scale_divergence(p_scale: Tensor, q_scale: Tensor) -> Tensor:
     return itakura_saito(in_float64(p_scale), in_float64(q_scale))
 
 
-def without_first_order(u: Tensor) -> Tensor:
-    """u - log(1 + u), the value of `scale_divergence`, in few calls; not differentiable."""
+def without_first_order(u: Tensor, ratio: Tensor) -> Tensor:
+    """u - log(1 + u), the value of `scale_divergence`, in few calls; not differentiable.
+
+    The ratio 1 + u is given, since u has few of its digits left where it is next to -1.
+    """
     if u.dtype is not torch.float64:
-        u = in_float64(u)
+        u, ratio = in_float64(u), in_float64(ratio)
     # u = near + far, of which one is zero: both branches are added, and no mask is needed
     far = torch.hardshrink(u, _NEAR)
     near = u - far
     nodes, weights = _RULE if near.is_cpu else _rule_on(near.dtype, near.device)
     over_nodes = near if near.dim() == 1 else near.unsqueeze(-2)
     integral = torch.div(weights, over_nodes + nodes).sum(-2)
-    return (far - far.log1p()).add_(integral.mul_(near).mul_(near))
+    log_far = torch.where(far == 0, 0.0, ratio.log())
+    return (far - log_far).add_(integral.mul_(near).mul_(near))
 
 
 @functools.cache

@@ -44,7 +44,8 @@ def _forward(
     subtract_into(matrix, p_tril, q_tril)
     solve_in_place(q_tril, distances, transposed=False)
     rows = torch.linalg.vector_norm(distances, dim=-1)
-    kl = torch.add(without_first_order(diagonal(matrix)), rows * rows, alpha=0.5)
+    ratio = diagonal(p_tril) / diagonal(q_tril)
+    kl = torch.add(without_first_order(diagonal(matrix), ratio), rows * rows, alpha=0.5)
     return kl.sum(-1), (distances,)
 
 

@@ -53,11 +53,12 @@ _PRODUCT = {"loc": [0.0, 1.0], "scale": [2.0, 0.5]}
 def _forward(
     loc: Tensor, tril: Tensor, mu: Tensor, sigma: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    wider, shift = diagonal(tril) - sigma, (loc - mu) / sigma
+    s = diagonal(tril)
+    wider, shift = s - sigma, (loc - mu) / sigma
     u, below = wider / sigma, row_norms(tril) / sigma[..., 1:]
     rest = u * u + shift * shift
     rest[..., 1:].add_(below * below)
-    kl = torch.add(without_first_order(u), rest, alpha=0.5)
+    kl = torch.add(without_first_order(u, s / sigma), rest, alpha=0.5)
     return kl.sum(-1), (wider, u, shift, rest)
 
 
