@@ -104,7 +104,11 @@ def check_shapes(trace: Any, max_plate_nesting: float) -> None:
         if _is_drawn(site):
             distribution = site["fn"]
             batch = site["value"].shape[: site["value"].dim() - distribution.event_dim]
-            shape = torch.broadcast_shapes(distribution.batch_shape, batch)
+            try:
+                shape = torch.broadcast_shapes(distribution.batch_shape, batch)
+            except RuntimeError:  # Pyro's own error names the site and prints all shapes
+                trace.compute_log_prob(lambda name, _, wanted=site["name"]: name == wanted)
+                raise
             stand_in: Any = {**site, "log_prob": SimpleNamespace(shape=shape)}
             nesting: Any = max_plate_nesting
             check_site_shape(stand_in, nesting)

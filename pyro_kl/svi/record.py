@@ -202,7 +202,10 @@ def why_not_recorded(elbo: Any) -> str:
         base = type(elbo)
     else:
         name = type(elbo).__name__ if isinstance(elbo, ELBO) else "a loss function"
-        return f"{name} is not recorded; TraceKL_ELBO, Trace_ELBO and TraceMeanField_ELBO are"
+        return (
+            f"{name} is not recorded; TraceKL_ELBO, TraceEnumKL_ELBO, Trace_ELBO and "
+            "TraceMeanField_ELBO are"
+        )
     for method in ("loss", "loss_and_grads", "differentiable_loss"):
         if method in vars(elbo) or getattr(type(elbo), method) is not getattr(base, method):
             return f"{method} of {type(elbo).__name__} is not that of {base.__name__}"

@@ -59,9 +59,10 @@ class SVI:
         average: "polyak" for the mean of the parameters over all steps, or the decay of an
             exponential average. `run` leaves the averages in the parameter store; the next step
             goes on from where the last one ended, not from them.
-        compile: how a step of TraceKL_ELBO, Trace_ELBO or TraceMeanField_ELBO is taken. None runs
-            model and guide each time. All others run them once, at the first step, and again
-            when the arguments change their form or what they read from Python has changed:
+        compile: how a step of TraceKL_ELBO, TraceEnumKL_ELBO, Trace_ELBO or TraceMeanField_ELBO
+            is taken. None runs model and guide each time. All others run them once, at the first
+            step, and again when the arguments change their form or what they read from Python has
+            changed:
             "fx" repeats the recorded operations one by one; "aot" builds a package of compiled
             code from them, which the first step waits for, and keeps it in a cache folder;
             "auto" is "fx" with such a package built in the background, if the steps that are

@@ -368,3 +368,13 @@ def test_rows_of_a_second_plate_are_no_dependency():
         warnings.simplefilter("error")
         loss = TraceEnumKL_ELBO(max_plate_nesting=1).loss(model, model)
     assert loss == pytest.approx(0.0)
+
+
+def test_a_nesting_that_is_too_small_names_the_site():
+    def model():
+        with pyro.plate("rows", 3):
+            pyro.sample("a", dist.Bernoulli(0.5))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
+    with pytest.raises(ValueError, match="Error while computing log_prob at site 'a'"):
+        elbo.loss(model, config_enumerate(model))
