@@ -59,7 +59,7 @@ class _Collector:
         self, plan: Plan, traces: Traces, objective: Objective, levels: Any, nesting: float
     ) -> None:
         self.plan, self.traces = plan, traces
-        self.objective, self.levels = objective, levels
+        self.objective, self.levels, self.nesting = objective, levels, nesting
         tracing = is_recorded()
         with ignore_jit_warnings() if tracing else nullcontext():
             check(plan, traces, tracing)
@@ -150,6 +150,12 @@ class _Collector:
         if inside:
             return self._inside(name, how)
         term = latent(how, self.traces, share)
+        mask_dims = term.mask.dim() if isinstance(term.mask, Tensor) else 0
+        if mask_dims > self.nesting and self.objective.per(name) != "site":
+            raise ValueError(
+                f"The KL of {name} cannot be counted per {self.objective.per(name)}: its mask "
+                'depends on an enumerated site. Count it per "site".' + see("option")
+            )
         value = term.value
         if term.surrogate is not value and how.method != "enumerated":
             value = value.detach() + (term.surrogate - term.surrogate.detach())

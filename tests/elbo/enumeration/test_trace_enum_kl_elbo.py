@@ -378,3 +378,27 @@ def test_a_nesting_that_is_too_small_names_the_site():
     elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
     with pytest.raises(ValueError, match="Error while computing log_prob at site 'a'"):
         elbo.loss(model, config_enumerate(model))
+
+
+def test_a_mask_that_depends_on_an_enumerated_site():
+    q, loc = torch.tensor([0.3, 0.7]), torch.tensor([1.0, 2.0])
+
+    def model():
+        with pyro.plate("n", 2):
+            k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+            with poutine.mask(mask=k == 1):
+                pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    @config_enumerate
+    def guide():
+        with pyro.plate("n", 2):
+            k = pyro.sample("k", dist.Categorical(q))
+            with poutine.mask(mask=k == 1):
+                pyro.sample("z", dist.Normal(loc, 1.0))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    elbo.loss(model, guide)
+    assert elbo.report["z"].nats == pytest.approx(0.7 * float(loc.square().sum()) / 2)
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1, free_bits=0.1, free_bits_per="element")
+    with pytest.raises(ValueError, match="z cannot be counted per element: its mask depends"):
+        elbo.loss(model, guide)
