@@ -91,16 +91,11 @@ def collect(
     may_batch = not tracing or is_step_recorded()
     for name, how in plan.decisions.items():
         share = None if objective.kl_balance is None else objective.balance(name)
-        pair = None
-        if share is None and may_batch and _is_plain(how, traces):
-            pair = how.site.univariate_pair(traces)
+        pair = plain_pair(how, traces) if share is None and may_batch else None
         if pair is not None:
-            node = traces.model.nodes[name]
-            shape = node["fn"].batch_shape + node["fn"].event_shape
-            member = Member(how, node["cond_indep_stack"], shape, pair.shape, pair.event_dims)
-            pairs.append((pair, member))
-            continue
-        terms.append(latent(how, traces, share))
+            pairs.append(pair)
+        else:
+            terms.append(latent(how, traces, share))
     batches, single = in_batches(pairs)
     terms += single
     for name in plan.auxiliary:
@@ -123,6 +118,16 @@ def check(plan: Plan, traces: Traces, tracing: bool) -> None:
         how.agrees = agree(how, traces)
         if not how.agrees and name not in plan.disagreeing:
             plan.disagreeing.append(name)
+
+
+def plain_pair(how: Decision, traces: Traces) -> PairAndMember | None:
+    """The two distributions of a latent whose KL can be computed with those of others."""
+    pair = how.site.univariate_pair(traces) if _is_plain(how, traces) else None
+    if pair is None:
+        return None
+    node = traces.model.nodes[how.site.name]
+    shape = node["fn"].batch_shape + node["fn"].event_shape
+    return pair, Member(how, node["cond_indep_stack"], shape, pair.shape, pair.event_dims)
 
 
 def _is_plain(how: Decision, traces: Traces) -> bool:

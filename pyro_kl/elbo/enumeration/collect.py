@@ -16,12 +16,21 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from ...messages import see
-from ...numerics.concrete import is_recorded
-from ..collect import Collected, auxiliary, check, compute_densities, latent, likelihood
+from ...numerics.concrete import is_recorded, is_step_recorded
+from ..collect import (
+    Collected,
+    auxiliary,
+    check,
+    compute_densities,
+    latent,
+    likelihood,
+    plain_pair,
+)
 from ..guides.guide_site import FromPrior
 from ..guides.plan import Decision, Plan
 from ..objective import Objective
 from ..settings import lends_mask
+from ..site_batches import PairAndMember, in_batches
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site, Traces, compute_guide, compute_model
 from .dims import Ordinal, ordinal_of, pack, summed_symbols, without_enumeration
@@ -78,6 +87,9 @@ class _Collector:
             if site["type"] == "sample"
         }
         self.limits = self._limits()
+        #: whether KLs need no weights, so that those of many sites are computed at once
+        self.may_batch = self.weights.are_plain and objective.kl_balance is None
+        self.may_batch &= not tracing or is_step_recorded()
         self.factors: list[Factor] = []
 
     def _compute_more(self) -> None:
@@ -116,7 +128,14 @@ class _Collector:
                 term = likelihood(node)
                 ordinal = self.ordinals[name]
                 entries.append((term, Cost(term.value, node, ordinal, self.limits[name])))
-        entries += [self._latent(name, how) for name, how in self.plan.decisions.items()]
+        pairs: list[PairAndMember] = []
+        for name, how in self.plan.decisions.items():
+            pair = plain_pair(how, self.traces) if self.may_batch else None
+            if pair is not None:
+                pairs.append(pair)
+            else:
+                entries.append(self._latent(name, how))
+        batches, alone = in_batches(pairs)
         for name in self.plan.auxiliary:
             node = self.traces.guide.nodes[name]
             term = auxiliary(node)
@@ -132,7 +151,7 @@ class _Collector:
         ]
         for (_, factors, scale), one in zip(sums, weighted[len(entries) :], strict=True):
             terms.append(self._sum(factors, scale, one))
-        return Collected(terms, [])
+        return Collected(terms + alone, batches)
 
     def _latent(self, name: str, how: Decision) -> _Entry:
         """A latent of the guide: its KL, or log q where its prior is inside of a sum."""
