@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.trace_struct import Trace as PyroTrace
 from torch import Tensor
 
 from ..elbo.enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
 from ..elbo.guides.plan import Plan, Run
-from ..elbo.guides.recognise import is_delta
 from ..elbo.loss import Particle
 from ..elbo.snapshot import per_particle
+from ..elbo.terms import Term
 from ..elbo.trace_kl_elbo import TraceKL_ELBO
 from ..elbo.traces import Traces
 from ..messages import see, without_link
 from ..registry.warnings import quiet, warn
+from . import by_vmap
 from .chunk import Chunk, together
 from .log_weights import elbo_of, log_weight, without_marks
 from .refusals import check
@@ -46,7 +47,12 @@ class Draws:
         plan: how each latent is drawn.
         rows: the plate whose rows have weights of their own; None if there is none.
         shapes: latent -> the shape of its value in one draw.
-        at_once: the number of draws of a chunk; 1 if they are made one by one.
+        most: the number of draws of a chunk.
+        plated: whether model and guide make many draws at once within a plate.
+        by_vmap: whether they do by `torch.func.vmap`.
+        first: a trace of the guide with one draw.
+        nesting: the number of dims of plates.
+        elbo: that runs model and guide.
         factor: of the sds of a wider guide; 1 if there is none.
 
     Raises:
@@ -56,16 +62,18 @@ class Draws:
     def __init__(
         self, run: Run, num_samples: int, vectorize: bool | None, max_plate_nesting: float
     ) -> None:
-        self._elbo = elbo_of(run, max_plate_nesting)
-        if isinstance(self._elbo, TraceEnumKL_ELBO):
+        self.elbo = elbo_of(run, max_plate_nesting)
+        if isinstance(self.elbo, TraceEnumKL_ELBO):
             run = without_marks(run)
         self.run, self.num_samples = run, num_samples
         with quiet():
             # an autoguide has to see the model without a plate of draws first
-            first = next(self._elbo._particles(run))
+            first = next(self.elbo._particles(run))
         self.plan: Plan = first.plan
         check(first.plan, first.traces)
-        self._first = first.traces.guide
+        self.first = first.traces.guide
+        self.nesting = _nesting(first.traces)
+        self._owners = _owners(first.plan)
         self.rows = rows_of(first)
         self.shapes = {
             name: first.traces.guide.nodes[name]["value"].shape for name in self.plan.decisions
@@ -74,48 +82,56 @@ class Draws:
         self.factor = 1.0
         if not self._runs_the_model:
             self.factor = factor_of(first.traces.guide, self.rows.size if self.rows else 1)
-        self._most = max(2, min(num_samples, NUMBERS // _numbers(first.traces)))
-        self.at_once = 1
+        self.most = max(2, min(num_samples, NUMBERS // _numbers(first.traces)))
+        self.plated = self.by_vmap = False
         if vectorize is not False:
             reason = self._why_one_by_one(max_plate_nesting)
-            if not reason:
-                self.at_once = self._most
-            elif vectorize:
+            self.plated = not reason
+            enumerates = isinstance(self.elbo, TraceEnumKL_ELBO)
+            if reason and not self._runs_the_model and not enumerates:
+                self.by_vmap = by_vmap.works(self, _TRIED)
+            if self.plated or self.by_vmap:
+                return
+            if vectorize:
                 raise ValueError(f"vectorize=True: {reason}." + see("one-by-one"))
-            else:
-                warn(f"The draws are made one by one: {reason}." + see("one-by-one"))
+            warn(f"The draws are made one by one: {reason}." + see("one-by-one"))
 
     # --- chunks ---------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Chunk]:
         """All draws."""
         for size in self._sizes(self.num_samples):
-            elbo = self._elbo._with_particles(size)
-            each = size if self.at_once > 1 else 1
+            if self.by_vmap:
+                yield by_vmap.chunk(self, size, of_guide=True)
+                continue
+            elbo = self.elbo._with_particles(size)
+            each = size if self.plated else 1
             yield together([self._chunk(x, elbo, each) for x in elbo._particles(self.run)])
 
     def wider(self) -> Iterator[Chunk]:
         """Draws of the wider guide, half as many; none if there is no such guide."""
         count = self.all_samples - self.num_samples
         for size in self._sizes(count) if count else []:
-            if self.at_once > 1:
+            if self.by_vmap:
+                yield by_vmap.chunk(self, size, of_guide=False)
+            elif self.plated:
                 yield self._wider(size)
             else:
                 yield together([self._wider(1) for _ in range(size)])
 
     def _wider(self, size: int) -> Chunk:
-        elbo = self._elbo._with_particles(size)
+        elbo = self.elbo._with_particles(size)
         with Wider(self.factor):
-            traces = self._traces(elbo, self.run.guide)
-        return self._of(traces, elbo, size)
+            traces = self.traces(elbo, self.run.guide)
+        return self.of(traces, elbo, size)
 
-    def _traces(self, elbo: TraceKL_ELBO, guide: Callable[..., Any]) -> Traces:
+    def traces(self, elbo: TraceKL_ELBO, guide: Callable[..., Any]) -> Traces:
         run = self.run
         return Traces(*next(elbo._get_traces(run.model, guide, run.args, run.kwargs)))
 
     def _sizes(self, count: int) -> list[int]:
         """The numbers of draws that are made at once."""
-        most = self._most
+        most = self.most
         return [len(part) for part in torch.arange(count).tensor_split(math.ceil(count / most))]
 
     def _chunk(self, particle: Particle, elbo: TraceKL_ELBO, size: int) -> Chunk:
@@ -126,18 +142,21 @@ class Draws:
                 f"{', '.join(self.shapes)}: diagnose() needs the same in all draws."
                 + see("one-by-one")
             )
-        found = self._of(particle.traces, elbo, size)
-        for term in particle.collected.terms:
-            value = self._of_each(term.value, elbo._plate, size)
-            if term.kind == "likelihood":
-                found.elbo.add_(value)
-            else:
-                found.elbo.sub_(value)
-                if term.name in self.shapes:
-                    found.kls[term.name] = value
-        return found
+        found = self.of(particle.traces, elbo, size)
+        return self.with_terms(found, particle.collected.terms, elbo, size)
 
-    def _of(self, traces: Traces, elbo: TraceKL_ELBO, size: int) -> Chunk:
+    def with_terms(self, found: Chunk, terms: list[Term], elbo: TraceKL_ELBO, size: int) -> Chunk:
+        """The same draws with their ELBO and KLs."""
+        total = found.elbo
+        kls: dict[str, Tensor] = {}
+        for term in terms:
+            value = self._of_each(term.value, elbo._plate, size)
+            total = total + (value if term.kind == "likelihood" else -value)
+            if owner := self._owners.get(term.name):
+                kls[owner] = kls[owner] + value if owner in kls else value
+        return replace(found, elbo=total, kls=kls)
+
+    def of(self, traces: Traces, elbo: TraceKL_ELBO, size: int) -> Chunk:
         """Weights and values of one pair of traces."""
         nodes, plate = traces.guide.nodes, elbo._plate
         logs = log_weight(traces, elbo, self.run.guide)
@@ -170,9 +189,9 @@ class Draws:
 
     def many(self, function: Callable[..., Any], size: int) -> Callable[..., Any]:
         """A model or a guide that makes several draws at once."""
-        if self.at_once == 1:
+        if not self.plated:
             return function
-        return self._elbo._with_particles(size)._vectorized_num_particles(function)
+        return self.elbo._with_particles(size)._vectorized_num_particles(function)
 
     @property
     def all_samples(self) -> int:
@@ -182,13 +201,13 @@ class Draws:
     @property
     def continuous(self) -> set[str]:
         """The latents that have a density."""
-        nodes = self._first.nodes
+        nodes = self.first.nodes
         return {name for name in self.shapes if not _is_discrete(nodes[name]["fn"])}
 
     @property
     def rounding(self) -> float:
         """Of a density, relative to its logarithm."""
-        values = [self._first.nodes[name]["value"] for name in self.shapes]
+        values = [self.first.nodes[name]["value"] for name in self.shapes]
         types = [x.dtype for x in values if x.is_floating_point()]
         return max((torch.finfo(dtype).eps for dtype in types), default=0.0)
 
@@ -204,13 +223,13 @@ class Draws:
             return (
                 "a GuideMessenger runs the model itself, so that the guide alone cannot be tried"
             )
-        elbo = type(self._elbo)(
+        elbo = type(self.elbo)(
             num_particles=_TRIED,
             vectorize_particles=True,
             max_plate_nesting=max_plate_nesting,
             strict_enumeration_warning=False,
         )
-        elbo._warned = self._elbo._warned
+        elbo._warned = self.elbo._warned
         try:
             particle = next(elbo._particles(self.run))
             several = self._chunk(particle, elbo, _TRIED)
@@ -219,32 +238,24 @@ class Draws:
                 0
             ]  # Pyro adds the shapes of all sites
             return f"{type(error).__name__} for several at once, {first_line}"
+        values = by_vmap.values_of(self, particle.traces.guide, elbo._plate, _TRIED)
         for i in range(_TRIED):
-            among, alone = (
-                float(several.log_weights[i].sum()),
-                self._again(particle, elbo._plate, i),
-            )
-            if not _close(among, alone):
+            traces = by_vmap.traces_at(self, {name: value[i] for name, value in values.items()})
+            logs = log_weight(traces, self.elbo, self.run.guide)
+            among = float(several.log_weights[i].sum())
+            alone = sum(float(x.double().sum()) for x in logs)
+            if not self.close(among, alone):
                 return (
                     f"the same draw has the log weight {among:.6g} among others, {alone:.6g} "
                     "alone, so that draws are mixed somewhere in the model or the guide"
                 )
-        self._elbo = elbo
+        self.elbo = elbo
         return ""
 
-    def _again(self, particle: Particle, plate: int, i: int) -> float:
-        """The log weight of one draw of many, computed by itself."""
-        given: Any = PyroTrace()
-        for name, node in self._first.nodes.items():
-            if node["type"] == "sample" and not node["is_observed"] and not is_delta(node["fn"]):
-                value = particle.traces.guide.nodes[name]["value"]
-                place = value.dim() - node["fn"].event_dim - plate
-                if place >= 0 and value.shape[place] == _TRIED:
-                    value = value.select(place, i)
-                given.nodes[name] = {**node, "value": value.reshape(node["value"].shape)}
-        traces = self._traces(self._elbo, poutine.replay(self.run.guide, trace=given))
-        logs = log_weight(traces, self._elbo, self.run.guide)
-        return sum(float(x.double().sum()) for x in logs)
+    @staticmethod
+    def close(a: float, b: float) -> bool:
+        """Whether two log weights are equal up to rounding."""
+        return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-3) or (math.isnan(a) and math.isnan(b))
 
 
 def _is_discrete(distribution: Any) -> bool:
@@ -254,8 +265,28 @@ def _is_discrete(distribution: Any) -> bool:
         return False
 
 
-def _close(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-3) or (math.isnan(a) and math.isnan(b))
+def _owners(plan: Plan) -> dict[str, str]:
+    """Site -> the latent whose KL its term belongs to: its own, or the only one of its group."""
+    members: dict[str, list[str]] = {}
+    for name in plan.decisions:
+        members.setdefault(plan.groups[name], []).append(name)
+    owners = {name: name for name in plan.decisions}
+    for name in plan.auxiliary:
+        latents = members.get(plan.groups[name], [])
+        if len(latents) == 1:
+            owners[name] = latents[0]
+    return owners
+
+
+def _nesting(traces: Traces) -> int:
+    frames = [
+        frame
+        for trace in traces
+        for node in trace.nodes.values()
+        if node["type"] == "sample"
+        for frame in node["cond_indep_stack"]
+    ]
+    return max((-frame.dim for frame in frames if frame.vectorized), default=0)
 
 
 def _numbers(traces: Traces) -> int:

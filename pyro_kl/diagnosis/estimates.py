@@ -30,6 +30,8 @@ from . import pareto
 SMOOTHED_FROM = 0.3
 #: A guide's log density is not that of its draws if c is so many standard errors from zero.
 _DISAGREES = 5.0
+#: Differences are more than rounding errors if their sd is so many times as large.
+_ABOVE_ROUNDING = 100.0
 #: The parts of the draws for the bound that holds for any tail.
 _PARTS = 20
 #: The probability with which each of the two numbers in that bound is wrong, and its quantile.
@@ -110,9 +112,13 @@ def estimate(
         log_evidence = _with_tail_mean(logs, smoothed)
 
     differences = drawn.weights - terms
-    wrong = wrong or _disagreement(differences, rounding * float(terms.abs().mean()))
+    noise = rounding * float(terms.abs().mean())
+    wrong = wrong or _disagreement(differences, noise)
     doubt = wrong or doubt
-    controls = [_of_guide(differences, more)]
+    controls = []
+    # rounding errors have a mean that is not zero
+    if float(differences.std()) > _ABOVE_ROUNDING * noise:
+        controls.append(_of_guide(differences, more))
     if more:
         controls += _mixture_controls(against_guide, mixture, count)
     elbo, elbo_left = _controlled(_of_guide(terms, more), controls, count)

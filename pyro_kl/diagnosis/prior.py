@@ -53,8 +53,8 @@ def prior(draws: Draws, bins: Bins | None) -> tuple[Tensor, Tensor]:
 def _traces(draws: Draws) -> Iterator[tuple[int, list[Any]]]:
     """The latents' sites in runs of the model, with the number of draws in each."""
     run, size, runs = draws.run, 1, _ONE_BY_ONE
-    if draws.at_once > 1:
-        size = min(_MANY, draws.at_once)
+    if draws.plated:
+        size = min(_MANY, draws.most)
         runs = math.ceil(_MANY / size)
     for _ in range(runs):
         trace = poutine.trace(draws.many(run.model, size)).get_trace(*run.args, **run.kwargs)

@@ -25,6 +25,7 @@ from models import eight_schools
 from pyro_kl.diagnosis import draws
 
 X = torch.tensor(2.0, dtype=torch.float64)
+AUXILIARY = {"is_auxiliary": True}
 
 
 def number(x):
@@ -295,9 +296,6 @@ def rotated(sign=1.0, scale=1.0):
     return guide
 
 
-AUXILIARY = {"is_auxiliary": True}
-
-
 def dirichlet_model():
     pyro.sample("p", dist.Dirichlet(torch.ones(3).double()))
     shifted_model()
@@ -413,22 +411,50 @@ def vector_guide():
     pyro.sample("z", dist.Normal(torch.full((2,), 0.3), 0.7).to_event(1))
 
 
-@pytest.mark.parametrize(
-    ("model", "guide", "why"),
-    [
-        (mixing, vector_guide, "draws are mixed somewhere"),
-        (branching, guide_of(dist.Normal(0.5, 0.8)), "RuntimeError for several at once"),
-    ],
-)
-def test_a_model_that_makes_one_draw_at_a_time(model, guide, why):
-    with pytest.warns(UserWarning, match=why):
-        found = pyro_kl.diagnose(model, guide, num_samples=300)
+def test_a_model_that_makes_one_draw_at_a_time():
+    guide = guide_of(dist.Normal(0.5, 0.8))
+    with pytest.warns(UserWarning, match="RuntimeError for several at once"):
+        found = pyro_kl.diagnose(branching, guide, num_samples=300)
     assert len(found.sites) == 1
-    alone = pyro_kl.diagnose(model, guide, num_samples=300, vectorize=False)
+    alone = pyro_kl.diagnose(branching, guide, num_samples=300, vectorize=False)
     root = math.hypot(*(float(x.elbo.standard_error) for x in (found, alone)))
     assert abs(float(found.elbo) - float(alone.elbo)) < 4 * root
     with pytest.raises(ValueError, match="vectorize=True: "):
-        pyro_kl.diagnose(model, guide, num_samples=300, vectorize=True)
+        pyro_kl.diagnose(branching, guide, num_samples=300, vectorize=True)
+
+
+def by_matrices():
+    """The product has another meaning where w has draws on its left."""
+    w = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with pyro.plate("rows", 1):
+        pyro.sample("x", dist.Normal(torch.ones(1, 2) @ w, 1.0), obs=torch.ones(1))
+
+
+def with_a_jacobian():
+    u = pyro.sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1), infer=AUXILIARY)
+    z = 0.3 + 0.7 * u
+    pyro.sample("z", dist.Delta(z, log_density=torch.tensor(-2 * math.log(0.7)), event_dim=1))
+
+
+@pytest.mark.parametrize("guide", [vector_guide, with_a_jacobian])
+@pytest.mark.parametrize("model", [mixing, by_matrices])
+def test_a_model_that_makes_many_draws_by_vmap(model, guide):
+    """No warning, and the number of draws shows that they are not made one by one."""
+    found = pyro_kl.diagnose(model, guide, num_samples=20_000)
+    posterior = dist.MultivariateNormal(
+        torch.full((2,), 1 / 3.0), precision_matrix=torch.eye(2) + 1.0
+    )
+    exact = kl_divergence(
+        dist.MultivariateNormal(torch.full((2,), 0.3), 0.49 * torch.eye(2)), posterior
+    )
+    assert abs(z_score(found.kl_posterior, exact)) < 4
+    assert abs(z_score(found.log_evidence, dist.Normal(0.0, 3**0.5).log_prob(number(1.0)))) < 4
+    prior_kl = 2 * kl_divergence(dist.Normal(0.3, 0.7), dist.Normal(0.0, 1.0))
+    assert abs(z_score(found["z"].prior_kl, prior_kl)) < 4 or float(
+        found["z"].prior_kl
+    ) == pytest.approx(float(prior_kl))
+    off = (found["z"].mean - 1 / 3) / found["z"].mean_error
+    assert float(off.abs().max()) < 4
 
 
 def test_a_guide_that_runs_the_model_makes_one_draw_at_a_time():
