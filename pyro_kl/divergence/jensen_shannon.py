@@ -30,6 +30,8 @@ from .sampled import sampled_jensen_shannon
 
 #: How far off 1 rounding takes the integral of a density, as that in log gamma of large numbers.
 _FACTOR = 1e-9
+#: An absolute error that suffices where the integrand has a sign.
+_FLOOR = 1e-13
 
 
 def jensen_shannon(
@@ -147,14 +149,33 @@ def _half(p: Distribution, q: Distribution) -> Found:
         return [jensen_shannon_share(log_p, log_q), torch.exp(log_p)]
 
     kinks, peaks = densities.kinks(), [densities.peak(densities.log_p)]
-    half = integrated(terms, peaks, kinks, edges=densities.edges())
+    edges = densities.edges()
+    half = integrated(terms, peaks, kinks, edges=edges)
     value, error = half.value[0], half.error[0]
     # a density that is off by a factor is so everywhere; mass that is left out costs log 2 at most
     off = (half.value[1].detach() - 1).abs()
     error = error + off * torch.where(off > _FACTOR, math.log(2), value.detach())
+    if value.requires_grad and edges and densities.has_infinite_edges():
+        # fixed places do not follow such an end of q's: the slope is that on q's line
+        moving = _over_the_other(p, q)
+        value = value.detach() + moving - moving.detach()
     value = torch.where(densities.unknown, math.nan, value)
     checked(f"Jensen-Shannon({describe(p)} || {describe(q)})", densities, value, error)
     return Found(value, "quadrature", "log densities over both supports", error, half.nodes)
+
+
+def _over_the_other(p: Distribution, q: Distribution) -> Tensor:
+    """The same over q's line: the function of the log ratio is log 2 where q has no mass."""
+    densities = two_densities(q, p)
+    assert densities is not None
+
+    def terms(y: Tensor) -> list[Tensor]:
+        log_q, log_p, _ = densities(y)
+        return [jensen_shannon_share(log_p, log_q) - math.log(2) * torch.exp(log_p)]
+
+    peaks = [densities.peak(log) for log in (densities.log_p, densities.log_q)]
+    found = integrated(terms, peaks, densities.kinks(), _FLOOR, densities.edges())
+    return math.log(2) + found.value[0]
 
 
 def jeffreys(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Estimate:

@@ -167,6 +167,11 @@ class TwoDensities:
         points = [in_float64(x).expand(self.shape) for x in self._line.breakpoints()]
         return [self._mass.place(x, *self._own).expand(self.shape) for x in points]
 
+    def has_infinite_edges(self) -> bool:
+        """Whether q's density is infinite at an end inside of p's support."""
+        pairs = zip(self._ends_differ, self._other.tails or (), strict=False)
+        return any(bool((differs & torch.as_tensor(x.index < 1.0)).any()) for differs, x in pairs)
+
     def edges(self) -> list[Tensor]:
         """The places of q's ends inside of p's support, with a graph where q's density jumps."""
         found = []
@@ -178,6 +183,8 @@ class TwoDensities:
             end = torch.as_tensor(x, dtype=torch.float64).expand(self.shape)
             known = self._mass.place(preimage_of(self._maps, end), *self._own).detach()
             known = known.isfinite() & differs
+            if not bool(known.any()):
+                continue
             middle = image_of(self._maps, self._mass.at(self._safe, *self._own)).x.detach()
             safe = torch.where(known, end, middle)
             place = self._mass.place(preimage_of(self._maps, safe), *self._own)

@@ -172,6 +172,16 @@ def test_derivatives_where_a_density_has_a_root_at_its_end(divergence, member, q
     assert float(found) == pytest.approx(slope, rel=5e-5)
 
 
+@pytest.mark.parametrize("ends", [(0.4, 4.0), (0.4, 0.4), (1.0, 1.0), (1.5, 4.0)])
+def test_derivatives_of_shannon_by_an_end_inside_of_the_other_support(ends):
+    def divergence(loc, scale):
+        p = AffineBeta(number(ends[0]), number(ends[1]), loc, scale)
+        return pyro_kl.jensen_shannon(p, of(Gamma, 2.0, 1.0)).value
+
+    values = [number(x).requires_grad_() for x in (-1.0, 4.0)]
+    assert torch.autograd.gradcheck(divergence, values, eps=1e-5, rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize("scale", [4.0, 4.00001, 4.1])
 def test_an_end_where_a_density_is_infinite_inside_of_the_other_support(scale):
     p = of(Gamma, 0.3, 5.0)
