@@ -30,6 +30,7 @@ from .sampled import sampled_jensen_shannon
 
 #: How far off 1 rounding takes the integral of a density, as that in log gamma of large numbers.
 _FACTOR = 1e-9
+_SOURCE = "log densities over both supports"
 #: An absolute error that suffices where the integrand has a sign.
 _FLOOR = 1e-13
 
@@ -136,11 +137,13 @@ def _half(p: Distribution, q: Distribution) -> Found:
     densities = two_densities(p, q)
     if densities is None:
         raise not_on_line("Jensen-Shannon", p, q)
-    known = ~densities.unknown
+    known = ~densities.unknown & ~densities.apart
+    elsewhere = torch.where(densities.unknown, math.nan, math.log(2)).to(torch.float64)
+    if not bool(known.any()):
+        return Found(elsewhere, "quadrature", _SOURCE, torch.zeros_like(elsewhere))
     groups = [known & densities.inside, known & ~densities.inside]
     if not any(bool(group.all()) for group in groups):
-        missing = torch.full(densities.shape, math.nan, dtype=torch.float64)
-        found = in_groups(p, q, groups, missing, _half)
+        found = in_groups(p, q, groups, elsewhere, _half)
         if found is not None:
             return found
 
@@ -155,13 +158,13 @@ def _half(p: Distribution, q: Distribution) -> Found:
     # a density that is off by a factor is so everywhere; mass that is left out costs log 2 at most
     off = (half.value[1].detach() - 1).abs()
     error = error + off * torch.where(off > _FACTOR, math.log(2), value.detach())
-    if value.requires_grad and edges and densities.has_infinite_edges():
+    if value.requires_grad and edges and bool(densities.infinite_at_ends()[1].any()):
         # fixed places do not follow such an end of q's: the slope is that on q's line
         moving = _over_the_other(p, q)
         value = value.detach() + moving - moving.detach()
-    value = torch.where(densities.unknown, math.nan, value)
+    value = torch.where(known, value, elsewhere)
     checked(f"Jensen-Shannon({describe(p)} || {describe(q)})", densities, value, error)
-    return Found(value, "quadrature", "log densities over both supports", error, half.nodes)
+    return Found(value, "quadrature", _SOURCE, error, half.nodes)
 
 
 def _over_the_other(p: Distribution, q: Distribution) -> Tensor:

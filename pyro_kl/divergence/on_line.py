@@ -20,7 +20,7 @@ from ..registry.shapes import broadcast_batch
 from ..registry.tensors import is_foreign
 from ..registry.user_classes import check_pointwise
 from ..registry.warnings import warn_once
-from ..wrappers.transformed.distribution_line import Tail
+from ..wrappers.transformed.distribution_line import Tail, Tails
 from ..wrappers.transformed.finiteness_of_powers import Verdict, powers_are_finite
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
@@ -91,7 +91,7 @@ class TwoDensities:
         self.inside = (low >= q_low) & (high <= q_high)
         self.around = (low <= q_low) & (high >= q_high)
         self._all_inside = bool(self.inside.all())
-        self._q_ends = q_low, q_high
+        self._p_ends, self._q_ends = (low, high), (q_low, q_high)
         self._ends_differ = low != q_low, high != q_high
         left, right = torch.maximum(low, q_low), torch.minimum(high, q_high)
         self.apart = left >= right
@@ -167,10 +167,19 @@ class TwoDensities:
         points = [in_float64(x).expand(self.shape) for x in self._line.breakpoints()]
         return [self._mass.place(x, *self._own).expand(self.shape) for x in points]
 
-    def has_infinite_edges(self) -> bool:
-        """Whether q's density is infinite at an end inside of p's support."""
-        pairs = zip(self._ends_differ, self._other.tails or (), strict=False)
-        return any(bool((differs & torch.as_tensor(x.index < 1.0)).any()) for differs, x in pairs)
+    def infinite_at_ends(self) -> tuple[Tensor, Tensor]:
+        """Where p's density is infinite at an end inside of q's support, and q's in p's."""
+        p, q = self._p_ends, self._q_ends
+        own = None if self._maps else self._line.tails
+        return self._is_infinite(own, p, q), self._is_infinite(self._other.tails, q, p)
+
+    def _is_infinite(
+        self, tails: Tails | None, ends: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        if tails is None:
+            return torch.zeros_like(self.apart)
+        low, high = (torch.as_tensor(tail.index < 1.0) for tail in tails)
+        return (low & (ends[0] > others[0])) | (high & (ends[1] < others[1]))
 
     def edges(self) -> list[Tensor]:
         """The places of q's ends inside of p's support, with a graph where q's density jumps."""

@@ -77,14 +77,16 @@ def renyi_by_integral(
 def _is_exchanged(densities: TwoDensities, alpha: float, on_circle: bool) -> Tensor:
     """The rows that are integrated on q's line: (1 - a) D(p, q, a) = a D(q, p, 1 - a).
 
-    These are the rows where q's support is inside of p's. Where no support is inside of the other,
-    or both are equal, it depends on the order: the terms keep their digits from 1/2 on.
+    These are the rows where q's support is inside of p's. Where both are equal it depends on the
+    order: the terms keep their digits from 1/2 on. Where no support is inside of the other, it is
+    the line of the density that is infinite at an end, or else depends on the order, too.
     """
-    exchanged = densities.around & ~densities.inside
-    # the density of angles is that of one turn on the line of these angles only
-    if alpha < 0.5 and not on_circle:
-        exchanged = exchanged | ~densities.inside | densities.same_support
-    return exchanged
+    around, inside = densities.around & ~densities.inside, densities.inside
+    if on_circle:  # the density of angles is that of one turn on the line of these angles only
+        return around
+    own, other = densities.infinite_at_ends()
+    crossing = ~inside & ~densities.around & (~own if alpha < 0.5 else other & ~own)
+    return around | crossing | (densities.same_support & torch.tensor(alpha < 0.5))
 
 
 def _integral(densities: TwoDensities, alpha: float) -> tuple[Tensor, Tensor, int]:

@@ -195,6 +195,19 @@ def test_an_end_where_a_density_is_infinite_inside_of_the_other_support(scale):
         assert float(pyro_kl.renyi(p, q, alpha)) == pytest.approx(float(value), rel=2e-5)
 
 
+def test_derivatives_where_a_density_is_infinite_at_its_end_or_there_is_nothing():
+    def divergence(loc, concentration):
+        q = AffineBeta(number(1.5), number(4.0), loc, number(4.1))
+        return pyro_kl.renyi(Gamma(concentration, number(5.0)), q, 0.3).value
+
+    values = [number(x).requires_grad_() for x in (-1.0, 0.3)]
+    assert torch.autograd.gradcheck(divergence, values, eps=1e-5, rtol=1e-5)
+    low = number(2.0).requires_grad_()
+    found = pyro_kl.jensen_shannon(of(Beta, 2.0, 3.0), Pareto(low, number(1.0)))
+    assert float(found) == pytest.approx(math.log(2), rel=1e-15)
+    assert not found.value.requires_grad
+
+
 def test_empty_batches():
     p = Cauchy(torch.zeros(0, dtype=torch.float64), torch.ones(0, dtype=torch.float64))
     q = of(Laplace, 0.0, 1.0)
