@@ -56,6 +56,7 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 reference: $(VENV)/.test  ## compute the reference values that are missing
 	$(BIN)/python -m tests.conformance.reference --missing
 	$(BIN)/python -m tests.conformance.reference.quadrature_values
+	$(BIN)/python -m tests.conformance.reference.divergence_values
 
 site: export OMP_NUM_THREADS = $(THREADS)
 site: $(VENV)/.docs  ## the documentation, in build/site; ONLY=tutorials/vae makes one page

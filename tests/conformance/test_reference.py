@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from .cases import FAMILIES
-from .reference import load, quadrature_values
+from .cases import FAMILIES, VALUES
+from .reference import divergence_values, load, quadrature_values
 from .reference.extended_precision.functions import (
     LD,
     gauss_legendre,
@@ -121,3 +121,20 @@ def test_random_distributions_can_be_drawn_again_and_are_finite():
     first, second = ([*random_pairs(p, q, 4, finite=3)] for _ in range(2))
     assert [row[:2] for row in first] == [row[:2] for row in second]
     assert sum(bool(np.isfinite(right.kl)) for *_, right in first) >= 3
+
+
+def test_divergences_enclose_the_kl():
+    """Orders 1 - 1e-6 and 1 + 1e-6 are on both sides of the stored KL, which is made elsewhere."""
+    seen = 0
+    for name, rows in divergence_values.load().items():
+        known = {(str(x["p"]), str(x["q"])): float(x["kl"]) for x in VALUES.get(name, ())}
+        for row in rows:
+            kl = known.get((str(row["p"]), str(row.get("q"))))
+            if kl is None or None in row["renyi"]:
+                continue
+            below, above = (float(row["renyi"][i]) for i in (3, 4))
+            slack = (row["error"] + 1e-15) * max(kl, 1e-3)
+            assert below <= kl + slack, (name, row)
+            assert kl <= above + slack, (name, row)
+            seen += math.isfinite(kl)
+    assert seen > 700

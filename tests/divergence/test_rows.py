@@ -36,6 +36,10 @@ DIVERGENCES = {
 }
 
 
+#: Classes whose constructor refuses an empty batch.
+NEVER_EMPTY = {"AffineBeta"}
+
+
 def some_pairs(one_in, of_those):
     """One pair in `one_in` for `make sweep`, and one in `of_those` of them for `make test`."""
     found = []
@@ -125,6 +129,16 @@ def test_a_row_that_is_nan_leaves_the_others_as_they_are(p, q):
         for x, y in zip(found, slopes, strict=True):
             if x is not None:
                 assert torch.allclose(x[[0, 2]], y[[0, 2]], 1e-6, 1e-9), (name, x, y)
+
+
+@some_pairs(48, 8)
+def test_no_rows(p, q):
+    """An empty batch has an empty answer."""
+    (p, a), (q, b) = drawn(p, q)
+    if not NEVER_EMPTY & {p.name, q.name}:
+        nothing = [make(f, {k: x[:0] for k, x in y.items()}) for f, y in ((p, a), (q, b))]
+        for name, divergence in DIVERGENCES.items():
+            assert divergence(*nothing).value.shape == (0,), name
 
 
 @some_pairs(24, 12)

@@ -1,4 +1,4 @@
-"""The divergences next to the KL of structured pairs, at their cases: bounds, order, samples."""
+"""The divergences next to the KL of structured pairs, at their cases: bounds, order, marginals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Beta, Binomial, Dirichlet, Multinomial, MultivariateNormal
 
 import pyro_kl
 
@@ -77,3 +78,40 @@ def test_inequalities(duo, case):
             hellinger = -math.expm1(-float(half) / 2)  # its square
             slack = told(shannon) + told(half)
             assert hellinger / 2 - slack <= float(shannon) <= 2 * LOG_2 * hellinger + slack
+
+
+# --- marginals -----------------------------------------------------------------------------------
+
+
+def normal(loc, factor):
+    covariance = factor @ factor.mT + torch.eye(len(loc))
+    whole = MultivariateNormal(loc, covariance)
+    return whole, MultivariateNormal(loc[:2], covariance[:2, :2])
+
+
+def dirichlet(a):
+    return Dirichlet(a), Beta(a[0], a[1:].sum())
+
+
+def multinomial(weights):
+    return Multinomial(5, weights), Binomial(5, weights[0] / weights.sum())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: normal(torch.randn(4), torch.randn(4, 4)),
+        lambda: dirichlet(0.3 + 3 * torch.rand(4)),
+        lambda: multinomial(0.1 + torch.rand(4)),
+    ],
+    ids=["MultivariateNormal", "Dirichlet", "Multinomial"],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_marginal_is_no_further_apart(draw, seed):
+    """Part of a vector, or one count of several: data processing."""
+    torch.manual_seed(seed)
+    (p, p_part), (q, q_part) = draw(), draw()
+    for order in (0.3, 0.8, 1.3):
+        assert at_most(pyro_kl.renyi(p_part, q_part, order), pyro_kl.renyi(p, q, order))
+    parts, whole = (answer(pyro_kl.jensen_shannon, *x) for x in ((p_part, q_part), (p, q)))
+    assert at_most(parts, whole)

@@ -25,12 +25,13 @@ from .extended_precision import divergences as integrals
 from .extended_precision.densities import CONTINUOUS
 from .multiprecision import divergence_sums as sums
 from .multiprecision.densities import DENSITIES
-from .multiprecision.integrate import Member
 
 PATH = Path(__file__).with_name("divergence_values.json")
 ORDERS = (0.1, 0.5, 0.9, 1 - 1e-6, 1 + 1e-6, 2.0, 5.0)
 #: Pairs of examples for each pair of families.
 ROWS = 2
+#: So many pairs of examples are tried for one with finite divergences.
+TRIES = 3
 #: A value whose relative error is above this is left out.
 GOOD = 1e-11
 
@@ -70,7 +71,7 @@ def questions(p: Family, a: Any, q: Family, b: Any) -> list[Callable[[], Answer]
             *(lambda o=o: integrals.renyi(p.name, a, q.name, b, o) for o in ORDERS),
             lambda: integrals.jensen_shannon(p.name, a, q.name, b),
         ]
-    both = Member(p, a), Member(q, b)
+    both = sums.Counts(p, a), sums.Counts(q, b)
     return [
         *(lambda o=o: (float(sums.renyi(*both, o)), 0.0) for o in ORDERS),
         lambda: (float(sums.jensen_shannon(*both)), 0.0),
@@ -81,7 +82,7 @@ def entropy(p: Family, a: Any) -> Answer:
     """The entropy and its error."""
     if p.name in CONTINUOUS:
         return integrals.entropy(p.name, a)
-    return float(sums.entropy(Member(p, a))), 0.0
+    return float(sums.entropy(sums.Counts(p, a))), 0.0
 
 
 def cells(p: Family, q: Family) -> list[tuple[Any, Any]]:
@@ -101,7 +102,8 @@ def rows(p: Family, q: Family) -> list[Row]:
     for a, b in cells(p, q):
         found = [question() for question in questions(p, a, q, b)]
         order.append((a, b, found))
-        if len(order) >= ROWS and any(_finite(x[2]) == len(ORDERS) + 1 for x in order):
+        found_one = any(_finite(x[2]) == len(ORDERS) + 1 for x in order)
+        if len(order) == TRIES or (len(order) >= ROWS and found_one):
             break
     order.sort(key=lambda cell: -_finite(cell[2]))
     return [_row(*cell) for cell in order[:ROWS]]
@@ -132,38 +134,48 @@ def _stored(value: float, error: float) -> float | str | None:
     return value if abs(value) > error else 0.0
 
 
+def entropies(p: Family) -> list[Row]:
+    """Those of all examples."""
+    found = [(a, entropy(p, a)) for a in p.examples]
+    return [
+        {"p": dict(a), "entropy": _stored(*x), "error": float(f"{_relative(x):.1e}")}
+        for a, x in found
+    ]
+
+
 def main() -> int:
-    """Compute all rows, or with arguments those of these families; write after each pair."""
+    """Compute what is missing or of other examples; all of the families that are arguments."""
     only = {*sys.argv[1:]}
     before = load() if PATH.exists() else {}
-    table: dict[str, list[Row]] = {}
-    for p in families():
-        if p.name in DENSITIES:
-            found = [(a, entropy(p, a)) for a in p.examples]
-            table[p.name] = [
-                {
-                    "p": dict(a),
-                    "entropy": _stored(*answer),
-                    "error": float(f"{_relative(answer):.1e}"),
-                }
-                for a, answer in found
-            ]
-    for p, q in pairs():
-        name = f"{p.name} || {q.name}"
-        stale = not only or {p.name, q.name} & only or name not in before
-        table[name] = rows(p, q) if stale else before[name]
-    lines = (
-        f"  {json.dumps(name)}: [\n"
-        + ",\n".join(f"    {json.dumps(row)}" for row in found)
-        + "\n  ]"
-        for name, found in table.items()
-    )
-    PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    left_out = sum(
-        None in (*row.get("renyi", ()), *row.values()) for x in table.values() for row in x
-    )
-    print(f"{len(table)} entries, {sum(map(len, table.values()))} rows, {left_out} not complete")
+    jobs = {p.name: (p,) for p in families() if p.name in DENSITIES}
+    jobs |= {f"{p.name} || {q.name}": (p, q) for p, q in pairs()}
+    table = {name: before[name] for name in jobs if name in before}
+    for name, of in jobs.items():
+        if {family.name for family in of} & only or not _is_current(table.get(name), of):
+            table[name] = entropies(*of) if len(of) == 1 else rows(*of)
+            _write({name: table[name] for name in jobs if name in table})
+    print(f"{len(table)} entries, {sum(map(len, table.values()))} rows")
     return 0
+
+
+def _is_current(found: list[Row] | None, of: tuple[Family, ...]) -> bool:
+    """Whether the rows are of examples that the families have today."""
+    return found is not None and all(
+        row[side] in map(dict, family.examples)
+        for row in found
+        for side, family in zip("pq", of, strict=False)
+    )
+
+
+def _write(table: dict[str, list[Row]]) -> None:
+    """One line for each row; an interruption leaves the file before or the one after."""
+    parts = []
+    for name, found in table.items():
+        lines = ",\n".join(f"    {json.dumps(row)}" for row in found)
+        parts.append(f"  {json.dumps(name)}: [\n{lines}\n  ]")
+    unfinished = PATH.with_suffix(".unfinished")
+    unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    unfinished.replace(PATH)
 
 
 if __name__ == "__main__":

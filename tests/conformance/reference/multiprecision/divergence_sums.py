@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from mpmath import mp, mpf
 
-from .integrate import WORKING_DIGITS, Member
+from pyro_kl import Family
+
+from .integrate import WORKING_DIGITS, Member, Parameters
 
 #: A sum ends where a geometric series from here on is so small.
 _NOTHING = mpf(10) ** -45
 #: Atoms from which on a term that does not fall never will.
 _FAR = 20_000
 
-Masses = tuple[Any, Any]
+
+class Counts(Member):
+    """A member of a family of counts, whose masses are computed once."""
+
+    def __init__(self, family: Family, example: Parameters) -> None:
+        super().__init__(family, example)
+        self.log_mass = cache(self.log_density)
 
 
-def _sum(p: Member, q: Member, term: Callable[[Any, Any], Any]) -> Any:
+def _sum(p: Counts, q: Counts, term: Callable[[Any, Any], Any]) -> Any:
     """The sum of a function of both log masses over the atoms, until nothing is left; or inf."""
     total, before, k = mpf(0), mpf(0), 0
     last = max(float(p.high), float(q.high))
     while k <= last:
-        now = term(p.log_density(k), q.log_density(k))
+        now = term(p.log_mass(k), q.log_mass(k))
         total += now
         if now == mp.inf:
             return mp.inf
@@ -38,7 +47,7 @@ def _sum(p: Member, q: Member, term: Callable[[Any, Any], Any]) -> Any:
     return total
 
 
-def renyi(p: Member, q: Member, alpha: float) -> Any:
+def renyi(p: Counts, q: Counts, alpha: float) -> Any:
     """Renyi's divergence of order alpha."""
     with mp.workdps(WORKING_DIGITS):
         a = mpf(alpha)
@@ -56,7 +65,7 @@ def renyi(p: Member, q: Member, alpha: float) -> Any:
         return mp.log(total) / (a - 1)
 
 
-def jensen_shannon(p: Member, q: Member) -> Any:
+def jensen_shannon(p: Counts, q: Counts) -> Any:
     """Jensen and Shannon's divergence."""
     with mp.workdps(WORKING_DIGITS):
 
@@ -68,7 +77,7 @@ def jensen_shannon(p: Member, q: Member) -> Any:
         return _sum(p, q, term)
 
 
-def entropy(p: Member) -> Any:
+def entropy(p: Counts) -> Any:
     """The entropy."""
     with mp.workdps(WORKING_DIGITS):
         return _sum(p, p, lambda log_p, _: -mp.exp(log_p) * log_p if mp.isfinite(log_p) else 0)
