@@ -173,7 +173,7 @@ def _log_ratio(
     Also returns which samples were rounded to an end of p's support.
     """
     (p, p_mask), (q, q_mask) = unmasked(p), unmasked(q)
-    expanded = _expanded(p, shape)
+    expanded = expanded_to(p, shape)
     x, at_end = draw(expanded, n)
     log_p = log_density(expanded, x, lambda distribution, x: distribution.log_prob(x))
     log_ratio = log_p - log_density(q, x, log_prob_anywhere)
@@ -184,7 +184,7 @@ def _log_ratio(
     return torch.where(counts, log_ratio, 0.0), None if at_end is None else at_end & counts
 
 
-def _expanded(p: Distribution, shape: torch.Size) -> Distribution:
+def expanded_to(p: Distribution, shape: torch.Size) -> Distribution:
     """p in a larger batch, also where its class has no `expand`."""
     if p.batch_shape == shape:
         return p

@@ -14,7 +14,7 @@ from ..registry.shapes import broadcast_batch
 from ..wrappers.log_prob import log_prob_anywhere
 from .draws import draw, log_density
 from .estimate import Estimate
-from .monte_carlo import monte_carlo, randomness, terms_at_samples
+from .monte_carlo import expanded_to, monte_carlo, randomness, terms_at_samples
 from .standard_error import Terms, estimate_of
 
 
@@ -103,7 +103,7 @@ def sampled_cross_entropy(
     """The mean of -log q at samples of p; for q = p, the entropy."""
     shape = broadcast_batch(p, q)
     with torch.no_grad(), randomness(generator):
-        x, at_end = draw(p.expand(shape), num_samples)
+        x, at_end = draw(expanded_to(p, shape), num_samples)
         terms = Terms.of(-log_density(q, x, log_prob_anywhere), at_end)
         one = torch.ones_like(terms.mean)
     reason = f"{num_samples:,} samples of p"

@@ -1,10 +1,6 @@
-"""Divergences next to the KL, against references, and the inequalities between them."""
+"""Divergences next to the KL at six pairs, against 34 digits; lines that overflow."""
 
 from __future__ import annotations
-
-import itertools
-import math
-import zlib
 
 import pytest
 import torch
@@ -24,13 +20,8 @@ from torch.distributions import (
 )
 
 import pyro_kl
-from pyro_kl.registry.family import end_at
-from pyro_kl.registry.register import families
-
-from ..conformance.reference.extended_precision import divergences as independent
 
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-LOG_2 = math.log(2)
 
 
 def number(x):
@@ -146,51 +137,6 @@ def test_references(p, q, values, js):
     assert float(pyro_kl.jensen_shannon(q, p)) == pytest.approx(js, rel=1e-13)
 
 
-# --- every pair of families on a line, against extended precision --------------------------------
-
-ON_LINE = [f for f in families() if f.line is not None]
-
-
-def some_pairs(one_in):
-    found = []
-    for p, q in itertools.product(ON_LINE, repeat=2):
-        on_circle = "VonMises" in {p.name, q.name} and p is not q
-        if zlib.crc32(f"{p.name} {q.name}".encode()) % one_in == 0 and not on_circle:
-            found.append((p, q))
-    return found
-
-
-def ends(family, example):
-    given = {name: number(x) for name, x in example.items()}
-    support = family.support.low, family.support.high
-    return [float(torch.as_tensor(end_at(end, given))) for end in support]
-
-
-@pytest.mark.parametrize(("p", "q"), some_pairs(24), ids=lambda family: family.name)
-def test_extended_precision(p, q):
-    a, b = p.examples[0], q.examples[1]
-    mine, theirs = ends(p, a), ends(q, b)
-    inside = mine[0] >= theirs[0] and mine[1] <= theirs[1]
-    around = mine[0] <= theirs[0] and mine[1] >= theirs[1]
-    for alpha in (0.1, 0.5, 0.9, 1 - 1e-6, 1 + 1e-6, 2.0, 5.0):
-        if inside:
-            expected, off = independent.renyi(p.name, a, q.name, b, alpha)
-        elif around and alpha < 1:
-            expected, off = independent.renyi(q.name, b, p.name, a, 1 - alpha)
-            expected, off = (x * alpha / (1 - alpha) for x in (expected, off))
-        else:
-            continue
-        if not off < 1e-8 * max(abs(expected), 1e-3):
-            continue
-        found = pyro_kl.renyi(p.make(a), q.make(b), alpha)
-        told = 0.0 if found.error is None else float(found.error)
-        assert float(found) == pytest.approx(expected, rel=1e-9, abs=told + off), alpha
-    if mine == theirs:
-        expected, off = independent.jensen_shannon(p.name, a, q.name, b)
-        found = pyro_kl.jensen_shannon(p.make(a), q.make(b))
-        assert float(found) == pytest.approx(expected, rel=1e-9, abs=float(found.error) + off)
-
-
 def test_lines_that_overflow():
     """Far out on the line of a Pareto, x overflows before its density is nothing."""
     p = GeneralizedPareto(number(1.0), number(2.0), number(0.0))
@@ -202,15 +148,3 @@ def test_lines_that_overflow():
     assert abs(float(found) - 706.379328097893) < float(found.error) * 1.01
     far = pyro_kl.renyi(HalfNormal(number(15.0)), Exponential(number(8.0)), 5.0)
     assert float(far) == pytest.approx(5754.958823960658, rel=1e-12)
-
-
-@pytest.mark.parametrize(("p", "q"), some_pairs(12), ids=lambda family: family.name)
-def test_inequalities(p, q):
-    p, q = p.make(p.examples[1]), q.make(q.examples[0])
-    orders = (0.1, 0.5, 0.9, 1.0, 2.0, 5.0)
-    values = [float(pyro_kl.renyi(p, q, alpha)) for alpha in orders]
-    for low, high in itertools.pairwise(values):
-        assert low <= high * (1 + 1e-6) + 1e-12
-    shannon = float(pyro_kl.jensen_shannon(p, q))
-    assert 0 <= shannon <= LOG_2 + 1e-12
-    assert shannon <= float(pyro_kl.jeffreys(p, q)) / 4 + 1e-12
