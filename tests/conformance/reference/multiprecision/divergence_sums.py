@@ -47,6 +47,15 @@ def _sum(p: Counts, q: Counts, term: Callable[[Any, Any], Any]) -> Any:
     return total
 
 
+def _falls_like_poisson(p: Counts) -> bool:
+    """Whether log p falls faster than any multiple of k."""
+    if p.bounded:
+        return True
+    k = 1_000_000
+    near, far = p.log_density(k), p.log_density(2 * k)
+    return far == -mp.inf or far - 2 * near < -k / 2
+
+
 def renyi(p: Counts, q: Counts, alpha: float) -> Any:
     """Renyi's divergence of order alpha."""
     with mp.workdps(WORKING_DIGITS):
@@ -59,6 +68,8 @@ def renyi(p: Counts, q: Counts, alpha: float) -> Any:
                 return mp.inf if a > 1 else mpf(0)
             return mp.exp(a * log_p + (1 - a) * log_q)
 
+        if a > 1 and _falls_like_poisson(q) and not _falls_like_poisson(p):
+            return mp.inf  # from atoms on that no sum comes to, if a is next to 1
         total = _sum(p, q, power)
         if total in (0, mp.inf):
             return mp.inf
