@@ -32,8 +32,9 @@ from .at_points import entropy_at_points
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
+from .line_checks import checked, of_empty_batch
 from .mixtures import check_operands
-from .on_line import checked, of_empty_batch, two_densities
+from .on_line import two_densities
 from .panel_integrals import integrated
 
 #: Classes whose own `entropy` keeps its digits in float64.

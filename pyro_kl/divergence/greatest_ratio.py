@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -104,7 +105,8 @@ def _ladder(
         ranks = torch.arange(len(y)).reshape(powers.shape)
         last = torch.where(known, ranks, 2).amax(0, keepdim=True)
         steps = [ratio.gather(0, last - k).squeeze(0) for k in range(3)]
-        rise, earlier = steps[0] - steps[1], steps[1] - steps[2]
+        rise, earlier = (a - b for a, b in itertools.pairwise(steps))
+        rise = rise.nan_to_num(nan=0.0, posinf=0.0)  # a density has overflowed
         goes_on = (rise > _GROWS) & (rise > 0.75 * earlier)
         grows = grows | (is_alike & goes_on)
         rest = rest + torch.where(is_alike & ~goes_on, rise.clamp(min=0.0), 0.0)

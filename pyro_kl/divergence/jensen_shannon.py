@@ -20,10 +20,11 @@ from .at_points import jensen_shannon_at_points
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
+from .line_checks import checked, not_on_line, of_empty_batch
 from .mixtures import check_operands
 from .monte_carlo import check_sampling
 from .normalised import check_normalised, is_singular
-from .on_line import checked, not_on_line, of_empty_batch, two_densities
+from .on_line import two_densities
 from .panel_integrals import integrated
 from .rows import in_groups, missing_rows
 from .sampled import sampled_jensen_shannon

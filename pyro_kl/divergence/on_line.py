@@ -11,25 +11,20 @@ from pyro.distributions import ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..messages import see
 from ..numerics.dtypes import in_float64
-from ..numerics.quadrature.integrate import short_of
 from ..registry.line import LARGEST, Point
-from ..registry.reduction import canonicalise, describe
+from ..registry.reduction import canonicalise
 from ..registry.shapes import broadcast_batch
 from ..registry.tensors import is_foreign
 from ..registry.user_classes import check_pointwise
-from ..registry.warnings import warn_once
 from ..wrappers.transformed.distribution_line import Tail, Tails
 from ..wrappers.transformed.finiteness_of_powers import Verdict, powers_are_finite
 from ..wrappers.transformed.line_of import line_and_maps, line_of
 from ..wrappers.transformed.transform_rules import image_of, preimage_of
-from .found import Found
 from .mixture_line import line_of_mixture, places_of_components
 from .panel_integrals import Peak, integrated
 from .rows import as_declared, missing_rows
 from .searched_line import searched_line
-from .undeclared import is_on_line
 
 #: A function of the place on the line.
 OfPlace = Callable[[Tensor], Tensor]
@@ -38,8 +33,6 @@ _NOTHING = 45.0
 _GRID, _ZOOMS = 61, 12
 #: From this log of a slope on, up and down, sums with it have lost too many digits.
 _LARGEST_SLOPE = 1e10
-#: An integral with a larger relative error has not seen all of p's mass.
-_WORST = 0.01
 
 
 class TwoDensities:
@@ -72,11 +65,14 @@ class TwoDensities:
                 self._limits = self._limit(-1), self._limit(1)
             self.unknown = (missing_rows(p) | missing_rows(q)).expand(self.shape)
             if self.is_opaque:
-                y = self.centre + self.width * torch.tensor([-1.0, -0.3, 0.0, 0.3, 1.0]).to(
-                    self.centre
-                ).reshape(-1, *(1,) * len(self.shape))
-                check_pointwise(lambda y: torch.stack(self(y)[:2]).sum(0), y.contiguous())
-                self.unknown = self.unknown | torch.stack(self(y)[:2]).isnan().all(1).any(0)
+                self._check_user_code()
+
+    def _check_user_code(self) -> None:
+        """Refuse densities that are no functions of a point; rows where one is nan are unknown."""
+        steps = torch.tensor([-1.0, -0.3, 0.0, 0.3, 1.0], dtype=torch.float64)
+        y = self.centre + self.width * steps.reshape(-1, *(1,) * len(self.shape))
+        check_pointwise(lambda y: torch.stack(self(y)[:2]).sum(0), y.contiguous())
+        self.unknown = self.unknown | torch.stack(self(y)[:2]).isnan().all(1).any(0)
 
     def _set_ends(self) -> None:
         image = image_of(self._maps, self._mass.at(self.centre.unsqueeze(0), *self._own))
@@ -301,64 +297,3 @@ def two_densities(p: Distribution, q: Distribution) -> TwoDensities | None:
 
 def _number(log: Tensor) -> Tensor:
     return log.nan_to_num(nan=-math.inf, posinf=-math.inf)
-
-
-def of_empty_batch(p: Distribution, q: Distribution) -> Found | None:
-    """The integrals of an empty batch; None of another one, or if there are no integrals."""
-    shape = broadcast_batch(p, q)
-    if shape.numel() or not is_on_line(p, q):
-        return None
-    empty = torch.zeros(shape, dtype=torch.float64)
-    return Found(empty, "quadrature", "an empty batch", empty)
-
-
-def checked(
-    name: str, densities: TwoDensities, value: Tensor, error: Tensor, tolerance: float = 1e-6
-) -> str:
-    """In words, what an integral is short of; nothing if it is not.
-
-    Args:
-        name: what it is, with the names of its distributions.
-        densities: both densities.
-        value: the integral.
-        error: the estimate of its error.
-        tolerance: a relative error.
-
-    Raises:
-        NotImplementedError: a density is nan, as where a map has rounded x to an end of a support;
-            or `log_prob`, all that is known of one, under- or overflows before it is nothing.
-    """
-    rows = ~densities.unknown & ~densities.apart
-    if bool((value.isnan() & rows).any()):
-        raise NotImplementedError(
-            f"{name}: a density is no number where x has rounded to an end of a support."
-            + see("no-integral")
-        )
-    if not densities.is_opaque:
-        return ""
-    if bool(((error > _WORST * (1 + value.abs())) & rows).any()):
-        raise NotImplementedError(
-            f"{name} cannot be told from `log_prob`, which over- or underflows before the "
-            "integrand has fallen to nothing." + see("no-integral")
-        )
-    reason = short_of(
-        torch.where(rows, value, 0.0).detach(), torch.where(rows, error, 0.0), tolerance
-    )
-    if reason:
-        warn_once(f"short {name}", f"{name}: {reason}." + see("integral-short-of-tolerance"))
-    return reason
-
-
-def not_on_line(name: str, p: Distribution, q: Distribution) -> NotImplementedError:
-    """The error for a pair without a formula, a sum or an integral; what to do instead."""
-    return NotImplementedError(
-        f"No formula and no integral for {name}({describe(p)} || {describe(q)}). "
-        + _INSTEAD[name]
-        + see("no-formula")
-    )
-
-
-_INSTEAD = {
-    "Jensen-Shannon": "pyro_kl.jensen_shannon(p, q, num_samples=100_000) estimates it.",
-    "Renyi": "pyro_kl.kl(p, q) is that of order 1. Samples do not tell whether others are finite.",
-}

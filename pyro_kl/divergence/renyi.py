@@ -32,9 +32,9 @@ from .estimate import Estimate
 from .found import Found
 from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
 from .kl import kl
+from .line_checks import not_on_line, of_empty_batch
 from .mixtures import check_operands
 from .normalised import check_normalised, is_point, is_singular
-from .on_line import not_on_line, of_empty_batch
 from .renyi_integral import renyi_by_integral
 
 

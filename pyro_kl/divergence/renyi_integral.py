@@ -12,7 +12,8 @@ from ..numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
 from ..registry.reduction import describe
 from ..wrappers.circle import check_one_turn, period_of
 from .found import Found
-from .on_line import TwoDensities, checked, two_densities
+from .line_checks import checked
+from .on_line import TwoDensities, two_densities
 from .panel_integrals import Peak, integrated
 from .rows import in_groups
 

@@ -11,7 +11,8 @@ from torch.distributions import Distribution
 
 from ..wrappers.transformed.distribution_line import DistributionLine, Mass
 from ..wrappers.transformed.line_of import line_of
-from .undeclared import line_of_support, search
+from .support_line import line_of_support
+from .undeclared import search
 
 
 def searched_line(p: Distribution) -> DistributionLine | None:
