@@ -229,13 +229,21 @@ def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     if theirs is None:
         return nowhere
     a, b = mine(**p.parameters), theirs(**q.parameters)
+    only_q = _is_zero(q)
     if isinstance(a, PoissonCount):
-        return nowhere
-    if isinstance(b, PoissonCount):
-        return nowhere | (a.mean > 0)
-    rate = alpha * a.log_p1 + (1 - alpha) * b.log_p1
-    power = alpha * (a.size - 1) + (1 - alpha) * (b.size - 1)
-    return (a.mean > 0) & ((rate > 0) | ((rate == 0) & (power >= -1)))
+        heavier = nowhere
+    elif isinstance(b, PoissonCount):
+        heavier = ~nowhere
+    else:
+        rate = alpha * a.log_p1 + (1 - alpha) * torch.where(only_q, 0.0, b.log_p1)
+        power = alpha * (a.size - 1) + (1 - alpha) * (b.size - 1)
+        heavier = (rate > 0) | ((rate == 0) & (power >= -1))
+    return ~_is_zero(p) & (only_q | heavier)
+
+
+def _is_zero(p: Discrete) -> Tensor:
+    """Where a count is the constant 0."""
+    return torch.isneginf(p.log_masses(2)[..., 1].detach())
 
 
 @_in_chunks

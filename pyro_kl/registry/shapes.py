@@ -10,6 +10,7 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.distributions.constraints import Constraint
 
 from ..messages import see
 from .subclasses import is_a
@@ -68,8 +69,15 @@ def nan_rows(distribution: Distribution) -> Tensor:
         if isinstance(given, Tensor):
             # Pyro declares some vectors and matrices by the constraint of a number
             more = given.dim() - len(distribution.batch_shape)
-            rows = rows | any_of_last(given.detach().isnan(), max(constraint.event_dim, more))
+            rows = rows | any_of_last(given.detach().isnan(), max(_event_dim(constraint), more))
     return rows
+
+
+def _event_dim(constraint: Constraint) -> int:
+    try:
+        return int(constraint.event_dim)
+    except NotImplementedError:  # that of a Delta depends on its parameters
+        return 0
 
 
 def any_of_last(mask: Tensor, ndims: int) -> Tensor:

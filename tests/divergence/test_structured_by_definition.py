@@ -628,7 +628,7 @@ def test_atoms_and_densities_share_no_mass():
 def test_large_batches_are_summed_in_parts(monkeypatch):
     """As one row is: rows are cut where the terms of all of them would be too many."""
     monkeypatch.setattr(sums, "_CHUNK", 512)
-    rate = torch.full((30,), 3.0)
+    rate = torch.full((9,), 3.0)
     rate[-1] = 7.0
     p, q = torch.distributions.Poisson(rate), torch.distributions.Poisson(number(2.0))
     nb = torch.distributions.NegativeBinomial(number(3.0), number(0.4))
@@ -694,3 +694,26 @@ def test_a_missing_parameter_is_missing(name):
     ):
         assert found.value.isnan().tolist() == [False, True]
         assert float(found.value[0]) == pytest.approx(float(alone), rel=1e-12)
+
+
+def test_counts_that_are_constant():
+    """Of one atom at 0: -log q(0) for every order as p; as q, infinite above order 1."""
+    one, zero = number(1.0), number(0.0)
+    p = torch.distributions.Geometric(number(0.2))
+    inflated = dist.ZeroInflatedNegativeBinomial(number(3.0), probs=number(0.4), gate=one)
+    constants = [
+        torch.distributions.Geometric(one),
+        dist.ZeroInflatedPoisson(number(2.0), gate=one),
+        inflated,
+        torch.distributions.Poisson(zero),
+    ]
+    for constant in constants:
+        for other in (p, constants[1]):
+            for alpha in (0.1, 1 + 1e-6):
+                expected = -float(other.log_prob(zero))
+                found = float(pyro_kl.renyi(constant, other, alpha))
+                assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
+        for other in (p, torch.distributions.Poisson(number(2.5))):
+            assert float(pyro_kl.renyi(other, constant, 1.5)) == math.inf
+            below = float(pyro_kl.renyi(other, constant, 0.5))
+            assert below == pytest.approx(-float(other.log_prob(zero)), rel=1e-12)

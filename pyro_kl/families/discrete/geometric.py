@@ -48,7 +48,12 @@ def count(probs: Tensor | None = None, logits: Tensor | None = None) -> Negative
 def geometric_mixture(p: Parameters, q: Parameters, alpha: float) -> Parameters:
     """The natural parameter is the log probability of a failure; there is none where it is 0."""
     (_, log_p0), (_, log_q0) = log_masses(**p), log_masses(**q)
-    return {"probs": -torch.expm1(log_q0 + alpha * (log_p0 - log_q0))}
+    # a constant has no failures: neither has g, unless alpha > 1 and q is the only constant
+    q_ends, p_ends = torch.isneginf(log_q0), torch.isneginf(log_p0)
+    lp, lq = torch.where(p_ends, 0.0, log_p0), torch.where(q_ends, 0.0, log_q0)
+    at_ends = torch.where(p_ends, -math.inf, math.inf if alpha > 1 else -math.inf)
+    log_g0 = torch.where(p_ends | q_ends, at_ends, lq + alpha * (lp - lq))
+    return {"probs": -torch.expm1(log_g0)}
 
 
 geometric = declare(
