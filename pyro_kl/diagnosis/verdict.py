@@ -29,6 +29,8 @@ def verdict(found: Diagnosis) -> list[str]:
         ]
     shift, ratio = _worst(found)
     correlation = _lost_correlation(found)
+    unknown = [row for row in found.to_dicts() if math.isnan(row["mean"])]
+    columns = "posterior's columns" if not unknown else "posterior's columns that are known"
     if found.mean_bound <= _SMALL:
         lines = [
             "Trust the guide: no posterior mean is further from the guide's than "
@@ -44,13 +46,13 @@ def verdict(found: Diagnosis) -> list[str]:
             lines.append("Its far tails are too light: take no rare events from it.")
     elif found.khat < found.khat_threshold:
         lines = [
-            "The evidence and the KL can be trusted. Take the posterior's columns, not the "
-            "guide's, where they differ."
+            f"The evidence and the KL can be trusted. Take the {columns}, not the guide's, where "
+            "they differ."
         ]
     else:
         lines = [
             "The guide's tails are too light: do not trust its sds. The evidence, the KL and the "
-            "posterior's columns can be trusted, since draws of a wider guide are in them."
+            f"{columns} can be trusted, since draws of a wider guide are in them."
         ]
     if shift[0] > _SMALL:
         lines.append(

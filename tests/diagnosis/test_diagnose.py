@@ -209,7 +209,12 @@ GUIDES = {
 }
 
 
-@pytest.mark.parametrize("name", GUIDES)
+SLOW = ("AutoLowRank", "AutoIAFNormal", "AutoStructured")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.sweep) if x in SLOW else x for x in GUIDES]
+)
 def test_every_guide_agrees_on_the_evidence(name, double):
     """By numerical integration over s, given which x is Normal."""
     log_s = torch.linspace(-4, 4, 4001, dtype=torch.float64)

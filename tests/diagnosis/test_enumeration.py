@@ -48,14 +48,14 @@ def agree(found, other):
 
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_a_mixture_is_that_with_the_sum_written_out(vectorize):
-    count = 2000 if vectorize else 200
+    count = 2000 if vectorize else 60
     found = pyro_kl.diagnose(mixture, guide, num_samples=count, vectorize=vectorize)
     other = pyro_kl.diagnose(by_hand, guide, num_samples=2000)
     assert [site.site for site in found] == ["loc", "weight"]
     for name in ("elbo", "log_evidence", "kl_posterior"):
         assert agree(getattr(found, name), getattr(other, name)), name
     assert found["loc"].prior_kl.method == "closed form"
-    assert float(found["loc"].prior_kl) == float(other["loc"].prior_kl)
+    assert float(found["loc"].prior_kl) == pytest.approx(float(other["loc"].prior_kl))
 
 
 def test_a_chain_is_that_of_a_matrix_product():

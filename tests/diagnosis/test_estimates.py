@@ -42,7 +42,13 @@ class Problem:
 
 @pytest.mark.parametrize("wider", [True, False])
 @pytest.mark.parametrize(
-    ("size", "width", "shift"), [(1, 0.95, 0.1), (1, 0.8, 0.1), (10, 0.9, 0.05), (50, 0.97, 0.02)]
+    ("size", "width", "shift"),
+    [
+        (1, 0.95, 0.1),
+        (1, 0.8, 0.1),
+        pytest.param(10, 0.9, 0.05, marks=pytest.mark.sweep),
+        pytest.param(50, 0.97, 0.02, marks=pytest.mark.sweep),
+    ],
 )
 def test_intervals_cover(size, width, shift, wider):
     """95 % of the intervals cover, within the noise of 150 repetitions."""
