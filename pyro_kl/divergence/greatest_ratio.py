@@ -22,6 +22,8 @@ _SOURCE = "largest log p - log q over p's support"
 _DOUBLINGS, _ZOOMS, _GRID = 70, 14, 61
 #: The difference of log densities up to this size is right to 1e-12.
 _LARGEST = 2e3
+#: And with the logarithm of a slope up to this size to 1e-8.
+_STEEPEST = 1e7
 #: The last digit of a log density of 1 or more, in its units.
 _DIGIT = 2e-15
 #: A ratio that grows by more than this while the distance doubles, and by more than three quarters
@@ -58,18 +60,17 @@ def greatest_ratio_on_line(p: Distribution, q: Distribution) -> Found | None:
 def _largest(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The upper bound, with a graph, and its error."""
     with torch.no_grad():
-        ladder, grows, rest = _ladder(densities, alike)
+        ladder, grows, limits = _ladder(densities, alike)
         kinks = torch.stack(densities.kinks())
         place = _place_of_largest(densities, torch.cat((ladder, kinks)).sort(0).values)
-        log_p, log_q, _ = densities(place.unsqueeze(0))
-        size = 1 + (log_p.abs() + log_q.abs()).squeeze(0)
+        size = 1 + _size(*densities(place.unsqueeze(0))).squeeze(0)
     value = _log_ratio(densities, place.unsqueeze(0)).squeeze(0)
     # a kink of p's may be the place, and moves with p
     for own in densities.own_kinks():
         at_kink = _log_ratio(densities, own.unsqueeze(0)).squeeze(0)
         value = torch.where(at_kink.detach() >= value.detach() - 1e-13, at_kink, value)
     value = torch.where(value.detach() > 0, value, 0.0 * value)
-    error = 4 * _DIGIT * size + rest
+    error = 4 * _DIGIT * size + (limits - value.detach()).clamp(min=0.0)
     return torch.where(grows, math.inf, value), torch.where(grows, 0.0, error)
 
 
@@ -81,26 +82,32 @@ def _log_ratio(densities: TwoDensities, y: Tensor) -> Tensor:
     return torch.where(inside, ratio, -math.inf)
 
 
+def _size(log_p: Tensor, log_q: Tensor, log_slope: Tensor) -> Tensor:
+    """Of the terms that the log ratio is a difference of: the slopes of maps cancel in it."""
+    return log_p.abs() + log_q.abs() + log_slope.abs()
+
+
 def _ladder(
     densities: TwoDensities, alike: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Places at distances from the centre that double, where the ratio grows on, and its rest.
+    """Places at distances from the centre that double, where the ratio grows on, and its limits.
 
-    At an end where p and q fall alike, the places stay where the ratio keeps its digits, and the
-    rest is what it rises by at the last of them, if it comes to a limit.
+    At an end where p and q fall alike, the places stay where the ratio keeps its digits. If it
+    comes to a limit, that is not above what is added to it at the last place, twice.
     """
     shape = densities.shape
     powers = (
         torch.arange(-10.0, _DOUBLINGS, dtype=torch.float64).exp2().reshape(-1, *(1,) * len(shape))
     )
-    grows, rest = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.float64)
+    grows = torch.zeros(shape, dtype=torch.bool)
+    limits = torch.full(shape, -math.inf, dtype=torch.float64)
     places = []
     for side, is_alike in zip((-1, 1), alike, strict=True):
         y = densities.within(densities.centre + side * densities.width * powers)
         log_p, log_q, log_slope = densities(y)
         ratio = _log_ratio(densities, y)
-        size = log_p.abs() + log_q.abs() + log_slope.abs()
-        known = ratio.isfinite() & (~is_alike | (size < _LARGEST))
+        has_digits = (log_p.abs() + log_q.abs() < _LARGEST) & (log_slope.abs() < _STEEPEST)
+        known = ratio.isfinite() & (~is_alike | has_digits)
         known = known & (y != y.roll(1, 0))
         ranks = torch.arange(len(y)).reshape(powers.shape)
         last = torch.where(known, ranks, 2).amax(0, keepdim=True)
@@ -109,9 +116,10 @@ def _ladder(
         rise = rise.nan_to_num(nan=0.0, posinf=0.0)  # a density has overflowed
         goes_on = (rise > _GROWS) & (rise > 0.75 * earlier)
         grows = grows | (is_alike & goes_on)
-        rest = rest + torch.where(is_alike & ~goes_on, rise.clamp(min=0.0), 0.0)
+        limit = steps[0] + 2 * rise.clamp(min=0.0)
+        limits = torch.maximum(limits, torch.where(is_alike & ~goes_on, limit, -math.inf))
         places.append(torch.where(ranks <= last, y, y.gather(0, last)))
-    return torch.cat([*places, densities.centre.unsqueeze(0)]), grows, rest
+    return torch.cat([*places, densities.centre.unsqueeze(0)]), grows, limits
 
 
 def _place_of_largest(densities: TwoDensities, grid: Tensor) -> Tensor:
@@ -119,9 +127,8 @@ def _place_of_largest(densities: TwoDensities, grid: Tensor) -> Tensor:
     steps = torch.linspace(-1, 1, _GRID, dtype=torch.float64)
     steps = steps.reshape(-1, *(1,) * len(densities.shape))
     for _ in range(_ZOOMS):
-        log_p, log_q, _ = densities(grid)
         # where the ratio is flat, the place with most digits
-        values = _log_ratio(densities, grid) - _DIGIT * (log_p.abs() + log_q.abs())
+        values = _log_ratio(densities, grid) - _DIGIT * _size(*densities(grid))
         best = values.max(0, keepdim=True).indices
         last = grid.shape[0] - 1
         before, middle, after = (grid.gather(0, (best + k).clamp(0, last)) for k in (-1, 0, 1))
