@@ -41,7 +41,8 @@ def _sum(p: Counts, q: Counts, term: Callable[[Any, Any], Any]) -> Any:
         if k > _FAR:
             if ratio < 1 - mpf(10) ** -6:
                 raise ArithmeticError(f"a sum of too many terms: {p.parameters}, {q.parameters}")
-            return mp.inf
+            # what falls like a Poisson comes to an end, but further out
+            return mp.nan if _falls_like_poisson(p) else mp.inf
         before = now
         k += 1
     return total
@@ -71,6 +72,8 @@ def renyi(p: Counts, q: Counts, alpha: float) -> Any:
         if a > 1 and _falls_like_poisson(q) and not _falls_like_poisson(p):
             return mp.inf  # from atoms on that no sum comes to, if a is next to 1
         total = _sum(p, q, power)
+        if mp.isnan(total):
+            return total
         if total in (0, mp.inf):
             return mp.inf
         return mp.log(total) / (a - 1)
