@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,6 +31,8 @@ from .wider import Wider, factor_of, log_ratio
 
 #: So many numbers of the traces of all draws of a chunk are in memory at a time.
 NUMBERS = 2**22
+#: Ranges of the latents are read from so many draws, even if fewer are made at a time.
+_GATHERED = 1000
 #: The draws that show whether the model and the guide can make several at once.
 _TRIED = 3
 
@@ -99,7 +102,14 @@ class Draws:
     # --- chunks ---------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Chunk]:
-        """All draws."""
+        """All draws, hundreds at a time where the latents are small enough for that."""
+        latents = sum(shape.numel() for shape in self.shapes.values())
+        count = max(1, min(_GATHERED, NUMBERS // max(1, latents)) // self.most)
+        chunks = self._chunks()
+        while held := list(itertools.islice(chunks, count)):
+            yield together(held)
+
+    def _chunks(self) -> Iterator[Chunk]:
         for size in self._sizes(self.num_samples):
             if self.by_vmap:
                 yield by_vmap.chunk(self, size, of_guide=True)
@@ -269,10 +279,10 @@ def _owners(plan: Plan) -> dict[str, str]:
     """Site -> the latent whose KL its term belongs to: its own, or the only one of its group."""
     members: dict[str, list[str]] = {}
     for name in plan.decisions:
-        members.setdefault(plan.groups[name], []).append(name)
+        members.setdefault(plan.groups.get(name, name), []).append(name)
     owners = {name: name for name in plan.decisions}
     for name in plan.auxiliary:
-        latents = members.get(plan.groups[name], [])
+        latents = members.get(plan.groups.get(name, name), [])
         if len(latents) == 1:
             owners[name] = latents[0]
     return owners

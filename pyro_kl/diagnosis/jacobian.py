@@ -19,7 +19,6 @@ _MOST = 200
 _DRAWS = 3
 
 
-@torch.enable_grad()
 def wrong_jacobian(run: Run, plan: Plan) -> str:
     """Why the log density of latents that are functions of others is wrong; empty if it is not.
 
@@ -31,6 +30,14 @@ def wrong_jacobian(run: Run, plan: Plan) -> str:
         run: the guide, with its arguments.
         plan: which sites are latents.
     """
+    try:
+        return _found(run, plan)
+    except RuntimeError:  # the guide does what autograd does not allow
+        return ""
+
+
+@torch.enable_grad()
+def _found(run: Run, plan: Plan) -> str:
     for _ in range(_DRAWS):
         with _Leaves(set(plan.decisions)) as leaves:
             trace: Any = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)

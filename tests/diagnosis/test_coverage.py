@@ -106,7 +106,7 @@ def off(posterior, width, mean_field=False):
 GUIDES = [
     (beta_bernoulli, lambda p: dist.Beta(number(6.0), 4.5)),
     (beta_bernoulli, lambda p: dist.Beta(number(15.0), 12.0)),
-    (gamma_poisson, lambda p: dist.Gamma(number(14.0), 5.0)),
+    (gamma_poisson, lambda p: dist.Gamma(number(12.0), 4.2)),
     (gamma_poisson, lambda p: dist.Gamma(number(33.0), 12.0)),
     (regression, lambda p: off(p, 0.9)),
     (regression, lambda p: off(p, 0.7)),

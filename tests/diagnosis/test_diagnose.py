@@ -479,6 +479,9 @@ def test_chunks_do_not_change_what_is_found(monkeypatch):
     assert abs(float(whole.kl_posterior) - float(parts.kl_posterior)) < 4 * root
     site = parts["z"]
     assert abs(float((site.mean - 1) / site.mean_error)) < 4
+    monkeypatch.setattr(draws, "NUMBERS", 17)  # two draws at a time, ranges from 17 of them
+    few = pyro_kl.diagnose(normal_model, guide, num_samples=100)["z"].histograms
+    assert float(few.edges[-1] - few.edges[0]) > 4 * 0.65
 
 
 def test_the_contraction_is_that_of_the_variances():
