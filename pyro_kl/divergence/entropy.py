@@ -52,7 +52,7 @@ def entropy(p: Distribution) -> Estimate:
 
     Args:
         p: a distribution. That of one with a density depends on the units of x, and may be
-            negative.
+            negative. A Delta counts as in its KL, with the density exp(log_density) at its point.
 
     Returns:
         Nats, of p's batch shape, with the method, and the error of an integral.

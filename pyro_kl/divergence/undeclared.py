@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from pyro.distributions import Stable
+from pyro.distributions import Empirical, Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
@@ -74,6 +74,8 @@ def kl_of_undeclared(p: Distribution, q: Distribution) -> Integral | None:
             "own, which is wrong from some hundred scales on; nothing can be integrated against "
             "it. Estimate the KL with pyro_kl.monte_carlo(p, q)." + see("approximate-density")
         )
+    if isinstance(q, Empirical):  # whose support is the line, and which has no density
+        return None
     on_line = None if p.event_shape or q.event_shape else line_of_support(p)
     if on_line is None:
         return None

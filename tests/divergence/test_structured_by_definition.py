@@ -204,6 +204,22 @@ def test_by_the_definition(name):
         assert float(pyro_kl.jensen_shannon(*pair)) == pytest.approx(float(js), rel=1e-9)
 
 
+def test_student_t_against_normals():
+    """Its tails are heavier: infinite above order 1, and not known below it."""
+    p = dist.MultivariateStudentT(number(5.0), number([1.0, -0.5]), torch.eye(2))
+    dense = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
+    product = Independent(torch.distributions.Normal(torch.zeros(2), 1.0), 1)
+    for q in (dense, product):
+        assert [float(pyro_kl.renyi(p, q, x)) for x in (0.0, 1.1, math.inf)] == [
+            0.0, math.inf, math.inf,
+        ]  # fmt: skip
+        with pytest.raises(NotImplementedError, match="order 1"):
+            pyro_kl.renyi(p, q, 0.5)
+    mixed = Independent(torch.distributions.Laplace(torch.zeros(2), 1.0), 1)
+    with pytest.raises(NotImplementedError):
+        pyro_kl.renyi(p, mixed, 2.0)
+
+
 def test_rules_are_refined_and_their_errors_hold():
     """Narrow against wide: by 1,500^2 nodes on the torus, by four times as many on the circle."""
     p, q = sine(0.5, -1.0, 900.0, 500.0, 100.0), sine(0.0, 0.5, 1.0, 4.0, -0.5)
@@ -506,6 +522,9 @@ def test_empirical():
     js = float(js + 0.5 * (1 - mass.sum()) * log_2)
     for pair in ((p, poisson), (poisson, p)):
         assert float(pyro_kl.jensen_shannon(*pair)) == pytest.approx(js, rel=1e-13)
+    improper = dist.ImproperUniform(torch.distributions.constraints.real, (), ())
+    with pytest.raises(NotImplementedError):
+        pyro_kl.jeffreys(p, improper)
     normal = torch.distributions.Normal(number(0.0), number(1.0))
     assert float(pyro_kl.jensen_shannon(p, normal)) == pytest.approx(log_2, rel=1e-15)
     assert float(pyro_kl.renyi(p, normal, 0.5)) == math.inf

@@ -12,6 +12,7 @@ from torch.distributions import (
     Distribution,
     Independent,
     LowRankMultivariateNormal,
+    MultivariateNormal,
     Normal,
     constraints,
 )
@@ -23,6 +24,7 @@ from ...numerics.special.logarithms import HALF_LOG_TAU, expm1mx
 from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.reduction import no_formula
+from ...registry.renyi import renyi_formula
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
 from ...registry.tensors import promoted
@@ -125,6 +127,21 @@ def kl_student_t_normal(p: MultivariateStudentT, q: Distribution) -> Tensor:
     # the constant inf has no gradient, and the masked branch has finite derivatives
     kl = torch.where(infinite, math.inf, kl_of_factors(loc, tril, mu, other) + spread + tails)
     return kl.to(promoted((p, q))).expand(shape)
+
+
+def renyi_of_heavier_tails(
+    p: MultivariateStudentT, q: Distribution, alpha: float
+) -> Tensor | None:
+    """+inf above order 1, as a normal's tails are lighter than any t's; not known below it."""
+    if alpha == 0.0 or alpha > 1:
+        _common_batch(p, q)
+        value = 0.0 if alpha == 0.0 else math.inf
+        return torch.where(in_float64(p.df).isnan(), math.nan, value)
+    return None
+
+
+for _normal in (MultivariateNormal, LowRankMultivariateNormal, Independent):
+    renyi_formula(MultivariateStudentT, _normal)(renyi_of_heavier_tails)
 
 
 # --- a normal against a t -----------------------------------------------------------------------
