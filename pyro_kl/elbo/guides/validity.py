@@ -101,6 +101,19 @@ class Watch:
         bit = self._bit.setdefault(name, 1 << len(self._bit))
         self._add([value], bit | self._leaked)
 
+    def enumerated(self, distribution: Any, value: Any) -> None:
+        """The guide takes all values of a site, which its distribution weighs.
+
+        The values are constants, but their probabilities are not: the site descends from what
+        its distribution was computed from, as a draw would.
+        """
+        try:
+            with torch.no_grad():
+                sources = self._sources_of([distribution.log_prob(value)])
+        except Exception:  # any failure means: not proved valid
+            sources = (1 << len(self._bit)) - 1
+        self._add([value], sources)
+
     def stated(self, name: str) -> None:
         """The model has reached a sample statement, whose distribution has been made."""
         self._leaked_at[name] = self._leaked
@@ -168,6 +181,8 @@ class _Drawn(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"]:
             self.watch.drawn(msg["name"], msg["value"])
+            if "_enumerate_dim" in msg["infer"] or "_enum_total" in msg["infer"]:
+                self.watch.enumerated(msg["fn"], msg["value"])
 
 
 class _Stated(Messenger):

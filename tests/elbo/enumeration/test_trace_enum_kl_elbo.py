@@ -402,3 +402,25 @@ def test_a_mask_that_depends_on_an_enumerated_site():
     elbo = TraceEnumKL_ELBO(max_plate_nesting=1, free_bits=0.1, free_bits_per="element")
     with pytest.raises(ValueError, match="z cannot be counted per element: its mask depends"):
         elbo.loss(model, guide)
+
+
+@pytest.mark.parametrize("how", ["parallel", "sequential"])
+def test_an_enumerated_site_descends_from_what_its_probabilities_depend_on(how):
+    """The guide enumerates d with probabilities that depend on c; the prior of c depends on d."""
+
+    def model():
+        d = pyro.sample("d", dist.Bernoulli(0.5))
+        pyro.sample("c", dist.Normal(d, 1.0))
+
+    def guide(depends):
+        c = pyro.sample("c", dist.Normal(0.0, 1.0))
+        probs = torch.sigmoid(c) if depends else torch.tensor(0.4)
+        pyro.sample("d", dist.Bernoulli(probs), infer={"enumerate": how})
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
+    with pytest.warns(UserWarning, match="c: its prior depends on d, which the guide draws"):
+        elbo.loss(model, lambda: guide(True))
+    assert elbo.report["c"].method == "monte carlo"
+    elbo.loss(model, lambda: guide(False))
+    assert elbo.report["c"].method == "closed form"
+    assert elbo.report["c"].nats == pytest.approx(0.4 * 0.5)
