@@ -28,6 +28,11 @@ from .wider import Wider
 if TYPE_CHECKING:
     from .draws import Draws
 
+#: What a model may raise that was not written for many draws.
+FAILURES = (
+    ValueError, RuntimeError, LookupError, NotImplementedError, TypeError, AttributeError,
+)  # fmt: skip
+
 
 def values_of(draws: Draws, trace: Any, plate: int, size: int) -> dict[str, Tensor]:
     """The guide's own values of all draws, which are the first dimension.
@@ -69,7 +74,7 @@ def works(draws: Draws, size: int) -> bool:
     try:
         values, log_q = _drawn(draws, size, of_guide=True)
         together = _at(draws, values, of_guide=True).log_weights
-    except (ValueError, RuntimeError, IndexError, NotImplementedError):
+    except FAILURES:
         return False
     for i in range(size):
         traces = traces_at(draws, {name: value[i] for name, value in values.items()})

@@ -243,7 +243,7 @@ class Draws:
         try:
             particle = next(elbo._particles(self.run))
             several = self._chunk(particle, elbo, _TRIED)
-        except (ValueError, RuntimeError, IndexError) as error:
+        except by_vmap.FAILURES as error:
             first_line = without_link(error).partition("\n")[
                 0
             ]  # Pyro adds the shapes of all sites
