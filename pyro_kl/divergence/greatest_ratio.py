@@ -38,7 +38,7 @@ def greatest_ratio_on_line(p: Distribution, q: Distribution) -> Found | None:
     ratio still grows as far out as its digits go.
 
     Raises:
-        NotImplementedError: how the tails fall is not known.
+        NotImplementedError: how the tails fall is not known, or floats end before the ratio falls.
     """
     densities = two_densities(p, q)
     if densities is None:
@@ -52,15 +52,17 @@ def greatest_ratio_on_line(p: Distribution, q: Distribution) -> Found | None:
         found = in_groups(p, q, [bounded], elsewhere, greatest_ratio_on_line)
         if found is not None:
             return found
-    value, error = _largest(densities, alike)
+    value, error = _largest(densities, alike, bounded)
     value, error = torch.where(bounded, value, elsewhere), torch.where(bounded, error, 0.0)
     return Found(value, "maximum", _SOURCE, error)
 
 
-def _largest(densities: TwoDensities, alike: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _largest(
+    densities: TwoDensities, alike: tuple[Tensor, Tensor], rows: Tensor
+) -> tuple[Tensor, Tensor]:
     """The upper bound, with a graph, and its error."""
     with torch.no_grad():
-        ladder, grows, limits = _ladder(densities, alike)
+        ladder, grows, limits = _ladder(densities, alike, rows)
         kinks = torch.stack(densities.kinks())
         place = _place_of_largest(densities, torch.cat((ladder, kinks)).sort(0).values)
         size = 1 + _size(*densities(place.unsqueeze(0))).squeeze(0)
@@ -88,12 +90,15 @@ def _size(log_p: Tensor, log_q: Tensor, log_slope: Tensor) -> Tensor:
 
 
 def _ladder(
-    densities: TwoDensities, alike: tuple[Tensor, Tensor]
+    densities: TwoDensities, alike: tuple[Tensor, Tensor], rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Places at distances from the centre that double, where the ratio grows on, and its limits.
 
     At an end where p and q fall alike, the places stay where the ratio keeps its digits. If it
     comes to a limit, that is not above what is added to it at the last place, twice.
+
+    Raises:
+        NotImplementedError: at another end it still grows at the last place, in one of the rows.
     """
     shape = densities.shape
     powers = (
@@ -116,6 +121,11 @@ def _ladder(
         rise = rise.nan_to_num(nan=0.0, posinf=0.0)  # a density has overflowed
         goes_on = (rise > _GROWS) & (rise > 0.75 * earlier)
         grows = grows | (is_alike & goes_on)
+        if bool((rows & ~is_alike & (rise > _GROWS)).any()):
+            raise NotImplementedError(
+                "the largest log p - log q lies further out than floating-point numbers go"
+                + see("no-integral")
+            )
         limit = steps[0] + 2 * rise.clamp(min=0.0)
         limits = torch.maximum(limits, torch.where(is_alike & ~goes_on, limit, -math.inf))
         places.append(torch.where(ranks <= last, y, y.gather(0, last)))

@@ -154,6 +154,14 @@ def test_rows_products_and_mixtures():
     assert float(pyro_kl.renyi(mixture, q, math.inf)) == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_maximum_beyond_the_floats():
+    """At log x = -780."""
+    maps = [transforms.ExpTransform(), transforms.PowerTransform(number(2.0))]
+    q = TransformedDistribution(of(Laplace, 1.5, 0.4), maps)
+    with pytest.raises(NotImplementedError, match="further out"):
+        pyro_kl.renyi(of(LogNormal, -60.0, 24.0), q, math.inf)
+
+
 def test_it_is_the_limit_of_the_orders():
     for p, q in (
         (of(Logistic, 0.0, 1.0), of(Cauchy, 0.0, 2.0)),

@@ -143,7 +143,7 @@ def _converges(p: Growth | None, q: Growth | None, alpha: float) -> Tensor:
     last = (p.front, q.front) if p.level > 0 else (p.factor, q.factor)
     c, d = (torch.as_tensor(x, dtype=torch.float64) for x in last)
     if alpha == math.inf:
-        found = torch.where(c == d, _ALIKE, (c > d).to(torch.float64))
+        found = torch.where(_are_equal(c, d), _ALIKE, (c > d).to(torch.float64))
         found = torch.where(c.isnan() | d.isnan(), _ALIKE, found)
     else:
         if p.level > 0:  # these are logarithms
@@ -153,9 +153,14 @@ def _converges(p: Growth | None, q: Growth | None, alpha: float) -> Tensor:
         found = torch.where(gap.isnan(), math.nan, (gap > 0).to(torch.float64))
     for mine, other in reversed(pairs):
         a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (mine, other))
-        found = torch.where(a == b, found, (a > b).to(torch.float64))
+        found = torch.where(_are_equal(a, b), found, (a > b).to(torch.float64))
         found = torch.where(a.isnan() | b.isnan(), math.nan, found)
     return found
+
+
+def _are_equal(a: Tensor, b: Tensor) -> Tensor:
+    """Up to the rounding of the maps that they have gone through."""
+    return torch.isclose(a, b, rtol=1e-12, atol=0.0)
 
 
 def _unknown() -> NotImplementedError:
