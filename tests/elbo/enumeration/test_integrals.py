@@ -132,3 +132,40 @@ def test_a_label_whose_probabilities_depend_on_a_continuous_latent(Elbo, guided,
         return total
 
     agree(Elbo, model, guide, by_hand, monkeypatch, nodes=80)
+
+
+@both
+@pytest.mark.filterwarnings("ignore:The KL of these sites is sampled")
+def test_a_label_that_the_guide_draws_from_what_the_model_draws_from_the_label(Elbo, monkeypatch):
+    """No KL of c is exact: the probabilities of d, which its prior depends on, vary with c."""
+
+    def c():
+        return Normal(real("loc", 0.2), positive("width", 0.5))
+
+    def locs():
+        return real("locs", [-1.0, 0.6])
+
+    def logits(at):
+        return real("slope", 1.5) * at + 0.3
+
+    def model():
+        d = pyro.sample("d", dist.Bernoulli(P[1]))
+        c = pyro.sample("c", dist.Normal(locs()[d.long()], 0.9))
+        pyro.sample("y", dist.Normal(c, 0.7), obs=Y[0])
+
+    def guide():
+        at = pyro.sample("c", dist.Normal(c().loc, c().scale))
+        d = dist.Bernoulli(logits=logits(at))
+        pyro.sample("d", d, infer={"enumerate": "parallel"})
+
+    def by_hand():
+        nodes, weights = gauss_hermite(60)
+        at = c().loc + c().scale * nodes
+        total = c().entropy() + weights @ Normal(at, 0.7).log_prob(Y[0])
+        for d, prior in enumerate(P):
+            log_q = Bernoulli(logits=logits(at)).log_prob(torch.tensor(float(d)))
+            log_p = prior.log() + Normal(locs()[d], 0.9).log_prob(at)
+            total = total + weights @ (log_q.exp() * (log_p - log_q))
+        return total
+
+    agree(Elbo, model, guide, by_hand, monkeypatch, nodes=60, nesting=0)
