@@ -19,6 +19,7 @@ from ..conformance.structured_cases import STRUCTURED, as_tensors
 pytestmark = [
     pytest.mark.usefixtures("nothing_warned", "double"),
     pytest.mark.filterwarnings("ignore:.*(tolerance|does not hold):UserWarning"),
+    pytest.mark.filterwarnings("ignore:Singular sample:UserWarning"),  # torch's Wishart
 ]
 
 KINDS = (
