@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..messages import see
-from ..results.result import Result
+from ..results.by_site import BySite
 from ..results.table import Table
 from .uniformity import p_value, statistic
 
@@ -90,7 +89,7 @@ def _words(z_bias: float, z_spread: float) -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class Calibration(Result):
+class Calibration(BySite[SiteCalibration]):
     """Whether the fits of a model to its own simulated data are calibrated.
 
     Attributes:
@@ -129,21 +128,6 @@ class Calibration(Result):
     def calibrated(self) -> bool:
         """Whether the p-value is at least 5 %."""
         return self.p_value >= LEVEL
-
-    def __getitem__(self, site: str) -> SiteCalibration:
-        for row in self.sites:
-            if row.site == site:
-                return row
-        raise KeyError(
-            f"no latent {site!r}; there are {', '.join(row.site for row in self.sites)}"
-            + see("no-such-site")
-        )
-
-    def __iter__(self) -> Iterator[SiteCalibration]:
-        return iter(self.sites)
-
-    def __len__(self) -> int:
-        return len(self.sites)
 
     _index = "site"
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
 
 from ..divergence.estimate import Estimate
-from ..messages import see
+from ..results.by_site import BySite
 from ..results.data_frame import json_lines
-from ..results.result import Result
 from ..results.table import Table, shown_rows
 from ..results.text import fill
 from .histograms import Histograms
@@ -124,7 +122,7 @@ class SiteDiagnosis:
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Result):
+class Diagnosis(BySite[SiteDiagnosis]):
     """How far a guide is from the posterior.
 
     Attributes:
@@ -164,21 +162,6 @@ class Diagnosis(Result):
     def known(self) -> bool:
         """Whether the evidence and the KL to the posterior are known."""
         return self.kl_posterior.method != "unknown"
-
-    def __getitem__(self, site: str) -> SiteDiagnosis:
-        for row in self.sites:
-            if row.site == site:
-                return row
-        raise KeyError(
-            f"no latent {site!r}; there are {', '.join(row.site for row in self.sites)}"
-            + see("no-such-site")
-        )
-
-    def __iter__(self) -> Iterator[SiteDiagnosis]:
-        return iter(self.sites)
-
-    def __len__(self) -> int:
-        return len(self.sites)
 
     # --- as a table, and as data ----------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..messages import see
-from ..results.result import Result
+from ..results.by_site import BySite
 from ..results.table import Table
 from .enumeration.plans import EnumerationPlans, has_marks
 from .enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
@@ -50,26 +50,13 @@ class SiteComparison:
 
 
 @dataclass(frozen=True, repr=False)
-class SiteComparisons(Result):
+class SiteComparisons(BySite[SiteComparison]):
     """A `SiteComparison` for each latent; prints as a table."""
 
     rows: tuple[SiteComparison, ...]
     num_particles: int
 
-    def __iter__(self) -> Iterator[SiteComparison]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, site: str) -> SiteComparison:
-        for row in self.rows:
-            if row.site == site:
-                return row
-        raise KeyError(
-            f"no latent {site!r}; there are {', '.join(row.site for row in self.rows)}"
-            + see("no-such-site")
-        )
+    _rows = "rows"
 
     @property
     def largest_z(self) -> float:

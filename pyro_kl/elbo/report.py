@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from ..messages import see
+from ..results.by_site import BySite
 from ..results.data_frame import json_lines
-from ..results.result import Result
 from ..results.table import Table
 
 
@@ -57,7 +56,7 @@ class SiteReport:
 
 
 @dataclass(frozen=True, repr=False)
-class KLReport(Result):
+class KLReport(BySite[SiteReport]):
     """Every term of an ELBO, and their sums.
 
     Attributes:
@@ -81,21 +80,6 @@ class KLReport(Result):
     num_particles: int
     step: int
     objective: str
-
-    def __getitem__(self, site: str) -> SiteReport:
-        for row in self.sites:
-            if row.site == site:
-                return row
-        raise KeyError(
-            f"no site {site!r}; there are {', '.join(row.site for row in self.sites)}"
-            + see("no-such-site")
-        )
-
-    def __iter__(self) -> Iterator[SiteReport]:
-        return iter(self.sites)
-
-    def __len__(self) -> int:
-        return len(self.sites)
 
     @property
     def kls(self) -> dict[str, float]:

@@ -609,5 +609,5 @@ def test_the_table_and_the_data():
     assert len(elements) == 10
     assert whole["khat"] == found.khat
     assert "<table>" in found._repr_html_()
-    with pytest.raises(KeyError, match="no latent 'x'; there are mu, tau, theta"):
+    with pytest.raises(KeyError, match="no site 'x'; there are mu, tau, theta"):
         found["x"]

@@ -138,7 +138,7 @@ def test_posterior_sites_says_what_is_not_known(diagnosis):
         ("coin", (), ValueError, "no densities of coin"),
         ("z", (), ValueError, r"z has shape \(2,\)"),
         ("z", 2, ValueError, r"index has to be that of one element, and is 2"),
-        ("y", (), KeyError, "no latent 'y'"),
+        ("y", (), KeyError, "no site 'y'"),
     ],
 )
 def test_posterior_sites_refuses_what_it_cannot_draw(diagnosis, site, index, kind, says):
@@ -258,5 +258,5 @@ def test_ranks_draws_the_worst_element_and_some_others(calibration):
     assert "other elements (50 of 59)" in labels
     low, _ = band(50, 19, 1 - 0.05 / 60)
     assert ax.lines[0].get_ydata()[5] == pytest.approx(low[5] / 50 - 6 / 20)
-    with pytest.raises(KeyError, match="no latent 'x'"):
+    with pytest.raises(KeyError, match="no site 'x'"):
         plot.ranks(calibration, "x")
