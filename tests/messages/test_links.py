@@ -21,6 +21,7 @@ INTERNAL = {"Declined", "NotAffineError", "NotElementwise", "NotTried", "TypesCh
 PROTOCOLS = {"AttributeError", "IndexError", "KeyboardInterrupt"}
 #: Files whose messages are reasons in a report or in a warning, which has the link.
 REASONS = {
+    "calibration/processes.py",  # why a simulation failed
     "elbo/guides/joint.py",  # why a guide's site is not recognised
     "glm/passes/tree.py",  # faults of the package itself
     "registry/warnings.py",  # passes messages on
@@ -58,7 +59,8 @@ def _is_exception(name):
 
 
 def ends_in_a_link(message):
-    if ast.unparse(message).startswith("message.format("):  # a constant that ends in a link
+    # a constant that ends in a link, or another error's message
+    if ast.unparse(message).startswith(("message.format(", "str(")):
         return True
     return (
         isinstance(message, ast.BinOp)

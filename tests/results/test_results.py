@@ -8,7 +8,6 @@ import json
 import pickle
 import sys
 import warnings
-from dataclasses import is_dataclass
 
 import pandas
 import pytest
@@ -26,9 +25,9 @@ def result(name):
 
 
 def classes(of=Result):
-    """The subclasses of pyro_kl's own that hold values."""
+    """The subclasses of pyro_kl's own that have a table."""
     for cls in of.__subclasses__():
-        if cls.__module__.startswith("pyro_kl.") and is_dataclass(cls):
+        if cls.__module__.startswith("pyro_kl.") and "_table" in vars(cls):
             yield cls
         yield from classes(cls)
 
