@@ -15,7 +15,7 @@ from pyro.infer.autoguide import (
     AutoNormal,
 )
 from pyro.ops.indexing import Vindex
-from pyro.poutine import block
+from pyro.poutine import block, mask
 from torch import Tensor
 
 from .options import EnumeratedModel, Options, param, positive, simplex, spread
@@ -116,7 +116,8 @@ def gaps(o: Options) -> EnumeratedModel:
         if o.guided:
             with o.rows("rows", ROWS, index), o.surroundings(SEEN[index]):
                 probs = param("q_c", spread(ROWS, high=0.8))[index]
-                pyro.sample("c_unobserved", dist.Bernoulli(probs), infer=o.in_guide)
+                with mask(mask=~SEEN[index]):  # or TraceKL_ELBO lends it the model's
+                    pyro.sample("c_unobserved", dist.Bernoulli(probs), infer=o.in_guide)
 
     return EnumeratedModel("gaps", model, guide, 1, ROWS, o)
 
