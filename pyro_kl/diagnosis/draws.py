@@ -27,6 +27,7 @@ from .chunk import Chunk, together
 from .log_weights import elbo_of, log_weight, without_marks
 from .refusals import check
 from .rows import rows_of
+from .supports import lacking
 from .wider import Wider, factor_of, log_ratio
 
 #: So many numbers of the traces of all draws of a chunk are in memory at a time.
@@ -48,6 +49,7 @@ class Draws:
 
     Attributes:
         plan: how each latent is drawn.
+        lacking: why the guide's draws miss a part of the evidence; empty if they do not.
         rows: the plate whose rows have weights of their own; None if there is none.
         shapes: latent -> the shape of its value in one draw.
         most: the number of draws of a chunk.
@@ -74,6 +76,7 @@ class Draws:
             first = next(self.elbo._particles(run))
         self.plan: Plan = first.plan
         check(first.plan, first.traces)
+        self.lacking = lacking(first.plan, first.traces)
         self.first = first.traces.guide
         self.nesting = _nesting(first.traces)
         self._owners = _owners(first.plan)
@@ -241,13 +244,20 @@ class Draws:
         )
         elbo._warned = self.elbo._warned
         try:
-            particle = next(elbo._particles(self.run))
-            several = self._chunk(particle, elbo, _TRIED)
+            mixed = self._mixed(elbo)
         except by_vmap.FAILURES as error:
             first_line = without_link(error).partition("\n")[
                 0
             ]  # Pyro adds the shapes of all sites
             return f"{type(error).__name__} for several at once, {first_line}"
+        if not mixed:
+            self.elbo = elbo
+        return mixed
+
+    def _mixed(self, elbo: TraceKL_ELBO) -> str:
+        """Where a draw has another weight among others than alone; empty if it has the same."""
+        particle = next(elbo._particles(self.run))
+        several = self._chunk(particle, elbo, _TRIED)
         values = by_vmap.values_of(self, particle.traces.guide, elbo._plate, _TRIED)
         for i in range(_TRIED):
             traces = by_vmap.traces_at(self, {name: value[i] for name, value in values.items()})
@@ -259,7 +269,6 @@ class Draws:
                     f"the same draw has the log weight {among:.6g} among others, {alone:.6g} "
                     "alone, so that draws are mixed somewhere in the model or the guide"
                 )
-        self.elbo = elbo
         return ""
 
     @staticmethod

@@ -17,6 +17,7 @@ draw: the KL is known better than ELBO and evidence.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,12 +25,11 @@ from torch import Tensor
 
 from ..divergence.estimate import Estimate
 from . import pareto
+from .doubts import disagreement, too_few, too_heavy
 
 #: From this k-hat on the tail has the mean of its fitted distribution. Below it smoothing only
 #: adds a bias.
 SMOOTHED_FROM = 0.3
-#: A guide's log density is not that of its draws if c is so many standard errors from zero.
-_DISAGREES = 5.0
 #: Differences are more than rounding errors if their sd is so many times as large.
 _ABOVE_ROUNDING = 100.0
 #: The parts of the draws for the bound that holds for any tail.
@@ -87,6 +87,7 @@ def estimate(
     terms: Tensor,
     rounding: float = 0.0,
     wrong: str = "",
+    discrete: Iterable[str] = (),
 ) -> Estimates:
     """The estimates from all draws.
 
@@ -95,7 +96,8 @@ def estimate(
         wider: of the wider guide; empty if there is none.
         terms: of the ELBO at the guide's draws, with exact KLs.
         rounding: of a density, relative to its logarithm.
-        wrong: why the guide's log density is known to be wrong; empty if it is not.
+        wrong: why the guide is known to have no such estimates; empty if that is not known.
+        discrete: the latents that have no density.
     """
     count, more = len(terms), len(wider.weights)
     all_draws = count + more
@@ -104,17 +106,17 @@ def estimate(
     raw = against_guide - mixture
     smoothed = _smooth(raw)
     limit = pareto.threshold(count)
-    doubt = _too_heavy(smoothed.shape, limit, more > 0) if smoothed.shape >= limit else ""
-    known = not doubt
+    effective = _effective(smoothed.log_weights(raw)) / all_draws
+    heavy = too_heavy(smoothed.shape, limit, more > 0, effective)
     logs, log_evidence = raw, _log_mean(raw)
-    if known and smoothed.shape >= SMOOTHED_FROM:
+    if not heavy and smoothed.shape >= SMOOTHED_FROM:
         logs = smoothed.log_weights(raw, truncated=False)
         log_evidence = _with_tail_mean(logs, smoothed)
 
     differences = drawn.weights - terms
     noise = rounding * float(terms.abs().mean())
-    wrong = wrong or _disagreement(differences, noise)
-    doubt = wrong or doubt
+    wrong = wrong or disagreement(differences, noise, discrete)
+    doubt = wrong or too_few(count, more > 0) or heavy
     controls = []
     # rounding errors have a mean that is not zero
     if float(differences.std()) > _ABOVE_ROUNDING * noise:
@@ -263,28 +265,6 @@ def _evidence_at_least(logs: Tensor, count: int) -> float:
         for part in zip(*kinds, strict=True)
     )
     return lowest + math.log(_LEVEL) / number
-
-
-def _disagreement(differences: Tensor, rounding: float) -> str:
-    """Why sampled and exact KLs of the sites cannot both be right; empty if they can."""
-    error = math.hypot(float(differences.std()) / math.sqrt(len(differences)), rounding)
-    mean = float(differences.mean())
-    if not math.isfinite(mean) or abs(mean) <= _DISAGREES * error:
-        return ""
-    return (
-        f"sampled and exact KLs of the sites differ by {mean / error:.0f} standard errors, so "
-        "that the guide's log density is not that of its draws (a Jacobian that lacks or has the "
-        "wrong sign, say)"
-    )
-
-
-def _too_heavy(khat: float, limit: float, with_wider: bool) -> str:
-    whose = (
-        "of all weights, those of a wider guide's draws too," if with_wider else "of the weights"
-    )
-    enough = pareto.enough_draws(khat)
-    more = f": about {enough:,.0f} draws would be enough" if math.isfinite(enough) else ""
-    return f"the k-hat {whose} is {khat:.2f}, above {limit:.2f}{more}"
 
 
 def _infinite(log_weights: Tensor) -> Estimate:

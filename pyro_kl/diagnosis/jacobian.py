@@ -1,4 +1,4 @@
-"""Whether the log density of a guide's Delta is that of the change of variables."""
+"""Whether the log densities of a guide's Deltas and transforms are those of their derivatives."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.distributions import Independent, TransformedDistribution
 
 from ..elbo.guides.plan import Plan, Run
 from ..elbo.guides.recognise import is_delta
 
-#: The elements of all Deltas whose derivatives are taken.
+#: The elements of all Deltas, or of a transform, whose derivatives are taken.
 _MOST = 200
 #: So many draws: at a single one log |det| may be close to zero.
 _DRAWS = 3
@@ -22,22 +23,61 @@ _DRAWS = 3
 def wrong_jacobian(run: Run, plan: Plan) -> str:
     """Why the log density of latents that are functions of others is wrong; empty if it is not.
 
-    A latent z = f(u) of a variable u of the guide has the density of u divided by |det df/du|, so
-    that its Delta has to have the log density -log |det df/du|. It is compared with derivatives by
-    autograd, for up to 200 elements whose number is that of u.
+    The transforms of a TransformedDistribution are compared with derivatives by autograd at draws
+    of its base. A latent z = f(u) of a variable u of the guide has the density of u divided by
+    |det df/du|, so that its Delta has to have the log density -log |det df/du|. That is compared
+    too. Both are done for up to 200 elements, where there are as many of them as of u.
 
     Args:
         run: the guide, with its arguments.
         plan: which sites are latents.
     """
-    try:
-        return _found(run, plan)
-    except RuntimeError:  # the guide does what autograd does not allow
-        return ""
+    for find in (_of_transforms, _of_deltas):
+        try:
+            if wrong := find(run, plan):
+                return wrong
+        except (RuntimeError, NotImplementedError):  # autograd does not allow what the guide does
+            continue
+    return ""
 
 
 @torch.enable_grad()
-def _found(run: Run, plan: Plan) -> str:
+def _of_transforms(run: Run, plan: Plan) -> str:
+    trace: Any = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)
+    for name, node in trace.nodes.items():
+        if node["type"] != "sample" or node["is_observed"] or node["value"].numel() > _MOST:
+            continue
+        distribution = node["fn"]
+        while isinstance(distribution, Independent):
+            distribution = distribution.base_dist
+        if not isinstance(distribution, TransformedDistribution):
+            continue
+        for _ in range(_DRAWS):
+            x = distribution.base_dist.sample()
+            for transform in distribution.transforms:
+                x = x.detach().requires_grad_()
+                y = transform(x)
+                if y.shape != x.shape:
+                    break
+                own = float(transform.log_abs_det_jacobian(x, y).sum().detach())
+                log_det = float(torch.linalg.slogdet(_derivatives(y, [x])).logabsdet)
+                if _differ(own, log_det):
+                    return (
+                        f"the transform {type(transform).__name__} of {name} gives log |det| as "
+                        f"{own:.3g} at a draw, where its derivatives have {log_det:.3g}: the "
+                        "guide's log density is not that of its draws"
+                    )
+                x = y
+    return ""
+
+
+def _differ(a: float, log_det: float) -> bool:
+    """Whether a number is not log |det|, as far as that is a number."""
+    return math.isfinite(log_det) and abs(a - log_det) > 1e-2 * (1 + abs(log_det))
+
+
+@torch.enable_grad()
+def _of_deltas(run: Run, plan: Plan) -> str:
     for _ in range(_DRAWS):
         with _Leaves(set(plan.decisions)) as leaves:
             trace: Any = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)
@@ -56,7 +96,7 @@ def _found(run: Run, plan: Plan) -> str:
             density = sum(
                 float(node["fn"].log_prob(node["value"]).sum().detach()) for node in nodes
             )
-            if math.isfinite(log_det) and abs(density + log_det) > 1e-2 * (1 + abs(log_det)):
+            if _differ(-density, log_det):
                 names = ", ".join(node["name"] for node in nodes)
                 return (
                     f"log |det| of the change of variables to {names} is {log_det:.3g} at a draw, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,7 @@ class Sums:
         mixture = log_mixture(chunk.log_ratios, self._share)
         self.moments.add(chunk.log_weights - mixture, values, of_guide)
 
-    def estimate(self, rounding: float, wrong: str) -> Estimates:
+    def estimate(self, rounding: float, wrong: str, discrete: Iterable[str]) -> Estimates:
         """What all draws say; arguments as for `estimates.estimate`.
 
         Raises:
@@ -56,7 +58,7 @@ class Sums:
         """
         drawn, wider = self.weights(of_guide=True), self.weights(of_guide=False)
         _check_nan(torch.cat([drawn.weights, wider.weights]))
-        return estimate(drawn, wider, torch.cat(self.terms), rounding, wrong)
+        return estimate(drawn, wider, torch.cat(self.terms), rounding, wrong, discrete)
 
     def weights(self, of_guide: bool) -> LogWeights:
         """All log weights of draws of one kind."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from .doubts import advice
+
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
 
 #: Differences that are small beside the guide's own sd.
 _SMALL = 0.1
+#: What weights cannot show.
+_UNSEEN = "A mode of the posterior that it never draws is not seen."
 
 
 def verdict(found: Diagnosis) -> list[str]:
@@ -19,28 +23,22 @@ def verdict(found: Diagnosis) -> list[str]:
             "The guide draws where the posterior has no density. Give the sites of the guide the "
             "supports of the model's sites; an autoguide does."
         ]
-    if not found.known and "is not that of its draws" in found.kl_posterior.reason:
-        return ["Trust nothing here before the guide's log density is mended."]
     if not found.known:
-        return [
-            "Trust neither the guide's sds nor the weights: the posterior has mass where the "
-            "guide draws almost nothing. Try a guide with correlations, write the model in "
-            "another form (non-centred), or sample it by MCMC."
-        ]
+        return [advice(found.kl_posterior.reason)]
     shift, ratio = _worst(found)
     correlation = _lost_correlation(found)
     unknown = [row for row in found.to_dicts() if math.isnan(row["mean"])]
     columns = "posterior's columns" if not unknown else "posterior's columns that are known"
     if found.mean_bound <= _SMALL:
         lines = [
-            "Trust the guide: no posterior mean is further from the guide's than "
-            f"{found.mean_bound:.2g} of the guide's sds."
+            "Trust the guide as far as its draws reach: no posterior mean is further from the "
+            f"guide's than {found.mean_bound:.2g} of the guide's sds. {_UNSEEN}"
         ]
     elif _all_known(found) and shift[0] <= _SMALL >= abs(ratio[0] - 1) and not correlation:
         lines = [
-            "Trust the guide: by importance weights no posterior mean is further from the guide's "
-            f"than {shift[0]:.2g} of the guide's sds, and no sd differs by more than "
-            f"{math.ceil(100 * abs(ratio[0] - 1))} %."
+            "Trust the guide as far as its draws reach: by importance weights no posterior mean "
+            f"is further from the guide's than {shift[0]:.2g} of the guide's sds, and no sd "
+            f"differs by more than {math.ceil(100 * abs(ratio[0] - 1))} %. {_UNSEEN}"
         ]
         if found.khat >= found.khat_threshold:
             lines.append("Its far tails are too light: take no rare events from it.")

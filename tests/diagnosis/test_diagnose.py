@@ -116,8 +116,8 @@ def test_the_posterior_itself_has_a_kl_of_zero(name):
 @pytest.mark.parametrize(
     ("scale", "says"),
     [
-        (0.99, "Trust the guide: no posterior mean is further"),
-        (0.93, "Trust the guide: by importance weights"),
+        (0.99, "Trust the guide as far as its draws reach: no posterior mean is further"),
+        (0.93, "Trust the guide as far as its draws reach: by importance weights"),
         (0.8, "Take the posterior's columns"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pyro_kl.diagnosis import pareto
+from pyro_kl.diagnosis.doubts import too_heavy
 from pyro_kl.diagnosis.estimates import LogWeights, estimate
 from pyro_kl.diagnosis.moments import Moments
 
@@ -90,9 +91,27 @@ def test_the_bound_holds_for_heavy_tails(width):
 
 
 def test_more_draws_are_named_where_they_would_do():
-    problem = Problem(1, 0.75)
-    reasons = {problem.estimate(60, wider=False).kl_posterior.reason for _ in range(60)}
-    assert any("draws would be enough" in reason for reason in reasons)
+    assert too_heavy(0.65, 0.6, True, 0.1).endswith("above 0.60: about 720 draws would be enough")
+    assert "would be enough" not in too_heavy(0.75, 0.6, True, 0.1)
+    assert too_heavy(0.5, 0.6, True, 0.1) == ""
+
+
+@pytest.mark.parametrize(("wider", "fewest"), [(True, 300), (False, 2000)])
+def test_few_draws_have_no_interval(wider, fewest):
+    problem = Problem(1, 0.85)
+    few = problem.estimate(fewest - 1, wider).kl_posterior
+    assert few.method == "unknown"
+    assert few.reason.startswith(f"{fewest - 1:,} draws are too few")
+    assert problem.estimate(fewest, wider).kl_posterior.method == "monte carlo"
+
+
+@pytest.mark.sweep
+def test_intervals_of_the_fewest_draws_cover():
+    problem, hits = Problem(1, 0.85, 0.1), 0
+    for _ in range(1000):
+        found = problem.estimate(300).kl_posterior
+        hits += abs(float(found) - problem.kl) < 1.96 * float(found.standard_error)
+    assert hits / 1000 > 0.95 - 4 * (0.95 * 0.05 / 1000) ** 0.5
 
 
 def test_moments_in_one_pass_are_those_of_all_draws():
