@@ -29,6 +29,7 @@ from ..registry.tensors import own_copy, promoted
 from ..wrappers.masked import unmasked
 from . import sums
 from .at_points import entropy_at_points
+from .discrete import discrete
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
@@ -174,7 +175,7 @@ def _of_family(p: Distribution) -> Found | None:
 
 
 def _of_atoms(p: Distribution) -> Found | None:
-    of_p = sums.discrete(p)
+    of_p = discrete(p)
     if of_p is None:
         return None
     value = torch.where(nan_rows(p), math.nan, sums.entropy_sum(of_p))
@@ -183,8 +184,8 @@ def _of_atoms(p: Distribution) -> Found | None:
 
 def _of_few_atoms(p: Distribution) -> Found | None:
     """By a sum, if it is short, and if the values that say how long can be read."""
-    of_p = sums.discrete(p)
-    if of_p is None or not all(can_be_read(x) for x in of_p.parameters.values()):
+    of_p = discrete(p)
+    if of_p is None or not all(can_be_read(x) for x in of_p.tensors):
         return None
     if of_p.shape.numel() * of_p.width > _QUICK:
         return None

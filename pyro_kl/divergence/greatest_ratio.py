@@ -11,10 +11,10 @@ from torch.distributions import Distribution
 
 from ..messages import see
 from ..registry.integrate_counts import Count, PoissonCount
+from .discrete import Discrete
 from .found import Found
 from .on_line import TwoDensities, two_densities
 from .rows import in_groups
-from .sums import Discrete
 
 _SOURCE = "largest log p - log q over p's support"
 #: The ratio is looked at so many doublings of the distance from the centre, and the grid is
@@ -159,24 +159,21 @@ def greatest_ratio_of_counts(p: Discrete, q: Discrete) -> Tensor:
     if p.num_atoms is not None:
         n = max(p.num_atoms, q.num_atoms or 0)
         return _largest_of(p.log_masses(n), q.log_masses(n))
-    mine, theirs = p.family.count, q.family.count
-    if mine is None or (theirs is None and q.num_atoms is None):
+    a, b = p.as_count, q.as_count
+    if a is None or (b is None and q.num_atoms is None):
         raise NotImplementedError(
             "the supremum of log p/q over all counts has no formula" + see("no-integral")
         )
-    a = mine(**p.parameters)
     beyond = a.mean > 0
     if a.gates is not None:
         beyond = beyond & (a.gates[1] > -math.inf)
-    if theirs is None:  # of a q with finitely many atoms
+    if b is None:  # of a q with finitely many atoms
         unbounded, turn = torch.ones_like(beyond), torch.zeros_like(a.mean)
     else:
-        unbounded, turn = _turn(a, theirs(**q.parameters))
+        unbounded, turn = _turn(a, b)
     turn = turn.detach().nan_to_num(nan=0.0, posinf=0.0).floor().clamp(min=0.0)
     k = torch.stack(torch.broadcast_tensors(0 * turn, 0 * turn + 1, turn, turn + 1), -1)
-    assert p.family.log_mass is not None
-    assert q.family.log_mass is not None
-    value = _largest_of(p.family.log_mass(k, **p.parameters), q.family.log_mass(k, **q.parameters))
+    value = _largest_of(p.log_mass(k), q.log_mass(k))
     return torch.where(unbounded & beyond, math.inf, value)
 
 

@@ -6,17 +6,32 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+)
 
 from ..numerics.special.alpha_divergences import jensen_shannon_share
 from ..registry.reduction import NoDivergence, canonicalise, describe
-from ..registry.shapes import broadcast_batch, check_event_shapes, nan_rows, some_tensor
+from ..registry.shapes import (
+    broadcast_batch,
+    check_event_shapes,
+    nan_rows,
+    peel,
+    some_tensor,
+    sum_events,
+)
+from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
 from ..wrappers.masked import both, check_masks, selections, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import jensen_shannon_at_points
+from .discrete import discrete
 from .estimate import Estimate
 from .found import Found
 from .kl import kl
@@ -108,7 +123,12 @@ def _found(p: Distribution, q: Distribution) -> Found:
     for inner in ((canonicalise(p), canonicalise(q)), without_shared_maps(p, q)):
         if inner is not None and (inner[0] is not p or inner[1] is not q):
             return _found(*inner).changed(lambda x: x.expand(shape))
-    of_p, of_q = sums.discrete(p), sums.discrete(q)
+    one_p, one_q = _of_one_number(p), _of_one_number(q)
+    if one_p is not None and one_q is not None:
+        ndims = min(one_p.reinterpreted_batch_ndims, one_q.reinterpreted_batch_ndims)
+        numbers = _found(peel(one_p, ndims), peel(one_q, ndims))
+        return numbers.changed(lambda x: sum_events(x, shape, p.event_shape[:ndims]))
+    of_p, of_q = discrete(p), discrete(q)
     if of_p is not None and of_q is not None:
         found = Found(sums.jensen_shannon_sum(of_p, of_q), "exact sum", of_p.family.home)
     else:
@@ -117,6 +137,20 @@ def _found(p: Distribution, q: Distribution) -> Found:
     return found.changed(
         lambda x: torch.where(unknown, math.nan, x).expand(shape).to(promoted((p, q)))
     )
+
+
+def _of_one_number(distribution: Distribution) -> Independent | None:
+    """A distribution whose event has one number, as an Independent; None for another one."""
+    if math.prod(distribution.event_shape) != 1:
+        return None
+    if is_a(distribution, MultivariateNormal):
+        scale = distribution.scale_tril[..., 0]
+    elif is_a(distribution, LowRankMultivariateNormal):
+        scale = distribution.variance.sqrt()
+    else:
+        return distribution if is_a(distribution, Independent) else None
+    normal = Normal(distribution.loc, scale, validate_args=False)
+    return Independent(normal, 1, validate_args=False)
 
 
 def _by_integral(p: Distribution, q: Distribution) -> Found:

@@ -28,6 +28,7 @@ from ..wrappers.masked import both, check_masks, selections, unmasked
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import renyi_at_points
+from .discrete import discrete
 from .estimate import Estimate
 from .found import Found
 from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
@@ -169,7 +170,7 @@ def _on_line(p: Distribution, q: Distribution, alpha: float) -> Found | None:
 
 
 def _by_sum(p: Distribution, q: Distribution, alpha: float) -> Found | None:
-    of_p, of_q = sums.discrete(p), sums.discrete(q)
+    of_p, of_q = discrete(p), discrete(q)
     if of_p is None or of_q is None:
         return None
     if alpha == 0.0:

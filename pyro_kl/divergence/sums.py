@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 import torch
-from pyro.distributions import ZeroInflatedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, OneHotCategorical
 
 from ..messages import see
-from ..numerics.dtypes import Parameters, in_float64
 from ..numerics.special.alpha_divergences import jensen_shannon_terms, renyi_of_sum, renyi_terms
-from ..numerics.special.zero_inflation import Gates, log_gates, log_mass_inflated
-from ..registry.compose import log_masses_of
-from ..registry.family import Family, read_gate
 from ..registry.integrate_counts import PoissonCount
-from ..registry.register import family_of
-from ..registry.renyi import in_float64_of
-from ..registry.subclasses import is_a
+from .discrete import FEW, Discrete
 
 #: Log of the mass that may be left out, of one distribution or of p^alpha q^(1 - alpha).
 _NOTHING = -80.0
@@ -32,96 +23,10 @@ P = ParamSpec("P")
 _MOST = 1 << 24
 #: Rows of so many terms are summed together.
 _CHUNK = 1 << 21
-#: Of infinitely many atoms so many are looked at first, and as many again.
-_FEW = 64
+#: From this mean on, the first terms of a series give a Poisson's entropy to the last digit.
+_WIDE = 1e4
 #: From this log of the sum of p^alpha q^(1 - alpha) on, up and down, it is summed itself.
 _FAR = 0.5
-
-
-class Discrete(NamedTuple):
-    """A discrete distribution of a declared family."""
-
-    family: Family
-    parameters: Parameters
-
-    def log_masses(self, n: int) -> Tensor:
-        """At 0, ..., n - 1, along a new last dimension."""
-        return log_masses_of(self.family)(n, self.parameters)
-
-    @property
-    def shape(self) -> torch.Size:
-        """The batch shape."""
-        return torch.broadcast_shapes(
-            *(x.shape[: x.dim() - self._ndims(name)] for name, x in self.parameters.items())
-        )
-
-    def _ndims(self, name: str) -> int:
-        """The dimensions of a parameter's event."""
-        return int(name in self.family.vectors)
-
-    def rows(self, rows: Tensor, shape: torch.Size) -> Discrete:
-        """Some rows of a batch."""
-        some = {}
-        for name, x in self.parameters.items():
-            event = x.shape[x.dim() - self._ndims(name) :]
-            some[name] = x.expand(shape + event).reshape(-1, *event)[rows]
-        return self._replace(parameters=some)
-
-    @property
-    def num_atoms(self) -> int | None:
-        count = self.family.num_atoms
-        return None if count is None else count(**self.parameters)
-
-    @property
-    def width(self) -> int:
-        """The number of atoms that are looked at first."""
-        return 2 * _FEW if self.num_atoms is None else self.num_atoms
-
-
-def discrete(distribution: Distribution) -> Discrete | None:
-    """The family and the parameters of a discrete distribution; None for another one."""
-    if is_a(distribution, OneHotCategorical):
-        distribution = distribution._categorical
-    if is_a(distribution, ZeroInflatedDistribution) and family_of(type(distribution)) is None:
-        base = discrete(distribution.base_dist)
-        return None if base is None else _inflated(base, distribution)
-    family = family_of(type(distribution))
-    if family is None or family.log_mass is None:
-        return None
-    return Discrete(family, in_float64_of(family, distribution))
-
-
-def _inflated(base: Discrete, distribution: ZeroInflatedDistribution) -> Discrete:
-    """The base's family with an additional zero, whose gate is one more parameter."""
-    family, names = base.family, tuple(read_gate(distribution))
-
-    def opened(parameters: Parameters) -> tuple[Parameters, Gates]:
-        rest = {name: x for name, x in parameters.items() if name not in names}
-        return rest, log_gates(**{name: parameters[name] for name in names})
-
-    def log_mass(k: Tensor, **parameters: Tensor) -> Tensor:
-        rest, gates = opened(parameters)
-        assert family.log_mass is not None
-        log_base = family.log_mass(k, **rest)
-        open_gates = gates[0].unsqueeze(-1), gates[1].unsqueeze(-1)
-        return log_mass_inflated(k, log_base, log_base[..., :1], open_gates)
-
-    def count(**parameters: Tensor) -> Any:
-        rest, gates = opened(parameters)
-        return None if family.count is None else replace(family.count(**rest), gates=gates)
-
-    def num_atoms(**parameters: Tensor) -> int:
-        assert family.num_atoms is not None
-        return family.num_atoms(**opened(parameters)[0])
-
-    inflated = replace(
-        family,
-        log_mass=log_mass,
-        count=family.count and count,
-        num_atoms=family.num_atoms and num_atoms,
-    )
-    gate = {name: in_float64(x) for name, x in read_gate(distribution).items()}
-    return Discrete(inflated, {**base.parameters, **gate})
 
 
 def common_length(
@@ -135,7 +40,7 @@ def common_length(
     counts = p.num_atoms, q.num_atoms
     if counts[0] is not None and counts[1] is not None:
         return max(counts[0], counts[1])
-    n = max(_FEW, *(count or 0 for count in counts))
+    n = max(FEW, *(count or 0 for count in counts))
     rows = torch.broadcast_shapes(p.shape, q.shape).numel()
     while True:
         if 2 * n * rows > most:
@@ -195,6 +100,14 @@ def _in_chunks(sum_of: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return chunked
 
 
+def _filled(value: Tensor, mask: Tensor, sum_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The value, with sums in the rows where the mask holds."""
+    rows = torch.nonzero(mask.expand(value.shape).reshape(-1))[:, 0]
+    if not rows.numel():
+        return value
+    return value.reshape(-1).index_put((rows,), sum_of(rows)).reshape(value.shape)
+
+
 @_in_chunks
 def renyi_sum(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     """Renyi's divergence of order alpha in [1/2, inf) without 1, by a sum over the atoms."""
@@ -202,11 +115,11 @@ def renyi_sum(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     if bool(infinite.any()):
         shape = torch.broadcast_shapes(p.shape, q.shape)
         value = torch.full(shape, math.inf, dtype=torch.float64, device=infinite.device)
-        rows = torch.nonzero(~infinite.expand(shape).reshape(-1))[:, 0]
-        if not rows.numel():
-            return value
-        some = renyi_sum(p.rows(rows, shape), q.rows(rows, shape), alpha)
-        return value.reshape(-1).index_put((rows,), some).reshape(shape)
+        return _filled(
+            value,
+            ~infinite,
+            lambda rows: renyi_sum(p.rows(rows, shape), q.rows(rows, shape), alpha),
+        )
     log_p, log_q = both_masses(p, q, alpha)
     log_total = log_power(log_p, log_q, alpha).logsumexp(-1)
     near = log_total.detach().abs() < _FAR
@@ -221,14 +134,18 @@ def _diverges(p: Discrete, q: Discrete, alpha: float) -> Tensor:
     A NegativeBinomial's mass falls like p1^k k^(r - 1), a Poisson's faster.
     """
     nowhere = torch.zeros((), dtype=torch.bool, device=next(iter(p.parameters.values())).device)
-    mine, theirs = (x.family.count for x in (p, q))
-    if alpha < 1 or mine is None:
+    if alpha < 1 or p.num_atoms is not None:
         return nowhere
     if q.num_atoms is not None:  # a count goes on beyond q's last atom, unless it is a constant
         return ~torch.isneginf(p.log_masses(q.num_atoms + 1)[..., -1].detach())
-    if theirs is None:
+    if p.log_weights is not None or q.log_weights is not None:
+        raise NotImplementedError(
+            "it is not known whether the divergence of mixtures of infinitely many counts is "
+            "finite for an order above 1" + see("no-integral")
+        )
+    a, b = p.as_count, q.as_count
+    if a is None or b is None:
         return nowhere
-    a, b = mine(**p.parameters), theirs(**q.parameters)
     only_q = _is_zero(q)
     if isinstance(a, PoissonCount):
         heavier = nowhere
@@ -254,11 +171,29 @@ def jensen_shannon_sum(p: Discrete, q: Discrete) -> Tensor:
 
 @_in_chunks
 def entropy_sum(p: Discrete, most: int = _MOST) -> Tensor:
-    """The entropy by a sum over the atoms."""
+    """The entropy by a sum over the atoms, or by the series of a wide Poisson."""
+    count = p.as_count
+    if isinstance(count, PoissonCount):
+        wide = count.mean.detach() > _WIDE
+        if bool(wide.any()):
+            shape, value = p.shape, _entropy_of_wide(count, wide).expand(p.shape)
+            return _filled(value, ~wide, lambda rows: entropy_sum(p.rows(rows, shape), most))
     log_p = p.log_masses(common_length(p, p, lambda log_p, _: log_p, most))
     gone = torch.isneginf(log_p)
     known = torch.where(gone, 0.0, log_p)
     return torch.where(gone, 0.0, -torch.exp(known) * known).sum(-1)
+
+
+def _entropy_of_wide(count: PoissonCount, wide: Tensor) -> Tensor:
+    """The series of Evans, Boersma, Blachman & Jagers (1988), SIAM Review 30(2), 314-317."""
+    mean = torch.where(wide, count.mean, _WIDE)
+    rest = -(1 / 12 + (1 / 24 + 19 / 360 / mean) / mean) / mean
+    value = 0.5 * (1 + math.log(2 * math.pi) + mean.log()) + rest
+    if count.gates is None:
+        return value
+    # nothing of the Poisson is at 0
+    of_gate = [torch.where(torch.isneginf(x), 0.0, -x.exp() * x) for x in count.gates]
+    return of_gate[0] + of_gate[1] + count.gates[1].exp() * value
 
 
 @_in_chunks
