@@ -15,6 +15,7 @@ from . import pareto
 from .diagnosis import Diagnosis, LargestWeights
 from .draws import Draws
 from .jacobian import wrong_jacobian
+from .refusals import outside_of_supports
 from .rows import at_least, by_row, total
 from .sites import chi, site_rows
 from .sums import Sums
@@ -79,13 +80,15 @@ def diagnose(
             f"num_samples={num_samples!r} has to be an integer of at least 25, to fit a tail."
             + see("option")
         )
-    draws = Draws(Run(model, guide, args, kwargs), num_samples, vectorize, max_plate_nesting)
-    rows = draws.rows
-    parts = [Sums(num_samples, draws.all_samples) for _ in range(rows.size if rows else 1)]
-    for chunks, of_guide in ((draws, True), (draws.wider(), False)):
-        for chunk in chunks:
-            for sums, own in zip(parts, draws.by_row(chunk), strict=True):
-                sums.add(own, of_guide)
+    run = Run(model, guide, args, kwargs)
+    with outside_of_supports(run):
+        draws = Draws(run, num_samples, vectorize, max_plate_nesting)
+        rows = draws.rows
+        parts = [Sums(num_samples, draws.all_samples) for _ in range(rows.size if rows else 1)]
+        for chunks, of_guide in ((draws, True), (draws.wider(), False)):
+            for chunk in chunks:
+                for sums, own in zip(parts, draws.by_row(chunk), strict=True):
+                    sums.add(own, of_guide)
     wrong = draws.lacking or wrong_jacobian(draws.run, draws.plan)
     discrete = [name for name in draws.shapes if name not in draws.continuous]
     found = [sums.estimate(draws.rounding, wrong, discrete) for sums in parts]

@@ -27,7 +27,7 @@ from .chunk import Chunk, together
 from .log_weights import elbo_of, log_weight, without_marks
 from .refusals import check
 from .rows import rows_of
-from .supports import lacking
+from .supports import exceeding, lacking
 from .wider import Wider, factor_of, log_ratio
 
 #: So many numbers of the traces of all draws of a chunk are in memory at a time.
@@ -77,6 +77,7 @@ class Draws:
         self.plan: Plan = first.plan
         check(first.plan, first.traces)
         self.lacking = lacking(first.plan, first.traces)
+        self._exceeding = exceeding(first.plan, first.traces)
         self.first = first.traces.guide
         self.nesting = _nesting(first.traces)
         self._owners = _owners(first.plan)
@@ -246,6 +247,8 @@ class Draws:
         try:
             mixed = self._mixed(elbo)
         except by_vmap.FAILURES as error:
+            if self._exceeding and isinstance(error, ValueError):
+                raise  # one by one, draws would be outside of the support too
             first_line = without_link(error).partition("\n")[
                 0
             ]  # Pyro adds the shapes of all sites

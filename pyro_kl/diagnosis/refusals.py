@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from pyro import poutine
 from torch import Tensor
 
-from ..elbo.guides.plan import Plan
+from ..elbo.guides.plan import Plan, Run
 from ..elbo.guides.recognise import is_delta
 from ..elbo.traces import Traces
 from ..messages import see
@@ -54,6 +58,27 @@ def check(plan: Plan, traces: Traces) -> None:
             f"Scale or mask of {_names(plan.disagreeing)} differ between model and guide: "
             "log p - log q is no log weight." + see("scale-and-mask")
         )
+
+
+@contextmanager
+def outside_of_supports(run: Run) -> Iterator[None]:
+    """Pyro's error at a draw outside of the model's support, in the words of guide and posterior.
+
+    Raises:
+        ValueError: the guide draws where the model has no density, and Pyro validates.
+    """
+    try:
+        yield
+    except ValueError as error:
+        site = re.search("log_prob at site '(.*)':\n.*to be within the support", str(error))
+        trace: Any = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)
+        if site is None or site[1] not in trace.nodes:
+            raise
+        raise ValueError(
+            f"The guide draws values of {site[1]} that are outside of its support in the model: "
+            "KL(guide || posterior) is infinite. Give the site of the guide the support of the "
+            "model's site; an autoguide does." + see("infinite-kl")
+        ) from error
 
 
 def _check_site(name: str, node: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,15 +28,23 @@ def lacking(plan: Plan, traces: Traces) -> str:
         plan: which sites are latents.
         traces: of one run of model and guide.
     """
-    names = [
-        name
-        for name in plan.decisions
-        if not is_delta(traces.guide.nodes[name]["fn"])
-        and _lacks(traces.model.nodes[name]["fn"], traces.guide.nodes[name]["fn"])
-    ]
+    names = [name for name, prior, guide in _pairs(plan, traces) if _lacks(prior, guide)]
     if not names:
         return ""
     return f"the guide never draws some values of {', '.join(names)} that the prior draws"
+
+
+def exceeding(plan: Plan, traces: Traces) -> bool:
+    """Whether the guide draws what the prior cannot, with arguments as for `lacking`."""
+    return any(_lacks(guide, prior) for _, prior, guide in _pairs(plan, traces))
+
+
+def _pairs(plan: Plan, traces: Traces) -> Iterator[tuple[str, Any, Any]]:
+    """Each latent that the guide draws itself, with its distributions in model and guide."""
+    for name in plan.decisions:
+        guide = traces.guide.nodes[name]["fn"]
+        if not is_delta(guide):
+            yield name, traces.model.nodes[name]["fn"], guide
 
 
 def _lacks(prior: Any, guide: Any) -> bool:

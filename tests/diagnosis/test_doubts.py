@@ -102,3 +102,19 @@ def test_nearly_equal_weights_whose_largest_are_not_pareto():
     found = diagnosed(NORMAL, guide, 10_000)
     assert "the weights are nearly equal" in found.kl_posterior.reason
     assert "the guide may be good" in found.summary.replace("\n  ", " ")
+
+
+@pytest.mark.parametrize("guide", [dist.Normal(1.0, 0.5), dist.Normal(0.0, 0.5)])
+def test_draws_that_the_model_does_not_allow(guide):
+    model = given(dist.Exponential(torch.tensor(1.0)), lambda z: z)
+    for _ in range(5):  # the first draws may be inside
+        with pytest.raises(ValueError, match="The guide draws values of z that are outside of"):
+            diagnosed(model, guide)
+
+
+def test_data_that_the_model_does_not_allow():
+    def model():
+        pyro.sample("x", dist.Exponential(pyro.sample("z", BASE).exp()), obs=torch.tensor(-1.0))
+
+    with pytest.raises(ValueError, match="at site 'x'"):
+        diagnosed(model, BASE)

@@ -52,7 +52,7 @@ def _comparisons():
 def _diagnosis():
     """Of a guide that is too narrow: the longest notes there are."""
     guide = AutoMultivariateNormal(eight_schools.model, init_scale=0.01)
-    return pyro_kl.diagnose(eight_schools.model, guide, num_samples=200)
+    return pyro_kl.diagnose(eight_schools.model, guide, num_samples=300)
 
 
 def _calibration():
