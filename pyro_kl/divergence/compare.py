@@ -143,7 +143,7 @@ def compare(
         generator: source of randomness; by default torch's global random state.
         divergence: "kl", "renyi", "jensen-shannon", "jeffreys" or "cross-entropy"; `estimator` is
             that of the KL.
-        alpha: the order of "renyi".
+        alpha: the order of "renyi"; orders 0 and infinity are not sampled.
 
     Returns:
         Exact value, estimate and standard error in nats, and z-score, each of the broadcast batch

@@ -34,7 +34,7 @@ from .estimate import Estimate
 from .found import Found
 from .kl import kl
 from .line_checks import checked, of_empty_batch
-from .mixtures import check_operands
+from .mixtures import check_operands, check_pair
 from .on_line import two_densities
 from .panel_integrals import integrated
 
@@ -69,7 +69,7 @@ def entropy(p: Distribution) -> Estimate:
         >>> print(pyro_kl.entropy(torch.distributions.Poisson(3.0)))
         1.93147 nats  [exact sum: pyro_kl.families.poisson]
     """
-    check_operands(p)
+    check_operands(p, what="the entropy")
     found = _found(
         p, (_declared, _of_family, _of_atoms, _upstream, entropy_at_points, _by_integral)
     )
@@ -113,6 +113,7 @@ def cross_entropy(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) 
         >>> print(f"{pyro_kl.cross_entropy(p, q):.6f}")
         1.918939
     """
+    check_pair(p, q, "cross-entropy")
     divergence, own = kl(p, q, tolerance=tolerance), entropy(p)
     value = divergence.value + own.value
     errors = [x.error for x in (divergence, own) if x.error is not None]

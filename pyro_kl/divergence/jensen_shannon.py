@@ -18,7 +18,6 @@ from ..numerics.special.alpha_divergences import jensen_shannon_share
 from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.shapes import (
     broadcast_batch,
-    check_event_shapes,
     nan_rows,
     peel,
     some_tensor,
@@ -36,7 +35,7 @@ from .estimate import Estimate
 from .found import Found
 from .kl import kl
 from .line_checks import checked, not_on_line, of_empty_batch
-from .mixtures import check_operands
+from .mixtures import check_pair
 from .monte_carlo import check_sampling
 from .normalised import check_normalised, is_singular
 from .on_line import two_densities
@@ -88,8 +87,7 @@ def jensen_shannon(
         >>> print(f"{pyro_kl.jensen_shannon(p, q):.6f}")
         0.112072
     """
-    check_operands(p, q)
-    check_event_shapes(p, q)
+    check_pair(p, q, "Jensen-Shannon")
     check_sampling(num_samples, generator)
     try:
         return _found(p, q).as_estimate()
@@ -108,7 +106,7 @@ def _found(p: Distribution, q: Distribution) -> Found:
         return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is not p or bare_q is not q:
-        check_masks(p, q, p_mask, q_mask)
+        check_masks(p, q, p_mask, q_mask, "Jensen-Shannon")
         mask = torch.as_tensor(both(p_mask, q_mask))
         return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
     selected = selections(p, q)
@@ -241,6 +239,7 @@ def jeffreys(p: Distribution, q: Distribution, *, tolerance: float = 1e-6) -> Es
         >>> float(pyro_kl.jeffreys(p, q))
         1.0
     """
+    check_pair(p, q, "Jeffreys")
     forward, backward = kl(p, q, tolerance=tolerance), kl(q, p, tolerance=tolerance)
     errors = [x.error for x in (forward, backward) if x.error is not None]
     methods = dict.fromkeys((forward.method, backward.method))

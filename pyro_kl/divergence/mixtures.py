@@ -26,6 +26,7 @@ from torch.distributions import (
 from ..messages import see
 from ..numerics.special.logarithms import HALF_LOG_TAU
 from ..registry.register import family_of
+from ..registry.shapes import broadcast_batch
 from ..registry.subclasses import is_a
 
 _OF_NORMALS = (MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, GaussianScaleMixture)
@@ -36,13 +37,18 @@ def is_mixture(distribution: Distribution) -> bool:
     return is_a(distribution, (MixtureSameFamily, *_OF_NORMALS))
 
 
-def check_operands(*distributions: object) -> None:
-    """Check that the operands of a KL are distributions, and that mixtures have components.
+def check_operands(*distributions: object, what: str = "a KL") -> None:
+    """Check that the operands are distributions, and that mixtures have components.
+
+    Args:
+        distributions: one or two.
+        what: is asked for.
 
     Raises:
         TypeError: one of them is not a distribution.
         ValueError: one of them is a mixture without components.
     """
+    of = "between two distributions" if len(distributions) == 2 else "of a distribution"
     for distribution in distributions:
         if not isinstance(distribution, Distribution):
             got = (
@@ -50,14 +56,19 @@ def check_operands(*distributions: object) -> None:
                 if isinstance(distribution, type)
                 else type(distribution).__name__
             )
-            raise TypeError(
-                f"a KL is between two distributions, not {got}" + see("not-a-distribution")
-            )
+            raise TypeError(f"{what} is {of}, not {got}" + see("not-a-distribution"))
         if is_mixture(distribution) and not components(distribution)[0].shape[-1]:
             raise ValueError(
                 f"a {type(distribution).__name__} without components is no distribution: give it "
                 "at least one weight" + see("not-a-distribution")
             )
+
+
+def check_pair(p: Distribution, q: Distribution, name: str) -> None:
+    """Check that both are distributions, and their shapes, for a relative of the KL."""
+    what = name if name.endswith("entropy") else f"{name} divergence"
+    check_operands(p, q, what=f"the {what}")
+    broadcast_batch(p, q, name)
 
 
 def components(distribution: Any) -> tuple[Tensor, Distribution]:

@@ -15,7 +15,6 @@ from ..registry.reduction import canonicalise
 from ..registry.renyi import closed_renyi, products_of
 from ..registry.shapes import (
     broadcast_batch,
-    check_event_shapes,
     nan_rows,
     peel,
     some_tensor,
@@ -34,7 +33,7 @@ from .found import Found
 from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
 from .kl import kl
 from .line_checks import not_on_line, of_empty_batch
-from .mixtures import check_operands
+from .mixtures import check_pair
 from .normalised import check_normalised, is_point, is_singular
 from .renyi_integral import renyi_by_integral
 
@@ -74,8 +73,7 @@ def renyi(p: Distribution, q: Distribution, alpha: float) -> Estimate:
         raise ValueError(
             f"alpha must be a number from 0 to infinity, the order: {alpha!r}" + see("option")
         )
-    check_operands(p, q)
-    check_event_shapes(p, q)
+    check_pair(p, q, "Renyi")
     alpha = float(alpha)
     if alpha == 1.0:
         return kl(p, q)
@@ -90,7 +88,7 @@ def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
         return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
     (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
     if bare_p is not p or bare_q is not q:
-        check_masks(p, q, p_mask, q_mask)
+        check_masks(p, q, p_mask, q_mask, "Renyi")
         mask = torch.as_tensor(both(p_mask, q_mask))
         inner = _found(bare_p, bare_q, alpha)
         return inner.changed(lambda x: torch.where(mask, x.expand(shape), 0.0))

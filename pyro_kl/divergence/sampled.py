@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..numerics.special.alpha_divergences import jensen_shannon_share
-from ..registry.shapes import broadcast_batch
+from ..registry.shapes import broadcast_batch, some_tensor
 from ..wrappers.log_prob import log_prob_anywhere
 from .draws import draw, log_density
 from .estimate import Estimate
@@ -29,8 +30,14 @@ def sampled_renyi(
 
     The mean is that of (q/p)^(1 - alpha) at samples of p, whose variance is finite for alpha from
     1/2 to 1; below 1/2 it is that of (p/q)^alpha at samples of q. Above 1 the variance is finite
-    where the divergence of order 2 alpha - 1 is.
+    where the divergence of order 2 alpha - 1 is. Orders 0 and infinity are no such means.
     """
+    if alpha in (0.0, math.inf):
+        nothing = some_tensor(p).detach().new_full(broadcast_batch(p, q), math.nan)
+        reason = f"order {alpha:g} is not the mean of a power, and is not sampled"
+        return Estimate(nothing, nothing, "unknown", num_samples, reason)
+    if alpha == 1.0:
+        return monte_carlo(p, q, num_samples, generator=generator)
     if alpha < 0.5:
         mirrored = sampled_renyi(q, p, 1 - alpha, num_samples, generator)
         factor = alpha / (1 - alpha)

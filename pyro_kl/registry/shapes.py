@@ -16,30 +16,30 @@ from ..messages import see
 from .subclasses import is_a
 
 
-def check_event_shapes(p: Distribution, q: Distribution) -> None:
+def check_event_shapes(p: Distribution, q: Distribution, name: str = "KL") -> None:
     """Refuse two distributions whose event shapes are not equal (to broadcast is not enough)."""
     if p.event_shape != q.event_shape:
         raise ValueError(
-            f"KL({type(p).__name__} || {type(q).__name__}): event shapes {tuple(p.event_shape)} "
-            f"and {tuple(q.event_shape)} differ. Is a `.to_event(n)` or `.expand` missing on one "
-            "side?" + see("event-shapes")
+            f"{name}({type(p).__name__} || {type(q).__name__}): event shapes "
+            f"{tuple(p.event_shape)} and {tuple(q.event_shape)} differ. Is a "
+            "`.to_event(n)` or `.expand` missing on one side?" + see("event-shapes")
         )
 
 
-def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
-    """The batch shape of KL(p || q); a ValueError that names both sides if there is none."""
+def broadcast_batch(p: Distribution, q: Distribution, name: str = "KL") -> torch.Size:
+    """The batch shape of a divergence; a ValueError that names both sides if there is none."""
     shape = p.batch_shape
     if p.event_shape != q.event_shape:
-        check_event_shapes(p, q)
+        check_event_shapes(p, q, name)
     if shape == q.batch_shape:
         return torch.Size(shape)  # that of a TruncatedPolyaGamma is a plain tuple
     try:
         return torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     except RuntimeError:
         raise ValueError(
-            f"KL({type(p).__name__} || {type(q).__name__}): batch shapes {tuple(p.batch_shape)} "
-            f"and {tuple(q.batch_shape)} do not broadcast. From the right, two sizes have to be "
-            "equal, or one of them 1." + see("batch-shapes")
+            f"{name}({type(p).__name__} || {type(q).__name__}): batch shapes "
+            f"{tuple(p.batch_shape)} and {tuple(q.batch_shape)} do not broadcast. From the right, "
+            "two sizes have to be equal, or one of them 1." + see("batch-shapes")
         ) from None
 
 

@@ -70,13 +70,16 @@ def by_mask(p: Distribution, q: Distribution) -> Tensor | None:
     return kl if mask is True else torch.where(mask, kl, 0.0)
 
 
-def check_masks(p: Distribution, q: Distribution, p_mask: Mask, q_mask: Mask) -> None:
+def check_masks(
+    p: Distribution, q: Distribution, p_mask: Mask, q_mask: Mask, name: str = "KL"
+) -> None:
     """Refuse a mask on one side alone."""
     if (p_mask is True) != (q_mask is True):
+        divergence = "KL" if name == "KL" else "divergence"
         raise NoDivergence(
-            f"KL({type(p).__name__} || {type(q).__name__}): a mask on one side alone leaves out "
-            "part of one density, and what is left is no KL. Mask both sides, p.mask(m) and "
-            "q.mask(m), for the KL of what counts" + see("not-a-kl")
+            f"{name}({type(p).__name__} || {type(q).__name__}): a mask on one side alone leaves "
+            f"out part of one density, and what is left is no {divergence}. Mask both sides, "
+            f"p.mask(m) and q.mask(m), for the {divergence} of what counts" + see("not-a-kl")
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from random import Random
 
@@ -140,3 +141,41 @@ def test_a_subclass_with_another_density_loses_it(base):
         except NotImplementedError:
             continue
         assert found.method not in formulas
+
+
+def test_orders_that_are_not_sampled():
+    """0 and infinity are no means of a power; 1 is the KL."""
+    p, q = torch.distributions.Uniform(0.0, 1.0), torch.distributions.Uniform(0.0, 2.0)
+    for alpha in (0.0, math.inf):
+        found = pyro_kl.compare(p, q, divergence="renyi", alpha=alpha)
+        assert float(found.exact) == pytest.approx(math.log(2))
+        assert found.sampled.value.isnan()
+        assert found.z_score.isnan()
+        line = f"unknown: order {alpha:g} is not the mean of a power, and is not sampled"
+        assert line in " ".join(str(found).split())
+    found = pyro_kl.compare(p, q, divergence="renyi", alpha=1.0)
+    assert abs(float(found.z_score)) < 5
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda p, q: pyro_kl.renyi(p, q, 0.5), "Renyi"),
+        (pyro_kl.jensen_shannon, "Jensen-Shannon"),
+        (pyro_kl.jeffreys, "Jeffreys"),
+        (pyro_kl.cross_entropy, "cross-entropy"),
+    ],
+)
+def test_errors_name_the_divergence(function, name):
+    p = torch.distributions.Normal(torch.zeros(3), 1.0)
+    with pytest.raises(ValueError, match=rf"^{name}\(Normal \|\| Independent\): event shapes"):
+        function(p, torch.distributions.Independent(p, 1))
+    with pytest.raises(ValueError, match=rf"^{name}\(Normal \|\| Normal\): batch shapes"):
+        function(p, torch.distributions.Normal(torch.zeros(2), 1.0))
+    with pytest.raises(TypeError, match=rf"^the {name}.* is between two distributions, not float"):
+        function(p, 3.0)
+
+
+def test_an_entropy_is_of_a_distribution():
+    with pytest.raises(TypeError, match=r"^the entropy is of a distribution, not float"):
+        pyro_kl.entropy(3.0)
