@@ -247,7 +247,7 @@ class Draws:
         try:
             mixed = self._mixed(elbo)
         except by_vmap.FAILURES as error:
-            if self._exceeding and isinstance(error, ValueError):
+            if self._exceeding and "to be within the support" in str(error):
                 raise  # one by one, draws would be outside of the support too
             first_line = without_link(error).partition("\n")[
                 0

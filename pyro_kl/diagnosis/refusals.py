@@ -71,8 +71,10 @@ def outside_of_supports(run: Run) -> Iterator[None]:
         yield
     except ValueError as error:
         site = re.search("log_prob at site '(.*)':\n.*to be within the support", str(error))
+        if site is None:
+            raise
         trace: Any = poutine.trace(run.guide).get_trace(*run.args, **run.kwargs)
-        if site is None or site[1] not in trace.nodes:
+        if site[1] not in trace.nodes:
             raise
         raise ValueError(
             f"The guide draws values of {site[1]} that are outside of its support in the model: "

@@ -209,7 +209,7 @@ GUIDES = {
 }
 
 
-SLOW = ("AutoLowRank", "AutoIAFNormal", "AutoStructured")
+SLOW = ("AutoNormal", "AutoDiagonalNormal", "AutoLowRank", "AutoIAFNormal", "AutoStructured")
 
 
 @pytest.mark.parametrize(
