@@ -235,6 +235,19 @@ def test_rules_are_refined_and_their_errors_hold():
         assert off < float(found.error) + 1e-10 * float(found)
 
 
+def test_divergences_of_large_batches_are_refused_and_kls_are_not(monkeypatch):
+    """The KL has one rule of few nodes; the divergences refine theirs, up to a size."""
+    module = "pyro_kl.registry.at_points._MOST"
+    monkeypatch.setattr(module, 3 * 64**2)
+    p = dist.ProjectedNormal(number([[1.0, 0.5, -2.0]] * 4))
+    q = dist.ProjectedNormal(number([0.0, 1.0, 0.5]))
+    assert torch.distributions.kl_divergence(p, q).shape == (4,)
+    with pytest.raises(NotImplementedError, match=r"takes 1.64e[+]04 numbers"):
+        pyro_kl.jensen_shannon(p, q)
+    plane = [dist.ProjectedNormal(x.concentration[..., :2]) for x in (p, q)]
+    assert pyro_kl.jensen_shannon(*plane).value.shape == (4,)
+
+
 def test_other_counts_share_no_outcome():
     p, q = Multinomial(3, number([0.2, 0.8])), dist.DirichletMultinomial(number([1.0, 2.0]), 2)
     assert float(pyro_kl.jensen_shannon(p, q)) == pytest.approx(math.log(2), rel=1e-15)

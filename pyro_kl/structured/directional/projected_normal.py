@@ -26,6 +26,8 @@ PROJECTED_NORMAL = StructuredFamily(ProjectedNormal, {"concentration": constrain
 #: Nodes on the circle; on the sphere along a meridian, by Gauss-Legendre, and as many along a
 #: parallel.
 _CIRCLE, _PARALLEL = 256, 64
+#: Made once: torch.compile does not follow the computation of its nodes.
+_MERIDIAN = panel(_PARALLEL)
 _SPACE = {"concentration": [1.0, 0.5, -2.0]}
 _OTHER = {"concentration": [0.0, 1.0, 0.5]}
 
@@ -83,7 +85,7 @@ def _points(c: Tensor, sharpness: Tensor, fineness: int) -> tuple[Tensor, Tensor
         x = along.unsqueeze(-1) * e.unsqueeze(-2) + across.unsqueeze(-1) * turned.unsqueeze(-2)
         return x, k / square * (2 * math.pi / count)
     count = fineness * _PARALLEL
-    s, w = (x.to(c) for x in panel(count))
+    s, w = (x.to(c) for x in (_MERIDIAN if fineness == 1 else panel(count)))
     k = 1 / (1 + sharpness.square())
     bottom = 1 - s + k * s
     gap, weight = 2 * k * s / bottom, 2 * k * w / bottom.square()
@@ -132,13 +134,18 @@ def kl_projected_normal(p: Distribution, q: Distribution) -> Tensor:
     return kl.to(promoted((p.concentration, q.concentration))).expand(shape)  # type: ignore[attr-defined]
 
 
-@at_nodes(_ON_SPHERE)
 def on_sphere(p: Any, q: Any, fineness: int = 1) -> AtPoints | None:
     """The nodes that resolve p; None in four and more dimensions."""
     if p.event_shape[0] not in (2, 3):
         return None
-    check_size((fineness * _PARALLEL) ** 2 * broadcast_batch(p, q).numel())
     own = in_float64(p.concentration)
     size = length(own)
     x, weight = _points(own, size.sqrt() if isinstance(p, VonMises3D) else size, fineness)
     return AtPoints(_log_density(p, x), _log_density(q, x), weight.log())
+
+
+@at_nodes(_ON_SPHERE)
+def _finer(p: Any, q: Any, fineness: int) -> AtPoints | None:
+    nodes = _CIRCLE * fineness if p.event_shape[0] == 2 else (_PARALLEL * fineness) ** 2
+    check_size(nodes * broadcast_batch(p, q).numel())
+    return on_sphere(p, q, fineness)
