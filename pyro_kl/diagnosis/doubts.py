@@ -77,7 +77,7 @@ def too_heavy(khat: float, limit: float, with_wider: bool, effective: float) -> 
         khat: of all weights.
         limit: k-hat has to be below it.
         with_wider: whether draws of a wider guide are among them.
-        effective: the effective sample size, relative to the number of draws.
+        effective: the effective sample size, without smoothing, relative to the number of draws.
     """
     if khat < limit:
         return ""
@@ -87,8 +87,8 @@ def too_heavy(khat: float, limit: float, with_wider: bool, effective: float) -> 
     reason = f"the k-hat {whose} is {khat:.2f}, above {limit:.2f}"
     if effective > _NEARLY_EQUAL:
         return (
-            f"{reason}, while the weights are nearly equal: they are worth {effective:.0%} of the "
-            "draws"
+            f"{reason}, while the weights are nearly equal: not smoothed, they are worth "
+            f"{effective:.0%} of the draws"
         )
     enough = pareto.enough_draws(khat)
     return f"{reason}: about {enough:,.0f} draws would be enough" if enough < math.inf else reason

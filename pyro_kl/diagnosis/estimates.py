@@ -106,7 +106,7 @@ def estimate(
     raw = against_guide - mixture
     smoothed = _smooth(raw)
     limit = pareto.threshold(count)
-    effective = _effective(smoothed.log_weights(raw)) / all_draws
+    effective = _effective(raw) / all_draws
     heavy = too_heavy(smoothed.shape, limit, more > 0, effective)
     logs, log_evidence = raw, _log_mean(raw)
     if not heavy and smoothed.shape >= SMOOTHED_FROM:
