@@ -85,7 +85,7 @@ def jensen_shannon(
     Example:
         >>> p, q = torch.distributions.Normal(1.0, 1.0), torch.distributions.Laplace(0.0, 1.0)
         >>> print(f"{pyro_kl.jensen_shannon(p, q):.6f}")
-        0.112072
+        0.111016
     """
     check_pair(p, q, "Jensen-Shannon")
     check_sampling(num_samples, generator)
