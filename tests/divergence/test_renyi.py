@@ -169,7 +169,7 @@ def test_masks():
         (Pareto, HalfCauchy),
     ],
 )
-@pytest.mark.parametrize("alpha", [0.5, 0.9, 1.1])
+@pytest.mark.parametrize("alpha", [0.9, 1.1])
 def test_derivatives(p, q, alpha):
     starts = {
         Normal: (0.3, 1.1), Laplace: (-0.5, 2.0), StudentT: (4.0, 0.2, 1.0), Cauchy: (0.1, 1.5),
