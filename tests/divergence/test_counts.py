@@ -83,6 +83,15 @@ def test_mixtures_of_counts_have_derivatives():
     given = number([0.3, -0.2]).requires_grad_(), number([2.0, 5.0]).requires_grad_()
     assert torch.autograd.gradcheck(both, given)
 
+    def beyond_the_atoms(probs):
+        weights = torch.distributions.Categorical(number([0.5, 0.5]))
+        parts = torch.distributions.Bernoulli(probs)
+        p = torch.distributions.MixtureSameFamily(weights, parts)
+        q = torch.distributions.Categorical(number([0.2, 0.3, 0.5]))
+        return pyro_kl.jensen_shannon(p, q).value
+
+    assert torch.autograd.gradcheck(beyond_the_atoms, number([0.1, 0.6]).requires_grad_())
+
 
 def test_orders_above_1_of_mixtures_of_counts():
     """Among finitely many atoms they are sums; else nothing is known of the tails."""
