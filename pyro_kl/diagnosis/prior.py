@@ -45,7 +45,9 @@ def prior(draws: Draws, bins: Bins | None) -> tuple[Tensor, Tensor]:
     except NotImplementedError:  # an improper prior
         return sds, sds[:, None].expand(-1, BINS)
     assert found is not None  # there are draws
-    known = finite.repeat_interleave(torch.tensor(sizes)) & ~found.rests_on_one
+    # one element shows what holds for all elements of its site
+    finite &= torch.stack([~part.any() for part in found.rests_on_one.split(sizes)])
+    known = finite.repeat_interleave(torch.tensor(sizes))
     sds = torch.where(known, (found.variance * found.count).sqrt(), sds)
     return sds, bins.density(sums) if bins else sds[:, None].expand(-1, BINS)
 

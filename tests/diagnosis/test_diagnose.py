@@ -498,6 +498,23 @@ def test_the_contraction_is_that_of_the_variances():
     assert bool(rows["tau"].contraction.isnan())  # a HalfCauchy has no variance
 
 
+def test_a_site_whose_prior_variance_is_not_known_has_no_contraction():
+    """Draws show it for some elements only: here, without the rule, for three of eight."""
+
+    def model():
+        tau = pyro.sample("tau", dist.HalfCauchy(5.0))
+        with pyro.plate("schools", 8):
+            theta = pyro.sample("theta", dist.Normal(0.0, tau))
+            pyro.sample("y", dist.Normal(theta, 10.0), obs=torch.ones(8))
+
+    guide = AutoNormal(model)
+    pyro.set_rng_seed(0)
+    guide()
+    pyro.set_rng_seed(13)
+    found = pyro_kl.diagnose(model, guide, num_samples=300, max_plate_nesting=1)
+    assert bool(found["theta"].contraction.isnan().all())
+
+
 def test_the_histograms_are_densities():
     found = pyro_kl.diagnose(normal_model, guide_of(KNOWN["normal"][3][0]))
     densities = found["z"].histograms
