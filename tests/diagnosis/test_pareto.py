@@ -1,5 +1,6 @@
 """The tail of the weights: the numbers of ArviZ, and what a fit of known tails finds."""
 
+import inspect
 import math
 import warnings
 
@@ -26,10 +27,11 @@ def test_the_numbers_are_those_of_arviz(count, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         arviz = pytest.importorskip("arviz")
-        if not hasattr(arviz, "psislw"):
-            pytest.skip("ArviZ 1.x has it elsewhere")
+        psislw = getattr(arviz, "psislw", None)
+        if psislw is None or "normalize" not in inspect.signature(psislw).parameters:
+            pytest.skip("ArviZ 1.x has it elsewhere, and old ones normalise the weights")
     logs = WEIGHTS[name](count).double()
-    weights, khat = arviz.psislw(logs.numpy().copy(), normalize=False)
+    weights, khat = psislw(logs.numpy().copy(), normalize=False)
     found = pareto.smooth(logs)
     assert found.shape == pytest.approx(float(khat), abs=1e-10)
     # equal weights may be smoothed in any order
