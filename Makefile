@@ -35,7 +35,7 @@ sweep: $(VENV)/.test  ## the slow tests that `make test` leaves out; KILLS=20 ki
 	PYRO_KL_KILLS=$(KILLS) $(PYTEST) -m sweep
 
 conformance: $(VENV)/.test  ## the short form: a few cases of every test
-	$(PYTEST) --short
+	$(PYTEST) --short -m "not sweep"
 
 accuracy: $(VENV)/.test  ## values and told errors alone; ATEN_CPU_CAPABILITY=default asks for another processor
 	$(PYTEST) -m accuracy
