@@ -60,7 +60,7 @@ def _of_transforms(run: Run, plan: Plan) -> str:
                 if y.shape != x.shape:
                     break
                 own = float(transform.log_abs_det_jacobian(x, y).sum().detach())
-                log_det = float(torch.linalg.slogdet(_derivatives(y, [x])).logabsdet)
+                log_det = float(torch.linalg.slogdet(_derivatives(y, [x]).detach()).logabsdet)
                 if _differ(own, log_det):
                     return (
                         f"the transform {type(transform).__name__} of {name} gives log |det| as "
@@ -127,7 +127,7 @@ class _Leaves(Messenger):
 
 def _log_dets(images: list[Any], leaves: list[Tensor]) -> list[tuple[list[Any], float]]:
     """log |det| of all images together, or else of each that has as many variables as elements."""
-    rows = [_derivatives(node["value"], leaves) for node in images]
+    rows = [_derivatives(node["value"], leaves).detach() for node in images]
     whole = torch.cat(rows)
     if whole.shape[0] == whole.shape[1]:
         return [(images, float(torch.linalg.slogdet(whole).logabsdet))]
