@@ -117,23 +117,23 @@ HEADER = """\
 |---|---|---|---|---|---|---|"""  # noqa: E501
 
 
-def main(argv=None):
-    """Print the table, and replace that of the page."""
+def main(header, rows, argv=None):
+    """Print a table, and replace that of the page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--write", action="store_true", help="replace the table of the page")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    lines = [HEADER]
-    print(HEADER)
+    lines = [header]
+    print(header)
     with pyro.validation_enabled(False):
         for line in rows(args.draws):
             print(line, flush=True)
             lines.append(line)
     if args.write:
-        replace_table(HEADER, lines)
+        replace_table(header, lines)
 
 
 if __name__ == "__main__":
-    main()
+    main(HEADER, rows)

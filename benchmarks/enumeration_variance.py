@@ -7,9 +7,6 @@ prints the second table of docs/explanations/elbo_variance.md, or replaces it th
 
 from __future__ import annotations
 
-import argparse
-import warnings
-
 import pyro
 import pyro.distributions as dist
 import torch
@@ -21,7 +18,7 @@ from pyro.ops.indexing import Vindex
 
 from pyro_kl import TraceEnumKL_ELBO
 
-from .elbo_variance import gradient_noise, replace_table
+from .elbo_variance import gradient_noise, main
 
 STAGES = {"start": 0, "midway": 150, "converged": 2000}
 PARALLEL = {"enumerate": "parallel"}
@@ -118,23 +115,5 @@ HEADER = """\
 |---|---|---|---|---|"""  # noqa: E501
 
 
-def main(argv=None):
-    """Print the table, and replace that of the page."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--write", action="store_true", help="replace the table of the page")
-    args = parser.parse_args(argv)
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    lines = [HEADER]
-    print(HEADER)
-    with pyro.validation_enabled(False):
-        for line in rows(args.draws):
-            print(line, flush=True)
-            lines.append(line)
-    if args.write:
-        replace_table(HEADER, lines)
-
-
 if __name__ == "__main__":
-    main()
+    main(HEADER, rows)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from ..registry.shapes import broadcast_batch, nan_rows, some_tensor
+from ..wrappers.masked import both, check_masks, unmasked
 from .estimate import Estimate
 
 
@@ -44,3 +48,29 @@ class Found(NamedTuple):
         return Estimate(
             self.value, zero, self.method, reason=self.source, error=self.error, nodes=self.nodes
         )
+
+
+def of_one_or_masked(
+    p: Distribution,
+    q: Distribution,
+    name: str,
+    inner: Callable[[Distribution, Distribution], Found],
+) -> Found | None:
+    """A divergence that is 0 between p and itself, and where the masks say so; None elsewhere.
+
+    Args:
+        p: the first distribution.
+        q: the second one.
+        name: of the divergence.
+        inner: the divergence of distributions without masks.
+    """
+    shape = broadcast_batch(p, q)
+    if p is q:
+        nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
+        return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
+    (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
+    if bare_p is p and bare_q is q:
+        return None
+    check_masks(p, q, p_mask, q_mask, name)
+    mask = torch.as_tensor(both(p_mask, q_mask))
+    return inner(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))

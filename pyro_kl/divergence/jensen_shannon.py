@@ -18,7 +18,6 @@ from ..numerics.special.alpha_divergences import jensen_shannon_share
 from ..registry.reduction import NoDivergence, canonicalise, describe
 from ..registry.shapes import (
     broadcast_batch,
-    nan_rows,
     peel,
     some_tensor,
     sum_events,
@@ -26,13 +25,13 @@ from ..registry.shapes import (
 from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
-from ..wrappers.masked import both, check_masks, selections, unmasked
+from ..wrappers.masked import selections
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import jensen_shannon_at_points
 from .discrete import discrete
 from .estimate import Estimate
-from .found import Found
+from .found import Found, of_one_or_masked
 from .kl import kl
 from .line_checks import checked, not_on_line, of_empty_batch
 from .mixtures import check_pair
@@ -101,14 +100,9 @@ def jensen_shannon(
 
 def _found(p: Distribution, q: Distribution) -> Found:
     shape = broadcast_batch(p, q)
-    if p is q:
-        nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
-        return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
-    (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
-    if bare_p is not p or bare_q is not q:
-        check_masks(p, q, p_mask, q_mask, "Jensen-Shannon")
-        mask = torch.as_tensor(both(p_mask, q_mask))
-        return _found(bare_p, bare_q).changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    plain_case = of_one_or_masked(p, q, "Jensen-Shannon", _found)
+    if plain_case is not None:
+        return plain_case
     selected = selections(p, q)
     if selected is not None:
         mask, *choices = selected

@@ -23,13 +23,13 @@ from ..registry.shapes import (
 from ..registry.subclasses import is_a
 from ..registry.tensors import promoted
 from ..wrappers.circle import check_one_turn
-from ..wrappers.masked import both, check_masks, selections, unmasked
+from ..wrappers.masked import selections
 from ..wrappers.transformed.rules import without_shared_maps
 from . import sums
 from .at_points import renyi_at_points
 from .discrete import discrete
 from .estimate import Estimate
-from .found import Found
+from .found import Found, of_one_or_masked
 from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
 from .kl import kl
 from .line_checks import not_on_line, of_empty_batch
@@ -83,15 +83,9 @@ def renyi(p: Distribution, q: Distribution, alpha: float) -> Estimate:
 def _found(p: Distribution, q: Distribution, alpha: float) -> Found:
     """The divergence by the first way that there is."""
     shape = broadcast_batch(p, q)
-    if p is q:
-        nothing = some_tensor(p).detach().new_zeros(()).expand(shape)
-        return Found(torch.where(nan_rows(p), math.nan, nothing), "closed form", "p and q are one")
-    (bare_p, p_mask), (bare_q, q_mask) = unmasked(p), unmasked(q)
-    if bare_p is not p or bare_q is not q:
-        check_masks(p, q, p_mask, q_mask, "Renyi")
-        mask = torch.as_tensor(both(p_mask, q_mask))
-        inner = _found(bare_p, bare_q, alpha)
-        return inner.changed(lambda x: torch.where(mask, x.expand(shape), 0.0))
+    plain_case = of_one_or_masked(p, q, "Renyi", lambda p, q: _found(p, q, alpha))
+    if plain_case is not None:
+        return plain_case
     if is_point(p):  # the log ratio is the same number at all of p's points
         value = kl_divergence(p, q).expand(shape)
         return Found(value, "point density", "the log ratio at p's point")

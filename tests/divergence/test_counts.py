@@ -12,11 +12,9 @@ from torch.distributions import Independent
 import pyro_kl
 from pyro_kl.divergence import sums
 
+from .making import number
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
 
 
 class Doubled(torch.distributions.Poisson):

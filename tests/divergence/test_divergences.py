@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from pyro.distributions import Logistic
 from torch.distributions import (
     Beta,
@@ -21,11 +20,9 @@ from torch.distributions import (
 
 import pyro_kl
 
+from .making import number
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
 
 
 def of(cls):

@@ -20,11 +20,9 @@ from torch.distributions import (
 
 import pyro_kl
 
+from .making import number
+
 pytestmark = pytest.mark.usefixtures("double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
 
 
 class Bell(Distribution):

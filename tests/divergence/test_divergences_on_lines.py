@@ -30,15 +30,9 @@ from torch.distributions import (
 import pyro_kl
 from pyro_kl.divergence.renyi_integral import renyi_by_integral
 
+from .making import number, of
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
-
-
-def of(cls, *parameters):
-    return cls(*(number(x) for x in parameters))
 
 
 # Gil, Alajaji & Linder (2013), table 2, at 30 digits (mpmath).

@@ -21,12 +21,10 @@ from torch.distributions import (
 
 import pyro_kl
 
+from .making import number
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
 LOG_2 = math.log(2)
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
 
 
 def by_definition(p, q, alpha, x, weight):

@@ -29,15 +29,9 @@ from torch.distributions import (
 
 import pyro_kl
 
+from .making import number, of
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
-
-
-def of(cls, *parameters):
-    return cls(*(number(x) for x in parameters))
 
 
 def mapped(base, *maps):

@@ -35,15 +35,9 @@ from torch.distributions import (
 
 import pyro_kl
 
+from .making import number, of
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
-
-
-def of(cls, *parameters):
-    return cls(*(number(x) for x in parameters))
 
 
 NORMALS = math.log(1.3 / 0.7) + 0.4**2 / 2 / (1.3**2 - 0.7**2)

@@ -16,11 +16,9 @@ from torch.distributions import (
 
 import pyro_kl
 
+from .making import number
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
 
 
 def normal_in(dimension, seed):

@@ -22,12 +22,10 @@ from torch.distributions import (
 import pyro_kl
 from pyro_kl.divergence import sums
 
+from .making import number
+
 pytestmark = pytest.mark.usefixtures("nothing_warned", "double")
 ORDERS = (0.1, 0.5, 0.9, 1 - 1e-6, 1 + 1e-6, 2.0, 5.0)
-
-
-def number(x):
-    return torch.tensor(x, dtype=torch.float64)
 
 
 # --- points and weights of each space, by rules of their own -------------------------------------

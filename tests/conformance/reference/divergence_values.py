@@ -25,6 +25,7 @@ from .extended_precision import divergences as integrals
 from .extended_precision.densities import CONTINUOUS
 from .multiprecision import divergence_sums as sums
 from .multiprecision.densities import DENSITIES
+from .quadrature_values import write
 
 PATH = Path(__file__).with_name("divergence_values.json")
 ORDERS = (0.1, 0.5, 0.9, 1 - 1e-6, 1 + 1e-6, 2.0, 5.0)
@@ -153,7 +154,7 @@ def main() -> int:
     for name, of in jobs.items():
         if {family.name for family in of} & only or not _is_current(table.get(name), of):
             table[name] = entropies(*of) if len(of) == 1 else rows(*of)
-            _write({name: table[name] for name in jobs if name in table})
+            write(PATH, {name: table[name] for name in jobs if name in table})
     print(f"{len(table)} entries, {sum(map(len, table.values()))} rows")
     return 0
 
@@ -165,17 +166,6 @@ def _is_current(found: list[Row] | None, of: tuple[Family, ...]) -> bool:
         for row in found
         for side, family in zip("pq", of, strict=False)
     )
-
-
-def _write(table: dict[str, list[Row]]) -> None:
-    """One line for each row; an interruption leaves the file before or the one after."""
-    parts = []
-    for name, found in table.items():
-        lines = ",\n".join(f"    {json.dumps(row)}" for row in found)
-        parts.append(f"  {json.dumps(name)}: [\n{lines}\n  ]")
-    unfinished = PATH.with_suffix(".unfinished")
-    unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n")
-    unfinished.replace(PATH)
 
 
 if __name__ == "__main__":

@@ -97,20 +97,20 @@ def main() -> int:
         if not only or {p.name, q.name} & {*only}:
             table[name], late = rows(p, q)
             left_out += late
-            _write({name: table[name] for name in current if name in table})
+            write(PATH, {name: table[name] for name in current if name in table})
     print(f"{len(table)} pairs, {sum(map(len, table.values()))} rows, {left_out} left out")
     return 0
 
 
-def _write(table: dict[str, Rows]) -> None:
+def write(path: Path, table: dict[str, Any]) -> None:
     """One line for each row; an interruption leaves the file before or the one after."""
     parts = []
     for name, found in table.items():
         lines = ",\n".join(f"    {json.dumps(row)}" for row in found)
         parts.append(f"  {json.dumps(name)}: [\n{lines}\n  ]")
-    unfinished = PATH.with_suffix(".unfinished")
+    unfinished = path.with_suffix(".unfinished")
     unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n")
-    unfinished.replace(PATH)
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":
