@@ -297,7 +297,15 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    parser = build_parser()
+    return run_command(build_parser(), run, argv)
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Run an example with --steps, --seed and --out, and return the exit code."""
     args = parser.parse_args(argv)
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps: must be at least 1, got {args.steps}")
@@ -308,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"--out {args.out}: cannot be made ({error.strerror})")
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small
+    torch.set_num_threads(1)  # the tensors are small
     try:
         return run(args)
     except KeyboardInterrupt:

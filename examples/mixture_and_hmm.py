@@ -25,10 +25,9 @@ from torch import Tensor
 import pyro_kl
 from models import earthquakes, galaxies
 
-from .hierarchical import heading, wrap
+from .hierarchical import heading, run_command, wrap
 
 REPORT, DATA, PICTURE = "report.txt", "sites.jsonl", "mixture_and_hmm.png"
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -192,25 +191,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.steps is not None and args.steps < 1:
-        parser.error(f"--steps: must be at least 1, got {args.steps}")
-    if not 0 <= args.seed < 2**32:
-        parser.error(f"--seed: must lie in 0 .. 2**32 - 1, got {args.seed}")
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--out {args.out}: cannot be made ({error.strerror})")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tensors are small
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        print("interrupted: there is no report yet", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        torch.set_num_threads(threads)
+    return run_command(build_parser(), run, argv)
 
 
 if __name__ == "__main__":
