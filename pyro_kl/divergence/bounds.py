@@ -17,8 +17,8 @@ from ..results.result import Result
 from ..results.table import Table
 from ..results.text import fill
 from .estimate import Record
+from .integrals.undeclared import is_on_line
 from .mixtures import check_operands, components, is_mixture, log_overlap, pairwise
-from .undeclared import is_on_line
 
 _ITERATIONS = 100
 _STEP_ITERATIONS = 30

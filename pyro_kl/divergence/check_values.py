@@ -11,8 +11,8 @@ from torch.distributions import Distribution
 from ..messages import without_link
 from ..numerics.quadrature.integrate import tolerance
 from .check_subject import F64, Cell, Check, NotTried, Subject, Wrong, in_words, unvalidated
+from .integrals.undeclared import kl_of_undeclared
 from .monte_carlo import monte_carlo
-from .undeclared import kl_of_undeclared
 
 #: A sampled value that is more standard errors away than this is another value.
 _LARGEST_Z = 5.0

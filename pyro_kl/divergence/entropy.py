@@ -32,20 +32,14 @@ from .at_points import entropy_at_points
 from .discrete import discrete
 from .estimate import Estimate
 from .found import Found
+from .integrals.entropy import entropy_by_integral
 from .kl import kl
-from .line_checks import checked, of_empty_batch
 from .mixtures import check_operands, check_pair
-from .on_line import two_densities
-from .panel_integrals import integrated
 
 #: Classes whose own `entropy` keeps its digits in float64.
 _UPSTREAM = (LowRankMultivariateNormal, Multinomial, MultivariateNormal)
 #: `Distribution.entropy` finds a sum of at most so many terms, which takes some 0.1 s.
 _QUICK = 1 << 20
-#: An absolute error that suffices: the integrand changes its sign.
-_FLOOR = 1e-13
-#: A log density is hardly larger where x is next to rounding to an end.
-_MOST = 40.0
 
 
 def entropy(p: Distribution) -> Estimate:
@@ -71,7 +65,7 @@ def entropy(p: Distribution) -> Estimate:
     """
     check_operands(p, what="the entropy")
     found = _found(
-        p, (_declared, _of_family, _of_atoms, _upstream, entropy_at_points, _by_integral)
+        p, (_declared, _of_family, _of_atoms, _upstream, entropy_at_points, entropy_by_integral)
     )
     if found is None:
         raise NotImplementedError(
@@ -202,26 +196,3 @@ def _upstream(p: Distribution) -> Found | None:
         return None
     source = f"{type(p).__name__}.entropy, in float64"
     return Found(own_copy(p).entropy(), "closed form", source)
-
-
-def _by_integral(p: Distribution) -> Found | None:
-    densities = two_densities(p, p)
-    if densities is None:
-        return of_empty_batch(p, p)
-
-    def terms(y: Tensor) -> list[Tensor]:
-        log_p, _, log_slope = densities(y)
-        gone = torch.isneginf(log_p)
-        log_density = torch.where(gone, 0.0, log_p - log_slope)
-        return [-torch.exp(log_p) * log_density]
-
-    found = integrated(terms, [densities.peak(densities.log_p)], densities.kinks(), _FLOOR)
-    error = found.error[0]
-    if densities.is_opaque:
-        # mass next to an end to which x has rounded, with a log density of so many nats
-        error = error + _MOST * densities.missing_mass(densities.kinks())
-    error = torch.where(densities.unknown, 0.0, error)
-    value = torch.where(densities.unknown, math.nan, found.value[0])
-    short = checked(f"The entropy of {describe(p)}", densities, value, error)
-    source = "; ".join(["-log p over p's support", *filter(None, [short])])
-    return Found(value, "quadrature", source, error, found.nodes)

@@ -23,10 +23,10 @@ from ..registry.warnings import warn_once
 from ..wrappers.masked import both, unmasked
 from .bounds import has_bounds
 from .estimate import Estimate
-from .mixture_kl import kl_of_mixture
+from .integrals.mixture_kl import kl_of_mixture
+from .integrals.undeclared import is_on_line, kl_of_undeclared
 from .mixtures import check_operands, is_mixture
 from .monte_carlo import check_sampling, monte_carlo, randomness, stratified
-from .undeclared import is_on_line, kl_of_undeclared
 
 
 def kl(

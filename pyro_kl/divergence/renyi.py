@@ -30,12 +30,13 @@ from .at_points import renyi_at_points
 from .discrete import discrete
 from .estimate import Estimate
 from .found import Found, of_one_or_masked
-from .greatest_ratio import greatest_ratio_of_counts, greatest_ratio_on_line
+from .greatest_ratio_of_counts import greatest_ratio_of_counts
+from .integrals.checks import not_on_line, of_empty_batch
+from .integrals.greatest_ratio import greatest_ratio_on_line
+from .integrals.renyi import renyi_by_integral
 from .kl import kl
-from .line_checks import not_on_line, of_empty_batch
 from .mixtures import check_pair
 from .normalised import check_normalised, is_point, is_singular
-from .renyi_integral import renyi_by_integral
 
 
 def renyi(p: Distribution, q: Distribution, alpha: float) -> Estimate:

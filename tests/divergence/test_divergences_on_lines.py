@@ -28,7 +28,7 @@ from torch.distributions import (
 )
 
 import pyro_kl
-from pyro_kl.divergence.renyi_integral import renyi_by_integral
+from pyro_kl.divergence.integrals.renyi import renyi_by_integral
 
 from .making import number, of
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
-from ..registry.line import half_line, sinh_line
-from ..wrappers.transformed.distribution_line import DistributionLine, Mass
-from ..wrappers.transformed.line_of import line_of
-from .mixtures import components, is_mixture
+from ...registry.line import half_line, sinh_line
+from ...wrappers.transformed.distribution_line import DistributionLine, Mass
+from ...wrappers.transformed.line_of import line_of
+from ..mixtures import components, is_mixture
 
 #: The panels of a mixture end so many widths from the centre of each component.
 _ENDS = (-40.0, -16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0, 40.0)

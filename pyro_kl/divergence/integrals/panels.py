@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..numerics.quadrature.panels import halved, nodes_of
-from ..numerics.quadrature.rule import ROUNDING
+from ...numerics.quadrature.panels import halved, nodes_of
+from ...numerics.quadrature.rule import ROUNDING
 
 #: The relative error that the panels are halved for; a slope has fewer digits than its value.
 _AIM = 1e-11

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
-from ..registry.reduction import describe
-from ..wrappers.circle import check_one_turn, period_of
-from .found import Found
-from .line_checks import checked
-from .on_line import TwoDensities, two_densities
-from .panel_integrals import Peak, integrated
+from ...numerics.special.alpha_divergences import renyi_of_sum, renyi_terms
+from ...registry.reduction import describe
+from ...wrappers.circle import check_one_turn, period_of
+from ..found import Found
+from .checks import checked
+from .panels import Peak, integrated
 from .rows import in_groups
+from .two_densities import TwoDensities, two_densities
 
 #: From this log of the integral of p^alpha q^(1 - alpha) on, up and down, it is used itself.
 _FAR = 0.5

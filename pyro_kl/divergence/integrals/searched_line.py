@@ -9,8 +9,8 @@ from pyro.distributions import ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..wrappers.transformed.distribution_line import DistributionLine, Mass
-from ..wrappers.transformed.line_of import line_of
+from ...wrappers.transformed.distribution_line import DistributionLine, Mass
+from ...wrappers.transformed.line_of import line_of
 from .support_line import line_of_support
 from .undeclared import search
 

@@ -11,18 +11,18 @@ from pyro.distributions import ImproperUniform
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.dtypes import in_float64
-from ..registry.line import LARGEST, Point
-from ..registry.reduction import canonicalise
-from ..registry.shapes import broadcast_batch
-from ..registry.tensors import is_foreign
-from ..registry.user_classes import check_pointwise
-from ..wrappers.transformed.distribution_line import Tail, Tails
-from ..wrappers.transformed.finiteness_of_powers import Verdict, powers_are_finite
-from ..wrappers.transformed.line_of import line_and_maps, line_of
-from ..wrappers.transformed.transform_rules import image_of, preimage_of
+from ...numerics.dtypes import in_float64
+from ...registry.line import LARGEST, Point
+from ...registry.reduction import canonicalise
+from ...registry.shapes import broadcast_batch
+from ...registry.tensors import is_foreign
+from ...registry.user_classes import check_pointwise
+from ...wrappers.transformed.distribution_line import Tail, Tails
+from ...wrappers.transformed.finiteness_of_powers import Verdict, powers_are_finite
+from ...wrappers.transformed.line_of import line_and_maps, line_of
+from ...wrappers.transformed.transform_rules import image_of, preimage_of
 from .mixture_line import line_of_mixture, places_of_components
-from .panel_integrals import Peak, integrated
+from .panels import Peak, integrated
 from .rows import as_declared, missing_rows
 from .searched_line import searched_line
 

@@ -15,17 +15,17 @@ from pyro.distributions import Empirical, Stable
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from ..messages import see
-from ..numerics.quadrature.integrate import Integral, requested_tolerance, short_of
-from ..numerics.special.logarithms import HALF_LOG_TAU
-from ..registry.line import Point
-from ..registry.reduction import describe
-from ..registry.shapes import peel
-from ..registry.subclasses import is_a
-from ..registry.tensors import is_foreign, own_copy
-from ..wrappers.circle import ends_of
-from ..wrappers.log_prob import log_prob_anywhere
-from ..wrappers.transformed.user_code import integral_of_calls
+from ...messages import see
+from ...numerics.quadrature.integrate import Integral, requested_tolerance, short_of
+from ...numerics.special.logarithms import HALF_LOG_TAU
+from ...registry.line import Point
+from ...registry.reduction import describe
+from ...registry.shapes import peel
+from ...registry.subclasses import is_a
+from ...registry.tensors import is_foreign, own_copy
+from ...wrappers.circle import ends_of
+from ...wrappers.log_prob import log_prob_anywhere
+from ...wrappers.transformed.user_code import integral_of_calls
 from .support_line import Ends, line_of_support
 
 LogDensity = Callable[[Tensor], Tensor]

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..messages import see
-from ..numerics.quadrature.integrate import short_of
-from ..registry.reduction import describe
-from ..registry.shapes import broadcast_batch
-from ..registry.warnings import warn_once
-from .found import Found
-from .on_line import TwoDensities
+from ...messages import see
+from ...numerics.quadrature.integrate import short_of
+from ...registry.reduction import describe
+from ...registry.shapes import broadcast_batch
+from ...registry.warnings import warn_once
+from ..found import Found
+from .two_densities import TwoDensities
 from .undeclared import is_on_line
 
 #: An integral with a larger relative error has not seen all of p's mass.

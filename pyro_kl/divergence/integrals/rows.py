@@ -10,12 +10,12 @@ from pyro.distributions import FoldedDistribution
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
-from ..registry.register import family_of
-from ..registry.shapes import nan_rows
-from ..registry.subclasses import class_of
-from ..registry.tensors import is_foreign, made_of, tensors_in
-from ..wrappers.transformed.rules import base_and_transforms, mapped
-from .found import Found
+from ...registry.register import family_of
+from ...registry.shapes import nan_rows
+from ...registry.subclasses import class_of
+from ...registry.tensors import is_foreign, made_of, tensors_in
+from ...wrappers.transformed.rules import base_and_transforms, mapped
+from ..found import Found
 
 
 def as_declared(distribution: Any) -> Any:

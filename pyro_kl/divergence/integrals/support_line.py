@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.special.logarithms import logaddexp
-from ..registry.line import LARGEST, Point, half_line, interval
-from ..wrappers.circle import ends_of
+from ...numerics.special.logarithms import logaddexp
+from ...registry.line import LARGEST, Point, half_line, interval
+from ...wrappers.circle import ends_of
 
 #: A lower and an upper number.
 Ends = tuple[float, float]

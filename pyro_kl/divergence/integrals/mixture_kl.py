@@ -9,12 +9,12 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..numerics.quadrature.integrate import Integral, requested_tolerance, short_of
-from ..registry.line import from_line
-from ..registry.shapes import broadcast_batch
-from ..wrappers.transformed.distribution_line import DistributionLine
-from ..wrappers.transformed.line_of import line_of
-from .mixtures import components, is_mixture
+from ...numerics.quadrature.integrate import Integral, requested_tolerance, short_of
+from ...registry.line import from_line
+from ...registry.shapes import broadcast_batch
+from ...wrappers.transformed.distribution_line import DistributionLine
+from ...wrappers.transformed.line_of import line_of
+from ..mixtures import components, is_mixture
 
 #: Panels end so many widths from each component's centre.
 _ENDS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 23.0, 32.0, 40.0)
