@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyro.infer.util import MultiFrameTensor
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
@@ -18,8 +17,9 @@ from .control_variate import ControlVariate
 from .free_bits import count, weighted_term
 from .guides.plan import Plan
 from .objective import Objective, Weighted
+from .score_functions import score_function_part
 from .terms import Term
-from .traces import Trace, Traces
+from .traces import Traces
 
 
 @dataclass
@@ -145,7 +145,9 @@ def loss_of(
                 term = weighted_term(finite, weights[term.name], kls[groups[term.name]].per)
                 surrogate = surrogate + term.surrogate.sum()
             terms.append(term)
-        surrogate = surrogate - _score_function_part(terms, particle.traces.guide, baselines)
+        surrogate = surrogate - score_function_part(
+            terms, particle.plan, particle.traces, baselines
+        )
     return ElboTerms(loss, surrogate / num_particles, weighted, particles, num_particles)
 
 
@@ -212,30 +214,3 @@ def _finite_part(term: Term) -> Term:
         surrogate = term.surrogate.masked_fill(term.value.isinf(), 0.0)
     dims = None if term.dims is None else term.dims.masked_fill(term.dims.isinf(), 0.0)
     return replace(term, value=value, surrogate=surrogate, dims=dims)
-
-
-def _score_function_part(
-    terms: Sequence[Term], guide_trace: Trace, baselines: Baselines | None
-) -> Any:
-    """Sum over sites that are not reparametrised of score function times downstream cost.
-
-    The cost is log likelihood minus weighted KLs. An exact KL of the site itself is no cost of its
-    samples and left out.
-    """
-    total: Any = 0.0
-    for scored in terms:
-        if scored.score is None:
-            continue
-        cost = MultiFrameTensor()
-        for term in terms:
-            if term is scored and not term.own_cost:
-                continue
-            value = term.value.detach()
-            cost.add((term.frames, value if term.kind == "likelihood" else -value))
-        at_site = cost.sum_to(scored.score_frames)
-        options = guide_trace.nodes.get(scored.name, {}).get("infer", {}).get("baseline")
-        if options and baselines is not None and isinstance(at_site, Tensor):
-            baseline, own_loss = baselines.of(scored.name, options, at_site)
-            at_site, total = at_site - baseline, total - own_loss
-        total = total + (at_site * scored.score).sum()
-    return total

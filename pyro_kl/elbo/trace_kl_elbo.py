@@ -42,8 +42,8 @@ class TraceKL_ELBO(Trace_ELBO):
     this order, a closed form, an exact sum, a quadrature, or a sample of `log q - log p`. An
     autoguide's auxiliary Normal and its Delta are taken together as one distribution; joint
     Gaussian autoguides are split by the chain rule. It can replace every ELBO of Pyro's that does
-    not enumerate: latents that are not reparametrised get score-function gradients;
-    `TraceEnumKL_ELBO` enumerates.
+    not enumerate: latents that are not reparametrised get score-function gradients, each draw
+    judged by the terms that it can change; `TraceEnumKL_ELBO` enumerates.
 
     A KL is exact only if that is valid (no parent of the site in the model descends from it in
     the guide) and if model and guide agree on scale and mask; else the site is sampled, with a

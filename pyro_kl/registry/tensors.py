@@ -47,16 +47,21 @@ def content(part: Any) -> dict[str, Any]:
 
 def tensors_in(part: Any) -> list[Tensor]:
     """Every floating-point tensor inside, in a fixed order."""
+    return [x for x in every_tensor_in(part) if x.is_floating_point()]
+
+
+def every_tensor_in(part: Any) -> list[Tensor]:
+    """Every tensor inside, in a fixed order."""
     if isinstance(part, Tensor):
-        return [part] if part.is_floating_point() else []
+        return [part]
     if isinstance(part, torch.Size):
         return []
     if isinstance(part, _InverseTransform):
-        return tensors_in(part.inv)
+        return every_tensor_in(part.inv)
     if isinstance(part, (Distribution, Transform)):  # not a union, which is made at each call
-        return [x for value in content(part).values() for x in tensors_in(value)]
+        return [x for value in content(part).values() for x in every_tensor_in(value)]
     if isinstance(part, list | tuple):
-        return [x for value in part for x in tensors_in(value)]
+        return [x for value in part for x in every_tensor_in(value)]
     return []
 
 

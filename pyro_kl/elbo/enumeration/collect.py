@@ -26,6 +26,7 @@ from ..collect import (
     likelihood,
     plain_pair,
 )
+from ..draws import DrawsBehind
 from ..guides.guide_site import FromPrior
 from ..guides.plan import Decision, Plan
 from ..objective import Objective
@@ -33,7 +34,7 @@ from ..settings import lends_mask
 from ..site_batches import PairAndMember, in_batches
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site, Traces, compute_guide, compute_model
-from .dims import Ordinal, ordinal_of, pack, summed_symbols, without_enumeration
+from .dims import Ordinal, is_enumerated, ordinal_of, pack, summed_symbols, without_enumeration
 from .summed_out import Factor, SummedOut, components, sum_of
 from .weights import Cost, Weighted, Weights
 
@@ -79,14 +80,13 @@ class _Collector:
         self.symbol_to_dim = {**guide.symbol_to_dim, **model.symbol_to_dim}
         self.symbols = summed_symbols(traces)
         self.weights = Weights(guide, self.symbol_to_dim, nesting)
-        self.place = {name: place for place, name in enumerate(guide.nodes)}
+        self.draws = DrawsBehind(plan, traces, self.weights.drawn)
         self.ordinals: dict[str, Ordinal] = {
             name: ordinal_of(trace, site)
             for trace in (model, guide)
             for name, site in trace.nodes.items()
             if site["type"] == "sample"
         }
-        self.limits = self._limits()
         #: whether KLs need no weights, so that those of many sites are computed at once
         self.may_batch = self.weights.are_plain and objective.kl_balance is None
         self.may_batch &= not tracing or is_step_recorded()
@@ -104,17 +104,6 @@ class _Collector:
         if marked:
             compute_guide(self.traces.guide, marked)
 
-    def _limits(self) -> dict[str, int]:
-        """Site of the model -> the guide's places from which on no draw enters its density."""
-        limits: dict[str, int] = {}
-        limit = 0
-        for name, node in self.traces.model.nodes.items():
-            if node["type"] == "sample":
-                if not node["is_observed"] and name in self.place:
-                    limit = max(limit, self.place[name] + 1)
-                limits[name] = limit
-        return limits
-
     # --- terms ----------------------------------------------------------------------------------
 
     def collected(self) -> Collected:
@@ -126,8 +115,7 @@ class _Collector:
                 self._add_factor(node)
             else:
                 term = likelihood(node)
-                ordinal = self.ordinals[name]
-                entries.append((term, Cost(term.value, node, ordinal, self.limits[name])))
+                entries.append((term, self._cost(term, node)))
         pairs: list[PairAndMember] = []
         for name, how in self.plan.decisions.items():
             pair = plain_pair(how, self.traces) if self.may_batch else None
@@ -139,9 +127,8 @@ class _Collector:
         for name in self.plan.auxiliary:
             node = self.traces.guide.nodes[name]
             term = auxiliary(node)
-            entries.append(
-                (term, Cost(term.value, node, self.ordinals[name], self.place[name] + 1))
-            )
+            entries.append((term, self._cost(term, node, is_enumerated(node))))
+        self.draws.learn([term for term, _ in entries])
         sums = self._sums()
         costs = [cost for _, cost in entries] + [cost for cost, _, _ in sums]
         weighted = self.weights.of(costs)
@@ -175,14 +162,14 @@ class _Collector:
                 f"The KL of {name} cannot be counted per {self.objective.per(name)}: its mask "
                 'depends on an enumerated site. Count it per "site".' + see("option")
             )
+        return term, self._cost(term, node, how.method == "enumerated")
+
+    def _cost(self, term: Term, node: Site, is_enumerated: bool = False) -> Cost:
+        """The cost of a term, whose log density has no pathwise gradient where a draw has none."""
         value = term.value
-        if term.surrogate is not value and how.method != "enumerated":
+        if term.surrogate is not value and not is_enumerated:
             value = value.detach() + (term.surrogate - term.surrogate.detach())
-        limit, without = self.limits[name], frozenset[int]()
-        if not term.own_cost:  # no draw of the site itself enters its exact KL
-            places = [self.place[part] for part in how.site.parts]
-            limit, without = max(limit, *places), frozenset(places)
-        return term, Cost(value, node, self.ordinals[name], limit, without)
+        return Cost(value, node, self.ordinals[term.name], self.draws.of(term))
 
     def _inside(self, name: str, how: Decision) -> _Entry:
         """Log q of a latent whose log p is inside of a sum."""
@@ -194,7 +181,8 @@ class _Collector:
             mask = node["mask"] if lends_mask(how.site, self.traces) else True
             log_q = how.site.scaled_log_q(self.traces.guide, mask)
         term = Term.of(node, "latent", log_q, method=how.method, reason=how.reason)
-        return term, Cost(log_q, node, self.ordinals[name], self.place.get(name, -1) + 1)
+        draws = self.draws.of_guide(how.site.parts)
+        return term, Cost(log_q, node, self.ordinals[name], draws)
 
     # --- sums over the model's sites ------------------------------------------------------------
 
@@ -229,12 +217,12 @@ class _Collector:
         for name in self.plan.summed_out:
             self._add_factor(nodes[name])
         scale = _get_common_scale([factor.site["scale"] for factor in self.factors])
-        limit = max(self.limits.values())
         sums = []
         for factors in components(self.factors, self.symbols):
             ordinal, total = sum_of(factors, self.symbols)
             total = packed.scale_and_mask(total, scale=scale)
-            sums.append((Cost(total, factors[0].site, ordinal, limit), factors, scale))
+            draws = self.draws.of_model(factor.site["name"] for factor in factors)
+            sums.append((Cost(total, factors[0].site, ordinal, draws), factors, scale))
         return sums
 
     def _sum(self, factors: list[Factor], scale: Any, weighted: Weighted) -> Term:

@@ -2,9 +2,9 @@
 
 Each site of the guide whose values are enumerated, or drawn without reparametrisation, has a
 factor: the probability of its values, or 1 with the derivative of the score function. A cost is
-multiplied by the factors of the sites that it may depend on, and the product is summed over the
-enumerated values. The sites that it may depend on are in plates that are around the cost too, and,
-for draws, come before it: what is drawn later only adds noise to the gradient.
+multiplied by the factors of the sites whose plates are around the cost too, without those of the
+draws that cannot change it, which would only add noise to the gradient; the product is summed
+over the enumerated values.
 
 Reference: Foerster and others (2018), DiCE: The Infinitely Differentiable Monte-Carlo Estimator.
 """
@@ -26,6 +26,7 @@ from pyro.ops.rings import MarginalRing
 from torch import Tensor
 
 from ...numerics.concrete import is_recorded
+from ..draws import Draws
 from ..traces import Site, Trace
 from .dims import Ordinal, ordinal_of, pack
 
@@ -37,15 +38,13 @@ class Cost(NamedTuple):
         value: nats; of the batch shape of `site`, or packed.
         site: of model or guide, whose dims the value has.
         ordinal: the plates around it.
-        limit: the draws of the guide's sites from this place on do not enter it.
-        without: places of sites whose draws do not enter it either.
+        draws: the sites, drawn without reparametrisation, that it may depend on.
     """
 
     value: Tensor
     site: Site
     ordinal: Ordinal
-    limit: float = math.inf
-    without: frozenset[int] = frozenset()
+    draws: Draws
 
 
 class Weighted(NamedTuple):
@@ -69,14 +68,12 @@ class _Factor:
     Attributes:
         value: its logarithm, a packed tensor or a number.
         ordinal: the plates around the site.
-        place: of the site in the guide.
-        is_draw: whether the site has one value, drawn without reparametrisation.
+        drawn: the site if it has one value, drawn without reparametrisation; None if it has more.
     """
 
     value: Any
     ordinal: Ordinal
-    place: int
-    is_draw: bool
+    drawn: str | None
 
 
 class Weights:
@@ -95,11 +92,11 @@ class Weights:
         self._nesting = nesting
         self._factors: list[_Factor] = []
         self._repeats: list[tuple[Ordinal, float]] = []
-        for place, site in enumerate(guide_trace.nodes.values()):
+        for site in guide_trace.nodes.values():
             if site["type"] == "sample" and has_factor(site):
-                self._add(site, ordinal_of(guide_trace, site), place)
+                self._add(site, ordinal_of(guide_trace, site))
 
-    def _add(self, site: Site, ordinal: Ordinal, place: int) -> None:
+    def _add(self, site: Site, ordinal: Ordinal) -> None:
         parts = site["score_parts"]
         site["packed"] = {
             "score_parts": ScoreParts(*(pack(part, site) for part in parts)),
@@ -107,10 +104,15 @@ class Weights:
         }
         log_weight, log_repeats = compute_site_dice_factor(site)
         if not is_identically_zero(log_weight):
-            is_draw = not site["infer"].get("enumerate")
-            self._factors.append(_Factor(log_weight, ordinal, place, is_draw))
+            drawn = None if site["infer"].get("enumerate") else site["name"]
+            self._factors.append(_Factor(log_weight, ordinal, drawn))
         if log_repeats:
             self._repeats.append((ordinal, log_repeats))
+
+    @property
+    def drawn(self) -> list[str]:
+        """The sites that are drawn without reparametrisation."""
+        return [factor.drawn for factor in self._factors if factor.drawn is not None]
 
     @property
     def are_plain(self) -> bool:
@@ -144,9 +146,7 @@ class Weights:
             k
             for k, factor in enumerate(self._factors)
             if factor.ordinal <= cost.ordinal
-            and not (
-                factor.is_draw and (factor.place >= cost.limit or factor.place in cost.without)
-            )
+            and (factor.drawn is None or factor.drawn in cost.draws)
         )
 
     def _alone(self, cost: Cost, number: float) -> Weighted:

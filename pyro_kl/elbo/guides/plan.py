@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from pyro.distributions import MaskedDistribution
 from pyro.poutine.guide import GuideMessenger
 
@@ -74,6 +75,8 @@ class Plan:
         enumerated: latents that are marked for enumeration, which this ELBO does not do.
         disagreeing: latents where model and guide have differed in scale or mask.
         summed_out: sites of the model that an ELBO with enumeration sums out.
+        watch_draws: whether a watched run tells more than the order of the sites of which costs
+            depend on which draws without reparametrisation; None if that was not asked yet.
     """
 
     decisions: dict[str, Decision]
@@ -84,6 +87,7 @@ class Plan:
     enumerated: list[str] = field(default_factory=list)
     disagreeing: list[str] = field(default_factory=list)
     summed_out: list[str] = field(default_factory=list)
+    watch_draws: bool | None = None
 
 
 class Plans:
@@ -119,7 +123,7 @@ class Plans:
         for layout in self._layouts.values():
             if layout.watches:
                 return True
-        return False
+        return torch.is_grad_enabled() and any(plan.watch_draws for plan in self._plans.values())
 
     def get(
         self,

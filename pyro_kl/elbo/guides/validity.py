@@ -16,6 +16,9 @@ The first test is `late_sites` of `dependence`, the second is `Watch` here. A si
 is sampled. After the first run, a guide and a model whose sites are in order are not watched,
 unless a block of a joint guide may have parents.
 
+What a run has shown also says which costs a draw without reparametrisation can change, so that
+its score function is multiplied by no others (`elbo.score_functions`).
+
 Reference: Denning & Denning (1977), Certification of Programs for Secure Information Flow
 (explicit and implicit flows).
 """
@@ -34,6 +37,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...registry.tensors import every_tensor_in, is_foreign
 from ...registry.user_classes import tensors_of, written_by
 
 
@@ -75,19 +79,44 @@ class Watch:
             site: of the model.
             names: sites of the guide.
         """
+        sources = self.of_distribution(site)
+        return {name for name in names if self._bit.get(name, 0) & sources}
+
+    def of_distribution(self, site: Mapping[str, Any]) -> int:
+        """The draws that a site's distribution, scale or mask was computed from, as bits.
+
+        A distribution of torch's or Pyro's own depends on its tensors. What a user has written
+        may depend on anything else, which its density shows.
+        """
         sources = self._leaked_at.get(site["name"], 0)
         sources |= self._sources_of([site["scale"], site["mask"]])
+        if not is_foreign([site["fn"]]):
+            return sources | self._sources_of(every_tensor_in(site["fn"]))
         before, self._leaked = self._leaked, 0
         try:
             value = site["value"].detach().clone()  # a tensor without sources
             with torch.no_grad(), self._entered():
                 density = site["fn"].log_prob(value)
-            sources |= self._sources_of([density]) | self._leaked
-        except Exception:  # any failure means: not proved valid
-            return set(names)
+            return sources | self._sources_of([density]) | self._leaked
+        except Exception:  # any failure means: it may depend on every draw
+            return self._every_draw
         finally:
             self._leaked = before
-        return {name for name in names if self._bit.get(name, 0) & sources}
+
+    def of_density(self, site: Mapping[str, Any]) -> int:
+        """The draws that a site's density at its value was computed from, as bits."""
+        return self.of_distribution(site) | self._sources_of([site["value"]])
+
+    def bits_of(self, names: Iterable[str]) -> int:
+        """The draws of these sites; a site that was not drawn has none."""
+        bits = 0
+        for name in names:
+            bits |= self._bit.get(name, 0)
+        return bits
+
+    @property
+    def _every_draw(self) -> int:
+        return (1 << len(self._bit)) - 1
 
     def computed_from(self, value: Any, names: Iterable[str]) -> list[str]:
         """Those of the guide's sites `names` that a value was computed from."""
@@ -97,7 +126,7 @@ class Watch:
     # --- called by the handlers -------------------------------------------------------------
 
     def drawn(self, name: str, value: Any) -> None:
-        """The guide has drawn a site."""
+        """A site was drawn, by the guide or, where the guide has none, by the model."""
         bit = self._bit.setdefault(name, 1 << len(self._bit))
         self._add([value], bit | self._leaked)
 
@@ -111,11 +140,14 @@ class Watch:
             with torch.no_grad():
                 sources = self._sources_of([distribution.log_prob(value)])
         except Exception:  # any failure means: not proved valid
-            sources = (1 << len(self._bit)) - 1
+            sources = self._every_draw
         self._add([value], sources)
 
     def stated(self, name: str) -> None:
-        """The model has reached a sample statement, whose distribution has been made."""
+        """A run has reached a sample statement, whose distribution has been made.
+
+        The model comes after the guide, and what Python knew in the guide it knows there too.
+        """
         self._leaked_at[name] = self._leaked
 
     def computed(self, operation: Any, inputs: Any, result: Any) -> None:
@@ -178,6 +210,9 @@ class _Drawn(Messenger):
         super().__init__()
         self.watch = watch
 
+    def _pyro_sample(self, msg: Any) -> None:
+        self.watch.stated(msg["name"])
+
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"]:
             self.watch.drawn(msg["name"], msg["value"])
@@ -186,7 +221,7 @@ class _Drawn(Messenger):
 
 
 class _Stated(Messenger):
-    """Reports the model's sample statements to a `Watch`."""
+    """Reports the model's sample statements, and its own draws, to a `Watch`."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -194,6 +229,10 @@ class _Stated(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         self.watch.stated(msg["name"])
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not self.watch.bits_of([msg["name"]]):
+            self.watch.drawn(msg["name"], msg["value"])
 
 
 class _Operations(TorchDispatchMode):
