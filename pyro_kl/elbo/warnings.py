@@ -12,7 +12,7 @@ INFINITE = (
     "The KL of {} is infinite: the guide has mass where the prior has none, or tails that are too "
     "heavy for the prior's. The loss is +inf, and its gradient is that of all other terms. Let "
     "the guide draw from the prior's support, as an autoguide does, or sample such a KL as "
-    'Trace_ELBO does by TraceKL_ELBO(infinite="sample").' + see("infinite-kl")
+    'Trace_ELBO does: give the ELBO infinite="sample".' + see("infinite-kl")
 )
 DIFFER = (
     "Scale or mask of {} differ between model and guide: each side keeps its own, so that the "

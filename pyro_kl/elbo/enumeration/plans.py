@@ -1,9 +1,9 @@
 """Which latent is computed how, in a model with enumeration.
 
 Beside the rules of every plan: a site of the model that is summed out is no latent; a site of the
-guide that takes all its values is exact by its densities; and there is no exact KL inside of a
-sum. In log sum_k p(k) p(z | k) p(x | z, k) the prior of z cannot be taken out, since it depends on
-k: its KL is sampled. That is read from the dims of the prior in each run.
+guide that takes all its values is summed over them where it has no exact KL; and there is no exact
+KL inside of a sum. In log sum_k p(k) p(z | k) p(x | z, k) the prior of z cannot be taken out,
+since it depends on k: its KL is sampled. That is read from the dims of the prior in each run.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class EnumerationPlans(Plans):
         plan, made = super().get(traces, guide, {**sampled, **inside}, anew)
         for name in inside:  # no order of the guide and no formula would help: a report says why
             plan.decisions[name].warns = False
+        if made:
+            for name, how in plan.decisions.items():
+                if how.method == "monte carlo" and isinstance(how.site, OwnDistribution):
+                    if is_enumerated(traces.guide.nodes[name]):
+                        plan.decisions[name] = _by_densities(how)
         return plan, made
 
     def _latents(self, traces: Traces) -> list[str]:
@@ -65,10 +70,6 @@ class EnumerationPlans(Plans):
         unseen: bool,
     ) -> Plan:
         plan = super()._plan(layout, traces, dependent, unseen)
-        for name, how in plan.decisions.items():
-            if isinstance(how.site, OwnDistribution):
-                if is_enumerated(traces.guide.nodes[name]):
-                    plan.decisions[name] = _of_enumerated(how)
         summed_out = [
             name
             for name, node in traces.model.nodes.items()
@@ -78,11 +79,10 @@ class EnumerationPlans(Plans):
         return replace(plan, groups=groups, enumerated=[], summed_out=summed_out)
 
 
-def _of_enumerated(how: Decision) -> Decision:
-    return replace(
-        how, exact=False, method="enumerated", source="", warns=False,
-        reason="summed over its values, with the guide's probabilities",
-    )  # fmt: skip
+def _by_densities(how: Decision) -> Decision:
+    """A site that takes all its values needs no draws where its KL is not known exactly."""
+    reason = f"{how.reason}: summed over its values, with the guide's probabilities"
+    return replace(how, method="enumerated", reason=reason, warns=False)
 
 
 def priors_inside(traces: Traces, names: list[str]) -> dict[str, list[str]]:
