@@ -7,11 +7,12 @@ from .delta import by_atoms
 from .independent import by_expansion
 from .masked import by_mask, by_selection
 from .transformed.by_line import by_line
+from .transformed.log_odds import by_log_odds
 from .transformed.pullback import by_marginals, by_moved_map, by_pullback
 from .transformed.rules import by_promotion, by_shared_map, by_shared_map_as_given, by_unfolding
 from .zero_inflated import by_zero_inflation
 
-for _rule in (by_promotion, by_shared_map_as_given):
+for _rule in (by_promotion, by_shared_map_as_given, by_log_odds):
     first_reduction(_rule)
 # First comes what leaves the distribution as it is (masks, batches, choices), then the maps,
 # then the supports, and the integrals over a line are last.

@@ -17,17 +17,17 @@ from torch.distributions import (
     constraints,
     kl_divergence,
 )
-from torch.nn.functional import softplus
 
 from ...numerics.dtypes import in_float64, promoted
-from ...numerics.quadrature.fixed import equal_steps, panel
 from ...numerics.special.gamma import log_beta, trigamma
+from ...numerics.special.log_odds import mean_softplus_excess
 from ...numerics.special.logarithms import HALF_LOG_TAU
 from ...registry.entropy import entropy_formula
 from ...registry.pair import Case
 from ...registry.renyi import equal_products
 from ...registry.shapes import broadcast_batch
 from ...registry.structured_family import StructuredFamily, register_each
+from ...wrappers.transformed.log_odds import kl_of_sticks, sticks
 from .dirichlet import DIRICHLET
 
 LOGISTIC_NORMAL = StructuredFamily(
@@ -59,14 +59,6 @@ def kl_logistic_normal(p: LogisticNormal, q: LogisticNormal) -> Tensor:
     return kl_divergence(p.base_dist, q.base_dist).expand(shape)
 
 
-def _sticks(concentration: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """a_k and r_k = sum of the later a, stick k being Beta(a_k, r_k); log(K - k)."""
-    a = concentration[..., :-1]
-    rest = concentration.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-    left = torch.arange(a.shape[-1], 0, -1, dtype=a.dtype, device=a.device)
-    return a, rest, left.log()
-
-
 @register_each(
     (DIRICHLET, LOGISTIC_NORMAL, [Case(_DIRICHLET, _NORMAL, 1.2451856155896264134)]),
     reference=_REFERENCE,
@@ -80,7 +72,7 @@ def kl_dirichlet_logistic_normal(p: Dirichlet, q: LogisticNormal) -> Tensor:
         KL = sum_k [log s_k + log(2 pi)/2 + E (y + log(K - k) - m_k)^2 / (2 s_k^2) - H(y)]
     """
     shape = broadcast_batch(p, q)
-    a, r, shift = _sticks(in_float64(p.concentration))
+    a, r, shift = sticks(in_float64(p.concentration))
     m, s = in_float64(q.loc), in_float64(q.scale)
     psi_a, psi_r, psi_both = torch.digamma(a), torch.digamma(r), torch.digamma(a + r)
     entropy = log_beta(a, r) - a * (psi_a - psi_both) - r * (psi_r - psi_both)
@@ -93,50 +85,9 @@ def kl_dirichlet_logistic_normal(p: Dirichlet, q: LogisticNormal) -> Tensor:
     (LOGISTIC_NORMAL, DIRICHLET, _TO_DIRICHLET), reference=_REFERENCE, method="quadrature"
 )
 def kl_logistic_normal_dirichlet(p: LogisticNormal, q: Dirichlet) -> Tensor:
-    r"""KL(LogisticNormal(m, s) || Dirichlet(a)): one integral E softplus(y) for each stick.
-
-    KL = sum_k [log B(a_k, r_k) + (a_k + r_k) E softplus(y) - a_k E y - H(N(m_k, s_k))]
-    """
+    """KL(LogisticNormal || Dirichlet): of the sticks, a Normal against the log odds of a Beta."""
     shape = broadcast_batch(p, q)
-    a, r, shift = _sticks(in_float64(q.concentration))
-    s = in_float64(p.scale)
-    mean = in_float64(p.loc) - shift
-    cross = log_beta(a, r) + (a + r) * mean_softplus(mean, s) - a * mean
-    kl = (cross - s.log() - HALF_LOG_TAU - 0.5).sum(-1)
-    return kl.to(promoted((p.loc, q.concentration))).expand(shape)
-
-
-#: Up to this scale the trapezoidal rule in standard deviations has no error beyond rounding.
-_NARROW = 5.0
-#: Its nodes and weights, up to 9.5 standard deviations.
-_Z, _STEP = equal_steps(torch.tensor(-9.5, dtype=torch.float64), 9.5, 191)
-_DZ = _STEP * torch.exp(-0.5 * _Z**2 - HALF_LOG_TAU)
-#: Distances from 0, and weights that include log(1 + exp(-distance)), on [0, 8] and [8, 40].
-_PANELS = panel(40, 0.0, 8.0), panel(40, 8.0, 40.0)
-_V, _W = (torch.cat(part) for part in zip(*_PANELS, strict=True))
-_DV = _W * torch.log1p(torch.exp(-_V))
-
-
-def mean_softplus(mean: Tensor, scale: Tensor) -> Tensor:
-    """E log(1 + exp(y)) for a normal y.
-
-    For a small scale, the trapezoidal rule in (y - mean)/scale. For a large one, E max(y, 0) in
-    closed form, and the rest, log(1 + exp(-|y|)), by Gauss-Legendre in |y|.
-    """
-    z, weights, v, dv = (x.to(mean) for x in (_Z, _DZ, _V, _DV))
-    is_narrow = scale < _NARROW
-    narrow = torch.where(is_narrow, scale, 1.0).unsqueeze(-1)
-    near = (softplus(mean.unsqueeze(-1) + narrow * z, threshold=40.0) * weights).sum(-1)
-    wide = torch.where(is_narrow, _NARROW, scale)
-    ratio = mean / wide
-    sides = [
-        torch.exp(-0.5 * ((v + sign * mean.unsqueeze(-1)) / wide.unsqueeze(-1)) ** 2)
-        for sign in (-1, 1)
-    ]
-    rest = ((sides[0] + sides[1]) * dv).sum(-1) * math.exp(-HALF_LOG_TAU) / wide
-    density = torch.exp(-0.5 * ratio.square() - HALF_LOG_TAU)
-    far = wide * density + mean * torch.special.ndtr(ratio) + rest
-    return torch.where(is_narrow, near, far)
+    return kl_of_sticks(p.loc, p.scale, q.concentration).expand(shape)
 
 
 @entropy_formula(LogisticNormal, method="quadrature")
@@ -148,7 +99,8 @@ def entropy_of_logistic_normal(p: LogisticNormal) -> Tensor:
     loc, scale = in_float64(p.loc), in_float64(p.scale)
     left = torch.arange(loc.shape[-1], 0, -1, dtype=loc.dtype, device=loc.device)
     mean = loc - left.log()
-    each = scale.log() + HALF_LOG_TAU + 0.5 + mean - (1 + left) * mean_softplus(mean, scale)
+    softplus = mean_softplus_excess(mean, scale, torch.zeros_like(mean)) + math.log(2) + mean / 2
+    each = scale.log() + HALF_LOG_TAU + 0.5 + mean - (1 + left) * softplus
     return each.sum(-1)
 
 
@@ -162,7 +114,7 @@ def by_sticks(
     for side in (p, q):
         stick: Beta | Normal | TransformedDistribution
         if isinstance(side, Dirichlet):
-            a, rest, _ = _sticks(side.concentration)
+            a, rest, _ = sticks(side.concentration)
             beta = Beta(a, rest, validate_args=False)
             stick = TransformedDistribution(beta, [SigmoidTransform().inv], validate_args=False)
         else:

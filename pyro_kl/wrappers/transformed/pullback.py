@@ -33,6 +33,7 @@ from torch.distributions.transforms import (
 
 from ...registry.shapes import broadcast_batch, sum_events
 from ...registry.subclasses import class_of, is_a
+from .log_odds import sticks
 from .maps import mapped_support, one_to_one, plain_maps
 from .rules import base_and_transforms, mapped
 from .transform_rules import is_univariate
@@ -41,20 +42,11 @@ from .transform_rules import is_univariate
 def pulled_back(q: Any, transform: Transform) -> Distribution | None:
     """The distribution whose image under the map is q; None if it is not known."""
     if class_of(q) is Dirichlet and is_a(transform, StickBreakingTransform):
-        return _sticks(q.concentration)
+        a, rest, shift = sticks(q.concentration)
+        return _logit_betas(a, rest, AffineTransform(shift, 1.0))
     if class_of(q) is LKJCholesky and is_a(transform, CorrCholeskyTransform):
         return _partial_correlations(q.dim, q.concentration)
     return None
-
-
-def _sticks(concentration: Tensor) -> Distribution:
-    """The k-th part takes a fraction v_k ~ Beta(a_k, sum_{j>k} a_j) of what is left of 1.
-
-    The map's u_k is logit v_k + log(K - k).
-    """
-    rest = concentration.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-    count = torch.arange(rest.shape[-1], 0, -1, dtype=rest.dtype, device=rest.device)
-    return _logit_betas(concentration[..., :-1], rest, AffineTransform(count.log(), 1.0))
 
 
 def _partial_correlations(dim: int, concentration: Tensor) -> Distribution:
