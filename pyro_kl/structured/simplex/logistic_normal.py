@@ -85,7 +85,12 @@ def kl_dirichlet_logistic_normal(p: Dirichlet, q: LogisticNormal) -> Tensor:
     (LOGISTIC_NORMAL, DIRICHLET, _TO_DIRICHLET), reference=_REFERENCE, method="quadrature"
 )
 def kl_logistic_normal_dirichlet(p: LogisticNormal, q: Dirichlet) -> Tensor:
-    """KL(LogisticNormal || Dirichlet): of the sticks, a Normal against the log odds of a Beta."""
+    r"""KL(LogisticNormal(m, s) || Dirichlet(a)): one integral E softplus(y) for each stick.
+
+    KL = sum_k [log B(a_k, r_k) + (a_k + r_k) E softplus(y) - a_k E y - H(N(m_k, s_k))]
+
+    with y the log odds of stick k, a Beta(a_k, r_k), written such that close ones keep their digits.
+    """
     shape = broadcast_batch(p, q)
     return kl_of_sticks(p.loc, p.scale, q.concentration).expand(shape)
 
