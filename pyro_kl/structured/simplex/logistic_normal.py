@@ -89,7 +89,8 @@ def kl_logistic_normal_dirichlet(p: LogisticNormal, q: Dirichlet) -> Tensor:
 
     KL = sum_k [log B(a_k, r_k) + (a_k + r_k) E softplus(y) - a_k E y - H(N(m_k, s_k))]
 
-    with y the log odds of stick k, a Beta(a_k, r_k), written such that close ones keep their digits.
+    Under q stick k is a Beta(a_k, r_k), as in the reverse KL. `kl_normal_log_odds` has it in a
+    form that keeps its digits where p is close to q.
     """
     shape = broadcast_batch(p, q)
     return kl_of_sticks(p.loc, p.scale, q.concentration).expand(shape)
