@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions import constraints
 from pyro.infer import SVI
 from pyro.infer.autoguide import (
     AutoMultivariateNormal,
@@ -168,6 +169,34 @@ def test_jit_with_constrained_sites_gives_the_same_as_eager(guide_type, prior):
         loss = elbo.loss_and_grads(model, guide)
         results.append(torch.cat([torch.tensor([loss]), *(p.grad.flatten() for p in parameters)]))
     torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning", "error::torch.jit.TracerWarning"
+)
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_jit_with_a_beta_in_the_third_step_too(device):
+    """torch optimises what it has traced from the second step on; nothing warns of the KL."""
+    one = torch.ones(())
+
+    def model():
+        pyro.sample("z", dist.Beta(2 * one, 3 * one))
+
+    def guide():
+        a = pyro.param("a", one.clone(), constraint=constraints.positive)
+        b = pyro.param("b", one.clone(), constraint=constraints.positive)
+        pyro.sample("z", dist.Beta(a, b))
+
+    results = []
+    torch.set_default_device(device)  # with one, torch's own frame is what warnings name
+    try:
+        for Elbo in ELBOS:
+            pyro.clear_param_store()
+            svi = SVI(model, guide, Adam({"lr": 0.1}), Elbo())
+            results.append([svi.step() for _ in range(3)])
+    finally:
+        torch.set_default_device(None)
+    assert results[1] == pytest.approx(results[0], rel=1e-5)
 
 
 def test_jit_refuses_what_it_cannot_do():

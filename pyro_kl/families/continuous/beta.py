@@ -147,7 +147,8 @@ def kl_of_two_betas(
         torch.cat((c, d, q_total)), torch.cat((a, b, p_total)), [bernoulli], "xy" * slopes, fit
     )
     of_c, of_d, of_total = rows.value.chunk(3)
-    bernoulli_c, bernoulli_d, _ = rows.excess[0].chunk(3)
+    # A third part that is not used would have no gradient, which a traced `chunk` cannot take.
+    bernoulli_c, bernoulli_d = rows.excess[0][: 2 * len(a)].chunk(2)
     value = torch.addcmul(of_c + of_d - of_total, c, bernoulli_c)
     value = torch.addcmul(value, d, bernoulli_d)
     if not slopes:
