@@ -182,6 +182,35 @@ class Objective:
                 )
         return weight
 
+    def weight_of_sum(self, names: Sequence[str], levels: Any) -> Any:
+        """The weight of the KL of the model's discrete sites that are summed out together.
+
+        Only `beta={site: ...}` weighs it: it cannot be bent, and 0 has no sum.
+
+        Raises:
+            ValueError: the sites have different weights, a weight of 0, or another option.
+        """
+        weight: Any = 1.0
+        named: dict[str, Level] = {}
+        for i, (what, site, level) in enumerate(self._entries):
+            if site in names:
+                if what != "beta":
+                    raise _not_bent(what, site)
+                weight, named[str(site)] = levels[i], level
+        if isinstance(self.kl_balance, Mapping) and not self.kl_balance.keys().isdisjoint(names):
+            raise _not_bent("kl_balance", *sorted(self.kl_balance.keys() & set(names)))
+        if any(named.get(name, 1.0) != named.get(names[0], 1.0) for name in names):
+            raise ValueError(
+                f"{', '.join(names)} are summed out together and have one KL: give all of them "
+                "the same beta." + see("option")
+            )
+        if not isinstance(weight, Tensor) and not weight > 0:
+            raise ValueError(
+                f"beta of {names[0]}, which the model sums out, must be above 0, got {weight:g}."
+                + see("option")
+            )
+        return weight
+
     def describe(self, levels: Any) -> str:
         """The objective in words; empty if it is the ELBO itself."""
         words = []
@@ -231,6 +260,14 @@ class Objective:
                 bent, weights[name] = gap.abs(), beta * gap.sign()
             penalty = penalty + _cost(beta, bent.sum())
         return Weighted(penalty, weights)
+
+
+def _not_bent(what: str, *sites: Any) -> ValueError:
+    return ValueError(
+        f"{what} cannot be used for {', '.join(sites)}, which the model sums out: the KL of an "
+        "exact posterior is not bent. Let the guide enumerate it, or weigh it by beta={site: ...}."
+        + see("option")
+    )
 
 
 def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:

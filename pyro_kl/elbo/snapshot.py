@@ -146,17 +146,22 @@ class Snapshot:
         kls = count(weighed, self.groups, self.objective.per, self.plate, self.num_particles)
         weighted = self.objective.weigh(kls, self.levels)
         weights = {group: kls[group].mean(weight) for group, weight in weighted.weights.items()}
+        for term in every:
+            if term.method == SUMMED_OUT and term.kind == "latent":
+                weights[term.name] = self.objective.weight_of_sum([term.name], self.levels)
         values = {key: self._particles(of_site) for key, of_site in terms.items()}
         rows = [self._row(key, terms[key], values[key], weights) for key in terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")
         kl = sum(row.nats for row in rows if row.kind != "likelihood")
-        not_weighed = sum(
-            row.nats for row in rows if row.method == SUMMED_OUT and row.kind == "latent"
+        summed_out = sum(
+            row.weight * row.nats
+            for row in rows
+            if row.method == SUMMED_OUT and row.kind == "latent"
         )
         signed = [x if key.is_likelihood else -x for key, x in values.items()]
         full = [x for x in signed if x.numel() == self.num_particles]
         objective = self.objective.describe(self.levels)
-        loss = float(weighted.penalty) + not_weighed - likelihood
+        loss = float(weighted.penalty) + summed_out - likelihood
         if self.changed_by:
             loss = self.changed_loss
             objective = ", ".join(filter(None, [objective, f"changed by {self.changed_by}"]))

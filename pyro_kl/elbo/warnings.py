@@ -38,7 +38,9 @@ BASELINE = (
 _MISSING = (
     "The model samples {}, which the guide does not: drawn from the prior, and -log p stays in "
     "the loss, as in Trace_ELBO, where no log q is set against it. Sample it in the guide (from "
-    "the prior, for a KL of 0), or observe it in the model." + see("site-only-in-model")
+    "the prior, for a KL of 0), observe it in the model, or, if it is discrete, sum over its "
+    'values: infer={{"enumerate": "parallel"}} in the model, and pyro_kl.TraceEnumKL_ELBO.'
+    + see("site-only-in-model")
 )
 
 

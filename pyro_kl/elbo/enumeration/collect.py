@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyro.infer.traceenum_elbo import (
     _check_model_guide_enumeration_constraint,
@@ -60,6 +60,22 @@ def collect(
 
 #: A term, and its cost at one value of the discrete draws.
 _Entry = tuple[Term, Cost]
+
+
+class _Sum(NamedTuple):
+    """A sum over the values of the model's discrete sites.
+
+    Attributes:
+        cost: its logarithm, times scale and weight.
+        factors: of the sum.
+        scale: of all its sites.
+        beta: the weight of their KL.
+    """
+
+    cost: Cost
+    factors: list[Factor]
+    scale: Any
+    beta: Any
 
 
 class _Collector:
@@ -130,14 +146,13 @@ class _Collector:
             entries.append((term, self._cost(term, node, is_enumerated(node))))
         self.draws.learn([term for term, _ in entries])
         sums = self._sums()
-        costs = [cost for _, cost in entries] + [cost for cost, _, _ in sums]
+        costs = [cost for _, cost in entries] + [one.cost for one in sums]
         weighted = self.weights.of(costs)
         terms = [
             _weighted(term, cost, one, self.symbol_to_dim)
             for (term, cost), one in zip(entries, weighted, strict=False)
         ]
-        for (_, factors, scale), one in zip(sums, weighted[len(entries) :], strict=True):
-            terms.append(self._sum(factors, scale, one))
+        terms += map(self._sum, sums, weighted[len(entries) :])
         return Collected(terms + alone, batches)
 
     def _latent(self, name: str, how: Decision) -> _Entry:
@@ -205,8 +220,8 @@ class _Collector:
         ordinal = self.ordinals[node["name"]]
         self.factors.append(Factor(node, value, ordinal, summed, weight))
 
-    def _sums(self) -> list[tuple[Cost, list[Factor], Any]]:
-        """The cost of each sum, its factors, and its scale."""
+    def _sums(self) -> list[_Sum]:
+        """All sums."""
         if not self.plan.summed_out:
             return []
         nodes = self.traces.model.nodes
@@ -219,21 +234,24 @@ class _Collector:
         scale = _get_common_scale([factor.site["scale"] for factor in self.factors])
         sums = []
         for factors in components(self.factors, self.symbols):
+            summed = [factor.site["name"] for factor in factors if factor.is_summed]
+            beta = self.objective.weight_of_sum(summed, self.levels)
+            factors = [factor.tempered(beta) for factor in factors]
             ordinal, total = sum_of(factors, self.symbols)
-            total = packed.scale_and_mask(total, scale=scale)
+            total = packed.scale_and_mask(total, scale=scale * beta)
             draws = self.draws.of_model(factor.site["name"] for factor in factors)
-            sums.append((Cost(total, factors[0].site, ordinal, draws), factors, scale))
+            sums.append(_Sum(Cost(total, factors[0].site, ordinal, draws), factors, scale, beta))
         return sums
 
-    def _sum(self, factors: list[Factor], scale: Any, weighted: Weighted) -> Term:
+    def _sum(self, of: _Sum, weighted: Weighted) -> Term:
         """The term of a sum, which a report shows as those of its sites."""
-        first = next(factor.site for factor in factors if factor.is_summed)
+        first = next(factor.site for factor in of.factors if factor.is_summed)
         term = Term.of(first, "likelihood", weighted.value, method=SUMMED_OUT)
         if not is_recorded():  # derivatives inside of a traced function are not traced
             parts = SummedOut(
-                [factor.detached() for factor in factors],
+                [factor.detached() for factor in of.factors],
                 self.symbols, self.symbol_to_dim, weighted.weights,
-                scale * weighted.number, weighted.value.detach(),
+                of.scale * weighted.number, of.beta, weighted.value.detach(),
             )  # fmt: skip
             term.shown_as = parts.terms
         return term

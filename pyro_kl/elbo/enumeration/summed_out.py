@@ -7,7 +7,8 @@ ELBO contains
 
 the sum is the best that a guide for k could do, and q is the exact posterior of k, given the
 other draws. A report shows both parts. The expectations are derivatives of the sum: that of log f
-is sum_k q(k) log f(k), and q(k) is the derivative of the sum by log f(k).
+is sum_k q(k) log f(k), and q(k) is the derivative of the sum by log f(k). With the weight beta of
+the KL, the best guide makes it beta log sum_k p(k) f(k)^(1/beta).
 
 Reference: Obermeyer and others (2019), Tensor Variable Elimination for Plated Factor Graphs.
 """
@@ -41,7 +42,8 @@ class Factor:
         value: its log density, packed, masked and not scaled.
         ordinal: the plates around it.
         is_summed: whether the sum is over the values of this site.
-        weight: its power in the sum: that of the KL of a latent of the guide, whose prior it is.
+        weight: its power in the sum: that of the KL of a latent of the guide, whose prior it is,
+            over that of the sites that are summed out.
     """
 
     site: Site
@@ -55,6 +57,12 @@ class Factor:
         value: Any = self.value.detach()
         value._pyro_dims = _dims(self.value)
         return replace(self, value=value)
+
+    def tempered(self, beta: Any) -> Factor:
+        """The same where the KL of the sites that are summed out has the weight `beta`."""
+        if self.is_summed or (not isinstance(beta, Tensor) and beta == 1.0):
+            return self
+        return replace(self, weight=self.weight / beta)
 
     def weighted(self, value: Any) -> Any:
         """A value of the density, times the weight."""
@@ -116,6 +124,7 @@ class SummedOut:
         symbol_to_dim: of both traces.
         weights: of the sum in the loss, packed; None if they are 1.
         scale: of all its sites, times the factor of the sum in the loss.
+        beta: the weight of the KL of the sites that are summed out.
         total: the sum in the loss, of the shape of its plates.
     """
 
@@ -124,6 +133,7 @@ class SummedOut:
     symbol_to_dim: Mapping[str, int]
     weights: Tensor | None
     scale: Any
+    beta: Any
     total: Tensor
 
     def terms(self) -> list[Term]:
@@ -132,7 +142,7 @@ class SummedOut:
         summed = [factor.site["name"] for factor in self.factors if factor.is_summed]
         names = shortened(summed)
         found: list[Term] = []
-        kl: Any = -self.total
+        kl: Any = -self.total / self.beta
         for factor, value in zip(self.factors, expected, strict=True):
             if factor.is_summed:
                 continue

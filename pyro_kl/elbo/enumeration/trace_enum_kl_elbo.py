@@ -35,8 +35,10 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
 
     A report shows the sum over a site k of the model as what the best guide for k would have:
     the expected log likelihood under the exact posterior of k, and the KL of that posterior as
-    the row of k, "summed out". These KLs weigh 1; `beta`, `free_bits` and `capacity` are about
-    the latents of the guide.
+    the row of k, "summed out". `free_bits` and `capacity`, and a `beta` for all sites, are about
+    the latents of the guide; `beta={"k": b}` gives the KL of k another weight than 1. The sum is
+    then b log sum_k p(k) f(k)^(1/b), the best that a guide for k could do; a schedule that falls
+    to 1 is deterministic annealing.
 
     Args:
         *args: as for `TraceKL_ELBO`.
@@ -49,7 +51,8 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
 
     Reference:
         Obermeyer and others (2019), Tensor Variable Elimination for Plated Factor Graphs;
-        Foerster and others (2018), DiCE.
+        Foerster and others (2018), DiCE; Ueda & Nakano (1998), Deterministic Annealing EM
+        Algorithm.
 
     Example:
         >>> @pyro.infer.config_enumerate
@@ -133,13 +136,6 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
         return traces
 
     def _collect(self, plan: Plan, traces: Traces, every_density: bool, levels: Any) -> Collected:
-        named = sorted(self.objective.named_sites.intersection(plan.summed_out))
-        if named:
-            raise ValueError(
-                f"{', '.join(named)} cannot be weighed: the model sums it out, and the KL of its "
-                "exact posterior weighs 1. Let the guide enumerate it to weigh its KL."
-                + see("option")
-            )
         warn_of_sites(with_baseline(traces), self._warned, BASELINE)
         collected = collect(plan, traces, self.objective, levels, self.max_plate_nesting)
         collected.continues = self._continues

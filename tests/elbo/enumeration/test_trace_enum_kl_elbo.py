@@ -327,11 +327,70 @@ def test_a_dim_of_two_sites_is_told():
         elbo.loss(model, guide)
 
 
-def test_a_site_that_is_summed_out_has_no_weight():
-    elbo = TraceEnumKL_ELBO(max_plate_nesting=1, beta={"k": 0.5})
-    with pytest.raises(ValueError, match="k cannot be weighed: the model sums it out"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"free_bits": {"k": 0.5}}, "free_bits cannot be used for k, which the model sums out"),
+        ({"kl_balance": {"k": 0.5}}, "kl_balance cannot be used for k, which the model sums"),
+        ({"beta": {"k": 0.0}}, "beta of k, .* must be above 0"),
+    ],
+)
+def test_what_cannot_weigh_a_site_that_is_summed_out(options, message):
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1, **options)
+    with pytest.raises(ValueError, match=message):
         elbo.loss(*models.mixture())
-    elbo.loss(*models.assigned_mixture())
+
+
+def test_sites_of_one_sum_have_one_weight():
+    @config_enumerate
+    def model():
+        a = pyro.sample("a", dist.Bernoulli(0.3))
+        b = pyro.sample("b", dist.Bernoulli(0.2 + 0.5 * a))
+        pyro.sample("x", dist.Normal(a - b, 1.0), obs=torch.tensor(0.5))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0, beta={"a": 0.5})
+    with pytest.raises(ValueError, match="a, b are summed out together"):
+        elbo.loss(model, lambda: None)
+    TraceEnumKL_ELBO(max_plate_nesting=0, beta={"a": 0.5, "b": 0.5}).loss(model, lambda: None)
+
+
+@pytest.mark.parametrize("beta", [0.4, 3.0])
+def test_the_weight_of_a_sum_is_that_of_the_best_guide(beta):
+    """The guide with probabilities in proportion to p f^(1 / beta) has the same loss and rows."""
+    p, loc, x = torch.tensor([0.2, 0.5, 0.3]), torch.tensor([-1.0, 0.5, 2.0]), torch.tensor(1.2)
+
+    @config_enumerate
+    def model():
+        k = pyro.sample("k", dist.Categorical(p))
+        with poutine.scale(scale=1.0):
+            pyro.sample("x", dist.Normal(loc[k], 0.7), obs=x)
+
+    @config_enumerate
+    def best():
+        logits = p.log() + dist.Normal(loc, 0.7).log_prob(x) / beta
+        pyro.sample("k", dist.Categorical(logits=logits))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0, beta={"k": beta})
+    loss = elbo.loss(model, best)
+    expected = elbo.report
+    assert elbo.loss(model, lambda: None) == pytest.approx(loss, rel=1e-6)
+    assert elbo.report.loss == pytest.approx(loss, rel=1e-6)
+    for site in ("k", "x"):
+        assert elbo.report[site].nats == pytest.approx(expected[site].nats, rel=1e-5)
+    assert elbo.report["k"].weight == beta
+
+
+def test_a_weight_that_falls_to_one_anneals():
+    model, guide = models.mixture()
+    warm = pyro_kl.LinearWarmup(3, start=4.0)
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1, beta={"k": warm})
+    plain = TraceEnumKL_ELBO(max_plate_nesting=1)
+    losses = []
+    for one in (elbo, plain):
+        pyro.set_rng_seed(0)
+        losses.append([one.loss_and_grads(model, guide) for _ in range(5)])
+    assert losses[0][0] > losses[1][0]
+    assert losses[0][4] == pytest.approx(losses[1][4])
 
 
 def test_baselines_are_refused():
