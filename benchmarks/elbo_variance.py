@@ -67,7 +67,9 @@ def gradient_noise(elbo, model, guide, draws):
     for _ in range(draws):
         losses.append(elbo.loss_and_grads(model, guide))
         parameters = [p for _, p in sorted(pyro.get_param_store().named_parameters())]
-        gradients.append(torch.cat([p.grad.reshape(-1) for p in parameters]))
+        # TraceGraph_ELBO keeps the averages of its baselines as parameters without a gradient
+        found = [p.grad.reshape(-1) for p in parameters if p.grad is not None]
+        gradients.append(torch.cat(found))
         for parameter in parameters:
             parameter.grad = None
     variance = torch.stack(gradients).var(0).sum()

@@ -192,7 +192,7 @@ def test_the_gradient_is_unbiased_without_watching(case):
 @pytest.mark.filterwarnings("ignore:The KL of these sites is sampled")
 @BOTH
 @pytest.mark.parametrize("case", [Independent, Chain, Backwards, Shared])
-def test_the_variance_is_below_that_of_trace_graph(case, make):
+def test_the_variance_is_below_that_of_trace_graph_here(case, make):
     _, ours, _ = moments(case, elbo_of(make))
     _, theirs, _ = moments(case, TraceGraph_ELBO())
     assert ours < theirs
