@@ -27,6 +27,15 @@ def promoted(tensors: Sequence[Tensor]) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.get_default_dtype()
 
 
+def common_shape(*shapes: torch.Size) -> torch.Size:
+    """The shape that all broadcast to; torch's own function takes 20 us if they are equal."""
+    first = shapes[0]
+    for shape in shapes:
+        if shape != first:
+            return torch.broadcast_shapes(*shapes)
+    return torch.Size(first)
+
+
 def summed_to(x: Tensor, like: Tensor) -> Tensor:
     """The gradient `x` in the shape of `like`: summed over the dimensions that were broadcast."""
     return x if x.shape == like.shape else x.sum_to_size(like.shape)

@@ -17,11 +17,10 @@ from torch import Tensor
 from ..messages import see
 from ..numerics.autograd.fused import Kernel
 from ..numerics.concrete import is_recorded, is_step_recorded, is_traced
-from ..numerics.dtypes import Parameters
+from ..numerics.dtypes import Parameters, common_shape
 from ..numerics.quadrature.integrand import Integrand, Recorded
 from ..numerics.quadrature.integrate import (
     Integral,
-    common_shape,
     excess_of,
     integrate,
     requested_tolerance,
@@ -100,7 +99,7 @@ def _integrated(p: Family, q: Family, line: Line, q_line: Line) -> Kernel:
     def kl_integrated(a: Parameters, b: Parameters) -> Tensor:
         names = tuple(a), tuple(b)
         tensors = [*a.values(), *b.values()]
-        shape = common_shape(tensors)
+        shape = common_shape(*[x.shape for x in tensors])
         finite, stretch = (None, everywhere) if finiteness is None else finiteness.at(a, b)
         traced = is_traced()
 

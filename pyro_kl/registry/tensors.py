@@ -29,7 +29,7 @@ def is_foreign(part: Any) -> bool:
     """Whether a distribution or a map may depend on more than its class and its tensors."""
     if isinstance(part, _InverseTransform):
         return is_foreign(part.inv)
-    if isinstance(part, Distribution | Transform):
+    if isinstance(part, (Distribution, Transform)):  # not a union, which is made at each call
         is_module = isinstance(part, torch.nn.Module)
         if is_module or not is_upstream(type(part)):
             return True
@@ -58,7 +58,7 @@ def every_tensor_in(part: Any) -> list[Tensor]:
         return []
     if isinstance(part, _InverseTransform):
         return every_tensor_in(part.inv)
-    if isinstance(part, (Distribution, Transform)):  # not a union, which is made at each call
+    if isinstance(part, (Distribution, Transform)):
         return [x for value in content(part).values() for x in every_tensor_in(value)]
     if isinstance(part, list | tuple):
         return [x for value in part for x in every_tensor_in(value)]
@@ -94,7 +94,7 @@ def _copied(
     if isinstance(part, list | tuple) and not isinstance(part, torch.Size):
         copies = [_copied(x, replace, batch_shape) for x in part]
         return copies if isinstance(part, list) else tuple(copies)
-    if not isinstance(part, Distribution | Transform):
+    if not isinstance(part, (Distribution, Transform)):
         return part
     new = copy.copy(part)
     new.__dict__.update({k: _copied(v, replace, batch_shape) for k, v in content(part).items()})

@@ -17,6 +17,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ...numerics.dtypes import common_shape
 from ..guides.dependence import Layout
 from ..guides.mean_field import OwnDistribution
 from ..guides.plan import Decision, Plan, Plans, Run
@@ -100,7 +101,7 @@ def priors_inside(traces: Traces, names: list[str]) -> dict[str, list[str]]:
         node = traces.model.nodes[name]
         shapes = [node["fn"].batch_shape]
         shapes += [x.shape for x in (node["mask"], node["scale"]) if isinstance(x, Tensor)]
-        shape = torch.broadcast_shapes(*shapes)
+        shape = common_shape(*shapes)
         dim_to_symbol = node["infer"]["_dim_to_symbol"]
         dims = [dim_to_symbol.get(i - len(shape)) for i, size in enumerate(shape) if size > 1]
         sites = [symbols[dim] for dim in dims if dim in symbols]

@@ -124,7 +124,7 @@ def _prior_of(node: Site) -> list[Any]:
 def _leaves(part: Any) -> Iterator[Any]:
     if isinstance(part, _InverseTransform):
         part = part.inv
-    if isinstance(part, Distribution | Transform):
+    if isinstance(part, (Distribution, Transform)):
         yield type(part)
         for name, value in content(part).items():
             if name != "_validate_args":  # `expand` changes it

@@ -22,6 +22,7 @@ from torch.distributions import (
 from torch.distributions.transforms import ExpTransform
 
 from ...numerics.concrete import is_recorded
+from ...numerics.dtypes import common_shape
 from ...registry.shapes import broadcast_batch, check_event_shapes, peel
 from ...registry.subclasses import is_a
 from ...wrappers.masked import unmasked
@@ -80,7 +81,7 @@ class Normals(NamedTuple):
     @property
     def batch_shape(self) -> torch.Size:
         """As of the distribution."""
-        return torch.broadcast_shapes(self.loc.shape, self.scale.shape)
+        return common_shape(self.loc.shape, self.scale.shape)
 
     @property
     def event_shape(self) -> torch.Size:
@@ -235,7 +236,7 @@ class Prior:
             q = Independent(q, rest, validate_args=False)
         pair_kl = kl_of_pair(q, self.base)
         kept = normal.loc.dim() - event_dim - max(rest, 0)
-        shape = torch.broadcast_shapes(normal.loc.shape[:kept], self.base.batch_shape)
+        shape = common_shape(normal.loc.shape[:kept], self.base.batch_shape)
         dims = pair_kl.dims
         dims = dims.expand(shape + dims.shape[dims.dim() - pair_kl.event_dims :])
         return PairKL(dims, pair_kl.event_dims + self.depth)
@@ -253,7 +254,7 @@ def kl_of_pair(q: Distribution, p: Distribution) -> PairKL:
     kl = kl_divergence(peel(q, shared), peel(p, shared))
     if not shared:
         return PairKL(kl, 0)
-    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    batch = common_shape(q.batch_shape, p.batch_shape)
     return PairKL(kl.expand(batch + p.event_shape[:shared]), shared)
 
 
