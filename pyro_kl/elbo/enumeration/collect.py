@@ -263,6 +263,8 @@ def _weighted(
     """A term as an expectation."""
     value, dims = weighted.value, term.dims
     if value is term.value:
+        if term.surrogate is value and term.score is None:
+            return term
         return replace(term, surrogate=value, score=None)
     if dims is not None and value is not cost.value:
         dims = _expected_dims(dims, cost.value, weighted, symbol_to_dim)

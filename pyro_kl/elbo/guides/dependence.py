@@ -6,7 +6,7 @@ branch. A `Layout` holds the latents for which this matters and decides for each
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,24 +118,29 @@ def late_sites(sites: Mapping[str, GuideSite], guide_trace: Trace) -> dict[str, 
 
 def _prior_of(node: Site) -> list[Any]:
     """Everything that a site's distribution, scale and mask are made of."""
-    return list(_leaves([node["fn"], node["scale"], node["mask"]]))
+    found: list[Any] = []
+    for part in (node["fn"], node["scale"], node["mask"]):
+        _add_leaves(part, found)
+    return found
 
 
-def _leaves(part: Any) -> Iterator[Any]:
-    if isinstance(part, _InverseTransform):
-        part = part.inv
-    if isinstance(part, (Distribution, Transform)):
-        yield type(part)
+def _add_leaves(part: Any, found: list[Any]) -> None:
+    if isinstance(part, Tensor):
+        found.append(_without_copies(part))
+    elif isinstance(part, torch.Size):
+        pass  # with more particles the prior is still the same
+    elif isinstance(part, _InverseTransform):
+        _add_leaves(part.inv, found)
+    elif isinstance(part, (Distribution, Transform)):
+        found.append(type(part))
         for name, value in content(part).items():
             if name != "_validate_args":  # `expand` changes it
-                yield from _leaves(value)
-    elif isinstance(part, list | tuple) and not isinstance(part, torch.Size):
+                _add_leaves(value, found)
+    elif isinstance(part, (list, tuple)):
         for value in part:
-            yield from _leaves(value)
-    elif isinstance(part, Tensor):
-        yield _without_copies(part)
-    elif not isinstance(part, torch.Size):  # with more particles the prior is still the same
-        yield part
+            _add_leaves(value, found)
+    else:
+        found.append(part)
 
 
 def _without_copies(x: Tensor) -> Tensor:

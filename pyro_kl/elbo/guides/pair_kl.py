@@ -238,7 +238,9 @@ class Prior:
         kept = normal.loc.dim() - event_dim - max(rest, 0)
         shape = common_shape(normal.loc.shape[:kept], self.base.batch_shape)
         dims = pair_kl.dims
-        dims = dims.expand(shape + dims.shape[dims.dim() - pair_kl.event_dims :])
+        shape = shape + dims.shape[dims.dim() - pair_kl.event_dims :]
+        if is_recorded() or dims.shape != shape:
+            dims = dims.expand(shape)
         return PairKL(dims, pair_kl.event_dims + self.depth)
 
 

@@ -38,12 +38,14 @@ def by_log_odds(p: Any, q: Any) -> Tensor | None:
         return None
     shape = broadcast_batch(p, q)
     if prior is Dirichlet:
-        return kl_of_sticks(normal.loc, normal.scale, q.concentration).expand(shape)
-    return _kl(
-        {"loc": normal.loc, "scale": normal.scale},
-        {"concentration1": q.concentration1, "concentration0": q.concentration0},
-        "TransformedDistribution(Normal) || Beta",
-    ).expand(shape)
+        value = kl_of_sticks(normal.loc, normal.scale, q.concentration)
+    else:
+        value = _kl(
+            {"loc": normal.loc, "scale": normal.scale},
+            {"concentration1": q.concentration1, "concentration0": q.concentration0},
+            "TransformedDistribution(Normal) || Beta",
+        )
+    return value if value.shape == shape else value.expand(shape)
 
 
 def kl_of_sticks(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
