@@ -85,7 +85,7 @@ def mean_softplus_excess(
     growth = torch.expm1(inside)
     odds = growth * column
     ratio = torch.log1p(odds) + (d - inside)
-    near = torch.mv(torch.addcmul(ratio, column, d, value=-1), of_z[:, 0])
+    near = torch.mm(torch.addcmul(ratio, column, d, value=-1), of_z)[:, 0]
 
     wide = scale.clamp(min=_NARROW)
     part = -_ROOT_HALF * mean / wide
