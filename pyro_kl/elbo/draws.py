@@ -45,6 +45,11 @@ class DrawsBehind:
     def __init__(self, plan: Plan, traces: Traces, drawn: Collection[str]) -> None:
         self._plan, self._drawn = plan, drawn
         watch: Watch | None = getattr(traces.guide, "pyro_kl_watch", None)
+        nodes = traces.guide.nodes
+        #: Factors of the guide do not say which draws they are about: they stay with every cost.
+        self._factors = frozenset(
+            name for name in drawn if name in nodes and nodes[name]["is_observed"]
+        )
         self._order = _ByOrder(traces, drawn)
         self._best: _Behind = self._order
         if watch is not None and drawn:
@@ -63,15 +68,15 @@ class DrawsBehind:
 
     def of(self, term: Term) -> Draws:
         """The draws that a term may depend on."""
-        return self._of(term, self._best)
+        return self._factors | self._of(term, self._best)
 
     def of_model(self, names: Iterable[str]) -> Draws:
         """The draws that the densities of these sites of the model may depend on."""
-        return frozenset[str]().union(*map(self._best.of_model, names))
+        return self._factors.union(*map(self._best.of_model, names))
 
     def of_guide(self, names: Iterable[str]) -> Draws:
         """The draws that the densities of these sites of the guide may depend on."""
-        return frozenset[str]().union(*map(self._best.of_guide, names))
+        return self._factors.union(*map(self._best.of_guide, names))
 
     def _of(self, term: Term, behind: _Behind) -> Draws:
         if term.kind == "likelihood":

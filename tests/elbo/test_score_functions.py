@@ -5,6 +5,7 @@ values, each with its probability, so that no test here is a matter of luck.
 """
 
 import itertools
+import math
 
 import pyro
 import pyro.distributions as dist
@@ -196,6 +197,36 @@ def test_the_variance_is_below_that_of_trace_graph_here(case, make):
     _, ours, _ = moments(case, elbo_of(make))
     _, theirs, _ = moments(case, TraceGraph_ELBO())
     assert ours < theirs
+
+
+@pytest.mark.parametrize("Elbo", [TraceKL_ELBO, TraceEnumKL_ELBO])
+def test_a_factor_may_be_the_density_of_any_draw(Elbo):
+    """The guide draws z by hand, and tells the density of the draw after the site."""
+    values = iter([0.0, 1.0] * 3)
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.3))
+        pyro.sample("x", dist.Normal(2 * z, 1.0), obs=torch.tensor(3.0))
+
+    def guide():
+        z = torch.tensor(next(values))
+        pyro.sample("z", dist.Delta(z))
+        log_q = dist.Bernoulli(probability("q")).log_prob(z)
+        pyro.factor("log_q", log_q, has_rsample=False)
+
+    def free_energy(q):
+        of_one = q.log() - math.log(0.3) + 0.5
+        of_zero = (1 - q).log() - math.log(0.7) + 4.5
+        return q * of_one + (1 - q) * of_zero
+
+    elbo = Elbo(max_plate_nesting=0, strict_enumeration_warning=False)
+    expected = 0.0
+    for weight in (0.6, 0.4, 0.6, 0.4):  # first in a watched run, then by the order
+        pyro.clear_param_store()
+        elbo.loss_and_grads(model, guide)
+        expected += weight * pyro.param("q").grad / 2
+    q = torch.tensor(0.4, requires_grad=True)
+    assert torch.allclose(expected, torch.autograd.grad(free_energy(q), q)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("case", "watched"), [(Independent, 6), (Chain, 1)])
