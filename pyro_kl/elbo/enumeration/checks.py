@@ -1,4 +1,4 @@
-"""Pyro's checks of a pair of traces with enumeration, and one that Pyro does not make."""
+"""Pyro's checks of a pair of traces with enumeration."""
 
 from __future__ import annotations
 
@@ -12,17 +12,6 @@ from ...messages import see
 from ...registry.warnings import warn
 from ..trace_checks import TraceChecks
 
-_NOTHING = (
-    "TraceEnumKL_ELBO found no sample sites configured for enumeration. To enumerate sites, use "
-    'config_enumerate or infer={{"enumerate": "parallel"}}; if there is nothing to enumerate, '
-    "TraceKL_ELBO is faster." + see("enumerated-site")
-)
-_SHARED = (
-    "{} and {} are enumerated along the same dim, one by the model and one by the guide, and {} "
-    "may depend on both: the loss may be wrong, as that of TraceEnum_ELBO is. Use range in place "
-    "of pyro.markov, or enumerate both in the model." + see("enumerated-site")
-)
-
 
 class EnumerationChecks(TraceChecks):
     """The checks that `pyro.infer.TraceEnum_ELBO` makes where validation is on.
@@ -34,7 +23,6 @@ class EnumerationChecks(TraceChecks):
     def __init__(self, strict: bool) -> None:
         super().__init__()
         self.strict = strict
-        self._told: set[str] = set()
 
     def _check(self, model_trace: Any, guide_trace: Any, max_plate_nesting: Any) -> None:
         super()._check(model_trace, guide_trace, max_plate_nesting)
@@ -47,33 +35,9 @@ class EnumerationChecks(TraceChecks):
             for node in trace.nodes.values()
             if node["type"] == "sample"
         ):
-            self._tell(_NOTHING)
-        sharing = _of_one_dim(model_trace.nodes, guide_trace.nodes)
-        if sharing:
-            self._tell(_SHARED, *sharing)
-
-    def _tell(self, message: str, *sites: str) -> None:
-        """Warn once."""
-        if message not in self._told:
-            self._told.add(message)
-            warn(message.format(*sites))
-
-
-def _of_one_dim(nodes: Any, of_guide: Any) -> tuple[str, str, str] | None:
-    """Two enumerated sites that share a dim, one of them of the guide, and a site in their scope.
-
-    The dims of the guide are given out first. Inside of `pyro.markov`, a dim of the guide is free
-    in the model until its site is reached: a site that is to be summed out may take it.
-    """
-    for name, node in nodes.items():
-        scope = node["infer"].get("_markov_scope") if node["type"] == "sample" else None
-        owners: dict[int, str] = {}
-        for other, depth in (scope or {}).items():
-            infer = nodes[other]["infer"] if other in nodes else {}
-            dim = infer.get("_enumerate_dim")
-            if dim is None or infer.get("_markov_depth") != depth:
-                continue  # not enumerated, or its context has ended
-            owner = owners.setdefault(dim, other)
-            if (owner in of_guide) != (other in of_guide):
-                return owner, other, name
-    return None
+            self.strict = False  # it is told once
+            warn(
+                "TraceEnumKL_ELBO found no sample sites configured for enumeration. To enumerate "
+                'sites, use config_enumerate or infer={"enumerate": "parallel"}; if there is '
+                "nothing to enumerate, TraceKL_ELBO is faster." + see("enumerated-site")
+            )

@@ -19,7 +19,7 @@ from ..traces import Traces
 from ..warnings import BASELINE, warn_of_sites
 from .checks import EnumerationChecks
 from .collect import collect
-from .dims import symbolise, with_baseline
+from .dims import ModelEnumeration, symbolise, with_baseline
 from .plans import EnumerationPlans
 
 
@@ -114,13 +114,14 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
         waiting: Any = queue.LifoQueue()
         # the model's dims of enumeration are to the left of the guide's
         first = -1 - int(self.max_plate_nesting)
+        enumeration = EnumMessenger(first_available_dim=first)
         guide = poutine.queue(
-            EnumMessenger(first_available_dim=first)(guide),
+            enumeration(guide),
             waiting,
             escape_fn=iter_discrete_escape,
             extend_fn=iter_discrete_extend,
         )
-        model = EnumMessenger()(model)
+        model = ModelEnumeration(enumeration)(model)
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             waiting.put(poutine.Trace())
             self._continues = False

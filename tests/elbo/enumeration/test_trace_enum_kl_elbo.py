@@ -305,26 +305,32 @@ def test_the_report_says_why_a_prior_inside_of_a_sum_is_sampled():
     assert row.reason == "its prior depends on k, which the model sums out"
 
 
-def test_a_dim_of_two_sites_is_told():
+@pytest.mark.parametrize("history", [1, 2])
+def test_markov_is_range_where_guide_and_model_enumerate(history):
     """Pyro gives v_0 of the model the dim of w_1, which the guide enumerates."""
     p = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    q = torch.tensor([[0.5, 0.5], [0.4, 0.6]])
 
-    @config_enumerate
-    def guide():
-        w = 0
-        for t in pyro.markov(range(2)):
-            w = pyro.sample(f"w_{t}", dist.Categorical(p[w]))
+    def both(steps):
+        @config_enumerate
+        def guide():
+            w = 0
+            for t in steps():
+                w = pyro.sample(f"w_{t}", dist.Categorical(q[w]))
 
-    def model():
-        w = v = 0
-        for t in pyro.markov(range(2)):
-            w = pyro.sample(f"w_{t}", dist.Categorical(p[w]))
-            v = pyro.sample(f"v_{t}", dist.Categorical(p[v]), infer={"enumerate": "parallel"})
-            pyro.sample(f"y_{t}", dist.Normal(w - v, 1.0), obs=torch.tensor(0.3))
+        def model():
+            w = v = u = 0
+            for t in steps():
+                w = pyro.sample(f"w_{t}", dist.Categorical(p[w]))
+                prior = dist.Categorical(p[v] if history == 1 else p[v] * p[u])
+                u, v = v, pyro.sample(f"v_{t}", prior, infer={"enumerate": "parallel"})
+                pyro.sample(f"y_{t}", dist.Normal(w - v, 1.0), obs=torch.tensor(0.3))
+
+        return model, guide
 
     elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
-    with pytest.warns(UserWarning, match="v_0 and w_1 are enumerated along the same dim"):
-        elbo.loss(model, guide)
+    markov = elbo.loss(*both(lambda: pyro.markov(range(4), history=history)))
+    assert markov == pytest.approx(elbo.loss(*both(lambda: range(4))), rel=1e-6)
 
 
 @pytest.mark.parametrize(
