@@ -7,9 +7,12 @@ import torch
 from torch.distributions import (
     AffineTransform,
     Beta,
+    CorrCholeskyTransform,
     Dirichlet,
     Independent,
+    LKJCholesky,
     LogisticNormal,
+    MultivariateNormal,
     Normal,
     SigmoidTransform,
     StickBreakingTransform,
@@ -37,6 +40,8 @@ INTEGRALS = [
      0.55768978323263680239, -30.728197589910866413, 0.00046919141400335444569),
     (46.0, 21.0, 4.9, 0.008, 1.2479831236097464168, -0.063373117694410372969,
      0.13268252176380821245, 0.10649855264912414716, -80.941371814679005857),
+    (1.0, 6.0, 0.7, 0.4, 0.53145939394613244873, -0.080218108866160675972,
+     0.24847118115250281029, 1.2353131057000241057, 0.89395211481284286213),
     (-300.0, 3.0, 2.0, 3.0, 594.99754252833921726, -2.0,
      -0.33333333333333333333, 298.91666666666666667, -0.58333333333333333333),
     (300.0, 1.5, 2.0, 3.0, 895.69068970889916257, 3.0,
@@ -119,6 +124,21 @@ def test_sticks_are_those_of_every_other_way():
     )
     for x, y in zip(found, wanted, strict=True):
         assert torch.allclose(x, y, rtol=1e-7)
+
+
+def test_correlations_are_those_of_every_other_way():
+    prior = LKJCholesky(3, torch.tensor([1.5, 0.7], dtype=F64))
+    loc = torch.tensor([0.3, -1.0, 0.2], dtype=F64)
+    covariance = torch.diag(torch.tensor([0.2, 1.0, 4.0], dtype=F64))
+    values = [
+        kl_divergence(TransformedDistribution(p, CorrCholeskyTransform()), prior)
+        for p in (
+            Independent(Normal(loc, covariance.diagonal().sqrt()), 1),
+            MultivariateNormal(loc, covariance),
+        )
+    ]
+    assert values[0].shape == (2,)
+    assert torch.allclose(*values, rtol=1e-12)
 
 
 def test_a_row_without_a_kl_leaves_the_others_alone():

@@ -1,17 +1,23 @@
-"""Normals that are mapped to (0, 1) or to the simplex, against a Beta or a Dirichlet.
+"""Images of Normals against a Beta, a Dirichlet or an LKJCholesky, as AutoNormal has them.
 
-The sigmoid and stick breaking are undone on both sides: a Normal is compared with the log odds of
-a Beta, and a product of Normals with those of the sticks that a Dirichlet breaks.
+The sigmoid, stick breaking and the map to correlations are undone on both sides: each Normal is
+compared with the log odds of a Beta, of the sticks that a Dirichlet breaks, or of the partial
+correlations of an LKJCholesky.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Independent, Normal
-from torch.distributions.transforms import SigmoidTransform, StickBreakingTransform
+from torch.distributions import Beta, Dirichlet, Independent, LKJCholesky, Normal
+from torch.distributions.transforms import (
+    CorrCholeskyTransform,
+    SigmoidTransform,
+    StickBreakingTransform,
+)
 
 from ...numerics.autograd.fused import FusedFormula
 from ...numerics.dtypes import Parameters, in_float64, promoted
@@ -26,26 +32,32 @@ from .maps import TRANSFORMED
 
 
 def by_log_odds(p: Any, q: Any) -> Tensor | None:
-    """A Normal under the sigmoid against a Beta, or under stick breaking against a Dirichlet."""
-    prior = class_of(q)
-    if prior not in (Beta, Dirichlet) or type(p) not in TRANSFORMED or len(p.transforms) != 1:
+    """A Normal under the map that `biject_to` has for the support of q."""
+    way = _WAYS.get(class_of(q))
+    if way is None or type(p) not in TRANSFORMED or len(p.transforms) != 1:
         return None
-    base, transform, normal = p.base_dist, p.transforms[0], p.base_dist
-    if prior is Dirichlet and is_a(base, Independent):
-        normal = base.base_dist
-    transform_class = SigmoidTransform if prior is Beta else StickBreakingTransform
-    if class_of(normal) is not Normal or not is_a(transform, transform_class):
+    transform_class, kl = way
+    normal = p.base_dist.base_dist if is_a(p.base_dist, Independent) else p.base_dist
+    if class_of(normal) is not Normal or not is_a(p.transforms[0], transform_class):
         return None
-    shape = broadcast_batch(p, q)
-    if prior is Dirichlet:
-        value = kl_of_sticks(normal.loc, normal.scale, q.concentration)
-    else:
-        value = _kl(
-            {"loc": normal.loc, "scale": normal.scale},
-            {"concentration1": q.concentration1, "concentration0": q.concentration0},
-            "TransformedDistribution(Normal) || Beta",
-        )
+    value, shape = kl(normal.loc, normal.scale, q), broadcast_batch(p, q)
     return value if value.shape == shape else value.expand(shape)
+
+
+def _of_beta(loc: Tensor, scale: Tensor, q: Beta) -> Tensor:
+    theirs = {"concentration1": q.concentration1, "concentration0": q.concentration0}
+    return _kl({"loc": loc, "scale": scale}, theirs, "TransformedDistribution(Normal) || Beta")
+
+
+def _of_correlations(loc: Tensor, scale: Tensor, q: LKJCholesky) -> Tensor:
+    """atanh(2 v - 1) is half of logit(v)."""
+    b = partial_correlations(q.dim, in_float64(q.concentration))
+    each = _kl(
+        {"loc": 2 * loc, "scale": 2 * scale},
+        {"concentration1": b, "concentration0": b},
+        "TransformedDistribution(Normal) || LKJCholesky",
+    )
+    return each.sum(-1).to(promoted((loc, scale, q.concentration)))
 
 
 def kl_of_sticks(loc: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
@@ -68,6 +80,16 @@ def sticks(concentration: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rest = concentration.flip(-1).cumsum(-1).flip(-1)[..., 1:]
     count = torch.arange(rest.shape[-1], 0, -1, dtype=rest.dtype, device=rest.device)
     return concentration[..., :-1], rest, count.log()
+
+
+def partial_correlations(dim: int, concentration: Tensor) -> Tensor:
+    """b, such that (1 + tanh u_ij) / 2 ~ Beta(b, b) for j < i: eta + (d - 2 - j) / 2.
+
+    Source:
+        Lewandowski, Kurowicka & Joe (2009), sec. 2.4.
+    """
+    column = torch.tril_indices(dim, dim, -1, device=concentration.device)[1]
+    return concentration.unsqueeze(-1) + 0.5 * (dim - 2 - column).to(concentration.dtype)
 
 
 def _formula(p: Parameters, q: Parameters) -> Tensor:
@@ -97,3 +119,14 @@ def _error(value: Tensor, p: Parameters, q: Parameters) -> Tensor:
     distance = (loc - sum(shift) - torch.log(a / b)).abs() + scale
     size = value + torch.minimum(a, b) * distance + scale.log().abs() + 1
     return ROUNDING * size
+
+
+#: Class of q -> the map of p, and the KL by loc and scale of the Normal.
+_WAYS: dict[type, tuple[type, Callable[[Tensor, Tensor, Any], Tensor]]] = {
+    Beta: (SigmoidTransform, _of_beta),
+    Dirichlet: (
+        StickBreakingTransform,
+        lambda loc, scale, q: kl_of_sticks(loc, scale, q.concentration),
+    ),
+    LKJCholesky: (CorrCholeskyTransform, _of_correlations),
+}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributions import (
     Beta,
@@ -33,7 +32,7 @@ from torch.distributions.transforms import (
 
 from ...registry.shapes import broadcast_batch, sum_events
 from ...registry.subclasses import class_of, is_a
-from .log_odds import sticks
+from .log_odds import partial_correlations, sticks
 from .maps import mapped_support, one_to_one, plain_maps
 from .rules import base_and_transforms, mapped
 from .transform_rules import is_univariate
@@ -45,19 +44,9 @@ def pulled_back(q: Any, transform: Transform) -> Distribution | None:
         a, rest, shift = sticks(q.concentration)
         return _logit_betas(a, rest, AffineTransform(shift, 1.0))
     if class_of(q) is LKJCholesky and is_a(transform, CorrCholeskyTransform):
-        return _partial_correlations(q.dim, q.concentration)
+        b = partial_correlations(q.dim, q.concentration)
+        return _logit_betas(b, b, AffineTransform(0.0, 0.5))  # atanh(2 v - 1) = logit(v) / 2
     return None
-
-
-def _partial_correlations(dim: int, concentration: Tensor) -> Distribution:
-    """(1 + tanh u_ij) / 2 ~ Beta(b, b) for j < i, with b = eta + (d - 2 - j) / 2.
-
-    Source:
-        Lewandowski, Kurowicka & Joe (2009), sec. 2.4.
-    """
-    column = torch.tril_indices(dim, dim, -1, device=concentration.device)[1]
-    b = concentration.unsqueeze(-1) + 0.5 * (dim - 2 - column).to(concentration.dtype)
-    return _logit_betas(b, b, AffineTransform(0.0, 0.5))  # atanh(2 v - 1) = logit(v) / 2
 
 
 def _logit_betas(a: Tensor, b: Tensor, affine: AffineTransform) -> Distribution:
