@@ -212,7 +212,9 @@ def _dataset(report: KLReport) -> Any:
     rows = report.to_dicts()
     names = [name for name in rows[0] if name not in ("site", "shape", "per_dimension")]
     columns = {name: ("site", [row[name] for row in rows]) for name in names}
-    sums = {name: value for name, value in asdict(report).items() if name != "sites"}
+    sums = {
+        name: value for name, value in asdict(report).items() if name not in ("sites", "together")
+    }
     return xarray.Dataset(columns, {"site": [row["site"] for row in rows]}, sums)
 
 

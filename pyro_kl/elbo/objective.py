@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..messages import see
+from ..results.by_site import shortened
 from .free_bits import PER, Counted
 from .schedules import Level, warn_unless_reaches_one
 
@@ -148,7 +149,7 @@ class Objective:
                 f"the guide draws {groups[uncounted[0]]} jointly, by a distribution that is not "
                 'recognised. Count per "site".' + see("joint-sites")
             )
-        check_names("beta, free_bits, capacity or kl_balance", self.named_sites, known)
+        check_names("beta, free_bits, capacity or kl_balance", self.named_sites, groups)
 
     def levels(self, step: int) -> list[float]:
         """All numbers at `step`, in a fixed order, as `penalty` takes them."""
@@ -201,7 +202,7 @@ class Objective:
             raise _not_bent("kl_balance", *sorted(self.kl_balance.keys() & set(names)))
         if any(named.get(name, 1.0) != named.get(names[0], 1.0) for name in names):
             raise ValueError(
-                f"{', '.join(names)} are summed out together and have one KL: give all of them "
+                f"{shortened(names)} are summed out together and have one KL: give all of them "
                 "the same beta." + see("option")
             )
         if not isinstance(weight, Tensor) and not weight > 0:
@@ -275,8 +276,8 @@ def check_names(what: str, names: Collection[str], known: Collection[str]) -> No
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise ValueError(
-            f"The sites named in {what} are not all sampled by the model: {', '.join(unknown)}. "
-            f"Its latent sites are: {', '.join(sorted(known))}." + see("no-such-site")
+            f"The sites named in {what} are not all sampled by the model: {shortened(unknown)}. "
+            f"Its latent sites are: {shortened(list(known))}." + see("no-such-site")
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from ..results.by_site import BySite
+from ..messages import see
+from ..results.by_site import BySite, shortened
 from ..results.data_frame import json_lines
 from ..results.table import Table
 
@@ -69,6 +70,7 @@ class KLReport(BySite[SiteReport]):
         num_particles: draws from the guide.
         step: of the schedules.
         objective: what the objective is, in words.
+        together: the sites that are summed out together, first that whose row has their KL.
     """
 
     sites: tuple[SiteReport, ...]
@@ -80,6 +82,16 @@ class KLReport(BySite[SiteReport]):
     num_particles: int
     step: int
     objective: str
+    together: tuple[tuple[str, ...], ...] = ()
+
+    def __getitem__(self, site: str) -> SiteReport:
+        for first, *others in self.together:
+            if site in others:
+                raise KeyError(
+                    f"{site!r} has no row of its own: it is summed out together with {first!r}, "
+                    f"whose row has the KL of all {1 + len(others)} sites" + see("no-such-site")
+                )
+        return super().__getitem__(site)
 
     @property
     def kls(self) -> dict[str, float]:
@@ -147,10 +159,6 @@ _WHOLE = (
 )  # fmt: skip
 
 
-#: How many names of sites a note lists.
-_LISTED = 12
-
-
 class Reasoned(Protocol):
     """The row of a site, with the reason for its method."""
 
@@ -172,13 +180,6 @@ def reasons(rows: Iterable[Reasoned]) -> list[str]:
         if row.reason:
             sites.setdefault(row.reason, []).append(row.site)
     return [f"{shortened(names)}: {reason}" for reason, names in sites.items()]
-
-
-def shortened(names: Sequence[str]) -> str:
-    """Names of sites; of many the first two, the last, and how many they are."""
-    if len(names) <= _LISTED:
-        return ", ".join(names)
-    return f"{names[0]}, {names[1]}, ..., {names[-1]} ({len(names)} sites)"
 
 
 def _number(x: float) -> str:

@@ -175,6 +175,7 @@ class Snapshot:
             num_particles=self.num_particles,
             step=self.step,
             objective=objective,
+            together=tuple(dict.fromkeys(x.together for x in every if len(x.together) > 1)),
         )
 
     def _particles(self, terms: list[Term]) -> Tensor:

@@ -41,6 +41,7 @@ class Term:
         shape: of the site's value, batch and event.
         total: the sum of `value`, where it is known already.
         shown_as: the terms that a report shows in place of this one, with its sum.
+        together: the sites that are summed out together, whose KL it is.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Term:
     shape: tuple[int, ...]
     total: Tensor | None = None
     shown_as: Callable[[], list[Term]] | None = None
+    together: tuple[str, ...] = ()
 
     @classmethod
     def of(

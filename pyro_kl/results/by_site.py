@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..messages import see
 from .result import Result
+
+#: How many names of sites a message or a note lists.
+_LISTED = 12
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names of sites; of many the first two, the last, and how many they are."""
+    if len(names) <= _LISTED:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]}, ..., {names[-1]} ({len(names)} sites)"
 
 
 class OfSite(Protocol):
@@ -36,7 +46,7 @@ class BySite(Result, Generic[Row]):
             if row.site == site:
                 return row
         raise KeyError(
-            f"no site {site!r}; there are {', '.join(row.site for row in self)}"
+            f"no site {site!r}; there are {shortened([row.site for row in self])}"
             + see("no-such-site")
         )
 

@@ -26,8 +26,8 @@ from pyro.ops.contract import contract_tensor_tree
 from pyro.ops.rings import LogRing
 from torch import Tensor
 
+from ...results.by_site import shortened
 from ..collect import likelihood
-from ..report import shortened
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site
 from .dims import Ordinal, without_enumeration
@@ -161,7 +161,7 @@ class SummedOut:
         if len(summed) > 1:
             reason = f"the KL of the exact posterior of {names} together, given the other draws"
         term = Term.of(first, "latent", kl, method=SUMMED_OUT, reason=reason)
-        term.shape = tuple(kl.shape)
+        term.shape, term.together = tuple(kl.shape), tuple(summed)
         found.append(term)
         return [term.detached() for term in found]
 

@@ -360,6 +360,27 @@ def test_sites_of_one_sum_have_one_weight():
     TraceEnumKL_ELBO(max_plate_nesting=0, beta={"a": 0.5, "b": 0.5}).loss(model, lambda: None)
 
 
+def test_messages_about_many_sites_are_short():
+    @config_enumerate
+    def chain():
+        s = pyro.sample("s_0", dist.Bernoulli(0.3))
+        for t in pyro.markov(range(1, 20)):
+            s = pyro.sample(f"s_{t}", dist.Bernoulli(0.2 + 0.5 * s))
+            pyro.sample(f"x_{t}", dist.Normal(s, 1.0), obs=torch.tensor(0.5))
+
+    report = TraceEnumKL_ELBO(max_plate_nesting=0).evaluate(chain, lambda: None)
+    with pytest.raises(KeyError, match=r"summed out together with 's_0', .* all 20 sites"):
+        report["s_7"]
+    with pytest.raises(KeyError, match=r"there are x_1, x_2, \.\.\., s_0 \(20 sites\)"):
+        report["loc"]
+    for named, message in (
+        ("s_3", r"s_0, s_1, \.\.\., s_19 \(20 sites\) are summed"),
+        ("loc", r"latent sites are: s_0, s_1, \.\.\., s_19 \(20 sites\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TraceEnumKL_ELBO(max_plate_nesting=0, beta={named: 0.5}).loss(chain, lambda: None)
+
+
 @pytest.mark.parametrize("beta", [0.4, 3.0])
 def test_the_weight_of_a_sum_is_that_of_the_best_guide(beta):
     """The guide with probabilities in proportion to p f^(1 / beta) has the same loss and rows."""
