@@ -101,9 +101,17 @@ class Objective:
                 self._entries += [(what, name, level) for name, level in levels.items()]
             elif levels is not None and (what != "free_bits" or levels != 0.0):
                 self._entries.append((what, None, levels))
+        named: list[tuple[Level, list[str | None]]] = []  # sites that share a schedule
         for what, name, level in self._entries:
             if what == "beta":
-                warn_unless_reaches_one(level, what if name is None else f"{what}[{name!r}]")
+                sharing = next((names for other, names in named if other is level), None)
+                if sharing is None:
+                    named.append((level, [name]))
+                else:
+                    sharing.append(name)
+        for level, (first, *others) in named:
+            of = "beta" if first is None else f"beta[{first!r}]"
+            warn_unless_reaches_one(level, f"{of} and {len(others)} others" if others else of)
 
     @property
     def named_sites(self) -> set[str]:

@@ -15,6 +15,7 @@ Reference: Obermeyer and others (2019), Tensor Variable Elimination for Plated F
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,6 @@ from typing import Any
 import torch
 from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
-from pyro.ops.rings import LogRing
 from torch import Tensor
 
 from ...results.by_site import shortened
@@ -31,6 +31,7 @@ from ..collect import likelihood
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site
 from .dims import Ordinal, without_enumeration
+from .log_einsum import LogSums
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _contracted(
         tree.setdefault(factor.ordinal, []).append(value)
         sizes.update(zip(value._pyro_dims, value.shape, strict=True))
     summed = {dim for dim in sizes if dim in symbols}
-    contracted = contract_tensor_tree(tree, summed, ring=LogRing(dim_to_size=sizes))
+    contracted = contract_tensor_tree(tree, summed, ring=LogSums(dim_to_size=sizes))
     ((ordinal, (total,)),) = contracted.items()
     return ordinal, total
 
@@ -141,25 +142,30 @@ class SummedOut:
         expected = self._expected()
         summed = [factor.site["name"] for factor in self.factors if factor.is_summed]
         names = shortened(summed)
+        posterior = "exact posterior"
+        if self.beta != 1.0:
+            posterior = f"best posterior at beta = {float(self.beta):g}"
         found: list[Term] = []
-        kl: Any = -self.total / self.beta
+        log_f: Any = torch.zeros_like(self.total)
         for factor, value in zip(self.factors, expected, strict=True):
             if factor.is_summed:
                 continue
-            kl = kl + factor.weight * value.sum_to_size(self.total.shape)
+            log_f = log_f + factor.weight * value.sum_to_size(self.total.shape)
             node = factor.site
             if node["is_observed"]:
                 term = likelihood(node)
-                term.reason = f"expectation under the exact posterior of {names}"
+                term.reason = f"expectation under the {posterior} of {names}"
                 term.value = value
             else:
                 term = Term.of(node, "latent", -value, method="monte carlo")
             term.shape = without_enumeration(term.shape, node, value)
             found.append(term)
+        kl = log_f - self.total / self.beta
+        kl = kl.masked_fill(log_f.isinf(), 0.0)  # impossible data are no fault of the prior
         first = next(factor.site for factor in self.factors if factor.is_summed)
-        reason = "the KL of its exact posterior, given the other draws"
+        reason = f"the KL of its {posterior}, given the other draws"
         if len(summed) > 1:
-            reason = f"the KL of the exact posterior of {names} together, given the other draws"
+            reason = f"the KL of the {posterior} of {names} together, given the other draws"
         term = Term.of(first, "latent", kl, method=SUMMED_OUT, reason=reason)
         term.shape, term.together = tuple(kl.shape), tuple(summed)
         found.append(term)
@@ -185,7 +191,9 @@ class SummedOut:
             value: Any = posterior * leaf.detach().masked_fill(posterior == 0, 0.0)
             dims = leaf._pyro_dims
             inner = [i for i, dim in enumerate(dims) if dim not in factor.ordinal]
+            best = leaf.detach().amax(inner) if inner else leaf.detach()
             value = value.sum(inner) if inner else value
+            value = value.masked_fill(best == -math.inf, -math.inf)  # impossible in any case
             value._pyro_dims = "".join(dim for dim in dims if dim in factor.ordinal)
             expected.append(packed.unpack(value, self.symbol_to_dim))
         return expected

@@ -1,6 +1,7 @@
 """TraceEnumKL_ELBO against Pyro's TraceEnum_ELBO, and against sums by hand."""
 
 import copy
+import math
 import pickle
 import warnings
 
@@ -204,6 +205,42 @@ def test_an_infinite_kl_leaves_the_gradient_of_the_rest():
 # --- the rest of the interface -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("far", [16.0, 600.0])
+def test_a_sum_whose_terms_are_all_small_does_not_vanish(far):
+    """The only component that is possible has a density below the smallest float of float32."""
+    locs = torch.tensor([far, 0.0])
+
+    @config_enumerate
+    def model():
+        w = pyro.param("w", torch.tensor(0.0))
+        with pyro.plate("rows", 2):
+            k = pyro.sample("k", dist.Categorical(logits=torch.tensor([-math.inf, 0.0])))
+            pyro.sample("x", dist.Normal(locs[k] + w, 1.0), obs=torch.tensor([0.5, far]))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    loss = elbo.loss_and_grads(model, lambda: None)
+    by_hand = -dist.Normal(0.0, 1.0).log_prob(torch.tensor([0.5, far])).sum()
+    assert loss == pytest.approx(float(by_hand))
+    assert float(pyro.param("w").grad) == pytest.approx(-0.5 - far)
+    assert elbo.report["k"].nats == pytest.approx(0.0, abs=1e-3)
+
+
+def test_impossible_data_are_not_charged_to_the_label():
+    low = torch.tensor([5.0, 6.0])
+
+    @config_enumerate
+    def model():
+        with pyro.plate("rows", 2):
+            k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+            x = torch.tensor([0.5, 6.5])
+            pyro.sample("x", dist.Uniform(low[k], 7.0, validate_args=False), obs=x)
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    assert elbo.loss(model, lambda: None) == math.inf
+    assert elbo.report["x"].nats == -math.inf
+    assert 0 < elbo.report["k"].nats < 0.1  # of the second row
+
+
 def test_marginals_and_draws_of_what_is_summed_out():
     model, guide = models.mixture()
     elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
@@ -405,6 +442,16 @@ def test_the_weight_of_a_sum_is_that_of_the_best_guide(beta):
     for site in ("k", "x"):
         assert elbo.report[site].nats == pytest.approx(expected[site].nats, rel=1e-5)
     assert elbo.report["k"].weight == beta
+    assert f"best posterior at beta = {beta:g}" in elbo.report["k"].reason
+
+
+def test_one_schedule_of_many_sites_is_told_once():
+    warm = pyro_kl.LinearWarmup(3, start=4.0, end=2.0)
+    with pytest.warns(
+        UserWarning, match=r"schedule of beta\['a'\] and 2 others ends at 2"
+    ) as told:
+        TraceEnumKL_ELBO(beta=dict.fromkeys("abc", warm))
+    assert len(told) == 1
 
 
 def test_a_weight_that_falls_to_one_anneals():
