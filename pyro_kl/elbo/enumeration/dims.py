@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyro.ops import packed
-from pyro.poutine.enum_messenger import EnumMessenger
-from pyro.poutine.runtime import _ENUM_ALLOCATOR
 from torch import Tensor
 
 from ...messages import see
@@ -19,28 +17,6 @@ from ..traces import Site, Traces
 
 #: The plates around a site, by their symbols.
 Ordinal = frozenset[str]
-
-
-class ModelEnumeration(EnumMessenger):
-    """Enumerates the model's sites along dims that no site of the guide has.
-
-    Inside of `pyro.markov` the guide's dims are used again and again. In Pyro, such a dim is free
-    in the model until the guide's site is reached: a site of the model may take it, and then two
-    sites that depend on each other share a dim.
-
-    Args:
-        guide: enumerates the guide's sites, which run first.
-    """
-
-    def __init__(self, guide: EnumMessenger) -> None:
-        super().__init__()
-        self._guide = guide
-
-    def __enter__(self) -> Any:
-        taken = [dim for dims in self._guide._value_dims.values() for dim in dims]
-        left = min(taken, default=0) - 1
-        _ENUM_ALLOCATOR.next_available_dim = min(_ENUM_ALLOCATOR.next_available_dim, left)
-        return super().__enter__()
 
 
 def symbolise(traces: Traces) -> None:

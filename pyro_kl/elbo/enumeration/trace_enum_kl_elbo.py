@@ -9,7 +9,6 @@ from typing import Any
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from pyro.infer.enum import iter_discrete_escape, iter_discrete_extend
-from pyro.poutine.enum_messenger import EnumMessenger
 
 from ...messages import see
 from ..collect import Collected
@@ -19,7 +18,8 @@ from ..traces import Traces
 from ..warnings import BASELINE, warn_of_sites
 from .checks import EnumerationChecks
 from .collect import collect
-from .dims import ModelEnumeration, symbolise, with_baseline
+from .dims import symbolise, with_baseline
+from .messengers import Enumeration, ModelEnumeration
 from .plans import EnumerationPlans
 
 
@@ -114,7 +114,7 @@ class TraceEnumKL_ELBO(TraceKL_ELBO, TraceEnum_ELBO):
         waiting: Any = queue.LifoQueue()
         # the model's dims of enumeration are to the left of the guide's
         first = -1 - int(self.max_plate_nesting)
-        enumeration = EnumMessenger(first_available_dim=first)
+        enumeration = Enumeration(first_available_dim=first)
         guide = poutine.queue(
             enumeration(guide),
             waiting,

@@ -325,6 +325,31 @@ def test_kl_balance_needs_a_guide_without_enumeration():
     TraceEnumKL_ELBO(max_plate_nesting=1, kl_balance=0.8).loss(*models.mixture())
 
 
+@pytest.mark.parametrize(
+    ("distribution", "mark", "error", "message"),
+    [
+        (dist.Poisson(2.0), "parallel", NotImplementedError, "k cannot be enumerated, .*Poisson"),
+        (
+            dist.Bernoulli(torch.ones(2) / 2).to_event(1), "parallel", NotImplementedError,
+            "k cannot be enumerated, .*cartesian product.* put a plate in the place of to_event",
+        ),
+        (dist.Bernoulli(0.5), "paralel", ValueError, "k is marked by .*'paralel'"),
+        (dist.Bernoulli(0.5), True, ValueError, "k is marked by .*True"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("side", ["model", "guide"])
+def test_a_mark_that_cannot_work_is_named(distribution, mark, error, message, side):
+    def site():
+        pyro.sample("k", distribution, infer={"enumerate": mark})
+
+    def none():
+        pass
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=0)
+    with pytest.raises(error, match=message):
+        elbo.loss(site, none if side == "model" else site)
+
+
 def test_nothing_to_enumerate_is_told_once():
     elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
     with pytest.warns(UserWarning, match="found no sample sites configured"):
