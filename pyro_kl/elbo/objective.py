@@ -93,25 +93,15 @@ class Objective:
         self.free_bits_per, self.capacity_per = free_bits_per, capacity_per or "site"
         #: Whether the penalty is a weighted sum, so that particles need not be averaged first.
         self.is_linear = capacity is None and free_bits == 0.0
-        #: Name of the option, name of the site or None, level.
-        self._entries: list[tuple[str, str | None, Level]] = []
+        #: Name of the option, name of the site or None, level; in the order of `levels`.
+        self.entries: list[tuple[str, str | None, Level]] = []
         for what, levels in (("beta", beta), ("free_bits", free_bits), ("capacity", capacity)):
             _check(what, levels)
             if isinstance(levels, Mapping):
-                self._entries += [(what, name, level) for name, level in levels.items()]
+                self.entries += [(what, name, level) for name, level in levels.items()]
             elif levels is not None and (what != "free_bits" or levels != 0.0):
-                self._entries.append((what, None, levels))
-        named: list[tuple[Level, list[str | None]]] = []  # sites that share a schedule
-        for what, name, level in self._entries:
-            if what == "beta":
-                sharing = next((names for other, names in named if other is level), None)
-                if sharing is None:
-                    named.append((level, [name]))
-                else:
-                    sharing.append(name)
-        for level, (first, *others) in named:
-            of = "beta" if first is None else f"beta[{first!r}]"
-            warn_unless_reaches_one(level, f"{of} and {len(others)} others" if others else of)
+                self.entries.append((what, None, levels))
+        _warn_of_schedules([(name, level) for what, name, level in self.entries if what == "beta"])
 
     @property
     def named_sites(self) -> set[str]:
@@ -162,68 +152,17 @@ class Objective:
     def levels(self, step: int) -> list[float]:
         """All numbers at `step`, in a fixed order, as `penalty` takes them."""
         return [
-            float(level(step)) if callable(level) else float(level)
-            for _, _, level in self._entries
+            float(level(step)) if callable(level) else float(level) for _, _, level in self.entries
         ]
 
     def one_weight(self, levels: Any) -> Any:
         """The weight of every KL, if the penalty is a sum with one weight; else None."""
         return levels[0] if self.is_linear and not isinstance(self.beta, Mapping) else None
 
-    def weight_inside(self, name: str, levels: Any) -> Any:
-        """The weight of a KL whose prior is inside of a sum over the model's discrete sites.
-
-        Raises:
-            ValueError: free bits or a capacity would bend the KL, which the sum does not have
-                apart.
-        """
-        weight: Any = 1.0
-        for i, (what, site, level) in enumerate(self._entries):
-            if site not in (None, name):
-                continue
-            if what == "beta":
-                weight = levels[i]
-            elif what == "capacity" or level != 0.0:
-                raise ValueError(
-                    f"{what} cannot be used for {name}: its prior is inside of the sum over "
-                    f"discrete sites of the model, where it has no KL of its own. Give {what} as "
-                    "{site: ...} for other sites, or enumerate in the guide." + see("option")
-                )
-        return weight
-
-    def weight_of_sum(self, names: Sequence[str], levels: Any) -> Any:
-        """The weight of the KL of the model's discrete sites that are summed out together.
-
-        Only `beta={site: ...}` weighs it: it cannot be bent, and 0 has no sum.
-
-        Raises:
-            ValueError: the sites have different weights, a weight of 0, or another option.
-        """
-        weight: Any = 1.0
-        named: dict[str, Level] = {}
-        for i, (what, site, level) in enumerate(self._entries):
-            if site in names:
-                if what != "beta":
-                    raise _not_bent(what, site)
-                weight, named[str(site)] = levels[i], level
-        if isinstance(self.kl_balance, Mapping) and not self.kl_balance.keys().isdisjoint(names):
-            raise _not_bent("kl_balance", *sorted(self.kl_balance.keys() & set(names)))
-        if any(named.get(name, 1.0) != named.get(names[0], 1.0) for name in names):
-            raise ValueError(
-                f"{shortened(names)} are summed out together and have one KL: give all of them "
-                "the same beta." + see("option")
-            )
-        if not isinstance(weight, Tensor) and not weight > 0:
-            raise ValueError(
-                f"beta of {names[0]}, which the model sums out, must be above 0, got {weight:g}."
-                + see("option")
-            )
-        return weight
-
     def describe(self, levels: Any) -> str:
         """The objective in words; empty if it is the ELBO itself."""
         words = []
-        for (what, name, _), level in zip(self._entries, levels, strict=False):
+        for (what, name, _), level in zip(self.entries, levels, strict=False):
             value = float(level)
             if value != {"beta": 1.0, "free_bits": 0.0}.get(what):
                 per = "" if what == "beta" else self._per_in_words(what, name)
@@ -247,7 +186,7 @@ class Objective:
             levels: as `levels(step)` gives them, or a tensor of them.
         """
         at: dict[tuple[str, str | None], float | Tensor] = {}
-        for i, (what, name, _) in enumerate(self._entries):
+        for i, (what, name, _) in enumerate(self.entries):
             at[what, name] = levels[i]
         betas = {name: at.get(("beta", name), at.get(("beta", None), 1.0)) for name in kls}
         if self.sums_all:
@@ -269,14 +208,6 @@ class Objective:
                 bent, weights[name] = gap.abs(), beta * gap.sign()
             penalty = penalty + _cost(beta, bent.sum())
         return Weighted(penalty, weights)
-
-
-def _not_bent(what: str, *sites: Any) -> ValueError:
-    return ValueError(
-        f"{what} cannot be used for {', '.join(sites)}, which the model sums out: the KL of an "
-        "exact posterior is not bent. Let the guide enumerate it, or weigh it by beta={site: ...}."
-        + see("option")
-    )
 
 
 def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:
@@ -303,6 +234,20 @@ def _cost(beta: float | Tensor, bent: Tensor) -> Tensor:
     if not isinstance(beta, Tensor):
         return beta * bent if beta else torch.zeros_like(bent)
     return torch.where(beta == 0, torch.zeros_like(bent), beta * bent)
+
+
+def _warn_of_schedules(betas: Sequence[tuple[str | None, Level]]) -> None:
+    """Warn of each schedule that does not end at 1, once for all sites that share it."""
+    sharing: list[tuple[Level, list[str | None]]] = []
+    for name, level in betas:
+        names = next((names for other, names in sharing if other is level), None)
+        if names is None:
+            sharing.append((level, [name]))
+        else:
+            names.append(name)
+    for level, (first, *others) in sharing:
+        of = "beta" if first is None else f"beta[{first!r}]"
+        warn_unless_reaches_one(level, f"{of} and {len(others)} others" if others else of)
 
 
 def _is_share(share: Any) -> bool:

@@ -17,6 +17,7 @@ from .objective import Objective
 from .report import KLReport, SiteReport
 from .site_batches import SiteBatch
 from .terms import SUMMED_OUT, Term, merged
+from .weights_in_sums import weight_of_sum
 
 
 class _Key(NamedTuple):
@@ -148,7 +149,7 @@ class Snapshot:
         weights = {group: kls[group].mean(weight) for group, weight in weighted.weights.items()}
         for term in every:
             if term.method == SUMMED_OUT and term.kind == "latent":
-                weights[term.name] = self.objective.weight_of_sum([term.name], self.levels)
+                weights[term.name] = weight_of_sum(self.objective, [term.name], self.levels)
         values = {key: self._particles(of_site) for key, of_site in terms.items()}
         rows = [self._row(key, terms[key], values[key], weights) for key in terms]
         likelihood = sum(row.nats for row in rows if row.kind == "likelihood")

@@ -34,6 +34,7 @@ from ..settings import lends_mask
 from ..site_batches import PairAndMember, in_batches
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site, Traces, compute_guide, compute_model
+from ..weights_in_sums import weight_inside, weight_of_sum
 from .dims import Ordinal, is_enumerated, ordinal_of, pack, summed_symbols, without_enumeration
 from .summed_out import Factor, SummedOut, components, sum_of
 from .weights import Cost, Weighted, Weights
@@ -189,7 +190,7 @@ class _Collector:
     def _inside(self, name: str, how: Decision) -> _Entry:
         """Log q of a latent whose log p is inside of a sum."""
         node = self.traces.model.nodes[name]
-        self._add_factor(node, self.objective.weight_inside(name, self.levels))
+        self._add_factor(node, weight_inside(self.objective, name, self.levels))
         if isinstance(how.site, FromPrior):
             log_q = node["log_prob"].new_zeros(())
         else:
@@ -235,7 +236,7 @@ class _Collector:
         sums = []
         for factors in components(self.factors, self.symbols):
             summed = [factor.site["name"] for factor in factors if factor.is_summed]
-            beta = self.objective.weight_of_sum(summed, self.levels)
+            beta = weight_of_sum(self.objective, summed, self.levels)
             factors = [factor.tempered(beta) for factor in factors]
             ordinal, total = sum_of(factors, self.symbols)
             total = packed.scale_and_mask(total, scale=scale * beta)
