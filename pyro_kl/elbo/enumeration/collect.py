@@ -267,6 +267,8 @@ def _weighted(
         if term.surrogate is value and term.score is None:
             return term
         return replace(term, surrogate=value, score=None)
+    if dims is not None and cost.value.dim() + cost.site["fn"].event_dim > dims.dim():
+        dims = None  # scale or mask have the dim of an enumerated site, and the KL has not
     if dims is not None and value is not cost.value:
         dims = _expected_dims(dims, cost.value, weighted, symbol_to_dim)
     return replace(

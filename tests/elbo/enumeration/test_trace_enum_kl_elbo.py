@@ -600,3 +600,29 @@ def test_an_enumerated_site_descends_from_what_its_probabilities_depend_on(how):
     elbo.loss(model, lambda: guide(False))
     assert elbo.report["c"].method == "closed form"
     assert elbo.report["c"].nats == pytest.approx(0.4 * 0.5)
+
+
+@pytest.mark.parametrize("place", ["mask", "scale"])
+def test_a_mask_or_scale_by_an_enumerated_site_around_an_event(place):
+    """The KL of z does not depend on e, but its mask or scale does: it is averaged over e."""
+    kl, p = 0.5 * (0.25 - 1 - math.log(0.25)), torch.tensor([0.2, 0.5, 0.7])
+
+    def around(e):
+        return poutine.mask(mask=e.bool()) if place == "mask" else poutine.scale(scale=1 + e)
+
+    def model():
+        with pyro.plate("objects", 3):
+            e = pyro.sample("e", dist.Bernoulli(p))
+            with around(e):
+                pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+
+    def guide():
+        with pyro.plate("objects", 3):
+            e = pyro.sample("e", dist.Bernoulli(p), infer={"enumerate": "parallel"})
+            with around(e):
+                pyro.sample("z", dist.Normal(torch.zeros(3, 2), 0.5).to_event(1))
+
+    elbo = TraceEnumKL_ELBO(max_plate_nesting=1)
+    expected = 2 * kl * (p.sum().item() + 3 * (place == "scale"))
+    assert elbo.loss(model, guide) == pytest.approx(expected, rel=1e-5)
+    assert elbo.report["z"].nats == pytest.approx(expected, rel=1e-5)
