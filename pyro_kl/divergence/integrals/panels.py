@@ -12,7 +12,7 @@ from ...numerics.quadrature.panels import halved, nodes_of
 from ...numerics.quadrature.rule import ROUNDING
 
 #: The relative error that the panels are halved for; a slope has fewer digits than its value.
-_AIM = 1e-11
+AIM = 1e-11
 _MOST_NODES = 1 << 13
 #: So many panels, each a quarter as long as the one before, end next to an end of a support.
 _SHRINKS = 26
@@ -50,7 +50,7 @@ def integrated(
     kinks: Sequence[Tensor],
     floor: float = 0.0,
     edges: Sequence[Tensor] = (),
-    aim: float = _AIM,
+    aim: float = AIM,
 ) -> Sums:
     """Integrals over the line.
 

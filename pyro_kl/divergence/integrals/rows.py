@@ -119,3 +119,30 @@ def in_groups(
     return found and found._replace(
         value=value.reshape(shape), error=error.reshape(shape), nodes=nodes
     )
+
+
+def with_rows(
+    found: Found,
+    rows: Tensor,
+    p: Distribution,
+    q: Distribution,
+    of_rows: Callable[[Distribution, Distribution], Found | None],
+) -> Found | None:
+    """What is found, with some rows found in another way; None if they cannot be taken out.
+
+    Args:
+        found: of all rows, with an error.
+        rows: those that are replaced.
+        p: the first distribution.
+        q: the second one.
+        of_rows: finds values and errors of these rows.
+    """
+    if not bool(rows.any()):
+        return found
+    assert found.error is not None
+    rest = in_groups(p, q, [rows], found.value, of_rows)
+    if rest is None:
+        return None
+    assert rest.error is not None
+    error = torch.where(rows, rest.error, found.error)
+    return rest._replace(error=error, nodes=max(found.nodes, rest.nodes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,8 +62,6 @@ class TwoDensities:
         self.is_opaque = line.is_opaque or other.is_opaque or is_foreign(maps)
         with torch.no_grad():
             self._set_ends()
-            if not self._mass.is_whole_line:
-                self._limits = self._limit(-1), self._limit(1)
             self.unknown = (missing_rows(p) | missing_rows(q)).expand(self.shape)
             if self.is_opaque:
                 self._check_user_code()
@@ -260,6 +259,11 @@ class TwoDensities:
         """Places where x does not overflow."""
         return y if self._mass.is_whole_line else y.clamp(*self._limits)
 
+    @cached_property
+    def _limits(self) -> tuple[Tensor, Tensor]:
+        return self._limit(-1), self._limit(1)
+
+    @torch.no_grad()
     def _limit(self, side: int) -> Tensor:
         """How far out x is finite and keeps its digits."""
         near, far = self.centre, torch.full_like(self.centre, side * LARGEST)

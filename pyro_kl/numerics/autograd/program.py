@@ -213,6 +213,29 @@ def program(
     return None if constants is None else Program(graph, constants)
 
 
+def program_of_results(function: Callable[..., Sequence[Any]], num_inputs: int) -> Program | None:
+    """The program of an elementwise function with several results, without derivatives.
+
+    Args:
+        function: of so many tensors, to a sequence of tensors.
+        num_inputs: how many.
+
+    Returns:
+        The program; None if the function is not a composition of known elementwise operations.
+    """
+    graph = fx.Graph()
+    tracer = Tracer(graph)
+    symbols = [tracer.symbol(f"x_{i}") for i in range(num_inputs)]
+    try:
+        results = function(*symbols)
+    except Exception:
+        # as above
+        return None
+    graph.output(tuple(result.node for result in results))
+    constants = finish(graph, is_elementwise)
+    return None if constants is None else Program(graph, constants)
+
+
 def finish(graph: fx.Graph, is_known: Callable[[fx.Node], bool]) -> Sequence[float] | None:
     """Simplify a recorded graph in place, and take its constants out of it.
 

@@ -42,9 +42,7 @@ def whole_nodes(
     z = t + [exp(t) - 1]/2 - [exp(-t) - 1]/2, without the exponential on a side where the
     distribution falls faster than an exponential: equal steps are the best there.
     """
-    start, end = (
-        _step_at(end, is_heavy) for end, is_heavy in zip((low, high), heavy, strict=True)
-    )
+    start, end = (step_at(end, is_heavy) for end, is_heavy in zip((low, high), heavy, strict=True))
     step = (end + start) / (count - 1)
     t = (end + start) * _steps(count, low.dtype, low.device) - start
     z, weight = t, torch.ones_like(t)
@@ -55,7 +53,7 @@ def whole_nodes(
     return z.unsqueeze(0), (weight * step).unsqueeze(0)
 
 
-def _step_at(end: Tensor, is_heavy: bool) -> Tensor:
+def step_at(end: Tensor, is_heavy: bool) -> Tensor:
     """The t at the end of a window: an approximate solution of t + [exp(t) - 1] / 2 = end."""
     if not is_heavy:
         return end

@@ -1,7 +1,7 @@
 r"""The rule on given nodes: the integral, the estimate of its error, and its derivatives.
 
-The error has four parts. `_truncation` is what the spacing of the nodes leaves, estimated from
-sums with waves of lower frequencies. `_left_over` extrapolates the integrand beyond the outermost
+The error has four parts. `truncation` is what the spacing of the nodes leaves, estimated from
+sums with waves of lower frequencies. `left_over` extrapolates the integrand beyond the outermost
 nodes. p's own integral over the nodes is 1 up to rounding and up to what the nodes miss of p.
 `_displaced` is the rounding of x, where p is narrow and far from 0.
 
@@ -41,7 +41,7 @@ class Nodes(NamedTuple):
         minus: weights of the terms, (nodes, rows or 1): negative, and times p if p does not depend
             on parameters.
         masses: the same, positive.
-        patterns: (8, nodes), as `_patterns` has them; times `minus` if that has one column.
+        patterns: (8, nodes), as `patterns` has them; times `minus` if that has one column.
         off: how far p's sum is off 1, and rounding; None if p depends on parameters.
         last: the outermost nodes below and above.
         edge: three times the window below and above, (2, rows or 1); times p there, if p does not
@@ -68,7 +68,7 @@ class Nodes(NamedTuple):
 
 
 @kept_unless_traced
-def _patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def patterns(count: int, pieces: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(8, nodes): the sum of all, and waves of a half, a quarter, 3/8 and 7/16 of their frequency.
 
     All but the first two in both phases.
@@ -100,7 +100,7 @@ def prepare(
     pieces, count, _ = z.shape
     z, weights = z.flatten(0, 1), weights.flatten(0, 1)
     minus, masses, *kept = evaluation.prelude((z, weights))
-    waves = _patterns(count, pieces, z.dtype, z.device)
+    waves = patterns(count, pieces, z.dtype, z.device)
     last = _last(count, pieces, z.device)
     off = fallen = None
     reach = torch.stack(torch.broadcast_tensors(*window)).reshape(2, -1)
@@ -169,8 +169,9 @@ def _sums(
     assert off is not None
     assert fallen is not None
     one_piece = nodes.per_piece == nodes.z.shape[0]
-    error = _truncation(sums, size, narrow, one_piece=one_piece) + _left_over(
-        nodes, sizes, size, fallen
+    edge = sizes.index_select(0, nodes.last) * nodes.edge
+    error = truncation(sums, size, narrow, one_piece=one_piece) + left_over(
+        edge, nodes.share, size, fallen
     )
     if distance is not None:
         masses = nodes.masses if density is None else nodes.masses * density
@@ -178,7 +179,7 @@ def _sums(
     return _Sums(sums[0], size, off, error)
 
 
-def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece: bool) -> Tensor:
+def truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece: bool) -> Tensor:
     """The integrand's spectrum at the nodes' frequency, extrapolated from lower frequencies.
 
     The sum over all nodes is off by the spectrum at their frequency and its multiples. The sum
@@ -204,15 +205,40 @@ def _truncation(sums: Tensor, size: Tensor, narrow: Tensor | None, *, one_piece:
     return error
 
 
-def _left_over(nodes: Nodes, sizes: Tensor, size: Tensor, fallen: Tensor) -> Tensor:
+def extrapolated(sums: Tensor, trust: float) -> Tensor:
+    """The same of an integrand whose spectrum is known to decay, from how fast it does near 1/2.
+
+    Of a KL `truncation` is right for all integrands. It costs twice the nodes for those that are
+    entire functions of two smooth log densities: their spectra decay ever faster.
+
+    Args:
+        sums: over the nodes, with the waves of `patterns`.
+        trust: for how much of the way from 1/2 to 1 the spectrum is taken to decay as it does
+            between 1/4 and 7/16, where it does so most slowly.
+    """
+    power = sums[1:].square()
+    slow, fast, last = (power[1:].reshape(3, 2, -1).sum(1) + _TINY).sqrt().unbind(0)
+    half = torch.maximum(power[0].sqrt(), fast * fast / slow)
+    # by a sixteenth of the nodes' frequency
+    decay = torch.maximum((fast / slow).sqrt(), last / fast)
+    decay = torch.maximum(decay, (last / slow) ** (1 / 3)).clamp(max=1.0)
+    return 16 * torch.maximum(half, last * decay) * decay ** (8 * trust)
+
+
+def left_over(edge: Tensor, share: Tensor, size: Tensor, fallen: Tensor) -> Tensor:
     """What an exponential tail leaves beyond the outermost nodes.
 
     The rate of decay is estimated from the integrand's mean over the window and its value at the
     end of the window. Where log q grows as fast as p falls, the
     integrand falls more slowly than p.
+
+    Args:
+        edge: three times the window below and above, times the integrand there, (2, rows).
+        share: three times the window below and above, as parts of the whole window.
+        size: the integral of the integrand's absolute value.
+        fallen: by how much the log density has fallen at the ends.
     """
-    edge = sizes.index_select(0, nodes.last) * nodes.edge
-    rate = (size * nodes.share / edge.clamp(min=_TINY)).log().clamp(min=0.01)
+    rate = (size * share / edge.clamp(min=_TINY)).log().clamp(min=0.01)
     return (edge / torch.minimum(rate, fallen)).sum(0)
 
 

@@ -48,11 +48,12 @@ def renyi_terms(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
     only_p = torch.exp(torch.where(no_q, log_p, -math.inf)) * (alpha / beta)
     without_q = torch.where(no_p, 0.0, only_p if beta > 0 else math.inf)
     at_ends = torch.where(no_q, without_q, only_q)
-    return torch.where(inside, _terms_inside(alpha)(lp, lq), at_ends)
+    return torch.where(inside, renyi_inside(alpha)(lp, lq), at_ends)
 
 
 @lru_cache(maxsize=64)
-def _terms_inside(alpha: float) -> Any:
+def renyi_inside(alpha: float) -> Any:
+    """The function of finite log p and log q that gives these terms."""
     beta = 1 - alpha
     # [exp(b r) - 1 - b (exp(r) - 1)] / (b (b - 1)) = sum_k (1 + b + ... + b^(k - 2)) r^k / k!
     series = [sum(beta**j for j in range(k - 1)) / math.factorial(k) for k in range(2, _TERMS + 1)]
@@ -106,14 +107,17 @@ def _log_cosh(s: Tensor) -> Tensor:
 
 
 @with_partials(_jensen_shannon_partials)
-def _jensen_shannon_inside(lp: Tensor, lq: Tensor) -> Tensor:
-    size = 0.5 * (lq - lp).abs()
-    near = size < 1
-    s = torch.where(near, size, 0.0)
-    close = s * torch.tanh(s) - torch.log1p(2 * torch.sinh(0.5 * s) ** 2)
-    entropy = torch.log1p(torch.exp(-2 * size)) + 2 * size * torch.sigmoid(-2 * size)
-    mean = 0.5 * (torch.exp(lp) + torch.exp(lq))
-    return mean * torch.where(near, close, math.log(2) - entropy)
+def jensen_shannon_inside(lp: Tensor, lq: Tensor) -> Tensor:
+    """The same of finite logarithms: m (s tanh s - log cosh s), with s half of the log ratio."""
+    s = 0.5 * (lq - lp).abs()
+    fallen = torch.expm1(-2 * s)  # the smaller density over the larger one, less 1
+    both = 2 + fallen
+    # 1 - tanh s; and log cosh s - s, or of what is small the logarithm of 1 - tanh^2 s
+    rest, near = 2 * (1 + fallen) / both, s < 0.5
+    tanh = -fallen / both
+    log = torch.log1p(torch.where(near, -tanh * tanh, 0.5 * fallen))
+    gap = torch.where(near, s * tanh + 0.5 * log, -s * rest - log)
+    return 0.5 * torch.exp(torch.maximum(lp, lq)) * both * gap
 
 
 def jensen_shannon_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -122,7 +126,7 @@ def jensen_shannon_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
     inside = ~(no_p | no_q)
     lp, lq = torch.where(inside, log_p, 0.0), torch.where(inside, log_q, 0.0)
     one = torch.exp(torch.where(no_p, log_q, torch.where(no_q, log_p, -math.inf)))
-    return torch.where(inside, _jensen_shannon_inside(lp, lq), 0.5 * math.log(2) * one)
+    return torch.where(inside, jensen_shannon_inside(lp, lq), 0.5 * math.log(2) * one)
 
 
 def jensen_shannon_share(log_p: Tensor, log_q: Tensor) -> Tensor:
