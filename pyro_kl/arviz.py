@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,10 +15,15 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from .elbo.enumeration.plans import has_marks
+from .elbo.enumeration.posterior import posterior_of
+from .elbo.enumeration.trace_enum_kl_elbo import TraceEnumKL_ELBO
+from .elbo.guides.plan import Run
 from .elbo.report import KLReport
 from .elbo.trace_kl_elbo import TraceKL_ELBO
 from .messages import see, without_link
 from .registry.warnings import warn
+from .results.by_site import shortened
 
 #: The draws of the guide that the KLs are averaged over, where they depend on the draw.
 REPORT_DRAWS = 100
@@ -45,6 +50,13 @@ def to_arviz(
     The dimensions of a variable have the names of its plates, and `NAME_dim_0`, ... elsewhere and
     for plates called "chain" or "draw", which ArviZ has already. The log likelihood of an
     observation that is masked is 0.
+
+    A site that the model sums out (`infer={"enumerate": "parallel"}`, not in the guide) is drawn
+    from its exact posterior given each draw of the guide, and the report is that of
+    `TraceEnumKL_ELBO`. Where each observation has a sum of its own, as in a mixture, its log
+    likelihood is the log of that sum. Where observations share a sum, as in a hidden Markov model,
+    it is that given the drawn values, which the attribute `given` of the variable names, and a
+    warning says so.
 
     Args:
         model: the model.
@@ -81,38 +93,56 @@ def to_arviz(
     make = _maker()  # first of all: without ArviZ nobody waits for the draws
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} has to be at least 1." + see("option"))
-    found = _Groups()
+    run = Run(model, guide, args, kwargs)
+    elbo: TraceKL_ELBO = TraceKL_ELBO()
+    nesting = None
     with torch.no_grad():
+        if has_marks(run):
+            elbo = TraceEnumKL_ELBO(strict_enumeration_warning=False)
+            elbo._guess_max_plate_nesting(model, guide, args, kwargs)
+            nesting = elbo.max_plate_nesting
+        found = _Groups(run, nesting)
         for _ in range(num_samples):
-            found.draw(model, guide, args, kwargs)
-        report = TraceKL_ELBO().evaluate(
-            model, guide, *args, num_particles=min(num_samples, REPORT_DRAWS), **kwargs
-        )
+            found.draw()
+        draws = min(num_samples, REPORT_DRAWS)
+        report = elbo.evaluate(model, guide, *args, num_particles=draws, **kwargs)
     groups = {"observed_data": found.observed, **found.stacked()}
-    return make(groups, {**found.dims, **(dims or {})}, dict(coords or {}), _dataset(report))
+    names = {**found.dims, **(dims or {})}
+    data = make(groups, names, dict(coords or {}), _dataset(report))
+    _say_given(data, found.given)
+    return data
 
 
 class _Groups:
     """The draws of all groups, one after another.
 
+    Args:
+        run: model and guide.
+        nesting: how many rightmost dims belong to plates, if sites are marked for enumeration.
+
     Attributes:
         observed: variable -> what was observed.
         dims: variable -> the names of its dimensions.
+        given: variable -> the sites that are summed out whose draws its log likelihood depends on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run, nesting: float | None) -> None:
+        self._run, self._nesting = run, nesting
         self.observed: dict[str, Any] = {}
         self.dims: dict[str, list[str]] = {}
+        self.given: dict[str, list[str]] = {}
         self._has_prior = True
         self._draws: dict[str, dict[str, list[Tensor]]] = {}
 
-    def draw(self, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
+    def draw(self) -> None:
         """One draw of each group."""
+        model, guide, args, kwargs = (getattr(self._run, f.name) for f in fields(Run))
 
         def run(function: Any) -> dict[str, dict[str, Any]]:
             return _variables(poutine.trace(function).get_trace(*args, **kwargs))
 
         drawn = poutine.trace(guide).get_trace(*args, **kwargs)
+        summed = self._draw_summed_out(drawn)
         scored, free = run(poutine.replay(model, trace=drawn)), poutine.uncondition(model)
         latent = {name: site for name, site in scored.items() if not _is_observed(site)}
         values = {name: site["value"] for name, site in latent.items() if not _is_computed(site)}
@@ -125,9 +155,32 @@ class _Groups:
                 self._add("prior", name, before.get(name))
                 continue
             self.observed[name] = _array(site["value"])
-            self._add("log_likelihood", name, _log_likelihood(site))
+            log_likelihood = _log_likelihood(site)
+            if name in summed:
+                log_likelihood = summed[name].expand_as(log_likelihood)
+            self._add("log_likelihood", name, log_likelihood)
             self._add("posterior_predictive", name, predicted[name]["value"])
             self._add("prior_predictive", name, before.get(name))
+
+    def _draw_summed_out(self, drawn: Any) -> dict[str, Tensor]:
+        """Add the model's sites that are summed out to a draw of the guide.
+
+        Returns:
+            Observed variable -> its log likelihood without these sites, where there is one.
+        """
+        if self._nesting is None:
+            return {}
+        posterior = posterior_of(self._run, drawn, self._nesting)
+        for name, value in posterior.draws.items():
+            drawn.add_node(
+                name, name=name, type="sample", value=value, is_observed=False, infer={}
+            )
+        self.given = {
+            name: sites
+            for name, sites in posterior.behind.items()
+            if name not in posterior.log_likelihood
+        }
+        return posterior.log_likelihood
 
     def _prior(self, run: Callable[[], dict[str, dict[str, Any]]]) -> dict[str, Any]:
         """The values of a draw from the model; empty, with a warning, if it cannot be drawn."""
@@ -200,6 +253,20 @@ def _log_likelihood(site: Mapping[str, Any]) -> Tensor:
 
 def _array(value: Tensor) -> Any:
     return value.detach().cpu().numpy()
+
+
+def _say_given(data: Any, given: Mapping[str, Sequence[str]]) -> None:
+    """Say which log likelihoods depend on draws of sites that are summed out."""
+    if not given:
+        return
+    for name, sites in given.items():
+        data["log_likelihood"][name].attrs["given"] = list(sites)
+    sites = list(dict.fromkeys(site for names in given.values() for site in names))
+    warn(
+        f"The log likelihood of {shortened(list(given))} is that given the drawn values of "
+        f"{shortened(sites)}: several observations share one sum over these, so that no "
+        "observation has one of its own." + see("enumerated-site")
+    )
 
 
 # --- ArviZ's containers -------------------------------------------------------------------------

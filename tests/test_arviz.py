@@ -1,5 +1,7 @@
 """A fit as ArviZ's data: groups, dimensions, values; and ArviZ's functions take it."""
 
+import warnings
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -147,3 +149,66 @@ def test_masked_observations_add_nothing():
 def test_no_draws_are_refused():
     with pytest.raises(ValueError, match="num_samples=0 has to be at least 1"):
         to_arviz(model, guide, X, num_samples=0)
+
+
+PARALLEL = {"enumerate": "parallel"}
+
+
+def mixture(x, mark=PARALLEL):
+    loc = pyro.sample("loc", dist.Normal(torch.zeros(2), 5.0).to_event(1))
+    with pyro.plate("rows", len(x)):
+        z = pyro.sample("z", dist.Categorical(torch.ones(2)), infer=mark)
+        pyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+
+def mixture_guide(x, mark=None):
+    pyro.sample("loc", dist.Normal(torch.tensor([-9.0, 9.0]), 0.2).to_event(1))
+
+
+def test_a_site_that_is_summed_out():
+    x = torch.tensor([-8.0, -9.0, 10.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        data = to_arviz(mixture, mixture_guide, x, num_samples=20)
+    assert (data["posterior"]["z"].values == [0, 0, 1]).all()
+    assert data["posterior"]["z"].dims == ("chain", "draw", "rows")
+    assert 0.2 < data["prior"]["z"].values.mean() < 0.8
+    assert (data["posterior_predictive"]["x"].values[..., 2] > 0).all()
+    loc = torch.tensor(data["posterior"]["loc"].values[0])
+    halves = dist.Categorical(torch.ones(2))
+    expected = dist.MixtureSameFamily(halves, dist.Normal(loc[:, None], 1.0)).log_prob(x)
+    assert data["log_likelihood"]["x"].values[0] == pytest.approx(expected.numpy(), rel=1e-4)
+    assert "given" not in data["log_likelihood"]["x"].attrs
+    assert data["kl_report"]["method"].sel(site="z").item() == "summed out"
+    assert data["kl_report"].attrs["elbo"] == pytest.approx(
+        data["kl_report"].attrs["log_likelihood"] - data["kl_report"].attrs["kl"]
+    )
+
+
+def test_a_site_that_the_guide_enumerates():
+    def guide(x, mark):
+        mixture_guide(x)
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Categorical(torch.tensor([0.0, 1.0])), infer=PARALLEL)
+
+    x = torch.tensor([9.0, 10.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        data = to_arviz(mixture, guide, x, {}, num_samples=5)
+    assert (data["posterior"]["z"].values == 1).all()
+
+
+def test_observations_that_share_a_sum_are_given_its_sites():
+    def chain(x):
+        s = 0
+        for t in pyro.markov(range(2)):
+            s = pyro.sample(f"s_{t}", dist.Bernoulli(0.3 + 0.4 * s), infer=PARALLEL)
+            pyro.sample(f"x_{t}", dist.Normal(s, 1.0), obs=x[t])
+
+    x = torch.tensor([0.0, 1.0])
+    with pytest.warns(UserWarning, match="x_0, x_1 is that given the drawn values of s_0, s_1"):
+        data = to_arviz(chain, lambda x: None, x, num_samples=20)
+    found = data["log_likelihood"]["x_1"]
+    s = torch.tensor(data["posterior"]["s_1"].values[0])
+    assert found.values[0] == pytest.approx(dist.Normal(s, 1.0).log_prob(x[1]).numpy())
+    assert found.attrs["given"] == ["s_0", "s_1"]

@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
+from pyro.ops.einsum.adjoint import require_backward
+from pyro.ops.rings import SampleRing
 from torch import Tensor
 
 from ...results.by_site import shortened
@@ -101,16 +103,39 @@ def sum_of(factors: Sequence[Factor], symbols: Mapping[str, str]) -> tuple[Ordin
     return _contracted([factor.weighted(factor.value) for factor in factors], factors, symbols)
 
 
+def draws_of(factors: Sequence[Factor], symbols: Mapping[str, str]) -> dict[str, Any]:
+    """Site -> the place of a value among all its values, packed; those of one sum together."""
+    factors = [factor.detached() for factor in factors]
+    for factor in factors:
+        if factor.is_summed:
+            require_backward(factor.value)
+    _, total = _contracted([factor.value for factor in factors], factors, symbols, SampleRing)
+    total._pyro_backward()
+    found = {}
+    for factor in factors:
+        if factor.is_summed:
+            drawn: Any = factor.value
+            places = drawn._pyro_backward_result
+            symbol = factor.site["infer"]["_enumerate_symbol"]
+            place = places[places._pyro_sample_dims.index(symbol)]
+            place._pyro_dims = places._pyro_dims[1:]
+            found[factor.site["name"]] = place
+    return found
+
+
 def _contracted(
-    values: Sequence[Any], factors: Sequence[Factor], symbols: Mapping[str, str]
-) -> tuple[Ordinal, Tensor]:
+    values: Sequence[Any],
+    factors: Sequence[Factor],
+    symbols: Mapping[str, str],
+    ring: Any = LogSums,
+) -> tuple[Ordinal, Any]:
     tree: OrderedDict[Ordinal, list[Tensor]] = OrderedDict()
     sizes: dict[str, int] = {}
     for value, factor in zip(values, factors, strict=True):
         tree.setdefault(factor.ordinal, []).append(value)
         sizes.update(zip(value._pyro_dims, value.shape, strict=True))
     summed = {dim for dim in sizes if dim in symbols}
-    contracted = contract_tensor_tree(tree, summed, ring=LogSums(dim_to_size=sizes))
+    contracted = contract_tensor_tree(tree, summed, ring=ring(dim_to_size=sizes))
     ((ordinal, (total,)),) = contracted.items()
     return ordinal, total
 
