@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
@@ -136,12 +136,12 @@ class _Groups:
 
     def draw(self) -> None:
         """One draw of each group."""
-        model, guide, args, kwargs = (getattr(self._run, f.name) for f in fields(Run))
+        model, args, kwargs = self._run.model, self._run.args, self._run.kwargs
 
         def run(function: Any) -> dict[str, dict[str, Any]]:
             return _variables(poutine.trace(function).get_trace(*args, **kwargs))
 
-        drawn = poutine.trace(guide).get_trace(*args, **kwargs)
+        drawn = poutine.trace(self._run.guide).get_trace(*args, **kwargs)
         summed = self._draw_summed_out(drawn)
         scored, free = run(poutine.replay(model, trace=drawn)), poutine.uncondition(model)
         latent = {name: site for name, site in scored.items() if not _is_observed(site)}
@@ -260,7 +260,7 @@ def _say_given(data: Any, given: Mapping[str, Sequence[str]]) -> None:
     if not given:
         return
     for name, sites in given.items():
-        data["log_likelihood"][name].attrs["given"] = list(sites)
+        data["log_likelihood"][name].attrs["given"] = ", ".join(sites)
     sites = list(dict.fromkeys(site for names in given.values() for site in names))
     warn(
         f"The log likelihood of {shortened(list(given))} is that given the drawn values of "

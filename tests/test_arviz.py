@@ -211,4 +211,4 @@ def test_observations_that_share_a_sum_are_given_its_sites():
     found = data["log_likelihood"]["x_1"]
     s = torch.tensor(data["posterior"]["s_1"].values[0])
     assert found.values[0] == pytest.approx(dist.Normal(s, 1.0).log_prob(x[1]).numpy())
-    assert found.attrs["given"] == ["s_0", "s_1"]
+    assert found.attrs["given"] == "s_0, s_1"
