@@ -11,7 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceGraph_ELBO
+from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.poutine.messenger import Messenger
 
 from pyro_kl import JitTraceKL_ELBO, TraceEnumKL_ELBO, TraceKL_ELBO
@@ -227,6 +227,25 @@ def test_a_factor_may_be_the_density_of_any_draw(Elbo):
         expected += weight * pyro.param("q").grad / 2
     q = torch.tensor(0.4, requires_grad=True)
     assert torch.allclose(expected, torch.autograd.grad(free_energy(q), q)[0], rtol=1e-5)
+
+
+def test_a_factor_as_a_loss_has_the_gradient_of_trace_enum_elbo():
+    """As the classification loss of Pyro's example of scANVI, which is no density of a draw."""
+
+    def model():
+        pyro.sample("x", dist.Normal(0.0, 1.0), obs=torch.tensor(3.0))
+
+    def guide():
+        log_p = dist.Bernoulli(probability("q")).log_prob(torch.tensor(1.0))
+        pyro.factor("classification_loss", -0.1 * log_p, has_rsample=False)
+
+    found = []
+    for Elbo in (TraceEnum_ELBO, TraceEnumKL_ELBO):
+        pyro.clear_param_store()
+        elbo = Elbo(max_plate_nesting=0, strict_enumeration_warning=False)
+        elbo.loss_and_grads(model, guide)
+        found.append(pyro.param("q").grad)
+    assert torch.allclose(*found, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("case", "watched"), [(Independent, 6), (Chain, 1)])

@@ -144,7 +144,9 @@ class _Collector:
         for name in self.plan.auxiliary:
             node = self.traces.guide.nodes[name]
             term = auxiliary(node)
-            entries.append((term, self._cost(term, node, is_enumerated(node))))
+            # a factor may be a term of the loss for its own sake, as in TraceEnum_ELBO
+            pathwise = is_enumerated(node) or node["is_observed"]
+            entries.append((term, self._cost(term, node, pathwise)))
         self.draws.learn([term for term, _ in entries])
         sums = self._sums()
         costs = [cost for _, cost in entries] + [one.cost for one in sums]
@@ -180,10 +182,10 @@ class _Collector:
             )
         return term, self._cost(term, node, how.method == "enumerated")
 
-    def _cost(self, term: Term, node: Site, is_enumerated: bool = False) -> Cost:
+    def _cost(self, term: Term, node: Site, pathwise: bool = False) -> Cost:
         """The cost of a term, whose log density has no pathwise gradient where a draw has none."""
         value = term.value
-        if term.surrogate is not value and not is_enumerated:
+        if term.surrogate is not value and not pathwise:
             value = value.detach() + (term.surrogate - term.surrogate.detach())
         return Cost(value, node, self.ordinals[term.name], self.draws.of(term))
 
