@@ -25,15 +25,16 @@ import torch
 from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from pyro.ops.einsum.adjoint import require_backward
-from pyro.ops.rings import SampleRing
 from torch import Tensor
 
+from ...messages import see
 from ...results.by_site import shortened
 from ..collect import likelihood
 from ..terms import SUMMED_OUT, Term
 from ..traces import Site
 from .dims import Ordinal, without_enumeration
 from .log_einsum import LogSums
+from .sample_einsum import Draws
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,23 @@ def sum_of(factors: Sequence[Factor], symbols: Mapping[str, str]) -> tuple[Ordin
 
 
 def draws_of(factors: Sequence[Factor], symbols: Mapping[str, str]) -> dict[str, Any]:
-    """Site -> the place of a value among all its values, packed; those of one sum together."""
+    """Site -> the place of a value among all its values, packed; those of one sum together.
+
+    Raises:
+        ValueError: no value has a density above 0.
+    """
     factors = [factor.detached() for factor in factors]
     for factor in factors:
         if factor.is_summed:
             require_backward(factor.value)
-    _, total = _contracted([factor.value for factor in factors], factors, symbols, SampleRing)
+    _, total = _contracted([factor.value for factor in factors], factors, symbols, Draws)
+    if not bool(total.isfinite().all()):
+        names = shortened([factor.site["name"] for factor in factors if factor.is_summed])
+        given = shortened([factor.site["name"] for factor in factors if not factor.is_summed])
+        raise ValueError(
+            f"{names} cannot be drawn: at this draw of the guide the density of {given} is 0 or "
+            "not a number under every value." + see("loss-not-finite")
+        )
     total._pyro_backward()
     found = {}
     for factor in factors:

@@ -127,3 +127,24 @@ def test_draws_in_place_of_all_values_are_refused():
 
     with pytest.raises(ValueError, match="z has num_samples"):
         posterior(model, nesting=0)
+
+
+def test_a_draw_does_not_underflow():
+    never = torch.tensor([-torch.inf, 0.0])
+
+    def model():
+        for t in pyro.markov(range(3)):
+            s = pyro.sample(f"s_{t}", dist.Categorical(logits=never), infer=PARALLEL)
+            pyro.sample(f"y_{t}", dist.Normal(50.0 * (1 - s), 1.0), obs=torch.tensor(50.0))
+
+    assert all(posterior(model, nesting=0).draws.values())
+
+
+def test_impossible_data_are_named():
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.4), infer=PARALLEL)
+        inside = dist.Uniform(z, z + 1.0, validate_args=False)
+        pyro.sample("x", inside, obs=torch.tensor(3.0))
+
+    with pytest.raises(ValueError, match=r"z cannot be drawn: .* density of x is 0"):
+        posterior(model, nesting=0)
