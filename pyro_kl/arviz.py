@@ -75,6 +75,7 @@ def to_arviz(
         ImportError: neither arviz nor arviz_base is installed.
         ValueError: a plate draws a subsample, so that the draws are of different rows; or
             `num_samples` is below 1.
+        NotImplementedError: a site is to be summed out, and the guide is a GuideMessenger.
 
     Example:
         >>> def model(x):
@@ -146,6 +147,14 @@ class _Groups:
         scored, free = run(poutine.replay(model, trace=drawn)), poutine.uncondition(model)
         latent = {name: site for name, site in scored.items() if not _is_observed(site)}
         values = {name: site["value"] for name, site in latent.items() if not _is_computed(site)}
+        marked = [name for name in values if latent[name]["infer"].get("enumerate")]
+        left = [name for name in marked if name not in drawn.nodes]
+        if left:  # they would be draws from the prior
+            raise NotImplementedError(
+                f"{shortened(left)}: marked for enumeration, but not summed out, which needs "
+                'infer={"enumerate": "parallel"} and a guide that is no GuideMessenger.'
+                + see("enumerated-site")
+            )
         predicted = run(poutine.condition(free, data=values))
         before = self._prior(lambda: run(free))
         for name, site in scored.items():

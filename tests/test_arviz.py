@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.infer.autoguide import AutoDelta, AutoNormal, AutoNormalMessenger
 
 import pyro_kl
 from models import eight_schools
@@ -212,3 +212,9 @@ def test_observations_that_share_a_sum_are_given_its_sites():
     s = torch.tensor(data["posterior"]["s_1"].values[0])
     assert found.values[0] == pytest.approx(dist.Normal(s, 1.0).log_prob(x[1]).numpy())
     assert found.attrs["given"] == "s_0, s_1"
+
+
+def test_a_guide_that_cannot_enumerate_is_refused():
+    guide = AutoNormalMessenger(pyro.poutine.block(mixture, hide=["z"]))
+    with pytest.raises(NotImplementedError, match="z: marked for enumeration, but not summed out"):
+        to_arviz(mixture, guide, X, num_samples=2)
