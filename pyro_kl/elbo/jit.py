@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -14,12 +12,10 @@ import torch
 from pyro.infer.util import torch_item
 from pyro.util import warn_if_nan
 from torch import Tensor
-from torch.jit._trace import TracerWarning
 
 from ..messages import see
-from ..numerics.concrete import is_recorded
 from ..registry.provenance import recording
-from ..registry.warnings import warn_once
+from ..registry.warnings import warn_once, without_tracer_warnings
 from .guides.plan import Run
 from .loss import Particle
 from .snapshot import Snapshot
@@ -36,21 +32,6 @@ def _identity(function: Any) -> Any:
     if isinstance(function, MethodType):
         return id(function.__self__), id(function.__func__)
     return id(function)
-
-
-@contextmanager
-def _without_own_warnings() -> Iterator[None]:
-    """While torch traces, its warnings are about the user's code, not about the KLs.
-
-    The KLs read shapes, keep constants, and branch on values only where a report tells if the
-    choice does not fit any more. A distribution of the user is warned of.
-    """
-    if not is_recorded():
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=TracerWarning, module=r"(pyro_kl|torch)\.")
-        yield
 
 
 class JitTraceKL_ELBO(TraceKL_ELBO):
@@ -117,7 +98,7 @@ class JitTraceKL_ELBO(TraceKL_ELBO):
         return self._traced[key][2]
 
     def _by_plan(self, *args: Any, **kwargs: Any) -> Particle:
-        with _without_own_warnings():
+        with without_tracer_warnings():
             return super()._by_plan(*args, **kwargs)
 
     def _run_traced(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:

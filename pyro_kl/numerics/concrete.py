@@ -113,9 +113,12 @@ def is_recorded() -> bool:
     That is so in torch.compile, torch.jit.trace and `recording_step`. A transform of
     torch.func runs with the values at hand, each time anew.
     """
-    return bool(
-        _steps or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    )
+    return bool(_steps or torch.compiler.is_compiling() or is_jit_traced())
+
+
+def is_jit_traced() -> bool:
+    """Whether torch.jit.trace runs a function."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined]
 
 
 def is_traced() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copyreg
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from torch.distributions import kl as torch_kl
 
 from ..messages import see
 from ..numerics.autograd.fused import Kernel
+from ..numerics.concrete import is_jit_traced
 from .checks import check_cases, check_class, check_examples, check_words
 from .family import Family
 from .lift import Partials, lift
@@ -29,6 +31,7 @@ from .pair import Case, Formula, Pair, PairTable
 from .provenance import EXACTNESS, Use, home_of, mark, note, rewind, silent_since
 from .reduction import by_reduction, hide_parents
 from .subclasses import hides_another, keeps_density
+from .warnings import without_tracer_warnings
 
 F = TypeVar("F", bound=Formula)
 
@@ -270,7 +273,8 @@ def _install(pair: Pair) -> None:
             return by_reduction(*hide_parents(p, q))
         noted = mark()
         try:
-            value = formula(p, q)
+            with without_tracer_warnings() if is_jit_traced() else nullcontext():
+                value = formula(p, q)
         except NotImplementedError as declined:
             rewind(noted)
             return by_reduction(p, q, declined)

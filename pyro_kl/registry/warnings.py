@@ -7,6 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch.jit._trace import TracerWarning
+
+from ..numerics.concrete import is_jit_traced
+
 #: The packages whose frames lie between the user's line and a warning.
 _BETWEEN = frozenset(("pyro_kl", "torch", "pyro", "contextlib", "functools"))
 
@@ -41,6 +45,21 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
     _warned.intersection_update(before)
+
+
+@contextmanager
+def without_tracer_warnings() -> Iterator[None]:
+    """While torch.jit traces, its warnings are about the user's code, not about the KLs.
+
+    The KLs read shapes, keep constants, and branch on values only where a report tells if the
+    choice does not fit any more. A distribution of the user is warned of.
+    """
+    if not is_jit_traced():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=TracerWarning, module=r"(pyro_kl|torch)\.")
+        yield
 
 
 def _module(names: dict[str, object]) -> str:

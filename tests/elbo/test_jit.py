@@ -1,16 +1,19 @@
 """JitTraceKL_ELBO gives what TraceKL_ELBO gives, also at parameters that it was not traced at."""
 
+import warnings
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions import constraints
-from pyro.infer import SVI
+from pyro.infer import SVI, JitTraceMeanField_ELBO
 from pyro.infer.autoguide import (
     AutoMultivariateNormal,
     AutoNormal,
 )
 from pyro.optim import Adam
+from torch.jit import TracerWarning
 
 import pyro_kl
 from pyro_kl import JitTraceKL_ELBO, TraceKL_ELBO
@@ -202,3 +205,24 @@ def test_jit_with_a_beta_in_the_third_step_too(device):
 def test_jit_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="control_variate"):
         JitTraceKL_ELBO(control_variate=True)
+
+
+@jit
+def test_pyros_own_traced_elbo_has_no_warning_of_our_formulas():
+    """`ignore_jit_warnings` is off: what is told is about the model and the guide."""
+
+    def model(x):
+        loc = pyro.sample("loc", dist.Normal(torch.zeros(()), torch.ones(())))
+        scale = pyro.sample("scale", dist.LogNormal(torch.zeros(()), torch.ones(())))
+        pyro.sample("x", dist.Normal(loc, scale), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc_loc", lambda: torch.tensor(1.0))
+        scale = pyro.param("scale_loc", lambda: torch.tensor(-1.0))
+        pyro.sample("loc", dist.Normal(loc, 2 * torch.ones(())))
+        pyro.sample("scale", dist.LogNormal(scale, 0.1 * torch.ones(())))
+
+    elbo = JitTraceMeanField_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TracerWarning)
+        elbo.loss_and_grads(model, guide, torch.tensor(1.0))

@@ -72,14 +72,16 @@ class Layout:
                 if name in self.late or not self._is_as_it_was(node):
                     found[name] = others
                 continue
-            prior = _prior_of(node)  # read before `reached_by` computes a density with it
+            traced = is_recorded()  # the values of a traced run are none of the next run's
+            # read before `reached_by` computes a density with it
+            prior = [] if traced else _prior_of(node)
             parts = {part: other for other in others for part in sites[other].parts}
             seen = watch.reached_by(node, {*own, *parts, *others})
             self.free.pop(name, None)
             if seen.intersection(own):
                 by = {parts.get(part, part) for part in seen}
                 found[name] = [other for other in others if other in by] or others
-            elif is_foreign([node["fn"]]):
+            elif traced or is_foreign([node["fn"]]):
                 self.moved = True  # a prior that cannot be compared is watched in every run
             else:
                 self.free[name] = [
