@@ -52,7 +52,7 @@ KINDS = {
     "poisson": [()],
 }
 #: What the suite runs.
-SUITE = (2, 6, 22, 48, 153, 164, 184)
+SUITE = (2, 6, 22, 48, 153, 164)
 DISCRETE = ("bernoulli", "categorical", "poisson")
 AUTOGUIDES: dict[str, Callable[..., Any]] = {
     "AutoNormal": ag.AutoNormal,

@@ -549,7 +549,10 @@ def test_rows_that_are_the_models_own():
 # --- random models ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", random_models.SUITE)
+@pytest.mark.parametrize(
+    "seed",
+    [*random_models.SUITE, pytest.param(184, marks=pytest.mark.sweep)],  # a traced flow
+)
 def test_random_model(seed):
     """A few of those that `python -m tests.random_models` makes, with fewer draws."""
     verdict = random_models.run(seed, batches=12)

@@ -32,7 +32,7 @@ def kill(folder, compile_mode, kills, seed=0):
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and kill need POSIX")
 
 
-@pytest.mark.parametrize("compile_mode", ["none", "fx"])
+@pytest.mark.parametrize("compile_mode", [pytest.param("none", marks=pytest.mark.sweep), "fx"])
 def test_a_killed_fit_goes_on(compile_mode, tmp_path):
     assert kill(tmp_path, compile_mode, kills=5) >= 3
 

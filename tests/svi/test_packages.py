@@ -334,6 +334,7 @@ def lock(path):
         yield
 
 
+@pytest.mark.sweep
 @needs_compiler
 def test_a_package_takes_the_steps_of_fx(compiled, double, monkeypatch):
     monkeypatch.setenv("PYRO_KL_CACHE", str(compiled))
@@ -344,6 +345,7 @@ def test_a_package_takes_the_steps_of_fx(compiled, double, monkeypatch):
     assert close(got, expected, 1e-10)
 
 
+@pytest.mark.sweep
 @needs_compiler
 def test_a_folder_that_cannot_be_written_to_is_read(compiled, double, monkeypatch):
     monkeypatch.setenv("PYRO_KL_CACHE", str(compiled))
@@ -358,6 +360,7 @@ def refuse(dir):
     raise PermissionError(f"{dir} is read-only")
 
 
+@pytest.mark.sweep
 @needs_compiler
 def test_another_process_needs_no_compiler_and_stays_as_it_is(compiled):
     path = {"PATH": "", "PYRO_KL_CACHE": str(compiled), "PYTHONPATH": str(ROOT)}
@@ -372,6 +375,7 @@ def test_another_process_needs_no_compiler_and_stays_as_it_is(compiled):
     assert "False" not in validation
 
 
+@pytest.mark.sweep
 @needs_compiler
 def test_a_package_that_is_cut_changed_or_another_one_is_not_loaded(compiled, double, folder):
     key = Fit(small(), 4).runner.build._key
@@ -389,6 +393,7 @@ def test_a_package_that_is_cut_changed_or_another_one_is_not_loaded(compiled, do
     assert "another package" in notice
 
 
+@pytest.mark.sweep
 @needs_compiler
 @pytest.mark.sweep
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -400,6 +405,7 @@ def test_every_model_takes_the_steps_of_fx(folder, double, name):
     assert close(fit.run(200), expected, 1e-10)
 
 
+@pytest.mark.sweep
 @needs_compiler
 @pytest.mark.sweep
 @pytest.mark.parametrize("steps", [1, 4, 16])
