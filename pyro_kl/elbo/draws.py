@@ -130,6 +130,7 @@ class _ByWatching:
     def __init__(self, traces: Traces, drawn: Collection[str], watch: Watch) -> None:
         self._traces, self._watch = traces, watch
         self._bits = {name: watch.bits_of([name]) for name in drawn}
+        self._found: dict[int, Draws] = {}  # each site is asked for several times
 
     def of_guide(self, name: str) -> Draws:
         return self._of(self._traces.guide.nodes[name])
@@ -138,5 +139,9 @@ class _ByWatching:
         return self._of(self._traces.model.nodes[name])
 
     def _of(self, node: Site) -> Draws:
-        sources = self._watch.of_density(node)
-        return frozenset(name for name, bit in self._bits.items() if bit & sources)
+        found = self._found.get(id(node))
+        if found is None:
+            sources = self._watch.of_density(node)
+            found = frozenset(name for name, bit in self._bits.items() if bit & sources)
+            self._found[id(node)] = found
+        return found

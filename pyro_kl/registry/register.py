@@ -11,7 +11,6 @@ from __future__ import annotations
 import copyreg
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
@@ -23,7 +22,6 @@ from torch.distributions import kl as torch_kl
 
 from ..messages import see
 from ..numerics.autograd.fused import Kernel
-from ..numerics.concrete import is_jit_traced
 from .checks import check_cases, check_class, check_examples, check_words
 from .family import Family
 from .lift import Partials, lift
@@ -273,7 +271,7 @@ def _install(pair: Pair) -> None:
             return by_reduction(*hide_parents(p, q))
         noted = mark()
         try:
-            with without_tracer_warnings() if is_jit_traced() else nullcontext():
+            with without_tracer_warnings():
                 value = formula(p, q)
         except NotImplementedError as declined:
             rewind(noted)

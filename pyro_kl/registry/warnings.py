@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch.jit._trace import TracerWarning
 
@@ -47,16 +47,17 @@ def quiet() -> Iterator[None]:
     _warned.intersection_update(before)
 
 
-@contextmanager
-def without_tracer_warnings() -> Iterator[None]:
+def without_tracer_warnings() -> AbstractContextManager[None]:
     """While torch.jit traces, its warnings are about the user's code, not about the KLs.
 
     The KLs read shapes, keep constants, and branch on values only where a report tells if the
     choice does not fit any more. A distribution of the user is warned of.
     """
-    if not is_jit_traced():
-        yield
-        return
+    return _tracer_warnings_ignored() if is_jit_traced() else nullcontext()
+
+
+@contextmanager
+def _tracer_warnings_ignored() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=TracerWarning, module=r"(pyro_kl|torch)\.")
         yield

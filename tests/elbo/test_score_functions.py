@@ -19,6 +19,8 @@ from pyro_kl.elbo.guides.validity import Watch
 
 from .models import jit
 
+pytestmark = pytest.mark.usefixtures("double")
+
 DATA = [3.0, 4.0, 5.0]
 AUXILIARY = {"is_auxiliary": True}
 
@@ -157,14 +159,6 @@ def moments(case, elbo):
         weight = log_q.exp().detach()
         mean, square = mean + weight * gradient, square + weight * gradient.square()
     return mean, (square - mean.square()).sum(), exact
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 BOTH = pytest.mark.parametrize("make", [TraceKL_ELBO, TraceEnumKL_ELBO])

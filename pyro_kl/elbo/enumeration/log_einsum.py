@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from pyro.ops.einsum import torch_log
+from pyro.ops.einsum.torch_log import transpose
 from pyro.ops.einsum.util import Tensordot
 from pyro.ops.rings import LogRing
 from pyro.ops.special import safe_log
 from torch import Tensor
 
+__all__ = ["LogSums", "einsum", "tensordot", "transpose"]
+
 #: Up to this size the product of all factors is made, also where no factor has this size itself.
 _SMALL = 2**14
-
-
-def transpose(x: Tensor, axes: Any) -> Tensor:
-    """The dims in another order."""
-    return x.permute(axes)
 
 
 def einsum(equation: str, *factors: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 from pyro.ops import packed
-from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ...messages import see
 from ..guides.plan import Run
 from ..traces import Traces, is_deterministic, is_factor
 from .dims import ordinal_of, summed_symbols
+from .messengers import Enumeration
 from .summed_out import Factor, components, draws_of, sum_of
 
 
@@ -46,7 +46,7 @@ def posterior_of(run: Run, drawn: Any, nesting: float) -> Posterior:
     Raises:
         ValueError: a site has some draws in place of all its values, by `num_samples`.
     """
-    enumerate_model = EnumMessenger(first_available_dim=-1 - int(nesting))
+    enumerate_model = Enumeration(first_available_dim=-1 - int(nesting))
     with poutine.block():
         replayed: Any = poutine.replay(enumerate_model(run.model), trace=drawn)
         trace: Any = poutine.trace(replayed).get_trace(*run.args, **run.kwargs)

@@ -31,12 +31,7 @@ VECTORISED = ("in_turn", "prior_inside", "dependent_guide", "nested_plates", "se
 RUNS = [(name, s) for name in CASES for s in SETTINGS if s != "vectorised" or name in VECTORISED]
 
 
-@pytest.fixture(autouse=True)
-def in_float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def loss_and_gradient(elbo, model, guide, seed=0):
